@@ -1,0 +1,95 @@
+//! What the service does by itself: scheduled starts and ends, lists that are done, leases that ran
+//! out, old history. Each chore looks for due work and does a bounded part of it; every replica runs
+//! all of them, and each piece of work checks again behind its gate, so that it is done once.
+
+use super::App;
+use super::error::Result;
+use crate::store::{Gate, campaigns, due, leases, purge, requests};
+use campaign_domain::lifecycle::State;
+use chrono::TimeDelta;
+use std::time::Duration;
+use tokio_util::sync::CancellationToken;
+use tracing::warn;
+
+/// Most pieces of one kind of work in one round.
+const MAX_PIECES: i64 = 1_000;
+/// Contacts whose old history is deleted in one transaction.
+const PURGE_SPAN_CONTACTS: i64 = 5_000;
+/// Rows deleted in one transaction.
+const DELETE_ROWS: i64 = 5_000;
+/// How long first answers to request ids are kept.
+const REQUEST_RETENTION: TimeDelta = TimeDelta::days(7);
+
+impl App {
+    /// Runs all chores, round after round, until told to stop.
+    pub async fn run_chores(&self, interval: Duration, stop: &CancellationToken) {
+        let mut ticks = tokio::time::interval(interval);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                _ = ticks.tick() => {}
+            }
+            let results = [
+                ("expiring leases", self.expire_leases().await),
+                ("advancing campaigns", self.advance_campaigns().await),
+                ("purging history", self.purge_history().await),
+                ("forgetting old answers", self.forget_answers().await),
+            ];
+            for (chore, result) in results {
+                if let Err(error) = result {
+                    warn!(chore, %error, "a chore failed; it is tried again in the next round");
+                }
+            }
+        }
+    }
+
+    async fn expire_leases(&self) -> Result<()> {
+        let mut connection = self.db.connect().await?;
+        let tx = connection.begin(Gate::Open).await?;
+        let expired = leases::expired(&tx, MAX_PIECES).await?;
+        drop(tx);
+        drop(connection);
+        for (campaign, lease) in expired {
+            self.expire_lease(campaign, lease).await?;
+        }
+        Ok(())
+    }
+
+    async fn advance_campaigns(&self) -> Result<()> {
+        let mut connection = self.db.connect().await?;
+        let tx = connection.begin(Gate::Open).await?;
+        let states = [State::Scheduled, State::Running, State::Paused];
+        let active = campaigns::ids_in_states(&tx, &states, MAX_PIECES).await?;
+        drop(tx);
+        drop(connection);
+        for campaign in active {
+            self.advance_by_clock(campaign).await?;
+        }
+        Ok(())
+    }
+
+    async fn purge_history(&self) -> Result<()> {
+        let mut connection = self.db.connect().await?;
+        let tx = connection.begin(Gate::Open).await?;
+        let pending = purge::pending(&tx, MAX_PIECES).await?;
+        drop(tx);
+        for campaign in pending {
+            let tx = connection.begin(Gate::Exclusive(campaign)).await?;
+            purge::step(&tx, campaign, PURGE_SPAN_CONTACTS).await?;
+            if let Some(found) = campaigns::find(&tx, campaign).await? {
+                due::delete_older_runs(&tx, campaign, found.run, DELETE_ROWS).await?;
+            }
+            tx.commit().await?;
+        }
+        Ok(())
+    }
+
+    async fn forget_answers(&self) -> Result<()> {
+        let mut connection = self.db.connect().await?;
+        let tx = connection.begin(Gate::Open).await?;
+        requests::delete_older(&tx, tx.now - REQUEST_RETENTION, DELETE_ROWS).await?;
+        tx.commit().await?;
+        Ok(())
+    }
+}

@@ -1,0 +1,140 @@
+//! Contacts one by one.
+
+use super::error::{Error, Result};
+use super::explaining::open_slot;
+use super::{App, existing};
+use crate::store::campaigns::{self, Campaign};
+use crate::store::contacts::{self, Contact, NewContact};
+use crate::store::notify::{self, ControlEvent};
+use crate::store::{Gate, Tx, due, groups};
+use uuid::Uuid;
+
+/// Says why a contact's zone or priority cannot change now.
+const FROZEN: &str = "time_zone and priority cannot change while a run is under way; \
+                      change them when the campaign is completed or cancelled";
+
+impl App {
+    /// Adds a contact; one that was deleted comes back with its history.
+    pub async fn create_contact(&self, id: Uuid, new: &NewContact) -> Result<Contact> {
+        let mut connection = self.db.connect().await?;
+        let tx = connection.begin(Gate::Exclusive(id)).await?;
+        let campaign = existing(&tx, id).await?;
+        let group = group_of(&tx, id, new).await?;
+        // Taking the position first keeps imports out until commit.
+        let position = campaigns::take_positions(&tx, id, 1).await?;
+        let position = match contacts::find_by_phones(&tx, id, &[&new.phone]).await?.first() {
+            None => {
+                contacts::insert(&tx, id, position, &[(new.clone(), group)]).await?;
+                position
+            }
+            Some((_, position, true)) => {
+                revive(&tx, &campaign, *position, new, group).await?;
+                *position
+            }
+            Some((_, position, false)) => {
+                return Err(Error::AlreadyExists(format!("campaigns/{id}/contacts/{position}")));
+            }
+        };
+        let contact = existing_contact(&tx, id, position).await?;
+        notify::send(&tx, &ControlEvent::Work { campaign: id }).await?;
+        tx.commit().await?;
+        Ok(contact)
+    }
+
+    /// A contact.
+    pub async fn get_contact(&self, id: Uuid, position: i64) -> Result<Contact> {
+        let mut connection = self.db.connect().await?;
+        let tx = connection.begin(Gate::Open).await?;
+        existing(&tx, id).await?;
+        existing_contact(&tx, id, position).await
+    }
+
+    /// Contacts in order of creation, from a position on.
+    pub async fn list_contacts(&self, id: Uuid, from: i64, limit: i64) -> Result<Vec<Contact>> {
+        let mut connection = self.db.connect().await?;
+        let tx = connection.begin(Gate::Open).await?;
+        existing(&tx, id).await?;
+        Ok(contacts::list(&tx, id, from, limit).await?)
+    }
+
+    /// Changes a contact with `edit`.
+    pub async fn update_contact(
+        &self,
+        id: Uuid,
+        position: i64,
+        edit: impl FnOnce(&mut NewContact),
+    ) -> Result<Contact> {
+        let mut connection = self.db.connect().await?;
+        let tx = connection.begin(Gate::Exclusive(id)).await?;
+        let campaign = existing(&tx, id).await?;
+        let before = existing_contact(&tx, id, position).await?;
+        let mut after = NewContact {
+            phone: before.phone,
+            display_name: before.display_name,
+            time_zone: before.time_zone.clone(),
+            priority: before.priority,
+            attributes: before.attributes,
+        };
+        edit(&mut after);
+        let moves = after.time_zone != before.time_zone || after.priority != before.priority;
+        // A run numbers its way through each group; a contact that changes groups could be met twice.
+        if moves && campaign.state.is_active() {
+            return Err(Error::Precondition {
+                reason: "CAMPAIGN_ACTIVE",
+                subject: "update_mask".to_owned(),
+                description: FROZEN.to_owned(),
+            });
+        }
+        let group = group_of(&tx, id, &after).await?;
+        contacts::update(&tx, id, position, &after, group).await?;
+        campaigns::bump_history_revision(&tx, id).await?;
+        let contact = existing_contact(&tx, id, position).await?;
+        tx.commit().await?;
+        Ok(contact)
+    }
+
+    /// Deletes a contact; its number and refusal are kept.
+    pub async fn delete_contact(&self, id: Uuid, position: i64) -> Result<Contact> {
+        let mut connection = self.db.connect().await?;
+        let tx = connection.begin(Gate::Exclusive(id)).await?;
+        existing(&tx, id).await?;
+        let contact = existing_contact(&tx, id, position).await?;
+        contacts::mark_deleted(&tx, id, position).await?;
+        due::remove(&tx, id, &[position]).await?;
+        campaigns::bump_history_revision(&tx, id).await?;
+        tx.commit().await?;
+        Ok(contact)
+    }
+}
+
+async fn existing_contact(tx: &Tx<'_>, id: Uuid, position: i64) -> Result<Contact> {
+    let contact = contacts::find(tx, id, position).await?;
+    contact.ok_or_else(|| Error::NotFound(format!("campaigns/{id}/contacts/{position}")))
+}
+
+async fn group_of(tx: &Tx<'_>, id: Uuid, contact: &NewContact) -> Result<i32> {
+    let wanted = [(contact.time_zone.clone(), contact.priority)];
+    Ok(groups::ensure(tx, id, &wanted).await?[0])
+}
+
+/// Brings a deleted contact back, into the run under way too. The gate must be held alone.
+pub(super) async fn revive(
+    tx: &Tx<'_>,
+    campaign: &Campaign,
+    position: i64,
+    contact: &NewContact,
+    group: i32,
+) -> Result<()> {
+    // A worker that still holds it would hold it twice.
+    if open_slot(tx, campaign, position).await?.is_some() {
+        return Err(Error::Precondition {
+            reason: "CONTACT_HELD",
+            subject: format!("campaigns/{}/contacts/{position}", campaign.id),
+            description: "a worker still holds the contact deleted just now; try again in a minute"
+                .to_owned(),
+        });
+    }
+    contacts::update(tx, campaign.id, position, contact, group).await?;
+    due::put_if_passed(tx, campaign.id, campaign.run, position).await?;
+    Ok(())
+}

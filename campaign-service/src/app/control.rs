@@ -1,0 +1,73 @@
+//! Word between replicas: a connection that listens, and a channel that passes it on in this process.
+
+use crate::store::Db;
+use crate::store::notify::ControlEvent;
+use std::time::Duration;
+use tokio::sync::broadcast;
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, warn};
+
+/// Events that a slow stream may lag behind; past it, it looks at everything again.
+const CHANNEL_CAPACITY: usize = 1_024;
+/// Wait before listening again after the connection broke.
+const RECONNECT_DELAY: Duration = Duration::from_millis(500);
+
+/// Passes control events to the streams of this process.
+#[derive(Clone, Debug)]
+pub struct ControlBus {
+    sender: broadcast::Sender<ControlEvent>,
+}
+
+impl Default for ControlBus {
+    fn default() -> Self {
+        Self { sender: broadcast::channel(CHANNEL_CAPACITY).0 }
+    }
+}
+
+impl ControlBus {
+    /// Everything that happens from now on.
+    #[must_use]
+    pub fn subscribe(&self) -> broadcast::Receiver<ControlEvent> {
+        self.sender.subscribe()
+    }
+
+    /// Listens until told to stop; reconnects by itself.
+    pub async fn run(&self, db: &Db, stop: &CancellationToken) {
+        while !stop.is_cancelled() {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                result = self.listen(db) => {
+                    if let Err(error) = result {
+                        warn!(%error, "the listening connection broke; connecting again");
+                    }
+                }
+            }
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = tokio::time::sleep(RECONNECT_DELAY) => {}
+            }
+        }
+    }
+
+    async fn listen(&self, db: &Db) -> Result<(), crate::store::StoreError> {
+        let mut listener = db.listen().await?;
+        // What was said while nobody listened is not repeated.
+        self.pass_on(ControlEvent::Missed);
+        while let Some(payload) = listener.next().await {
+            match serde_json::from_str(&payload) {
+                Ok(event) => self.pass_on(event),
+                // A newer replica may say what this one does not know.
+                Err(error) => {
+                    debug!(%error, "a control event was not understood");
+                    self.pass_on(ControlEvent::Missed);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn pass_on(&self, event: ControlEvent) {
+        // An error only says that no stream is open.
+        let _ = self.sender.send(event);
+    }
+}

@@ -1,0 +1,66 @@
+//! What can go wrong in a use case. The gRPC layer maps it to a status, in one place.
+
+use crate::store::StoreError;
+use campaign_domain::lifecycle::Refusal;
+
+/// What a use case gives.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// Why a request was not done. Nothing was changed.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Fields of the request are wrong.
+    #[error("{}", violations.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
+    Invalid {
+        /// Which, and how.
+        violations: Vec<Violation>,
+    },
+    /// No such resource; its name.
+    #[error("{0} does not exist")]
+    NotFound(String),
+    /// Another resource stands in the way; its name.
+    #[error("{0} exists already")]
+    AlreadyExists(String),
+    /// The state machine says no.
+    #[error("the campaign's state does not allow this")]
+    Refused(Refusal),
+    /// Something else must be done first.
+    #[error("{description}")]
+    Precondition {
+        /// For programs, in capitals.
+        reason: &'static str,
+        /// The field or resource in question.
+        subject: String,
+        /// For people; says what to do.
+        description: String,
+    },
+    /// The resource changed since the caller read it.
+    #[error("the campaign changed since its etag was read; get it again and repeat")]
+    Outdated,
+    /// The database could not.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// One wrong field.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Violation {
+    /// Path in the request, as in `campaign.schedule.time_zone`.
+    pub field: String,
+    /// In plain words, to follow the field's name: "must be …".
+    pub description: String,
+}
+
+impl std::fmt::Display for Violation {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} {}", self.field, self.description)
+    }
+}
+
+impl Error {
+    /// One field is wrong.
+    pub fn invalid(field: impl Into<String>, description: impl Into<String>) -> Self {
+        let violation = Violation { field: field.into(), description: description.into() };
+        Self::Invalid { violations: vec![violation] }
+    }
+}

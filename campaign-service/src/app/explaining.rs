@@ -1,0 +1,129 @@
+//! One contact: its history, and why it is or is not engaged.
+
+use super::error::{Error, Result};
+use super::progress::{Standing, standing};
+use super::{App, existing};
+use crate::store::campaigns::Campaign;
+use crate::store::contacts::{self, Subject};
+use crate::store::history::{self, Interaction};
+use crate::store::{Gate, Tx, leases};
+use campaign_domain::Instant;
+use campaign_domain::eligibility::Reason;
+use campaign_domain::history::ContactState;
+use campaign_domain::lease::Slot;
+use campaign_domain::lifecycle::State;
+use campaign_domain::schedule::Hours;
+use uuid::Uuid;
+
+/// Why a contact is or is not engaged.
+#[derive(Clone, Debug)]
+pub struct Explanation {
+    pub standing: Standing,
+    pub next_attempt_at: Option<Instant>,
+    pub message: String,
+}
+
+impl App {
+    /// Explains where a contact stands.
+    pub async fn explain_contact(&self, id: Uuid, position: i64) -> Result<Explanation> {
+        let mut connection = self.db.connect().await?;
+        let tx = connection.begin(Gate::Open).await?;
+        let campaign = existing(&tx, id).await?;
+        let subject = existing_subject(&tx, id, position).await?;
+        let slot = open_slot(&tx, &campaign, position).await?;
+        let verdict = campaign.rules().judge(&subject.candidate, tx.now);
+        let standing = standing(verdict, slot);
+        let shut_until = match campaign
+            .config
+            .schedule
+            .as_ref()
+            .map(|schedule| schedule.hours(&subject.time_zone, tx.now))
+        {
+            Some(Hours::ShutUntil(opening)) => Some(opening),
+            _ => None,
+        };
+        let next_attempt_at = match standing {
+            Standing::WaitingRetry(due_at) => Some(shut_until.map_or(due_at, |at| at.max(due_at))),
+            Standing::Waiting => shut_until,
+            Standing::Leased | Standing::InCall | Standing::Removed(_) => None,
+        };
+        let message = message(&campaign, standing, next_attempt_at);
+        Ok(Explanation { standing, next_attempt_at, message })
+    }
+
+    /// What is known of a contact: its state in the current generation, and a page of its facts.
+    pub async fn contact_history(
+        &self,
+        id: Uuid,
+        position: i64,
+        after: Option<(Instant, &str)>,
+        limit: i64,
+    ) -> Result<(ContactState, Vec<Interaction>)> {
+        let mut connection = self.db.connect().await?;
+        let tx = connection.begin(Gate::Open).await?;
+        let campaign = existing(&tx, id).await?;
+        let subject = existing_subject(&tx, id, position).await?;
+        let generation = campaign.epoch.generation;
+        let facts = history::list(&tx, id, position, generation, after, limit).await?;
+        Ok((subject.candidate.state.seen_in(campaign.epoch), facts))
+    }
+}
+
+async fn existing_subject(tx: &Tx<'_>, id: Uuid, position: i64) -> Result<Subject> {
+    let subject = contacts::subjects(tx, id, &[position]).await?.pop();
+    subject
+        .filter(|subject| !subject.is_deleted)
+        .ok_or_else(|| Error::NotFound(format!("campaigns/{id}/contacts/{position}")))
+}
+
+/// The slot that holds a contact: in a call under any run, or handed out in this one.
+pub(super) async fn open_slot(
+    tx: &Tx<'_>,
+    campaign: &Campaign,
+    position: i64,
+) -> Result<Option<Slot>> {
+    let mut found = None;
+    for lease in leases::holding(tx, campaign.id, position).await? {
+        let index = lease.positions.iter().position(|held| *held == position);
+        match index.and_then(|index| lease.slots.get(index)) {
+            Some(Slot::Authorized) => return Ok(Some(Slot::Authorized)),
+            Some(Slot::Leased) if lease.run == campaign.run => found = Some(Slot::Leased),
+            _ => {}
+        }
+    }
+    Ok(found)
+}
+
+fn message(campaign: &Campaign, standing: Standing, next_attempt_at: Option<Instant>) -> String {
+    let at = next_attempt_at.map(|at| at.format("%Y-%m-%d %H:%M:%S UTC").to_string());
+    let who = match standing {
+        Standing::Waiting => match at {
+            None => "The contact waits for a worker.".to_owned(),
+            Some(at) => format!("The contact's hours are shut until {at}."),
+        },
+        Standing::WaitingRetry(_) => {
+            format!("The contact was tried and is tried again from {}.", at.unwrap_or_default())
+        }
+        Standing::Leased => "A worker holds the contact and has not dialled it yet.".to_owned(),
+        Standing::InCall => "The contact is in a call.".to_owned(),
+        Standing::Removed(reason) => removal(reason).to_owned(),
+    };
+    match campaign.state {
+        State::Running => who,
+        State::Draft => format!("{who} The campaign was never launched."),
+        other => format!("{who} The campaign is {}.", other.name()),
+    }
+}
+
+fn removal(reason: Reason) -> &'static str {
+    match reason {
+        Reason::NotInRun => "The contact came after the launch and joins the next run.",
+        Reason::Suppressed => "The number is on the suppression list.",
+        Reason::Refused => "The contact opted out.",
+        Reason::Transferred => "The launch excludes contacts transferred for that long.",
+        Reason::Success => "The launch excludes contacts with a success.",
+        Reason::LinkOpened => "The launch excludes contacts that opened a link.",
+        Reason::Texted => "The launch excludes contacts that received a text.",
+        Reason::Finished => "The contact was reached or has had all its attempts.",
+    }
+}

@@ -1,0 +1,272 @@
+//! Leases: handing contacts out, keeping them, taking them back.
+
+use super::error::Result;
+use super::{App, existing};
+use crate::store::campaigns::{self, Campaign};
+use crate::store::contacts::{self, Subject};
+use crate::store::due::{self, Due};
+use crate::store::groups::{self, Group};
+use crate::store::leases::{self, Lease};
+use crate::store::{Gate, Tx};
+use campaign_domain::Instant;
+use campaign_domain::eligibility::Verdict;
+use campaign_domain::lease::{Slot, Slots};
+use campaign_domain::lifecycle::State;
+use campaign_domain::schedule::Hours;
+use campaign_domain::settings::Epoch;
+use chrono::TimeDelta;
+use std::collections::HashMap;
+use uuid::Uuid;
+
+/// When the hours of a contact's zone are looked at again if no opening is in sight.
+const SHUT_RECHECK: TimeDelta = TimeDelta::days(1);
+/// Most campaigns that one worker is served from.
+const MAX_CAMPAIGNS: i64 = 1_000;
+
+/// Names a lease and proves to be its holder.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct LeaseKey {
+    pub campaign: Uuid,
+    pub number: i64,
+    pub token: Uuid,
+}
+
+/// A lease just given.
+#[derive(Debug)]
+pub struct LeasedBatch {
+    pub lease: Lease,
+    /// In order of slot.
+    pub contacts: Vec<Subject>,
+    /// The campaign's zone, for contacts without their own.
+    pub time_zone: String,
+    /// In which the attempts are counted.
+    pub epoch: Epoch,
+}
+
+impl App {
+    /// Campaigns that may have contacts to hand out.
+    pub async fn running_campaigns(&self) -> Result<Vec<Uuid>> {
+        let mut connection = self.db.connect().await?;
+        let tx = connection.begin(Gate::Open).await?;
+        Ok(campaigns::ids_in_states(&tx, &[State::Running], MAX_CAMPAIGNS).await?)
+    }
+
+    /// Leases up to `want` contacts of a campaign to a worker; `None` when there is nobody to engage
+    /// now.
+    pub async fn lease(
+        &self,
+        worker_id: &str,
+        id: Uuid,
+        want: usize,
+    ) -> Result<Option<LeasedBatch>> {
+        let mut connection = self.db.connect().await?;
+        let tx = connection.begin(Gate::Shared(id)).await?;
+        let campaign = existing(&tx, id).await?;
+        let Some(schedule) = &campaign.config.schedule else { return Ok(None) };
+        if !campaign.is_dialling(tx.now) {
+            return Ok(None);
+        }
+        let time_zone = schedule.time_zone.clone();
+        let want = want.min(self.limits.max_batch_contacts);
+        let mut picking = Picking::new(&tx, &campaign, want).await?;
+        picking.take_due().await?;
+        picking.take_ahead(self.limits.max_scan_contacts).await?;
+        let Picking { picked: contacts, later, .. } = picking;
+        due::put(&tx, id, campaign.run, &later).await?;
+        let lease = Lease {
+            campaign: id,
+            number: leases::take_number(&tx).await?,
+            run: campaign.run,
+            worker_id: worker_id.to_owned(),
+            token: Uuid::new_v4(),
+            expires_at: tx.now + self.limits.lease_ttl,
+            positions: contacts.iter().map(|subject| subject.candidate.position).collect(),
+            slots: Slots::new(contacts.len()),
+        };
+        if !contacts.is_empty() {
+            leases::insert(&tx, &lease).await?;
+        }
+        tx.commit().await?;
+        let is_empty = contacts.is_empty();
+        let batch = LeasedBatch { lease, contacts, time_zone, epoch: campaign.epoch };
+        Ok((!is_empty).then_some(batch))
+    }
+
+    /// Prolongs leases; `None` for each that is lost.
+    pub async fn renew(&self, keys: &[LeaseKey]) -> Result<Vec<Option<Instant>>> {
+        let mut connection = self.db.connect().await?;
+        let tx = connection.begin(Gate::Open).await?;
+        let expires_at = tx.now + self.limits.lease_ttl;
+        let mut renewed = vec![None; keys.len()];
+        // In one order everywhere, so that renewals cannot wait for each other in a circle.
+        let mut order: Vec<usize> = (0..keys.len()).collect();
+        order.sort_by_key(|index| (keys[*index].campaign, keys[*index].number));
+        for index in order {
+            let key = keys[index];
+            if leases::renew(&tx, key.campaign, key.number, key.token, expires_at).await? {
+                renewed[index] = Some(expires_at);
+            }
+        }
+        tx.commit().await?;
+        Ok(renewed)
+    }
+
+    /// Gives contacts back that were not authorised (no slots named: all of them); returns how many.
+    pub async fn release(&self, key: LeaseKey, slots: &[usize]) -> Result<usize> {
+        let mut connection = self.db.connect().await?;
+        let tx = connection.begin(Gate::Shared(key.campaign)).await?;
+        let Some(mut lease) = lock_held(&tx, key).await? else { return Ok(0) };
+        let slots =
+            if slots.is_empty() { lease.slots.in_state(Slot::Leased) } else { slots.to_vec() };
+        let released = give_back(&tx, &mut lease, &slots).await?;
+        leases::save_slots(&tx, &lease).await?;
+        tx.commit().await?;
+        Ok(released)
+    }
+}
+
+/// The lease a key names, locked, if the key is right and the lease has not run out.
+pub(super) async fn lock_held(tx: &Tx<'_>, key: LeaseKey) -> Result<Option<Lease>> {
+    let lease = leases::lock(tx, key.campaign, &[key.number]).await?.pop();
+    Ok(lease.filter(|lease| lease.token == key.token && lease.expires_at > tx.now))
+}
+
+/// Closes slots that nobody dialled; their contacts are due at once. Returns how many there were.
+pub(super) async fn give_back(tx: &Tx<'_>, lease: &mut Lease, slots: &[usize]) -> Result<usize> {
+    let closed: Vec<i64> = slots
+        .iter()
+        .filter(|slot| lease.slots.advance(**slot, Slot::Closed))
+        .map(|slot| lease.positions[*slot])
+        .collect();
+    if is_of_current_run(tx, lease).await? {
+        let subjects = contacts::subjects(tx, lease.campaign, &closed).await?;
+        let due: Vec<Due> = subjects
+            .iter()
+            .map(|subject| Due {
+                position: subject.candidate.position,
+                group: subject.group,
+                due_at: tx.now,
+            })
+            .collect();
+        due::put(tx, lease.campaign, lease.run, &due).await?;
+    }
+    Ok(closed.len())
+}
+
+/// Whether contacts of a lease go back to its run; a newer run finds them by its own frontier.
+async fn is_of_current_run(tx: &Tx<'_>, lease: &Lease) -> Result<bool> {
+    let campaign = campaigns::find(tx, lease.campaign).await?;
+    Ok(campaign.is_some_and(|campaign| campaign.run == lease.run && !campaign.is_deleted))
+}
+
+/// Choosing the contacts of one lease.
+struct Picking<'a, 'c> {
+    tx: &'a Tx<'c>,
+    campaign: &'a Campaign,
+    want: usize,
+    hours: HashMap<i32, Hours>,
+    /// Contacts in a call that a run before this one authorised, and when its lease ends.
+    in_older_call: HashMap<i64, Instant>,
+    picked: Vec<Subject>,
+    later: Vec<Due>,
+}
+
+impl<'a, 'c> Picking<'a, 'c> {
+    async fn new(tx: &'a Tx<'c>, campaign: &'a Campaign, want: usize) -> Result<Self> {
+        let mut hours = HashMap::new();
+        if let Some(schedule) = &campaign.config.schedule {
+            for Group { id, time_zone } in groups::all(tx, campaign.id).await? {
+                hours.insert(id, schedule.hours(&time_zone, tx.now));
+            }
+        }
+        let mut in_older_call = HashMap::new();
+        for lease in leases::of_runs_before(tx, campaign.id, campaign.run).await? {
+            for slot in lease.slots.in_state(Slot::Authorized) {
+                in_older_call.insert(lease.positions[slot], lease.expires_at);
+            }
+        }
+        let picked = Vec::with_capacity(want);
+        Ok(Self { tx, campaign, want, hours, in_older_call, picked, later: Vec::new() })
+    }
+
+    /// Contacts whose retry is due, or that were given back.
+    async fn take_due(&mut self) -> Result<()> {
+        let shut: Vec<i32> = self
+            .hours
+            .iter()
+            .filter(|(_, hours)| **hours != Hours::Open)
+            .map(|(group, _)| *group)
+            .collect();
+        let (id, run) = (self.campaign.id, self.campaign.run);
+        let limit = i64::try_from(self.want).unwrap_or(i64::MAX);
+        let positions = due::take(self.tx, id, run, &shut, limit).await?;
+        for subject in contacts::subjects(self.tx, id, &positions).await? {
+            self.consider(subject);
+        }
+        Ok(())
+    }
+
+    /// Contacts ahead of the frontiers, of the groups that may be called, highest priority first.
+    async fn take_ahead(&mut self, max_scan_contacts: usize) -> Result<()> {
+        let (id, run, end) = (self.campaign.id, self.campaign.run, self.campaign.position_limit);
+        let mut scan_left = max_scan_contacts;
+        for group in groups::with_work_ahead(self.tx, id, run, end).await? {
+            if self.hours.get(&group.id) != Some(&Hours::Open) {
+                continue;
+            }
+            if self.picked.len() >= self.want || scan_left == 0 {
+                break;
+            }
+            let mut next = groups::lock_frontier(self.tx, id, run, group.id).await?;
+            loop {
+                let limit = (self.want - self.picked.len()).min(scan_left);
+                if limit == 0 {
+                    break;
+                }
+                let rows = i64::try_from(limit).unwrap_or(i64::MAX);
+                let subjects =
+                    contacts::subjects_from(self.tx, id, group.id, next, rows).await?;
+                let (found, last) = (subjects.len(), subjects.last());
+                let Some(last) = last else { break };
+                next = last.candidate.position + 1;
+                scan_left -= found;
+                for subject in subjects {
+                    self.consider(subject);
+                }
+                if found < limit {
+                    break;
+                }
+            }
+            groups::advance_frontier(self.tx, id, run, group.id, next).await?;
+        }
+        Ok(())
+    }
+
+    /// Puts a contact where it belongs: in the batch, on the due list, or nowhere.
+    fn consider(&mut self, subject: Subject) {
+        if subject.is_deleted {
+            return;
+        }
+        let position = subject.candidate.position;
+        let verdict = match self.in_older_call.get(&position) {
+            Some(lease_end) => Verdict::NotBefore(*lease_end),
+            None => self.campaign.rules().judge(&subject.candidate, self.tx.now),
+        };
+        match verdict {
+            Verdict::Eligible => self.picked.push(subject),
+            Verdict::NotBefore(due_at) => {
+                self.later.push(Due { position, group: subject.group, due_at });
+            }
+            Verdict::Removed(_) => {}
+        }
+    }
+}
+
+/// When a contact may be dialled again whose hours are shut.
+pub(super) fn reopening(hours: Hours, now: Instant) -> Option<Instant> {
+    match hours {
+        Hours::Open => None,
+        Hours::ShutUntil(opening) => Some(opening),
+        Hours::Shut => Some(now + SHUT_RECHECK),
+    }
+}

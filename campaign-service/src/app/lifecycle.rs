@@ -1,0 +1,417 @@
+//! Commands on campaigns: guarded, atomic, audited, and answered the same when repeated.
+
+use super::error::{Error, Result};
+use super::preview::preview_token;
+use super::{App, existing};
+use crate::store::audit::{self, Entry};
+use crate::store::campaigns::{self, Campaign};
+use crate::store::notify::{self, ControlEvent, StopCause};
+use crate::store::{Gate, Tx, due, groups, leases, purge, requests};
+use campaign_domain::campaign::{Config, may_edit};
+use campaign_domain::lifecycle::{Command, Refusal, RefusalCause, State, allowed_commands, transition};
+use campaign_domain::settings::{Epoch, LaunchSettings};
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+/// What every command carries.
+#[derive(Clone, Debug, Default)]
+pub struct Call {
+    /// Revision the caller has seen; `None` does not guard.
+    pub revision: Option<i64>,
+    /// Empty: repeats are not recognised.
+    pub request_id: String,
+    /// Of the method and the whole request.
+    pub fingerprint: Uuid,
+    pub actor: String,
+    pub reason: String,
+}
+
+/// What to launch.
+#[derive(Clone, Debug)]
+pub struct Launch {
+    pub settings: LaunchSettings,
+    /// From the preview; empty: none.
+    pub preview_token: String,
+    pub confirm_reset: String,
+}
+
+/// A change of some fields of the configuration.
+#[derive(Clone, Debug)]
+pub struct Edit {
+    pub config: Config,
+    /// By their names in the API.
+    pub fields: Vec<String>,
+}
+
+/// Ids of campaigns created with a request id, so that a repeat finds the first one.
+const CREATE_NAMESPACE: Uuid = Uuid::from_u128(0x1f0c_6a1e_9b1d_6f30_8d5c_0c8d_4f1e_2a77);
+
+impl App {
+    /// Creates a campaign.
+    pub async fn create_campaign(&self, call: &Call, config: Config) -> Result<Campaign> {
+        let id = if call.request_id.is_empty() {
+            Uuid::now_v7()
+        } else {
+            Uuid::new_v5(&CREATE_NAMESPACE, call.request_id.as_bytes())
+        };
+        let mut connection = self.db.connect().await?;
+        let tx = connection.begin(Gate::Exclusive(id)).await?;
+        if let Some(first) = first_answer(&tx, id, call).await? {
+            return Ok(first);
+        }
+        let campaign = Campaign {
+            id,
+            state: State::Draft,
+            config,
+            run: 0,
+            epoch: Epoch::default(),
+            settings: None,
+            position_limit: None,
+            revision: 1,
+            created_at: tx.now,
+            updated_at: tx.now,
+            is_deleted: false,
+        };
+        if !campaigns::insert(&tx, &campaign).await? {
+            return Err(Error::AlreadyExists(format!("campaigns/{id}")));
+        }
+        let change = Change { name: "CREATE", after: campaign, details: Value::Null };
+        finish(tx, call, None, change).await
+    }
+
+    /// Starts a new run.
+    pub async fn launch_campaign(&self, id: Uuid, call: &Call, launch: &Launch) -> Result<Campaign> {
+        let mut connection = self.db.connect().await?;
+        let tx = connection.begin(Gate::Exclusive(id)).await?;
+        let before = match open(&tx, id, call).await? {
+            Opened::Campaign(campaign) => campaign,
+            Opened::FirstAnswer(answer) => return Ok(answer),
+        };
+        let settings = launch.settings;
+        let plan = before.plan(settings.live_forever);
+        let state = transition(before.state, Command::Launch, &plan, tx.now).map_err(Error::Refused)?;
+        check_launch(&before, launch)?;
+        let counters = campaigns::counters(&tx, id).await?;
+        if !launch.preview_token.is_empty()
+            && launch.preview_token != preview_token(&before, &counters, &settings)
+        {
+            return Err(Error::Precondition {
+                reason: "PREVIEW_OUTDATED",
+                subject: "preview_token".to_owned(),
+                description: "the campaign, its contacts or the settings changed since the preview; \
+                              preview again"
+                    .to_owned(),
+            });
+        }
+        let run = before.run + 1;
+        let mut after = changed(&before, &tx);
+        after.state = state;
+        after.run = run;
+        after.epoch = settings.epoch_after(before.epoch, run);
+        after.settings = Some(settings);
+        after.position_limit = (!settings.live_forever).then_some(counters.next_position);
+        campaigns::update(&tx, &after).await?;
+        campaigns::insert_run(&tx, &after).await?;
+        campaigns::mark_run(&tx, &after).await?;
+        if settings.reset_contact_history {
+            purge::start(&tx, id, after.epoch.generation).await?;
+        }
+        notify::send(&tx, &ControlEvent::Work { campaign: id }).await?;
+        let details = json!({ "settings": settings });
+        let change = Change { name: Command::Launch.name(), after, details };
+        finish(tx, call, Some(before.state), change).await
+    }
+
+    /// Pauses, resumes or cancels the run.
+    pub async fn command_campaign(
+        &self,
+        id: Uuid,
+        call: &Call,
+        command: Command,
+        hang_up: bool,
+    ) -> Result<Campaign> {
+        let mut connection = self.db.connect().await?;
+        let tx = connection.begin(Gate::Exclusive(id)).await?;
+        let before = match open(&tx, id, call).await? {
+            Opened::Campaign(campaign) => campaign,
+            Opened::FirstAnswer(answer) => return Ok(answer),
+        };
+        self.apply(tx, call, &before, command, hang_up).await
+    }
+
+    /// Lets the clock act on a campaign: its scheduled start, its end, or its list being done.
+    /// Any replica may ask at any time; the gate and the state machine let it happen once.
+    pub async fn advance_by_clock(&self, id: Uuid) -> Result<()> {
+        let mut connection = self.db.connect().await?;
+        // First without keeping anyone waiting: mostly there is nothing to do.
+        let tx = connection.begin(Gate::Open).await?;
+        let is_due = due_command(&tx, &existing(&tx, id).await?).await?.is_some();
+        drop(tx);
+        if !is_due {
+            return Ok(());
+        }
+        let tx = connection.begin(Gate::Exclusive(id)).await?;
+        let before = existing(&tx, id).await?;
+        if let Some((command, reason)) = due_command(&tx, &before).await? {
+            let (actor, reason) = ("service".to_owned(), reason.to_owned());
+            let call = Call { actor, reason, ..Call::default() };
+            self.apply(tx, &call, &before, command, false).await?;
+        }
+        Ok(())
+    }
+
+    async fn apply(
+        &self,
+        tx: Tx<'_>,
+        call: &Call,
+        before: &Campaign,
+        command: Command,
+        hang_up: bool,
+    ) -> Result<Campaign> {
+        let plan = before.plan(before.is_live_forever());
+        let state = transition(before.state, command, &plan, tx.now).map_err(Error::Refused)?;
+        let mut after = changed(before, &tx);
+        after.state = state;
+        campaigns::update(&tx, &after).await?;
+        campaigns::mark_run(&tx, &after).await?;
+        let stopped = |cause, hang_up| ControlEvent::Stopped {
+            campaign: after.id,
+            run: after.run,
+            cause,
+            hang_up,
+        };
+        let event = match command {
+            Command::Pause => stopped(StopCause::Paused, hang_up),
+            Command::Cancel => stopped(StopCause::Cancelled, true),
+            Command::Complete => stopped(StopCause::Completed, false),
+            Command::Launch | Command::Start | Command::Resume => {
+                ControlEvent::Work { campaign: after.id }
+            }
+        };
+        notify::send(&tx, &event).await?;
+        let change =
+            Change { name: command.name(), after, details: json!({ "hang_up_calls": hang_up }) };
+        finish(tx, call, Some(before.state), change).await
+    }
+
+    /// Changes some fields of the configuration.
+    pub async fn update_campaign(&self, id: Uuid, call: &Call, edit: &Edit) -> Result<Campaign> {
+        let mut connection = self.db.connect().await?;
+        let tx = connection.begin(Gate::Exclusive(id)).await?;
+        let before = match open(&tx, id, call).await? {
+            Opened::Campaign(campaign) => campaign,
+            Opened::FirstAnswer(answer) => return Ok(answer),
+        };
+        for field in &edit.fields {
+            if !may_edit(before.state, before.is_live_forever(), field) {
+                return Err(Error::Precondition {
+                    reason: "CONFIGURATION_FROZEN",
+                    subject: field.clone(),
+                    description: format!(
+                        "{field} cannot change while the campaign is {}; pause it first",
+                        before.state.name()
+                    ),
+                });
+            }
+        }
+        let mut after = changed(&before, &tx);
+        merge(&mut after.config, edit)?;
+        campaigns::update(&tx, &after).await?;
+        let change = Change { name: "UPDATE", after, details: json!({ "fields": edit.fields }) };
+        finish(tx, call, Some(before.state), change).await
+    }
+
+    /// Deletes a campaign that has no run under way.
+    pub async fn delete_campaign(&self, id: Uuid, call: &Call) -> Result<Campaign> {
+        let mut connection = self.db.connect().await?;
+        let tx = connection.begin(Gate::Exclusive(id)).await?;
+        let before = match open(&tx, id, call).await? {
+            Opened::Campaign(campaign) => campaign,
+            Opened::FirstAnswer(answer) => return Ok(answer),
+        };
+        if before.state.is_active() {
+            return Err(Error::Precondition {
+                reason: "CAMPAIGN_ACTIVE",
+                subject: format!("campaigns/{id}"),
+                description: format!(
+                    "the campaign is {}; cancel it before deleting it",
+                    before.state.name()
+                ),
+            });
+        }
+        let mut after = changed(&before, &tx);
+        after.is_deleted = true;
+        campaigns::update(&tx, &after).await?;
+        let change = Change { name: "DELETE", after, details: Value::Null };
+        finish(tx, call, Some(before.state), change).await
+    }
+}
+
+enum Opened {
+    Campaign(Campaign),
+    FirstAnswer(Campaign),
+}
+
+/// Starts a command: answers a repeat, and checks that the campaign is there and unchanged.
+async fn open(tx: &Tx<'_>, id: Uuid, call: &Call) -> Result<Opened> {
+    if let Some(first) = first_answer(tx, id, call).await? {
+        return Ok(Opened::FirstAnswer(first));
+    }
+    let campaign = existing(tx, id).await?;
+    if call.revision.is_some_and(|revision| revision != campaign.revision) {
+        return Err(Error::Outdated);
+    }
+    Ok(Opened::Campaign(campaign))
+}
+
+async fn first_answer(tx: &Tx<'_>, id: Uuid, call: &Call) -> Result<Option<Campaign>> {
+    if call.request_id.is_empty() {
+        return Ok(None);
+    }
+    let Some(first) = requests::find(tx, id, &call.request_id).await? else { return Ok(None) };
+    if first.fingerprint != call.fingerprint {
+        let how = "was used before for a different request; choose a new one";
+        return Err(Error::invalid("request_id", how));
+    }
+    Ok(Some(first.response))
+}
+
+/// What a command did.
+struct Change {
+    name: &'static str,
+    after: Campaign,
+    details: Value,
+}
+
+/// Ends a command: audit, answer kept for repeats, commit.
+async fn finish(
+    tx: Tx<'_>,
+    call: &Call,
+    before: Option<State>,
+    change: Change,
+) -> Result<Campaign> {
+    let Change { name, after, details } = change;
+    let entry = Entry {
+        campaign: after.id,
+        actor: &call.actor,
+        reason: &call.reason,
+        command: name,
+        before,
+        after: after.state,
+        run: after.run,
+        request_id: &call.request_id,
+        details,
+    };
+    audit::insert(&tx, &entry).await?;
+    if !call.request_id.is_empty() {
+        requests::insert(&tx, &call.request_id, call.fingerprint, &after).await?;
+    }
+    tx.commit().await?;
+    Ok(after)
+}
+
+fn changed(before: &Campaign, tx: &Tx<'_>) -> Campaign {
+    Campaign { revision: before.revision + 1, updated_at: tx.now, ..before.clone() }
+}
+
+fn check_launch(campaign: &Campaign, launch: &Launch) -> Result<()> {
+    if let Some(field) = campaign.config.missing_for_launch().first() {
+        return Err(Error::Precondition {
+            reason: "FIELD_NOT_SET",
+            subject: format!("campaign.{field}"),
+            description: format!("{field} must be set before a launch; set it with UpdateCampaign"),
+        });
+    }
+    let name = &campaign.config.display_name;
+    if launch.settings.reset_contact_history && launch.confirm_reset != *name {
+        return Err(Error::invalid(
+            "confirm_reset",
+            "must be the campaign's display_name, to confirm that all its history and opt-outs \
+             are cleared for good",
+        ));
+    }
+    if !launch.settings.reset_contact_history && !launch.confirm_reset.is_empty() {
+        return Err(Error::invalid(
+            "confirm_reset",
+            "must be empty unless settings.reset_contact_history is true",
+        ));
+    }
+    Ok(())
+}
+
+/// Puts the edited fields into the configuration, and checks what only shows in the whole.
+fn merge(config: &mut Config, edit: &Edit) -> Result<()> {
+    let new = &edit.config;
+    for field in &edit.fields {
+        match field.as_str() {
+            "display_name" => config.display_name.clone_from(&new.display_name),
+            "description" => config.description.clone_from(&new.description),
+            "schedule" => config.schedule.clone_from(&new.schedule),
+            "retry_policy" => config.retry_policy = new.retry_policy,
+            "schedule.end_time" => {
+                let Some(schedule) = &mut config.schedule else {
+                    return Err(Error::invalid("campaign.schedule", "must be set as a whole first"));
+                };
+                schedule.end_time = new.schedule.as_ref().and_then(|new| new.end_time);
+            }
+            other => return Err(Error::invalid("update_mask", format!("has unknown path {other:?}"))),
+        }
+    }
+    if let Some(schedule) = &config.schedule
+        && let (Some(start), Some(end)) = (schedule.start_time, schedule.end_time)
+        && end <= start
+    {
+        return Err(Error::invalid("campaign.schedule.end_time", "must be after start_time"));
+    }
+    Ok(())
+}
+
+/// What the clock has to do with a campaign now, and why.
+async fn due_command(
+    tx: &Tx<'_>,
+    campaign: &Campaign,
+) -> Result<Option<(Command, &'static str)>> {
+    let plan = campaign.plan(campaign.is_live_forever());
+    let allows = |command| transition(campaign.state, command, &plan, tx.now).is_ok();
+    if allows(Command::Start) {
+        return Ok(Some((Command::Start, "the start time has come")));
+    }
+    if !allows(Command::Complete) {
+        return Ok(None);
+    }
+    if plan.has_ended(tx.now) {
+        return Ok(Some((Command::Complete, "the end time has come")));
+    }
+    let is_done = is_list_done(tx, campaign).await?;
+    Ok(is_done.then_some((Command::Complete, "the list is done")))
+}
+
+/// Whether nobody is left to engage: ahead of the frontiers, waiting for a retry, or in a lease.
+async fn is_list_done(tx: &Tx<'_>, campaign: &Campaign) -> Result<bool> {
+    let (id, run) = (campaign.id, campaign.run);
+    Ok(!leases::any(tx, id).await?
+        && due::next_time(tx, id, run).await?.is_none()
+        && groups::with_work_ahead(tx, id, run, campaign.position_limit).await?.is_empty())
+}
+
+/// What a refusal means in plain words.
+#[must_use]
+pub fn describe(refusal: &Refusal) -> String {
+    let command = refusal.command.name().to_lowercase();
+    let state = refusal.state.name();
+    match refusal.cause {
+        RefusalCause::Ended => {
+            "schedule.end_time has passed; set a later one or launch with live_forever".to_owned()
+        }
+        RefusalCause::NotStarted => "the start time lies ahead".to_owned(),
+        RefusalCause::LiveForever => "the run is live forever and does not complete".to_owned(),
+        RefusalCause::State => {
+            let allowed: Vec<&str> =
+                allowed_commands(refusal.state).into_iter().map(Command::name).collect();
+            format!(
+                "cannot {command} a campaign that is {state}; allowed now: {}",
+                allowed.join(", ")
+            )
+        }
+    }
+}

@@ -1,0 +1,122 @@
+//! What a launch would do.
+
+use super::error::Result;
+use super::{App, existing};
+use crate::store::campaigns::{self, Campaign, Counters};
+use crate::store::counts::{self, Class, View};
+use crate::store::Gate;
+use campaign_domain::eligibility::{Reason, Verdict};
+use campaign_domain::history::Flags;
+use campaign_domain::settings::LaunchSettings;
+use std::collections::BTreeMap;
+use uuid::Uuid;
+
+/// The answer to a preview.
+#[derive(Clone, Debug)]
+pub struct Preview {
+    pub total: i64,
+    pub eligible: i64,
+    pub removed: BTreeMap<Reason, i64>,
+    pub refusals_wiped: i64,
+    pub warnings: Vec<String>,
+    pub token: String,
+}
+
+impl App {
+    /// Counts who would be engaged if the campaign were launched now.
+    pub async fn preview_launch(&self, id: Uuid, settings: &LaunchSettings) -> Result<Preview> {
+        let mut connection = self.db.connect().await?;
+        let tx = connection.begin(Gate::Open).await?;
+        let campaign = existing(&tx, id).await?;
+        // Counters first: what changes while we count makes the token outdated.
+        let counters = campaigns::counters(&tx, id).await?;
+        let rules = campaign.rules_of_next_run(*settings);
+        let view = View { epoch: rules.epoch, run: rules.run, position_limit: None };
+        let classes = counts::classes(&tx, id, view).await?;
+        let mut preview = Preview {
+            total: 0,
+            eligible: 0,
+            removed: BTreeMap::new(),
+            refusals_wiped: 0,
+            warnings: Vec::new(),
+            token: preview_token(&campaign, &counters, settings),
+        };
+        for class in &classes {
+            preview.total += class.contacts;
+            match rules.judge(&class.candidate, tx.now) {
+                Verdict::Eligible | Verdict::NotBefore(_) => preview.eligible += class.contacts,
+                Verdict::Removed(reason) => {
+                    *preview.removed.entry(reason).or_default() += class.contacts;
+                }
+            }
+        }
+        if settings.reset_contact_history {
+            let totals = counts::history_totals(&tx, id, campaign.epoch.generation).await?;
+            preview.refusals_wiped = totals.refused;
+        }
+        preview.warnings = warnings(&campaign, settings, &preview, &classes);
+        Ok(preview)
+    }
+}
+
+fn warnings(
+    campaign: &Campaign,
+    settings: &LaunchSettings,
+    preview: &Preview,
+    classes: &[Class],
+) -> Vec<String> {
+    let mut warnings = Vec::new();
+    let overridden = settings.exclude.names_besides_refused();
+    if settings.rerun_all_contacts && !overridden.is_empty() {
+        warnings.push(format!(
+            "rerun_all_contacts overrides these exclusions for what happened before the launch: {}.",
+            overridden.join(", ")
+        ));
+    }
+    if settings.rerun_all_contacts && !settings.exclude.refused {
+        warnings.push(
+            "Contacts that refused stay excluded, because rerun_all_contacts is set.".to_owned(),
+        );
+    } else if !settings.exclude.refused {
+        let brought_back: i64 = classes
+            .iter()
+            .filter(|class| class.candidate.state.flags.intersects(Flags::REFUSED))
+            .map(|class| class.contacts)
+            .sum();
+        warnings.push(format!(
+            "exclude.refused is false: {brought_back} contacts that opted out may be engaged."
+        ));
+    }
+    if settings.reset_contact_history {
+        warnings.push(format!(
+            "All history is cleared for good, {} opt-outs with it.",
+            preview.refusals_wiped
+        ));
+    }
+    if let Some(field) = campaign.config.missing_for_launch().first() {
+        warnings.push(format!("{field} must be set before the launch."));
+    }
+    if campaign.state.is_active() {
+        warnings.push(format!(
+            "The campaign is {}; cancel it before a new launch.",
+            campaign.state.name()
+        ));
+    }
+    if preview.eligible == 0 {
+        warnings.push("Nobody would be engaged.".to_owned());
+    }
+    warnings
+}
+
+/// Stands for everything a preview's counts depend on, but the passing of time.
+pub(super) fn preview_token(
+    campaign: &Campaign,
+    counters: &Counters,
+    settings: &LaunchSettings,
+) -> String {
+    let text = format!(
+        "{} {} {} {settings:?}",
+        campaign.revision, counters.next_position, counters.history_revision
+    );
+    Uuid::new_v5(&campaign.id, text.as_bytes()).simple().to_string()
+}

@@ -1,0 +1,130 @@
+//! Where every contact of the current run stands.
+
+use super::error::Result;
+use super::{App, existing};
+use crate::store::campaigns::Campaign;
+use crate::store::counts::{self, HistoryTotals, View};
+use crate::store::purge::{self, PurgeProgress};
+use crate::store::{Gate, Tx, due, groups};
+use campaign_domain::Instant;
+use campaign_domain::eligibility::{Reason, Verdict};
+use campaign_domain::lease::Slot;
+use campaign_domain::lifecycle::State;
+use campaign_domain::schedule::Hours;
+use std::collections::BTreeMap;
+use uuid::Uuid;
+
+/// Contacts by bucket; each is in one.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Buckets {
+    pub total: i64,
+    pub waiting: i64,
+    pub waiting_retry: i64,
+    pub leased: i64,
+    pub in_call: i64,
+    pub removed: BTreeMap<Reason, i64>,
+}
+
+/// The bucket of a contact.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    Waiting,
+    /// Until then.
+    WaitingRetry(Instant),
+    Leased,
+    InCall,
+    Removed(Reason),
+}
+
+/// Why a running campaign hands nothing out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IdleReason {
+    NotRunning,
+    WindowClosed,
+    WaitingRetry,
+    Exhausted,
+    NoWorker,
+}
+
+/// The answer.
+#[derive(Clone, Debug)]
+pub struct Progress {
+    pub campaign: Campaign,
+    pub read_at: Instant,
+    pub buckets: Buckets,
+    pub history: HistoryTotals,
+    pub idle: Option<(IdleReason, Option<Instant>)>,
+    pub purge: Option<PurgeProgress>,
+}
+
+/// The bucket of a contact with this verdict, held in this slot.
+pub(super) fn standing(verdict: Verdict, slot: Option<Slot>) -> Standing {
+    match (slot, verdict) {
+        (Some(Slot::Authorized), _) => Standing::InCall,
+        (_, Verdict::Removed(reason)) => Standing::Removed(reason),
+        (Some(Slot::Leased), _) => Standing::Leased,
+        (_, Verdict::NotBefore(due_at)) => Standing::WaitingRetry(due_at),
+        (_, Verdict::Eligible) => Standing::Waiting,
+    }
+}
+
+impl App {
+    /// Counts every contact of a campaign.
+    pub async fn progress(&self, id: Uuid) -> Result<Progress> {
+        let mut connection = self.db.connect().await?;
+        let tx = connection.begin(Gate::Open).await?;
+        let campaign = existing(&tx, id).await?;
+        let rules = campaign.rules();
+        let view =
+            View { epoch: rules.epoch, run: rules.run, position_limit: rules.position_limit };
+        let mut buckets = Buckets::default();
+        for class in counts::classes(&tx, id, view).await? {
+            let bucket = match standing(rules.judge(&class.candidate, tx.now), class.slot) {
+                Standing::Waiting => &mut buckets.waiting,
+                Standing::WaitingRetry(_) => &mut buckets.waiting_retry,
+                Standing::Leased => &mut buckets.leased,
+                Standing::InCall => &mut buckets.in_call,
+                Standing::Removed(reason) => buckets.removed.entry(reason).or_default(),
+            };
+            *bucket += class.contacts;
+            buckets.total += class.contacts;
+        }
+        let history = counts::history_totals(&tx, id, campaign.epoch.generation).await?;
+        let idle = idle_reason(&tx, &campaign, &buckets).await?;
+        let purge = purge::progress(&tx, id).await?;
+        Ok(Progress { read_at: tx.now, campaign, buckets, history, idle, purge })
+    }
+}
+
+async fn idle_reason(
+    tx: &Tx<'_>,
+    campaign: &Campaign,
+    buckets: &Buckets,
+) -> Result<Option<(IdleReason, Option<Instant>)>> {
+    if campaign.state != State::Running {
+        return Ok(Some((IdleReason::NotRunning, None)));
+    }
+    if buckets.leased > 0 || buckets.in_call > 0 {
+        return Ok(None);
+    }
+    if buckets.waiting == 0 && buckets.waiting_retry == 0 {
+        return Ok(Some((IdleReason::Exhausted, None)));
+    }
+    if buckets.waiting == 0 {
+        let until = due::next_time(tx, campaign.id, campaign.run).await?;
+        return Ok(Some((IdleReason::WaitingRetry, until)));
+    }
+    if let Some(schedule) = &campaign.config.schedule {
+        let groups = groups::all(tx, campaign.id).await?;
+        let hours: Vec<Hours> =
+            groups.iter().map(|group| schedule.hours(&group.time_zone, tx.now)).collect();
+        if !hours.contains(&Hours::Open) {
+            let openings = hours.iter().filter_map(|hours| match hours {
+                Hours::ShutUntil(opening) => Some(*opening),
+                Hours::Open | Hours::Shut => None,
+            });
+            return Ok(Some((IdleReason::WindowClosed, openings.min())));
+        }
+    }
+    Ok(Some((IdleReason::NoWorker, None)))
+}

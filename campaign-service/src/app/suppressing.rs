@@ -1,0 +1,86 @@
+//! The suppression list, above all campaigns.
+
+use super::App;
+use super::error::{Error, Result};
+use crate::store::notify::{self, ControlEvent, RemovalCause};
+use crate::store::suppressions::{self, Suppression};
+use crate::store::{Gate, campaigns, due};
+use campaign_domain::lifecycle::State;
+
+/// Most campaigns whose runs are waited for.
+const MAX_CAMPAIGNS: i64 = 100_000;
+
+impl App {
+    /// Adds numbers; returns how many are new. When it returns, no attempt on them is authorised.
+    pub async fn suppress(&self, phones: &[String], source: &str) -> Result<usize> {
+        let mut connection = self.db.connect().await?;
+        let tx = connection.begin(Gate::Open).await?;
+        let added = suppressions::insert(&tx, phones, source).await?;
+        let held = suppressions::find_in_active_campaigns(&tx, phones).await?;
+        for (campaign, position) in held {
+            let event = ControlEvent::ContactRemoved {
+                campaign,
+                position,
+                cause: RemovalCause::Suppressed,
+            };
+            notify::send(&tx, &event).await?;
+        }
+        tx.commit().await?;
+        drop(connection);
+        // An authorisation that read the list before is either committed when its campaign's gate lets
+        // us through, or reads the list again.
+        self.pass_gates().await?;
+        Ok(added.len())
+    }
+
+    /// Takes a number off the list; contacts with it wait again in the runs under way.
+    pub async fn unsuppress(&self, phone: &str) -> Result<Suppression> {
+        let mut connection = self.db.connect().await?;
+        let tx = connection.begin(Gate::Open).await?;
+        let Some(removed) = suppressions::delete(&tx, phone).await? else {
+            return Err(Error::NotFound(format!("suppressions/{phone}")));
+        };
+        let phones = [phone.to_owned()];
+        let waiting = suppressions::find_in_active_campaigns(&tx, &phones).await?;
+        tx.commit().await?;
+        for (id, position) in waiting {
+            let tx = connection.begin(Gate::Exclusive(id)).await?;
+            if let Some(campaign) = campaigns::find(&tx, id).await? {
+                due::put_if_passed(&tx, id, campaign.run, position).await?;
+                notify::send(&tx, &ControlEvent::Work { campaign: id }).await?;
+            }
+            tx.commit().await?;
+        }
+        Ok(removed)
+    }
+
+    /// The entry of a number.
+    pub async fn get_suppression(&self, phone: &str) -> Result<Suppression> {
+        let mut connection = self.db.connect().await?;
+        let tx = connection.begin(Gate::Open).await?;
+        let found = suppressions::find(&tx, phone).await?;
+        found.ok_or_else(|| Error::NotFound(format!("suppressions/{phone}")))
+    }
+
+    /// Entries in order of number.
+    pub async fn list_suppressions(
+        &self,
+        after: Option<&str>,
+        limit: i64,
+    ) -> Result<Vec<Suppression>> {
+        let mut connection = self.db.connect().await?;
+        let tx = connection.begin(Gate::Open).await?;
+        Ok(suppressions::list(&tx, after, limit).await?)
+    }
+
+    async fn pass_gates(&self) -> Result<()> {
+        let mut connection = self.db.connect().await?;
+        let tx = connection.begin(Gate::Open).await?;
+        let running = campaigns::ids_in_states(&tx, &[State::Running], MAX_CAMPAIGNS).await?;
+        drop(tx);
+        for id in running {
+            connection.begin(Gate::Exclusive(id)).await?.commit().await?;
+        }
+        Ok(())
+    }
+}

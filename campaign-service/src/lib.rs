@@ -1,0 +1,12 @@
+//! The campaign service: owns campaigns, contacts and their history, and streams leased batches of
+//! contacts to dialer workers.
+//!
+//! The way of a contact: [`app::leasing`] → [`grpc`] stream → [`app::authorizing`] → the worker dials →
+//! [`app::recording`] → history. Rules are in the crate `campaign_domain`, SQL in [`store`].
+#![forbid(unsafe_code)]
+
+pub mod app;
+//pub mod config;
+//pub mod grpc;
+//pub mod server;
+pub mod store;

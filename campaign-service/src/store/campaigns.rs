@@ -1,0 +1,297 @@
+//! Campaigns and their runs.
+
+use super::{StoreError, StoreResult, Tx, from_json, to_json};
+use campaign_domain::Instant;
+use campaign_domain::campaign::Config;
+use campaign_domain::eligibility::RunRules;
+use campaign_domain::lifecycle::{Plan, State};
+use campaign_domain::settings::{Epoch, LaunchSettings};
+use serde::{Deserialize, Serialize};
+use tokio_postgres::Row;
+use uuid::Uuid;
+
+/// A campaign with its current or last run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Campaign {
+    pub id: Uuid,
+    pub state: State,
+    pub config: Config,
+    /// 0 before the first launch.
+    pub run: i32,
+    pub epoch: Epoch,
+    /// Of the run; `None` before the first launch.
+    pub settings: Option<LaunchSettings>,
+    /// Of the run.
+    pub position_limit: Option<i64>,
+    pub revision: i64,
+    pub created_at: Instant,
+    pub updated_at: Instant,
+    pub is_deleted: bool,
+}
+
+impl Campaign {
+    /// Whether the run is live forever.
+    #[must_use]
+    pub fn is_live_forever(&self) -> bool {
+        self.settings.is_some_and(|settings| settings.live_forever)
+    }
+
+    /// What the state machine needs to know, for a run that is or is not live forever.
+    #[must_use]
+    pub fn plan(&self, live_forever: bool) -> Plan {
+        let schedule = self.config.schedule.as_ref();
+        Plan {
+            start_time: schedule.and_then(|schedule| schedule.start_time),
+            end_time: schedule.and_then(|schedule| schedule.end_time),
+            live_forever,
+        }
+    }
+
+    /// What decides about contacts in the current run; before the first, in one with default settings.
+    #[must_use]
+    pub fn rules(&self) -> RunRules {
+        match self.settings {
+            Some(settings) => RunRules {
+                run: self.run,
+                epoch: self.epoch,
+                settings,
+                position_limit: self.position_limit,
+            },
+            None => self.rules_of_next_run(LaunchSettings::default()),
+        }
+    }
+
+    /// What would decide in a run launched now with these settings.
+    #[must_use]
+    pub fn rules_of_next_run(&self, settings: LaunchSettings) -> RunRules {
+        let run = self.run + 1;
+        let epoch = settings.epoch_after(self.epoch, run);
+        RunRules { run, epoch, settings, position_limit: None }
+    }
+
+    /// Whether contacts are engaged at this moment.
+    #[must_use]
+    pub fn is_dialling(&self, now: Instant) -> bool {
+        self.state == State::Running && !self.plan(self.is_live_forever()).has_ended(now)
+    }
+}
+
+const COLUMNS: &str = "c.campaign_id, c.state, c.config, c.run, c.generation, c.cycle, r.settings,
+    r.position_limit, c.revision, c.created_at, c.updated_at, c.deleted_at IS NOT NULL AS is_deleted";
+const FROM: &str = "FROM campaigns c LEFT JOIN runs r ON r.campaign_id = c.campaign_id AND r.run = c.run";
+
+fn read(row: &Row) -> StoreResult<Campaign> {
+    let state: &str = row.get("state");
+    let settings: Option<serde_json::Value> = row.get("settings");
+    Ok(Campaign {
+        id: row.get("campaign_id"),
+        state: State::from_name(state).ok_or_else(|| StoreError::Corrupt(state.to_owned()))?,
+        config: from_json(row.get("config"))?,
+        run: row.get("run"),
+        epoch: Epoch { generation: row.get("generation"), cycle: row.get("cycle") },
+        settings: settings.map(from_json).transpose()?,
+        position_limit: row.get("position_limit"),
+        revision: row.get("revision"),
+        created_at: row.get("created_at"),
+        updated_at: row.get("updated_at"),
+        is_deleted: row.get("is_deleted"),
+    })
+}
+
+/// The campaign with this id, deleted or not.
+pub async fn find(tx: &Tx<'_>, id: Uuid) -> StoreResult<Option<Campaign>> {
+    let sql = format!("SELECT {COLUMNS} {FROM} WHERE c.campaign_id = $1");
+    tx.query_opt(&sql, &[&id]).await?.as_ref().map(read).transpose()
+}
+
+/// Campaigns that are not deleted, newest first, older than the last of the page before.
+pub async fn list(
+    tx: &Tx<'_>,
+    after: Option<(Instant, Uuid)>,
+    limit: i64,
+) -> StoreResult<Vec<Campaign>> {
+    let (time, id) = after.unzip();
+    let sql = format!(
+        "SELECT {COLUMNS} {FROM}
+         WHERE c.deleted_at IS NULL
+           AND ($1::timestamptz IS NULL OR (c.created_at, c.campaign_id) < ($1, $2::uuid))
+         ORDER BY c.created_at DESC, c.campaign_id DESC LIMIT $3"
+    );
+    tx.query(&sql, &[&time, &id, &limit]).await?.iter().map(read).collect()
+}
+
+/// Campaigns in one of the states, for the chores and for workers. At most `limit`.
+pub async fn ids_in_states(tx: &Tx<'_>, states: &[State], limit: i64) -> StoreResult<Vec<Uuid>> {
+    let names: Vec<&str> = states.iter().map(|state| state.name()).collect();
+    let sql = "SELECT campaign_id FROM campaigns
+        WHERE state = ANY($1) AND state IN ('SCHEDULED', 'RUNNING', 'PAUSED')
+        ORDER BY campaign_id LIMIT $2";
+    Ok(tx.query(sql, &[&names, &limit]).await?.iter().map(|row| row.get(0)).collect())
+}
+
+/// Adds a campaign with its counters; returns whether the id was free.
+pub async fn insert(tx: &Tx<'_>, campaign: &Campaign) -> StoreResult<bool> {
+    let plan = campaign.plan(false);
+    let sql = "INSERT INTO campaigns
+            (campaign_id, state, config, start_time, end_time, revision, created_at, updated_at)
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $7) ON CONFLICT DO NOTHING";
+    let added = tx
+        .execute(
+            sql,
+            &[
+                &campaign.id,
+                &campaign.state.name(),
+                &to_json(&campaign.config)?,
+                &plan.start_time,
+                &plan.end_time,
+                &campaign.revision,
+                &campaign.created_at,
+            ],
+        )
+        .await?;
+    if added == 1 {
+        let counters = "INSERT INTO campaign_counters (campaign_id) VALUES ($1)";
+        tx.execute(counters, &[&campaign.id]).await?;
+    }
+    Ok(added == 1)
+}
+
+/// Writes back a campaign that a command changed.
+pub async fn update(tx: &Tx<'_>, campaign: &Campaign) -> StoreResult<()> {
+    let plan = campaign.plan(false);
+    let deleted_at = campaign.is_deleted.then_some(campaign.updated_at);
+    let sql = "UPDATE campaigns SET state = $2, config = $3, start_time = $4, end_time = $5, run = $6,
+            generation = $7, cycle = $8, revision = $9, updated_at = $10, deleted_at = $11
+        WHERE campaign_id = $1";
+    tx.execute(
+        sql,
+        &[
+            &campaign.id,
+            &campaign.state.name(),
+            &to_json(&campaign.config)?,
+            &plan.start_time,
+            &plan.end_time,
+            &campaign.run,
+            &campaign.epoch.generation,
+            &campaign.epoch.cycle,
+            &campaign.revision,
+            &campaign.updated_at,
+            &deleted_at,
+        ],
+    )
+    .await?;
+    Ok(())
+}
+
+/// One launch, as stored.
+#[derive(Clone, Debug)]
+pub struct Run {
+    pub number: i32,
+    pub settings: LaunchSettings,
+    pub epoch: Epoch,
+    pub launched_at: Instant,
+    pub started_at: Option<Instant>,
+    pub ended_at: Option<Instant>,
+    pub authorized_attempts: i64,
+}
+
+/// Adds the run that a campaign was just launched into.
+pub async fn insert_run(tx: &Tx<'_>, campaign: &Campaign) -> StoreResult<()> {
+    let sql = "INSERT INTO runs
+            (campaign_id, run, settings, generation, cycle, position_limit, launched_at)
+        VALUES ($1, $2, $3, $4, $5, $6, $7)";
+    tx.execute(
+        sql,
+        &[
+            &campaign.id,
+            &campaign.run,
+            &to_json(&campaign.settings)?,
+            &campaign.epoch.generation,
+            &campaign.epoch.cycle,
+            &campaign.position_limit,
+            &campaign.updated_at,
+        ],
+    )
+    .await?;
+    Ok(())
+}
+
+/// Notes when the run first was running, and when it ended.
+pub async fn mark_run(tx: &Tx<'_>, campaign: &Campaign) -> StoreResult<()> {
+    let is_running = campaign.state == State::Running;
+    let is_over = !campaign.state.is_active();
+    let sql = "UPDATE runs SET
+            started_at = CASE WHEN $3 THEN COALESCE(started_at, $5) ELSE started_at END,
+            ended_at = CASE WHEN $4 THEN COALESCE(ended_at, $5) ELSE ended_at END
+        WHERE campaign_id = $1 AND run = $2";
+    tx.execute(sql, &[&campaign.id, &campaign.run, &is_running, &is_over, &campaign.updated_at])
+        .await?;
+    Ok(())
+}
+
+/// Runs, newest first, before the number given.
+pub async fn list_runs(
+    tx: &Tx<'_>,
+    id: Uuid,
+    before: Option<i32>,
+    limit: i64,
+) -> StoreResult<Vec<Run>> {
+    let sql = "SELECT r.*, COALESCE((SELECT sum(cardinality(a.slots)) FROM authorizations a
+            WHERE a.campaign_id = r.campaign_id AND a.run = r.run), 0)::int8 AS authorized
+        FROM runs r WHERE r.campaign_id = $1 AND ($2::int IS NULL OR r.run < $2)
+        ORDER BY r.run DESC LIMIT $3";
+    let rows = tx.query(sql, &[&id, &before, &limit]).await?;
+    rows.iter()
+        .map(|row| {
+            Ok(Run {
+                number: row.get("run"),
+                settings: from_json(row.get("settings"))?,
+                epoch: Epoch { generation: row.get("generation"), cycle: row.get("cycle") },
+                launched_at: row.get("launched_at"),
+                started_at: row.get("started_at"),
+                ended_at: row.get("ended_at"),
+                authorized_attempts: row.get("authorized"),
+            })
+        })
+        .collect()
+}
+
+/// The epochs of some runs.
+pub async fn run_epochs(tx: &Tx<'_>, id: Uuid, runs: &[i32]) -> StoreResult<Vec<(i32, Epoch)>> {
+    let sql = "SELECT run, generation, cycle FROM runs WHERE campaign_id = $1 AND run = ANY($2)";
+    let rows = tx.query(sql, &[&id, &runs]).await?;
+    Ok(rows
+        .iter()
+        .map(|row| (row.get(0), Epoch { generation: row.get(1), cycle: row.get(2) }))
+        .collect())
+}
+
+/// Counters of a campaign.
+#[derive(Clone, Copy, Debug)]
+pub struct Counters {
+    pub next_position: i64,
+    pub history_revision: i64,
+}
+
+/// The counters as committed.
+pub async fn counters(tx: &Tx<'_>, id: Uuid) -> StoreResult<Counters> {
+    let sql = "SELECT next_position, history_revision FROM campaign_counters WHERE campaign_id = $1";
+    let row = tx.query_one(sql, &[&id]).await?;
+    Ok(Counters { next_position: row.get(0), history_revision: row.get(1) })
+}
+
+/// Notes that contacts or history changed.
+pub async fn bump_history_revision(tx: &Tx<'_>, id: Uuid) -> StoreResult<()> {
+    let sql = "UPDATE campaign_counters SET history_revision = history_revision + 1
+        WHERE campaign_id = $1";
+    tx.execute(sql, &[&id]).await?;
+    Ok(())
+}
+
+/// Takes `count` positions and keeps others from taking any until commit; returns the first.
+pub async fn take_positions(tx: &Tx<'_>, id: Uuid, count: i64) -> StoreResult<i64> {
+    let sql = "UPDATE campaign_counters SET next_position = next_position + $2,
+            history_revision = history_revision + 1
+        WHERE campaign_id = $1 RETURNING next_position - $2";
+    Ok(tx.query_one(sql, &[&id, &count]).await?.get(0))
+}

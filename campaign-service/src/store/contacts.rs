@@ -1,0 +1,207 @@
+//! Contacts, and contacts as the rules see them.
+
+use super::history::read_state;
+use super::{StoreResult, Tx, from_json, to_json};
+use campaign_domain::Instant;
+use campaign_domain::eligibility::Candidate;
+use std::collections::BTreeMap;
+use tokio_postgres::Row;
+use uuid::Uuid;
+
+/// Free-form values that are passed to the worker.
+pub type Attributes = BTreeMap<String, String>;
+
+/// A contact to add.
+#[derive(Clone, Debug)]
+pub struct NewContact {
+    pub phone: String,
+    pub display_name: String,
+    pub time_zone: String,
+    pub priority: i16,
+    pub attributes: Attributes,
+}
+
+/// A contact as stored.
+#[derive(Clone, Debug)]
+pub struct Contact {
+    pub position: i64,
+    pub phone: String,
+    pub display_name: String,
+    pub time_zone: String,
+    pub priority: i16,
+    pub attributes: Attributes,
+    pub created_at: Instant,
+}
+
+const COLUMNS: &str = "c.position, c.phone, c.display_name, c.attributes, c.created_at, c.group_id,
+    g.time_zone, g.priority";
+const FROM: &str =
+    "FROM contacts c JOIN contact_groups g ON g.campaign_id = c.campaign_id AND g.group_id = c.group_id";
+
+fn read(row: &Row) -> StoreResult<Contact> {
+    Ok(Contact {
+        position: row.get("position"),
+        phone: row.get("phone"),
+        display_name: row.get("display_name"),
+        time_zone: row.get("time_zone"),
+        priority: row.get("priority"),
+        attributes: from_json(row.get("attributes"))?,
+        created_at: row.get("created_at"),
+    })
+}
+
+/// The contact at a position, unless deleted.
+pub async fn find(tx: &Tx<'_>, campaign: Uuid, position: i64) -> StoreResult<Option<Contact>> {
+    let sql = format!(
+        "SELECT {COLUMNS} {FROM}
+         WHERE c.campaign_id = $1 AND c.position = $2 AND c.deleted_at IS NULL"
+    );
+    tx.query_opt(&sql, &[&campaign, &position]).await?.as_ref().map(read).transpose()
+}
+
+/// Contacts in order of position, from one on.
+pub async fn list(
+    tx: &Tx<'_>,
+    campaign: Uuid,
+    from_position: i64,
+    limit: i64,
+) -> StoreResult<Vec<Contact>> {
+    let sql = format!(
+        "SELECT {COLUMNS} {FROM}
+         WHERE c.campaign_id = $1 AND c.position >= $2 AND c.deleted_at IS NULL
+         ORDER BY c.position LIMIT $3"
+    );
+    tx.query(&sql, &[&campaign, &from_position, &limit]).await?.iter().map(read).collect()
+}
+
+/// How many are not deleted.
+pub async fn count(tx: &Tx<'_>, campaign: Uuid) -> StoreResult<i64> {
+    let sql = "SELECT count(*) FROM contacts WHERE campaign_id = $1 AND deleted_at IS NULL";
+    Ok(tx.query_one(sql, &[&campaign]).await?.get(0))
+}
+
+/// Where numbers stand in a campaign, and whether deleted.
+pub async fn find_by_phones(
+    tx: &Tx<'_>,
+    campaign: Uuid,
+    phones: &[&str],
+) -> StoreResult<Vec<(String, i64, bool)>> {
+    let sql = "SELECT phone, position, deleted_at IS NOT NULL FROM contacts
+        WHERE campaign_id = $1 AND phone = ANY($2)";
+    let rows = tx.query(sql, &[&campaign, &phones]).await?;
+    Ok(rows.iter().map(|row| (row.get(0), row.get(1), row.get(2))).collect())
+}
+
+/// Adds contacts at the positions from `first` on. Their numbers must be new to the campaign, and the
+/// positions taken in this transaction.
+pub async fn insert(
+    tx: &Tx<'_>,
+    campaign: Uuid,
+    first: i64,
+    contacts: &[(NewContact, i32)],
+) -> StoreResult<()> {
+    let mut phones = Vec::with_capacity(contacts.len());
+    let mut names = Vec::with_capacity(contacts.len());
+    let mut groups = Vec::with_capacity(contacts.len());
+    let mut attributes = Vec::with_capacity(contacts.len());
+    for (contact, group) in contacts {
+        phones.push(contact.phone.as_str());
+        names.push(contact.display_name.as_str());
+        groups.push(*group);
+        attributes.push(to_json(&contact.attributes)?);
+    }
+    let sql = "INSERT INTO contacts
+            (campaign_id, position, phone, group_id, display_name, attributes, created_at)
+        SELECT $1, $2 + t.ordinal - 1, t.phone, t.group_id, t.display_name, t.attributes, $3
+        FROM unnest($4::text[], $5::int[], $6::text[], $7::jsonb[])
+            WITH ORDINALITY AS t(phone, group_id, display_name, attributes, ordinal)";
+    tx.execute(sql, &[&campaign, &first, &tx.now, &phones, &groups, &names, &attributes]).await?;
+    Ok(())
+}
+
+/// Writes back what of a contact may change, and that it is not deleted.
+pub async fn update(
+    tx: &Tx<'_>,
+    campaign: Uuid,
+    position: i64,
+    contact: &NewContact,
+    group: i32,
+) -> StoreResult<()> {
+    let sql = "UPDATE contacts SET group_id = $3, display_name = $4, attributes = $5, deleted_at = NULL
+        WHERE campaign_id = $1 AND position = $2";
+    let attributes = to_json(&contact.attributes)?;
+    tx.execute(sql, &[&campaign, &position, &group, &contact.display_name, &attributes]).await?;
+    Ok(())
+}
+
+/// Deletes a contact, but for its number and history.
+pub async fn mark_deleted(tx: &Tx<'_>, campaign: Uuid, position: i64) -> StoreResult<()> {
+    let sql = "UPDATE contacts SET deleted_at = $3, display_name = '', attributes = '{}'
+        WHERE campaign_id = $1 AND position = $2";
+    tx.execute(sql, &[&campaign, &position, &tx.now]).await?;
+    Ok(())
+}
+
+/// A contact with all that the rules and a worker need.
+#[derive(Clone, Debug)]
+pub struct Subject {
+    pub candidate: Candidate,
+    pub phone: String,
+    pub display_name: String,
+    pub attributes: Attributes,
+    pub group: i32,
+    /// Empty: the campaign's.
+    pub time_zone: String,
+    pub is_deleted: bool,
+}
+
+const SUBJECT: &str = "SELECT c.position, c.phone, c.display_name, c.attributes, c.group_id, g.time_zone,
+        c.deleted_at IS NOT NULL AS is_deleted, x.phone IS NOT NULL AS is_suppressed,
+        s.generation, s.cycle, s.flags, s.cycle_flags, s.longest_transfer_seconds, s.attempts,
+        s.cycle_attempts, s.last_outcome, s.refused_run, s.finished, s.due_at
+    FROM contacts c
+    JOIN contact_groups g ON g.campaign_id = c.campaign_id AND g.group_id = c.group_id
+    LEFT JOIN contact_states s ON s.campaign_id = c.campaign_id AND s.position = c.position
+    LEFT JOIN suppressions x ON x.phone = c.phone
+    WHERE c.campaign_id = $1";
+
+fn read_subject(row: &Row) -> StoreResult<Subject> {
+    Ok(Subject {
+        candidate: Candidate {
+            position: row.get("position"),
+            is_suppressed: row.get("is_suppressed"),
+            state: read_state(row)?,
+        },
+        phone: row.get("phone"),
+        display_name: row.get("display_name"),
+        attributes: from_json(row.get("attributes"))?,
+        group: row.get("group_id"),
+        time_zone: row.get("time_zone"),
+        is_deleted: row.get("is_deleted"),
+    })
+}
+
+/// The contacts at some positions, deleted ones too, in order of position.
+pub async fn subjects(
+    tx: &Tx<'_>,
+    campaign: Uuid,
+    positions: &[i64],
+) -> StoreResult<Vec<Subject>> {
+    let sql = format!("{SUBJECT} AND c.position = ANY($2) ORDER BY c.position");
+    tx.query(&sql, &[&campaign, &positions]).await?.iter().map(read_subject).collect()
+}
+
+/// The next contacts of a group from a position on, deleted ones too, in order of position.
+pub async fn subjects_from(
+    tx: &Tx<'_>,
+    campaign: Uuid,
+    group: i32,
+    from_position: i64,
+    limit: i64,
+) -> StoreResult<Vec<Subject>> {
+    let sql = format!(
+        "{SUBJECT} AND c.group_id = $2 AND c.position >= $3 ORDER BY c.position LIMIT $4"
+    );
+    let rows = tx.query(&sql, &[&campaign, &group, &from_position, &limit]).await?;
+    rows.iter().map(read_subject).collect()
+}

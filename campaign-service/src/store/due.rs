@@ -1,0 +1,97 @@
+//! Contacts behind the frontier that are to be engaged at some time.
+
+use super::{StoreResult, Tx};
+use campaign_domain::Instant;
+use uuid::Uuid;
+
+/// A contact and when it is due.
+#[derive(Clone, Copy, Debug)]
+pub struct Due {
+    pub position: i64,
+    pub group: i32,
+    pub due_at: Instant,
+}
+
+/// Puts contacts of a run in the list, in place of what the list had for them.
+pub async fn put(tx: &Tx<'_>, campaign: Uuid, run: i32, due: &[Due]) -> StoreResult<()> {
+    if due.is_empty() {
+        return Ok(());
+    }
+    let positions: Vec<i64> = due.iter().map(|due| due.position).collect();
+    let groups: Vec<i32> = due.iter().map(|due| due.group).collect();
+    let times: Vec<Instant> = due.iter().map(|due| due.due_at).collect();
+    let sql = "INSERT INTO due_contacts (campaign_id, run, position, group_id, due_at)
+        SELECT $1, $2, * FROM unnest($3::int8[], $4::int[], $5::timestamptz[])
+        ON CONFLICT (campaign_id, position) DO UPDATE
+        SET run = excluded.run, group_id = excluded.group_id, due_at = excluded.due_at";
+    tx.execute(sql, &[&campaign, &run, &positions, &groups, &times]).await?;
+    Ok(())
+}
+
+/// Takes contacts of a run that are due, in groups that may be called, off the list.
+pub async fn take(
+    tx: &Tx<'_>,
+    campaign: Uuid,
+    run: i32,
+    shut_groups: &[i32],
+    limit: i64,
+) -> StoreResult<Vec<i64>> {
+    let sql = "DELETE FROM due_contacts d USING (
+            SELECT position FROM due_contacts
+            WHERE campaign_id = $1 AND run = $2 AND due_at <= $3 AND group_id <> ALL($4)
+            ORDER BY due_at LIMIT $5 FOR UPDATE SKIP LOCKED) t
+        WHERE d.campaign_id = $1 AND d.position = t.position RETURNING d.position";
+    let rows = tx.query(sql, &[&campaign, &run, &tx.now, &shut_groups, &limit]).await?;
+    Ok(rows.iter().map(|row| row.get(0)).collect())
+}
+
+/// Takes contacts off the list that are not to be engaged any more.
+pub async fn remove(tx: &Tx<'_>, campaign: Uuid, positions: &[i64]) -> StoreResult<()> {
+    if positions.is_empty() {
+        return Ok(());
+    }
+    let sql = "DELETE FROM due_contacts WHERE campaign_id = $1 AND position = ANY($2)";
+    tx.execute(sql, &[&campaign, &positions]).await?;
+    Ok(())
+}
+
+/// When the next contact of a run is due.
+pub async fn next_time(tx: &Tx<'_>, campaign: Uuid, run: i32) -> StoreResult<Option<Instant>> {
+    let sql = "SELECT min(due_at) FROM due_contacts WHERE campaign_id = $1 AND run = $2";
+    Ok(tx.query_one(sql, &[&campaign, &run]).await?.get(0))
+}
+
+/// Puts a contact that came back into the run on the list, if the run passed it and nobody holds it:
+/// ahead of the frontier it is found anyway. The campaign's gate must be held alone.
+pub async fn put_if_passed(
+    tx: &Tx<'_>,
+    campaign: Uuid,
+    run: i32,
+    position: i64,
+) -> StoreResult<()> {
+    let sql = "INSERT INTO due_contacts (campaign_id, run, position, group_id, due_at)
+        SELECT c.campaign_id, $2, c.position, c.group_id, $4
+        FROM contacts c
+        JOIN frontiers f ON f.campaign_id = c.campaign_id AND f.run = $2 AND f.group_id = c.group_id
+        WHERE c.campaign_id = $1 AND c.position = $3 AND c.position < f.next_position
+            AND NOT EXISTS (SELECT FROM leases l WHERE l.campaign_id = $1 AND l.run = $2
+                AND $3 = ANY(l.positions)
+                AND get_byte(l.slots, array_position(l.positions, $3) - 1) < 2)
+        ON CONFLICT (campaign_id, position) DO UPDATE SET run = excluded.run,
+            group_id = excluded.group_id, due_at = excluded.due_at
+            WHERE due_contacts.run < excluded.run";
+    tx.execute(sql, &[&campaign, &run, &position, &tx.now]).await?;
+    Ok(())
+}
+
+/// Deletes entries of runs before this one; at most `limit`. Returns how many.
+pub async fn delete_older_runs(
+    tx: &Tx<'_>,
+    campaign: Uuid,
+    run: i32,
+    limit: i64,
+) -> StoreResult<u64> {
+    let sql = "DELETE FROM due_contacts WHERE (campaign_id, position) IN (
+        SELECT campaign_id, position FROM due_contacts WHERE campaign_id = $1 AND run < $2 LIMIT $3)";
+    tx.execute(sql, &[&campaign, &run, &limit]).await
+}

@@ -1,0 +1,95 @@
+//! Groups of contacts that are leased together, and how far a run has come in each.
+
+use super::{StoreResult, Tx};
+use uuid::Uuid;
+
+/// A group that has contacts the run has not looked at.
+#[derive(Clone, Debug)]
+pub struct Group {
+    pub id: i32,
+    pub time_zone: String,
+}
+
+/// Groups with work ahead of their frontier, highest priority first.
+pub async fn with_work_ahead(
+    tx: &Tx<'_>,
+    campaign: Uuid,
+    run: i32,
+    position_limit: Option<i64>,
+) -> StoreResult<Vec<Group>> {
+    let sql = "SELECT g.group_id, g.time_zone FROM contact_groups g
+        LEFT JOIN frontiers f ON f.campaign_id = g.campaign_id AND f.run = $2
+            AND f.group_id = g.group_id
+        WHERE g.campaign_id = $1 AND EXISTS (
+            SELECT FROM contacts c WHERE c.campaign_id = $1 AND c.group_id = g.group_id
+                AND c.position >= COALESCE(f.next_position, 0)
+                AND ($3::int8 IS NULL OR c.position < $3))
+        ORDER BY g.priority DESC, g.group_id";
+    read(tx.query(sql, &[&campaign, &run, &position_limit]).await?)
+}
+
+/// All groups of a campaign.
+pub async fn all(tx: &Tx<'_>, campaign: Uuid) -> StoreResult<Vec<Group>> {
+    let sql = "SELECT group_id, time_zone FROM contact_groups WHERE campaign_id = $1";
+    read(tx.query(sql, &[&campaign]).await?)
+}
+
+fn read(rows: Vec<tokio_postgres::Row>) -> StoreResult<Vec<Group>> {
+    Ok(rows.iter().map(|row| Group { id: row.get(0), time_zone: row.get(1) }).collect())
+}
+
+/// The frontier of a group, locked until commit so that no two leases get the same contacts.
+pub async fn lock_frontier(
+    tx: &Tx<'_>,
+    campaign: Uuid,
+    run: i32,
+    group: i32,
+) -> StoreResult<i64> {
+    let ensure = "INSERT INTO frontiers (campaign_id, run, group_id) VALUES ($1, $2, $3)
+        ON CONFLICT DO NOTHING";
+    let lock = "SELECT next_position FROM frontiers
+        WHERE campaign_id = $1 AND run = $2 AND group_id = $3 FOR UPDATE";
+    if let Some(row) = tx.query_opt(lock, &[&campaign, &run, &group]).await? {
+        return Ok(row.get(0));
+    }
+    tx.execute(ensure, &[&campaign, &run, &group]).await?;
+    Ok(tx.query_one(lock, &[&campaign, &run, &group]).await?.get(0))
+}
+
+/// Moves a locked frontier on.
+pub async fn advance_frontier(
+    tx: &Tx<'_>,
+    campaign: Uuid,
+    run: i32,
+    group: i32,
+    next_position: i64,
+) -> StoreResult<()> {
+    let sql = "UPDATE frontiers SET next_position = $4
+        WHERE campaign_id = $1 AND run = $2 AND group_id = $3";
+    tx.execute(sql, &[&campaign, &run, &group, &next_position]).await?;
+    Ok(())
+}
+
+/// The ids of groups by zone and priority, in the order asked; makes those that are missing.
+pub async fn ensure(
+    tx: &Tx<'_>,
+    campaign: Uuid,
+    wanted: &[(String, i16)],
+) -> StoreResult<Vec<i32>> {
+    let (zones, priorities): (Vec<&str>, Vec<i16>) =
+        wanted.iter().map(|(zone, priority)| (zone.as_str(), *priority)).unzip();
+    let add = "INSERT INTO contact_groups (campaign_id, group_id, time_zone, priority)
+        SELECT $1, (SELECT COALESCE(max(group_id), 0) FROM contact_groups WHERE campaign_id = $1)
+            + row_number() OVER ()::int, w.zone, w.priority
+        FROM (SELECT DISTINCT * FROM unnest($2::text[], $3::int2[]) AS t(zone, priority)) w
+        WHERE NOT EXISTS (SELECT FROM contact_groups g WHERE g.campaign_id = $1
+            AND g.time_zone = w.zone AND g.priority = w.priority)";
+    tx.execute(add, &[&campaign, &zones, &priorities]).await?;
+    let find = "SELECT g.group_id FROM unnest($2::text[], $3::int2[])
+            WITH ORDINALITY AS w(zone, priority, ordinal)
+        JOIN contact_groups g ON g.campaign_id = $1 AND g.time_zone = w.zone
+            AND g.priority = w.priority
+        ORDER BY w.ordinal";
+    let rows = tx.query(find, &[&campaign, &zones, &priorities]).await?;
+    Ok(rows.iter().map(|row| row.get(0)).collect())
+}

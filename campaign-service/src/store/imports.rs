@@ -1,0 +1,78 @@
+//! How far imports have come, and what was wrong with their rows.
+
+use super::{StoreResult, Tx};
+use uuid::Uuid;
+
+/// An import's progress.
+#[derive(Clone, Debug)]
+pub struct Import {
+    pub next_row: i64,
+    pub created: i64,
+    pub duplicates: i64,
+    pub rejected: i64,
+}
+
+/// One row that made no contact.
+#[derive(Clone, Debug)]
+pub struct Problem {
+    pub row: i64,
+    pub field: String,
+    pub reason: String,
+}
+
+/// Starts an import unless it is known, and locks it until commit: one stream at a time writes it.
+pub async fn lock(tx: &Tx<'_>, campaign: Uuid, import_id: &str) -> StoreResult<Import> {
+    let ensure = "INSERT INTO imports (campaign_id, import_id) VALUES ($1, $2) ON CONFLICT DO NOTHING";
+    tx.execute(ensure, &[&campaign, &import_id]).await?;
+    let sql = "SELECT next_row, created, duplicates, rejected FROM imports
+        WHERE campaign_id = $1 AND import_id = $2 FOR UPDATE";
+    Ok(read(&tx.query_one(sql, &[&campaign, &import_id]).await?))
+}
+
+/// An import, if it is known.
+pub async fn find(tx: &Tx<'_>, campaign: Uuid, import_id: &str) -> StoreResult<Option<Import>> {
+    let sql = "SELECT next_row, created, duplicates, rejected FROM imports
+        WHERE campaign_id = $1 AND import_id = $2";
+    Ok(tx.query_opt(sql, &[&campaign, &import_id]).await?.as_ref().map(read))
+}
+
+fn read(row: &tokio_postgres::Row) -> Import {
+    Import { next_row: row.get(0), created: row.get(1), duplicates: row.get(2), rejected: row.get(3) }
+}
+
+/// Writes back a locked import, with the problems of the rows it just took in.
+pub async fn save(
+    tx: &Tx<'_>,
+    campaign: Uuid,
+    import_id: &str,
+    import: &Import,
+    problems: &[Problem],
+) -> StoreResult<()> {
+    let sql = "UPDATE imports SET next_row = $3, created = $4, duplicates = $5, rejected = $6
+        WHERE campaign_id = $1 AND import_id = $2";
+    let Import { next_row, created, duplicates, rejected } = import;
+    tx.execute(sql, &[&campaign, &import_id, next_row, created, duplicates, rejected]).await?;
+    let rows: Vec<i64> = problems.iter().map(|problem| problem.row).collect();
+    let fields: Vec<&str> = problems.iter().map(|problem| problem.field.as_str()).collect();
+    let reasons: Vec<&str> = problems.iter().map(|problem| problem.reason.as_str()).collect();
+    let add = "INSERT INTO import_problems (campaign_id, import_id, row_number, field, reason)
+        SELECT $1, $2, * FROM unnest($3::int8[], $4::text[], $5::text[])";
+    tx.execute(add, &[&campaign, &import_id, &rows, &fields, &reasons]).await?;
+    Ok(())
+}
+
+/// The first problems of an import, in order of row.
+pub async fn problems(
+    tx: &Tx<'_>,
+    campaign: Uuid,
+    import_id: &str,
+    limit: i64,
+) -> StoreResult<Vec<Problem>> {
+    let sql = "SELECT row_number, field, reason FROM import_problems
+        WHERE campaign_id = $1 AND import_id = $2 ORDER BY row_number LIMIT $3";
+    let rows = tx.query(sql, &[&campaign, &import_id, &limit]).await?;
+    Ok(rows
+        .iter()
+        .map(|row| Problem { row: row.get(0), field: row.get(1), reason: row.get(2) })
+        .collect())
+}

@@ -1,0 +1,134 @@
+//! Leases, and what was authorised under them.
+
+use super::{StoreResult, Tx};
+use campaign_domain::Instant;
+use campaign_domain::lease::Slots;
+use tokio_postgres::Row;
+use uuid::Uuid;
+
+/// A lease as stored.
+#[derive(Clone, Debug)]
+pub struct Lease {
+    pub campaign: Uuid,
+    pub number: i64,
+    pub run: i32,
+    pub worker_id: String,
+    pub token: Uuid,
+    pub expires_at: Instant,
+    /// In order of slot.
+    pub positions: Vec<i64>,
+    pub slots: Slots,
+}
+
+fn read(row: &Row) -> Lease {
+    Lease {
+        campaign: row.get("campaign_id"),
+        number: row.get("lease"),
+        run: row.get("run"),
+        worker_id: row.get("worker_id"),
+        token: row.get("token"),
+        expires_at: row.get("expires_at"),
+        positions: row.get("positions"),
+        slots: Slots::from_bytes(row.get("slots")),
+    }
+}
+
+/// A number for a new lease.
+pub async fn take_number(tx: &Tx<'_>) -> StoreResult<i64> {
+    Ok(tx.query_one("SELECT nextval('lease_numbers')", &[]).await?.get(0))
+}
+
+/// Adds a lease.
+pub async fn insert(tx: &Tx<'_>, lease: &Lease) -> StoreResult<()> {
+    let sql = "INSERT INTO leases
+            (campaign_id, lease, run, worker_id, token, expires_at, positions, slots)
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8)";
+    tx.execute(
+        sql,
+        &[
+            &lease.campaign,
+            &lease.number,
+            &lease.run,
+            &lease.worker_id,
+            &lease.token,
+            &lease.expires_at,
+            &lease.positions,
+            &lease.slots.as_bytes(),
+        ],
+    )
+    .await?;
+    Ok(())
+}
+
+/// Some leases of a campaign, in order of number, locked until commit.
+pub async fn lock(tx: &Tx<'_>, campaign: Uuid, numbers: &[i64]) -> StoreResult<Vec<Lease>> {
+    let sql = "SELECT * FROM leases WHERE campaign_id = $1 AND lease = ANY($2)
+        ORDER BY lease FOR UPDATE";
+    Ok(tx.query(sql, &[&campaign, &numbers]).await?.iter().map(read).collect())
+}
+
+/// All leases of a campaign that are of an older run than this.
+pub async fn of_runs_before(tx: &Tx<'_>, campaign: Uuid, run: i32) -> StoreResult<Vec<Lease>> {
+    let sql = "SELECT * FROM leases WHERE campaign_id = $1 AND run < $2";
+    Ok(tx.query(sql, &[&campaign, &run]).await?.iter().map(read).collect())
+}
+
+/// The leases that hold a contact.
+pub async fn holding(tx: &Tx<'_>, campaign: Uuid, position: i64) -> StoreResult<Vec<Lease>> {
+    let sql = "SELECT * FROM leases WHERE campaign_id = $1 AND $2 = ANY(positions)";
+    Ok(tx.query(sql, &[&campaign, &position]).await?.iter().map(read).collect())
+}
+
+/// Writes a locked lease's slots back; a lease in which nothing is left to happen goes.
+pub async fn save_slots(tx: &Tx<'_>, lease: &Lease) -> StoreResult<()> {
+    if lease.slots.is_done() {
+        let sql = "DELETE FROM leases WHERE campaign_id = $1 AND lease = $2";
+        tx.execute(sql, &[&lease.campaign, &lease.number]).await?;
+    } else {
+        let sql = "UPDATE leases SET slots = $3 WHERE campaign_id = $1 AND lease = $2";
+        tx.execute(sql, &[&lease.campaign, &lease.number, &lease.slots.as_bytes()]).await?;
+    }
+    Ok(())
+}
+
+/// Prolongs a lease that its holder still has; returns whether it has.
+pub async fn renew(
+    tx: &Tx<'_>,
+    campaign: Uuid,
+    number: i64,
+    token: Uuid,
+    expires_at: Instant,
+) -> StoreResult<bool> {
+    let sql = "UPDATE leases SET expires_at = $4
+        WHERE campaign_id = $1 AND lease = $2 AND token = $3 AND expires_at > $5";
+    let params: super::Params<'_> = &[&campaign, &number, &token, &expires_at, &tx.now];
+    Ok(tx.execute(sql, params).await? == 1)
+}
+
+/// Leases that ran out, longest ago first.
+pub async fn expired(tx: &Tx<'_>, limit: i64) -> StoreResult<Vec<(Uuid, i64)>> {
+    let sql = "SELECT campaign_id, lease FROM leases WHERE expires_at <= $1
+        ORDER BY expires_at LIMIT $2";
+    let rows = tx.query(sql, &[&tx.now, &limit]).await?;
+    Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect())
+}
+
+/// Whether any lease of a run has something left to happen.
+pub async fn any(tx: &Tx<'_>, campaign: Uuid) -> StoreResult<bool> {
+    let sql = "SELECT EXISTS (SELECT FROM leases WHERE campaign_id = $1)";
+    Ok(tx.query_one(sql, &[&campaign]).await?.get(0))
+}
+
+/// Notes for good what was authorised.
+pub async fn log_authorization(
+    tx: &Tx<'_>,
+    lease: &Lease,
+    slots: &[i32],
+    positions: &[i64],
+) -> StoreResult<()> {
+    let sql = "INSERT INTO authorizations (campaign_id, lease, run, authorized_at, slots, positions)
+        VALUES ($1, $2, $3, $4, $5, $6)";
+    tx.execute(sql, &[&lease.campaign, &lease.number, &lease.run, &tx.now, &slots, &positions])
+        .await?;
+    Ok(())
+}

@@ -1,0 +1,45 @@
+//! The schema, as an append-only list of migrations.
+
+use super::{Db, StoreResult};
+
+mod embedded {
+    refinery::embed_migrations!("migrations");
+}
+
+/// Several replicas may migrate at once; this lock lets one do it and the others wait.
+const MIGRATION_LOCK: i64 = 0x63_61_6d_70_61_69_67_6e;
+
+/// Brings the schema up to date; returns how many migrations were applied.
+///
+/// # Errors
+/// When the database is away, or holds a schema that is not ours. The text says which.
+pub async fn migrate(db: &Db) -> Result<usize, String> {
+    let mut connection = db.connect().await.map_err(|error| error.to_string())?;
+    let client: &mut tokio_postgres::Client = &mut connection.0;
+    let lock = format!("SELECT pg_advisory_lock({MIGRATION_LOCK})");
+    client.batch_execute(&lock).await.map_err(|error| error.to_string())?;
+    let report = embedded::migrations::runner().run_async(client).await;
+    let unlock = format!("SELECT pg_advisory_unlock({MIGRATION_LOCK})");
+    client.batch_execute(&unlock).await.map_err(|error| error.to_string())?;
+    let report = report.map_err(|error| format!("a migration failed: {error}"))?;
+    Ok(report.applied_migrations().len())
+}
+
+/// Whether the schema has all that this program needs. A newer one does: migrations keep the version
+/// before them working.
+pub async fn is_current(db: &Db) -> StoreResult<bool> {
+    let connection = db.connect().await?;
+    let newest = embedded::migrations::runner()
+        .get_migrations()
+        .iter()
+        .map(refinery::Migration::version)
+        .max()
+        .unwrap_or(0);
+    let table = "SELECT to_regclass('refinery_schema_history') IS NOT NULL";
+    if !connection.0.query_one(table, &[]).await?.get::<_, bool>(0) {
+        return Ok(false);
+    }
+    let version = "SELECT COALESCE(max(version), 0)::int8 FROM refinery_schema_history";
+    let applied: i64 = connection.0.query_one(version, &[]).await?.get(0);
+    Ok(applied >= i64::from(newest))
+}

@@ -1,0 +1,248 @@
+//! All SQL of the service: one function a statement, in a file per table family. It stores what the
+//! domain decided and decides nothing itself.
+
+pub mod audit;
+pub mod campaigns;
+pub mod contacts;
+pub mod counts;
+pub mod due;
+pub mod groups;
+pub mod history;
+pub mod imports;
+pub mod leases;
+pub mod migrations;
+pub mod notify;
+pub mod purge;
+pub mod requests;
+pub mod suppressions;
+
+use campaign_domain::Instant;
+use deadpool_postgres::{Manager, ManagerConfig, Pool, RecyclingMethod, Runtime};
+use futures_util::{StreamExt, stream};
+use std::time::Duration;
+use tokio::sync::mpsc;
+use tokio_postgres::types::ToSql;
+use tokio_postgres::{AsyncMessage, NoTls, Row};
+use uuid::Uuid;
+
+/// A statement's arguments.
+type Params<'a> = &'a [&'a (dyn ToSql + Sync)];
+/// What a store function gives.
+pub type StoreResult<T> = Result<T, StoreError>;
+
+/// The database did not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// A statement failed.
+    #[error(transparent)]
+    Database(#[from] tokio_postgres::Error),
+    /// No connection in time.
+    #[error(transparent)]
+    Pool(#[from] deadpool_postgres::PoolError),
+    /// A stored value that we never write.
+    #[error("stored value cannot be read: {0}")]
+    Corrupt(String),
+}
+
+impl StoreError {
+    /// Whether the same request may work later: the database is away, busy or gave up on it.
+    #[must_use]
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::Pool(_) => true,
+            Self::Corrupt(_) => false,
+            Self::Database(error) => error.code().is_none_or(|code| {
+                // Connection, resources, operator intervention, system errors, and transactions
+                // rolled back for others' sake: PostgreSQL's appendix on error codes.
+                ["08", "53", "57", "58", "40"].iter().any(|class| code.code().starts_with(class))
+            }),
+        }
+    }
+}
+
+/// Limits of the service's use of the database.
+#[derive(Clone, Debug)]
+pub struct DbLimits {
+    /// Connections at the same time.
+    pub max_connections: usize,
+    /// Longest wait for one of them.
+    pub connection_wait: Duration,
+    /// Longest run of one statement.
+    pub statement_timeout: Duration,
+}
+
+/// The database.
+#[derive(Clone, Debug)]
+pub struct Db {
+    pool: Pool,
+    config: tokio_postgres::Config,
+}
+
+/// Which changes of one campaign a transaction keeps apart from. Held until commit.
+///
+/// Whoever grants or hands out (authorising, leasing) shares the gate; whoever takes away (commands,
+/// recording facts, suppressing) has it alone. So when a pause or an opt-out is committed, every
+/// authorisation before it is committed too and every later one sees it.
+#[derive(Clone, Copy, Debug)]
+pub enum Gate {
+    /// Nothing that needs a gate: reads, and additions that nobody waits for.
+    Open,
+    /// Among others that share this campaign's.
+    Shared(Uuid),
+    /// Alone in this campaign.
+    Exclusive(Uuid),
+}
+
+/// Notifications that may wait to be passed on.
+const LISTEN_BUFFER: usize = 1_024;
+
+/// A connection that listens, as long as it lives.
+#[derive(Debug)]
+pub struct Listener {
+    _client: tokio_postgres::Client,
+    payloads: mpsc::Receiver<String>,
+}
+
+impl Listener {
+    /// The next payload; `None` when the connection is gone.
+    pub async fn next(&mut self) -> Option<String> {
+        self.payloads.recv().await
+    }
+}
+
+/// A pooled connection.
+#[derive(Debug)]
+pub struct Connection(deadpool_postgres::Client);
+
+/// A transaction, and the database's time at its start: the one clock of all replicas.
+pub struct Tx<'c> {
+    inner: deadpool_postgres::Transaction<'c>,
+    /// Now, read after the gate was passed.
+    pub now: Instant,
+}
+
+impl std::fmt::Debug for Tx<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Tx").field("now", &self.now).finish_non_exhaustive()
+    }
+}
+
+impl Db {
+    /// A pool on a database; connects when first used.
+    ///
+    /// # Errors
+    /// When the URL cannot be read.
+    pub fn new(url: &str, limits: &DbLimits) -> Result<Self, String> {
+        let mut config: tokio_postgres::Config =
+            url.parse().map_err(|error| format!("the database URL cannot be read: {error}"))?;
+        config.application_name("campaign-service");
+        config.connect_timeout(limits.connection_wait);
+        config.keepalives_idle(Duration::from_secs(30));
+        config.options(format!(
+            "-c statement_timeout={} -c idle_in_transaction_session_timeout=60000",
+            limits.statement_timeout.as_millis()
+        ));
+        let manager = ManagerConfig { recycling_method: RecyclingMethod::Fast };
+        let pool = Pool::builder(Manager::from_config(config.clone(), NoTls, manager))
+            .max_size(limits.max_connections)
+            .wait_timeout(Some(limits.connection_wait))
+            .create_timeout(Some(limits.connection_wait))
+            .runtime(Runtime::Tokio1)
+            .build()
+            .map_err(|error| format!("the database pool cannot be made: {error}"))?;
+        Ok(Self { pool, config })
+    }
+
+    /// A connection from the pool.
+    pub async fn connect(&self) -> StoreResult<Connection> {
+        Ok(Connection(self.pool.get().await?))
+    }
+
+    /// Opens a connection of its own that hears what replicas tell each other.
+    pub async fn listen(&self) -> StoreResult<Listener> {
+        let (client, mut connection) = self.config.connect(NoTls).await?;
+        let (sender, payloads) = mpsc::channel(LISTEN_BUFFER);
+        tokio::spawn(async move {
+            let mut messages = stream::poll_fn(move |context| connection.poll_message(context));
+            while let Some(Ok(message)) = messages.next().await {
+                if let AsyncMessage::Notification(notification) = message
+                    && sender.send(notification.payload().to_owned()).await.is_err()
+                {
+                    return;
+                }
+            }
+        });
+        client.batch_execute(&format!("LISTEN {}", notify::CHANNEL)).await?;
+        Ok(Listener { _client: client, payloads })
+    }
+
+    /// Asks the database for nothing, to see that it answers.
+    pub async fn ping(&self) -> StoreResult<()> {
+        self.connect().await?.0.simple_query("").await?;
+        Ok(())
+    }
+}
+
+impl Connection {
+    /// Starts a transaction behind a gate.
+    pub async fn begin(&mut self, gate: Gate) -> StoreResult<Tx<'_>> {
+        let inner = self.0.transaction().await?;
+        match gate {
+            Gate::Open => {}
+            Gate::Shared(id) => {
+                let lock = inner.prepare_cached("SELECT pg_advisory_xact_lock_shared($1)").await?;
+                inner.execute(&lock, &[&gate_key(id)]).await?;
+            }
+            Gate::Exclusive(id) => {
+                let lock = inner.prepare_cached("SELECT pg_advisory_xact_lock($1)").await?;
+                inner.execute(&lock, &[&gate_key(id)]).await?;
+            }
+        }
+        // A statement of its own: after the wait at the gate, not before it.
+        let clock = inner.prepare_cached("SELECT clock_timestamp()").await?;
+        let now = inner.query_one(&clock, &[]).await?.get(0);
+        Ok(Tx { inner, now })
+    }
+}
+
+/// The number of a campaign's gate: the random half of its id.
+fn gate_key(id: Uuid) -> i64 {
+    id.as_u64_pair().1.cast_signed()
+}
+
+impl Tx<'_> {
+    /// Makes the transaction durable and lets go of the gate.
+    pub async fn commit(self) -> StoreResult<()> {
+        Ok(self.inner.commit().await?)
+    }
+
+    async fn query(&self, sql: &str, params: Params<'_>) -> StoreResult<Vec<Row>> {
+        let statement = self.inner.prepare_cached(sql).await?;
+        Ok(self.inner.query(&statement, params).await?)
+    }
+
+    async fn query_one(&self, sql: &str, params: Params<'_>) -> StoreResult<Row> {
+        let statement = self.inner.prepare_cached(sql).await?;
+        Ok(self.inner.query_one(&statement, params).await?)
+    }
+
+    async fn query_opt(&self, sql: &str, params: Params<'_>) -> StoreResult<Option<Row>> {
+        let statement = self.inner.prepare_cached(sql).await?;
+        Ok(self.inner.query_opt(&statement, params).await?)
+    }
+
+    async fn execute(&self, sql: &str, params: Params<'_>) -> StoreResult<u64> {
+        let statement = self.inner.prepare_cached(sql).await?;
+        Ok(self.inner.execute(&statement, params).await?)
+    }
+}
+
+/// Reads a JSON column into a domain type.
+fn from_json<T: serde::de::DeserializeOwned>(value: serde_json::Value) -> StoreResult<T> {
+    serde_json::from_value(value).map_err(|error| StoreError::Corrupt(error.to_string()))
+}
+
+/// A domain type as JSON to store. Our types have no keys that JSON lacks, so this cannot fail on them.
+fn to_json<T: serde::Serialize>(value: &T) -> StoreResult<serde_json::Value> {
+    serde_json::to_value(value).map_err(|error| StoreError::Corrupt(error.to_string()))
+}

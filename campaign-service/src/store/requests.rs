@@ -1,0 +1,42 @@
+//! First answers of requests that carried a request_id.
+
+use super::{StoreResult, Tx, from_json, to_json};
+use crate::store::campaigns::Campaign;
+use campaign_domain::Instant;
+use uuid::Uuid;
+
+/// What was asked and answered first under a request id.
+#[derive(Debug)]
+pub struct FirstAnswer {
+    pub fingerprint: Uuid,
+    pub response: Campaign,
+}
+
+/// The first answer to a request id, if there was one.
+pub async fn find(tx: &Tx<'_>, id: Uuid, request_id: &str) -> StoreResult<Option<FirstAnswer>> {
+    let sql = "SELECT fingerprint, response FROM requests WHERE campaign_id = $1 AND request_id = $2";
+    let Some(row) = tx.query_opt(sql, &[&id, &request_id]).await? else { return Ok(None) };
+    Ok(Some(FirstAnswer { fingerprint: row.get(0), response: from_json(row.get(1))? }))
+}
+
+/// Keeps an answer.
+pub async fn insert(
+    tx: &Tx<'_>,
+    request_id: &str,
+    fingerprint: Uuid,
+    response: &Campaign,
+) -> StoreResult<()> {
+    let sql = "INSERT INTO requests (campaign_id, request_id, fingerprint, response, created_at)
+        VALUES ($1, $2, $3, $4, $5)";
+    tx.execute(sql, &[&response.id, &request_id, &fingerprint, &to_json(response)?, &tx.now])
+        .await?;
+    Ok(())
+}
+
+/// Forgets answers from before a time; at most `limit`. Returns how many.
+pub async fn delete_older(tx: &Tx<'_>, than: Instant, limit: i64) -> StoreResult<u64> {
+    let sql = "DELETE FROM requests WHERE (campaign_id, request_id) IN
+        (SELECT campaign_id, request_id FROM requests WHERE created_at < $1 LIMIT $2
+         FOR UPDATE SKIP LOCKED)";
+    tx.execute(sql, &[&than, &limit]).await
+}

@@ -1,0 +1,355 @@
+//! What is known of a contact, and how a reported fact changes it.
+
+use crate::Instant;
+use crate::retry::RetryPolicy;
+use crate::settings::Epoch;
+use serde::{Deserialize, Serialize};
+
+/// A set of things that happened to a contact. One number, so that SQL can group by it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Flags(pub i16);
+
+impl Flags {
+    /// Nothing.
+    pub const NONE: Self = Self(0);
+    /// Opted out.
+    pub const REFUSED: Self = Self(1);
+    /// Transferred after any time on the call.
+    pub const TRANSFERRED: Self = Self(1 << 1);
+    /// Transferred after more than 60 seconds.
+    pub const TRANSFERRED_OVER_60S: Self = Self(1 << 2);
+    /// Transferred after more than 90 seconds.
+    pub const TRANSFERRED_OVER_90S: Self = Self(1 << 3);
+    /// Transferred after more than 120 seconds.
+    pub const TRANSFERRED_OVER_120S: Self = Self(1 << 4);
+    /// The goal was met.
+    pub const SUCCESS: Self = Self(1 << 5);
+    /// Clicked a link.
+    pub const LINK_OPENED: Self = Self(1 << 6);
+    /// Received a text.
+    pub const TEXTED: Self = Self(1 << 7);
+
+    /// Both.
+    #[must_use]
+    pub fn with(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    /// Whether they share one. `NONE` shares none.
+    #[must_use]
+    pub fn intersects(self, other: Self) -> bool {
+        self.0 & other.0 != 0
+    }
+
+    fn of_transfer(seconds: i32) -> Self {
+        let mut flags = Self::TRANSFERRED;
+        let bounds = [
+            (60, Self::TRANSFERRED_OVER_60S),
+            (90, Self::TRANSFERRED_OVER_90S),
+            (120, Self::TRANSFERRED_OVER_120S),
+        ];
+        for (bound_seconds, flag) in bounds {
+            if seconds > bound_seconds {
+                flags = flags.with(flag);
+            }
+        }
+        flags
+    }
+}
+
+/// How a call ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum CallOutcome {
+    /// A person answered.
+    Answered,
+    /// Nobody answered.
+    NoAnswer,
+    /// The line was busy.
+    Busy,
+    /// A machine answered.
+    Voicemail,
+    /// The call could not be placed.
+    Failed,
+    /// Nobody knows; a later report replaces it.
+    Unknown,
+}
+
+/// One reported fact.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum Fact {
+    /// An attempt is over.
+    CallEnded {
+        /// How.
+        outcome: CallOutcome,
+        /// Length of the call.
+        duration_seconds: i32,
+    },
+    /// The call was handed to a person.
+    Transferred {
+        /// Seconds on the call before.
+        seconds_before_transfer: i32,
+    },
+    /// The contact asked not to be engaged again.
+    OptedOut {
+        /// How they said so.
+        channel: String,
+    },
+    /// The goal was met.
+    Success,
+    /// The contact clicked a link.
+    LinkOpened {
+        /// Which.
+        link: String,
+    },
+    /// A text was sent.
+    TextSent,
+}
+
+impl Fact {
+    /// Whether it belongs to now, whatever attempt it came from: an opt-out after a reset still counts.
+    #[must_use]
+    pub fn outlives_reset(&self) -> bool {
+        matches!(self, Self::OptedOut { .. })
+    }
+}
+
+/// What is kept for a contact that anything happened to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ContactState {
+    /// The epoch the numbers below belong to.
+    pub epoch: Epoch,
+    /// Everything that happened in the generation.
+    pub flags: Flags,
+    /// Longest time on a call before a transfer in the generation.
+    pub longest_transfer_seconds: i32,
+    /// Ended and unknown attempts in the generation.
+    pub attempts: i32,
+    /// Of the last attempt that ended in the generation.
+    pub last_outcome: Option<CallOutcome>,
+    /// Run during or after which the last refusal was recorded.
+    pub refused_run: i32,
+    /// What happened in the cycle.
+    pub cycle_flags: Flags,
+    /// Ended and unknown attempts in the cycle.
+    pub cycle_attempts: i32,
+    /// Reached, or out of attempts, in the cycle.
+    pub finished: bool,
+    /// When the next attempt may be.
+    pub due_at: Option<Instant>,
+}
+
+/// The circumstances of a recording.
+#[derive(Clone, Copy, Debug)]
+pub struct Recording<'a> {
+    /// The campaign's epoch now.
+    pub epoch: Epoch,
+    /// The campaign's current or last run.
+    pub run: i32,
+    /// The epoch the fact's attempt was made in; the campaign's own when there is no attempt.
+    pub fact_epoch: Epoch,
+    /// The fact tells how an attempt ended that was recorded as unknown.
+    pub replaces_unknown: bool,
+    /// Applies to attempts that end.
+    pub retry: &'a RetryPolicy,
+    /// Now.
+    pub now: Instant,
+}
+
+impl Recording<'_> {
+    /// Whether the fact belongs to history that a reset has cleared.
+    #[must_use]
+    pub fn is_before_reset(&self, fact: &Fact) -> bool {
+        self.fact_epoch.generation < self.epoch.generation && !fact.outlives_reset()
+    }
+}
+
+impl ContactState {
+    /// The state as seen in an epoch: what belongs to older ones is gone.
+    #[must_use]
+    pub fn seen_in(mut self, epoch: Epoch) -> Self {
+        if self.epoch.generation != epoch.generation {
+            return Self { epoch, ..Self::default() };
+        }
+        if self.epoch.cycle != epoch.cycle {
+            self.cycle_flags = Flags::NONE;
+            self.cycle_attempts = 0;
+            self.finished = false;
+            self.due_at = None;
+        }
+        self.epoch = epoch;
+        self
+    }
+
+    /// The state after a fact. Facts commute: the order in which reports arrive does not matter to
+    /// who is engaged.
+    #[must_use]
+    pub fn after(self, fact: &Fact, at: &Recording<'_>) -> Self {
+        let mut state = self.seen_in(at.epoch);
+        if at.is_before_reset(fact) {
+            return state;
+        }
+        match fact {
+            Fact::CallEnded { outcome, .. } => state.end_call(*outcome, at),
+            Fact::Transferred { seconds_before_transfer: seconds } => {
+                state.longest_transfer_seconds = state.longest_transfer_seconds.max(*seconds);
+                state.add(Flags::of_transfer(*seconds), at);
+            }
+            Fact::OptedOut { .. } => {
+                state.refused_run = at.run;
+                state.add(Flags::REFUSED, at);
+            }
+            Fact::Success => state.add(Flags::SUCCESS, at),
+            Fact::LinkOpened { .. } => state.add(Flags::LINK_OPENED, at),
+            Fact::TextSent => state.add(Flags::TEXTED, at),
+        }
+        state
+    }
+
+    fn add(&mut self, flags: Flags, at: &Recording<'_>) {
+        self.flags = self.flags.with(flags);
+        if at.fact_epoch.cycle == at.epoch.cycle {
+            self.cycle_flags = self.cycle_flags.with(flags);
+        }
+    }
+
+    fn end_call(&mut self, outcome: CallOutcome, at: &Recording<'_>) {
+        let in_cycle = at.fact_epoch.cycle == at.epoch.cycle;
+        if at.replaces_unknown {
+            if self.last_outcome == Some(CallOutcome::Unknown) {
+                self.last_outcome = Some(outcome);
+            }
+            // The attempt is counted already and its retry arranged; only an answer changes that.
+            if in_cycle && outcome == CallOutcome::Answered {
+                self.finished = true;
+                self.due_at = None;
+            }
+            return;
+        }
+        self.attempts += 1;
+        self.last_outcome = Some(outcome);
+        if in_cycle {
+            self.cycle_attempts += 1;
+            self.due_at = at.retry.next_attempt(outcome, self.cycle_attempts, at.now);
+            self.finished = self.finished || self.due_at.is_none();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn at(seconds: i64) -> Instant {
+        Instant::UNIX_EPOCH + chrono::TimeDelta::seconds(seconds)
+    }
+
+    fn recording(retry: &RetryPolicy) -> Recording<'_> {
+        Recording {
+            epoch: Epoch::default(),
+            run: 1,
+            fact_epoch: Epoch::default(),
+            replaces_unknown: false,
+            retry,
+            now: at(0),
+        }
+    }
+
+    fn ended(outcome: CallOutcome) -> Fact {
+        Fact::CallEnded { outcome, duration_seconds: 0 }
+    }
+
+    #[test]
+    fn transfer_bounds_are_strict() {
+        let over = |seconds| {
+            let flags = Flags::of_transfer(seconds);
+            [Flags::TRANSFERRED_OVER_60S, Flags::TRANSFERRED_OVER_90S, Flags::TRANSFERRED_OVER_120S]
+                .map(|flag| flags.intersects(flag))
+        };
+        assert_eq!(over(0), [false, false, false]);
+        assert_eq!(over(60), [false, false, false]);
+        assert_eq!(over(61), [true, false, false]);
+        assert_eq!(over(90), [true, false, false]);
+        assert_eq!(over(91), [true, true, false]);
+        assert_eq!(over(120), [true, true, false]);
+        assert_eq!(over(121), [true, true, true]);
+    }
+
+    #[test]
+    fn attempts_run_out() {
+        let retry = RetryPolicy::default();
+        let mut state = ContactState::default();
+        for attempt in 1..=3 {
+            assert!(!state.finished);
+            state = state.after(&ended(CallOutcome::NoAnswer), &recording(&retry));
+            assert_eq!(state.cycle_attempts, attempt);
+        }
+        assert!(state.finished);
+        assert_eq!(state.due_at, None);
+    }
+
+    #[test]
+    fn an_answer_replaces_unknown_without_counting_twice() {
+        let retry = RetryPolicy::default();
+        let state = ContactState::default().after(&ended(CallOutcome::Unknown), &recording(&retry));
+        assert!(state.due_at.is_some());
+        let late = Recording { replaces_unknown: true, ..recording(&retry) };
+        let state = state.after(&ended(CallOutcome::Answered), &late);
+        assert_eq!((state.attempts, state.cycle_attempts), (1, 1));
+        assert!(state.finished);
+        assert_eq!(state.last_outcome, Some(CallOutcome::Answered));
+    }
+
+    #[test]
+    fn after_a_reset_only_an_old_opt_out_counts() {
+        let retry = RetryPolicy::default();
+        let reset = Recording {
+            epoch: Epoch { generation: 1, cycle: 2 },
+            run: 2,
+            ..recording(&retry)
+        };
+        let state = ContactState::default().after(&Fact::Success, &recording(&retry));
+        let state = state.after(&Fact::Success, &reset);
+        assert_eq!(state.flags, Flags::NONE);
+        let state = state.after(&Fact::OptedOut { channel: String::new() }, &reset);
+        assert_eq!((state.flags, state.refused_run), (Flags::REFUSED, 2));
+    }
+
+    #[test]
+    fn a_rerun_forgets_completions_and_keeps_history() {
+        let retry = RetryPolicy::default();
+        let state = ContactState::default()
+            .after(&Fact::Success, &recording(&retry))
+            .after(&ended(CallOutcome::Answered), &recording(&retry))
+            .seen_in(Epoch { generation: 0, cycle: 2 });
+        assert!(!state.finished);
+        assert_eq!((state.flags, state.cycle_flags), (Flags::SUCCESS, Flags::NONE));
+        assert_eq!((state.attempts, state.cycle_attempts), (1, 0));
+    }
+
+    fn any_fact() -> impl Strategy<Value = Fact> {
+        prop_oneof![
+            (0..200).prop_map(|seconds| Fact::Transferred { seconds_before_transfer: seconds }),
+            Just(Fact::OptedOut { channel: String::new() }),
+            Just(Fact::Success),
+            Just(Fact::LinkOpened { link: String::new() }),
+            Just(Fact::TextSent),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn facts_commute(
+            (facts, shuffled) in proptest::collection::vec(any_fact(), 0..8)
+                .prop_flat_map(|facts| (Just(facts.clone()), Just(facts).prop_shuffle()))
+        ) {
+            let retry = RetryPolicy::default();
+            let fold = |facts: &[Fact]| facts.iter().fold(ContactState::default(), |state, fact| {
+                state.after(fact, &recording(&retry))
+            });
+            prop_assert_eq!(fold(&facts), fold(&shuffled));
+        }
+    }
+}

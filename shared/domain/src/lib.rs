@@ -1,0 +1,28 @@
+//! The rules of campaigns, as pure functions of state, command and time.
+//!
+//! | question | module |
+//! |---|---|
+//! | which command is allowed in which state | [`lifecycle`] |
+//! | what a launch setting means | [`settings`] |
+//! | is this contact to be engaged | [`eligibility`] |
+//! | what does a reported fact change | [`history`] |
+//! | when is a contact tried again | [`retry`] |
+//! | may a call be placed at this hour | [`schedule`] |
+//! | who may dial a leased contact | [`lease`] |
+//! | is this a phone number | [`phone`] |
+//!
+//! No input or output here, and no clock: the time is an argument.
+#![forbid(unsafe_code)]
+
+pub mod campaign;
+pub mod eligibility;
+pub mod history;
+pub mod lease;
+pub mod lifecycle;
+pub mod phone;
+pub mod retry;
+pub mod schedule;
+pub mod settings;
+
+/// An instant, in UTC.
+pub type Instant = chrono::DateTime<chrono::Utc>;

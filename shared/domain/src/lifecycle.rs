@@ -1,0 +1,341 @@
+//! The state machine of a campaign. [`transition`] is the only place that knows its table.
+
+use crate::Instant;
+use serde::{Deserialize, Serialize};
+
+/// Where a campaign stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum State {
+    /// Being set up; never launched.
+    Draft,
+    /// Launched; its start lies ahead.
+    Scheduled,
+    /// Engaging contacts.
+    Running,
+    /// Held; goes on with the same run.
+    Paused,
+    /// The list is done or the end was reached.
+    Completed,
+    /// Stopped for good; only a new launch engages contacts again.
+    Cancelled,
+}
+
+impl State {
+    /// All of them.
+    pub const ALL: [Self; 6] = [
+        Self::Draft,
+        Self::Scheduled,
+        Self::Running,
+        Self::Paused,
+        Self::Completed,
+        Self::Cancelled,
+    ];
+
+    /// The name used in the API, the database and messages.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Draft => "DRAFT",
+            Self::Scheduled => "SCHEDULED",
+            Self::Running => "RUNNING",
+            Self::Paused => "PAUSED",
+            Self::Completed => "COMPLETED",
+            Self::Cancelled => "CANCELLED",
+        }
+    }
+
+    /// The state with this name.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|state| state.name() == name)
+    }
+
+    /// Whether a run is under way.
+    #[must_use]
+    pub fn is_active(self) -> bool {
+        matches!(self, Self::Scheduled | Self::Running | Self::Paused)
+    }
+}
+
+/// What can happen to a campaign.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Command {
+    /// A person starts a new run.
+    Launch,
+    /// The clock: the scheduled start has come.
+    Start,
+    /// A person holds the run.
+    Pause,
+    /// A person lets the run go on.
+    Resume,
+    /// A person ends the run for good.
+    Cancel,
+    /// The clock: the list is done or the end was reached.
+    Complete,
+}
+
+impl Command {
+    /// All of them.
+    pub const ALL: [Self; 6] =
+        [Self::Launch, Self::Start, Self::Pause, Self::Resume, Self::Cancel, Self::Complete];
+
+    /// The name used in the audit log and messages.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Launch => "LAUNCH",
+            Self::Start => "START",
+            Self::Pause => "PAUSE",
+            Self::Resume => "RESUME",
+            Self::Cancel => "CANCEL",
+            Self::Complete => "COMPLETE",
+        }
+    }
+
+    /// Whether people give it, rather than the clock.
+    #[must_use]
+    pub fn is_given_by_people(self) -> bool {
+        !matches!(self, Self::Start | Self::Complete)
+    }
+}
+
+/// What the table depends on besides the state.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Plan {
+    /// Nothing before this.
+    pub start_time: Option<Instant>,
+    /// The end of a run that is not live forever.
+    pub end_time: Option<Instant>,
+    /// Whether the run (for Launch: the new one) is live forever.
+    pub live_forever: bool,
+}
+
+impl Plan {
+    /// Whether the run's end has come.
+    #[must_use]
+    pub fn has_ended(&self, now: Instant) -> bool {
+        !self.live_forever && self.end_time.is_some_and(|end| end <= now)
+    }
+
+    fn starts_later(&self, now: Instant) -> bool {
+        self.start_time.is_some_and(|start| start > now)
+    }
+}
+
+/// Why a command does not apply.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// The state it met.
+    pub state: State,
+    /// The command that was refused.
+    pub command: Command,
+    /// What is wrong.
+    pub cause: RefusalCause,
+}
+
+/// The rule that refused a command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RefusalCause {
+    /// The table has no such transition.
+    State,
+    /// The start lies ahead.
+    NotStarted,
+    /// The end time has passed.
+    Ended,
+    /// A run that is live forever has no end.
+    LiveForever,
+}
+
+impl Refusal {
+    /// The commands people can give in this state.
+    #[must_use]
+    pub fn allowed(&self) -> Vec<Command> {
+        allowed_commands(self.state)
+    }
+}
+
+/// The commands people can give in a state.
+#[must_use]
+pub fn allowed_commands(state: State) -> Vec<Command> {
+    Command::ALL
+        .into_iter()
+        .filter(|command| command.is_given_by_people() && is_in_table(state, *command))
+        .collect()
+}
+
+/// The state after a command, or why it does not apply.
+///
+/// # Errors
+/// A [`Refusal`] that names the state, the command and the rule.
+pub fn transition(
+    state: State,
+    command: Command,
+    plan: &Plan,
+    now: Instant,
+) -> Result<State, Refusal> {
+    let refuse = |cause| Err(Refusal { state, command, cause });
+    let running_or_scheduled =
+        if plan.starts_later(now) { State::Scheduled } else { State::Running };
+    match (command, state) {
+        (Command::Launch, State::Draft | State::Completed | State::Cancelled) => {
+            if plan.has_ended(now) {
+                return refuse(RefusalCause::Ended);
+            }
+            Ok(running_or_scheduled)
+        }
+        (Command::Start, State::Scheduled) => {
+            if plan.starts_later(now) {
+                return refuse(RefusalCause::NotStarted);
+            }
+            Ok(State::Running)
+        }
+        (Command::Pause, State::Running | State::Scheduled) => Ok(State::Paused),
+        (Command::Resume, State::Paused) => Ok(running_or_scheduled),
+        (Command::Cancel, State::Scheduled | State::Running | State::Paused) => {
+            Ok(State::Cancelled)
+        }
+        (Command::Complete, State::Running | State::Paused) => {
+            if plan.live_forever {
+                return refuse(RefusalCause::LiveForever);
+            }
+            Ok(State::Completed)
+        }
+        _ => refuse(RefusalCause::State),
+    }
+}
+
+/// Whether the table has the transition at all, under some plan.
+fn is_in_table(state: State, command: Command) -> bool {
+    !possible_targets(state, command).is_empty()
+}
+
+/// The states that a command can lead to, asked of [`transition`] with every kind of plan.
+fn possible_targets(state: State, command: Command) -> Vec<State> {
+    let now = Instant::UNIX_EPOCH;
+    let later = now + chrono::TimeDelta::seconds(1);
+    let mut targets = Vec::new();
+    for start_time in [None, Some(later)] {
+        let plan = Plan { start_time, ..Plan::default() };
+        if let Ok(target) = transition(state, command, &plan, now)
+            && !targets.contains(&target)
+        {
+            targets.push(target);
+        }
+    }
+    targets
+}
+
+/// The state machine as a Mermaid diagram, made by asking [`transition`].
+#[must_use]
+pub fn diagram() -> String {
+    let mut lines = vec!["stateDiagram-v2".to_owned(), "    [*] --> DRAFT".to_owned()];
+    for state in State::ALL {
+        for command in Command::ALL {
+            for target in possible_targets(state, command) {
+                lines.push(format!(
+                    "    {} --> {}: {}",
+                    state.name(),
+                    target.name(),
+                    command.name()
+                ));
+            }
+        }
+    }
+    lines.join("\n") + "\n"
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use Command::{Cancel, Complete, Launch, Pause, Resume, Start};
+    use State::{Cancelled, Completed, Draft, Paused, Running, Scheduled};
+
+    fn at(seconds: i64) -> Instant {
+        Instant::UNIX_EPOCH + chrono::TimeDelta::seconds(seconds)
+    }
+
+    fn run(state: State, command: Command, plan: Plan) -> Result<State, RefusalCause> {
+        transition(state, command, &plan, at(100)).map_err(|refusal| {
+            assert_eq!((refusal.state, refusal.command), (state, command));
+            refusal.cause
+        })
+    }
+
+    /// Every cell, written out by hand: rows are states, columns commands.
+    #[test]
+    fn every_cell_without_times() {
+        let no = Err(RefusalCause::State);
+        let commands = [Launch, Start, Pause, Resume, Cancel, Complete];
+        let table = [
+            (Draft, [Ok(Running), no, no, no, no, no]),
+            (Scheduled, [no, Ok(Running), Ok(Paused), no, Ok(Cancelled), no]),
+            (Running, [no, no, Ok(Paused), no, Ok(Cancelled), Ok(Completed)]),
+            (Paused, [no, no, no, Ok(Running), Ok(Cancelled), Ok(Completed)]),
+            (Completed, [Ok(Running), no, no, no, no, no]),
+            (Cancelled, [Ok(Running), no, no, no, no, no]),
+        ];
+        for (state, row) in table {
+            for (command, expected) in commands.into_iter().zip(row) {
+                assert_eq!(
+                    run(state, command, Plan::default()),
+                    expected,
+                    "{state:?} {command:?}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn every_cell_with_the_start_ahead() {
+        let plan = Plan { start_time: Some(at(101)), ..Plan::default() };
+        let no = Err(RefusalCause::State);
+        let commands = [Launch, Start, Pause, Resume, Cancel, Complete];
+        let table = [
+            (Draft, [Ok(Scheduled), no, no, no, no, no]),
+            (
+                Scheduled,
+                [no, Err(RefusalCause::NotStarted), Ok(Paused), no, Ok(Cancelled), no],
+            ),
+            (Running, [no, no, Ok(Paused), no, Ok(Cancelled), Ok(Completed)]),
+            (Paused, [no, no, no, Ok(Scheduled), Ok(Cancelled), Ok(Completed)]),
+            (Completed, [Ok(Scheduled), no, no, no, no, no]),
+            (Cancelled, [Ok(Scheduled), no, no, no, no, no]),
+        ];
+        for (state, row) in table {
+            for (command, expected) in commands.into_iter().zip(row) {
+                assert_eq!(run(state, command, plan), expected, "{state:?} {command:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_start_is_in_and_the_end_is_out() {
+        let starts_now = Plan { start_time: Some(at(100)), ..Plan::default() };
+        assert_eq!(run(Draft, Launch, starts_now), Ok(Running));
+        assert_eq!(run(Scheduled, Start, starts_now), Ok(Running));
+        let ends_now = Plan { end_time: Some(at(100)), ..Plan::default() };
+        assert_eq!(run(Draft, Launch, ends_now), Err(RefusalCause::Ended));
+        let ends_later = Plan { end_time: Some(at(101)), ..Plan::default() };
+        assert_eq!(run(Draft, Launch, ends_later), Ok(Running));
+    }
+
+    #[test]
+    fn live_forever_has_no_end() {
+        let plan = Plan { end_time: Some(at(1)), live_forever: true, ..Plan::default() };
+        assert_eq!(run(Draft, Launch, plan), Ok(Running));
+        assert_eq!(run(Running, Complete, plan), Err(RefusalCause::LiveForever));
+        assert_eq!(run(Paused, Complete, plan), Err(RefusalCause::LiveForever));
+        assert_eq!(run(Running, Cancel, plan), Ok(Cancelled));
+    }
+
+    #[test]
+    fn a_refusal_names_what_people_can_do() {
+        assert_eq!(allowed_commands(Draft), [Launch]);
+        assert_eq!(allowed_commands(Scheduled), [Pause, Cancel]);
+        assert_eq!(allowed_commands(Running), [Pause, Cancel]);
+        assert_eq!(allowed_commands(Paused), [Resume, Cancel]);
+        assert_eq!(allowed_commands(Completed), [Launch]);
+        assert_eq!(allowed_commands(Cancelled), [Launch]);
+    }
+}

@@ -1,0 +1,73 @@
+//! When a contact that was not reached is tried again.
+
+use crate::Instant;
+use crate::history::CallOutcome;
+use chrono::TimeDelta;
+use serde::{Deserialize, Serialize};
+
+/// Most attempts a rule may allow.
+pub const MAX_ATTEMPTS_LIMIT: i32 = 20;
+/// Longest wait a rule may ask for.
+pub const MIN_DELAY_LIMIT_SECONDS: i64 = 30 * 24 * 3600;
+
+/// What follows each outcome.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RetryPolicy {
+    /// Nobody answered.
+    pub no_answer: RetryRule,
+    /// The line was busy.
+    pub busy: RetryRule,
+    /// The call could not be placed.
+    pub failed: RetryRule,
+    /// A machine answered.
+    pub voicemail: RetryRule,
+    /// Nobody knows how the attempt ended.
+    pub unknown: RetryRule,
+}
+
+/// Try again while there were fewer than `max_attempts`, at least `min_delay_seconds` later.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RetryRule {
+    /// 1 to 20, over all outcomes since the contact last started afresh.
+    pub max_attempts: i32,
+    /// 0 to 30 days.
+    pub min_delay_seconds: i64,
+}
+
+const fn rule(max_attempts: i32, min_delay_seconds: i64) -> RetryRule {
+    RetryRule { max_attempts, min_delay_seconds }
+}
+
+impl Default for RetryPolicy {
+    fn default() -> Self {
+        Self {
+            no_answer: rule(3, 4 * 3600),
+            busy: rule(3, 30 * 60),
+            failed: rule(2, 3600),
+            voicemail: rule(2, 24 * 3600),
+            unknown: rule(2, 4 * 3600),
+        }
+    }
+}
+
+impl RetryPolicy {
+    /// When to try again after `attempts` attempts, the last of which ended in `outcome` at `now`;
+    /// `None` when the contact is finished.
+    #[must_use]
+    pub fn next_attempt(
+        &self,
+        outcome: CallOutcome,
+        attempts: i32,
+        now: Instant,
+    ) -> Option<Instant> {
+        let rule = match outcome {
+            CallOutcome::Answered => return None,
+            CallOutcome::NoAnswer => self.no_answer,
+            CallOutcome::Busy => self.busy,
+            CallOutcome::Failed => self.failed,
+            CallOutcome::Voicemail => self.voicemail,
+            CallOutcome::Unknown => self.unknown,
+        };
+        (attempts < rule.max_attempts).then(|| now + TimeDelta::seconds(rule.min_delay_seconds))
+    }
+}

@@ -1,0 +1,119 @@
+//! Launch settings: what one launch asked for, fixed for its run.
+
+use crate::history::Flags;
+use serde::{Deserialize, Serialize};
+
+/// Settings of one launch.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LaunchSettings {
+    /// Whom not to engage.
+    pub exclude: Exclusions,
+    /// Everyone again, whatever happened before this launch; only refusals still count.
+    pub rerun_all_contacts: bool,
+    /// Clear all history of the campaign first, opt-outs too.
+    pub reset_contact_history: bool,
+    /// Neither the end time nor an empty list ends the run; contacts that arrive join it.
+    pub live_forever: bool,
+}
+
+/// Whom not to engage.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Exclusions {
+    /// Contacts that opted out. False brings back refusals from before the launch, no others.
+    pub refused: bool,
+    /// Contacts transferred, by the longest time on a call before a transfer.
+    pub transferred: TransferredExclusion,
+    /// Contacts with a success.
+    pub success: bool,
+    /// Contacts that clicked a link.
+    pub link_opened: bool,
+    /// Contacts that received a text.
+    pub texted: bool,
+}
+
+impl Default for Exclusions {
+    fn default() -> Self {
+        Self {
+            refused: true,
+            transferred: TransferredExclusion::Ignore,
+            success: false,
+            link_opened: false,
+            texted: false,
+        }
+    }
+}
+
+/// Which transferred contacts are excluded; a bound means strictly more.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum TransferredExclusion {
+    /// None.
+    #[default]
+    Ignore,
+    /// All.
+    AnyTime,
+    /// More than 60 seconds.
+    MoreThan60s,
+    /// More than 90 seconds.
+    MoreThan90s,
+    /// More than 120 seconds.
+    MoreThan120s,
+}
+
+impl TransferredExclusion {
+    /// The flag that a contact it excludes has.
+    #[must_use]
+    pub fn flag(self) -> Flags {
+        match self {
+            Self::Ignore => Flags::NONE,
+            Self::AnyTime => Flags::TRANSFERRED,
+            Self::MoreThan60s => Flags::TRANSFERRED_OVER_60S,
+            Self::MoreThan90s => Flags::TRANSFERRED_OVER_90S,
+            Self::MoreThan120s => Flags::TRANSFERRED_OVER_120S,
+        }
+    }
+}
+
+impl Exclusions {
+    /// What would be excluded besides refusals, for the warning that a rerun overrides it.
+    #[must_use]
+    pub fn names_besides_refused(&self) -> Vec<&'static str> {
+        let mut names = Vec::new();
+        if self.transferred != TransferredExclusion::Ignore {
+            names.push("transferred");
+        }
+        if self.success {
+            names.push("success");
+        }
+        if self.link_opened {
+            names.push("link_opened");
+        }
+        if self.texted {
+            names.push("texted");
+        }
+        names
+    }
+}
+
+/// Which history and which completions count. Rows are compared with these numbers, so that a reset
+/// or a rerun costs the same for any number of contacts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Epoch {
+    /// Number of resets so far: older history does not exist.
+    pub generation: i32,
+    /// Run that last let everyone start afresh (rerun or reset); 0 when none did: what was finished
+    /// before it is not finished any more.
+    pub cycle: i32,
+}
+
+impl LaunchSettings {
+    /// The epoch of run number `run`, launched with these settings after `before`.
+    #[must_use]
+    pub fn epoch_after(&self, before: Epoch, run: i32) -> Epoch {
+        let starts_afresh = self.rerun_all_contacts || self.reset_contact_history;
+        Epoch {
+            generation: before.generation + i32::from(self.reset_contact_history),
+            cycle: if starts_afresh { run } else { before.cycle },
+        }
+    }
+}
