@@ -6,7 +6,7 @@
 #![forbid(unsafe_code)]
 
 pub mod app;
-//pub mod config;
-//pub mod grpc;
-//pub mod server;
+pub mod config;
+pub mod grpc;
+pub mod server;
 pub mod store;

@@ -1,1 +1,67 @@
-fn main() {}
+//! The program `campaign-service`.
+#![forbid(unsafe_code)]
+
+use campaign_process::{init_logs, shutdown_signal};
+use campaign_service::config::{Cli, Command, DatabaseArgs, ServeArgs};
+use campaign_service::server::{self, Options};
+use campaign_service::store::{Db, migrations};
+use clap::Parser;
+use std::process::ExitCode;
+use std::time::Duration;
+use tokio::net::TcpListener;
+use tracing::{error, info};
+
+type Outcome = Result<(), Box<dyn std::error::Error + Send + Sync>>;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let outcome = match init_logs(&cli.logs) {
+        Ok(()) => run(cli.command).await,
+        Err(error) => Err(error.into()),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            error!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(command: Command) -> Outcome {
+    match command {
+        Command::Migrate { database } => migrate(&database).await,
+        Command::Serve(args) => serve(args).await,
+        Command::Diagram => {
+            use std::io::Write;
+            Ok(std::io::stdout().write_all(campaign_domain::lifecycle::diagram().as_bytes())?)
+        }
+    }
+}
+
+async fn migrate(args: &DatabaseArgs) -> Outcome {
+    let db = Db::new(&args.database_url, &args.limits())?;
+    let applied = migrations::migrate(&db).await?;
+    info!(applied, "the schema is up to date");
+    Ok(())
+}
+
+async fn serve(args: ServeArgs) -> Outcome {
+    let stop = shutdown_signal()?;
+    let db = Db::new(&args.database.database_url, &args.database.limits())?;
+    if !migrations::is_current(&db).await? {
+        return Err("the database schema is too old; run `campaign-service migrate` first".into());
+    }
+    let listener = TcpListener::bind(args.listen)
+        .await
+        .map_err(|error| format!("cannot listen on {}: {error}", args.listen))?;
+    info!(address = %listener.local_addr()?, "serving");
+    let options = Options {
+        limits: args.dispatch_limits(),
+        chore_interval: Duration::from_millis(args.chore_interval_millis.into()),
+    };
+    server::serve(listener, db, options, stop).await?;
+    info!("stopped");
+    Ok(())
+}

@@ -6,6 +6,7 @@ pub mod v1 {
         clippy::all,
         clippy::pedantic,
         missing_docs,
+        clippy::allow_attributes_without_reason,
         unused_qualifications,
         reason = "generated code; its comments are those of the .proto files"
     )]

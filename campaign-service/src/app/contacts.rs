@@ -57,6 +57,18 @@ impl App {
         Ok(contacts::list(&tx, id, from, limit).await?)
     }
 
+    /// The positions of the contacts that have these numbers.
+    pub async fn find_contacts(&self, id: Uuid, phones: &[String]) -> Result<Vec<(String, i64)>> {
+        if phones.is_empty() {
+            return Ok(Vec::new());
+        }
+        let phones: Vec<&str> = phones.iter().map(String::as_str).collect();
+        let mut connection = self.db.connect().await?;
+        let tx = connection.begin(Gate::Open).await?;
+        let found = contacts::find_by_phones(&tx, id, &phones).await?;
+        Ok(found.into_iter().map(|(phone, position, _)| (phone, position)).collect())
+    }
+
     /// Changes a contact with `edit`.
     pub async fn update_contact(
         &self,

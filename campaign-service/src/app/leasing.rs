@@ -92,8 +92,8 @@ impl App {
         Ok((!is_empty).then_some(batch))
     }
 
-    /// Prolongs leases; `None` for each that is lost.
-    pub async fn renew(&self, keys: &[LeaseKey]) -> Result<Vec<Option<Instant>>> {
+    /// Prolongs leases: the run and new end of each, `None` for one that is lost.
+    pub async fn renew(&self, keys: &[LeaseKey]) -> Result<Vec<Option<(i32, Instant)>>> {
         let mut connection = self.db.connect().await?;
         let tx = connection.begin(Gate::Open).await?;
         let expires_at = tx.now + self.limits.lease_ttl;
@@ -103,9 +103,8 @@ impl App {
         order.sort_by_key(|index| (keys[*index].campaign, keys[*index].number));
         for index in order {
             let key = keys[index];
-            if leases::renew(&tx, key.campaign, key.number, key.token, expires_at).await? {
-                renewed[index] = Some(expires_at);
-            }
+            let run = leases::renew(&tx, key.campaign, key.number, key.token, expires_at).await?;
+            renewed[index] = run.map(|run| (run, expires_at));
         }
         tx.commit().await?;
         Ok(renewed)

@@ -14,9 +14,10 @@ pub mod progress;
 pub mod recording;
 pub mod suppressing;
 
-use crate::store::Db;
-use crate::store::campaigns::{self, Campaign};
-use crate::store::{Gate, Tx};
+use crate::store::audit::{self, Event};
+use crate::store::campaigns::{self, Campaign, Run};
+use crate::store::{Db, Gate, Tx};
+use campaign_domain::Instant;
 use error::{Error, Result};
 use std::time::Duration;
 use uuid::Uuid;
@@ -51,6 +52,45 @@ impl App {
         let campaign = existing(&tx, id).await?;
         let contacts = crate::store::contacts::count(&tx, id).await?;
         Ok((campaign, contacts))
+    }
+
+    /// Campaigns with their contact counts, newest first, older than the last of the page before.
+    pub async fn list_campaigns(
+        &self,
+        after: Option<(Instant, Uuid)>,
+        limit: i64,
+    ) -> Result<Vec<(Campaign, i64)>> {
+        let mut connection = self.db.connect().await?;
+        let tx = connection.begin(Gate::Open).await?;
+        let mut found = Vec::new();
+        for campaign in campaigns::list(&tx, after, limit).await? {
+            let contacts = crate::store::contacts::count(&tx, campaign.id).await?;
+            found.push((campaign, contacts));
+        }
+        Ok(found)
+    }
+
+    /// Runs of a campaign, newest first, before the number given.
+    pub async fn list_runs(&self, id: Uuid, before: Option<i32>, limit: i64) -> Result<Vec<Run>> {
+        let mut connection = self.db.connect().await?;
+        let tx = connection.begin(Gate::Open).await?;
+        existing(&tx, id).await?;
+        Ok(campaigns::list_runs(&tx, id, before, limit).await?)
+    }
+
+    /// The audit log of a campaign, deleted or not; newest first, before the number given.
+    pub async fn list_audit_events(
+        &self,
+        id: Uuid,
+        before: Option<i64>,
+        limit: i64,
+    ) -> Result<Vec<Event>> {
+        let mut connection = self.db.connect().await?;
+        let tx = connection.begin(Gate::Open).await?;
+        if campaigns::find(&tx, id).await?.is_none() {
+            return Err(Error::NotFound(format!("campaigns/{id}")));
+        }
+        Ok(audit::list(&tx, id, before, limit).await?)
     }
 }
 

@@ -91,18 +91,18 @@ pub async fn save_slots(tx: &Tx<'_>, lease: &Lease) -> StoreResult<()> {
     Ok(())
 }
 
-/// Prolongs a lease that its holder still has; returns whether it has.
+/// Prolongs a lease that its holder still has; returns its run.
 pub async fn renew(
     tx: &Tx<'_>,
     campaign: Uuid,
     number: i64,
     token: Uuid,
     expires_at: Instant,
-) -> StoreResult<bool> {
+) -> StoreResult<Option<i32>> {
     let sql = "UPDATE leases SET expires_at = $4
-        WHERE campaign_id = $1 AND lease = $2 AND token = $3 AND expires_at > $5";
-    let params: super::Params<'_> = &[&campaign, &number, &token, &expires_at, &tx.now];
-    Ok(tx.execute(sql, params).await? == 1)
+        WHERE campaign_id = $1 AND lease = $2 AND token = $3 AND expires_at > $5 RETURNING run";
+    let row = tx.query_opt(sql, &[&campaign, &number, &token, &expires_at, &tx.now]).await?;
+    Ok(row.map(|row| row.get(0)))
 }
 
 /// Leases that ran out, longest ago first.

@@ -1,0 +1,117 @@
+//! The command line. Every limit has a name, a unit and a default here.
+
+use crate::app::DispatchLimits;
+use crate::store::DbLimits;
+use campaign_process::LogArgs;
+use clap::{Args, Parser, Subcommand};
+use std::net::SocketAddr;
+use std::time::Duration;
+
+/// Owns campaigns and streams their contacts to dialer workers
+#[derive(Debug, Parser)]
+#[command(version)]
+pub struct Cli {
+    /// What to do
+    #[command(subcommand)]
+    pub command: Command,
+    /// Logs
+    #[command(flatten)]
+    pub logs: LogArgs,
+}
+
+/// What the program can do
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Bring the database schema up to date, then exit
+    Migrate {
+        /// The database
+        #[command(flatten)]
+        database: DatabaseArgs,
+    },
+    /// Serve the API
+    Serve(ServeArgs),
+    /// Print the state machine as a Mermaid diagram, then exit
+    Diagram,
+}
+
+/// The database
+#[derive(Args, Clone, Debug)]
+pub struct DatabaseArgs {
+    /// PostgreSQL, as in postgres://user:password@host:5432/database
+    #[arg(long, env = "DATABASE_URL", hide_env_values = true)]
+    pub database_url: String,
+    /// Connections to the database at the same time (1 to 500)
+    #[arg(long, env = "CAMPAIGN_DATABASE_MAX_CONNECTIONS", default_value_t = 16,
+          value_parser = clap::value_parser!(u16).range(1..=500))]
+    pub database_max_connections: u16,
+    /// Longest wait for a connection to the database (1 to 300)
+    #[arg(long, env = "CAMPAIGN_DATABASE_WAIT_SECONDS", default_value_t = 10,
+          value_parser = clap::value_parser!(u16).range(1..=300))]
+    pub database_wait_seconds: u16,
+    /// Longest run of one database statement (1 to 3600)
+    #[arg(long, env = "CAMPAIGN_STATEMENT_TIMEOUT_SECONDS", default_value_t = 30,
+          value_parser = clap::value_parser!(u16).range(1..=3600))]
+    pub statement_timeout_seconds: u16,
+}
+
+impl DatabaseArgs {
+    /// As limits.
+    #[must_use]
+    pub fn limits(&self) -> DbLimits {
+        DbLimits {
+            max_connections: self.database_max_connections.into(),
+            connection_wait: Duration::from_secs(self.database_wait_seconds.into()),
+            statement_timeout: Duration::from_secs(self.statement_timeout_seconds.into()),
+        }
+    }
+}
+
+/// How to serve
+#[derive(Args, Clone, Debug)]
+pub struct ServeArgs {
+    /// The database
+    #[command(flatten)]
+    pub database: DatabaseArgs,
+    /// Address and port to listen on; port 0 takes a free one
+    #[arg(long, env = "CAMPAIGN_LISTEN", default_value = "127.0.0.1:50051")]
+    pub listen: SocketAddr,
+    /// A lease ends this long after it was given or renewed (1 to 3600)
+    #[arg(long, env = "CAMPAIGN_LEASE_TTL_SECONDS", default_value_t = 30,
+          value_parser = clap::value_parser!(u16).range(1..=3600))]
+    pub lease_ttl_seconds: u16,
+    /// Most contacts in one batch (1 to 5000)
+    #[arg(long, env = "CAMPAIGN_MAX_BATCH_CONTACTS", default_value_t = 500,
+          value_parser = clap::value_parser!(u16).range(1..=5000))]
+    pub max_batch_contacts: u16,
+    /// Most contacts looked at for one batch (1 to 1000000)
+    #[arg(long, env = "CAMPAIGN_MAX_SCAN_CONTACTS", default_value_t = 20_000,
+          value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub max_scan_contacts: u32,
+    /// Most outstanding credit of one worker, in contacts (1 to 100000)
+    #[arg(long, env = "CAMPAIGN_MAX_CREDIT_CONTACTS", default_value_t = 5_000,
+          value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub max_credit_contacts: u32,
+    /// Most interactions in one report, and attempts in one authorisation (1 to 5000)
+    #[arg(long, env = "CAMPAIGN_MAX_REPORT_INTERACTIONS", default_value_t = 1_000,
+          value_parser = clap::value_parser!(u16).range(1..=5000))]
+    pub max_report_interactions: u16,
+    /// Time between rounds of the chores: starts, ends, expired leases, old history (50 to 60000)
+    #[arg(long, env = "CAMPAIGN_CHORE_INTERVAL_MILLIS", default_value_t = 500,
+          value_parser = clap::value_parser!(u32).range(50..=60_000))]
+    pub chore_interval_millis: u32,
+}
+
+impl ServeArgs {
+    /// As limits.
+    #[must_use]
+    pub fn dispatch_limits(&self) -> DispatchLimits {
+        let count = |count: u32| usize::try_from(count).unwrap_or(usize::MAX);
+        DispatchLimits {
+            lease_ttl: Duration::from_secs(self.lease_ttl_seconds.into()),
+            max_batch_contacts: self.max_batch_contacts.into(),
+            max_scan_contacts: count(self.max_scan_contacts),
+            max_credit_contacts: count(self.max_credit_contacts),
+            max_report_interactions: self.max_report_interactions.into(),
+        }
+    }
+}

@@ -1,0 +1,254 @@
+//! CampaignService.
+
+use super::convert::{
+    call, campaign_to_api, config, event_to_api, progress_to_api, removed_to_api, run_to_api, settings,
+};
+use super::{names, page};
+use crate::app::App;
+use crate::app::error::Error;
+use crate::app::lifecycle::{Edit, Launch};
+use crate::store::campaigns::Campaign;
+use campaign_domain::lifecycle::Command;
+use campaign_proto::v1;
+use campaign_proto::v1::campaign_service_server::CampaignService;
+use chrono::DateTime;
+use futures_util::stream::BoxStream;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio_util::sync::CancellationToken;
+use tonic::{Request, Response, Status};
+
+/// Default and largest page.
+const PAGE: (i64, i64) = (50, 200);
+
+/// The service.
+#[derive(Clone, Debug)]
+pub struct CampaignApi {
+    pub app: Arc<App>,
+    pub stop: CancellationToken,
+}
+
+fn answer(campaign: &Campaign) -> Response<v1::Campaign> {
+    Response::new(campaign_to_api(campaign, 0))
+}
+
+#[tonic::async_trait]
+impl CampaignService for CampaignApi {
+    async fn create_campaign(
+        &self,
+        request: Request<v1::CreateCampaignRequest>,
+    ) -> Result<Response<v1::Campaign>, Status> {
+        let request = request.into_inner();
+        let common = ["", &request.request_id, &request.actor, &request.reason];
+        let call = call("CreateCampaign", &request, common)?;
+        let Some(campaign) = request.campaign else {
+            return Err(Error::invalid("campaign", "must be set").into());
+        };
+        Ok(answer(&self.app.create_campaign(&call, config(campaign, None)?).await?))
+    }
+
+    async fn get_campaign(
+        &self,
+        request: Request<v1::GetCampaignRequest>,
+    ) -> Result<Response<v1::Campaign>, Status> {
+        let id = names::campaign("name", &request.get_ref().name)?;
+        let (campaign, contacts) = self.app.get_campaign(id).await?;
+        Ok(Response::new(campaign_to_api(&campaign, contacts)))
+    }
+
+    async fn list_campaigns(
+        &self,
+        request: Request<v1::ListCampaignsRequest>,
+    ) -> Result<Response<v1::ListCampaignsResponse>, Status> {
+        let request = request.into_inner();
+        let size = page::size(request.page_size, PAGE.0, PAGE.1)?;
+        let after = page::last_item("campaigns", &request.page_token, |text| {
+            let (micros, id) = text.split_once(' ')?;
+            let time = DateTime::from_timestamp_micros(micros.parse().ok()?)?;
+            Some((time, id.parse().ok()?))
+        })?;
+        let mut campaigns = self.app.list_campaigns(after, size + 1).await?;
+        let next_page_token = page::cut(&mut campaigns, size, |(last, _)| {
+            let last = format!("{} {}", last.created_at.timestamp_micros(), last.id);
+            page::token("campaigns", &last)
+        });
+        let campaigns =
+            campaigns.iter().map(|(found, contacts)| campaign_to_api(found, *contacts)).collect();
+        Ok(Response::new(v1::ListCampaignsResponse { campaigns, next_page_token }))
+    }
+
+    async fn update_campaign(
+        &self,
+        request: Request<v1::UpdateCampaignRequest>,
+    ) -> Result<Response<v1::Campaign>, Status> {
+        let request = request.into_inner();
+        let Some(campaign) = request.campaign.clone() else {
+            return Err(Error::invalid("campaign", "must be set").into());
+        };
+        let id = names::campaign("campaign.name", &campaign.name)?;
+        let common = [&campaign.etag, &request.request_id, &request.actor, &request.reason];
+        let call = call("UpdateCampaign", &request, common.map(String::as_str))?;
+        let fields = super::contacts::mask_paths(
+            request.update_mask,
+            &["display_name", "description", "schedule", "schedule.end_time", "retry_policy"],
+        )?;
+        let config = config(campaign, Some(&fields))?;
+        Ok(answer(&self.app.update_campaign(id, &call, &Edit { config, fields }).await?))
+    }
+
+    async fn delete_campaign(
+        &self,
+        request: Request<v1::DeleteCampaignRequest>,
+    ) -> Result<Response<v1::Campaign>, Status> {
+        let request = request.into_inner();
+        let id = names::campaign("name", &request.name)?;
+        let common = [&request.etag, &request.request_id, &request.actor, &request.reason];
+        let call = call("DeleteCampaign", &request, common.map(String::as_str))?;
+        Ok(answer(&self.app.delete_campaign(id, &call).await?))
+    }
+
+    async fn preview_launch(
+        &self,
+        request: Request<v1::PreviewLaunchRequest>,
+    ) -> Result<Response<v1::PreviewLaunchResponse>, Status> {
+        let request = request.into_inner();
+        let id = names::campaign("name", &request.name)?;
+        let preview = self.app.preview_launch(id, &settings(request.settings)?).await?;
+        Ok(Response::new(v1::PreviewLaunchResponse {
+            total: preview.total,
+            eligible: preview.eligible,
+            removed: removed_to_api(&preview.removed),
+            refusals_wiped: preview.refusals_wiped,
+            warnings: preview.warnings,
+            preview_token: preview.token,
+        }))
+    }
+
+    async fn launch_campaign(
+        &self,
+        request: Request<v1::LaunchCampaignRequest>,
+    ) -> Result<Response<v1::Campaign>, Status> {
+        let request = request.into_inner();
+        let id = names::campaign("name", &request.name)?;
+        let common = [&request.etag, &request.request_id, &request.actor, &request.reason];
+        let call = call("LaunchCampaign", &request, common.map(String::as_str))?;
+        let launch = Launch {
+            settings: settings(request.settings)?,
+            preview_token: request.preview_token,
+            confirm_reset: request.confirm_reset,
+        };
+        Ok(answer(&self.app.launch_campaign(id, &call, &launch).await?))
+    }
+
+    async fn pause_campaign(
+        &self,
+        request: Request<v1::PauseCampaignRequest>,
+    ) -> Result<Response<v1::Campaign>, Status> {
+        let request = request.into_inner();
+        let id = names::campaign("name", &request.name)?;
+        let common = [&request.etag, &request.request_id, &request.actor, &request.reason];
+        let call = call("PauseCampaign", &request, common.map(String::as_str))?;
+        let hang_up = request.hang_up_calls;
+        Ok(answer(&self.app.command_campaign(id, &call, Command::Pause, hang_up).await?))
+    }
+
+    async fn resume_campaign(
+        &self,
+        request: Request<v1::ResumeCampaignRequest>,
+    ) -> Result<Response<v1::Campaign>, Status> {
+        let request = request.into_inner();
+        let id = names::campaign("name", &request.name)?;
+        let common = [&request.etag, &request.request_id, &request.actor, &request.reason];
+        let call = call("ResumeCampaign", &request, common.map(String::as_str))?;
+        Ok(answer(&self.app.command_campaign(id, &call, Command::Resume, false).await?))
+    }
+
+    async fn cancel_campaign(
+        &self,
+        request: Request<v1::CancelCampaignRequest>,
+    ) -> Result<Response<v1::Campaign>, Status> {
+        let request = request.into_inner();
+        let id = names::campaign("name", &request.name)?;
+        let common = [&request.etag, &request.request_id, &request.actor, &request.reason];
+        let call = call("CancelCampaign", &request, common.map(String::as_str))?;
+        Ok(answer(&self.app.command_campaign(id, &call, Command::Cancel, true).await?))
+    }
+
+    async fn get_campaign_progress(
+        &self,
+        request: Request<v1::GetCampaignProgressRequest>,
+    ) -> Result<Response<v1::CampaignProgress>, Status> {
+        let id = names::campaign("name", &request.get_ref().name)?;
+        Ok(Response::new(progress_to_api(&self.app.progress(id).await?)))
+    }
+
+    type WatchCampaignStream = BoxStream<'static, Result<v1::CampaignProgress, Status>>;
+
+    async fn watch_campaign(
+        &self,
+        request: Request<v1::WatchCampaignRequest>,
+    ) -> Result<Response<Self::WatchCampaignStream>, Status> {
+        let request = request.into_inner();
+        let id = names::campaign("name", &request.name)?;
+        let interval = match request.interval_seconds {
+            0 => Duration::from_secs(1),
+            seconds @ 1..=60 => Duration::from_secs(u64::from(seconds.unsigned_abs())),
+            _ => return Err(Error::invalid("interval_seconds", "must be 0 to 60").into()),
+        };
+        self.app.get_campaign(id).await?;
+        let (app, stop) = (Arc::clone(&self.app), self.stop.clone());
+        Ok(Response::new(Box::pin(async_stream::try_stream! {
+            let mut ticks = tokio::time::interval(interval);
+            ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+            let mut last = None;
+            loop {
+                tokio::select! {
+                    () = stop.cancelled() => break,
+                    _ = ticks.tick() => {}
+                }
+                let progress = app.progress(id).await?;
+                let is_over = !progress.campaign.state.is_active();
+                let mut message = progress_to_api(&progress);
+                let read_time = message.read_time.take();
+                if last.as_ref() != Some(&message) {
+                    last = Some(message.clone());
+                    message.read_time = read_time;
+                    yield message;
+                }
+                if is_over {
+                    break;
+                }
+            }
+        })))
+    }
+
+    async fn list_runs(
+        &self,
+        request: Request<v1::ListRunsRequest>,
+    ) -> Result<Response<v1::ListRunsResponse>, Status> {
+        let request = request.into_inner();
+        let id = names::campaign("parent", &request.parent)?;
+        let size = page::size(request.page_size, PAGE.0, PAGE.1)?;
+        let before = page::last_item("runs", &request.page_token, |text| text.parse().ok())?;
+        let mut runs = self.app.list_runs(id, before, size + 1).await?;
+        let next_page_token =
+            page::cut(&mut runs, size, |last| page::token("runs", &last.number.to_string()));
+        let runs = runs.iter().map(|run| run_to_api(id, run)).collect();
+        Ok(Response::new(v1::ListRunsResponse { runs, next_page_token }))
+    }
+
+    async fn list_audit_events(
+        &self,
+        request: Request<v1::ListAuditEventsRequest>,
+    ) -> Result<Response<v1::ListAuditEventsResponse>, Status> {
+        let request = request.into_inner();
+        let id = names::campaign("parent", &request.parent)?;
+        let size = page::size(request.page_size, PAGE.0, PAGE.1)?;
+        let before = page::last_item("events", &request.page_token, |text| text.parse().ok())?;
+        let mut events = self.app.list_audit_events(id, before, size + 1).await?;
+        let next_page_token =
+            page::cut(&mut events, size, |last| page::token("events", &last.number.to_string()));
+        let audit_events = events.iter().map(|event| event_to_api(id, event)).collect();
+        Ok(Response::new(v1::ListAuditEventsResponse { audit_events, next_page_token }))
+    }
+}

@@ -1,0 +1,145 @@
+//! Checks of requests: every wrong field is named, and all of them at once.
+
+use crate::app::error::{Error, Violation};
+use crate::store::contacts::Attributes;
+use campaign_domain::Instant;
+use campaign_domain::phone::Region;
+use campaign_domain::schedule::zone;
+use chrono::DateTime;
+use std::collections::HashMap;
+
+/// Longest name shown to people, in characters.
+pub const MAX_NAME_LENGTH: usize = 200;
+/// Longest description.
+pub const MAX_DESCRIPTION_LENGTH: usize = 2_000;
+/// Longest id chosen by a caller.
+pub const MAX_ID_LENGTH: usize = 64;
+/// Longest link.
+pub const MAX_LINK_LENGTH: usize = 2_000;
+const MAX_ATTRIBUTES: usize = 20;
+const MAX_ATTRIBUTE_KEY_LENGTH: usize = 64;
+const MAX_ATTRIBUTE_VALUE_LENGTH: usize = 500;
+
+/// Collects what is wrong with a request.
+#[derive(Debug, Default)]
+pub struct Check {
+    violations: Vec<Violation>,
+}
+
+impl Check {
+    /// Notes a wrong field.
+    pub fn fail(&mut self, field: &str, description: impl Into<String>) {
+        self.violations
+            .push(Violation { field: field.to_owned(), description: description.into() });
+    }
+
+    /// Notes a wrong field unless `ok`.
+    pub fn require(&mut self, ok: bool, field: &str, description: &str) {
+        if !ok {
+            self.fail(field, description);
+        }
+    }
+
+    /// The answer: nothing, or everything that is wrong.
+    pub fn finish(self) -> Result<(), Error> {
+        if self.violations.is_empty() {
+            Ok(())
+        } else {
+            Err(Error::Invalid { violations: self.violations })
+        }
+    }
+
+    /// A text within bounds. PostgreSQL cannot store NUL, and no text of ours needs it.
+    pub fn text(&mut self, field: &str, value: &str, bounds: std::ops::RangeInclusive<usize>) {
+        let length = value.chars().count();
+        if length > *bounds.end() {
+            let description = format!("must have at most {} characters, has {length}", bounds.end());
+            self.fail(field, description);
+        } else if length < *bounds.start() {
+            self.fail(field, "must not be empty");
+        } else if value.contains('\0') {
+            self.fail(field, "must not contain NUL characters");
+        }
+    }
+
+    /// An id chosen by the caller.
+    pub fn id(&mut self, field: &str, value: &str) {
+        self.text(field, value, 1..=MAX_ID_LENGTH);
+    }
+
+    /// A time that our calendar has; absent stays absent.
+    pub fn time(&mut self, field: &str, value: Option<prost_types::Timestamp>) -> Option<Instant> {
+        let value = value?;
+        let time = u32::try_from(value.nanos)
+            .ok()
+            .and_then(|nanos| DateTime::from_timestamp(value.seconds, nanos))
+            // The range that google.protobuf.Timestamp allows: years 1 to 9999.
+            .filter(|time| (-62_135_596_800..=253_402_300_799).contains(&time.timestamp()));
+        if time.is_none() {
+            self.fail(field, "is not a time between the years 1 and 9999");
+        }
+        time
+    }
+
+    /// A whole number of seconds within bounds.
+    pub fn seconds(
+        &mut self,
+        field: &str,
+        value: Option<prost_types::Duration>,
+        max_seconds: i64,
+    ) -> i64 {
+        let Some(value) = value else { return 0 };
+        if !(0..=max_seconds).contains(&value.seconds) || value.nanos < 0 {
+            self.fail(field, format!("must be 0 to {max_seconds} seconds"));
+        }
+        value.seconds
+    }
+
+    /// An IANA zone; empty when `optional`.
+    pub fn time_zone(&mut self, field: &str, value: &str, is_optional: bool) {
+        if value.is_empty() && is_optional {
+            return;
+        }
+        if value.is_empty() {
+            self.fail(field, "must be set, to an IANA zone as in \"Europe/Berlin\"");
+        } else if zone(value).is_none() {
+            self.fail(field, "is not an IANA zone; write it as in \"Europe/Berlin\"");
+        }
+    }
+
+    /// A country to read numbers in; empty for none.
+    pub fn region(&mut self, field: &str, value: &str) -> Option<Region> {
+        if value.is_empty() {
+            return None;
+        }
+        let region = Region::from_code(value);
+        if region.is_none() {
+            self.fail(field, "is not an ISO 3166 country code as in \"US\"");
+        }
+        region
+    }
+
+    /// A contact's priority.
+    pub fn priority(&mut self, field: &str, value: i32) -> i16 {
+        match i16::try_from(value) {
+            Ok(priority @ 0..=9) => priority,
+            _ => {
+                self.fail(field, "must be 0 to 9");
+                0
+            }
+        }
+    }
+
+    /// A contact's attributes.
+    pub fn attributes(&mut self, field: &str, values: HashMap<String, String>) -> Attributes {
+        if values.len() > MAX_ATTRIBUTES {
+            self.fail(field, format!("must have at most {MAX_ATTRIBUTES} entries"));
+            return Attributes::new();
+        }
+        for (key, value) in &values {
+            self.text(&format!("{field} key"), key, 1..=MAX_ATTRIBUTE_KEY_LENGTH);
+            self.text(&format!("{field} value"), value, 0..=MAX_ATTRIBUTE_VALUE_LENGTH);
+        }
+        values.into_iter().collect()
+    }
+}

@@ -1,0 +1,407 @@
+//! ContactService.
+
+use super::check::{Check, MAX_NAME_LENGTH};
+use super::convert::{reason_to_api, timestamp};
+use super::facts::{interaction_to_api, outcome_to_api};
+use super::{names, page};
+use crate::app::App;
+use crate::app::error::Error;
+use crate::app::importing::{ImportReport, Row};
+use crate::app::progress::Standing;
+use crate::store::contacts::{Contact, NewContact};
+use crate::store::imports::Problem;
+use crate::store::suppressions::Suppression;
+use campaign_domain::history::Flags;
+use campaign_domain::phone::{self, Region};
+use campaign_proto::v1;
+use campaign_proto::v1::contact_service_server::ContactService;
+use campaign_proto::v1::import_contacts_request::Part;
+use chrono::DateTime;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+use tonic::{Request, Response, Status, Streaming};
+use uuid::Uuid;
+
+/// Default and largest page.
+const PAGE: (i64, i64) = (100, 1_000);
+const MAX_IMPORT_ROWS: usize = 5_000;
+const MAX_SUPPRESSIONS: usize = 1_000;
+/// Longest silence of a client that imports.
+const IMPORT_IDLE_LIMIT: Duration = Duration::from_secs(60);
+
+/// The service.
+#[derive(Clone, Debug)]
+pub struct ContactApi {
+    pub app: Arc<App>,
+}
+
+/// The paths of an update mask, which must be known and not none.
+pub fn mask_paths(
+    mask: Option<prost_types::FieldMask>,
+    known: &[&str],
+) -> Result<Vec<String>, Error> {
+    let paths: BTreeSet<String> = mask.unwrap_or_default().paths.into_iter().collect();
+    if paths.is_empty() {
+        let description = format!("must name what to change: {}", known.join(", "));
+        return Err(Error::invalid("update_mask", description));
+    }
+    if let Some(path) = paths.iter().find(|path| !known.contains(&path.as_str())) {
+        let path: String = path.chars().take(100).collect();
+        let description = format!("has {path:?}; can change: {}", known.join(", "));
+        return Err(Error::invalid("update_mask", description));
+    }
+    Ok(paths.into_iter().collect())
+}
+
+fn contact_to_api(campaign: Uuid, contact: Contact) -> v1::Contact {
+    v1::Contact {
+        name: names::contact_name(campaign, contact.position),
+        phone_number: contact.phone,
+        display_name: contact.display_name,
+        time_zone: contact.time_zone,
+        priority: contact.priority.into(),
+        attributes: contact.attributes.into_iter().collect(),
+        create_time: Some(timestamp(contact.created_at)),
+    }
+}
+
+fn suppression_to_api(suppression: Suppression) -> v1::Suppression {
+    v1::Suppression {
+        name: format!("suppressions/{}", suppression.phone),
+        phone_number: suppression.phone,
+        source: suppression.source,
+        create_time: Some(timestamp(suppression.created_at)),
+    }
+}
+
+fn problem_to_api(problem: Problem) -> v1::RowProblem {
+    v1::RowProblem { row: problem.row, field: problem.field, reason: problem.reason }
+}
+
+fn import_to_api(campaign: Uuid, import_id: &str, report: ImportReport) -> v1::Import {
+    v1::Import {
+        name: format!("campaigns/{campaign}/imports/{import_id}"),
+        next_row: report.import.next_row,
+        created: report.import.created,
+        duplicates: report.import.duplicates,
+        rejected: report.import.rejected,
+        problems: report.problems.into_iter().map(problem_to_api).collect(),
+    }
+}
+
+/// Reads a contact as people send it; `prefix` goes before its fields' names.
+fn new_contact(
+    prefix: &str,
+    row: v1::ImportRow,
+    region: Option<Region>,
+) -> Result<NewContact, Error> {
+    let at = |field: &str| format!("{prefix}{field}");
+    let mut check = Check::default();
+    let phone = phone::to_e164(&row.phone_number, region).unwrap_or_else(|problem| {
+        check.fail(&at("phone_number"), problem.to_string());
+        String::new()
+    });
+    let display_name = row.display_name.trim().to_owned();
+    let time_zone = row.time_zone.trim().to_owned();
+    check.text(&at("display_name"), &display_name, 0..=MAX_NAME_LENGTH);
+    check.time_zone(&at("time_zone"), &time_zone, true);
+    let priority = check.priority(&at("priority"), row.priority);
+    let attributes = check.attributes(&at("attributes"), row.attributes);
+    check.finish()?;
+    Ok(NewContact { phone, display_name, time_zone, priority, attributes })
+}
+
+fn as_row(contact: v1::Contact) -> v1::ImportRow {
+    v1::ImportRow {
+        phone_number: contact.phone_number,
+        display_name: contact.display_name,
+        time_zone: contact.time_zone,
+        priority: contact.priority,
+        attributes: contact.attributes,
+    }
+}
+
+fn read_rows(rows: v1::ImportRows, region: Option<Region>) -> Result<Vec<Row>, Error> {
+    let count = rows.rows.len();
+    let mut check = Check::default();
+    check.require(rows.first_row >= 1, "rows.first_row", "must be at least 1");
+    check.require(
+        (1..=MAX_IMPORT_ROWS).contains(&count),
+        "rows.rows",
+        "must have 1 to 5000 entries",
+    );
+    check.finish()?;
+    let read = |(number, row)| Row {
+        number,
+        contact: new_contact("", row, region).map_err(|error| match error {
+            Error::Invalid { violations } => violations.into_iter().next().map_or_else(
+                || ("row".to_owned(), "is not understood".to_owned()),
+                |violation| (violation.field, violation.description),
+            ),
+            other => ("row".to_owned(), other.to_string()),
+        }),
+    };
+    Ok((rows.first_row..).zip(rows.rows).map(read).collect())
+}
+
+/// The next message of an import, of a client that does not keep us waiting for ever.
+async fn next_part(
+    stream: &mut Streaming<v1::ImportContactsRequest>,
+) -> Result<Option<Part>, Status> {
+    let message = tokio::time::timeout(IMPORT_IDLE_LIMIT, stream.message()).await;
+    let late = || Status::deadline_exceeded("no rows for 60 seconds; continue the import later");
+    match message.map_err(|_| late())?? {
+        None => Ok(None),
+        Some(v1::ImportContactsRequest { part: Some(part) }) => Ok(Some(part)),
+        Some(v1::ImportContactsRequest { part: None }) => {
+            Err(Error::invalid("part", "must be header or rows").into())
+        }
+    }
+}
+
+#[tonic::async_trait]
+impl ContactService for ContactApi {
+    async fn import_contacts(
+        &self,
+        request: Request<Streaming<v1::ImportContactsRequest>>,
+    ) -> Result<Response<v1::Import>, Status> {
+        let mut stream = request.into_inner();
+        let Some(Part::Header(header)) = next_part(&mut stream).await? else {
+            return Err(Error::invalid("header", "must be the first message").into());
+        };
+        let id = names::campaign("header.parent", &header.parent)?;
+        let mut check = Check::default();
+        check.id("header.import_id", &header.import_id);
+        check.require(
+            !header.import_id.contains('/'),
+            "header.import_id",
+            "must not contain a slash",
+        );
+        let region = check.region("header.default_region", &header.default_region);
+        check.finish()?;
+        self.app.import_chunk(id, &header.import_id, &[]).await?;
+        while let Some(part) = next_part(&mut stream).await? {
+            let Part::Rows(rows) = part else {
+                return Err(Error::invalid("header", "must be the first message only").into());
+            };
+            let rows = read_rows(rows, region)?;
+            self.app.import_chunk(id, &header.import_id, &rows).await?;
+        }
+        let report = self.app.get_import(id, &header.import_id).await?;
+        Ok(Response::new(import_to_api(id, &header.import_id, report)))
+    }
+
+    async fn get_import(
+        &self,
+        request: Request<v1::GetImportRequest>,
+    ) -> Result<Response<v1::Import>, Status> {
+        let (id, import_id) = names::import("name", &request.get_ref().name)?;
+        let report = self.app.get_import(id, import_id).await?;
+        Ok(Response::new(import_to_api(id, import_id, report)))
+    }
+
+    async fn create_contact(
+        &self,
+        request: Request<v1::CreateContactRequest>,
+    ) -> Result<Response<v1::Contact>, Status> {
+        let request = request.into_inner();
+        let id = names::campaign("parent", &request.parent)?;
+        let mut check = Check::default();
+        let region = check.region("default_region", &request.default_region);
+        check.require(request.contact.is_some(), "contact", "must be set");
+        check.finish()?;
+        let row = as_row(request.contact.unwrap_or_default());
+        let new = new_contact("contact.", row, region)?;
+        Ok(Response::new(contact_to_api(id, self.app.create_contact(id, &new).await?)))
+    }
+
+    async fn get_contact(
+        &self,
+        request: Request<v1::GetContactRequest>,
+    ) -> Result<Response<v1::Contact>, Status> {
+        let (id, position) = names::contact("name", &request.get_ref().name)?;
+        Ok(Response::new(contact_to_api(id, self.app.get_contact(id, position).await?)))
+    }
+
+    async fn list_contacts(
+        &self,
+        request: Request<v1::ListContactsRequest>,
+    ) -> Result<Response<v1::ListContactsResponse>, Status> {
+        let request = request.into_inner();
+        let id = names::campaign("parent", &request.parent)?;
+        let size = page::size(request.page_size, PAGE.0, PAGE.1)?;
+        let last = page::last_item("contacts", &request.page_token, |text| text.parse().ok())?;
+        let from = last.map_or(0, |last: i64| last.saturating_add(1));
+        let mut contacts = self.app.list_contacts(id, from, size + 1).await?;
+        let next_page_token = page::cut(&mut contacts, size, |last| {
+            page::token("contacts", &last.position.to_string())
+        });
+        let contacts = contacts.into_iter().map(|contact| contact_to_api(id, contact)).collect();
+        Ok(Response::new(v1::ListContactsResponse { contacts, next_page_token }))
+    }
+
+    async fn update_contact(
+        &self,
+        request: Request<v1::UpdateContactRequest>,
+    ) -> Result<Response<v1::Contact>, Status> {
+        let request = request.into_inner();
+        let Some(contact) = request.contact else {
+            return Err(Error::invalid("contact", "must be set").into());
+        };
+        let (id, position) = names::contact("contact.name", &contact.name)?;
+        let known = ["display_name", "time_zone", "priority", "attributes"];
+        let paths = mask_paths(request.update_mask, &known)?;
+        let mut check = Check::default();
+        check.text("contact.display_name", &contact.display_name, 0..=MAX_NAME_LENGTH);
+        check.time_zone("contact.time_zone", &contact.time_zone, true);
+        let priority = check.priority("contact.priority", contact.priority);
+        let attributes = check.attributes("contact.attributes", contact.attributes);
+        check.finish()?;
+        let edit = |stored: &mut NewContact| {
+            for path in &paths {
+                match path.as_str() {
+                    "display_name" => stored.display_name.clone_from(&contact.display_name),
+                    "time_zone" => stored.time_zone.clone_from(&contact.time_zone),
+                    "priority" => stored.priority = priority,
+                    _ => stored.attributes.clone_from(&attributes),
+                }
+            }
+        };
+        let updated = self.app.update_contact(id, position, edit).await?;
+        Ok(Response::new(contact_to_api(id, updated)))
+    }
+
+    async fn delete_contact(
+        &self,
+        request: Request<v1::DeleteContactRequest>,
+    ) -> Result<Response<v1::Contact>, Status> {
+        let (id, position) = names::contact("name", &request.get_ref().name)?;
+        Ok(Response::new(contact_to_api(id, self.app.delete_contact(id, position).await?)))
+    }
+
+    async fn get_contact_history(
+        &self,
+        request: Request<v1::GetContactHistoryRequest>,
+    ) -> Result<Response<v1::ContactHistory>, Status> {
+        let request = request.into_inner();
+        let (id, position) = names::contact("name", &request.name)?;
+        let size = page::size(request.page_size, PAGE.0, PAGE.1)?;
+        let after = page::last_item("history", &request.page_token, |text| {
+            let (micros, key) = text.split_once(' ')?;
+            Some((DateTime::from_timestamp_micros(micros.parse().ok()?)?, key.to_owned()))
+        })?;
+        let after = after.as_ref().map(|(time, key)| (*time, key.as_str()));
+        let (state, mut facts) = self.app.contact_history(id, position, after, size + 1).await?;
+        let next_page_token = page::cut(&mut facts, size, |last| {
+            let last = format!("{} {}", last.recorded_at.timestamp_micros(), last.key);
+            page::token("history", &last)
+        });
+        let has = |flag| state.flags.intersects(flag);
+        Ok(Response::new(v1::ContactHistory {
+            name: request.name,
+            refused: has(Flags::REFUSED),
+            transferred: has(Flags::TRANSFERRED),
+            longest_transfer_seconds: state.longest_transfer_seconds,
+            success: has(Flags::SUCCESS),
+            link_opened: has(Flags::LINK_OPENED),
+            texted: has(Flags::TEXTED),
+            attempts: state.attempts,
+            last_outcome: state.last_outcome.map_or(0, |outcome| outcome_to_api(outcome).into()),
+            interactions: facts.into_iter().map(|fact| interaction_to_api(id, fact)).collect(),
+            next_page_token,
+        }))
+    }
+
+    async fn explain_contact(
+        &self,
+        request: Request<v1::ExplainContactRequest>,
+    ) -> Result<Response<v1::ContactExplanation>, Status> {
+        let request = request.into_inner();
+        let (id, position) = names::contact("name", &request.name)?;
+        let explanation = self.app.explain_contact(id, position).await?;
+        let (standing, reason) = match explanation.standing {
+            Standing::Waiting => (v1::ContactStanding::Waiting, None),
+            Standing::WaitingRetry(_) => (v1::ContactStanding::WaitingRetry, None),
+            Standing::Leased => (v1::ContactStanding::Leased, None),
+            Standing::InCall => (v1::ContactStanding::InCall, None),
+            Standing::Removed(reason) => (v1::ContactStanding::Removed, Some(reason)),
+        };
+        Ok(Response::new(v1::ContactExplanation {
+            name: request.name,
+            standing: standing.into(),
+            reason: reason.map_or(0, |reason| reason_to_api(reason).into()),
+            next_attempt_time: explanation.next_attempt_at.map(timestamp),
+            message: explanation.message,
+        }))
+    }
+
+    async fn add_suppressions(
+        &self,
+        request: Request<v1::AddSuppressionsRequest>,
+    ) -> Result<Response<v1::AddSuppressionsResponse>, Status> {
+        let request = request.into_inner();
+        let mut check = Check::default();
+        check.require(
+            (1..=MAX_SUPPRESSIONS).contains(&request.phone_numbers.len()),
+            "phone_numbers",
+            "must have 1 to 1000 entries",
+        );
+        check.text("source", &request.source, 1..=MAX_NAME_LENGTH);
+        let region = check.region("default_region", &request.default_region);
+        check.finish()?;
+        let mut numbers = BTreeSet::new();
+        let mut problems = Vec::new();
+        for (row, raw) in (1..).zip(&request.phone_numbers) {
+            match phone::to_e164(raw, region) {
+                Ok(number) => {
+                    numbers.insert(number);
+                }
+                Err(problem) => problems.push(Problem {
+                    row,
+                    field: "phone_numbers".to_owned(),
+                    reason: problem.to_string(),
+                }),
+            }
+        }
+        let numbers: Vec<String> = numbers.into_iter().collect();
+        let added = self.app.suppress(&numbers, &request.source).await?;
+        let count = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
+        Ok(Response::new(v1::AddSuppressionsResponse {
+            added: count(added),
+            already_listed: count(numbers.len() - added),
+            problems: problems.into_iter().map(problem_to_api).collect(),
+        }))
+    }
+
+    async fn remove_suppression(
+        &self,
+        request: Request<v1::RemoveSuppressionRequest>,
+    ) -> Result<Response<v1::Suppression>, Status> {
+        let phone = names::suppression("name", &request.get_ref().name)?;
+        Ok(Response::new(suppression_to_api(self.app.unsuppress(phone).await?)))
+    }
+
+    async fn get_suppression(
+        &self,
+        request: Request<v1::GetSuppressionRequest>,
+    ) -> Result<Response<v1::Suppression>, Status> {
+        let phone = names::suppression("name", &request.get_ref().name)?;
+        Ok(Response::new(suppression_to_api(self.app.get_suppression(phone).await?)))
+    }
+
+    async fn list_suppressions(
+        &self,
+        request: Request<v1::ListSuppressionsRequest>,
+    ) -> Result<Response<v1::ListSuppressionsResponse>, Status> {
+        let request = request.into_inner();
+        let size = page::size(request.page_size, PAGE.0, PAGE.1)?;
+        let after =
+            page::last_item("suppressions", &request.page_token, |text| Some(text.to_owned()))?;
+        let mut found = self.app.list_suppressions(after.as_deref(), size + 1).await?;
+        let next_page_token =
+            page::cut(&mut found, size, |last| page::token("suppressions", &last.phone));
+        let suppressions = found.into_iter().map(suppression_to_api).collect();
+        Ok(Response::new(v1::ListSuppressionsResponse { suppressions, next_page_token }))
+    }
+}

@@ -1,0 +1,58 @@
+//! DispatchService: opens a session for each worker's stream.
+
+use super::session::Session;
+use crate::app::App;
+use crate::app::control::ControlBus;
+use crate::app::error::Error;
+use campaign_proto::v1;
+use campaign_proto::v1::dispatch_service_server::DispatchService;
+use std::sync::Arc;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
+use tonic::{Request, Response, Status, Streaming};
+
+/// Messages that may wait for a slow worker; past it, nothing more is read from the worker.
+const OUTGOING_MESSAGES: usize = 64;
+
+/// The service.
+#[derive(Clone, Debug)]
+pub struct DispatchApi {
+    pub app: Arc<App>,
+    pub control: ControlBus,
+    pub stop: CancellationToken,
+}
+
+#[tonic::async_trait]
+impl DispatchService for DispatchApi {
+    type DispatchStream = ReceiverStream<Result<v1::DispatchResponse, Status>>;
+
+    async fn dispatch(
+        &self,
+        request: Request<Streaming<v1::DispatchRequest>>,
+    ) -> Result<Response<Self::DispatchStream>, Status> {
+        if self.stop.is_cancelled() {
+            return Err(Status::unavailable("this replica is stopping; connect to another one"));
+        }
+        let (outgoing, responses) = mpsc::channel(OUTGOING_MESSAGES);
+        let incoming = request.into_inner();
+        let (app, control, stop) =
+            (Arc::clone(&self.app), self.control.subscribe(), self.stop.clone());
+        tokio::spawn(async move {
+            let session = Session::new(app, control, stop, outgoing.clone());
+            if let Err(status) = session.run(incoming).await {
+                // An error only says that the worker is gone.
+                let _ = outgoing.send(Err(status)).await;
+            }
+        });
+        Ok(Response::new(ReceiverStream::new(responses)))
+    }
+}
+
+/// The least and most credit, attempts or interactions in one message.
+pub fn within(field: &str, count: usize, max: usize) -> Result<(), Error> {
+    if (1..=max).contains(&count) {
+        return Ok(());
+    }
+    Err(Error::invalid(field, format!("must be 1 to {max}")))
+}

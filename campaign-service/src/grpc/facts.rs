@@ -1,0 +1,135 @@
+//! Reported facts between API and domain.
+
+use super::check::{Check, MAX_LINK_LENGTH};
+use super::convert::timestamp;
+use super::names::contact_name;
+use crate::app::error::Error;
+use crate::app::recording::{Outcome, Report};
+use crate::store::history::Interaction;
+use campaign_domain::history::{CallOutcome, Fact};
+use campaign_proto::v1;
+use campaign_proto::v1::interaction::Fact as ApiFact;
+use uuid::Uuid;
+
+/// Longest call, and longest time before a transfer.
+const MAX_CALL_SECONDS: i64 = 24 * 3600;
+const MAX_CHANNEL_LENGTH: usize = 100;
+
+/// Reads a report about the contact at a position.
+pub fn report(interaction: v1::Interaction, position: i64) -> Result<Report, Error> {
+    let mut check = Check::default();
+    let is_call_ended = matches!(interaction.fact, Some(ApiFact::CallEnded(_)));
+    let attempt = interaction.attempt_id.parse().ok();
+    if is_call_ended {
+        check.require(
+            attempt.is_some(),
+            "attempt_id",
+            "must be the attempt's, as authorised, for call_ended",
+        );
+    } else {
+        check.id("interaction_id", &interaction.interaction_id);
+        check.require(
+            attempt.is_some() || interaction.attempt_id.is_empty(),
+            "attempt_id",
+            "must be an attempt's, as authorised, or empty",
+        );
+    }
+    let occurred_at = check.time("occur_time", interaction.occur_time);
+    let fact = fact(&mut check, interaction.fact);
+    check.finish()?;
+    let Some(fact) = fact else { return Err(Error::invalid("fact", "must be set")) };
+    let interaction_id = interaction.interaction_id;
+    Ok(Report { position, interaction_id, attempt, fact, occurred_at })
+}
+
+fn fact(check: &mut Check, fact: Option<ApiFact>) -> Option<Fact> {
+    Some(match fact? {
+        ApiFact::CallEnded(ended) => {
+            let outcome = outcome(ended.outcome);
+            if outcome.is_none() {
+                check.fail("call_ended.outcome", "must be a known outcome");
+            }
+            let seconds = check.seconds("call_ended.duration", ended.duration, MAX_CALL_SECONDS);
+            let duration_seconds = i32::try_from(seconds).unwrap_or(0);
+            Fact::CallEnded { outcome: outcome?, duration_seconds }
+        }
+        ApiFact::Transferred(transferred) => {
+            let seconds = transferred.seconds_before_transfer;
+            check.require(
+                (0..=MAX_CALL_SECONDS).contains(&i64::from(seconds)),
+                "transferred.seconds_before_transfer",
+                "must be 0 to 86400",
+            );
+            Fact::Transferred { seconds_before_transfer: seconds }
+        }
+        ApiFact::OptedOut(opted_out) => {
+            check.text("opted_out.channel", &opted_out.channel, 0..=MAX_CHANNEL_LENGTH);
+            Fact::OptedOut { channel: opted_out.channel }
+        }
+        ApiFact::Success(_) => Fact::Success,
+        ApiFact::LinkOpened(opened) => {
+            check.text("link_opened.link", &opened.link, 0..=MAX_LINK_LENGTH);
+            Fact::LinkOpened { link: opened.link }
+        }
+        ApiFact::TextSent(_) => Fact::TextSent,
+    })
+}
+
+fn outcome(value: i32) -> Option<CallOutcome> {
+    Some(match v1::CallOutcome::try_from(value).ok()? {
+        v1::CallOutcome::Unspecified => return None,
+        v1::CallOutcome::Answered => CallOutcome::Answered,
+        v1::CallOutcome::NoAnswer => CallOutcome::NoAnswer,
+        v1::CallOutcome::Busy => CallOutcome::Busy,
+        v1::CallOutcome::Voicemail => CallOutcome::Voicemail,
+        v1::CallOutcome::Failed => CallOutcome::Failed,
+        v1::CallOutcome::Unknown => CallOutcome::Unknown,
+    })
+}
+
+pub fn outcome_to_api(outcome: CallOutcome) -> v1::CallOutcome {
+    match outcome {
+        CallOutcome::Answered => v1::CallOutcome::Answered,
+        CallOutcome::NoAnswer => v1::CallOutcome::NoAnswer,
+        CallOutcome::Busy => v1::CallOutcome::Busy,
+        CallOutcome::Voicemail => v1::CallOutcome::Voicemail,
+        CallOutcome::Failed => v1::CallOutcome::Failed,
+        CallOutcome::Unknown => v1::CallOutcome::Unknown,
+    }
+}
+
+/// A stored interaction. The end of a call has no id of the reporter's: its attempt is its key.
+pub fn interaction_to_api(campaign: Uuid, stored: Interaction) -> v1::Interaction {
+    let fact = match stored.fact {
+        Fact::CallEnded { outcome, duration_seconds } => ApiFact::CallEnded(v1::CallEnded {
+            outcome: outcome_to_api(outcome).into(),
+            duration: Some(prost_types::Duration { seconds: duration_seconds.into(), nanos: 0 }),
+        }),
+        Fact::Transferred { seconds_before_transfer } => {
+            ApiFact::Transferred(v1::Transferred { seconds_before_transfer })
+        }
+        Fact::OptedOut { channel } => ApiFact::OptedOut(v1::OptedOut { channel }),
+        Fact::Success => ApiFact::Success(v1::Success {}),
+        Fact::LinkOpened { link } => ApiFact::LinkOpened(v1::LinkOpened { link }),
+        Fact::TextSent => ApiFact::TextSent(v1::TextSent {}),
+    };
+    v1::Interaction {
+        interaction_id: stored.key.strip_prefix("id:").unwrap_or_default().to_owned(),
+        contact: contact_name(campaign, stored.position),
+        attempt_id: stored.attempt_id,
+        occur_time: stored.occurred_at.map(timestamp),
+        fact: Some(fact),
+        record_time: Some(timestamp(stored.recorded_at)),
+    }
+}
+
+/// What became of a report.
+pub fn result(interaction_id: String, outcome: Outcome) -> v1::InteractionResult {
+    let (status, message) = match outcome {
+        Outcome::Recorded => (v1::InteractionStatus::Recorded, String::new()),
+        Outcome::Duplicate => (v1::InteractionStatus::Duplicate, String::new()),
+        Outcome::BeforeReset => (v1::InteractionStatus::BeforeReset, String::new()),
+        Outcome::Rejected(why) => (v1::InteractionStatus::Rejected, why),
+    };
+    v1::InteractionResult { interaction_id, status: status.into(), message }
+}

@@ -1,0 +1,123 @@
+//! InteractionService, and the recording of reports from streams.
+
+use super::{facts, names};
+use crate::app::App;
+use crate::app::error::Error;
+use crate::app::recording::{Outcome, Report};
+use campaign_domain::phone;
+use campaign_proto::v1;
+use campaign_proto::v1::interaction_service_server::InteractionService;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use tonic::{Request, Response, Status};
+use uuid::Uuid;
+
+/// Most facts in one request.
+const MAX_INTERACTIONS: usize = 1_000;
+
+/// The service.
+#[derive(Clone, Debug)]
+pub struct InteractionApi {
+    pub app: Arc<App>,
+}
+
+#[tonic::async_trait]
+impl InteractionService for InteractionApi {
+    async fn record_interactions(
+        &self,
+        request: Request<v1::RecordInteractionsRequest>,
+    ) -> Result<Response<v1::RecordInteractionsResponse>, Status> {
+        let request = request.into_inner();
+        let id = names::campaign("parent", &request.parent)?;
+        if !(1..=MAX_INTERACTIONS).contains(&request.interactions.len()) {
+            let description = format!("must have 1 to {MAX_INTERACTIONS} entries");
+            return Err(Error::invalid("interactions", description).into());
+        }
+        self.app.get_campaign(id).await?;
+        let interactions = self.with_contacts(id, request.interactions).await?;
+        let results = record_all(&self.app, Some(id), interactions).await?;
+        Ok(Response::new(v1::RecordInteractionsResponse { results }))
+    }
+
+    async fn route_inbound(
+        &self,
+        _request: Request<v1::RouteInboundRequest>,
+    ) -> Result<Response<v1::RouteInboundResponse>, Status> {
+        Err(Status::unimplemented("RouteInbound comes with a later version"))
+    }
+}
+
+impl InteractionApi {
+    /// Finds the contacts that are named by number only. A number that is no contact's stays empty.
+    async fn with_contacts(
+        &self,
+        id: Uuid,
+        reported: Vec<v1::ReportedInteraction>,
+    ) -> Result<Vec<v1::Interaction>, Error> {
+        let numbers: Vec<Option<String>> = reported
+            .iter()
+            .map(|reported| phone::to_e164(&reported.phone_number, None).ok())
+            .collect();
+        let known: Vec<String> = numbers.iter().flatten().cloned().collect();
+        let positions: HashMap<String, i64> =
+            self.app.find_contacts(id, &known).await?.into_iter().collect();
+        let resolve = |(reported, number): (v1::ReportedInteraction, Option<String>)| {
+            let mut interaction = reported.interaction.unwrap_or_default();
+            if interaction.contact.is_empty()
+                && let Some(position) = number.and_then(|number| positions.get(&number))
+            {
+                interaction.contact = names::contact_name(id, *position);
+            }
+            interaction
+        };
+        Ok(reported.into_iter().zip(numbers).map(resolve).collect())
+    }
+}
+
+/// Records facts of any campaigns (or of one only); one result each, in order, when all are durable.
+pub async fn record_all(
+    app: &App,
+    only: Option<Uuid>,
+    interactions: Vec<v1::Interaction>,
+) -> Result<Vec<v1::InteractionResult>, Error> {
+    let mut results: Vec<v1::InteractionResult> = Vec::with_capacity(interactions.len());
+    let mut by_campaign: BTreeMap<Uuid, (Vec<usize>, Vec<Report>)> = BTreeMap::new();
+    for (index, interaction) in interactions.into_iter().enumerate() {
+        let interaction_id = interaction.interaction_id.clone();
+        let outcome = match read(interaction, only) {
+            Ok((campaign, report)) => {
+                let (indexes, reports) = by_campaign.entry(campaign).or_default();
+                indexes.push(index);
+                reports.push(report);
+                Outcome::Recorded
+            }
+            Err(error) => Outcome::Rejected(error.to_string()),
+        };
+        results.push(facts::result(interaction_id, outcome));
+    }
+    for (campaign, (indexes, reports)) in by_campaign {
+        let outcomes = match app.record(campaign, &reports).await {
+            Ok(outcomes) => outcomes,
+            Err(Error::NotFound(name)) => {
+                vec![Outcome::Rejected(format!("{name} does not exist")); indexes.len()]
+            }
+            Err(error) => return Err(error),
+        };
+        for (index, outcome) in indexes.into_iter().zip(outcomes) {
+            let interaction_id = std::mem::take(&mut results[index].interaction_id);
+            results[index] = facts::result(interaction_id, outcome);
+        }
+    }
+    Ok(results)
+}
+
+fn read(interaction: v1::Interaction, only: Option<Uuid>) -> Result<(Uuid, Report), Error> {
+    if interaction.contact.is_empty() {
+        return Err(Error::invalid("contact", "is not set, and no contact has the phone_number"));
+    }
+    let (campaign, position) = names::contact("contact", &interaction.contact)?;
+    if only.is_some_and(|only| only != campaign) {
+        return Err(Error::invalid("contact", "must be of the campaign named by parent"));
+    }
+    Ok((campaign, facts::report(interaction, position)?))
+}

@@ -1,0 +1,18 @@
+//! The API: translates requests to use cases, and their answers and errors back. Decides nothing.
+
+mod campaigns;
+mod check;
+mod contacts;
+mod convert;
+mod dispatch;
+mod facts;
+mod interactions;
+mod names;
+mod page;
+mod session;
+mod status;
+
+pub use campaigns::CampaignApi;
+pub use contacts::ContactApi;
+pub use dispatch::DispatchApi;
+pub use interactions::InteractionApi;

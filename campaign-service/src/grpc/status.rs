@@ -1,0 +1,81 @@
+//! The one map from errors to statuses. Nothing of the database leaves it.
+
+use crate::app::error::{Error, Violation};
+use crate::app::lifecycle::describe;
+use campaign_domain::lifecycle::Command;
+use std::collections::HashMap;
+use std::time::Duration;
+use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, StatusExt};
+use tracing::{error, warn};
+
+/// `ErrorInfo.domain` of our reasons.
+const DOMAIN: &str = "campaign.v1";
+/// When a caller may try again after the database was away.
+const RETRY_DELAY: Duration = Duration::from_secs(1);
+
+impl From<Error> for Status {
+    fn from(error: Error) -> Self {
+        let text = error.to_string();
+        match error {
+            Error::Invalid { violations } => invalid(&violations),
+            Error::NotFound(_) => Self::not_found(text),
+            Error::AlreadyExists(name) => {
+                let metadata = HashMap::from([("name".to_owned(), name)]);
+                let details =
+                    ErrorDetails::with_error_info("ALREADY_EXISTS", DOMAIN, metadata);
+                Self::with_error_details(Code::AlreadyExists, text, details)
+            }
+            Error::Refused(refusal) => {
+                let text = describe(&refusal);
+                let allowed: Vec<&str> =
+                    refusal.allowed().into_iter().map(Command::name).collect();
+                let metadata = HashMap::from([
+                    ("state".to_owned(), refusal.state.name().to_owned()),
+                    ("command".to_owned(), refusal.command.name().to_owned()),
+                    ("allowed".to_owned(), allowed.join(",")),
+                ]);
+                precondition("STATE", "campaign.state", text, metadata)
+            }
+            Error::Precondition { reason, subject, description } => {
+                precondition(reason, &subject, description, HashMap::new())
+            }
+            Error::Outdated => {
+                let details =
+                    ErrorDetails::with_error_info("ETAG_MISMATCH", DOMAIN, HashMap::new());
+                Self::with_error_details(Code::Aborted, text, details)
+            }
+            Error::Store(store) if store.is_transient() => {
+                warn!(error = %store, "the database did not answer");
+                let details = ErrorDetails::with_retry_info(Some(RETRY_DELAY));
+                let text = "the database is away or busy; try again";
+                Self::with_error_details(Code::Unavailable, text, details)
+            }
+            Error::Store(store) => {
+                error!(error = ?store, "the database refused a statement");
+                Self::internal("internal error; the service's log says more")
+            }
+        }
+    }
+}
+
+/// Bad fields.
+fn invalid(violations: &[Violation]) -> Status {
+    let mut details = ErrorDetails::new();
+    for violation in violations {
+        details.add_bad_request_violation(&violation.field, &violation.description);
+    }
+    let text: Vec<String> = violations.iter().map(ToString::to_string).collect();
+    Status::with_error_details(Code::InvalidArgument, text.join("; "), details)
+}
+
+fn precondition(
+    reason: &str,
+    subject: &str,
+    description: String,
+    metadata: HashMap<String, String>,
+) -> Status {
+    let mut details = ErrorDetails::with_error_info(reason, DOMAIN, metadata);
+    details.add_precondition_failure_violation(reason, subject, &description);
+    Status::with_error_details(Code::FailedPrecondition, description, details)
+}

@@ -1,0 +1,127 @@
+//! The running service: API, health, reflection and chores, until told to stop.
+
+use crate::app::control::ControlBus;
+use crate::app::{App, DispatchLimits};
+use crate::grpc::{CampaignApi, ContactApi, DispatchApi, InteractionApi};
+use crate::store::Db;
+use campaign_proto::v1;
+use campaign_proto::v1::campaign_service_server::{CampaignServiceServer, SERVICE_NAME as CAMPAIGN};
+use campaign_proto::v1::contact_service_server::{ContactServiceServer, SERVICE_NAME as CONTACT};
+use campaign_proto::v1::dispatch_service_server::{DispatchServiceServer, SERVICE_NAME as DISPATCH};
+use campaign_proto::v1::interaction_service_server::{
+    InteractionServiceServer, SERVICE_NAME as INTERACTION,
+};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::TcpListener;
+use tokio_stream::wrappers::TcpListenerStream;
+use tokio_util::sync::CancellationToken;
+use tonic_health::ServingStatus;
+use tonic_health::server::HealthReporter;
+use tracing::warn;
+
+/// Largest request. Above the 10 MB that a careless client sends, so that it learns which field is
+/// too long.
+const MAX_REQUEST_BYTES: usize = 16 * 1024 * 1024;
+/// Requests at the same time on one connection.
+const MAX_STREAMS_PER_CONNECTION: u32 = 1_000;
+/// How often dead connections are looked for.
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(20);
+/// How often the database is asked whether it is there.
+const HEALTH_INTERVAL: Duration = Duration::from_secs(2);
+
+/// How the service runs.
+#[derive(Clone, Debug)]
+pub struct Options {
+    pub limits: DispatchLimits,
+    pub chore_interval: Duration,
+}
+
+/// Serves on a listener until `stop`; then lets workers leave and requests finish.
+///
+/// # Errors
+/// When the listener fails.
+pub async fn serve(
+    listener: TcpListener,
+    db: Db,
+    options: Options,
+    stop: CancellationToken,
+) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    let app = Arc::new(App { db: db.clone(), limits: options.limits });
+    let control = ControlBus::default();
+    let (health, health_service) = tonic_health::server::health_reporter();
+    let chores = {
+        let (app, stop) = (Arc::clone(&app), stop.clone());
+        tokio::spawn(async move { app.run_chores(options.chore_interval, &stop).await })
+    };
+    let listening = {
+        let (control, db, stop) = (control.clone(), db.clone(), stop.clone());
+        tokio::spawn(async move { control.run(&db, &stop).await })
+    };
+    let watching = tokio::spawn(watch_health(health, db, stop.clone()));
+
+    let campaigns = CampaignApi { app: Arc::clone(&app), stop: stop.clone() };
+    let contacts = ContactApi { app: Arc::clone(&app) };
+    let interactions = InteractionApi { app: Arc::clone(&app) };
+    let dispatch = DispatchApi { app, control, stop: stop.clone() };
+    let stopped = stop.clone();
+    let served = tonic::transport::Server::builder()
+        .max_concurrent_streams(MAX_STREAMS_PER_CONNECTION)
+        .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
+        .tcp_nodelay(true)
+        .add_service(health_service)
+        .add_service(reflection().build_v1()?)
+        .add_service(reflection().build_v1alpha()?)
+        .add_service(
+            CampaignServiceServer::new(campaigns).max_decoding_message_size(MAX_REQUEST_BYTES),
+        )
+        .add_service(
+            ContactServiceServer::new(contacts).max_decoding_message_size(MAX_REQUEST_BYTES),
+        )
+        .add_service(
+            InteractionServiceServer::new(interactions).max_decoding_message_size(MAX_REQUEST_BYTES),
+        )
+        .add_service(
+            DispatchServiceServer::new(dispatch).max_decoding_message_size(MAX_REQUEST_BYTES),
+        )
+        .serve_with_incoming_shutdown(TcpListenerStream::new(listener), async move {
+            stopped.cancelled().await;
+        })
+        .await;
+    stop.cancel();
+    for task in [chores, listening, watching] {
+        task.await?;
+    }
+    Ok(served?)
+}
+
+/// Our own descriptors, and those of health and of error details, so that tools can show both.
+fn reflection() -> tonic_reflection::server::Builder<'static> {
+    tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(v1::FILE_DESCRIPTOR_SET)
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+        .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
+}
+
+/// Every service is as healthy as the database.
+async fn watch_health(health: HealthReporter, db: Db, stop: CancellationToken) {
+    let mut was_healthy = None;
+    loop {
+        let error = db.ping().await.err();
+        let is_healthy = error.is_none();
+        if was_healthy != Some(is_healthy) {
+            if let Some(error) = error {
+                warn!(%error, "the database is away; requests fail until it is back");
+            }
+            let status = if is_healthy { ServingStatus::Serving } else { ServingStatus::NotServing };
+            for service in ["", CAMPAIGN, CONTACT, INTERACTION, DISPATCH] {
+                health.set_service_status(service, status).await;
+            }
+            was_healthy = Some(is_healthy);
+        }
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(HEALTH_INTERVAL) => {}
+        }
+    }
+}
