@@ -1,1 +1,42 @@
-fn main() {}
+//! The dialer worker as a program.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use campaign_process::{init_logs, shutdown_signal};
+use clap::Parser;
+use dialer_worker::config::Config;
+use dialer_worker::simulated::SimulatedDialer;
+use tracing::error;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let config = Config::parse();
+    if let Err(text) = init_logs(&config.logs) {
+        eprintln!("{text}");
+        return ExitCode::FAILURE;
+    }
+    match work(config).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(text) => {
+            error!("{text}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn work(config: Config) -> Result<(), String> {
+    let shutdown = shutdown_signal()
+        .map_err(|error| format!("signal handlers could not be installed: {error}"))?;
+    let dialer = SimulatedDialer::new(&config.simulated).map_err(|error| {
+        format!("--dial-log cannot be opened: {error}; name a file that can be written")
+    })?;
+    let summary = dialer_worker::run(&config.worker, Arc::new(dialer), shutdown).await;
+    if summary.unacknowledged == 0 {
+        return Ok(());
+    }
+    Err(format!(
+        "{} facts were not acknowledged in time and are lost; the service records the attempts as unknown",
+        summary.unacknowledged
+    ))
+}

@@ -1,0 +1,264 @@
+//! The stream: leases, authorisation, revocation, reconnects.
+
+use crate::support::{Service, TestDb, Worker, always, phone, retry};
+use campaign_proto::v1;
+use campaign_proto::v1::dispatch_response::Message;
+use campaign_proto::v1::interaction::Fact;
+use campaign_proto::v1::{AuthorizeDecision as Decision, CallOutcome, InteractionStatus};
+use std::collections::BTreeSet;
+
+#[tokio::test]
+async fn two_workers_share_a_campaign_and_no_contact_is_leased_twice() {
+    let db = TestDb::new().await;
+    let (one, two) = (Service::start(&db).await, Service::start(&db).await);
+    let mut clients = one.clients.clone();
+    let name = clients.create_campaign().await;
+    clients.add_contacts(&name, 0..1_000).await;
+    clients.launch(&name).await;
+    let mut tasks = tokio::task::JoinSet::new();
+    for n in 0..6 {
+        let clients = if n % 2 == 0 { one.clients.clone() } else { two.clients.clone() };
+        let name = name.clone();
+        tasks.spawn(async move {
+            let mut worker = Worker::connect(&clients, &format!("w{n}"), &name).await;
+            let mut phones = Vec::new();
+            loop {
+                let held = worker.lease(37).await;
+                if held.len() < 37 {
+                    phones.extend(held.into_iter().map(|held| held.phone));
+                    return phones;
+                }
+                phones.extend(held.into_iter().map(|held| held.phone));
+            }
+        });
+    }
+    let phones: Vec<String> = tasks.join_all().await.into_iter().flatten().collect();
+    assert_eq!(phones.len(), 1_000);
+    assert_eq!(phones.iter().collect::<BTreeSet<_>>().len(), 1_000);
+}
+
+#[tokio::test]
+async fn higher_priority_is_dialled_first() {
+    let db = TestDb::new().await;
+    let service = Service::start(&db).await;
+    let mut clients = service.clients.clone();
+    let name = clients.create_campaign().await;
+    clients.add_contacts(&name, 0..2).await;
+    let urgent = v1::Contact { phone_number: phone(5), priority: 9, ..Default::default() };
+    let request = v1::CreateContactRequest {
+        parent: name.clone(),
+        contact: Some(urgent),
+        ..Default::default()
+    };
+    clients.contacts.create_contact(request).await.unwrap();
+    clients.launch(&name).await;
+    let mut worker = Worker::connect(&clients, "w", &name).await;
+    assert_eq!(worker.lease(1).await[0].phone, phone(5));
+}
+
+#[tokio::test]
+async fn contacts_given_back_go_to_another_worker_at_once() {
+    let db = TestDb::new().await;
+    let (one, two) = (Service::start(&db).await, Service::start(&db).await);
+    let mut clients = one.clients.clone();
+    let name = clients.create_campaign().await;
+    clients.add_contacts(&name, 0..3).await;
+    clients.launch(&name).await;
+    let mut first = Worker::connect(&clients, "first", &name).await;
+    let held = first.lease(3).await;
+    let attempt = first.granted(&held[0]).await;
+    assert_eq!(first.release(&held[0].lease, Vec::new()).await, 2, "not the one in a call");
+    assert_eq!(first.authorize(&held[1..2]).await[0].0, Decision::SlotClosed);
+    let mut second = Worker::connect(&two.clients, "second", &name).await;
+    let again = second.lease(3).await;
+    assert_eq!(again.len(), 2);
+    first.end(&held[0], &attempt, CallOutcome::Answered).await;
+}
+
+#[tokio::test]
+async fn pause_and_cancel_are_told_to_the_workers_of_every_replica() {
+    let db = TestDb::new().await;
+    let (one, two) = (Service::start(&db).await, Service::start(&db).await);
+    let mut clients = one.clients.clone();
+    let name = clients.create_campaign().await;
+    clients.add_contacts(&name, 0..4).await;
+    clients.launch(&name).await;
+    let mut worker = Worker::connect(&two.clients, "w", &name).await;
+    let held = worker.lease(2).await;
+    let pick = |message: &Message| match message {
+        Message::Revoke(revoke) => Some(revoke.clone()),
+        _ => None,
+    };
+    clients.pause(&name).await;
+    let revoke = worker.wait(pick).await;
+    assert_eq!((revoke.reason(), revoke.hang_up), (v1::RevokeReason::Paused, false));
+    assert_eq!((revoke.campaign.as_str(), revoke.run), (name.as_str(), 1));
+    assert_eq!(worker.authorize(&held[..1]).await[0].0, Decision::NotRunning);
+    clients.cancel(&name).await;
+    let revoke = worker.wait(pick).await;
+    assert_eq!((revoke.reason(), revoke.hang_up), (v1::RevokeReason::Cancelled, true));
+}
+
+#[tokio::test]
+async fn an_opt_out_is_told_to_the_worker_that_holds_the_contact() {
+    let db = TestDb::new().await;
+    let service = Service::start(&db).await;
+    let mut clients = service.clients.clone();
+    let name = clients.create_campaign().await;
+    clients.add_contacts(&name, 0..1).await;
+    clients.launch(&name).await;
+    let mut worker = Worker::connect(&clients, "w", &name).await;
+    let held = worker.lease(1).await;
+    clients.record(&held[0].contact, "o", Fact::OptedOut(v1::OptedOut::default())).await;
+    let revoke = worker
+        .wait(|message| match message {
+            Message::Revoke(revoke) => Some(revoke.clone()),
+            _ => None,
+        })
+        .await;
+    assert_eq!(revoke.contact, held[0].contact);
+    assert_eq!(revoke.reason(), v1::RevokeReason::OptedOut);
+}
+
+#[tokio::test]
+async fn a_worker_reconnects_to_another_replica_and_goes_on() {
+    let db = TestDb::new().await;
+    let (one, two) = (Service::start(&db).await, Service::start(&db).await);
+    let mut clients = one.clients.clone();
+    let name = clients.create_campaign().await;
+    clients.add_contacts(&name, 0..2).await;
+    clients.launch(&name).await;
+    let mut worker = Worker::connect(&clients, "w", &name).await;
+    let held = worker.lease(2).await;
+    let attempt = worker.granted(&held[0]).await;
+    drop(worker);
+    drop(one);
+    let forged = v1::LeaseKey {
+        token: "00000000-0000-4000-8000-000000000000".to_owned(),
+        ..held[0].lease.clone()
+    };
+    let leases = vec![held[0].lease.clone(), forged];
+    let mut worker = Worker::reconnect(&two.clients, "w", &name, leases).await;
+    let lost: Vec<bool> = worker.welcome.leases.iter().map(|lease| lease.lost).collect();
+    assert_eq!(lost, [false, true]);
+    let (decision, same) = worker.authorize(&held[..1]).await.remove(0);
+    assert_eq!((decision, same.as_str()), (Decision::AlreadyGranted, attempt.as_str()));
+    worker.granted(&held[1]).await;
+    assert_eq!(
+        worker.end(&held[0], &attempt, CallOutcome::Answered).await,
+        InteractionStatus::Recorded
+    );
+}
+
+#[tokio::test]
+async fn a_worker_that_was_away_learns_that_its_campaign_stopped() {
+    let db = TestDb::new().await;
+    let service = Service::start(&db).await;
+    let mut clients = service.clients.clone();
+    let name = clients.create_campaign().await;
+    clients.add_contacts(&name, 0..1).await;
+    clients.launch(&name).await;
+    let mut worker = Worker::connect(&clients, "w", &name).await;
+    let held = worker.lease(1).await;
+    drop(worker);
+    clients.cancel(&name).await;
+    let leases = vec![held[0].lease.clone()];
+    let mut worker = Worker::reconnect(&clients, "w", &name, leases).await;
+    let revoke = worker
+        .wait(|message| match message {
+            Message::Revoke(revoke) => Some(revoke.clone()),
+            _ => None,
+        })
+        .await;
+    assert!(revoke.hang_up);
+}
+
+#[tokio::test]
+async fn a_contact_whose_hours_are_shut_is_not_handed_out() {
+    let db = TestDb::new().await;
+    let service = Service::start(&db).await;
+    let mut clients = service.clients.clone();
+    // Open at no hour of today or tomorrow, in any zone.
+    let today = chrono::Utc::now().date_naive();
+    let blackout_dates =
+        (-1..=2).map(|days| (today + chrono::Days::new(2) - chrono::Days::new(2) + chrono::TimeDelta::days(days)).to_string()).collect();
+    let campaign = v1::Campaign {
+        display_name: "Shut".to_owned(),
+        description: "For tests".to_owned(),
+        schedule: Some(v1::Schedule { blackout_dates, ..always() }),
+        ..Default::default()
+    };
+    let name = clients.create_campaign_with(campaign).await;
+    clients.add_contacts(&name, 0..1).await;
+    clients.launch(&name).await;
+    let mut worker = Worker::connect(&clients, "w", &name).await;
+    assert!(worker.lease(1).await.is_empty());
+    let progress = clients.progress(&name).await;
+    assert_eq!(progress.idle_reason(), v1::IdleReason::WindowClosed);
+    assert!(progress.idle_until.is_some());
+    assert_eq!(progress.waiting, 1, "rescheduled, not skipped");
+}
+
+#[tokio::test]
+async fn hours_that_shut_between_lease_and_authorisation_count() {
+    let db = TestDb::new().await;
+    let service = Service::start(&db).await;
+    let mut clients = service.clients.clone();
+    let name = clients.create_campaign().await;
+    clients.add_contacts(&name, 0..1).await;
+    clients.launch(&name).await;
+    let mut worker = Worker::connect(&clients, "w", &name).await;
+    let held = worker.lease(1).await;
+    let shut = r#"UPDATE campaigns SET config = jsonb_set(config, '{schedule,windows}',
+        '[{"weekday": 8, "start_minute": 0, "end_minute": 1}]')"#;
+    db.client().await.batch_execute(shut).await.unwrap();
+    assert_eq!(worker.authorize(&held).await[0].0, Decision::NotNow);
+    let progress = clients.progress(&name).await;
+    assert_eq!((progress.waiting, progress.leased), (1, 0));
+}
+
+#[tokio::test]
+async fn retries_come_when_they_are_due() {
+    let db = TestDb::new().await;
+    let service = Service::start(&db).await;
+    let mut clients = service.clients.clone();
+    let campaign = v1::Campaign {
+        display_name: "Spring".to_owned(),
+        description: "For tests".to_owned(),
+        schedule: Some(always()),
+        retry_policy: Some(v1::RetryPolicy {
+            busy: Some(retry(2, 1)),
+            no_answer: Some(retry(2, 3_600)),
+            ..Default::default()
+        }),
+        ..Default::default()
+    };
+    let name = clients.create_campaign_with(campaign).await;
+    clients.add_contacts(&name, 0..2).await;
+    clients.launch(&name).await;
+    let mut worker = Worker::connect(&clients, "w", &name).await;
+    let before = std::time::Instant::now();
+    for (held, outcome) in
+        worker.lease(2).await.iter().zip([CallOutcome::Busy, CallOutcome::NoAnswer])
+    {
+        let attempt = worker.granted(held).await;
+        worker.end(held, &attempt, outcome).await;
+    }
+    assert!(worker.lease(2).await.is_empty());
+    let again = worker.batch().await;
+    assert!(before.elapsed() >= std::time::Duration::from_secs(1));
+    assert_eq!((again.len(), again[0].phone.clone()), (1, phone(0)));
+    assert_eq!(again[0].attempt_number, 2);
+    assert_eq!(clients.progress(&name).await.waiting_retry, 1);
+}
+
+#[tokio::test]
+async fn a_stopping_replica_asks_its_workers_to_leave() {
+    let db = TestDb::new().await;
+    let service = Service::start(&db).await;
+    let mut clients = service.clients.clone();
+    let name = clients.create_campaign().await;
+    let mut worker = Worker::connect(&clients, "w", &name).await;
+    drop(service);
+    worker.wait(|message| matches!(message, Message::Drain(_)).then_some(())).await;
+}

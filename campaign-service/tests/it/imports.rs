@@ -1,0 +1,141 @@
+//! Imports: what people export, cut streams, and many at once.
+
+use crate::support::{Clients, Service, TestDb, Worker, bad_fields, phone};
+use campaign_proto::v1;
+use campaign_proto::v1::import_contacts_request::Part;
+use tonic::Status;
+
+fn header(parent: &str, import_id: &str) -> Part {
+    Part::Header(v1::ImportHeader {
+        parent: parent.to_owned(),
+        import_id: import_id.to_owned(),
+        default_region: "US".to_owned(),
+    })
+}
+
+fn rows(first_row: i64, phones: &[&str]) -> Part {
+    let row = |phone: &&str| v1::ImportRow { phone_number: (*phone).to_owned(), ..Default::default() };
+    Part::Rows(v1::ImportRows { first_row, rows: phones.iter().map(row).collect() })
+}
+
+async fn import(clients: &mut Clients, parts: Vec<Part>) -> Result<v1::Import, Status> {
+    let parts = parts.into_iter().map(|part| v1::ImportContactsRequest { part: Some(part) });
+    let parts: Vec<_> = parts.collect();
+    Ok(clients.contacts.import_contacts(tokio_stream::iter(parts)).await?.into_inner())
+}
+
+#[tokio::test]
+async fn bad_and_duplicate_rows_are_named_and_stop_nothing() {
+    let db = TestDb::new().await;
+    let service = Service::start(&db).await;
+    let mut clients = service.clients.clone();
+    let name = clients.create_campaign().await;
+    let mut with_zone = v1::ImportRow {
+        phone_number: "+1 415 555 0103".to_owned(),
+        time_zone: "Mars/Olympus".to_owned(),
+        ..Default::default()
+    };
+    let mut chunk = vec![with_zone.clone()];
+    with_zone.time_zone = " Europe/Paris ".to_owned();
+    chunk.push(with_zone);
+    let parts = vec![
+        header(&name, "a"),
+        rows(1, &["(415) 555-0100", "", "415.555.0100", "12", "+44 20 7946 0018"]),
+        Part::Rows(v1::ImportRows { first_row: 6, rows: chunk }),
+        rows(8, &["1-415-555-0100", "+1 415 555 0104 ext 9"]),
+    ];
+    let done = import(&mut clients, parts).await.unwrap();
+    assert_eq!((done.created, done.duplicates, done.rejected, done.next_row), (3, 2, 4, 10));
+    let told: Vec<_> =
+        done.problems.iter().map(|problem| (problem.row, problem.field.as_str())).collect();
+    let phone = "phone_number";
+    assert_eq!(told, [(2, phone), (3, phone), (4, phone), (6, "time_zone"), (8, phone), (9, phone)]);
+    assert!(done.problems.iter().all(|problem| !problem.reason.is_empty()));
+
+    let list = v1::ListContactsRequest { parent: name, page_size: 2, ..Default::default() };
+    let page = clients.contacts.list_contacts(list.clone()).await.unwrap().into_inner();
+    let next = v1::ListContactsRequest { page_token: page.next_page_token, ..list };
+    let last = clients.contacts.list_contacts(next).await.unwrap().into_inner();
+    assert!(last.next_page_token.is_empty());
+    let numbers: Vec<_> =
+        page.contacts.iter().chain(&last.contacts).map(|c| c.phone_number.as_str()).collect();
+    assert_eq!(numbers, ["+14155550100", "+442079460018", "+14155550103"]);
+    assert_eq!(last.contacts[0].time_zone, "Europe/Paris");
+}
+
+#[tokio::test]
+async fn an_import_cut_in_half_resumes_without_duplicates() {
+    let db = TestDb::new().await;
+    let service = Service::start(&db).await;
+    let mut clients = service.clients.clone();
+    let name = clients.create_campaign().await;
+    let phones: Vec<String> = (0..40).map(phone).collect();
+    let phones: Vec<&str> = phones.iter().map(String::as_str).collect();
+
+    // The stream breaks after two chunks: the second part of the third never arrives.
+    let (sender, receiver) = tokio::sync::mpsc::channel(8);
+    for part in [header(&name, "cut"), rows(1, &phones[..10]), rows(11, &phones[10..20])] {
+        sender.send(v1::ImportContactsRequest { part: Some(part) }).await.unwrap();
+    }
+    let mut other = clients.contacts.clone();
+    let stream = tokio_stream::wrappers::ReceiverStream::new(receiver);
+    let broken = tokio::spawn(async move { other.import_contacts(stream).await });
+    let import_name = format!("{name}/imports/cut");
+    let get = v1::GetImportRequest { name: import_name };
+    let next_row = crate::support::eventually("two chunks are committed", || {
+        let (mut clients, get) = (clients.clone(), get.clone());
+        async move {
+            let import = clients.contacts.get_import(get).await.ok()?.into_inner();
+            (import.next_row == 21).then_some(import.next_row)
+        }
+    })
+    .await;
+    broken.abort();
+    drop(sender);
+
+    let rest = usize::try_from(next_row).unwrap() - 1;
+    let parts = vec![header(&name, "cut"), rows(next_row, &phones[rest..])];
+    let done = import(&mut clients, parts).await.unwrap();
+    assert_eq!((done.created, done.duplicates, done.next_row), (40, 0, 41));
+    // All of it again changes nothing.
+    let again = import(&mut clients, vec![header(&name, "cut"), rows(1, &phones)]).await.unwrap();
+    assert_eq!((again.created, again.duplicates, again.next_row), (40, 0, 41));
+    assert_eq!(clients.campaign(&name).await.contact_count, 40);
+
+    let gap = import(&mut clients, vec![header(&name, "cut"), rows(50, &phones[..1])]).await;
+    assert_eq!(bad_fields(&gap.unwrap_err()), ["rows.first_row"]);
+}
+
+/// Positions that are committed out of order must not fall behind a run's frontier.
+#[tokio::test]
+async fn no_contact_of_concurrent_imports_is_lost_to_a_live_run() {
+    let db = TestDb::new().await;
+    let service = Service::start(&db).await;
+    let mut clients = service.clients.clone();
+    let name = clients.create_campaign().await;
+    clients.launch_with(&name, v1::LaunchSettings { live_forever: true, ..Default::default() }).await;
+    let mut imports = tokio::task::JoinSet::new();
+    for stream in 0..4_usize {
+        let (mut clients, name) = (service.clients.clone(), name.clone());
+        imports.spawn(async move {
+            for chunk in 0..20 {
+                let first = stream * 200 + chunk * 10;
+                clients.add_contacts(&name, first..first + 10).await;
+            }
+        });
+    }
+    let mut worker = Worker::connect(&clients, "w", &name).await;
+    let mut numbers = std::collections::BTreeSet::new();
+    let mut held = worker.lease(801).await;
+    loop {
+        for held in held {
+            assert!(numbers.insert(held.phone.clone()), "leased twice");
+        }
+        if numbers.len() == 800 {
+            break;
+        }
+        held = worker.batch().await;
+    }
+    imports.join_all().await;
+    assert_eq!(clients.progress(&name).await.leased, 800);
+}

@@ -1,0 +1,13 @@
+//! Tests of the service over real gRPC against a real PostgreSQL. Run them with `make test`, or set
+//! DATABASE_URL to a server on which databases can be made.
+#![forbid(unsafe_code)]
+#![allow(clippy::unwrap_used, reason = "a test that meets an error has failed")]
+
+mod bad_input;
+mod contacts;
+mod dispatch;
+mod imports;
+mod lifecycle;
+mod promises;
+mod settings;
+mod support;

@@ -1,0 +1,118 @@
+//! A database for each test, copied from a template that is migrated once.
+
+use campaign_service::store::{Db, DbLimits, migrations};
+use std::time::Duration;
+use tokio_postgres::NoTls;
+use uuid::Uuid;
+
+/// Guards the making of the template.
+const TEMPLATE_LOCK: i64 = 0x74_65_6d_70_6c_61_74_65;
+
+/// A database that is dropped with this value.
+#[derive(Debug)]
+pub struct TestDb {
+    pub url: String,
+    server_url: String,
+    name: String,
+}
+
+impl TestDb {
+    pub async fn new() -> Self {
+        let server_url = std::env::var("DATABASE_URL").expect(
+            "DATABASE_URL is not set: run `make test`, or \
+             `python3 deploy/local/with_postgres.py -- cargo test`",
+        );
+        let template = format!("template_{}", schema_fingerprint());
+        let admin = connect(&server_url).await;
+        admin.execute("SELECT pg_advisory_lock($1)", &[&TEMPLATE_LOCK]).await.unwrap();
+        let exists = admin
+            .query_opt("SELECT FROM pg_database WHERE datname = $1", &[&template])
+            .await
+            .unwrap();
+        if exists.is_none() {
+            make_template(&admin, &server_url, &template).await;
+        }
+        admin.execute("SELECT pg_advisory_unlock($1)", &[&TEMPLATE_LOCK]).await.unwrap();
+        let name = format!("test_{}", Uuid::new_v4().simple());
+        admin
+            .batch_execute(&format!("CREATE DATABASE {name} TEMPLATE {template}"))
+            .await
+            .unwrap();
+        Self { url: with_database(&server_url, &name), server_url, name }
+    }
+
+    /// The service's own access.
+    pub fn db(&self) -> Db {
+        open(&self.url)
+    }
+
+    /// A plain connection, to look behind the service's back.
+    pub async fn client(&self) -> tokio_postgres::Client {
+        connect(&self.url).await
+    }
+}
+
+impl Drop for TestDb {
+    fn drop(&mut self) {
+        let (url, name) = (self.server_url.clone(), self.name.clone());
+        // A thread of its own: the test's runtime may be ending.
+        let dropping = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            runtime.block_on(async {
+                let (client, connection) = tokio_postgres::connect(&url, NoTls).await?;
+                tokio::spawn(connection);
+                client.batch_execute(&format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)")).await?;
+                Ok::<(), Box<dyn std::error::Error + Send + Sync>>(())
+            })
+        });
+        // A test that killed its server has nothing left to drop.
+        let _ = dropping.join();
+    }
+}
+
+fn open(url: &str) -> Db {
+    let limits = DbLimits {
+        max_connections: 8,
+        connection_wait: Duration::from_secs(10),
+        statement_timeout: Duration::from_secs(20),
+    };
+    Db::new(url, &limits).unwrap()
+}
+
+async fn connect(url: &str) -> tokio_postgres::Client {
+    let (client, connection) = tokio_postgres::connect(url, NoTls)
+        .await
+        .expect("no PostgreSQL answers at DATABASE_URL; run `make test`");
+    tokio::spawn(connection);
+    client
+}
+
+/// Built under another name, so that a half-made template is never used.
+async fn make_template(admin: &tokio_postgres::Client, server_url: &str, template: &str) {
+    let draft = format!("draft_{}", Uuid::new_v4().simple());
+    admin.batch_execute(&format!("CREATE DATABASE {draft}")).await.unwrap();
+    let db = open(&with_database(server_url, &draft));
+    migrations::migrate(&db).await.unwrap();
+    drop(db);
+    let rename = format!("ALTER DATABASE {draft} RENAME TO {template}");
+    // The pool's connections take a moment to go.
+    super::eventually("the template is free", || async {
+        admin.batch_execute(&rename).await.ok()
+    })
+    .await;
+}
+
+fn with_database(url: &str, name: &str) -> String {
+    let (server, _) = url.rsplit_once('/').expect("DATABASE_URL ends in /database");
+    format!("{server}/{name}")
+}
+
+/// Changes with the migrations, so that a template of another schema is not used.
+fn schema_fingerprint() -> String {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/migrations");
+    let mut files: Vec<_> =
+        std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    files.sort();
+    let text: Vec<u8> = files.iter().flat_map(|file| std::fs::read(file).unwrap()).collect();
+    Uuid::new_v5(&Uuid::NAMESPACE_OID, &text).simple().to_string()
+}

@@ -1,0 +1,70 @@
+//! What the tests stand on: a database each, a running service, clients and a worker to command.
+
+mod database;
+mod service;
+mod worker;
+
+pub use database::TestDb;
+pub use service::{Clients, Service, test_options};
+pub use worker::{Held, Worker};
+
+use campaign_proto::v1;
+use std::time::Duration;
+use tonic::{Code, Status};
+use tonic_types::StatusExt;
+
+/// Longest wait for anything that must happen.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Waits until a condition holds, asking again and again.
+pub async fn eventually<T, F: Future<Output = Option<T>>>(
+    what: &str,
+    mut condition: impl FnMut() -> F,
+) -> T {
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    loop {
+        if let Some(value) = condition().await {
+            return value;
+        }
+        assert!(tokio::time::Instant::now() < deadline, "did not happen: {what}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+/// A schedule that is open at every hour.
+pub fn always() -> v1::Schedule {
+    let window = |weekday| v1::WeeklyWindow { weekday, start_minute: 0, end_minute: 1_440 };
+    v1::Schedule {
+        time_zone: "Europe/Berlin".to_owned(),
+        windows: (1..=7).map(window).collect(),
+        ..v1::Schedule::default()
+    }
+}
+
+/// A number set aside for fiction, the n-th: North American 555-01xx, in many areas.
+pub fn phone(n: usize) -> String {
+    const AREAS: [u32; 20] = [
+        201, 202, 203, 205, 206, 207, 208, 209, 210, 212, 213, 214, 215, 216, 217, 218, 219, 224, 225,
+        228,
+    ];
+    assert!(n < AREAS.len() * 100, "more numbers than there are");
+    format!("+1{}55501{:02}", AREAS[n / 100], n % 100)
+}
+
+/// A rule that retries at once, as long as there are attempts.
+pub fn retry(max_attempts: i32, min_delay_seconds: i64) -> v1::RetryRule {
+    let min_delay = Some(prost_types::Duration { seconds: min_delay_seconds, nanos: 0 });
+    v1::RetryRule { max_attempts, min_delay }
+}
+
+/// The fields that a status complains of.
+pub fn bad_fields(status: &Status) -> Vec<String> {
+    assert_eq!(status.code(), Code::InvalidArgument, "{status:?}");
+    let violations = status.get_details_bad_request().expect("BadRequest").field_violations;
+    violations.into_iter().map(|violation| violation.field).collect()
+}
+
+/// The reason that a status gives to programs.
+pub fn reason(status: &Status) -> String {
+    status.get_details_error_info().expect("ErrorInfo").reason
+}

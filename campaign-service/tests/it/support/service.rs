@@ -1,0 +1,204 @@
+//! The service in this process, on a port of its own.
+
+use super::{TestDb, always, phone};
+use campaign_proto::v1;
+use campaign_proto::v1::campaign_service_client::CampaignServiceClient;
+use campaign_proto::v1::contact_service_client::ContactServiceClient;
+use campaign_proto::v1::dispatch_service_client::DispatchServiceClient;
+use campaign_proto::v1::import_contacts_request::Part;
+use campaign_proto::v1::interaction_service_client::InteractionServiceClient;
+use campaign_service::app::DispatchLimits;
+use campaign_service::server::{self, Options};
+use std::time::Duration;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tonic::transport::Channel;
+
+/// Largest message a test sends.
+const MAX_MESSAGE_BYTES: usize = 32 * 1024 * 1024;
+
+/// A running service. Stops with this value.
+#[derive(Debug)]
+pub struct Service {
+    pub clients: Clients,
+    pub url: String,
+    stop: CancellationToken,
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+/// Clients of one service.
+#[derive(Clone, Debug)]
+pub struct Clients {
+    pub campaigns: CampaignServiceClient<Channel>,
+    pub contacts: ContactServiceClient<Channel>,
+    pub interactions: InteractionServiceClient<Channel>,
+    pub dispatch: DispatchServiceClient<Channel>,
+}
+
+/// Limits that tests rely on: leases that do not run out by themselves.
+pub fn test_options() -> Options {
+    Options {
+        limits: DispatchLimits {
+            lease_ttl: Duration::from_secs(300),
+            max_batch_contacts: 100,
+            max_scan_contacts: 1_000,
+            max_credit_contacts: 5_000,
+            max_report_interactions: 1_000,
+        },
+        chore_interval: Duration::from_millis(50),
+    }
+}
+
+impl Service {
+    pub async fn start(db: &TestDb) -> Self {
+        Self::start_with(db, test_options()).await
+    }
+
+    pub async fn start_with(db: &TestDb, options: Options) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let stop = CancellationToken::new();
+        tokio::spawn(server::serve(listener, db.db(), options, stop.clone()));
+        let clients = Clients::connect(&url).await;
+        Self { clients, url, stop }
+    }
+}
+
+impl Clients {
+    pub async fn connect(url: &str) -> Self {
+        let endpoint = Channel::from_shared(url.to_owned()).unwrap();
+        let channel = super::eventually("the service answers", || {
+            let endpoint = endpoint.clone();
+            async move { endpoint.connect().await.ok() }
+        })
+        .await;
+        Self {
+            campaigns: CampaignServiceClient::new(channel.clone())
+                .max_encoding_message_size(MAX_MESSAGE_BYTES),
+            contacts: ContactServiceClient::new(channel.clone())
+                .max_encoding_message_size(MAX_MESSAGE_BYTES),
+            interactions: InteractionServiceClient::new(channel.clone()),
+            dispatch: DispatchServiceClient::new(channel),
+        }
+    }
+
+    /// A campaign that could be launched and always dials; returns its name.
+    pub async fn create_campaign(&mut self) -> String {
+        self.create_campaign_with(v1::Campaign {
+            display_name: "Spring".to_owned(),
+            description: "For tests".to_owned(),
+            schedule: Some(always()),
+            ..v1::Campaign::default()
+        })
+        .await
+    }
+
+    pub async fn create_campaign_with(&mut self, campaign: v1::Campaign) -> String {
+        let request =
+            v1::CreateCampaignRequest { campaign: Some(campaign), ..Default::default() };
+        self.campaigns.create_campaign(request).await.unwrap().into_inner().name
+    }
+
+    /// Imports contacts with the numbers from `phone(first)` on.
+    pub async fn add_contacts(&mut self, campaign: &str, numbers: std::ops::Range<usize>) {
+        let header = v1::ImportHeader {
+            parent: campaign.to_owned(),
+            import_id: format!("{}-{}", numbers.start, numbers.end),
+            default_region: String::new(),
+        };
+        let row = |n| v1::ImportRow { phone_number: phone(n), ..Default::default() };
+        let rows = v1::ImportRows { first_row: 1, rows: numbers.clone().map(row).collect() };
+        let parts = [Part::Header(header), Part::Rows(rows)]
+            .map(|part| v1::ImportContactsRequest { part: Some(part) });
+        let import = self.contacts.import_contacts(tokio_stream::iter(parts)).await.unwrap();
+        assert_eq!(import.into_inner().created, i64::try_from(numbers.len()).unwrap());
+    }
+
+    pub async fn launch(&mut self, name: &str) -> v1::Campaign {
+        self.launch_with(name, v1::LaunchSettings::default()).await
+    }
+
+    pub async fn launch_with(&mut self, name: &str, settings: v1::LaunchSettings) -> v1::Campaign {
+        let confirm_reset =
+            if settings.reset_contact_history { "Spring".to_owned() } else { String::new() };
+        let request = v1::LaunchCampaignRequest {
+            name: name.to_owned(),
+            settings: Some(settings),
+            confirm_reset,
+            ..Default::default()
+        };
+        self.campaigns.launch_campaign(request).await.unwrap().into_inner()
+    }
+
+    pub async fn pause(&mut self, name: &str) {
+        let request = v1::PauseCampaignRequest { name: name.to_owned(), ..Default::default() };
+        self.campaigns.pause_campaign(request).await.unwrap();
+    }
+
+    pub async fn resume(&mut self, name: &str) {
+        let request = v1::ResumeCampaignRequest { name: name.to_owned(), ..Default::default() };
+        self.campaigns.resume_campaign(request).await.unwrap();
+    }
+
+    pub async fn cancel(&mut self, name: &str) {
+        let request = v1::CancelCampaignRequest { name: name.to_owned(), ..Default::default() };
+        self.campaigns.cancel_campaign(request).await.unwrap();
+    }
+
+    pub async fn campaign(&mut self, name: &str) -> v1::Campaign {
+        let request = v1::GetCampaignRequest { name: name.to_owned() };
+        self.campaigns.get_campaign(request).await.unwrap().into_inner()
+    }
+
+    pub async fn wait_for(&mut self, name: &str, wanted: v1::CampaignState) {
+        super::eventually(&format!("the campaign is {wanted:?}"), || {
+            let mut clients = self.clone();
+            async move { (clients.campaign(name).await.state() == wanted).then_some(()) }
+        })
+        .await;
+    }
+
+    pub async fn progress(&mut self, name: &str) -> v1::CampaignProgress {
+        let request = v1::GetCampaignProgressRequest { name: name.to_owned() };
+        self.campaigns.get_campaign_progress(request).await.unwrap().into_inner()
+    }
+
+    pub async fn history(&mut self, contact: &str) -> v1::ContactHistory {
+        let request =
+            v1::GetContactHistoryRequest { name: contact.to_owned(), ..Default::default() };
+        self.contacts.get_contact_history(request).await.unwrap().into_inner()
+    }
+
+    pub async fn explain(&mut self, contact: &str) -> v1::ContactExplanation {
+        let request = v1::ExplainContactRequest { name: contact.to_owned() };
+        self.contacts.explain_contact(request).await.unwrap().into_inner()
+    }
+
+    /// Records a fact that is of no attempt; returns what became of it.
+    pub async fn record(
+        &mut self,
+        contact: &str,
+        interaction_id: &str,
+        fact: v1::interaction::Fact,
+    ) -> v1::InteractionStatus {
+        let interaction = v1::Interaction {
+            interaction_id: interaction_id.to_owned(),
+            contact: contact.to_owned(),
+            fact: Some(fact),
+            ..Default::default()
+        };
+        let reported = v1::ReportedInteraction {
+            interaction: Some(interaction),
+            phone_number: String::new(),
+        };
+        let parent = contact.split("/contacts/").next().unwrap().to_owned();
+        let request = v1::RecordInteractionsRequest { parent, interactions: vec![reported] };
+        let response = self.interactions.record_interactions(request).await.unwrap().into_inner();
+        response.results[0].status()
+    }
+}

@@ -1,0 +1,114 @@
+//! Calls in progress: starting them, hanging up, hearing of them.
+
+use std::collections::HashMap;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+
+use futures_util::FutureExt;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use tracing::error;
+
+use crate::dialer::{Attempt, CallEnd, CallEvents, Dialer, Fact, Outcome};
+use crate::leases::Granted;
+
+/// Which call. Lease and slot name it in this process, the attempt id to everyone else.
+#[derive(Debug, PartialEq, Eq, Hash)]
+pub(crate) struct CallId {
+    pub lease: String,
+    pub slot: i32,
+    pub attempt_id: String,
+    pub contact: String,
+    pub campaign: String,
+    pub run: i32,
+}
+
+/// Something a provider told of a call.
+#[derive(Debug)]
+pub(crate) struct CallEvent {
+    pub call: Arc<CallId>,
+    pub news: News,
+}
+
+#[derive(Debug)]
+pub(crate) enum News {
+    Answered,
+    Fact(Fact),
+    Ended(CallEnd),
+}
+
+/// The calls that have not ended.
+pub(crate) struct Calls {
+    dialer: Arc<dyn Dialer>,
+    events: mpsc::Sender<CallEvent>,
+    in_progress: HashMap<Arc<CallId>, Call>,
+    dialled: u64,
+}
+
+struct Call {
+    hang_up: CancellationToken,
+    is_answered: bool,
+}
+
+impl Calls {
+    pub fn new(dialer: Arc<dyn Dialer>, events: mpsc::Sender<CallEvent>) -> Self {
+        Self { dialer, events, in_progress: HashMap::new(), dialled: 0 }
+    }
+
+    pub fn in_progress(&self) -> usize {
+        self.in_progress.len()
+    }
+
+    /// How many were ever dialled.
+    pub fn dialled(&self) -> u64 {
+        self.dialled
+    }
+
+    /// Dials.
+    pub fn start(&mut self, granted: Granted) {
+        let (call, attempt) = granted.into_call();
+        let hang_up = CancellationToken::new();
+        let events = CallEvents { call: Arc::clone(&call), sender: self.events.clone() };
+        self.in_progress.insert(call, Call { hang_up: hang_up.clone(), is_answered: false });
+        self.dialled += 1;
+        tokio::spawn(dial(Arc::clone(&self.dialer), attempt, events, hang_up));
+    }
+
+    /// Somebody picked up.
+    pub fn answered(&mut self, id: &CallId) {
+        if let Some(call) = self.in_progress.get_mut(id) {
+            call.is_answered = true;
+        }
+    }
+
+    /// Forgets a call that ended; false when it had ended before.
+    pub fn ended(&mut self, id: &CallId) -> bool {
+        self.in_progress.remove(id).is_some()
+    }
+
+    /// Hangs up the calls that `wanted` picks by name and by whether they are answered.
+    pub fn hang_up(&self, wanted: impl Fn(&CallId, bool) -> bool) {
+        for (id, call) in &self.in_progress {
+            if wanted(id, call.is_answered) {
+                call.hang_up.cancel();
+            }
+        }
+    }
+}
+
+/// One call from dial to end, whatever the provider does.
+async fn dial(
+    dialer: Arc<dyn Dialer>,
+    attempt: Attempt,
+    events: CallEvents,
+    hang_up: CancellationToken,
+) {
+    let told = events.clone();
+    let call = async move { dialer.dial(attempt, told, hang_up).await };
+    let end = AssertUnwindSafe(call).catch_unwind().await.unwrap_or_else(|_| {
+        let attempt_id = &events.call.attempt_id;
+        error!(attempt_id, "the provider panicked; the call is reported as failed");
+        CallEnd::unanswered(Outcome::Failed)
+    });
+    events.tell(News::Ended(end)).await;
+}

@@ -1,0 +1,140 @@
+//! What a telephony provider must do.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use crate::calls::{CallEvent, CallId, News};
+
+/// Places calls. One value serves all calls of the process.
+pub trait Dialer: Send + Sync + 'static {
+    /// Dials once, and comes back when the call is over; that is reported as the end of the call, so
+    /// every call ends exactly once. Everything else goes through `events`, also later than the end
+    /// of the call (a link opened). When `hang_up` is cancelled the call has to end at once.
+    fn dial(
+        &self,
+        attempt: Attempt,
+        events: CallEvents,
+        hang_up: CancellationToken,
+    ) -> BoxFuture<'static, CallEnd>;
+}
+
+/// One authorised attempt to reach one contact.
+#[derive(Clone)]
+pub struct Attempt {
+    /// Names the attempt everywhere.
+    pub attempt_id: String,
+    /// `campaigns/{campaign}/contacts/{contact}`.
+    pub contact: String,
+    /// E.164.
+    pub phone_number: String,
+    /// For the greeting; may be empty.
+    pub display_name: String,
+    /// IANA name; may be empty.
+    pub time_zone: String,
+    /// What else the campaign knows of the contact.
+    pub attributes: HashMap<String, String>,
+    /// 1 for the first attempt.
+    pub attempt_number: i32,
+}
+
+/// Leaves out what must not be logged: number, name and attributes.
+impl fmt::Debug for Attempt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Attempt")
+            .field("attempt_id", &self.attempt_id)
+            .field("contact", &self.contact)
+            .finish_non_exhaustive()
+    }
+}
+
+/// How a call ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CallEnd {
+    /// What came of it.
+    pub outcome: Outcome,
+    /// From answer to end; zero if nobody answered.
+    pub duration: Duration,
+}
+
+impl CallEnd {
+    /// The end of a call in which nobody spoke.
+    #[must_use]
+    pub fn unanswered(outcome: Outcome) -> Self {
+        Self { outcome, duration: Duration::ZERO }
+    }
+}
+
+/// What came of a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Outcome {
+    /// A person answered.
+    Answered,
+    /// It rang, nobody answered.
+    NoAnswer,
+    /// The line was busy.
+    Busy,
+    /// A machine answered.
+    Voicemail,
+    /// The call could not be placed.
+    Failed,
+}
+
+/// Something that happened to the contact, other than the end of the call. Each kind counts once for
+/// an attempt.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fact {
+    /// Handed over to a person.
+    Transferred {
+        /// From answer to transfer, in seconds.
+        seconds_before_transfer: i32,
+    },
+    /// Asked not to be engaged again.
+    OptedOut {
+        /// How: "call", "text"…
+        channel: String,
+    },
+    /// The campaign's goal was met.
+    Success,
+    /// A text was sent.
+    TextSent,
+    /// A link in a text was opened.
+    LinkOpened {
+        /// Which.
+        link: String,
+    },
+}
+
+/// Where a provider tells what happens in one call.
+#[derive(Clone, Debug)]
+pub struct CallEvents {
+    pub(crate) call: Arc<CallId>,
+    pub(crate) sender: mpsc::Sender<CallEvent>,
+}
+
+impl CallEvents {
+    /// Somebody picked up.
+    pub async fn answered(&self) {
+        self.tell(News::Answered).await;
+    }
+
+    /// Something to record. Waits while the worker has no room for more.
+    pub async fn report(&self, fact: Fact) {
+        self.tell(News::Fact(fact)).await;
+    }
+
+    /// Completes when nobody listens any more, because the worker has stopped.
+    pub async fn closed(&self) {
+        self.sender.closed().await;
+    }
+
+    pub(crate) async fn tell(&self, news: News) {
+        // Fails only when the worker has stopped; then nobody is left to tell.
+        let _ = self.sender.send(CallEvent { call: Arc::clone(&self.call), news }).await;
+    }
+}

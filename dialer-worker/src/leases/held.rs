@@ -1,0 +1,334 @@
+//! One lease and its contacts.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use campaign_proto::v1::{
+    AttemptAuthorization, AuthorizeDecision, LeaseKey, LeasedContact, Release,
+};
+use tokio::time::Instant;
+use tracing::{debug, warn};
+
+use crate::calls::CallId;
+use crate::dialer::Attempt;
+
+/// What may be done with a lease.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Standing {
+    Live,
+    /// Nothing more is asked. Whether to dial what is granted all the same.
+    Stopped {
+        dial_granted: bool,
+    },
+    /// No longer ours.
+    Lost,
+}
+
+/// A contact whose authorisation was asked for.
+#[derive(Debug)]
+struct Asked {
+    contact: LeasedContact,
+    /// More than one when the stream broke before the answer.
+    times_asked: u32,
+    /// Not to be dialled any more.
+    is_revoked: bool,
+}
+
+#[derive(Debug)]
+pub(super) struct HeldLease {
+    pub key: LeaseKey,
+    pub campaign: String,
+    pub run: i32,
+    standing: Standing,
+    /// By our own clock, and not later than the service thinks: a renewal counts from when it was
+    /// asked for.
+    expires: Instant,
+    renew_at: Instant,
+    /// When the renewal was asked for that is not answered yet; the first, if there are more.
+    renewal_asked: Option<Instant>,
+    waiting: VecDeque<LeasedContact>,
+    /// By slot.
+    asked: BTreeMap<i32, Asked>,
+    /// The question under way on this stream. One at a time, so that places that become free
+    /// meanwhile are asked for together.
+    request_number: Option<i64>,
+    to_release: Vec<i32>,
+    /// Sent on this stream, not acknowledged. One release at a time.
+    releasing: Vec<i32>,
+    calls: usize,
+}
+
+impl HeldLease {
+    pub fn new(
+        key: LeaseKey,
+        campaign: String,
+        run: i32,
+        expires: Instant,
+        renew_at: Instant,
+        contacts: Vec<LeasedContact>,
+    ) -> Self {
+        Self {
+            key,
+            campaign,
+            run,
+            standing: Standing::Live,
+            expires,
+            renew_at,
+            renewal_asked: None,
+            waiting: contacts.into(),
+            asked: BTreeMap::new(),
+            request_number: None,
+            to_release: Vec::new(),
+            releasing: Vec::new(),
+            calls: 0,
+        }
+    }
+
+    pub fn undialled(&self) -> usize {
+        self.waiting.len() + self.asked.len()
+    }
+
+    pub fn asked(&self) -> usize {
+        self.asked.len()
+    }
+
+    pub fn has_asked(&self, request_number: i64) -> bool {
+        self.request_number == Some(request_number)
+    }
+
+    pub fn awaits_answer(&self) -> bool {
+        self.request_number.is_some() || !self.releasing.is_empty()
+    }
+
+    pub fn is_settled(&self) -> bool {
+        self.undialled() == 0 && self.to_release.is_empty() && self.releasing.is_empty()
+    }
+
+    pub fn is_finished(&self) -> bool {
+        self.is_settled() && self.calls == 0
+    }
+
+    /// Asks again what an earlier stream took the answer of.
+    pub fn ask_again(&mut self, request_number: i64, max_slots: usize) -> Option<Vec<i32>> {
+        if self.request_number.is_some() || self.asked.is_empty() {
+            return None;
+        }
+        let mut slots = Vec::new();
+        for (slot, asked) in self.asked.iter_mut().take(max_slots) {
+            asked.times_asked += 1;
+            slots.push(*slot);
+        }
+        self.request_number = Some(request_number);
+        Some(slots)
+    }
+
+    /// Asks for contacts that wait.
+    pub fn ask(&mut self, request_number: i64, places: usize, now: Instant) -> Option<Vec<i32>> {
+        let count = places.min(self.waiting.len());
+        let may_ask =
+            self.standing == Standing::Live && self.request_number.is_none() && now < self.expires;
+        if !may_ask || count == 0 {
+            return None;
+        }
+        let mut slots = Vec::with_capacity(count);
+        for contact in self.waiting.drain(..count) {
+            slots.push(contact.slot);
+            let asked = Asked { contact, times_asked: 1, is_revoked: false };
+            self.asked.insert(asked.contact.slot, asked);
+        }
+        self.request_number = Some(request_number);
+        Some(slots)
+    }
+
+    pub fn answer(&mut self, attempts: &[AttemptAuthorization], now: Instant) -> Vec<Granted> {
+        let granted = attempts.iter().filter_map(|attempt| self.decide(attempt, now)).collect();
+        self.request_number = None;
+        self.forget_lost();
+        granted
+    }
+
+    fn decide(&mut self, attempt: &AttemptAuthorization, now: Instant) -> Option<Granted> {
+        let asked = self.asked.remove(&attempt.slot)?;
+        let decision = attempt.decision();
+        match decision {
+            AuthorizeDecision::Granted => return Some(self.grant(asked, attempt, now)),
+            // The first answer was lost on its way, so nobody dialled.
+            AuthorizeDecision::AlreadyGranted if asked.times_asked > 1 => {
+                return Some(self.grant(asked, attempt, now));
+            }
+            AuthorizeDecision::AlreadyGranted => {
+                warn!(
+                    attempt_id = attempt.attempt_id,
+                    "granted before to someone else; not dialled"
+                );
+            }
+            AuthorizeDecision::LeaseLost => self.lose(),
+            AuthorizeDecision::NotRunning => {
+                self.give_back(attempt.slot);
+                self.give_back_waiting();
+            }
+            AuthorizeDecision::Excluded
+            | AuthorizeDecision::NotNow
+            | AuthorizeDecision::SlotClosed
+            | AuthorizeDecision::Unspecified => {}
+        }
+        debug!(contact = asked.contact.contact, ?decision, "not dialled");
+        None
+    }
+
+    fn grant(&mut self, asked: Asked, attempt: &AttemptAuthorization, now: Instant) -> Granted {
+        let is_wanted = match self.standing {
+            Standing::Live => true,
+            Standing::Stopped { dial_granted } => dial_granted,
+            Standing::Lost => false,
+        };
+        // An answer that was read late, after a standstill of this process, may be out of date.
+        let dial = is_wanted && !asked.is_revoked && now < self.expires;
+        if dial {
+            self.calls += 1;
+        }
+        Granted {
+            lease: self.key.lease.clone(),
+            campaign: self.campaign.clone(),
+            run: self.run,
+            attempt_id: attempt.attempt_id.clone(),
+            contact: asked.contact,
+            dial,
+        }
+    }
+
+    pub fn call_ended(&mut self) {
+        self.calls = self.calls.saturating_sub(1);
+    }
+
+    /// When to renew; never, if nothing would be gained.
+    pub fn renew_due(&self) -> Option<Instant> {
+        let is_in_use = self.undialled() > 0 || self.calls > 0;
+        (self.standing != Standing::Lost && is_in_use).then_some(self.renew_at)
+    }
+
+    pub fn renew_at(&mut self, at: Instant) {
+        self.renew_at = at;
+    }
+
+    pub fn renewing(&mut self, now: Instant, next: Instant) -> LeaseKey {
+        self.renew_at = next;
+        self.renewal_asked.get_or_insert(now);
+        self.key.clone()
+    }
+
+    pub fn renewed(&mut self, ttl: Duration) {
+        if let Some(asked) = self.renewal_asked.take() {
+            self.expires = self.expires.max(asked + ttl);
+        }
+    }
+
+    pub fn expires_by(&self, now: Instant) -> bool {
+        self.standing != Standing::Lost && self.expires <= now
+    }
+
+    /// Nothing waiting is dialled or given back any more. What was asked may have been granted
+    /// before, so its answer is waited for, to be reported.
+    pub fn lose(&mut self) {
+        self.standing = Standing::Lost;
+        self.waiting.clear();
+        self.to_release.clear();
+        self.releasing.clear();
+        if self.request_number.is_none() {
+            self.forget_lost();
+        }
+    }
+
+    /// What a lost lease asked and no answer can come to.
+    fn forget_lost(&mut self) {
+        if self.standing == Standing::Lost {
+            self.asked.clear();
+        }
+    }
+
+    pub fn stop(&mut self, dial_granted: bool) {
+        let stricter = match self.standing {
+            Standing::Lost => return,
+            Standing::Live => dial_granted,
+            Standing::Stopped { dial_granted: before } => before && dial_granted,
+        };
+        self.standing = Standing::Stopped { dial_granted: stricter };
+        self.give_back_waiting();
+    }
+
+    pub fn drop_contact(&mut self, contact: &str) {
+        if let Some(index) = self.waiting.iter().position(|waiting| waiting.contact == contact) {
+            let dropped = self.waiting.remove(index);
+            self.to_release.extend(dropped.map(|contact| contact.slot));
+        }
+        for asked in self.asked.values_mut().filter(|asked| asked.contact.contact == contact) {
+            asked.is_revoked = true;
+        }
+    }
+
+    fn give_back_waiting(&mut self) {
+        self.to_release.extend(self.waiting.drain(..).map(|contact| contact.slot));
+    }
+
+    fn give_back(&mut self, slot: i32) {
+        if self.standing != Standing::Lost {
+            self.to_release.push(slot);
+        }
+    }
+
+    pub fn release(&mut self) -> Option<Release> {
+        if self.to_release.is_empty() || !self.releasing.is_empty() {
+            return None;
+        }
+        self.releasing = std::mem::take(&mut self.to_release);
+        Some(Release { lease: Some(self.key.clone()), slots: self.releasing.clone() })
+    }
+
+    pub fn released(&mut self) {
+        self.releasing.clear();
+    }
+
+    pub fn end_stream(&mut self) {
+        self.request_number = None;
+        self.renewal_asked = None;
+        self.to_release.append(&mut self.releasing);
+        self.forget_lost();
+    }
+}
+
+/// An authorised attempt.
+#[derive(Debug)]
+pub(crate) struct Granted {
+    lease: String,
+    campaign: String,
+    run: i32,
+    attempt_id: String,
+    contact: LeasedContact,
+    /// False: it came too late; report it as failed instead.
+    pub dial: bool,
+}
+
+impl Granted {
+    /// The call's name, and what the provider needs to know.
+    pub fn into_call(self) -> (Arc<CallId>, Attempt) {
+        let call = CallId {
+            lease: self.lease,
+            slot: self.contact.slot,
+            attempt_id: self.attempt_id.clone(),
+            contact: self.contact.contact.clone(),
+            campaign: self.campaign,
+            run: self.run,
+        };
+        let attempt = Attempt {
+            attempt_id: self.attempt_id,
+            contact: self.contact.contact,
+            phone_number: self.contact.phone_number,
+            display_name: self.contact.display_name,
+            time_zone: self.contact.time_zone,
+            attributes: self.contact.attributes,
+            attempt_number: self.contact.attempt_number,
+        };
+        (Arc::new(call), attempt)
+    }
+}

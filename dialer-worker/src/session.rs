@@ -1,0 +1,140 @@
+//! One stream to the service: opening it with hello and welcome, and what can go wrong.
+
+use std::error::Error;
+use std::time::Duration;
+
+use campaign_proto::v1::dispatch_request::Message as Request;
+use campaign_proto::v1::dispatch_response::Message as Response;
+use campaign_proto::v1::dispatch_service_client::DispatchServiceClient;
+use campaign_proto::v1::{DispatchRequest, DispatchResponse, Hello, Welcome};
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+use tokio_stream::StreamExt;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::transport::Endpoint;
+use tonic::{Status, Streaming};
+
+/// Messages on their way to the network. Few: what to say is decided when it can be said.
+const OUTGOING_CAPACITY: usize = 8;
+/// From connecting to welcome.
+const OPEN_LIMIT: Duration = Duration::from_secs(10);
+/// For the service to end a stream that we have ended.
+const CLOSE_LIMIT: Duration = Duration::from_secs(1);
+/// A peer that says nothing is asked whether it is there…
+const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(10);
+/// …and given up after this long without an answer.
+const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Why there is no stream, or none any more.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum SessionError {
+    #[error("no connection: {}", causes(.0))]
+    Connect(#[from] tonic::transport::Error),
+    #[error("the service answered {:?}: {}", .0.code(), .0.message())]
+    Refused(Box<Status>),
+    #[error("no welcome within {} s", OPEN_LIMIT.as_secs())]
+    Timeout,
+    #[error("the service's welcome cannot be right: {0}")]
+    Welcome(&'static str),
+    #[error("the service ended the stream")]
+    Ended,
+}
+
+impl From<Status> for SessionError {
+    fn from(status: Status) -> Self {
+        Self::Refused(Box::new(status))
+    }
+}
+
+/// Limits that the service set in its welcome.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Terms {
+    pub lease_ttl: Duration,
+    pub max_credit_contacts: usize,
+    pub max_report_interactions: usize,
+}
+
+impl Terms {
+    fn of(welcome: &Welcome) -> Result<Self, SessionError> {
+        let lease_ttl = welcome.lease_ttl.and_then(|ttl| ttl.try_into().ok());
+        let terms = Self {
+            lease_ttl: lease_ttl.unwrap_or_default(),
+            max_credit_contacts: welcome.max_credit_contacts.try_into().unwrap_or_default(),
+            max_report_interactions: welcome.max_report_interactions.try_into().unwrap_or_default(),
+        };
+        let wrong = if terms.lease_ttl.is_zero() {
+            "lease_ttl is not positive"
+        } else if terms.max_credit_contacts == 0 {
+            "max_credit_contacts is not positive"
+        } else if terms.max_report_interactions == 0 {
+            "max_report_interactions is not positive"
+        } else {
+            return Ok(terms);
+        };
+        Err(SessionError::Welcome(wrong))
+    }
+}
+
+/// An open stream that has been welcomed.
+#[derive(Debug)]
+pub(crate) struct Session {
+    pub outgoing: mpsc::Sender<DispatchRequest>,
+    pub incoming: Streaming<DispatchResponse>,
+    pub terms: Terms,
+}
+
+impl Session {
+    /// Connects, says hello and waits for the welcome.
+    pub async fn open(endpoint: &Endpoint, hello: Hello) -> Result<(Self, Welcome), SessionError> {
+        timeout(OPEN_LIMIT, Self::greet(endpoint, hello))
+            .await
+            .unwrap_or(Err(SessionError::Timeout))
+    }
+
+    async fn greet(endpoint: &Endpoint, hello: Hello) -> Result<(Self, Welcome), SessionError> {
+        let endpoint = endpoint
+            .clone()
+            .tcp_nodelay(true)
+            .http2_keep_alive_interval(KEEP_ALIVE_INTERVAL)
+            .keep_alive_timeout(KEEP_ALIVE_TIMEOUT)
+            .keep_alive_while_idle(true);
+        let mut client = DispatchServiceClient::new(endpoint.connect().await?);
+        let (outgoing, requests) = mpsc::channel(OUTGOING_CAPACITY);
+        // Before the call, as a server may read hello before it answers anything.
+        outgoing.try_send(request(Request::Hello(hello))).map_err(|_| SessionError::Ended)?;
+        let mut incoming = client.dispatch(ReceiverStream::new(requests)).await?.into_inner();
+        match incoming.message().await?.and_then(|response| response.message) {
+            Some(Response::Welcome(welcome)) => {
+                let terms = Terms::of(&welcome)?;
+                Ok((Self { outgoing, incoming, terms }, welcome))
+            }
+            Some(_) => Err(SessionError::Welcome("something else came first")),
+            None => Err(SessionError::Ended),
+        }
+    }
+
+    /// Says that nothing more comes, and lets the service end the stream.
+    pub async fn close(self) {
+        let Self { outgoing, mut incoming, .. } = self;
+        drop(outgoing);
+        let end = async { while let Some(Ok(_)) = incoming.next().await {} };
+        // If it does not, the stream is cut: everything that matters was acknowledged before.
+        let _ = timeout(CLOSE_LIMIT, end).await;
+    }
+}
+
+/// Wraps a message.
+pub(crate) fn request(message: Request) -> DispatchRequest {
+    DispatchRequest { message: Some(message) }
+}
+
+/// An error with what caused it: the outermost text alone says little.
+fn causes(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
+}

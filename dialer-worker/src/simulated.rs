@@ -1,0 +1,135 @@
+//! A provider that dials nobody: what becomes of a call follows from a seed and the attempt's id, so
+//! that a rerun gives the same calls, whatever the timing.
+
+mod dial_log;
+mod plan;
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use tokio::sync::Semaphore;
+use tokio::time::{Instant, sleep_until};
+use tokio_util::sync::CancellationToken;
+use tracing::error;
+
+use crate::config::SimulatedConfig;
+use crate::dialer::{Attempt, CallEnd, CallEvents, Dialer, Fact, Outcome};
+use dial_log::DialLog;
+pub use plan::Odds;
+use plan::Plan;
+
+/// Links that wait to be opened after their call. Past it they are opened at once.
+const MAX_LINKS_TO_OPEN: usize = 10_000;
+/// The link in every text.
+const LINK: &str = "https://example.com/offer";
+
+/// The simulated provider.
+#[derive(Clone, Debug)]
+pub struct SimulatedDialer {
+    seed: u64,
+    time_scale: f64,
+    odds: Odds,
+    log: Option<DialLog>,
+    links_to_open: Arc<Semaphore>,
+}
+
+impl SimulatedDialer {
+    /// # Errors
+    /// When the dial log cannot be opened.
+    pub fn new(config: &SimulatedConfig) -> io::Result<Self> {
+        Ok(Self {
+            seed: config.seed,
+            time_scale: config.time_scale,
+            odds: Odds::default(),
+            log: config.dial_log.as_deref().map(DialLog::open).transpose()?,
+            links_to_open: Arc::new(Semaphore::new(MAX_LINKS_TO_OPEN)),
+        })
+    }
+
+    async fn call(
+        self,
+        attempt: Attempt,
+        events: CallEvents,
+        hang_up: CancellationToken,
+    ) -> CallEnd {
+        // Written before it rings: a process that dies during the call has dialled.
+        if let Some(log) = &self.log
+            && let Err(error) = log.dialed(&attempt)
+        {
+            error!(%error, "--dial-log cannot be written; free some space; the call is not placed");
+            return CallEnd::unanswered(Outcome::Failed);
+        }
+        let plan = Plan::new(self.seed, &attempt.attempt_id, &self.odds);
+        let end = self.play(&plan, &events, &hang_up).await;
+        if let Some(log) = &self.log
+            && let Err(error) = log.ended(&attempt, end.outcome)
+        {
+            error!(%error, "--dial-log cannot be written; free some space; a call's end is missing");
+        }
+        end
+    }
+
+    /// Lives through the call as planned, or until it is hung up.
+    async fn play(&self, plan: &Plan, events: &CallEvents, hang_up: &CancellationToken) -> CallEnd {
+        if !self.reach(Instant::now(), plan.ring_seconds, hang_up).await {
+            return CallEnd::unanswered(Outcome::NoAnswer);
+        }
+        let answered = Instant::now();
+        if plan.outcome == Outcome::Answered {
+            events.answered().await;
+        }
+        for (at_seconds, fact) in &plan.facts {
+            if !self.reach(answered, *at_seconds, hang_up).await {
+                return self.cut_off(plan, answered);
+            }
+            events.report(fact.clone()).await;
+        }
+        if !self.reach(answered, plan.talk_seconds, hang_up).await {
+            return self.cut_off(plan, answered);
+        }
+        if let Some(delay_seconds) = plan.link_opened_after_seconds {
+            tokio::spawn(self.clone().open_link(delay_seconds, events.clone()));
+        }
+        CallEnd { outcome: plan.outcome, duration: Duration::from_secs_f64(plan.talk_seconds) }
+    }
+
+    /// The end of a call that was hung up after it was answered.
+    fn cut_off(&self, plan: &Plan, answered: Instant) -> CallEnd {
+        let seconds = (answered.elapsed().as_secs_f64() / self.time_scale).min(plan.talk_seconds);
+        CallEnd { outcome: plan.outcome, duration: Duration::from_secs_f64(seconds) }
+    }
+
+    /// The contact opens the link of its text, unless the worker stops before.
+    async fn open_link(self, delay_seconds: f64, events: CallEvents) {
+        let permit = self.links_to_open.try_acquire();
+        let delay_seconds = if permit.is_ok() { delay_seconds } else { 0.0 };
+        tokio::select! {
+            () = events.closed() => return,
+            () = sleep_until(Instant::now() + self.real(delay_seconds)) => {}
+        }
+        events.report(Fact::LinkOpened { link: LINK.to_owned() }).await;
+    }
+
+    /// Waits for a simulated time; false when the call was hung up before.
+    async fn reach(&self, start: Instant, seconds: f64, hang_up: &CancellationToken) -> bool {
+        hang_up.run_until_cancelled(sleep_until(start + self.real(seconds))).await.is_some()
+    }
+
+    fn real(&self, simulated_seconds: f64) -> Duration {
+        Duration::from_secs_f64(simulated_seconds * self.time_scale)
+    }
+}
+
+impl Dialer for SimulatedDialer {
+    fn dial(
+        &self,
+        attempt: Attempt,
+        events: CallEvents,
+        hang_up: CancellationToken,
+    ) -> BoxFuture<'static, CallEnd> {
+        self.clone().call(attempt, events, hang_up).boxed()
+    }
+}

@@ -1,0 +1,203 @@
+//! What is going to become of a simulated call.
+
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+
+use crate::dialer::{Fact, Outcome};
+
+/// How likely what is, each from 0 to 1.
+#[derive(Clone, Copy, Debug)]
+pub struct Odds {
+    /// Of all calls. What the outcomes leave of 1 has failed.
+    pub answered: f64,
+    /// Of all calls.
+    pub no_answer: f64,
+    /// Of all calls.
+    pub busy: f64,
+    /// Of all calls.
+    pub voicemail: f64,
+    /// Of answered calls.
+    pub transferred: f64,
+    /// Of answered calls.
+    pub opted_out: f64,
+    /// Of answered calls.
+    pub success: f64,
+    /// Of answered calls.
+    pub text_sent: f64,
+    /// Of texts sent.
+    pub link_opened: f64,
+}
+
+impl Default for Odds {
+    fn default() -> Self {
+        Self {
+            answered: 0.55,
+            no_answer: 0.20,
+            busy: 0.08,
+            voicemail: 0.12,
+            transferred: 0.20,
+            opted_out: 0.04,
+            success: 0.25,
+            text_sent: 0.30,
+            link_opened: 0.40,
+        }
+    }
+}
+
+/// The course of one call, in simulated seconds.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Plan {
+    pub outcome: Outcome,
+    /// From dial to answer or to the end.
+    pub ring_seconds: f64,
+    /// From answer to end.
+    pub talk_seconds: f64,
+    /// When after the answer, in order.
+    pub facts: Vec<(f64, Fact)>,
+    /// When after the end.
+    pub link_opened_after_seconds: Option<f64>,
+}
+
+impl Plan {
+    pub fn new(seed: u64, attempt_id: &str, odds: &Odds) -> Self {
+        let mut random = StdRng::seed_from_u64(seed ^ fingerprint(attempt_id));
+        let outcome = outcome(&mut random, odds);
+        let ring_seconds = match outcome {
+            Outcome::Answered => random.random_range(3.0..20.0),
+            Outcome::Voicemail => random.random_range(15.0..25.0),
+            Outcome::NoAnswer => 30.0,
+            Outcome::Busy => 2.0,
+            Outcome::Failed => 1.0,
+        };
+        let unanswered = Self {
+            outcome,
+            ring_seconds,
+            talk_seconds: 0.0,
+            facts: Vec::new(),
+            link_opened_after_seconds: None,
+        };
+        match outcome {
+            Outcome::Answered => unanswered.with_talk(&mut random, odds),
+            Outcome::Voicemail => Self { talk_seconds: 20.0, ..unanswered },
+            Outcome::NoAnswer | Outcome::Busy | Outcome::Failed => unanswered,
+        }
+    }
+
+    fn with_talk(mut self, random: &mut StdRng, odds: &Odds) -> Self {
+        self.talk_seconds = random.random_range(20.0..120.0);
+        if random.random_bool(odds.transferred) {
+            // On either side of 60, 90 and 120 s, which launch settings tell apart.
+            let seconds_before_transfer = random.random_range(45..=150);
+            let at = f64::from(seconds_before_transfer);
+            self.talk_seconds = at + random.random_range(30.0..60.0);
+            self.facts.push((at, Fact::Transferred { seconds_before_transfer }));
+        }
+        let talk_seconds = self.talk_seconds;
+        if random.random_bool(odds.success) {
+            self.facts.push((talk_seconds * 0.8, Fact::Success));
+        }
+        if random.random_bool(odds.text_sent) {
+            self.facts.push((talk_seconds * 0.9, Fact::TextSent));
+            if random.random_bool(odds.link_opened) {
+                self.link_opened_after_seconds = Some(random.random_range(5.0..600.0));
+            }
+        }
+        if random.random_bool(odds.opted_out) {
+            self.facts.push((talk_seconds, Fact::OptedOut { channel: "call".to_owned() }));
+        }
+        self.facts.sort_by(|(at, _), (other, _)| at.total_cmp(other));
+        self
+    }
+}
+
+fn outcome(random: &mut StdRng, odds: &Odds) -> Outcome {
+    let outcomes = [
+        (odds.answered, Outcome::Answered),
+        (odds.no_answer, Outcome::NoAnswer),
+        (odds.busy, Outcome::Busy),
+        (odds.voicemail, Outcome::Voicemail),
+    ];
+    let mut left: f64 = random.random();
+    for (odds, outcome) in outcomes {
+        if left < odds {
+            return outcome;
+        }
+        left -= odds;
+    }
+    Outcome::Failed
+}
+
+/// FNV-1a: the same in every build, which the hashes of the standard library do not promise.
+fn fingerprint(text: &str) -> u64 {
+    text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ATTEMPTS: i32 = 20_000;
+
+    fn plans(seed: u64) -> Vec<Plan> {
+        let odds = Odds::default();
+        (0..ATTEMPTS).map(|slot| Plan::new(seed, &format!("1-1-{slot}"), &odds)).collect()
+    }
+
+    #[test]
+    fn a_plan_follows_from_seed_and_attempt() {
+        assert_eq!(plans(7), plans(7));
+        assert_ne!(plans(7), plans(8));
+    }
+
+    #[test]
+    fn shares_are_as_the_odds_say() {
+        let plans = plans(1);
+        let share = |wanted: &dyn Fn(&Plan) -> bool, of: usize| {
+            plans.iter().filter(|plan| wanted(plan)).count() as f64 / of as f64
+        };
+        let answered = plans.iter().filter(|plan| plan.outcome == Outcome::Answered).count();
+        let texted = plans.iter().filter(|plan| has(plan, |fact| *fact == Fact::TextSent)).count();
+        let shares = [
+            (0.55, share(&|plan| plan.outcome == Outcome::Answered, plans.len())),
+            (0.20, share(&|plan| plan.outcome == Outcome::NoAnswer, plans.len())),
+            (0.08, share(&|plan| plan.outcome == Outcome::Busy, plans.len())),
+            (0.12, share(&|plan| plan.outcome == Outcome::Voicemail, plans.len())),
+            (0.05, share(&|plan| plan.outcome == Outcome::Failed, plans.len())),
+            (0.20, share(&|plan| transfer(plan).is_some(), answered)),
+            (0.04, share(&|plan| has(plan, |f| matches!(f, Fact::OptedOut { .. })), answered)),
+            (0.25, share(&|plan| has(plan, |fact| *fact == Fact::Success), answered)),
+            (0.30, texted as f64 / answered as f64),
+            (0.40, share(&|plan| plan.link_opened_after_seconds.is_some(), texted)),
+        ];
+        for (expected, share) in shares {
+            assert!((expected - share).abs() < 0.02, "{share} is not about {expected}");
+        }
+    }
+
+    #[test]
+    fn transfers_come_at_all_times_and_facts_within_the_call() {
+        let plans = plans(1);
+        for (from, to) in [(45, 60), (61, 90), (91, 120), (121, 150)] {
+            let count =
+                plans.iter().filter_map(transfer).filter(|s| (from..=to).contains(s)).count();
+            assert!(count > 100, "{count} transfers from {from} to {to} s");
+        }
+        for plan in plans {
+            assert!(plan.facts.is_sorted_by(|(at, _), (other, _)| at <= other));
+            assert!(plan.facts.iter().all(|(at, _)| *at <= plan.talk_seconds));
+        }
+    }
+
+    fn has(plan: &Plan, wanted: impl Fn(&Fact) -> bool) -> bool {
+        plan.facts.iter().any(|(_, fact)| wanted(fact))
+    }
+
+    fn transfer(plan: &Plan) -> Option<i32> {
+        plan.facts.iter().find_map(|(_, fact)| match fact {
+            Fact::Transferred { seconds_before_transfer } => Some(*seconds_before_transfer),
+            _ => None,
+        })
+    }
+}

@@ -1,0 +1,236 @@
+//! The worker's loop: connect, talk, connect again, and stop in order.
+//!
+//! One task owns the state and is the only one that waits. It never waits for room to send without
+//! also listening, so the two sides cannot wait for each other.
+
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
+use campaign_proto::v1::dispatch_response::Message as Response;
+use campaign_proto::v1::{Drain, Hello};
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep, sleep_until};
+use tokio_stream::StreamExt;
+use tokio_util::sync::CancellationToken;
+use tonic::transport::Endpoint;
+use tracing::{info, warn};
+
+use crate::calls::CallEvent;
+use crate::config::WorkerConfig;
+use crate::dialer::Dialer;
+use crate::session::{Session, SessionError};
+use crate::state::State;
+
+/// Version of the protocol spoken here.
+const PROTOCOL_VERSION: i32 = 1;
+/// News of calls that wait for the loop; past it, providers wait.
+const CALL_EVENTS_CAPACITY: usize = 1_024;
+/// Before the first new attempt to connect, and, growing by half, up to the last.
+const MIN_RECONNECT_DELAY: Duration = Duration::from_millis(100);
+const MAX_RECONNECT_DELAY: Duration = Duration::from_secs(5);
+/// How long to wait for answers after the service said drain, if it grants so much.
+const MAX_DRAIN_WAIT: Duration = Duration::from_secs(5);
+
+/// What a worker did in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Summary {
+    /// Calls dialled.
+    pub calls: u64,
+    /// Facts the service acknowledged.
+    pub reported: u64,
+    /// Facts it did not acknowledge before the end; none after an orderly stop.
+    pub unacknowledged: usize,
+}
+
+/// Works until `shutdown` is cancelled, then stops in order: calls in progress get their grace, and
+/// everything that happened is reported.
+pub async fn run(
+    config: &WorkerConfig,
+    dialer: Arc<dyn Dialer>,
+    shutdown: CancellationToken,
+) -> Summary {
+    let (sender, events) = mpsc::channel(CALL_EVENTS_CAPACITY);
+    let mut worker = Worker {
+        worker_id: config.worker_id.clone(),
+        state: State::new(config, dialer, sender),
+        outside: Outside { events, shutdown },
+    };
+    worker.work(&config.service_urls).await;
+    let (calls, reported, unacknowledged) = worker.state.totals();
+    info!(calls, reported, unacknowledged, "stopped");
+    Summary { calls, reported, unacknowledged }
+}
+
+/// Why a conversation with the service is over.
+enum Parting {
+    /// We are done.
+    Finished,
+    /// The service said drain.
+    Drained,
+}
+
+struct Worker {
+    worker_id: String,
+    state: State,
+    outside: Outside,
+}
+
+impl Worker {
+    async fn work(&mut self, urls: &[Endpoint]) {
+        let mut delays = reconnect_delays();
+        for url in urls.iter().cycle() {
+            let parting = self.serve(url, &mut delays).await;
+            self.state.end_stream(Instant::now());
+            let delay = delays.next().unwrap_or(MAX_RECONNECT_DELAY);
+            match parting {
+                Ok(Parting::Finished) => return,
+                Ok(Parting::Drained) => {
+                    info!(url = %url.uri(), "the service stops; connecting again")
+                }
+                Err(error) => {
+                    warn!(url = %url.uri(), %error, ?delay, "no stream; connecting again");
+                }
+            }
+            if self.attend(sleep(delay)).await.is_none() {
+                return;
+            }
+        }
+    }
+
+    /// One stream from hello to its end.
+    async fn serve(
+        &mut self,
+        url: &Endpoint,
+        delays: &mut ExponentialBackoff,
+    ) -> Result<Parting, SessionError> {
+        let hello = Hello {
+            worker_id: self.worker_id.clone(),
+            protocol_version: PROTOCOL_VERSION,
+            leases: self.state.begin_stream(Instant::now()),
+            campaigns: Vec::new(),
+        };
+        let Some(opened) = self.attend(Session::open(url, hello)).await else {
+            return Ok(Parting::Finished);
+        };
+        let (session, welcome) = opened?;
+        info!(url = %url.uri(), worker_id = self.worker_id, "connected");
+        *delays = reconnect_delays();
+        self.state.welcome(&welcome, session.terms);
+        self.converse(session).await
+    }
+
+    /// Talks until the stream ends, the service says drain, or we are done.
+    async fn converse(&mut self, mut session: Session) -> Result<Parting, SessionError> {
+        let mut next_message = None;
+        let mut leave_by: Option<Instant> = None;
+        loop {
+            let now = Instant::now();
+            self.state.tick(now);
+            if self.state.is_finished(now) {
+                session.close().await;
+                return Ok(Parting::Finished);
+            }
+            if leave_by.is_some_and(|limit| limit <= now || !self.state.awaits_answers()) {
+                session.close().await;
+                return Ok(Parting::Drained);
+            }
+            if next_message.is_none() && leave_by.is_none() {
+                next_message = self.state.next_message(now);
+            }
+            let can_send = next_message.is_none() && leave_by.is_none();
+            let deadline = self.state.next_deadline(can_send).into_iter().chain(leave_by).min();
+            tokio::select! {
+                permit = session.outgoing.reserve(), if next_message.is_some() => {
+                    let permit = permit.map_err(|_| SessionError::Ended)?;
+                    if let Some(message) = next_message.take() {
+                        permit.send(message);
+                    }
+                }
+                response = session.incoming.next() => {
+                    let response = response.ok_or(SessionError::Ended)??;
+                    match response.message {
+                        Some(Response::Drain(drain)) => leave_by = Some(now + drain_wait(&drain)),
+                        Some(message) => self.state.on_response(message, Instant::now()),
+                        // From a newer service.
+                        None => {}
+                    }
+                }
+                news = self.outside.next(&self.state, deadline) => self.on_news(news),
+            }
+        }
+    }
+
+    /// Waits for `wanted`, and deals meanwhile with everything but the service; `None` when we are
+    /// done.
+    async fn attend<T>(&mut self, wanted: impl Future<Output = T>) -> Option<T> {
+        let mut wanted = pin!(wanted);
+        loop {
+            let now = Instant::now();
+            self.state.tick(now);
+            if self.state.is_finished(now) {
+                return None;
+            }
+            let deadline = self.state.next_deadline(false);
+            tokio::select! {
+                result = &mut wanted => return Some(result),
+                news = self.outside.next(&self.state, deadline) => self.on_news(news),
+            }
+        }
+    }
+
+    fn on_news(&mut self, news: OutsideNews) {
+        let now = Instant::now();
+        match news {
+            OutsideNews::Call(event) => self.state.on_call(event, now),
+            OutsideNews::Stop => self.state.stop(now),
+            OutsideNews::Deadline => {}
+        }
+    }
+}
+
+/// What happens apart from the service.
+struct Outside {
+    events: mpsc::Receiver<CallEvent>,
+    shutdown: CancellationToken,
+}
+
+enum OutsideNews {
+    Call(CallEvent),
+    Stop,
+    /// Something is due; the loop looks.
+    Deadline,
+}
+
+impl Outside {
+    /// The next thing to happen. Nothing is lost when this is dropped before it completes.
+    async fn next(&mut self, state: &State, deadline: Option<Instant>) -> OutsideNews {
+        let alarm = async {
+            match deadline {
+                Some(deadline) => sleep_until(deadline).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            Some(event) = self.events.recv(), if state.can_hear_calls() => OutsideNews::Call(event),
+            () = self.shutdown.cancelled(), if !state.is_stopping() => OutsideNews::Stop,
+            () = alarm => OutsideNews::Deadline,
+        }
+    }
+}
+
+fn reconnect_delays() -> ExponentialBackoff {
+    ExponentialBuilder::new()
+        .with_min_delay(MIN_RECONNECT_DELAY)
+        .with_max_delay(MAX_RECONNECT_DELAY)
+        .with_factor(1.5)
+        .with_jitter()
+        .without_max_times()
+        .build()
+}
+
+fn drain_wait(drain: &Drain) -> Duration {
+    let grace = drain.grace.and_then(|grace| grace.try_into().ok());
+    grace.unwrap_or(MAX_DRAIN_WAIT).min(MAX_DRAIN_WAIT)
+}
