@@ -117,8 +117,8 @@ struct Ledger<'a, 'c> {
     recorded: HashMap<(i64, String), Fact>,
     new: Vec<Interaction>,
     changed: BTreeSet<i64>,
-    /// Contacts whose attempt in the current run is over.
-    ended: BTreeSet<i64>,
+    /// Contacts whose attempt is over, and the run it was of.
+    ended: BTreeMap<i64, i32>,
     opted_out: BTreeSet<i64>,
 }
 
@@ -149,7 +149,7 @@ impl<'a, 'c> Ledger<'a, 'c> {
             recorded: recorded.into_iter().map(|(at, key, fact)| ((at, key), fact)).collect(),
             new: Vec::new(),
             changed: BTreeSet::new(),
-            ended: BTreeSet::new(),
+            ended: BTreeMap::new(),
             opted_out: BTreeSet::new(),
         })
     }
@@ -211,8 +211,8 @@ impl<'a, 'c> Ledger<'a, 'c> {
             lease.run == attempt.run && lease.positions.get(attempt.slot) == Some(&report.position)
         });
         let ended = lease.is_some_and(|lease| lease.slots.advance(attempt.slot, Slot::Ended));
-        if ended && attempt.run == self.campaign.run {
-            self.ended.insert(report.position);
+        if ended {
+            self.ended.insert(report.position, attempt.run);
         }
         ended
     }
@@ -245,9 +245,10 @@ impl<'a, 'c> Ledger<'a, 'c> {
         for lease in self.leases.values() {
             leases::save_slots(tx, lease).await?;
         }
-        let (due, done) = self.sort_by_verdict();
-        due::put(tx, id, self.campaign.run, &due).await?;
-        due::remove(tx, id, &done).await?;
+        let places = self.sort_by_verdict();
+        due::put(tx, id, self.campaign.run, &places.due).await?;
+        due::reschedule(tx, id, self.campaign.run, &places.free).await?;
+        due::remove(tx, id, &places.done).await?;
         if self.changed.is_empty() {
             return Ok(());
         }
@@ -267,29 +268,43 @@ impl<'a, 'c> Ledger<'a, 'c> {
         Ok(())
     }
 
-    /// Where the contacts go: onto the list of those to be tried again, or off it.
-    fn sort_by_verdict(&self) -> (Vec<Due>, Vec<i64>) {
+    /// Where the contacts go. Those that were not in an attempt wait where they waited.
+    fn sort_by_verdict(&self) -> Places {
         let rules = self.campaign.rules();
-        let (mut due, mut done) = (Vec::new(), Vec::new());
-        for position in self.changed.union(&self.ended) {
+        let mut places = Places::default();
+        let ended: BTreeSet<i64> = self.ended.keys().copied().collect();
+        for position in self.changed.union(&ended) {
             let Some(subject) = self.subjects.get(position) else { continue };
-            let again_at = match rules.judge(&subject.candidate, self.tx.now) {
+            let due_at = match rules.judge(&subject.candidate, self.tx.now) {
                 _ if subject.is_deleted => None,
                 Verdict::Removed(_) => None,
                 Verdict::Eligible => Some(self.tx.now),
                 Verdict::NotBefore(due_at) => Some(due_at),
             };
-            match again_at {
-                None => done.push(*position),
-                // Contacts that were not in an attempt of this run wait where they waited.
-                Some(due_at) if self.ended.contains(position) => {
-                    due.push(Due { position: *position, group: subject.group, due_at });
-                }
-                Some(_) => {}
+            let Some(due_at) = due_at else {
+                places.done.push(*position);
+                continue;
+            };
+            let due = Due { position: *position, group: subject.group, due_at };
+            match self.ended.get(position) {
+                Some(run) if *run == self.campaign.run => places.due.push(due),
+                Some(_) => places.free.push(due),
+                None => {}
             }
         }
-        (due, done)
+        places
     }
+}
+
+/// Where contacts go that something happened to.
+#[derive(Default)]
+struct Places {
+    /// To be tried again in this run.
+    due: Vec<Due>,
+    /// Out of a call of a run before, for whose end this run may be waiting.
+    free: Vec<Due>,
+    /// Not to be engaged any more.
+    done: Vec<i64>,
 }
 
 /// One group may hold an attempt's UNKNOWN and its real end; only the last is stored.

@@ -6,6 +6,7 @@ use crate::store::notify::{self, ControlEvent, RemovalCause};
 use crate::store::suppressions::{self, Suppression};
 use crate::store::{Gate, campaigns, due};
 use campaign_domain::lifecycle::State;
+use std::collections::BTreeSet;
 
 /// Most campaigns whose runs are waited for.
 const MAX_CAMPAIGNS: i64 = 100_000;
@@ -17,7 +18,7 @@ impl App {
         let tx = connection.begin(Gate::Open).await?;
         let added = suppressions::insert(&tx, phones, source).await?;
         let held = suppressions::find_in_active_campaigns(&tx, phones).await?;
-        for (campaign, position) in held {
+        for (campaign, position) in held.iter().copied() {
             let event = ControlEvent::ContactRemoved {
                 campaign,
                 position,
@@ -26,10 +27,18 @@ impl App {
             notify::send(&tx, &event).await?;
         }
         tx.commit().await?;
-        drop(connection);
-        // An authorisation that read the list before is either committed when its campaign's gate lets
-        // us through, or reads the list again.
-        self.pass_gates().await?;
+        // An authorisation that read the list before is committed when its campaign's gate lets us
+        // through; every later one reads the list again.
+        let tx = connection.begin(Gate::Open).await?;
+        let running = campaigns::ids_in_states(&tx, &[State::Running], MAX_CAMPAIGNS).await?;
+        drop(tx);
+        for id in running.into_iter().chain(held.iter().map(|(id, _)| *id)).collect::<BTreeSet<_>>() {
+            let tx = connection.begin(Gate::Exclusive(id)).await?;
+            let positions: Vec<i64> =
+                held.iter().filter(|(of, _)| *of == id).map(|(_, position)| *position).collect();
+            due::remove(&tx, id, &positions).await?;
+            tx.commit().await?;
+        }
         Ok(added.len())
     }
 
@@ -71,16 +80,5 @@ impl App {
         let mut connection = self.db.connect().await?;
         let tx = connection.begin(Gate::Open).await?;
         Ok(suppressions::list(&tx, after, limit).await?)
-    }
-
-    async fn pass_gates(&self) -> Result<()> {
-        let mut connection = self.db.connect().await?;
-        let tx = connection.begin(Gate::Open).await?;
-        let running = campaigns::ids_in_states(&tx, &[State::Running], MAX_CAMPAIGNS).await?;
-        drop(tx);
-        for id in running {
-            connection.begin(Gate::Exclusive(id)).await?.commit().await?;
-        }
-        Ok(())
     }
 }

@@ -55,6 +55,20 @@ pub async fn remove(tx: &Tx<'_>, campaign: Uuid, positions: &[i64]) -> StoreResu
     Ok(())
 }
 
+/// Changes when contacts of a run are due that are on its list; leaves out those that are not.
+pub async fn reschedule(tx: &Tx<'_>, campaign: Uuid, run: i32, due: &[Due]) -> StoreResult<()> {
+    if due.is_empty() {
+        return Ok(());
+    }
+    let positions: Vec<i64> = due.iter().map(|due| due.position).collect();
+    let times: Vec<Instant> = due.iter().map(|due| due.due_at).collect();
+    let sql = "UPDATE due_contacts d SET due_at = t.due_at
+        FROM unnest($3::int8[], $4::timestamptz[]) AS t(position, due_at)
+        WHERE d.campaign_id = $1 AND d.run = $2 AND d.position = t.position";
+    tx.execute(sql, &[&campaign, &run, &positions, &times]).await?;
+    Ok(())
+}
+
 /// When the next contact of a run is due.
 pub async fn next_time(tx: &Tx<'_>, campaign: Uuid, run: i32) -> StoreResult<Option<Instant>> {
     let sql = "SELECT min(due_at) FROM due_contacts WHERE campaign_id = $1 AND run = $2";

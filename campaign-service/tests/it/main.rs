@@ -8,6 +8,7 @@ mod contacts;
 mod dispatch;
 mod imports;
 mod lifecycle;
+mod model;
 mod promises;
 mod settings;
 mod support;

@@ -143,6 +143,7 @@ async fn a_rerun_takes_everyone_again_but_the_refused() {
         let attempt = worker.granted(&held).await;
         worker.end(&held, &attempt, CallOutcome::Answered).await;
     }
+    drop(worker);
     clients.wait_for(&name, v1::CampaignState::Completed).await;
     let plain = settings(v1::Exclusions::default());
     let (got, preview) = dispatched(&mut clients, &name, plain).await;

@@ -216,6 +216,22 @@ impl Worker {
         self.report(vec![interaction]).await[0].status()
     }
 
+    /// Says goodbye and waits until the service has heard it: after that nothing is leased any more.
+    /// Returns the contacts that came meanwhile.
+    pub async fn close(self) -> Vec<Held> {
+        let Self { requests, mut responses, early, .. } = self;
+        drop(requests);
+        let mut messages: Vec<Response> = early.into();
+        while let Some(response) = responses.message().await.unwrap() {
+            messages.extend(response.message);
+        }
+        let batch = |message| match message {
+            Response::Batch(batch) => unpack(&batch),
+            _ => Vec::new(),
+        };
+        messages.into_iter().flat_map(batch).collect()
+    }
+
     /// Gives back contacts of one lease; none named: all. How many were given back.
     pub async fn release(&mut self, lease: &v1::LeaseKey, slots: Vec<i32>) -> i32 {
         self.send(Request::Release(v1::Release { lease: Some(lease.clone()), slots })).await;

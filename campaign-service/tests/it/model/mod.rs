@@ -1,0 +1,180 @@
+//! Random campaigns, histories and commands: the running service must do what the model says.
+//!
+//! 1,000 sequences in all; `MODEL_SEQUENCES=20000 make test` runs more. A failure prints the shortest
+//! sequence that shows it.
+
+mod run;
+mod state;
+
+use crate::support::{Service, TestDb, test_options};
+use campaign_proto::v1::CallOutcome;
+use campaign_service::app::App;
+use proptest::prelude::*;
+use proptest::test_runner::{Config, TestCaseError, TestRunner};
+use state::{Kind, Settings};
+use std::time::Duration;
+
+/// Tests that share the sequences, to use both cores.
+const SHARES: u32 = 4;
+
+/// What to do with a contact that was leased.
+#[derive(Clone, Copy, Debug)]
+pub enum Act {
+    /// Give it back undialled.
+    Release,
+    /// Keep it and never ask; vanish.
+    Abandon,
+    /// Something happens before we ask.
+    Interrupt(Kind),
+    /// Dial; facts of the call; how it ends.
+    Call(Option<Kind>, CallOutcome),
+    /// Dial and vanish.
+    Vanish,
+}
+
+/// One step of a sequence. Contacts are picked by a number modulo how many there are.
+#[derive(Clone, Debug)]
+pub enum Step {
+    AddContacts(usize),
+    Launch(Settings),
+    Pause,
+    Resume,
+    Cancel,
+    Record(usize, Kind),
+    Suppress(usize),
+    Unsuppress(usize),
+    Delete(usize),
+    CreateAgain(usize),
+    /// A worker takes everyone it can get.
+    Dispatch(Vec<Act>),
+    ExpireLeases,
+    /// The end of an attempt whose worker vanished is told after all.
+    ReportLate(usize, CallOutcome),
+    /// The clock completes a list that is done.
+    Clock,
+    Preview(Settings),
+}
+
+fn settings() -> impl Strategy<Value = Settings> {
+    let transferred = proptest::sample::select(vec![None, Some(-1), Some(60), Some(90), Some(120)]);
+    let rarely = || proptest::bool::weighted(0.2);
+    (
+        (proptest::bool::weighted(0.7), transferred, any::<bool>(), any::<bool>(), any::<bool>()),
+        (rarely(), rarely(), rarely()),
+    )
+        .prop_map(|((refused, transferred, success, link_opened, texted), (rerun, reset, live))| {
+            Settings { refused, transferred, success, link_opened, texted, rerun, reset, live }
+        })
+}
+
+fn fact() -> impl Strategy<Value = Kind> {
+    let seconds = proptest::sample::select(vec![0, 59, 60, 61, 90, 91, 120, 121]);
+    prop_oneof![
+        3 => seconds.prop_map(Kind::Transfer),
+        2 => Just(Kind::OptOut),
+        2 => Just(Kind::Success),
+        2 => Just(Kind::Link),
+        2 => Just(Kind::Text),
+    ]
+}
+
+fn outcome() -> impl Strategy<Value = CallOutcome> {
+    proptest::sample::select(vec![
+        CallOutcome::Answered,
+        CallOutcome::NoAnswer,
+        CallOutcome::Busy,
+        CallOutcome::Voicemail,
+        CallOutcome::Failed,
+    ])
+}
+
+fn act() -> impl Strategy<Value = Act> {
+    prop_oneof![
+        1 => Just(Act::Release),
+        1 => Just(Act::Abandon),
+        2 => fact().prop_map(Act::Interrupt),
+        6 => (proptest::option::of(fact()), outcome()).prop_map(|(fact, end)| Act::Call(fact, end)),
+        1 => Just(Act::Vanish),
+    ]
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let who = || 0..12_usize;
+    prop_oneof![
+        3 => (1..4_usize).prop_map(Step::AddContacts),
+        5 => settings().prop_map(Step::Launch),
+        2 => Just(Step::Pause),
+        2 => Just(Step::Resume),
+        2 => Just(Step::Cancel),
+        5 => (who(), fact()).prop_map(|(who, fact)| Step::Record(who, fact)),
+        1 => who().prop_map(Step::Suppress),
+        1 => who().prop_map(Step::Unsuppress),
+        1 => who().prop_map(Step::Delete),
+        1 => who().prop_map(Step::CreateAgain),
+        6 => proptest::collection::vec(act(), 12).prop_map(Step::Dispatch),
+        2 => Just(Step::ExpireLeases),
+        2 => (who(), outcome()).prop_map(|(who, end)| Step::ReportLate(who, end)),
+        2 => Just(Step::Clock),
+        2 => settings().prop_map(Step::Preview),
+    ]
+}
+
+fn sequence() -> impl Strategy<Value = Vec<Step>> {
+    proptest::collection::vec(step(), 1..16).prop_map(|mut steps| {
+        // Without contacts there is little to see.
+        steps.insert(0, Step::AddContacts(4));
+        steps
+    })
+}
+
+/// Runs this test's share of the sequences.
+fn agree() {
+    let all: u32 = match std::env::var("MODEL_SEQUENCES") {
+        Ok(text) => text.parse().expect("MODEL_SEQUENCES must be a number"),
+        Err(_) => 1_000,
+    };
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let (db, service, app) = runtime.block_on(async {
+        let db = TestDb::new().await;
+        // The model says when the clock acts.
+        let options = server_options();
+        let app = App { db: db.db(), limits: options.limits.clone() };
+        let service = Service::start_with(&db, options).await;
+        (db, service, app)
+    });
+    let config = Config { cases: all.div_ceil(SHARES), failure_persistence: None, ..Config::default() };
+    let result = TestRunner::new(config).run(&sequence(), |steps| {
+        runtime
+            .block_on(run::sequence(&db, &service, &app, &steps))
+            .map_err(TestCaseError::fail)
+    });
+    if let Err(error) = result {
+        panic!("{error}");
+    }
+}
+
+fn server_options() -> campaign_service::server::Options {
+    let mut options = test_options();
+    options.chore_interval = Duration::from_secs(3_600);
+    options
+}
+
+#[test]
+fn service_and_model_agree_1() {
+    agree();
+}
+
+#[test]
+fn service_and_model_agree_2() {
+    agree();
+}
+
+#[test]
+fn service_and_model_agree_3() {
+    agree();
+}
+
+#[test]
+fn service_and_model_agree_4() {
+    agree();
+}

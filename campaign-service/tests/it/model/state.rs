@@ -1,0 +1,339 @@
+//! The model: campaigns as `design` words them, written without the service's code. It keeps every
+//! event and answers each question by looking through them.
+
+use campaign_proto::v1;
+use campaign_proto::v1::{CallOutcome, CampaignState, ContactStanding, ExclusionReason};
+use std::collections::BTreeMap;
+
+/// Launch settings, spelled out.
+#[derive(Clone, Copy, Debug)]
+pub struct Settings {
+    pub refused: bool,
+    /// Bound in seconds; `None` ignores transfers, -1 means any.
+    pub transferred: Option<i32>,
+    pub success: bool,
+    pub link_opened: bool,
+    pub texted: bool,
+    pub rerun: bool,
+    pub reset: bool,
+    pub live: bool,
+}
+
+impl Settings {
+    pub fn to_api(self) -> v1::LaunchSettings {
+        use v1::TransferredExclusion as Api;
+        let transferred = match self.transferred {
+            None => Api::Ignore,
+            Some(60) => Api::MoreThan60s,
+            Some(90) => Api::MoreThan90s,
+            Some(120) => Api::MoreThan120s,
+            Some(_) => Api::AnyTime,
+        };
+        v1::LaunchSettings {
+            exclude: Some(v1::Exclusions {
+                refused: Some(self.refused),
+                transferred: transferred.into(),
+                success: self.success,
+                link_opened: self.link_opened,
+                texted: self.texted,
+            }),
+            rerun_all_contacts: self.rerun,
+            reset_contact_history: self.reset,
+            live_forever: self.live,
+        }
+    }
+}
+
+/// What can happen to a contact.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Kind {
+    Transfer(i32),
+    OptOut,
+    Success,
+    Link,
+    Text,
+    /// An attempt is over; `was_unknown` until someone told how.
+    Ended { outcome: CallOutcome, was_unknown: bool },
+}
+
+#[derive(Clone, Copy, Debug)]
+pub struct Event {
+    pub kind: Kind,
+    pub generation: i32,
+    pub cycle: i32,
+    /// The campaign's run when it was recorded.
+    pub run: i32,
+}
+
+/// The hand a contact is in.
+#[derive(Clone, Debug)]
+pub struct Hold {
+    pub run: i32,
+    pub generation: i32,
+    pub cycle: i32,
+    pub is_in_call: bool,
+}
+
+#[derive(Clone, Debug, Default)]
+pub struct Contact {
+    pub events: Vec<Event>,
+    pub is_suppressed: bool,
+    pub is_deleted: bool,
+    /// Hands of this and older runs; more than one when a run was cancelled with the contact held.
+    pub holds: Vec<Hold>,
+}
+
+/// Most attempts and whether the wait is longer than any test.
+fn retry_rule(outcome: CallOutcome) -> (usize, bool) {
+    match outcome {
+        CallOutcome::NoAnswer => (3, false),
+        CallOutcome::Busy => (2, false),
+        CallOutcome::Voicemail => (2, true),
+        CallOutcome::Unknown => (2, true),
+        _ => (1, false),
+    }
+}
+
+impl Contact {
+    fn events(&self, generation: i32) -> impl Iterator<Item = &Event> {
+        self.events.iter().filter(move |event| event.generation == generation)
+    }
+
+    /// Whether the attempts of a cycle leave it finished, and whether it has to wait.
+    fn attempts(&self, generation: i32, cycle: i32) -> (bool, bool) {
+        let (mut count, mut is_finished, mut waits) = (0, false, false);
+        for event in self.events(generation).filter(|event| event.cycle == cycle) {
+            if let Kind::Ended { outcome, was_unknown } = event.kind {
+                count += 1;
+                let judged = if was_unknown { CallOutcome::Unknown } else { outcome };
+                let (most, is_long) = retry_rule(judged);
+                is_finished |= outcome == CallOutcome::Answered || count >= most;
+                waits = is_long;
+            }
+        }
+        (is_finished, waits && !is_finished)
+    }
+}
+
+/// One campaign.
+#[derive(Clone, Debug)]
+pub struct Model {
+    pub state: CampaignState,
+    pub run: i32,
+    pub generation: i32,
+    pub cycle: i32,
+    pub settings: Settings,
+    /// Contacts of the run, when it is not live.
+    pub size_at_launch: usize,
+    pub contacts: Vec<Contact>,
+}
+
+pub const DEFAULT_SETTINGS: Settings = Settings {
+    refused: true,
+    transferred: None,
+    success: false,
+    link_opened: false,
+    texted: false,
+    rerun: false,
+    reset: false,
+    live: false,
+};
+
+/// Where a run looks: its number, history generation, cycle and settings.
+#[derive(Clone, Copy, Debug)]
+pub struct View {
+    run: i32,
+    generation: i32,
+    cycle: i32,
+    settings: Settings,
+    size: usize,
+}
+
+/// What the rules say of a contact.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Verdict {
+    Eligible,
+    Waits,
+    Removed(ExclusionReason),
+}
+
+impl Model {
+    pub fn new() -> Self {
+        Self {
+            state: CampaignState::Draft,
+            run: 0,
+            generation: 0,
+            cycle: 0,
+            settings: DEFAULT_SETTINGS,
+            size_at_launch: usize::MAX,
+            contacts: Vec::new(),
+        }
+    }
+
+    pub fn is_active(&self) -> bool {
+        matches!(self.state, CampaignState::Running | CampaignState::Paused)
+    }
+
+    /// The run that is on, or would be with default settings.
+    pub fn view(&self) -> View {
+        if self.run == 0 {
+            return self.next_view(DEFAULT_SETTINGS);
+        }
+        let (run, generation, cycle) = (self.run, self.generation, self.cycle);
+        let size = if self.settings.live { usize::MAX } else { self.size_at_launch };
+        View { run, generation, cycle, settings: self.settings, size }
+    }
+
+    /// The run that a launch would begin.
+    pub fn next_view(&self, settings: Settings) -> View {
+        let run = self.run + 1;
+        let is_fresh = settings.rerun || settings.reset;
+        View {
+            run,
+            generation: self.generation + i32::from(settings.reset),
+            cycle: if is_fresh { run } else { self.cycle },
+            settings,
+            size: usize::MAX,
+        }
+    }
+
+    pub fn launch(&mut self, settings: Settings) {
+        let view = self.next_view(settings);
+        self.state = CampaignState::Running;
+        (self.run, self.generation, self.cycle) = (view.run, view.generation, view.cycle);
+        self.settings = settings;
+        self.size_at_launch = self.contacts.len();
+    }
+
+    pub fn verdict(&self, view: &View, position: usize) -> Verdict {
+        use ExclusionReason as Reason;
+        let contact = &self.contacts[position];
+        let settings = view.settings;
+        if position >= view.size {
+            return Verdict::Removed(Reason::NotInRun);
+        }
+        if contact.is_suppressed {
+            return Verdict::Removed(Reason::Suppressed);
+        }
+        let mut opt_outs =
+            contact.events(view.generation).filter(|event| event.kind == Kind::OptOut).peekable();
+        let is_refused = opt_outs.peek().is_some();
+        let since_launch = opt_outs.any(|event| event.run >= view.run);
+        if is_refused && (settings.refused || settings.rerun || since_launch) {
+            return Verdict::Removed(Reason::Refused);
+        }
+        let counts = |event: &&Event| !settings.rerun || event.cycle == view.cycle;
+        let happened = |wanted: &dyn Fn(&Kind) -> bool| {
+            contact.events(view.generation).filter(counts).any(|event| wanted(&event.kind))
+        };
+        let is_over =
+            |bound| happened(&|kind| matches!(kind, Kind::Transfer(seconds) if *seconds > bound));
+        if settings.transferred.is_some_and(is_over) {
+            return Verdict::Removed(Reason::Transferred);
+        }
+        if settings.success && happened(&|kind| *kind == Kind::Success) {
+            return Verdict::Removed(Reason::Success);
+        }
+        if settings.link_opened && happened(&|kind| *kind == Kind::Link) {
+            return Verdict::Removed(Reason::LinkOpened);
+        }
+        if settings.texted && happened(&|kind| *kind == Kind::Text) {
+            return Verdict::Removed(Reason::Texted);
+        }
+        match contact.attempts(view.generation, view.cycle) {
+            (true, _) => Verdict::Removed(Reason::Finished),
+            (false, true) => Verdict::Waits,
+            (false, false) => Verdict::Eligible,
+        }
+    }
+
+    pub fn present(&self) -> impl Iterator<Item = usize> {
+        (0..self.contacts.len()).filter(|position| !self.contacts[*position].is_deleted)
+    }
+
+    /// Whether the contact is in a call, or in a hand of this run.
+    fn held(&self, position: usize) -> Option<ContactStanding> {
+        let holds = &self.contacts[position].holds;
+        if holds.iter().any(|hold| hold.is_in_call) {
+            return Some(ContactStanding::InCall);
+        }
+        let of_run = holds.iter().any(|hold| hold.run == self.run);
+        of_run.then_some(ContactStanding::Leased)
+    }
+
+    pub fn standing(&self, position: usize) -> (ContactStanding, ExclusionReason) {
+        let none = ExclusionReason::Unspecified;
+        match (self.held(position), self.verdict(&self.view(), position)) {
+            (Some(ContactStanding::InCall), _) => (ContactStanding::InCall, none),
+            (_, Verdict::Removed(reason)) => (ContactStanding::Removed, reason),
+            (Some(held), _) => (held, none),
+            (None, Verdict::Waits) => (ContactStanding::WaitingRetry, none),
+            (None, Verdict::Eligible) => (ContactStanding::Waiting, none),
+        }
+    }
+
+    /// The contacts that a worker with boundless credit gets now.
+    pub fn leasable(&self) -> Vec<usize> {
+        if self.state != CampaignState::Running {
+            return Vec::new();
+        }
+        let view = self.view();
+        self.present()
+            .filter(|position| self.held(*position).is_none())
+            .filter(|position| self.verdict(&view, *position) == Verdict::Eligible)
+            .collect()
+    }
+
+    /// Eligible (now or later) and removed by reason, as a preview counts them.
+    pub fn preview(&self, settings: Settings) -> (i64, BTreeMap<i32, i64>) {
+        let view = self.next_view(settings);
+        let (mut eligible, mut removed) = (0, BTreeMap::new());
+        for position in self.present() {
+            match self.verdict(&view, position) {
+                Verdict::Eligible | Verdict::Waits => eligible += 1,
+                Verdict::Removed(reason) => *removed.entry(reason as i32).or_default() += 1,
+            }
+        }
+        (eligible, removed)
+    }
+
+    /// Records a fact of no attempt.
+    pub fn record(&mut self, position: usize, kind: Kind) {
+        let (generation, cycle, run) = (self.generation, self.cycle, self.run);
+        self.contacts[position].events.push(Event { kind, generation, cycle, run });
+    }
+
+    /// Records a fact of an attempt; returns whether a reset has not made it void.
+    pub fn record_of(&mut self, position: usize, hold: &Hold, kind: Kind) -> bool {
+        let is_opt_out = kind == Kind::OptOut;
+        if hold.generation < self.generation && !is_opt_out {
+            return false;
+        }
+        let (generation, run) = (self.generation, self.run);
+        let event = Event { kind, generation, cycle: hold.cycle, run };
+        self.contacts[position].events.push(event);
+        true
+    }
+
+    /// Every worker is gone for longer than a lease.
+    pub fn expire(&mut self) {
+        for position in 0..self.contacts.len() {
+            for hold in std::mem::take(&mut self.contacts[position].holds) {
+                if hold.is_in_call {
+                    let outcome = CallOutcome::Unknown;
+                    self.record_of(position, &hold, Kind::Ended { outcome, was_unknown: true });
+                }
+            }
+        }
+    }
+
+    /// Whether nobody of the run is left to engage.
+    pub fn is_done(&self) -> bool {
+        let someone_held = self.contacts.iter().any(|contact| !contact.holds.is_empty());
+        let view = self.view();
+        let someone_left = self
+            .present()
+            .any(|position| !matches!(self.verdict(&view, position), Verdict::Removed(_)));
+        !someone_held && !someone_left
+    }
+}

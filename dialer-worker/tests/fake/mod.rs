@@ -1,0 +1,342 @@
+//! A dispatch service and a provider that do what a test tells them.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use campaign_proto::v1::dispatch_request::Message as Request;
+use campaign_proto::v1::dispatch_response::Message as Response;
+use campaign_proto::v1::dispatch_service_server::{DispatchService, DispatchServiceServer};
+use campaign_proto::v1::{
+    AttemptAuthorization, Authorize, AuthorizeDecision, AuthorizeResult, Batch, DispatchRequest,
+    DispatchResponse, Hello, Interaction, InteractionResult, InteractionStatus, LeaseKey,
+    LeasedContact, Release, ReleaseAck, Report, ReportAck, Welcome,
+};
+use dialer_worker::config::{Config, WorkerConfig};
+use dialer_worker::dialer::{Attempt, CallEnd, CallEvents, Dialer, Outcome};
+use dialer_worker::{Summary, run};
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use tokio::net::TcpListener;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
+use tokio_util::sync::CancellationToken;
+use tonic::transport::Server;
+use tonic::{Status, Streaming};
+
+/// For anything a test waits for.
+const DEADLINE: Duration = Duration::from_secs(10);
+const CAMPAIGN: &str = "campaigns/a";
+const RUN: i32 = 3;
+
+pub async fn within<T>(what: &str, wanted: impl Future<Output = T>) -> T {
+    timeout(DEADLINE, wanted).await.unwrap_or_else(|_| panic!("waited in vain for {what}"))
+}
+
+/// A service on a port of its own. Each stream a worker opens comes to the test.
+pub struct FakeService {
+    pub url: String,
+    streams: mpsc::Receiver<FakeStream>,
+}
+
+struct Acceptor(mpsc::Sender<FakeStream>);
+
+#[tonic::async_trait]
+impl DispatchService for Acceptor {
+    type DispatchStream = ReceiverStream<Result<DispatchResponse, Status>>;
+
+    async fn dispatch(
+        &self,
+        request: tonic::Request<Streaming<DispatchRequest>>,
+    ) -> Result<tonic::Response<Self::DispatchStream>, Status> {
+        let (responses, stream) = mpsc::channel(100);
+        let stream_for_test = FakeStream { requests: request.into_inner(), responses };
+        self.0.send(stream_for_test).await.map_err(|_| Status::unavailable("the test is over"))?;
+        Ok(tonic::Response::new(ReceiverStream::new(stream)))
+    }
+}
+
+impl FakeService {
+    pub async fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let url = format!("http://{}", listener.local_addr().expect("bound"));
+        let (sender, streams) = mpsc::channel(10);
+        let service = DispatchServiceServer::new(Acceptor(sender));
+        let server = Server::builder().add_service(service);
+        tokio::spawn(server.serve_with_incoming(TcpListenerStream::new(listener)));
+        Self { url, streams }
+    }
+
+    /// The next stream, with its hello.
+    pub async fn accept(&mut self) -> (FakeStream, Hello) {
+        let mut stream = within("a stream", self.streams.recv()).await.expect("server runs");
+        let Request::Hello(hello) = stream.next().await else { panic!("hello comes first") };
+        (stream, hello)
+    }
+
+    /// The next stream, welcomed, and the credit that comes first.
+    pub async fn welcome(&mut self) -> (FakeStream, i32) {
+        let (mut stream, hello) = self.accept().await;
+        assert_eq!(hello.leases, []);
+        stream.welcome(Welcome::default()).await;
+        let credit = stream.credit().await;
+        (stream, credit)
+    }
+}
+
+/// The service's end of one stream. Dropping it cuts the stream.
+pub struct FakeStream {
+    requests: Streaming<DispatchRequest>,
+    responses: mpsc::Sender<Result<DispatchResponse, Status>>,
+}
+
+impl FakeStream {
+    pub async fn send(&self, message: Response) {
+        let response = DispatchResponse { message: Some(message) };
+        let _ = self.responses.send(Ok(response)).await;
+    }
+
+    /// Welcomes with limits that suit a test; leases as given.
+    pub async fn welcome(&self, welcome: Welcome) {
+        let lease_ttl = prost_types::Duration { seconds: 60, nanos: 0 };
+        self.send(Response::Welcome(Welcome {
+            lease_ttl: welcome.lease_ttl.or(Some(lease_ttl)),
+            max_batch_contacts: 500,
+            max_credit_contacts: 1_000,
+            max_report_interactions: 500,
+            leases: welcome.leases,
+        }))
+        .await;
+    }
+
+    pub async fn try_next(&mut self) -> Option<Request> {
+        let next = within("a message", self.requests.message()).await;
+        next.ok().flatten().and_then(|request| request.message)
+    }
+
+    pub async fn next(&mut self) -> Request {
+        self.try_next().await.expect("the stream goes on")
+    }
+
+    pub async fn credit(&mut self) -> i32 {
+        match self.next().await {
+            Request::Credit(credit) => credit.contacts,
+            other => panic!("not credit: {other:?}"),
+        }
+    }
+
+    /// The next question; credit is passed over, reports are acknowledged.
+    pub async fn authorize(&mut self) -> Authorize {
+        loop {
+            match self.next().await {
+                Request::Authorize(authorize) => return authorize,
+                Request::Report(report) => self.acknowledge(&report).await,
+                Request::Credit(_) => {}
+                other => panic!("not authorize: {other:?}"),
+            }
+        }
+    }
+
+    /// The next report; credit is passed over.
+    pub async fn report(&mut self) -> Report {
+        loop {
+            match self.next().await {
+                Request::Report(report) => return report,
+                Request::Credit(_) => {}
+                other => panic!("not a report: {other:?}"),
+            }
+        }
+    }
+
+    /// The next release; credit is passed over.
+    pub async fn release(&mut self) -> Release {
+        loop {
+            match self.next().await {
+                Request::Release(release) => return release,
+                Request::Credit(_) => {}
+                other => panic!("not a release: {other:?}"),
+            }
+        }
+    }
+
+    /// Sends a lease of so many contacts.
+    pub async fn lease(&self, number: u32, contacts: i32) {
+        let contacts = (0..contacts).map(|slot| LeasedContact {
+            slot,
+            contact: contact(slot),
+            phone_number: format!("+1555{slot:07}"),
+            ..LeasedContact::default()
+        });
+        self.send(Response::Batch(Batch {
+            lease: Some(key(number)),
+            campaign: CAMPAIGN.to_owned(),
+            run: RUN,
+            contacts: contacts.collect(),
+            ..Batch::default()
+        }))
+        .await;
+    }
+
+    /// Answers with one decision for each slot.
+    pub async fn decide(&self, asked: &Authorize, decisions: &[AuthorizeDecision]) {
+        assert_eq!(asked.slots.len(), decisions.len(), "asked for {:?}", asked.slots);
+        let lease = &asked.lease.as_ref().expect("a lease").lease;
+        let number = lease.rsplit('/').next().expect("a number");
+        let attempts = asked.slots.iter().zip(decisions).map(|(slot, decision)| {
+            let attempt_id = format!("{RUN}-{number}-{slot}");
+            AttemptAuthorization { slot: *slot, decision: (*decision).into(), attempt_id }
+        });
+        let request_number = asked.request_number;
+        let attempts = attempts.collect();
+        self.send(Response::AuthorizeResult(AuthorizeResult { request_number, attempts })).await;
+    }
+
+    /// Waits for the question and grants all of it.
+    pub async fn grant(&mut self) -> Authorize {
+        let asked = self.authorize().await;
+        let granted = vec![AuthorizeDecision::Granted; asked.slots.len()];
+        self.decide(&asked, &granted).await;
+        asked
+    }
+
+    pub async fn acknowledge(&self, report: &Report) {
+        let result = InteractionResult {
+            status: InteractionStatus::Recorded.into(),
+            ..InteractionResult::default()
+        };
+        let results = vec![result; report.interactions.len()];
+        let report_number = report.report_number;
+        self.send(Response::ReportAck(ReportAck { report_number, results })).await;
+    }
+
+    pub async fn acknowledge_release(&self, release: &Release) {
+        let lease = release.lease.as_ref().expect("a lease").lease.clone();
+        let released = i32::try_from(release.slots.len()).expect("few");
+        self.send(Response::ReleaseAck(ReleaseAck { lease, released })).await;
+    }
+
+    /// Takes and acknowledges so many facts, in as many reports as they come.
+    pub async fn take_facts(&mut self, count: usize) -> Vec<Interaction> {
+        let mut facts = Vec::new();
+        while facts.len() < count {
+            let report = self.report().await;
+            self.acknowledge(&report).await;
+            facts.extend(report.interactions);
+        }
+        facts
+    }
+
+    /// Acknowledges what comes until the worker ends the stream. No question may come.
+    pub async fn end(mut self) {
+        while let Some(said) = self.try_next().await {
+            match said {
+                Request::Report(report) => self.acknowledge(&report).await,
+                Request::Release(release) => self.acknowledge_release(&release).await,
+                Request::Credit(_) => {}
+                other => panic!("expected the end: {other:?}"),
+            }
+        }
+    }
+}
+
+pub fn key(number: u32) -> LeaseKey {
+    LeaseKey { lease: format!("{CAMPAIGN}/leases/{number}"), token: format!("token-{number}") }
+}
+
+pub fn contact(slot: i32) -> String {
+    format!("{CAMPAIGN}/contacts/{slot}")
+}
+
+/// A provider whose calls the test ends.
+pub struct FakeDialer(mpsc::UnboundedSender<FakeCall>);
+
+/// A call in progress.
+pub struct FakeCall {
+    pub attempt: Attempt,
+    pub events: CallEvents,
+    pub hang_up: CancellationToken,
+    end: oneshot::Sender<CallEnd>,
+}
+
+impl FakeCall {
+    pub fn end(self, outcome: Outcome) {
+        let _ = self.end.send(CallEnd { outcome, duration: Duration::from_secs(7) });
+    }
+
+    /// Dies in the middle of the call.
+    pub fn panic(self) {
+        drop(self.end);
+    }
+
+    pub async fn hung_up(self) {
+        within("the hang-up", self.hang_up.cancelled()).await;
+        self.end(Outcome::NoAnswer);
+    }
+}
+
+impl Dialer for FakeDialer {
+    fn dial(
+        &self,
+        attempt: Attempt,
+        events: CallEvents,
+        hang_up: CancellationToken,
+    ) -> BoxFuture<'static, CallEnd> {
+        let (end, ended) = oneshot::channel();
+        let _ = self.0.send(FakeCall { attempt, events, hang_up, end });
+        async move { ended.await.expect("the test ends the call") }.boxed()
+    }
+}
+
+/// A worker under test.
+pub struct FakeWorker {
+    calls: mpsc::UnboundedReceiver<FakeCall>,
+    shutdown: CancellationToken,
+    running: JoinHandle<Summary>,
+}
+
+impl FakeWorker {
+    pub fn start(url: &str, flags: &[&str]) -> Self {
+        let (sender, calls) = mpsc::unbounded_channel();
+        let shutdown = CancellationToken::new();
+        let stop = shutdown.clone();
+        let config = config(url, flags);
+        let dialer = Arc::new(FakeDialer(sender));
+        let running = tokio::spawn(async move { run(&config, dialer, stop).await });
+        Self { calls, shutdown, running }
+    }
+
+    pub async fn dialled(&mut self) -> FakeCall {
+        within("a dial", self.calls.recv()).await.expect("the worker runs")
+    }
+
+    /// The next calls, by attempt.
+    pub async fn dialled_all(&mut self, count: usize) -> HashMap<String, FakeCall> {
+        let mut calls = HashMap::new();
+        for _ in 0..count {
+            let call = self.dialled().await;
+            calls.insert(call.attempt.attempt_id.clone(), call);
+        }
+        assert_eq!(calls.len(), count, "an attempt was dialled twice");
+        calls
+    }
+
+    pub fn stop(&self) {
+        self.shutdown.cancel();
+    }
+
+    /// Waits for the worker to end, and checks that it dialled nothing the test did not hear of.
+    pub async fn stopped(mut self) -> Summary {
+        let summary = within("the worker's end", self.running).await.expect("no panic");
+        let unexpected = self.calls.recv().await.map(|call| call.attempt.attempt_id);
+        assert_eq!(unexpected, None, "dialled");
+        summary
+    }
+}
+
+pub fn config(url: &str, flags: &[&str]) -> WorkerConfig {
+    let program = ["dialer-worker", "--service-url", url, "--worker-id", "worker-under-test"];
+    let flags = program.iter().chain(flags);
+    <Config as clap::Parser>::try_parse_from(flags).expect("flags are right").worker
+}
