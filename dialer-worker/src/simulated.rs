@@ -3,6 +3,8 @@
 
 mod dial_log;
 mod plan;
+#[cfg(test)]
+mod tests;
 
 use std::io;
 use std::sync::Arc;

@@ -26,7 +26,7 @@ use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
 use tokio_util::sync::CancellationToken;
 use tonic::{Status, Streaming};
 
-const CONTACTS: usize = 1_500;
+const CONTACTS: usize = 1_000;
 const MAX_CALLS: usize = 20;
 const PREFETCH: usize = 40;
 const MAX_BATCH: usize = 15;
@@ -114,7 +114,10 @@ async fn serve(
 impl Books {
     fn process(&mut self, request: Request, credit: &mut usize) -> Vec<Response> {
         let answer = match request {
-            Request::Hello(hello) => welcome(&hello.leases),
+            Request::Hello(hello) => {
+                self.expire_all_but(&hello.leases);
+                welcome(&hello.leases)
+            }
             Request::Credit(more) => {
                 *credit += usize::try_from(more.contacts).expect("positive");
                 let undialled = self.slots().filter(|slot| *slot == Slot::Leased).count();
@@ -150,7 +153,21 @@ impl Books {
                 Response::ReleaseAck(ReleaseAck { lease: key.lease, released: 0 })
             }
         };
-        vec![answer]
+        [vec![answer], self.lease(credit)].concat()
+    }
+
+    /// Batches that were cut off with their stream are known to nobody else; in earnest they expire.
+    fn expire_all_but(&mut self, named: &[LeaseKey]) {
+        let named: BTreeSet<usize> = named.iter().map(number).collect();
+        for (lease, slots) in self.leases.iter_mut().enumerate() {
+            let lost = slots
+                .iter_mut()
+                .filter(|(_, state)| *state == Slot::Leased && !named.contains(&lease));
+            for (contact, state) in lost {
+                *state = Slot::Closed;
+                self.waiting.push(*contact);
+            }
+        }
     }
 
     fn slots(&self) -> impl Iterator<Item = Slot> {
@@ -331,5 +348,5 @@ async fn every_contact_is_dialled_once_and_reported_however_often_streams_break(
     }
     assert!(most_calls <= MAX_CALLS, "{most_calls} calls at once");
     assert!(books.most_undialled <= PREFETCH, "{} contacts hoarded", books.most_undialled);
-    assert!(books.streams > 20 && books.repeats > 20, "the faults came");
+    assert!(books.streams > 20 && books.repeats > 5, "the faults came");
 }

@@ -7,16 +7,18 @@ use std::time::Duration;
 use campaign_proto::v1::dispatch_request::Message as Request;
 use campaign_proto::v1::dispatch_response::Message as Response;
 use campaign_proto::v1::dispatch_service_server::{DispatchService, DispatchServiceServer};
+use campaign_proto::v1::interaction::Fact as ReportedFact;
 use campaign_proto::v1::{
-    AttemptAuthorization, Authorize, AuthorizeDecision, AuthorizeResult, Batch, DispatchRequest,
-    DispatchResponse, Hello, Interaction, InteractionResult, InteractionStatus, LeaseKey,
-    LeasedContact, Release, ReleaseAck, Report, ReportAck, Welcome,
+    AttemptAuthorization, Authorize, AuthorizeDecision, AuthorizeResult, Batch, CallOutcome,
+    DispatchRequest, DispatchResponse, Hello, Interaction, InteractionResult, InteractionStatus,
+    LeaseKey, LeasedContact, Release, ReleaseAck, RenewedLease, Report, ReportAck, Welcome,
 };
 use dialer_worker::config::{Config, WorkerConfig};
 use dialer_worker::dialer::{Attempt, CallEnd, CallEvents, Dialer, Outcome};
 use dialer_worker::{Summary, run};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
+use prost_types::Timestamp;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
@@ -247,6 +249,45 @@ pub fn key(number: u32) -> LeaseKey {
 
 pub fn contact(slot: i32) -> String {
     format!("{CAMPAIGN}/contacts/{slot}")
+}
+
+/// How a call ended, as reported.
+pub fn outcome(fact: &Interaction) -> Option<CallOutcome> {
+    match &fact.fact {
+        Some(ReportedFact::CallEnded(ended)) => Some(ended.outcome()),
+        _ => None,
+    }
+}
+
+/// Names each fact: its id or, for the end of a call, its attempt.
+pub fn keys(facts: &[Interaction]) -> Vec<String> {
+    let mut keys: Vec<_> = facts
+        .iter()
+        .map(|fact| match outcome(fact) {
+            Some(_) => fact.attempt_id.clone(),
+            None => fact.interaction_id.clone(),
+        })
+        .collect();
+    keys.sort();
+    keys
+}
+
+pub fn kept(number: u32) -> RenewedLease {
+    let expire_time = Some(Timestamp::default());
+    RenewedLease { lease: key(number).lease, expire_time, lost: false }
+}
+
+pub fn lost(number: u32) -> RenewedLease {
+    RenewedLease { lease: key(number).lease, expire_time: None, lost: true }
+}
+
+/// The next stream, told that all leases it names are kept.
+pub async fn welcome_back(service: &mut FakeService, leases: &[u32]) -> FakeStream {
+    let (stream, hello) = service.accept().await;
+    assert_eq!(hello.leases, leases.iter().copied().map(key).collect::<Vec<_>>());
+    let leases = leases.iter().copied().map(kept).collect();
+    stream.welcome(Welcome { leases, ..Welcome::default() }).await;
+    stream
 }
 
 /// A provider whose calls the test ends.

@@ -1,0 +1,34 @@
+# Everything is set up by the targets themselves; see README.md.
+
+CARGO ?= cargo
+PYTHON ?= python3
+WITH_POSTGRES = $(PYTHON) deploy/local/with_postgres.py --
+TOOLS = $(PYTHON) deploy/local/tools.py
+# nextest is quicker where it is installed; both run the same tests.
+RUN_TESTS = $(shell $(CARGO) nextest --version >/dev/null 2>&1 && echo nextest run || echo test)
+
+.PHONY: help build demo test lint fmt
+
+help: ## List the targets
+	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
+
+build: ## Build everything
+	$(CARGO) build --workspace
+
+demo: build ## Run the main job: import, launch, pause, resume, cancel, launch again
+	@$(WITH_POSTGRES) target/debug/campaign-demo
+
+test: ## Run all tests, against a private PostgreSQL unless DATABASE_URL is set
+	$(PYTHON) -m unittest discover -s deploy/local
+	$(CARGO) build --workspace --all-targets
+	@tools=$$($(TOOLS)) && eval "$$tools" && $(WITH_POSTGRES) $(CARGO) $(RUN_TESTS) --workspace
+
+lint: ## Check formats, lints and protos
+	$(CARGO) fmt --check
+	$(CARGO) clippy --workspace --all-targets -- -D warnings
+	@tools=$$($(TOOLS)) && eval "$$tools" && $$CAMPAIGN_BUF lint proto
+	@if $(CARGO) deny --version >/dev/null 2>&1; then $(CARGO) deny check; \
+	else echo "cargo-deny is not installed: dependencies not checked (cargo install cargo-deny)"; fi
+
+fmt: ## Format the code
+	$(CARGO) fmt

