@@ -1,1 +1,43 @@
-fn main() {}
+//! `make demo`: the main job from end to end, with real processes and a real PostgreSQL.
+//!
+//! It prints the grpcurl line of each step and then does just that step: by its own client, or, with
+//! `--grpcurl`, by running the line as printed.
+#![forbid(unsafe_code)]
+#![allow(clippy::print_stdout, reason = "this program exists to print")]
+
+mod api;
+mod check;
+mod codec;
+mod contacts;
+mod processes;
+mod story;
+
+use clap::Parser;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// Runs the main job end to end and checks its totals
+#[derive(Debug, Parser)]
+struct Args {
+    /// PostgreSQL to use; its database gets the service's tables
+    #[arg(long, env = "DATABASE_URL", hide_env_values = true)]
+    database_url: String,
+    /// Contacts to import
+    #[arg(long, default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/contacts.csv"))]
+    contacts: PathBuf,
+    /// Run each printed grpcurl line with this program, instead of our own client
+    #[arg(long)]
+    grpcurl: Option<PathBuf>,
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let args = Args::parse();
+    match story::tell(&args).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("demo: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}

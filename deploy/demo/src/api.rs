@@ -1,0 +1,133 @@
+//! Calls the service with JSON, as grpcurl does.
+
+use crate::codec::DynamicCodec;
+use campaign_proto::v1::FILE_DESCRIPTOR_SET;
+use prost_reflect::{DescriptorPool, DynamicMessage, MessageDescriptor, MethodDescriptor};
+use serde_json::Value;
+use std::path::PathBuf;
+use std::process::Stdio;
+use tokio::io::AsyncWriteExt;
+use tokio::process::Command;
+use tonic::client::Grpc;
+use tonic::codegen::http::uri::PathAndQuery;
+use tonic::transport::Channel;
+
+/// What goes wrong here, in plain words.
+pub type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
+
+/// A client of the service at an address.
+#[derive(Clone, Debug)]
+pub struct Api {
+    pub address: String,
+    pool: DescriptorPool,
+    channel: Channel,
+    grpcurl: Option<PathBuf>,
+}
+
+impl Api {
+    pub async fn connect(address: &str, grpcurl: Option<PathBuf>) -> Result<Self> {
+        let channel = Channel::from_shared(format!("http://{address}"))?.connect().await?;
+        let pool = DescriptorPool::decode(FILE_DESCRIPTOR_SET)?;
+        Ok(Self { address: address.to_owned(), pool, channel, grpcurl })
+    }
+
+    /// Prints a step's grpcurl line, and does it.
+    pub async fn step(&self, method: &str, request: &Value) -> Result<Value> {
+        let line = self.line(method, &request.to_string());
+        println!("  $ {line}");
+        match &self.grpcurl {
+            None => self.call(method, request).await,
+            Some(program) => {
+                let output = Command::new("sh")
+                    .args(["-c", &format!("alias grpcurl='{}'\n{line}", program.display())])
+                    .stderr(Stdio::inherit())
+                    .output()
+                    .await?;
+                if !output.status.success() {
+                    return Err(format!("the line did not work: {line}").into());
+                }
+                Ok(serde_json::from_slice(&output.stdout)?)
+            }
+        }
+    }
+
+    /// Prints the line of an import, and does it. The rows go through standard input.
+    pub async fn import(&self, method: &str, messages: &[Value], file: &str) -> Result<Value> {
+        let text: String = messages.iter().map(|message| format!("{message}\n")).collect();
+        std::fs::write(file, &text)?;
+        let line = format!("{} < {file}", self.line(method, "@"));
+        println!("  $ {line}");
+        let Some(program) = &self.grpcurl else {
+            let method = self.method(method)?;
+            let messages = messages
+                .iter()
+                .map(|message| read(method.input(), message))
+                .collect::<Result<Vec<_>>>()?;
+            let (mut grpc, path, codec) = self.open(&method).await?;
+            let response = grpc
+                .client_streaming(tonic::Request::new(tokio_stream::iter(messages)), path, codec)
+                .await?;
+            return Ok(serde_json::to_value(response.into_inner())?);
+        };
+        let mut child = Command::new(program)
+            .args(["-plaintext", "-d", "@", &self.address, method])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()?;
+        if let Some(mut input) = child.stdin.take() {
+            input.write_all(text.as_bytes()).await?;
+        }
+        Ok(serde_json::from_slice(&child.wait_with_output().await?.stdout)?)
+    }
+
+    /// Calls without printing.
+    pub async fn call(&self, method: &str, request: &Value) -> Result<Value> {
+        let method = self.method(method)?;
+        let message = read(method.input(), request)?;
+        let (mut grpc, path, codec) = self.open(&method).await?;
+        let response = grpc.unary(tonic::Request::new(message), path, codec).await?;
+        Ok(serde_json::to_value(response.into_inner())?)
+    }
+
+    fn line(&self, method: &str, data: &str) -> String {
+        format!("grpcurl -plaintext -d '{data}' {} {method}", self.address)
+    }
+
+    /// Finds `package.Service/Method`.
+    fn method(&self, name: &str) -> Result<MethodDescriptor> {
+        let (service, method) = name.split_once('/').ok_or("a method is Service/Method")?;
+        let service = self.pool.get_service_by_name(service).ok_or("no such service")?;
+        let found = service.methods().find(|found| found.name() == method);
+        found.ok_or_else(|| format!("no method {name}").into())
+    }
+
+    async fn open(
+        &self,
+        method: &MethodDescriptor,
+    ) -> Result<(Grpc<Channel>, PathAndQuery, DynamicCodec)> {
+        let path = format!("/{}/{}", method.parent_service().full_name(), method.name());
+        let mut grpc = Grpc::new(self.channel.clone());
+        grpc.ready().await?;
+        Ok((grpc, path.parse()?, DynamicCodec { response: method.output() }))
+    }
+}
+
+fn read(descriptor: MessageDescriptor, json: &Value) -> Result<DynamicMessage> {
+    Ok(DynamicMessage::deserialize(descriptor, json)?)
+}
+
+/// A number in an answer: 64-bit ones are text in JSON, and zeros are left out.
+#[must_use]
+pub fn number(value: &Value) -> i64 {
+    match value {
+        Value::Number(number) => number.as_i64().unwrap_or(0),
+        Value::String(text) => text.parse().unwrap_or(0),
+        _ => 0,
+    }
+}
+
+/// A text in an answer; empty when left out.
+#[must_use]
+pub fn text(value: &Value) -> String {
+    value.as_str().unwrap_or_default().to_owned()
+}
