@@ -32,11 +32,12 @@ async fn work(config: Config) -> Result<(), String> {
         format!("--dial-log cannot be opened: {error}; name a file that can be written")
     })?;
     let summary = dialer_worker::run(&config.worker, Arc::new(dialer), shutdown).await;
-    if summary.unacknowledged == 0 {
+    if summary.unacknowledged == 0 && summary.unfinished_calls == 0 {
         return Ok(());
     }
     Err(format!(
-        "{} facts were not acknowledged in time and are lost; the service records the attempts as unknown",
-        summary.unacknowledged
+        "{} facts were not acknowledged and {} calls did not end in time: the service will count their \
+         attempts as unknown; give it more time with --drain-grace-seconds or look whether it runs",
+        summary.unacknowledged, summary.unfinished_calls
     ))
 }

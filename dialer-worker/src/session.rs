@@ -16,6 +16,8 @@ use tonic::{Status, Streaming};
 
 /// Messages on their way to the network. Few: what to say is decided when it can be said.
 const OUTGOING_CAPACITY: usize = 8;
+/// A batch of 500 contacts with all the attributes they may have fits in twice.
+const MAX_MESSAGE_BYTES: usize = 64 * 1024 * 1024;
 /// From connecting to welcome.
 const OPEN_LIMIT: Duration = Duration::from_secs(10);
 /// For the service to end a stream that we have ended.
@@ -98,7 +100,8 @@ impl Session {
             .http2_keep_alive_interval(KEEP_ALIVE_INTERVAL)
             .keep_alive_timeout(KEEP_ALIVE_TIMEOUT)
             .keep_alive_while_idle(true);
-        let mut client = DispatchServiceClient::new(endpoint.connect().await?);
+        let mut client = DispatchServiceClient::new(endpoint.connect().await?)
+            .max_decoding_message_size(MAX_MESSAGE_BYTES);
         let (outgoing, requests) = mpsc::channel(OUTGOING_CAPACITY);
         // Before the call, as a server may read hello before it answers anything.
         outgoing.try_send(request(Request::Hello(hello))).map_err(|_| SessionError::Ended)?;

@@ -16,6 +16,7 @@ use crate::dialer::{CallEnd, Dialer, Outcome};
 use crate::leases::Leases;
 use crate::reports::{self, Outbox};
 use crate::session::{Terms, request};
+use crate::worker::Summary;
 
 /// After the grace for calls is over: for the last reports to be acknowledged.
 const LAST_REPORTS_LIMIT: Duration = Duration::from_secs(10);
@@ -63,9 +64,14 @@ impl State {
         }
     }
 
-    /// Calls dialled, facts acknowledged, facts not acknowledged.
-    pub fn totals(&self) -> (u64, u64, usize) {
-        (self.calls.dialled(), self.outbox.acknowledged(), self.outbox.len())
+    /// What was done so far, and what is open.
+    pub fn summary(&self) -> Summary {
+        Summary {
+            calls: self.calls.dialled(),
+            reported: self.outbox.acknowledged(),
+            unacknowledged: self.outbox.len(),
+            unfinished_calls: self.calls.in_progress(),
+        }
     }
 
     // Streams come and go.

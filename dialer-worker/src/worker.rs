@@ -42,6 +42,8 @@ pub struct Summary {
     pub reported: u64,
     /// Facts it did not acknowledge before the end; none after an orderly stop.
     pub unacknowledged: usize,
+    /// Calls that did not end although they were hung up; none after an orderly stop.
+    pub unfinished_calls: usize,
 }
 
 /// Works until `shutdown` is cancelled, then stops in order: calls in progress get their grace, and
@@ -58,9 +60,15 @@ pub async fn run(
         outside: Outside { events, shutdown },
     };
     worker.work(&config.service_urls).await;
-    let (calls, reported, unacknowledged) = worker.state.totals();
-    info!(calls, reported, unacknowledged, "stopped");
-    Summary { calls, reported, unacknowledged }
+    let summary = worker.state.summary();
+    info!(
+        calls = summary.calls,
+        reported = summary.reported,
+        unacknowledged = summary.unacknowledged,
+        unfinished_calls = summary.unfinished_calls,
+        "stopped"
+    );
+    summary
 }
 
 /// Why a conversation with the service is over.

@@ -41,6 +41,16 @@ async fn hello_says_who_and_credit_keeps_to_the_prefetch() {
 }
 
 #[tokio::test]
+async fn credit_is_given_anew_on_each_stream() {
+    let mut service = FakeService::start().await;
+    let _worker = FakeWorker::start(&service.url, &[]);
+    for _ in 0..2 {
+        let (_stream, credit) = service.welcome().await;
+        assert_eq!(credit, 100);
+    }
+}
+
+#[tokio::test]
 async fn dials_only_what_was_granted() {
     let mut service = FakeService::start().await;
     let mut worker = FakeWorker::start(&service.url, &[]);

@@ -1,6 +1,6 @@
 //! Phone numbers: as people write them in, E.164 out.
 
-use phonenumber::country;
+use rlibphonenumber::{ParseError, PhoneNumber, PhoneNumberFormat};
 
 /// Longest text that is read as a number.
 pub const MAX_RAW_LENGTH: usize = 60;
@@ -27,7 +27,7 @@ pub enum PhoneProblem {
 
 /// A country to read numbers without a country code in.
 #[derive(Clone, Copy, Debug)]
-pub struct Region(country::Id);
+pub struct Region(rlibphonenumber::Region);
 
 impl Region {
     /// Reads an ISO 3166 code of two capital letters.
@@ -49,19 +49,17 @@ pub fn to_e164(raw: &str, region: Option<Region>) -> Result<String, PhoneProblem
     if raw.chars().count() > MAX_RAW_LENGTH {
         return Err(PhoneProblem::TooLong);
     }
-    let number = phonenumber::parse(region.map(|region| region.0), raw).map_err(|error| {
-        match error {
-            phonenumber::ParseError::InvalidCountryCode => PhoneProblem::NoCountry,
-            _ => PhoneProblem::Invalid,
-        }
+    let number = PhoneNumber::parse(raw, region.map(|region| region.0)).map_err(|error| match error {
+        ParseError::InvalidCountryCode => PhoneProblem::NoCountry,
+        _ => PhoneProblem::Invalid,
     })?;
-    if number.extension().is_some() {
+    if number.extension.is_some() {
         return Err(PhoneProblem::Extension);
     }
     if !number.is_valid() {
         return Err(PhoneProblem::Invalid);
     }
-    Ok(number.format().mode(phonenumber::Mode::E164).to_string())
+    Ok(number.format_as(PhoneNumberFormat::E164).into_owned())
 }
 
 #[cfg(test)]
@@ -83,6 +81,8 @@ mod tests {
             ("+44 (0)20 7946 0018", "", "+442079460018"),
             ("0044 20 7946 0018", "DE", "+442079460018"),
             ("030 23125 123", "DE", "+493023125123"),
+            ("+33 1 99 00 12 34", "", "+33199001234"),
+            ("0121 496 0123", "GB", "+441214960123"),
             ("0491 570 156", "AU", "+61491570156"),
             ("tel:+1-415-555-0142", "", "+14155550142"),
         ];
