@@ -5,9 +5,13 @@ use crate::app::{App, DispatchLimits};
 use crate::grpc::{CampaignApi, ContactApi, DispatchApi, InteractionApi};
 use crate::store::Db;
 use campaign_proto::v1;
-use campaign_proto::v1::campaign_service_server::{CampaignServiceServer, SERVICE_NAME as CAMPAIGN};
+use campaign_proto::v1::campaign_service_server::{
+    CampaignServiceServer, SERVICE_NAME as CAMPAIGN,
+};
 use campaign_proto::v1::contact_service_server::{ContactServiceServer, SERVICE_NAME as CONTACT};
-use campaign_proto::v1::dispatch_service_server::{DispatchServiceServer, SERVICE_NAME as DISPATCH};
+use campaign_proto::v1::dispatch_service_server::{
+    DispatchServiceServer, SERVICE_NAME as DISPATCH,
+};
 use campaign_proto::v1::interaction_service_server::{
     InteractionServiceServer, SERVICE_NAME as INTERACTION,
 };
@@ -79,7 +83,8 @@ pub async fn serve(
             ContactServiceServer::new(contacts).max_decoding_message_size(MAX_REQUEST_BYTES),
         )
         .add_service(
-            InteractionServiceServer::new(interactions).max_decoding_message_size(MAX_REQUEST_BYTES),
+            InteractionServiceServer::new(interactions)
+                .max_decoding_message_size(MAX_REQUEST_BYTES),
         )
         .add_service(
             DispatchServiceServer::new(dispatch).max_decoding_message_size(MAX_REQUEST_BYTES),
@@ -113,7 +118,8 @@ async fn watch_health(health: HealthReporter, db: Db, stop: CancellationToken) {
             if let Some(error) = error {
                 warn!(%error, "the database is away; requests fail until it is back");
             }
-            let status = if is_healthy { ServingStatus::Serving } else { ServingStatus::NotServing };
+            let status =
+                if is_healthy { ServingStatus::Serving } else { ServingStatus::NotServing };
             for service in ["", CAMPAIGN, CONTACT, INTERACTION, DISPATCH] {
                 health.set_service_status(service, status).await;
             }

@@ -83,17 +83,24 @@ async fn serve(
     books: &Mutex<Books>,
     progress: &Notify,
 ) {
-    let (cut_after, processes_last) = {
+    let (cut_after, cut_at, processes_last) = {
         let mut books = books.lock().expect("no panic");
         books.streams += 1;
-        (books.random.random_range(1..40), books.random.random_bool(0.5))
+        let processes_last = books.random.random_bool(0.5);
+        (books.random.random_range(1..40), books.streams % 3, processes_last)
     };
     let mut credit = 0;
     for number in 0.. {
         let Ok(Some(DispatchRequest { message: Some(message) })) = requests.message().await else {
             return;
         };
-        let is_last = number == cut_after;
+        // Cuts take turns, so that each kind of answer gets lost.
+        let is_last = number >= cut_after
+            && match cut_at {
+                0 => matches!(message, Request::Report(_)),
+                1 => matches!(message, Request::Authorize(_)),
+                _ => true,
+            };
         if is_last && !processes_last {
             return;
         }

@@ -109,10 +109,7 @@ impl App {
 }
 
 /// The rows that make sense, one for each number; the others become problems.
-fn readable_rows<'a>(
-    rows: &[&'a Row],
-    problems: &mut Vec<Problem>,
-) -> Vec<(i64, &'a NewContact)> {
+fn readable_rows<'a>(rows: &[&'a Row], problems: &mut Vec<Problem>) -> Vec<(i64, &'a NewContact)> {
     let mut readable = Vec::with_capacity(rows.len());
     for row in rows {
         match &row.contact {

@@ -223,8 +223,7 @@ impl<'a, 'c> Picking<'a, 'c> {
                     break;
                 }
                 let rows = i64::try_from(limit).unwrap_or(i64::MAX);
-                let subjects =
-                    contacts::subjects_from(self.tx, id, group.id, next, rows).await?;
+                let subjects = contacts::subjects_from(self.tx, id, group.id, next, rows).await?;
                 let (found, last) = (subjects.len(), subjects.last());
                 let Some(last) = last else { break };
                 next = last.candidate.position + 1;

@@ -8,7 +8,9 @@ use crate::store::campaigns::{self, Campaign};
 use crate::store::notify::{self, ControlEvent, StopCause};
 use crate::store::{Gate, Tx, due, groups, leases, purge, requests};
 use campaign_domain::campaign::{Config, may_edit};
-use campaign_domain::lifecycle::{Command, Refusal, RefusalCause, State, allowed_commands, transition};
+use campaign_domain::lifecycle::{
+    Command, Refusal, RefusalCause, State, allowed_commands, transition,
+};
 use campaign_domain::settings::{Epoch, LaunchSettings};
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -80,7 +82,12 @@ impl App {
     }
 
     /// Starts a new run.
-    pub async fn launch_campaign(&self, id: Uuid, call: &Call, launch: &Launch) -> Result<Campaign> {
+    pub async fn launch_campaign(
+        &self,
+        id: Uuid,
+        call: &Call,
+        launch: &Launch,
+    ) -> Result<Campaign> {
         let mut connection = self.db.connect().await?;
         let tx = connection.begin(Gate::Exclusive(id)).await?;
         let before = match open(&tx, id, call).await? {
@@ -89,7 +96,8 @@ impl App {
         };
         let settings = launch.settings;
         let plan = before.plan(settings.live_forever);
-        let state = transition(before.state, Command::Launch, &plan, tx.now).map_err(Error::Refused)?;
+        let state =
+            transition(before.state, Command::Launch, &plan, tx.now).map_err(Error::Refused)?;
         check_launch(&before, launch)?;
         let counters = campaigns::counters(&tx, id).await?;
         if !launch.preview_token.is_empty()
@@ -98,9 +106,10 @@ impl App {
             return Err(Error::Precondition {
                 reason: "PREVIEW_OUTDATED",
                 subject: "preview_token".to_owned(),
-                description: "the campaign, its contacts or the settings changed since the preview; \
+                description:
+                    "the campaign, its contacts or the settings changed since the preview; \
                               preview again"
-                    .to_owned(),
+                        .to_owned(),
             });
         }
         let run = before.run + 1;
@@ -350,11 +359,16 @@ fn merge(config: &mut Config, edit: &Edit) -> Result<()> {
             "retry_policy" => config.retry_policy = new.retry_policy,
             "schedule.end_time" => {
                 let Some(schedule) = &mut config.schedule else {
-                    return Err(Error::invalid("campaign.schedule", "must be set as a whole first"));
+                    return Err(Error::invalid(
+                        "campaign.schedule",
+                        "must be set as a whole first",
+                    ));
                 };
                 schedule.end_time = new.schedule.as_ref().and_then(|new| new.end_time);
             }
-            other => return Err(Error::invalid("update_mask", format!("has unknown path {other:?}"))),
+            other => {
+                return Err(Error::invalid("update_mask", format!("has unknown path {other:?}")));
+            }
         }
     }
     if let Some(schedule) = &config.schedule
@@ -367,10 +381,7 @@ fn merge(config: &mut Config, edit: &Edit) -> Result<()> {
 }
 
 /// What the clock has to do with a campaign now, and why.
-async fn due_command(
-    tx: &Tx<'_>,
-    campaign: &Campaign,
-) -> Result<Option<(Command, &'static str)>> {
+async fn due_command(tx: &Tx<'_>, campaign: &Campaign) -> Result<Option<(Command, &'static str)>> {
     let plan = campaign.plan(campaign.is_live_forever());
     let allows = |command| transition(campaign.state, command, &plan, tx.now).is_ok();
     if allows(Command::Start) {

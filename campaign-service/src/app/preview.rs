@@ -2,9 +2,9 @@
 
 use super::error::Result;
 use super::{App, existing};
+use crate::store::Gate;
 use crate::store::campaigns::{self, Campaign, Counters};
 use crate::store::counts::{self, Class, View};
-use crate::store::Gate;
 use campaign_domain::eligibility::{Reason, Verdict};
 use campaign_domain::history::Flags;
 use campaign_domain::settings::LaunchSettings;

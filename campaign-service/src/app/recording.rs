@@ -123,11 +123,7 @@ struct Ledger<'a, 'c> {
 }
 
 impl<'a, 'c> Ledger<'a, 'c> {
-    async fn open(
-        tx: &'a Tx<'c>,
-        campaign: &'a Campaign,
-        reports: &[Report],
-    ) -> Result<Self> {
+    async fn open(tx: &'a Tx<'c>, campaign: &'a Campaign, reports: &[Report]) -> Result<Self> {
         let id = campaign.id;
         let positions: Vec<i64> = reports.iter().map(|report| report.position).collect();
         let attempts: Vec<AttemptId> = reports.iter().filter_map(|report| report.attempt).collect();
@@ -170,7 +166,8 @@ impl<'a, 'c> Ledger<'a, 'c> {
             ) if *outcome != CallOutcome::Unknown => replaces_unknown = true,
             (Some(_), _) => return Outcome::Duplicate,
             (None, Fact::CallEnded { .. }) => {
-                if !self.end_attempt(report) && fact_epoch.generation == self.campaign.epoch.generation
+                if !self.end_attempt(report)
+                    && fact_epoch.generation == self.campaign.epoch.generation
                 {
                     return Outcome::Rejected("the attempt was never authorised".to_owned());
                 }
@@ -263,7 +260,8 @@ impl<'a, 'c> Ledger<'a, 'c> {
         campaigns::bump_history_revision(tx, id).await?;
         for position in self.opted_out {
             let cause = RemovalCause::OptedOut;
-            notify::send(tx, &ControlEvent::ContactRemoved { campaign: id, position, cause }).await?;
+            notify::send(tx, &ControlEvent::ContactRemoved { campaign: id, position, cause })
+                .await?;
         }
         Ok(())
     }

@@ -32,7 +32,8 @@ impl App {
         let tx = connection.begin(Gate::Open).await?;
         let running = campaigns::ids_in_states(&tx, &[State::Running], MAX_CAMPAIGNS).await?;
         drop(tx);
-        for id in running.into_iter().chain(held.iter().map(|(id, _)| *id)).collect::<BTreeSet<_>>() {
+        for id in running.into_iter().chain(held.iter().map(|(id, _)| *id)).collect::<BTreeSet<_>>()
+        {
             let tx = connection.begin(Gate::Exclusive(id)).await?;
             let positions: Vec<i64> =
                 held.iter().filter(|(of, _)| *of == id).map(|(_, position)| *position).collect();

@@ -1,7 +1,8 @@
 //! CampaignService.
 
 use super::convert::{
-    call, campaign_to_api, config, event_to_api, progress_to_api, removed_to_api, run_to_api, settings,
+    call, campaign_to_api, config, event_to_api, progress_to_api, removed_to_api, run_to_api,
+    settings,
 };
 use super::{names, page};
 use crate::app::App;

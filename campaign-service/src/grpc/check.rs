@@ -53,7 +53,8 @@ impl Check {
     pub fn text(&mut self, field: &str, value: &str, bounds: std::ops::RangeInclusive<usize>) {
         let length = value.chars().count();
         if length > *bounds.end() {
-            let description = format!("must have at most {} characters, has {length}", bounds.end());
+            let description =
+                format!("must have at most {} characters, has {length}", bounds.end());
             self.fail(field, description);
         } else if length < *bounds.start() {
             self.fail(field, "must not be empty");

@@ -116,11 +116,7 @@ fn windows(check: &mut Check, windows: &[v1::WeeklyWindow]) -> Vec<WeeklyWindow>
         let v1::WeeklyWindow { weekday, start_minute, end_minute } = *window;
         let at = |part: &str| format!("{field}[{index}].{part}");
         check.require((1..=7).contains(&weekday), &at("weekday"), "must be 1 (Monday) to 7");
-        check.require(
-            (0..1_440).contains(&start_minute),
-            &at("start_minute"),
-            "must be 0 to 1439",
-        );
+        check.require((0..1_440).contains(&start_minute), &at("start_minute"), "must be 0 to 1439");
         check.require(
             end_minute > start_minute && end_minute <= 1_440,
             &at("end_minute"),

@@ -188,11 +188,7 @@ impl Session {
     }
 
     async fn authorize(&mut self, authorize: v1::Authorize) -> Result<(), Status> {
-        within(
-            "authorize.slots",
-            authorize.slots.len(),
-            self.app.limits.max_report_interactions,
-        )?;
+        within("authorize.slots", authorize.slots.len(), self.app.limits.max_report_interactions)?;
         // A slot that cannot be has an index that no lease has.
         let slots: Vec<usize> = authorize
             .slots
@@ -203,8 +199,11 @@ impl Session {
             Some(key) => self.app.authorize(key, &slots).await?,
             None => vec![Decision::LeaseLost; slots.len()],
         };
-        let attempts =
-            authorize.slots.into_iter().zip(decisions).map(|(slot, decision)| to_api(slot, decision));
+        let attempts = authorize
+            .slots
+            .into_iter()
+            .zip(decisions)
+            .map(|(slot, decision)| to_api(slot, decision));
         let result = v1::AuthorizeResult {
             request_number: authorize.request_number,
             attempts: attempts.collect(),
@@ -435,11 +434,7 @@ fn batch_to_api(batch: LeasedBatch) -> v1::Batch {
         contact: names::contact_name(lease.campaign, subject.candidate.position),
         phone_number: subject.phone,
         display_name: subject.display_name,
-        time_zone: if subject.time_zone.is_empty() {
-            time_zone.clone()
-        } else {
-            subject.time_zone
-        },
+        time_zone: if subject.time_zone.is_empty() { time_zone.clone() } else { subject.time_zone },
         attributes: subject.attributes.into_iter().collect(),
         attempt_number: subject.candidate.state.seen_in(epoch).cycle_attempts + 1,
     };

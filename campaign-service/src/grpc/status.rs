@@ -22,14 +22,12 @@ impl From<Error> for Status {
             Error::NotFound(_) => Self::not_found(text),
             Error::AlreadyExists(name) => {
                 let metadata = HashMap::from([("name".to_owned(), name)]);
-                let details =
-                    ErrorDetails::with_error_info("ALREADY_EXISTS", DOMAIN, metadata);
+                let details = ErrorDetails::with_error_info("ALREADY_EXISTS", DOMAIN, metadata);
                 Self::with_error_details(Code::AlreadyExists, text, details)
             }
             Error::Refused(refusal) => {
                 let text = describe(&refusal);
-                let allowed: Vec<&str> =
-                    refusal.allowed().into_iter().map(Command::name).collect();
+                let allowed: Vec<&str> = refusal.allowed().into_iter().map(Command::name).collect();
                 let metadata = HashMap::from([
                     ("state".to_owned(), refusal.state.name().to_owned()),
                     ("command".to_owned(), refusal.command.name().to_owned()),

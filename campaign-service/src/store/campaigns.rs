@@ -78,7 +78,8 @@ impl Campaign {
 
 const COLUMNS: &str = "c.campaign_id, c.state, c.config, c.run, c.generation, c.cycle, r.settings,
     r.position_limit, c.revision, c.created_at, c.updated_at, c.deleted_at IS NOT NULL AS is_deleted";
-const FROM: &str = "FROM campaigns c LEFT JOIN runs r ON r.campaign_id = c.campaign_id AND r.run = c.run";
+const FROM: &str =
+    "FROM campaigns c LEFT JOIN runs r ON r.campaign_id = c.campaign_id AND r.run = c.run";
 
 fn read(row: &Row) -> StoreResult<Campaign> {
     let state: &str = row.get("state");
@@ -160,7 +161,8 @@ pub async fn insert(tx: &Tx<'_>, campaign: &Campaign) -> StoreResult<bool> {
 pub async fn update(tx: &Tx<'_>, campaign: &Campaign) -> StoreResult<()> {
     let plan = campaign.plan(false);
     let deleted_at = campaign.is_deleted.then_some(campaign.updated_at);
-    let sql = "UPDATE campaigns SET state = $2, config = $3, start_time = $4, end_time = $5, run = $6,
+    let sql =
+        "UPDATE campaigns SET state = $2, config = $3, start_time = $4, end_time = $5, run = $6,
             generation = $7, cycle = $8, revision = $9, updated_at = $10, deleted_at = $11
         WHERE campaign_id = $1";
     tx.execute(
@@ -275,7 +277,8 @@ pub struct Counters {
 
 /// The counters as committed.
 pub async fn counters(tx: &Tx<'_>, id: Uuid) -> StoreResult<Counters> {
-    let sql = "SELECT next_position, history_revision FROM campaign_counters WHERE campaign_id = $1";
+    let sql =
+        "SELECT next_position, history_revision FROM campaign_counters WHERE campaign_id = $1";
     let row = tx.query_one(sql, &[&id]).await?;
     Ok(Counters { next_position: row.get(0), history_revision: row.get(1) })
 }

@@ -35,8 +35,7 @@ pub struct Contact {
 
 const COLUMNS: &str = "c.position, c.phone, c.display_name, c.attributes, c.created_at, c.group_id,
     g.time_zone, g.priority";
-const FROM: &str =
-    "FROM contacts c JOIN contact_groups g ON g.campaign_id = c.campaign_id AND g.group_id = c.group_id";
+const FROM: &str = "FROM contacts c JOIN contact_groups g ON g.campaign_id = c.campaign_id AND g.group_id = c.group_id";
 
 fn read(row: &Row) -> StoreResult<Contact> {
     Ok(Contact {
@@ -127,7 +126,8 @@ pub async fn update(
     contact: &NewContact,
     group: i32,
 ) -> StoreResult<()> {
-    let sql = "UPDATE contacts SET group_id = $3, display_name = $4, attributes = $5, deleted_at = NULL
+    let sql =
+        "UPDATE contacts SET group_id = $3, display_name = $4, attributes = $5, deleted_at = NULL
         WHERE campaign_id = $1 AND position = $2";
     let attributes = to_json(&contact.attributes)?;
     tx.execute(sql, &[&campaign, &position, &group, &contact.display_name, &attributes]).await?;
@@ -155,7 +155,8 @@ pub struct Subject {
     pub is_deleted: bool,
 }
 
-const SUBJECT: &str = "SELECT c.position, c.phone, c.display_name, c.attributes, c.group_id, g.time_zone,
+const SUBJECT: &str =
+    "SELECT c.position, c.phone, c.display_name, c.attributes, c.group_id, g.time_zone,
         c.deleted_at IS NOT NULL AS is_deleted, x.phone IS NOT NULL AS is_suppressed,
         s.generation, s.cycle, s.flags, s.cycle_flags, s.longest_transfer_seconds, s.attempts,
         s.cycle_attempts, s.last_outcome, s.refused_run, s.finished, s.due_at
@@ -182,11 +183,7 @@ fn read_subject(row: &Row) -> StoreResult<Subject> {
 }
 
 /// The contacts at some positions, deleted ones too, in order of position.
-pub async fn subjects(
-    tx: &Tx<'_>,
-    campaign: Uuid,
-    positions: &[i64],
-) -> StoreResult<Vec<Subject>> {
+pub async fn subjects(tx: &Tx<'_>, campaign: Uuid, positions: &[i64]) -> StoreResult<Vec<Subject>> {
     let sql = format!("{SUBJECT} AND c.position = ANY($2) ORDER BY c.position");
     tx.query(&sql, &[&campaign, &positions]).await?.iter().map(read_subject).collect()
 }
@@ -199,9 +196,8 @@ pub async fn subjects_from(
     from_position: i64,
     limit: i64,
 ) -> StoreResult<Vec<Subject>> {
-    let sql = format!(
-        "{SUBJECT} AND c.group_id = $2 AND c.position >= $3 ORDER BY c.position LIMIT $4"
-    );
+    let sql =
+        format!("{SUBJECT} AND c.group_id = $2 AND c.position >= $3 ORDER BY c.position LIMIT $4");
     let rows = tx.query(&sql, &[&campaign, &group, &from_position, &limit]).await?;
     rows.iter().map(read_subject).collect()
 }

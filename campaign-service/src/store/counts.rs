@@ -51,8 +51,7 @@ pub async fn classes(tx: &Tx<'_>, campaign: Uuid, view: View) -> StoreResult<Vec
         GROUP BY 1, 2, 3, 4, 5, 6, 7, 8";
     let Epoch { generation, cycle } = view.epoch;
     let limit = view.position_limit.unwrap_or(i64::MAX);
-    let rows =
-        tx.query(sql, &[&campaign, &generation, &cycle, &limit, &tx.now, &view.run]).await?;
+    let rows = tx.query(sql, &[&campaign, &generation, &cycle, &limit, &tx.now, &view.run]).await?;
     Ok(rows
         .iter()
         .map(|row| {
@@ -101,14 +100,9 @@ pub async fn history_totals(
             count(*) FILTER (WHERE s.flags & $7 <> 0)
         FROM contact_states s JOIN contacts c USING (campaign_id, position)
         WHERE s.campaign_id = $1 AND s.generation = $2 AND c.deleted_at IS NULL";
-    let flags = [
-        Flags::REFUSED,
-        Flags::TRANSFERRED,
-        Flags::SUCCESS,
-        Flags::LINK_OPENED,
-        Flags::TEXTED,
-    ]
-    .map(|flag| flag.0);
+    let flags =
+        [Flags::REFUSED, Flags::TRANSFERRED, Flags::SUCCESS, Flags::LINK_OPENED, Flags::TEXTED]
+            .map(|flag| flag.0);
     let [refused, transferred, success, link_opened, texted] = &flags;
     let row = tx
         .query_one(

@@ -39,12 +39,7 @@ fn read(rows: Vec<tokio_postgres::Row>) -> StoreResult<Vec<Group>> {
 }
 
 /// The frontier of a group, locked until commit so that no two leases get the same contacts.
-pub async fn lock_frontier(
-    tx: &Tx<'_>,
-    campaign: Uuid,
-    run: i32,
-    group: i32,
-) -> StoreResult<i64> {
+pub async fn lock_frontier(tx: &Tx<'_>, campaign: Uuid, run: i32, group: i32) -> StoreResult<i64> {
     let ensure = "INSERT INTO frontiers (campaign_id, run, group_id) VALUES ($1, $2, $3)
         ON CONFLICT DO NOTHING";
     let lock = "SELECT next_position FROM frontiers

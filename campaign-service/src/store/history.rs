@@ -125,8 +125,10 @@ pub async fn append(tx: &Tx<'_>, campaign: Uuid, new: &[Interaction]) -> StoreRe
             new.iter().map($value).collect::<Vec<_>>()
         };
     }
-    let facts =
-        new.iter().map(|interaction| to_json(&interaction.fact)).collect::<StoreResult<Vec<_>>>()?;
+    let facts = new
+        .iter()
+        .map(|interaction| to_json(&interaction.fact))
+        .collect::<StoreResult<Vec<_>>>()?;
     let sql = "INSERT INTO interactions (campaign_id, position, key, generation, run, attempt_id,
             fact, occurred_at, recorded_at)
         SELECT $1, * FROM unnest($2::int8[], $3::text[], $4::int[], $5::int[], $6::text[],
@@ -165,8 +167,7 @@ pub async fn list(
         WHERE campaign_id = $1 AND position = $2 AND generation = $3
             AND ($4::timestamptz IS NULL OR (recorded_at, key) > ($4, $5::text))
         ORDER BY recorded_at, key LIMIT $6";
-    let rows =
-        tx.query(sql, &[&campaign, &position, &generation, &time, &key, &limit]).await?;
+    let rows = tx.query(sql, &[&campaign, &position, &generation, &time, &key, &limit]).await?;
     rows.iter()
         .map(|row| {
             Ok(Interaction {

@@ -22,7 +22,8 @@ pub struct Problem {
 
 /// Starts an import unless it is known, and locks it until commit: one stream at a time writes it.
 pub async fn lock(tx: &Tx<'_>, campaign: Uuid, import_id: &str) -> StoreResult<Import> {
-    let ensure = "INSERT INTO imports (campaign_id, import_id) VALUES ($1, $2) ON CONFLICT DO NOTHING";
+    let ensure =
+        "INSERT INTO imports (campaign_id, import_id) VALUES ($1, $2) ON CONFLICT DO NOTHING";
     tx.execute(ensure, &[&campaign, &import_id]).await?;
     let sql = "SELECT next_row, created, duplicates, rejected FROM imports
         WHERE campaign_id = $1 AND import_id = $2 FOR UPDATE";
@@ -37,7 +38,12 @@ pub async fn find(tx: &Tx<'_>, campaign: Uuid, import_id: &str) -> StoreResult<O
 }
 
 fn read(row: &tokio_postgres::Row) -> Import {
-    Import { next_row: row.get(0), created: row.get(1), duplicates: row.get(2), rejected: row.get(3) }
+    Import {
+        next_row: row.get(0),
+        created: row.get(1),
+        duplicates: row.get(2),
+        rejected: row.get(3),
+    }
 }
 
 /// Writes back a locked import, with the problems of the rows it just took in.

@@ -126,7 +126,8 @@ pub async fn log_authorization(
     slots: &[i32],
     positions: &[i64],
 ) -> StoreResult<()> {
-    let sql = "INSERT INTO authorizations (campaign_id, lease, run, authorized_at, slots, positions)
+    let sql =
+        "INSERT INTO authorizations (campaign_id, lease, run, authorized_at, slots, positions)
         VALUES ($1, $2, $3, $4, $5, $6)";
     tx.execute(sql, &[&lease.campaign, &lease.number, &lease.run, &tx.now, &slots, &positions])
         .await?;

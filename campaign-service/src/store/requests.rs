@@ -14,7 +14,8 @@ pub struct FirstAnswer {
 
 /// The first answer to a request id, if there was one.
 pub async fn find(tx: &Tx<'_>, id: Uuid, request_id: &str) -> StoreResult<Option<FirstAnswer>> {
-    let sql = "SELECT fingerprint, response FROM requests WHERE campaign_id = $1 AND request_id = $2";
+    let sql =
+        "SELECT fingerprint, response FROM requests WHERE campaign_id = $1 AND request_id = $2";
     let Some(row) = tx.query_opt(sql, &[&id, &request_id]).await? else { return Ok(None) };
     Ok(Some(FirstAnswer { fingerprint: row.get(0), response: from_json(row.get(1))? }))
 }

@@ -40,11 +40,7 @@ pub async fn find(tx: &Tx<'_>, phone: &str) -> StoreResult<Option<Suppression>> 
 }
 
 /// Entries in order of number, after the last of the page before.
-pub async fn list(
-    tx: &Tx<'_>,
-    after: Option<&str>,
-    limit: i64,
-) -> StoreResult<Vec<Suppression>> {
+pub async fn list(tx: &Tx<'_>, after: Option<&str>, limit: i64) -> StoreResult<Vec<Suppression>> {
     let sql = format!(
         "SELECT {COLUMNS} FROM suppressions WHERE $1::text IS NULL OR phone > $1
          ORDER BY phone LIMIT $2"

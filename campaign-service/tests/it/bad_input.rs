@@ -51,7 +51,10 @@ async fn bad_campaigns_are_refused_by_field() {
         ("campaign.display_name", v1::Campaign { display_name: String::new(), ..campaign() }),
         ("campaign.display_name", v1::Campaign { display_name: "x".repeat(201), ..campaign() }),
         ("campaign.display_name", v1::Campaign { display_name: "a\0b".to_owned(), ..campaign() }),
-        ("campaign.description", v1::Campaign { description: "x".repeat(10_000_000), ..campaign() }),
+        (
+            "campaign.description",
+            v1::Campaign { description: "x".repeat(10_000_000), ..campaign() },
+        ),
         ("campaign.schedule.time_zone", with_schedule(|s| s.time_zone = "Mars/Olympus".to_owned())),
         ("campaign.schedule.time_zone", with_schedule(|s| s.time_zone = String::new())),
         (
@@ -75,10 +78,7 @@ async fn bad_campaigns_are_refused_by_field() {
             "campaign.retry_policy.busy.max_attempts",
             with_retry(v1::RetryRule { max_attempts: -1, min_delay: None }),
         ),
-        (
-            "campaign.retry_policy.busy.min_delay",
-            with_retry(crate::support::retry(1, -5)),
-        ),
+        ("campaign.retry_policy.busy.min_delay", with_retry(crate::support::retry(1, -5))),
         (
             "campaign.pacing",
             v1::Campaign {
@@ -91,7 +91,8 @@ async fn bad_campaigns_are_refused_by_field() {
         let status = create(&mut clients, bad).await.expect_err(field);
         assert_eq!(bad_fields(&status), [field]);
     }
-    let two = v1::Campaign { display_name: String::new(), ..with_schedule(|s| s.time_zone.clear()) };
+    let two =
+        v1::Campaign { display_name: String::new(), ..with_schedule(|s| s.time_zone.clear()) };
     let status = create(&mut clients, two).await.unwrap_err();
     assert_eq!(bad_fields(&status), ["campaign.display_name", "campaign.schedule.time_zone"]);
     let listed = clients.campaigns.list_campaigns(v1::ListCampaignsRequest::default()).await;
@@ -230,14 +231,13 @@ async fn streams_that_break_the_protocol_end_with_the_field() {
     let service = Service::start(&db).await;
     let mut clients = service.clients.clone();
     let name = clients.create_campaign().await;
-    let hello = v1::Hello {
-        worker_id: "w".to_owned(),
-        protocol_version: 1,
-        ..Default::default()
-    };
+    let hello = v1::Hello { worker_id: "w".to_owned(), protocol_version: 1, ..Default::default() };
     let cases = [
         ("hello", Message::Credit(v1::Credit { contacts: 1 })),
-        ("hello.worker_id", Message::Hello(v1::Hello { worker_id: String::new(), ..hello.clone() })),
+        (
+            "hello.worker_id",
+            Message::Hello(v1::Hello { worker_id: String::new(), ..hello.clone() }),
+        ),
         (
             "hello.protocol_version",
             Message::Hello(v1::Hello { protocol_version: 2, ..hello.clone() }),

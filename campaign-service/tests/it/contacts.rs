@@ -58,12 +58,13 @@ async fn a_deleted_contact_is_not_dialled_and_comes_back_with_its_refusal() {
     let refused = format!("{name}/contacts/0");
     clients.record(&refused, "1", Fact::OptedOut(v1::OptedOut::default())).await;
     for position in 0..2 {
-        let delete =
-            v1::DeleteContactRequest { name: format!("{name}/contacts/{position}") };
+        let delete = v1::DeleteContactRequest { name: format!("{name}/contacts/{position}") };
         clients.contacts.delete_contact(delete).await.unwrap();
     }
     assert_eq!(clients.campaign(&name).await.contact_count, 0);
-    clients.launch_with(&name, v1::LaunchSettings { live_forever: true, ..Default::default() }).await;
+    clients
+        .launch_with(&name, v1::LaunchSettings { live_forever: true, ..Default::default() })
+        .await;
     let mut worker = Worker::connect(&clients, "w", &name).await;
     assert!(worker.lease(10).await.is_empty());
 
@@ -83,7 +84,9 @@ async fn a_suppressed_number_is_not_authorised_and_comes_back_when_removed() {
     let mut clients = service.clients.clone();
     let name = clients.create_campaign().await;
     clients.add_contacts(&name, 0..1).await;
-    clients.launch_with(&name, v1::LaunchSettings { live_forever: true, ..Default::default() }).await;
+    clients
+        .launch_with(&name, v1::LaunchSettings { live_forever: true, ..Default::default() })
+        .await;
     let mut worker = Worker::connect(&clients, "w", &name).await;
     let held = worker.lease(1).await;
     let add = v1::AddSuppressionsRequest {

@@ -180,8 +180,12 @@ async fn a_contact_whose_hours_are_shut_is_not_handed_out() {
     let mut clients = service.clients.clone();
     // Open at no hour of today or tomorrow, in any zone.
     let today = chrono::Utc::now().date_naive();
-    let blackout_dates =
-        (-1..=2).map(|days| (today + chrono::Days::new(2) - chrono::Days::new(2) + chrono::TimeDelta::days(days)).to_string()).collect();
+    let blackout_dates = (-1..=2)
+        .map(|days| {
+            (today + chrono::Days::new(2) - chrono::Days::new(2) + chrono::TimeDelta::days(days))
+                .to_string()
+        })
+        .collect();
     let campaign = v1::Campaign {
         display_name: "Shut".to_owned(),
         description: "For tests".to_owned(),

@@ -14,7 +14,8 @@ fn header(parent: &str, import_id: &str) -> Part {
 }
 
 fn rows(first_row: i64, phones: &[&str]) -> Part {
-    let row = |phone: &&str| v1::ImportRow { phone_number: (*phone).to_owned(), ..Default::default() };
+    let row =
+        |phone: &&str| v1::ImportRow { phone_number: (*phone).to_owned(), ..Default::default() };
     Part::Rows(v1::ImportRows { first_row, rows: phones.iter().map(row).collect() })
 }
 
@@ -49,7 +50,10 @@ async fn bad_and_duplicate_rows_are_named_and_stop_nothing() {
     let told: Vec<_> =
         done.problems.iter().map(|problem| (problem.row, problem.field.as_str())).collect();
     let phone = "phone_number";
-    assert_eq!(told, [(2, phone), (3, phone), (4, phone), (6, "time_zone"), (8, phone), (9, phone)]);
+    assert_eq!(
+        told,
+        [(2, phone), (3, phone), (4, phone), (6, "time_zone"), (8, phone), (9, phone)]
+    );
     assert!(done.problems.iter().all(|problem| !problem.reason.is_empty()));
 
     let list = v1::ListContactsRequest { parent: name, page_size: 2, ..Default::default() };
@@ -113,7 +117,9 @@ async fn no_contact_of_concurrent_imports_is_lost_to_a_live_run() {
     let service = Service::start(&db).await;
     let mut clients = service.clients.clone();
     let name = clients.create_campaign().await;
-    clients.launch_with(&name, v1::LaunchSettings { live_forever: true, ..Default::default() }).await;
+    clients
+        .launch_with(&name, v1::LaunchSettings { live_forever: true, ..Default::default() })
+        .await;
     let mut imports = tokio::task::JoinSet::new();
     for stream in 0..4_usize {
         let (mut clients, name) = (service.clients.clone(), name.clone());

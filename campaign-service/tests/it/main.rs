@@ -5,6 +5,7 @@
 
 mod bad_input;
 mod contacts;
+mod crashes;
 mod dispatch;
 mod imports;
 mod lifecycle;
@@ -12,3 +13,4 @@ mod model;
 mod promises;
 mod settings;
 mod support;
+mod walkthrough;

@@ -28,7 +28,8 @@ async fn wait_for_no_lease(db: &TestDb) {
 async fn check_nobody_is_lost(db: &TestDb, clients: &mut Clients, name: &str) {
     let progress = clients.progress(name).await;
     let removed: i64 = progress.removed.iter().map(|removed| removed.contacts).sum();
-    let sum = progress.waiting + progress.waiting_retry + progress.leased + progress.in_call + removed;
+    let sum =
+        progress.waiting + progress.waiting_retry + progress.leased + progress.in_call + removed;
     assert_eq!(sum, progress.total, "{progress:?}");
     let findable = "SELECT count(*) FROM contacts c JOIN campaigns k USING (campaign_id)
         LEFT JOIN frontiers f ON f.campaign_id = c.campaign_id AND f.group_id = c.group_id

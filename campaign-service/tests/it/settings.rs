@@ -38,8 +38,7 @@ async fn dispatched(
     name: &str,
     settings: v1::LaunchSettings,
 ) -> (BTreeSet<String>, v1::PreviewLaunchResponse) {
-    let request =
-        v1::PreviewLaunchRequest { name: name.to_owned(), settings: Some(settings.clone()) };
+    let request = v1::PreviewLaunchRequest { name: name.to_owned(), settings: Some(settings) };
     let preview = clients.campaigns.preview_launch(request).await.unwrap().into_inner();
     let launch = v1::LaunchCampaignRequest {
         name: name.to_owned(),
@@ -82,10 +81,7 @@ async fn each_exclusion_removes_its_contacts_and_no_others() {
     let cases = [
         (v1::Exclusions::default(), vec![0, 2, 3, 4, 5]),
         (none, vec![0, 1, 2, 3, 4, 5]),
-        (
-            v1::Exclusions { transferred: Transferred::AnyTime.into(), ..none },
-            vec![0, 1, 3, 4, 5],
-        ),
+        (v1::Exclusions { transferred: Transferred::AnyTime.into(), ..none }, vec![0, 1, 3, 4, 5]),
         (v1::Exclusions { success: true, ..none }, vec![0, 1, 2, 4, 5]),
         (v1::Exclusions { link_opened: true, ..none }, vec![0, 1, 2, 3, 5]),
         (v1::Exclusions { texted: true, ..none }, vec![0, 1, 2, 3, 4]),
@@ -134,9 +130,11 @@ async fn a_rerun_takes_everyone_again_but_the_refused() {
     let db = TestDb::new().await;
     let service = Service::start(&db).await;
     let mut clients = service.clients.clone();
-    let name =
-        campaign_with(&mut clients, &[None, Some(opted_out()), Some(Fact::Success(v1::Success {}))])
-            .await;
+    let name = campaign_with(
+        &mut clients,
+        &[None, Some(opted_out()), Some(Fact::Success(v1::Success {}))],
+    )
+    .await;
     clients.launch(&name).await;
     let mut worker = Worker::connect(&clients, "w", &name).await;
     for held in worker.lease(1_000).await {
@@ -185,7 +183,7 @@ async fn a_reset_clears_history_and_opt_outs_but_not_the_suppression_list() {
     };
     let launch = v1::LaunchCampaignRequest {
         name: name.clone(),
-        settings: Some(reset.clone()),
+        settings: Some(reset),
         confirm_reset: "spring".to_owned(),
         ..Default::default()
     };
@@ -203,7 +201,8 @@ async fn a_reset_clears_history_and_opt_outs_but_not_the_suppression_list() {
     // What nobody sees any more is deleted in the background.
     let rows = db.client().await;
     crate::support::eventually("old history is deleted", || async {
-        let sql = "SELECT (SELECT count(*) FROM interactions) + (SELECT count(*) FROM contact_states)";
+        let sql =
+            "SELECT (SELECT count(*) FROM interactions) + (SELECT count(*) FROM contact_states)";
         (rows.query_one(sql, &[]).await.unwrap().get::<_, i64>(0) == 0).then_some(())
     })
     .await;
@@ -215,7 +214,9 @@ async fn a_live_run_takes_contacts_as_they_arrive_and_does_not_end() {
     let service = Service::start(&db).await;
     let mut clients = service.clients.clone();
     let name = clients.create_campaign().await;
-    clients.launch_with(&name, v1::LaunchSettings { live_forever: true, ..Default::default() }).await;
+    clients
+        .launch_with(&name, v1::LaunchSettings { live_forever: true, ..Default::default() })
+        .await;
     let mut worker = Worker::connect(&clients, "w", &name).await;
     assert!(worker.lease(10).await.is_empty());
     clients.add_contacts(&name, 0..2).await;
@@ -226,7 +227,8 @@ async fn a_live_run_takes_contacts_as_they_arrive_and_does_not_end() {
         worker.end(held, &attempt, CallOutcome::Answered).await;
     }
     // Past its end date too.
-    let end = "UPDATE campaigns SET end_time = now() - interval '1 hour', config = jsonb_set(config,
+    let end =
+        "UPDATE campaigns SET end_time = now() - interval '1 hour', config = jsonb_set(config,
         '{schedule,end_time}', to_jsonb(now() - interval '1 hour'))";
     db.client().await.batch_execute(end).await.unwrap();
     clients.add_contacts(&name, 2..3).await;
@@ -263,7 +265,7 @@ async fn a_launch_on_an_outdated_preview_is_refused() {
     let name = clients.create_campaign().await;
     clients.add_contacts(&name, 0..2).await;
     let settings = Some(v1::LaunchSettings::default());
-    let request = v1::PreviewLaunchRequest { name: name.clone(), settings: settings.clone() };
+    let request = v1::PreviewLaunchRequest { name: name.clone(), settings };
     let preview = clients.campaigns.preview_launch(request.clone()).await.unwrap().into_inner();
     assert_eq!(
         clients.campaigns.preview_launch(request).await.unwrap().into_inner(),

@@ -22,7 +22,8 @@ pub struct Dial {
 /// What the provider dialled.
 pub fn dials(log: &Path) -> Result<Vec<Dial>> {
     let text = std::fs::read_to_string(log)?;
-    let lines = text.lines().map(serde_json::from_str).collect::<std::result::Result<Vec<Dial>, _>>()?;
+    let lines =
+        text.lines().map(serde_json::from_str).collect::<std::result::Result<Vec<Dial>, _>>()?;
     Ok(lines.into_iter().filter(|dial| dial.event == "dialed").collect())
 }
 

@@ -249,7 +249,10 @@ async fn report(
     }
     title("10. Checks");
     let (sum, total) = check::sums(progress);
-    check::verdict("every contact is in one bucket; they sum to the total", usize::from(sum != total))?;
+    check::verdict(
+        "every contact is in one bucket; they sum to the total",
+        usize::from(sum != total),
+    )?;
     let dials = check::dials(&folder.join("dials.jsonl"))?;
     let attempts: HashSet<&str> = dials.iter().map(|dial| dial.attempt_id.as_str()).collect();
     check::verdict("no attempt was dialled twice", dials.len() - attempts.len())?;

@@ -97,8 +97,7 @@ impl RunRules {
 
     fn excluded_by_history(&self, state: &ContactState) -> Option<Reason> {
         // A rerun overrides what happened before its launch, and its launch began the cycle.
-        let flags =
-            if self.settings.rerun_all_contacts { state.cycle_flags } else { state.flags };
+        let flags = if self.settings.rerun_all_contacts { state.cycle_flags } else { state.flags };
         let exclude = &self.settings.exclude;
         let rules = [
             (true, exclude.transferred.flag(), Reason::Transferred),

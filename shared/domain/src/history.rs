@@ -305,11 +305,8 @@ mod tests {
     #[test]
     fn after_a_reset_only_an_old_opt_out_counts() {
         let retry = RetryPolicy::default();
-        let reset = Recording {
-            epoch: Epoch { generation: 1, cycle: 2 },
-            run: 2,
-            ..recording(&retry)
-        };
+        let reset =
+            Recording { epoch: Epoch { generation: 1, cycle: 2 }, run: 2, ..recording(&retry) };
         let state = ContactState::default().after(&Fact::Success, &recording(&retry));
         let state = state.after(&Fact::Success, &reset);
         assert_eq!(state.flags, Flags::NONE);

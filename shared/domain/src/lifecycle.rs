@@ -277,11 +277,7 @@ mod tests {
         ];
         for (state, row) in table {
             for (command, expected) in commands.into_iter().zip(row) {
-                assert_eq!(
-                    run(state, command, Plan::default()),
-                    expected,
-                    "{state:?} {command:?}"
-                );
+                assert_eq!(run(state, command, Plan::default()), expected, "{state:?} {command:?}");
             }
         }
     }
@@ -293,10 +289,7 @@ mod tests {
         let commands = [Launch, Start, Pause, Resume, Cancel, Complete];
         let table = [
             (Draft, [Ok(Scheduled), no, no, no, no, no]),
-            (
-                Scheduled,
-                [no, Err(RefusalCause::NotStarted), Ok(Paused), no, Ok(Cancelled), no],
-            ),
+            (Scheduled, [no, Err(RefusalCause::NotStarted), Ok(Paused), no, Ok(Cancelled), no]),
             (Running, [no, no, Ok(Paused), no, Ok(Cancelled), Ok(Completed)]),
             (Paused, [no, no, no, Ok(Scheduled), Ok(Cancelled), Ok(Completed)]),
             (Completed, [Ok(Scheduled), no, no, no, no, no]),

@@ -49,10 +49,11 @@ pub fn to_e164(raw: &str, region: Option<Region>) -> Result<String, PhoneProblem
     if raw.chars().count() > MAX_RAW_LENGTH {
         return Err(PhoneProblem::TooLong);
     }
-    let number = PhoneNumber::parse(raw, region.map(|region| region.0)).map_err(|error| match error {
-        ParseError::InvalidCountryCode => PhoneProblem::NoCountry,
-        _ => PhoneProblem::Invalid,
-    })?;
+    let number =
+        PhoneNumber::parse(raw, region.map(|region| region.0)).map_err(|error| match error {
+            ParseError::InvalidCountryCode => PhoneProblem::NoCountry,
+            _ => PhoneProblem::Invalid,
+        })?;
     if number.extension.is_some() {
         return Err(PhoneProblem::Extension);
     }

@@ -224,9 +224,6 @@ mod tests {
         schedule.blackout_dates = first.iter_days().take(MAX_BLACKOUT_DATES).collect();
         let opening = first + Days::new(MAX_BLACKOUT_DATES as u64);
         let expected = instants_of(chrono_tz::Europe::Berlin, minute_of(opening, 480));
-        assert_eq!(
-            schedule.hours("", utc("2026-01-01T12:00:00Z")),
-            Hours::ShutUntil(expected[0])
-        );
+        assert_eq!(schedule.hours("", utc("2026-01-01T12:00:00Z")), Hours::ShutUntil(expected[0]));
     }
 }

@@ -1,6 +1,7 @@
 //! Logs: one line an event, on standard error, as text or as JSON.
 
 use clap::{Args, ValueEnum};
+use std::io::IsTerminal;
 use tracing_subscriber::EnvFilter;
 
 /// How log lines look.
@@ -17,10 +18,10 @@ pub enum LogFormat {
 #[derive(Args, Clone, Debug)]
 pub struct LogArgs {
     /// What to log: error, warn, info, debug, trace, or per module as `RUST_LOG` has it
-    #[arg(long, env = "CAMPAIGN_LOG", default_value = "info")]
+    #[arg(long, global = true, env = "CAMPAIGN_LOG", default_value = "info")]
     pub log: String,
     /// How log lines look
-    #[arg(long, env = "CAMPAIGN_LOG_FORMAT", value_enum, default_value_t)]
+    #[arg(long, global = true, env = "CAMPAIGN_LOG_FORMAT", value_enum, default_value_t)]
     pub log_format: LogFormat,
 }
 
@@ -31,7 +32,11 @@ pub struct LogArgs {
 pub fn init_logs(args: &LogArgs) -> Result<(), String> {
     let filter = EnvFilter::try_new(&args.log)
         .map_err(|error| format!("--log {:?} cannot be read: {error}", args.log))?;
-    let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let is_terminal = std::io::stderr().is_terminal();
+    let logs = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(is_terminal)
+        .with_writer(std::io::stderr);
     let started = match args.log_format {
         LogFormat::Text => logs.with_target(false).try_init(),
         LogFormat::Json => logs.json().flatten_event(true).try_init(),

@@ -62,9 +62,11 @@ fn settings() -> impl Strategy<Value = Settings> {
         (proptest::bool::weighted(0.7), transferred, any::<bool>(), any::<bool>(), any::<bool>()),
         (rarely(), rarely(), rarely()),
     )
-        .prop_map(|((refused, transferred, success, link_opened, texted), (rerun, reset, live))| {
-            Settings { refused, transferred, success, link_opened, texted, rerun, reset, live }
-        })
+        .prop_map(
+            |((refused, transferred, success, link_opened, texted), (rerun, reset, live))| {
+                Settings { refused, transferred, success, link_opened, texted, rerun, reset, live }
+            },
+        )
 }
 
 fn fact() -> impl Strategy<Value = Kind> {
@@ -142,11 +144,10 @@ fn agree() {
         let service = Service::start_with(&db, options).await;
         (db, service, app)
     });
-    let config = Config { cases: all.div_ceil(SHARES), failure_persistence: None, ..Config::default() };
+    let config =
+        Config { cases: all.div_ceil(SHARES), failure_persistence: None, ..Config::default() };
     let result = TestRunner::new(config).run(&sequence(), |steps| {
-        runtime
-            .block_on(run::sequence(&db, &service, &app, &steps))
-            .map_err(TestCaseError::fail)
+        runtime.block_on(run::sequence(&db, &service, &app, &steps)).map_err(TestCaseError::fail)
     });
     if let Err(error) = result {
         panic!("{error}");

@@ -90,7 +90,9 @@ impl Pair<'_> {
     async fn take(&mut self, steps: &[Step]) -> Result<(), String> {
         for (number, step) in steps.iter().enumerate() {
             self.step(step).await.map_err(|error| format!("step {number} {step:?}: {error}"))?;
-            self.compare(number).await.map_err(|error| format!("after {number} {step:?}: {error}"))?;
+            self.compare(number)
+                .await
+                .map_err(|error| format!("after {number} {step:?}: {error}"))?;
         }
         Ok(())
     }
@@ -201,10 +203,8 @@ impl Pair<'_> {
     }
 
     async fn preview(&mut self, settings: Settings) -> Result<String, String> {
-        let request = v1::PreviewLaunchRequest {
-            name: self.name.clone(),
-            settings: Some(settings.to_api()),
-        };
+        let request =
+            v1::PreviewLaunchRequest { name: self.name.clone(), settings: Some(settings.to_api()) };
         let preview = self.clients.campaigns.preview_launch(request).await.unwrap().into_inner();
         let removed: BTreeMap<i32, i64> =
             preview.removed.iter().map(|removed| (removed.reason, removed.contacts)).collect();
@@ -227,7 +227,8 @@ impl Pair<'_> {
             source: "model".to_owned(),
             ..Default::default()
         };
-        let added = self.clients.contacts.add_suppressions(request).await.unwrap().into_inner().added;
+        let added =
+            self.clients.contacts.add_suppressions(request).await.unwrap().into_inner().added;
         same!(added, i64::from(!self.model.contacts[position].is_suppressed), "suppressed");
         self.model.contacts[position].is_suppressed = true;
         Ok(())
@@ -244,7 +245,11 @@ impl Pair<'_> {
         let request = v1::DeleteContactRequest { name: self.contact(position) };
         let result = self.clients.contacts.delete_contact(request).await;
         let is_gone = self.model.contacts[position].is_deleted;
-        same!(result.err().map(|status| status.code()), is_gone.then_some(Code::NotFound), "delete");
+        same!(
+            result.err().map(|status| status.code()),
+            is_gone.then_some(Code::NotFound),
+            "delete"
+        );
         self.model.contacts[position].is_deleted = true;
         Ok(())
     }
@@ -375,14 +380,16 @@ impl Pair<'_> {
         let Vanished { held, attempt_id, position, hold, is_told } = &mut self.vanished[index];
         let status = worker.end(held, attempt_id, outcome).await;
         let contact = &mut self.model.contacts[*position];
-        let was_in_call = contact.holds.iter().position(|held| {
-            held.is_in_call && (held.run, held.cycle) == (hold.run, hold.cycle)
-        });
+        let was_in_call = contact
+            .holds
+            .iter()
+            .position(|held| held.is_in_call && (held.run, held.cycle) == (hold.run, hold.cycle));
         if let Some(at) = was_in_call.filter(|_| !*is_told) {
             contact.holds.remove(at);
             let kind = Kind::Ended { outcome, was_unknown: false };
             let counts = self.model.record_of(*position, hold, kind);
-            let wanted = if counts { InteractionStatus::Recorded } else { InteractionStatus::BeforeReset };
+            let wanted =
+                if counts { InteractionStatus::Recorded } else { InteractionStatus::BeforeReset };
             same!(status, wanted, "late end");
             *is_told = true;
             return Ok(());

@@ -53,7 +53,10 @@ pub enum Kind {
     Link,
     Text,
     /// An attempt is over; `was_unknown` until someone told how.
-    Ended { outcome: CallOutcome, was_unknown: bool },
+    Ended {
+        outcome: CallOutcome,
+        was_unknown: bool,
+    },
 }
 
 #[derive(Clone, Copy, Debug)]

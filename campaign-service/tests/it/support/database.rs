@@ -34,10 +34,7 @@ impl TestDb {
         }
         admin.execute("SELECT pg_advisory_unlock($1)", &[&TEMPLATE_LOCK]).await.unwrap();
         let name = format!("test_{}", Uuid::new_v4().simple());
-        admin
-            .batch_execute(&format!("CREATE DATABASE {name} TEMPLATE {template}"))
-            .await
-            .unwrap();
+        admin.batch_execute(&format!("CREATE DATABASE {name} TEMPLATE {template}")).await.unwrap();
         Self { url: with_database(&server_url, &name), server_url, name }
     }
 
@@ -61,7 +58,9 @@ impl Drop for TestDb {
             runtime.block_on(async {
                 let (client, connection) = tokio_postgres::connect(&url, NoTls).await?;
                 tokio::spawn(connection);
-                client.batch_execute(&format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)")).await?;
+                client
+                    .batch_execute(&format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)"))
+                    .await?;
                 Ok::<(), Box<dyn std::error::Error + Send + Sync>>(())
             })
         });
@@ -96,10 +95,8 @@ async fn make_template(admin: &tokio_postgres::Client, server_url: &str, templat
     drop(db);
     let rename = format!("ALTER DATABASE {draft} RENAME TO {template}");
     // The pool's connections take a moment to go.
-    super::eventually("the template is free", || async {
-        admin.batch_execute(&rename).await.ok()
-    })
-    .await;
+    super::eventually("the template is free", || async { admin.batch_execute(&rename).await.ok() })
+        .await;
 }
 
 fn with_database(url: &str, name: &str) -> String {

@@ -44,8 +44,8 @@ pub fn always() -> v1::Schedule {
 /// A number set aside for fiction, the n-th: North American 555-01xx, in many areas.
 pub fn phone(n: usize) -> String {
     const AREAS: [u32; 20] = [
-        201, 202, 203, 205, 206, 207, 208, 209, 210, 212, 213, 214, 215, 216, 217, 218, 219, 224, 225,
-        228,
+        201, 202, 203, 205, 206, 207, 208, 209, 210, 212, 213, 214, 215, 216, 217, 218, 219, 224,
+        225, 228,
     ];
     assert!(n < AREAS.len() * 100, "more numbers than there are");
     format!("+1{}55501{:02}", AREAS[n / 100], n % 100)

@@ -99,8 +99,7 @@ impl Clients {
     }
 
     pub async fn create_campaign_with(&mut self, campaign: v1::Campaign) -> String {
-        let request =
-            v1::CreateCampaignRequest { campaign: Some(campaign), ..Default::default() };
+        let request = v1::CreateCampaignRequest { campaign: Some(campaign), ..Default::default() };
         self.campaigns.create_campaign(request).await.unwrap().into_inner().name
     }
 
@@ -192,10 +191,8 @@ impl Clients {
             fact: Some(fact),
             ..Default::default()
         };
-        let reported = v1::ReportedInteraction {
-            interaction: Some(interaction),
-            phone_number: String::new(),
-        };
+        let reported =
+            v1::ReportedInteraction { interaction: Some(interaction), phone_number: String::new() };
         let parent = contact.split("/contacts/").next().unwrap().to_owned();
         let request = v1::RecordInteractionsRequest { parent, interactions: vec![reported] };
         let response = self.interactions.record_interactions(request).await.unwrap().into_inner();

@@ -63,14 +63,7 @@ impl Worker {
         let mut responses = client.dispatch(ReceiverStream::new(receiver)).await?.into_inner();
         let first = responses.message().await?.and_then(|response| response.message);
         let Some(Response::Welcome(welcome)) = first else { panic!("not welcome: {first:?}") };
-        Ok(Self {
-            requests,
-            responses,
-            welcome,
-            credit: 0,
-            early: VecDeque::new(),
-            next_number: 1,
-        })
+        Ok(Self { requests, responses, welcome, credit: 0, early: VecDeque::new(), next_number: 1 })
     }
 
     pub async fn send(&self, message: Request) {
@@ -141,7 +134,10 @@ impl Worker {
             let slots = chunk.iter().map(|held| held.slot).collect();
             let result = self.authorize_slots(&chunk[0].lease, slots).await;
             decisions.extend(
-                result.attempts.iter().map(|attempt| (attempt.decision(), attempt.attempt_id.clone())),
+                result
+                    .attempts
+                    .iter()
+                    .map(|attempt| (attempt.decision(), attempt.attempt_id.clone())),
             );
         }
         decisions

@@ -1,0 +1,91 @@
+//! The launch guide by the tools that users have: grpcurl, and a Python client generated from the protos.
+
+use crate::support::{Service, TestDb};
+use std::process::{Command, Output};
+
+/// A tool that `make test` installs.
+fn tool(variable: &str) -> String {
+    std::env::var(variable).unwrap_or_else(|_| {
+        panic!(
+            "{variable} is not set: run `make test`, or eval \"$(python3 deploy/local/tools.py)\""
+        )
+    })
+}
+
+async fn run(mut command: Command) -> Output {
+    tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap()
+}
+
+/// What a grpcurl call prints: its answer, or its error.
+async fn grpcurl(address: &str, method: &str, data: &str) -> Result<String, String> {
+    let mut command = Command::new(tool("CAMPAIGN_GRPCURL"));
+    command.args(["-plaintext", "-d", data, address, method]);
+    let output = run(command).await;
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    if output.status.success() { Ok(text(output.stdout)) } else { Err(text(output.stderr)) }
+}
+
+#[tokio::test]
+async fn a_generated_python_client_goes_through_the_guide() {
+    let db = TestDb::new().await;
+    let service = Service::start(&db).await;
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/examples/python_client.py");
+    let mut command = Command::new("python3");
+    command
+        .args([script, service.url.strip_prefix("http://").unwrap()])
+        .env("PYTHONPATH", tool("CAMPAIGN_PYTHONPATH"));
+    let output = run(command).await;
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(
+        output.status.success() && text.ends_with("ok\n"),
+        "{text}{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+}
+
+/// The demo's test runs the whole guide by grpcurl; here is what it does not show.
+#[tokio::test]
+async fn grpcurl_sees_services_health_and_error_details() {
+    let db = TestDb::new().await;
+    let service = Service::start(&db).await;
+    let address = service.url.strip_prefix("http://").unwrap();
+    let mut list = Command::new(tool("CAMPAIGN_GRPCURL"));
+    list.args(["-plaintext", address, "list"]);
+    let listed = String::from_utf8(run(list).await.stdout).unwrap();
+    for name in ["CampaignService", "ContactService", "InteractionService", "DispatchService"] {
+        assert!(listed.contains(&format!("campaign.v1.{name}")), "{listed}");
+    }
+    let healthy = crate::support::eventually("the service is healthy", || async {
+        let data = r#"{"service": "campaign.v1.CampaignService"}"#;
+        grpcurl(address, "grpc.health.v1.Health/Check", data).await.ok()
+    })
+    .await;
+    assert!(healthy.contains("SERVING"), "{healthy}");
+    let error = grpcurl(address, "campaign.v1.CampaignService/CreateCampaign", "{}").await;
+    let error = error.unwrap_err();
+    assert!(error.contains("google.rpc.BadRequest") && error.contains("campaign"), "{error}");
+    assert!(error.contains("must be set"), "the details are rendered: {error}");
+    let later = grpcurl(address, "campaign.v1.InteractionService/RouteInbound", "{}").await;
+    assert!(later.unwrap_err().contains("Unimplemented"));
+}
+
+#[tokio::test]
+async fn reflection_is_served_in_both_versions() {
+    use tonic::client::Grpc;
+    use tonic::codegen::http::uri::PathAndQuery;
+    let db = TestDb::new().await;
+    let service = Service::start(&db).await;
+    let channel = tonic::transport::Channel::from_shared(service.url.clone()).unwrap();
+    let channel = channel.connect().await.unwrap();
+    for version in ["v1", "v1alpha"] {
+        let path = format!("/grpc.reflection.{version}.ServerReflection/ServerReflectionInfo");
+        let mut grpc = Grpc::new(channel.clone());
+        grpc.ready().await.unwrap();
+        // An empty stream of requests is answered by an empty stream, if the service is there.
+        let codec = tonic_prost::ProstCodec::<(), ()>::default();
+        let request = tonic::Request::new(tokio_stream::empty());
+        let path: PathAndQuery = path.parse().unwrap();
+        let mut responses = grpc.streaming(request, path, codec).await.unwrap().into_inner();
+        assert!(responses.message().await.unwrap().is_none(), "{version}");
+    }
+}
