@@ -50,6 +50,8 @@ CREATE TABLE campaign_counters (
     -- Position of the next contact. Locked until the contacts are committed, so that positions
     -- become visible in order and nothing appears behind a frontier.
     next_position bigint NOT NULL DEFAULT 0,
+    -- Contacts that are not deleted.
+    contacts bigint NOT NULL DEFAULT 0 CHECK (contacts BETWEEN 0 AND next_position),
     -- Grows when contacts or history change; a preview is outdated when it differs.
     history_revision bigint NOT NULL DEFAULT 0
 );

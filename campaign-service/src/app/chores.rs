@@ -3,13 +3,14 @@
 //! all of them, and each piece of work checks again behind its gate, so that it is done once.
 
 use super::App;
-use super::error::Result;
+use super::error::{Error, Result};
 use crate::store::{Gate, campaigns, due, leases, purge, requests};
 use campaign_domain::lifecycle::State;
 use chrono::TimeDelta;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
+use uuid::Uuid;
 
 /// Most pieces of one kind of work in one round.
 const MAX_PIECES: i64 = 1_000;
@@ -51,7 +52,7 @@ impl App {
         drop(tx);
         drop(connection);
         for (campaign, lease) in expired {
-            self.expire_lease(campaign, lease).await?;
+            log_failure("expiring a lease", campaign, self.expire_lease(campaign, lease).await);
         }
         Ok(())
     }
@@ -64,7 +65,7 @@ impl App {
         drop(tx);
         drop(connection);
         for campaign in active {
-            self.advance_by_clock(campaign).await?;
+            log_failure("advancing", campaign, self.advance_by_clock(campaign).await);
         }
         Ok(())
     }
@@ -74,14 +75,21 @@ impl App {
         let tx = connection.begin(Gate::Open).await?;
         let pending = purge::pending(&tx, MAX_PIECES).await?;
         drop(tx);
+        drop(connection);
         for campaign in pending {
-            let tx = connection.begin(Gate::Exclusive(campaign)).await?;
-            purge::step(&tx, campaign, PURGE_SPAN_CONTACTS).await?;
-            if let Some(found) = campaigns::find(&tx, campaign).await? {
-                due::delete_older_runs(&tx, campaign, found.run, DELETE_ROWS).await?;
-            }
-            tx.commit().await?;
+            log_failure("purging history", campaign, self.purge_step(campaign).await);
         }
+        Ok(())
+    }
+
+    async fn purge_step(&self, campaign: Uuid) -> Result<()> {
+        let mut connection = self.db.connect().await?;
+        let tx = connection.begin(Gate::Exclusive(campaign)).await?;
+        purge::step(&tx, campaign, PURGE_SPAN_CONTACTS).await?;
+        if let Some(found) = campaigns::find(&tx, campaign).await? {
+            due::delete_older_runs(&tx, campaign, found.run, DELETE_ROWS).await?;
+        }
+        tx.commit().await?;
         Ok(())
     }
 
@@ -91,5 +99,14 @@ impl App {
         requests::delete_older(&tx, tx.now - REQUEST_RETENTION, DELETE_ROWS).await?;
         tx.commit().await?;
         Ok(())
+    }
+}
+
+/// One campaign's trouble must not hold up the others; it is tried again in the next round.
+fn log_failure(chore: &str, campaign: Uuid, result: Result<()>) {
+    match result {
+        // Deleted meanwhile.
+        Ok(()) | Err(Error::NotFound(_)) => {}
+        Err(error) => warn!(chore, %campaign, %error, "a chore failed; it is tried again"),
     }
 }

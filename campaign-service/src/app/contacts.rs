@@ -25,6 +25,7 @@ impl App {
         let position = match contacts::find_by_phones(&tx, id, &[&new.phone]).await?.first() {
             None => {
                 contacts::insert(&tx, id, position, &[(new.clone(), group)]).await?;
+                campaigns::count_contacts(&tx, id, 1).await?;
                 position
             }
             Some((_, position, true)) => {
@@ -113,7 +114,7 @@ impl App {
         let contact = existing_contact(&tx, id, position).await?;
         contacts::mark_deleted(&tx, id, position).await?;
         due::remove(&tx, id, &[position]).await?;
-        campaigns::bump_history_revision(&tx, id).await?;
+        campaigns::count_contacts(&tx, id, -1).await?;
         tx.commit().await?;
         Ok(contact)
     }
@@ -147,6 +148,7 @@ pub(super) async fn revive(
         });
     }
     contacts::update(tx, campaign.id, position, contact, group).await?;
+    campaigns::count_contacts(tx, campaign.id, 1).await?;
     due::put_if_passed(tx, campaign.id, campaign.run, position).await?;
     Ok(())
 }

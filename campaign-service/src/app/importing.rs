@@ -54,7 +54,9 @@ impl App {
         let position = campaigns::take_positions(&tx, id, count).await?;
         let fresh = fresh_rows(&tx, id, readable, &mut problems).await?;
         import.duplicates += i64::try_from(problems.len() - known).unwrap_or(0);
-        import.created += i64::try_from(fresh.len()).unwrap_or(0);
+        let created = i64::try_from(fresh.len()).unwrap_or(0);
+        campaigns::count_contacts(&tx, id, created).await?;
+        import.created += created;
         import.next_row += i64::try_from(new.len()).unwrap_or(0);
         insert(&tx, id, position, &fresh).await?;
         problems.sort_by_key(|problem| problem.row);
@@ -102,7 +104,6 @@ impl App {
             let group = groups::ensure(&tx, id, &wanted).await?[0];
             revive(&tx, &campaign, position, contact, group).await?;
         }
-        campaigns::bump_history_revision(&tx, id).await?;
         tx.commit().await?;
         Ok(())
     }

@@ -45,13 +45,12 @@ pub struct App {
 }
 
 impl App {
-    /// A campaign that exists.
+    /// A campaign that exists, and how many contacts it has.
     pub async fn get_campaign(&self, id: Uuid) -> Result<(Campaign, i64)> {
         let mut connection = self.db.connect().await?;
         let tx = connection.begin(Gate::Open).await?;
         let campaign = existing(&tx, id).await?;
-        let contacts = crate::store::contacts::count(&tx, id).await?;
-        Ok((campaign, contacts))
+        Ok((campaign, campaigns::counters(&tx, id).await?.contacts))
     }
 
     /// Campaigns with their contact counts, newest first, older than the last of the page before.
@@ -64,7 +63,7 @@ impl App {
         let tx = connection.begin(Gate::Open).await?;
         let mut found = Vec::new();
         for campaign in campaigns::list(&tx, after, limit).await? {
-            let contacts = crate::store::contacts::count(&tx, campaign.id).await?;
+            let contacts = campaigns::counters(&tx, campaign.id).await?.contacts;
             found.push((campaign, contacts));
         }
         Ok(found)

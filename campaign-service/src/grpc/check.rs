@@ -19,6 +19,8 @@ pub const MAX_LINK_LENGTH: usize = 2_000;
 const MAX_ATTRIBUTES: usize = 20;
 const MAX_ATTRIBUTE_KEY_LENGTH: usize = 64;
 const MAX_ATTRIBUTE_VALUE_LENGTH: usize = 500;
+/// Keeps a batch of 500 contacts well below the 4 MiB that gRPC clients take by default.
+const MAX_ATTRIBUTES_BYTES: usize = 4_000;
 
 /// Collects what is wrong with a request.
 #[derive(Debug, Default)]
@@ -136,6 +138,10 @@ impl Check {
         if values.len() > MAX_ATTRIBUTES {
             self.fail(field, format!("must have at most {MAX_ATTRIBUTES} entries"));
             return Attributes::new();
+        }
+        let bytes: usize = values.iter().map(|(key, value)| key.len() + value.len()).sum();
+        if bytes > MAX_ATTRIBUTES_BYTES {
+            self.fail(field, format!("must have at most {MAX_ATTRIBUTES_BYTES} bytes in all"));
         }
         for (key, value) in &values {
             self.text(&format!("{field} key"), key, 1..=MAX_ATTRIBUTE_KEY_LENGTH);

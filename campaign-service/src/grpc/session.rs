@@ -166,8 +166,12 @@ impl Session {
             Some(Request::Report(report)) => self.report(report).await,
             Some(Request::Renew(renew)) => {
                 within("renew.leases", renew.leases.len(), MAX_NAMES)?;
+                let known = self.held.len();
                 let leases = self.renew(&renew.leases).await?;
-                self.send(Response::RenewResult(v1::RenewResult { leases })).await
+                let has_new = self.held.len() > known;
+                self.send(Response::RenewResult(v1::RenewResult { leases })).await?;
+                // Of leases that hello had no room for, we may not have heard that they stopped.
+                if has_new { self.check_held().await } else { Ok(()) }
             }
             Some(Request::Release(release)) => self.release(release).await,
             Some(Request::Hello(_)) => {

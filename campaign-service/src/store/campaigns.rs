@@ -272,15 +272,26 @@ pub async fn run_epochs(tx: &Tx<'_>, id: Uuid, runs: &[i32]) -> StoreResult<Vec<
 #[derive(Clone, Copy, Debug)]
 pub struct Counters {
     pub next_position: i64,
+    /// Not deleted.
+    pub contacts: i64,
     pub history_revision: i64,
 }
 
 /// The counters as committed.
 pub async fn counters(tx: &Tx<'_>, id: Uuid) -> StoreResult<Counters> {
-    let sql =
-        "SELECT next_position, history_revision FROM campaign_counters WHERE campaign_id = $1";
+    let sql = "SELECT next_position, contacts, history_revision FROM campaign_counters
+        WHERE campaign_id = $1";
     let row = tx.query_one(sql, &[&id]).await?;
-    Ok(Counters { next_position: row.get(0), history_revision: row.get(1) })
+    Ok(Counters { next_position: row.get(0), contacts: row.get(1), history_revision: row.get(2) })
+}
+
+/// Counts contacts that came, or (negative) went.
+pub async fn count_contacts(tx: &Tx<'_>, id: Uuid, more: i64) -> StoreResult<()> {
+    let sql = "UPDATE campaign_counters SET contacts = contacts + $2,
+            history_revision = history_revision + 1
+        WHERE campaign_id = $1";
+    tx.execute(sql, &[&id, &more]).await?;
+    Ok(())
 }
 
 /// Notes that contacts or history changed.
@@ -293,8 +304,7 @@ pub async fn bump_history_revision(tx: &Tx<'_>, id: Uuid) -> StoreResult<()> {
 
 /// Takes `count` positions and keeps others from taking any until commit; returns the first.
 pub async fn take_positions(tx: &Tx<'_>, id: Uuid, count: i64) -> StoreResult<i64> {
-    let sql = "UPDATE campaign_counters SET next_position = next_position + $2,
-            history_revision = history_revision + 1
+    let sql = "UPDATE campaign_counters SET next_position = next_position + $2
         WHERE campaign_id = $1 RETURNING next_position - $2";
     Ok(tx.query_one(sql, &[&id, &count]).await?.get(0))
 }

@@ -73,12 +73,6 @@ pub async fn list(
     tx.query(&sql, &[&campaign, &from_position, &limit]).await?.iter().map(read).collect()
 }
 
-/// How many are not deleted.
-pub async fn count(tx: &Tx<'_>, campaign: Uuid) -> StoreResult<i64> {
-    let sql = "SELECT count(*) FROM contacts WHERE campaign_id = $1 AND deleted_at IS NULL";
-    Ok(tx.query_one(sql, &[&campaign]).await?.get(0))
-}
-
 /// Where numbers stand in a campaign, and whether deleted.
 pub async fn find_by_phones(
     tx: &Tx<'_>,

@@ -71,8 +71,14 @@ pub async fn ensure(
     campaign: Uuid,
     wanted: &[(String, i16)],
 ) -> StoreResult<Vec<i32>> {
-    let (zones, priorities): (Vec<&str>, Vec<i16>) =
-        wanted.iter().map(|(zone, priority)| (zone.as_str(), *priority)).unzip();
+    let found = find(tx, campaign, wanted).await?;
+    if found.len() == wanted.len() {
+        return Ok(found);
+    }
+    // The lock that numbers contacts numbers groups too.
+    let lock = "SELECT FROM campaign_counters WHERE campaign_id = $1 FOR UPDATE";
+    tx.execute(lock, &[&campaign]).await?;
+    let (zones, priorities) = columns(wanted);
     let add = "INSERT INTO contact_groups (campaign_id, group_id, time_zone, priority)
         SELECT $1, (SELECT COALESCE(max(group_id), 0) FROM contact_groups WHERE campaign_id = $1)
             + row_number() OVER ()::int, w.zone, w.priority
@@ -80,11 +86,21 @@ pub async fn ensure(
         WHERE NOT EXISTS (SELECT FROM contact_groups g WHERE g.campaign_id = $1
             AND g.time_zone = w.zone AND g.priority = w.priority)";
     tx.execute(add, &[&campaign, &zones, &priorities]).await?;
-    let find = "SELECT g.group_id FROM unnest($2::text[], $3::int2[])
+    find(tx, campaign, wanted).await
+}
+
+/// The ids of the groups that are there, in the order asked.
+async fn find(tx: &Tx<'_>, campaign: Uuid, wanted: &[(String, i16)]) -> StoreResult<Vec<i32>> {
+    let (zones, priorities) = columns(wanted);
+    let sql = "SELECT g.group_id FROM unnest($2::text[], $3::int2[])
             WITH ORDINALITY AS w(zone, priority, ordinal)
         JOIN contact_groups g ON g.campaign_id = $1 AND g.time_zone = w.zone
             AND g.priority = w.priority
         ORDER BY w.ordinal";
-    let rows = tx.query(find, &[&campaign, &zones, &priorities]).await?;
+    let rows = tx.query(sql, &[&campaign, &zones, &priorities]).await?;
     Ok(rows.iter().map(|row| row.get(0)).collect())
+}
+
+fn columns(groups: &[(String, i16)]) -> (Vec<&str>, Vec<i16>) {
+    groups.iter().map(|(zone, priority)| (zone.as_str(), *priority)).unzip()
 }

@@ -145,3 +145,33 @@ async fn no_contact_of_concurrent_imports_is_lost_to_a_live_run() {
     imports.join_all().await;
     assert_eq!(clients.progress(&name).await.leased, 800);
 }
+
+/// Groups are numbered like contacts: one at a time, whoever makes them.
+#[tokio::test]
+async fn new_zones_from_everywhere_at_once_make_one_group_each() {
+    let db = TestDb::new().await;
+    let service = Service::start(&db).await;
+    let name = service.clients.clone().create_campaign().await;
+    let zones = ["Europe/Paris", "Asia/Tokyo", "America/Denver", "Africa/Lagos", "Asia/Kolkata"];
+    let mut tasks = tokio::task::JoinSet::new();
+    for (n, zone) in zones.iter().cycle().take(30).enumerate() {
+        let (mut clients, parent) = (service.clients.clone(), name.clone());
+        let (phone_number, time_zone) = (phone(n), (*zone).to_owned());
+        tasks.spawn(async move {
+            if n % 2 == 0 {
+                let contact = v1::Contact { phone_number, time_zone, ..Default::default() };
+                let contact = Some(contact);
+                let request = v1::CreateContactRequest { parent, contact, ..Default::default() };
+                clients.contacts.create_contact(request).await.unwrap();
+            } else {
+                let row = v1::ImportRow { phone_number, time_zone, ..Default::default() };
+                let rows = Part::Rows(v1::ImportRows { first_row: 1, rows: vec![row] });
+                let parts = vec![header(&parent, &format!("i{n}")), rows];
+                assert_eq!(import(&mut clients, parts).await.unwrap().created, 1);
+            }
+        });
+    }
+    tasks.join_all().await;
+    let groups = db.client().await.query_one("SELECT count(*) FROM contact_groups", &[]).await;
+    assert_eq!(groups.unwrap().get::<_, i64>(0), 5);
+}

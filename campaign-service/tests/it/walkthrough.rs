@@ -70,6 +70,35 @@ async fn grpcurl_sees_services_health_and_error_details() {
 }
 
 #[tokio::test]
+async fn the_readme_works_as_it_stands() {
+    let db = TestDb::new().await;
+    let service = Service::start(&db).await;
+    let address = service.url.strip_prefix("http://").unwrap();
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../README.md");
+    let readme = std::fs::read_to_string(path).unwrap();
+    let blocks: Vec<&str> =
+        readme.split("```sh\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
+    let script = format!("set -e\n{}", blocks.concat()).replace("localhost:50051", address);
+    let tools = std::path::PathBuf::from(tool("CAMPAIGN_GRPCURL"));
+    let path = format!("{}:{}", tools.parent().unwrap().display(), std::env::var("PATH").unwrap());
+    let mut command = Command::new("sh");
+    command.args(["-c", &script]).env("PATH", path);
+    let output = run(command).await;
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{text}{}", String::from_utf8_lossy(&output.stderr));
+    // Nothing but the bad row failed on the way, and the story was told to its end.
+    for wanted in [
+        "\"created\": \"3\"",
+        "\"rejected\": \"1\"",
+        "\"reason\": \"wrong list\"",
+        "\"added\": \"1\"",
+    ] {
+        assert!(text.contains(wanted), "{wanted}: {text}");
+    }
+    assert_eq!(text.matches("\"command\": ").count(), 6, "{text}");
+}
+
+#[tokio::test]
 async fn reflection_is_served_in_both_versions() {
     use tonic::client::Grpc;
     use tonic::codegen::http::uri::PathAndQuery;

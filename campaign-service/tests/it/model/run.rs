@@ -455,6 +455,7 @@ impl Pair<'_> {
         seen.retain(|_, count| *count > 0);
         same!(seen, buckets, "buckets");
         same!(progress.total, buckets.values().sum::<i64>(), "total");
+        same!(self.clients.campaign(&self.name).await.contact_count, progress.total, "count");
 
         let present: Vec<usize> = self.model.present().collect();
         let Some(position) = present.get(number % present.len().max(1)).copied() else {
