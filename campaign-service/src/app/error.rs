@@ -22,7 +22,7 @@ pub enum Error {
     #[error("{0} exists already")]
     AlreadyExists(String),
     /// The state machine says no.
-    #[error("the campaign's state does not allow this")]
+    #[error("{0}")]
     Refused(Refusal),
     /// Something else must be done first.
     #[error("{description}")]

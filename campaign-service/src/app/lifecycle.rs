@@ -8,9 +8,7 @@ use crate::store::campaigns::{self, Campaign};
 use crate::store::notify::{self, ControlEvent, StopCause};
 use crate::store::{Gate, Tx, due, groups, leases, purge, requests};
 use campaign_domain::campaign::{Config, may_edit};
-use campaign_domain::lifecycle::{
-    Command, Refusal, RefusalCause, State, allowed_commands, transition,
-};
+use campaign_domain::lifecycle::{Command, State, transition};
 use campaign_domain::settings::{Epoch, LaunchSettings};
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -403,26 +401,4 @@ async fn is_list_done(tx: &Tx<'_>, campaign: &Campaign) -> Result<bool> {
     Ok(!leases::any(tx, id).await?
         && due::next_time(tx, id, run).await?.is_none()
         && groups::with_work_ahead(tx, id, run, campaign.position_limit).await?.is_empty())
-}
-
-/// What a refusal means in plain words.
-#[must_use]
-pub fn describe(refusal: &Refusal) -> String {
-    let command = refusal.command.name().to_lowercase();
-    let state = refusal.state.name();
-    match refusal.cause {
-        RefusalCause::Ended => {
-            "schedule.end_time has passed; set a later one or launch with live_forever".to_owned()
-        }
-        RefusalCause::NotStarted => "the start time lies ahead".to_owned(),
-        RefusalCause::LiveForever => "the run is live forever and does not complete".to_owned(),
-        RefusalCause::State => {
-            let allowed: Vec<&str> =
-                allowed_commands(refusal.state).into_iter().map(Command::name).collect();
-            format!(
-                "cannot {command} a campaign that is {state}; allowed now: {}",
-                allowed.join(", ")
-            )
-        }
-    }
 }

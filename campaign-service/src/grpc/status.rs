@@ -1,7 +1,6 @@
 //! The one map from errors to statuses. Nothing of the database leaves it.
 
 use crate::app::error::{Error, Violation};
-use crate::app::lifecycle::describe;
 use campaign_domain::lifecycle::Command;
 use std::collections::HashMap;
 use std::time::Duration;
@@ -26,7 +25,6 @@ impl From<Error> for Status {
                 Self::with_error_details(Code::AlreadyExists, text, details)
             }
             Error::Refused(refusal) => {
-                let text = describe(&refusal);
                 let allowed: Vec<&str> = refusal.allowed().into_iter().map(Command::name).collect();
                 let metadata = HashMap::from([
                     ("state".to_owned(), refusal.state.name().to_owned()),

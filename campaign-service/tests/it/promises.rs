@@ -1,7 +1,7 @@
 //! First tests of the promises P1 to P6; P7 is in `crashes`. Each was seen failing on code broken on
 //! purpose.
 
-use crate::support::{Clients, Held, Service, TestDb, Worker, always, eventually, retry};
+use crate::support::{Clients, Held, Service, TestDb, Worker, eventually, retry};
 use campaign_proto::v1;
 use campaign_proto::v1::interaction::Fact;
 use campaign_proto::v1::{AuthorizeDecision as Decision, CallOutcome, InteractionStatus};
@@ -46,14 +46,8 @@ async fn p1_no_contact_is_lost_when_workers_vanish() {
     let db = TestDb::new().await;
     let service = Service::start(&db).await;
     let mut clients = service.clients.clone();
-    let campaign = v1::Campaign {
-        display_name: "Spring".to_owned(),
-        description: "For tests".to_owned(),
-        schedule: Some(always()),
-        retry_policy: Some(v1::RetryPolicy { unknown: Some(retry(5, 0)), ..Default::default() }),
-        ..Default::default()
-    };
-    let name = clients.create_campaign_with(campaign).await;
+    let policy = v1::RetryPolicy { unknown: Some(retry(5, 0)), ..Default::default() };
+    let name = clients.create_campaign_retrying(policy).await;
     clients.add_contacts(&name, 0..60).await;
     clients.launch(&name).await;
     for round in 0..4 {

@@ -289,18 +289,12 @@ async fn attempts_left_go_on_in_the_next_run_and_what_is_finished_stays() {
     let db = TestDb::new().await;
     let service = Service::start(&db).await;
     let mut clients = service.clients.clone();
-    let campaign = v1::Campaign {
-        display_name: "Spring".to_owned(),
-        description: "For tests".to_owned(),
-        schedule: Some(crate::support::always()),
-        retry_policy: Some(v1::RetryPolicy {
-            no_answer: Some(crate::support::retry(2, 0)),
-            busy: Some(crate::support::retry(1, 0)),
-            ..Default::default()
-        }),
+    let policy = v1::RetryPolicy {
+        no_answer: Some(crate::support::retry(2, 0)),
+        busy: Some(crate::support::retry(1, 0)),
         ..Default::default()
     };
-    let name = clients.create_campaign_with(campaign).await;
+    let name = clients.create_campaign_retrying(policy).await;
     clients.add_contacts(&name, 0..2).await;
     clients.launch(&name).await;
     let mut worker = Worker::connect(&clients, "w", &name).await;

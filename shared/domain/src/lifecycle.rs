@@ -155,6 +155,26 @@ impl Refusal {
     }
 }
 
+impl std::fmt::Display for Refusal {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.cause {
+            RefusalCause::Ended => f.write_str(
+                "schedule.end_time has passed; set a later one or launch with live_forever",
+            ),
+            RefusalCause::NotStarted => f.write_str("the start time lies ahead"),
+            RefusalCause::LiveForever => {
+                f.write_str("the run is live forever and does not complete")
+            }
+            RefusalCause::State => {
+                let allowed: Vec<&str> = self.allowed().into_iter().map(Command::name).collect();
+                let (command, state) = (self.command.name().to_lowercase(), self.state.name());
+                let allowed = allowed.join(", ");
+                write!(f, "cannot {command} a campaign that is {state}; allowed now: {allowed}")
+            }
+        }
+    }
+}
+
 /// The commands people can give in a state.
 #[must_use]
 pub fn allowed_commands(state: State) -> Vec<Command> {

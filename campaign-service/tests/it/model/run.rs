@@ -2,7 +2,7 @@
 
 use super::state::{Hold, Kind, Model, Settings, Verdict};
 use super::{Act, Step};
-use crate::support::{Clients, Held, Service, TestDb, Worker, always, phone, retry};
+use crate::support::{Clients, Held, Service, TestDb, Worker, phone, retry};
 use campaign_proto::v1;
 use campaign_proto::v1::interaction::Fact;
 use campaign_proto::v1::{
@@ -56,20 +56,14 @@ pub async fn sequence(
     steps: &[Step],
 ) -> Result<(), String> {
     let mut clients = service.clients.clone();
-    let campaign = v1::Campaign {
-        display_name: "Spring".to_owned(),
-        description: "For tests".to_owned(),
-        schedule: Some(always()),
-        retry_policy: Some(v1::RetryPolicy {
-            no_answer: Some(retry(3, 0)),
-            busy: Some(retry(2, 0)),
-            voicemail: Some(retry(2, 86_400)),
-            failed: Some(retry(1, 0)),
-            unknown: Some(retry(2, 86_400)),
-        }),
-        ..Default::default()
+    let policy = v1::RetryPolicy {
+        no_answer: Some(retry(3, 0)),
+        busy: Some(retry(2, 0)),
+        voicemail: Some(retry(2, 86_400)),
+        failed: Some(retry(1, 0)),
+        unknown: Some(retry(2, 86_400)),
     };
-    let name = clients.create_campaign_with(campaign).await;
+    let name = clients.create_campaign_retrying(policy).await;
     let mut pair = Pair {
         db,
         service,

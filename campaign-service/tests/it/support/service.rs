@@ -89,10 +89,16 @@ impl Clients {
 
     /// A campaign that could be launched and always dials; returns its name.
     pub async fn create_campaign(&mut self) -> String {
+        self.create_campaign_retrying(v1::RetryPolicy::default()).await
+    }
+
+    /// The same, with a retry policy.
+    pub async fn create_campaign_retrying(&mut self, policy: v1::RetryPolicy) -> String {
         self.create_campaign_with(v1::Campaign {
             display_name: "Spring".to_owned(),
             description: "For tests".to_owned(),
             schedule: Some(always()),
+            retry_policy: Some(policy),
             ..v1::Campaign::default()
         })
         .await

@@ -212,6 +212,15 @@ impl Worker {
         self.report(vec![interaction]).await[0].status()
     }
 
+    /// The next revocation.
+    pub async fn revoked(&mut self) -> v1::Revoke {
+        self.wait(|message| match message {
+            Response::Revoke(revoke) => Some(revoke.clone()),
+            _ => None,
+        })
+        .await
+    }
+
     /// Says goodbye and waits until the service has heard it: after that nothing is leased any more.
     /// Returns the contacts that came meanwhile.
     pub async fn close(self) -> Vec<Held> {
