@@ -130,32 +130,31 @@ pub(super) async fn lock_held(tx: &Tx<'_>, key: LeaseKey) -> Result<Option<Lease
     Ok(lease.filter(|lease| lease.token == key.token && lease.expires_at > tx.now))
 }
 
-/// Closes slots that nobody dialled; their contacts are due at once. Returns how many there were.
+/// Closes slots that nobody dialled; their contacts are due again. Returns how many there were.
 pub(super) async fn give_back(tx: &Tx<'_>, lease: &mut Lease, slots: &[usize]) -> Result<usize> {
     let closed: Vec<i64> = slots
         .iter()
         .filter(|slot| lease.slots.advance(**slot, Slot::Closed))
         .map(|slot| lease.positions[*slot])
         .collect();
-    if is_of_current_run(tx, lease).await? {
-        let subjects = contacts::subjects(tx, lease.campaign, &closed).await?;
-        let due: Vec<Due> = subjects
-            .iter()
-            .map(|subject| Due {
-                position: subject.candidate.position,
-                group: subject.group,
-                due_at: tx.now,
-            })
-            .collect();
-        due::put(tx, lease.campaign, lease.run, &due).await?;
-    }
-    Ok(closed.len())
-}
-
-/// Whether contacts of a lease go back to its run; a newer run finds them by its own frontier.
-async fn is_of_current_run(tx: &Tx<'_>, lease: &Lease) -> Result<bool> {
     let campaign = campaigns::find(tx, lease.campaign).await?;
-    Ok(campaign.is_some_and(|campaign| campaign.run == lease.run && !campaign.is_deleted))
+    // A newer run finds its contacts by its own frontier.
+    let Some(campaign) = campaign.filter(|campaign| campaign.run == lease.run) else {
+        return Ok(closed.len());
+    };
+    let rules = campaign.rules();
+    let mut due = Vec::with_capacity(closed.len());
+    for subject in contacts::subjects(tx, lease.campaign, &closed).await? {
+        let due_at = match rules.judge(&subject.candidate, tx.now) {
+            Verdict::Removed(_) => continue,
+            _ if subject.is_deleted => continue,
+            Verdict::Eligible => tx.now,
+            Verdict::NotBefore(due_at) => due_at,
+        };
+        due.push(Due { position: subject.candidate.position, group: subject.group, due_at });
+    }
+    due::put(tx, lease.campaign, lease.run, &due).await?;
+    Ok(closed.len())
 }
 
 /// Choosing the contacts of one lease.

@@ -223,6 +223,12 @@ impl App {
         }
         let mut after = changed(&before, &tx);
         merge(&mut after.config, edit)?;
+        if let (true, Some(field)) =
+            (after.state.is_active(), after.config.missing_for_launch().first())
+        {
+            let description = "cannot be cleared while a run is under way";
+            return Err(Error::invalid(format!("campaign.{field}"), description));
+        }
         campaigns::update(&tx, &after).await?;
         let change = Change { name: "UPDATE", after, details: json!({ "fields": edit.fields }) };
         finish(tx, call, Some(before.state), change).await

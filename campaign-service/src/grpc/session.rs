@@ -11,7 +11,6 @@ use crate::app::authorizing::Decision;
 use crate::app::error::Error;
 use crate::app::leasing::LeaseKey;
 use crate::store::notify::{ControlEvent, RemovalCause, StopCause};
-use campaign_domain::Instant;
 use campaign_domain::lifecycle::State;
 use campaign_proto::v1;
 use campaign_proto::v1::dispatch_request::Message as Request;
@@ -46,7 +45,8 @@ type Outgoing = mpsc::Sender<Result<v1::DispatchResponse, Status>>;
 /// A lease that this stream's worker holds, as far as we know.
 struct Held {
     run: i32,
-    expires_at: Instant,
+    /// By this process's own clock, when it cannot be alive any more.
+    gone_at: tokio::time::Instant,
 }
 
 /// The state of one stream.
@@ -233,8 +233,8 @@ impl Session {
         for (key, read) in keys.iter().zip(read) {
             let kept = read.and_then(|read| Some((read, renewed.next().flatten()?)));
             match (read, kept) {
-                (_, Some((read, (run, expires_at)))) => {
-                    self.held.insert((read.campaign, read.number), Held { run, expires_at });
+                (_, Some((read, (run, _)))) => {
+                    self.hold(read.campaign, read.number, run);
                 }
                 (Some(read), None) => {
                     self.held.remove(&(read.campaign, read.number));
@@ -310,12 +310,17 @@ impl Session {
             Err(error) => return Err(error.into()),
         };
         self.credit = self.credit.saturating_sub(batch.contacts.len());
-        let now = chrono::Utc::now();
-        self.held.retain(|_, held| held.expires_at + self.app.limits.lease_ttl > now);
-        let held = Held { run: batch.lease.run, expires_at: batch.lease.expires_at };
-        self.held.insert((campaign, batch.lease.number), held);
+        let now = tokio::time::Instant::now();
+        self.held.retain(|_, held| held.gone_at > now);
+        self.hold(campaign, batch.lease.number, batch.lease.run);
         self.send(Response::Batch(batch_to_api(batch))).await?;
         Ok(true)
+    }
+
+    /// Notes that the worker holds a lease that was given or renewed just now.
+    fn hold(&mut self, campaign: Uuid, lease: i64, run: i32) {
+        let gone_at = tokio::time::Instant::now() + self.app.limits.lease_ttl;
+        self.held.insert((campaign, lease), Held { run, gone_at });
     }
 
     async fn hear(&mut self, event: Result<ControlEvent, RecvError>) -> Result<(), Status> {

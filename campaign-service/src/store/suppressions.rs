@@ -18,10 +18,10 @@ fn read(row: &tokio_postgres::Row) -> Suppression {
     Suppression { phone: row.get(0), source: row.get(1), created_at: row.get(2) }
 }
 
-/// Adds numbers; returns those that are new.
+/// Adds numbers, in one order so that two callers cannot wait for each other; returns the new ones.
 pub async fn insert(tx: &Tx<'_>, phones: &[String], source: &str) -> StoreResult<Vec<String>> {
     let sql = "INSERT INTO suppressions (phone, source, created_at)
-        SELECT DISTINCT phone, $2, $3::timestamptz FROM unnest($1::text[]) AS t(phone)
+        SELECT phone, $2, $3::timestamptz FROM unnest($1::text[]) AS t(phone) ORDER BY phone
         ON CONFLICT DO NOTHING RETURNING phone";
     let rows = tx.query(sql, &[&phones, &source, &tx.now]).await?;
     Ok(rows.iter().map(|row| row.get(0)).collect())

@@ -262,6 +262,10 @@ async fn a_running_campaign_is_frozen_but_for_its_description() {
     clients.campaigns.update_campaign(update("description")).await.unwrap();
     clients.pause(&name).await;
     clients.campaigns.update_campaign(update("schedule")).await.unwrap();
+    let mut cleared = update("schedule");
+    cleared.campaign.as_mut().unwrap().schedule = None;
+    let status = clients.campaigns.update_campaign(cleared).await.unwrap_err();
+    assert_eq!(bad_fields(&status), ["campaign.schedule"], "a run needs it");
     let campaign = clients.campaign(&name).await;
     assert_eq!(campaign.description, "New words");
     assert_eq!(campaign.schedule.unwrap().time_zone, "Asia/Tokyo");
