@@ -148,30 +148,33 @@ async fn no_contact_of_concurrent_imports_is_lost_to_a_live_run() {
 
 /// Groups are numbered like contacts: one at a time, whoever makes them.
 #[tokio::test]
-async fn new_zones_from_everywhere_at_once_make_one_group_each() {
+async fn a_new_zone_waits_for_an_import_that_makes_another() {
     let db = TestDb::new().await;
     let service = Service::start(&db).await;
-    let name = service.clients.clone().create_campaign().await;
-    let mut tasks = tokio::task::JoinSet::new();
-    for n in 0..120 {
-        let (mut clients, parent) = (service.clients.clone(), name.clone());
-        // Each zone comes twice: with a contact, and with an import.
-        let (phone_number, time_zone) = (phone(n), chrono_tz::TZ_VARIANTS[n / 2].to_string());
-        tasks.spawn(async move {
-            if n % 2 == 0 {
-                let contact = v1::Contact { phone_number, time_zone, ..Default::default() };
-                let contact = Some(contact);
-                let request = v1::CreateContactRequest { parent, contact, ..Default::default() };
-                clients.contacts.create_contact(request).await.unwrap();
-            } else {
-                let row = v1::ImportRow { phone_number, time_zone, ..Default::default() };
-                let rows = Part::Rows(v1::ImportRows { first_row: 1, rows: vec![row] });
-                let parts = vec![header(&parent, &format!("i{n}")), rows];
-                assert_eq!(import(&mut clients, parts).await.unwrap().created, 1);
-            }
-        });
-    }
-    tasks.join_all().await;
-    let groups = db.client().await.query_one("SELECT count(*) FROM contact_groups", &[]).await;
-    assert_eq!(groups.unwrap().get::<_, i64>(0), 60);
+    let mut clients = service.clients.clone();
+    let parent = clients.create_campaign().await;
+    // As an import does that is not committed yet.
+    let mut other = db.client().await;
+    let import = other.transaction().await.unwrap();
+    import.batch_execute("SELECT FROM campaign_counters FOR UPDATE").await.unwrap();
+    let group = "INSERT INTO contact_groups SELECT campaign_id, 1, 'Asia/Tokyo', 0 FROM campaigns";
+    import.batch_execute(group).await.unwrap();
+    let contact = v1::Contact {
+        phone_number: phone(0),
+        time_zone: "Africa/Lagos".to_owned(),
+        ..Default::default()
+    };
+    let contact = Some(contact);
+    let request = v1::CreateContactRequest { parent, contact, ..Default::default() };
+    let creating = tokio::spawn(async move { clients.contacts.create_contact(request).await });
+    let watcher = db.client().await;
+    crate::support::eventually("the contact waits for the import", || async {
+        let sql = "SELECT count(*) FROM pg_stat_activity
+            WHERE datname = current_database() AND wait_event_type = 'Lock'";
+        let waiting: i64 = watcher.query_one(sql, &[]).await.unwrap().get(0);
+        (waiting > 0).then_some(())
+    })
+    .await;
+    import.commit().await.unwrap();
+    creating.await.unwrap().unwrap();
 }
