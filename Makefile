@@ -7,7 +7,7 @@ TOOLS = $(PYTHON) deploy/local/tools.py
 # nextest is quicker where it is installed; both run the same tests.
 RUN_TESTS = $(shell $(CARGO) nextest --version >/dev/null 2>&1 && echo nextest run || echo test)
 
-.PHONY: help build demo serve test lint fmt
+.PHONY: help build demo serve test bench lint fmt
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
@@ -25,6 +25,10 @@ test: ## Run all tests, against a private PostgreSQL unless DATABASE_URL is set
 	$(PYTHON) -m unittest discover -s deploy/local
 	$(CARGO) build --workspace --all-targets
 	@tools=$$($(TOOLS)) && eval "$$tools" && $(WITH_POSTGRES) $(CARGO) $(RUN_TESTS) --workspace
+
+bench: ## Measure the dispatch path beside raw SQL (release build; BENCH_CONTACTS, BENCH_ROUNDS)
+	$(CARGO) bench -p campaign-service --bench dispatch --no-run
+	@$(WITH_POSTGRES) $(CARGO) bench -q -p campaign-service --bench dispatch
 
 lint: ## Check formats, lints and protos
 	$(CARGO) fmt --check

@@ -20,10 +20,11 @@ impl App {
         let tx = connection.begin(Gate::Exclusive(id)).await?;
         let campaign = existing(&tx, id).await?;
         let group = group_of(&tx, id, new).await?;
-        // Taking the position first keeps imports out until commit.
-        let position = campaigns::take_positions(&tx, id, 1).await?;
+        // No import may add the number between the look and the insert.
+        campaigns::lock_positions(&tx, id).await?;
         let position = match contacts::find_by_phones(&tx, id, &[&new.phone]).await?.first() {
             None => {
+                let position = campaigns::take_positions(&tx, id, 1).await?;
                 contacts::insert(&tx, id, position, &[(new.clone(), group)]).await?;
                 campaigns::count_contacts(&tx, id, 1).await?;
                 position

@@ -302,6 +302,13 @@ pub async fn bump_history_revision(tx: &Tx<'_>, id: Uuid) -> StoreResult<()> {
     Ok(())
 }
 
+/// Keeps others from taking positions and making groups until commit.
+pub async fn lock_positions(tx: &Tx<'_>, id: Uuid) -> StoreResult<()> {
+    let sql = "SELECT FROM campaign_counters WHERE campaign_id = $1 FOR UPDATE";
+    tx.execute(sql, &[&id]).await?;
+    Ok(())
+}
+
 /// Takes `count` positions and keeps others from taking any until commit; returns the first.
 pub async fn take_positions(tx: &Tx<'_>, id: Uuid, count: i64) -> StoreResult<i64> {
     let sql = "UPDATE campaign_counters SET next_position = next_position + $2

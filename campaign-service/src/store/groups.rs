@@ -1,6 +1,6 @@
 //! Groups of contacts that are leased together, and how far a run has come in each.
 
-use super::{StoreResult, Tx};
+use super::{StoreResult, Tx, campaigns};
 use uuid::Uuid;
 
 /// A group that has contacts the run has not looked at.
@@ -75,9 +75,7 @@ pub async fn ensure(
     if found.len() == wanted.len() {
         return Ok(found);
     }
-    // The lock that numbers contacts numbers groups too.
-    let lock = "SELECT FROM campaign_counters WHERE campaign_id = $1 FOR UPDATE";
-    tx.execute(lock, &[&campaign]).await?;
+    campaigns::lock_positions(tx, campaign).await?;
     let (zones, priorities) = columns(wanted);
     let add = "INSERT INTO contact_groups (campaign_id, group_id, time_zone, priority)
         SELECT $1, (SELECT COALESCE(max(group_id), 0) FROM contact_groups WHERE campaign_id = $1)

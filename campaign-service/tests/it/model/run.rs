@@ -91,13 +91,9 @@ impl Pair<'_> {
         Ok(())
     }
 
-    /// Suppressions are above campaigns; the next sequence starts without.
+    /// Suppressions are above campaigns; the next sequence starts without, however this one ended.
     async fn clean_up(&mut self) {
-        for position in 0..self.model.contacts.len() {
-            if self.model.contacts[position].is_suppressed {
-                self.unsuppress(position).await;
-            }
-        }
+        self.db.client().await.batch_execute("DELETE FROM suppressions").await.unwrap();
         if self.model.is_active() {
             self.clients.cancel(&self.name).await;
         }
