@@ -3,7 +3,7 @@
 use super::error::Result;
 use super::{App, existing};
 use crate::store::campaigns::{self, Campaign};
-use crate::store::contacts::{self, Subject};
+use crate::store::contacts::{self, Contact, Subject};
 use crate::store::due::{self, Due};
 use crate::store::groups::{self, Group};
 use crate::store::leases::{self, Lease};
@@ -13,7 +13,6 @@ use campaign_domain::eligibility::Verdict;
 use campaign_domain::lease::{Slot, Slots};
 use campaign_domain::lifecycle::State;
 use campaign_domain::schedule::Hours;
-use campaign_domain::settings::Epoch;
 use chrono::TimeDelta;
 use std::collections::HashMap;
 use uuid::Uuid;
@@ -31,16 +30,22 @@ pub struct LeaseKey {
     pub token: Uuid,
 }
 
+/// A contact in a lease just given.
+#[derive(Debug)]
+pub struct LeasedContact {
+    pub slot: usize,
+    pub contact: Contact,
+    /// Of the attempt it is up for, from 1.
+    pub attempt_number: i32,
+}
+
 /// A lease just given.
 #[derive(Debug)]
 pub struct LeasedBatch {
     pub lease: Lease,
-    /// In order of slot.
-    pub contacts: Vec<Subject>,
+    pub contacts: Vec<LeasedContact>,
     /// The campaign's zone, for contacts without their own.
     pub time_zone: String,
-    /// In which the attempts are counted.
-    pub epoch: Epoch,
 }
 
 impl App {
@@ -71,7 +76,7 @@ impl App {
         let mut picking = Picking::new(&tx, &campaign, want).await?;
         picking.take_due().await?;
         picking.take_ahead(self.limits.max_scan_contacts).await?;
-        let Picking { picked: contacts, later, .. } = picking;
+        let Picking { picked, later, .. } = picking;
         due::put(&tx, id, campaign.run, &later).await?;
         let lease = Lease {
             campaign: id,
@@ -80,16 +85,30 @@ impl App {
             worker_id: worker_id.to_owned(),
             token: Uuid::new_v4(),
             expires_at: tx.now + self.limits.lease_ttl,
-            positions: contacts.iter().map(|subject| subject.candidate.position).collect(),
-            slots: Slots::new(contacts.len()),
+            positions: picked.iter().map(|subject| subject.candidate.position).collect(),
+            slots: Slots::new(picked.len()),
         };
-        if !contacts.is_empty() {
-            leases::insert(&tx, &lease).await?;
+        if picked.is_empty() {
+            tx.commit().await?;
+            return Ok(None);
         }
+        leases::insert(&tx, &lease).await?;
+        let mut found: HashMap<i64, Contact> = contacts::find_all(&tx, id, &lease.positions)
+            .await?
+            .into_iter()
+            .map(|contact| (contact.position, contact))
+            .collect();
         tx.commit().await?;
-        let is_empty = contacts.is_empty();
-        let batch = LeasedBatch { lease, contacts, time_zone, epoch: campaign.epoch };
-        Ok((!is_empty).then_some(batch))
+        let contacts = picked
+            .into_iter()
+            .enumerate()
+            .filter_map(|(slot, subject)| {
+                let contact = found.remove(&subject.candidate.position)?;
+                let state = subject.candidate.state.seen_in(campaign.epoch);
+                Some(LeasedContact { slot, contact, attempt_number: state.cycle_attempts + 1 })
+            })
+            .collect();
+        Ok(Some(LeasedBatch { lease, contacts, time_zone }))
     }
 
     /// Prolongs leases: the run and new end of each, `None` for one that is lost.

@@ -3,8 +3,7 @@
 use super::convert::timestamp;
 use super::names;
 use crate::app::authorizing::Decision;
-use crate::app::leasing::LeasedBatch;
-use crate::store::contacts::Subject;
+use crate::app::leasing::{LeasedBatch, LeasedContact};
 use campaign_proto::v1;
 
 /// The answer for one slot.
@@ -28,15 +27,15 @@ pub fn attempt_to_api(slot: i32, decision: Decision) -> v1::AttemptAuthorization
 
 /// A lease as its worker gets it.
 pub fn batch_to_api(batch: LeasedBatch) -> v1::Batch {
-    let LeasedBatch { lease, contacts, time_zone, epoch } = batch;
-    let leased = |(slot, subject): (usize, Subject)| v1::LeasedContact {
+    let LeasedBatch { lease, contacts, time_zone } = batch;
+    let leased = |LeasedContact { slot, contact, attempt_number }| v1::LeasedContact {
         slot: i32::try_from(slot).unwrap_or(i32::MAX),
-        contact: names::contact_name(lease.campaign, subject.candidate.position),
-        phone_number: subject.phone,
-        display_name: subject.display_name,
-        time_zone: if subject.time_zone.is_empty() { time_zone.clone() } else { subject.time_zone },
-        attributes: subject.attributes.into_iter().collect(),
-        attempt_number: subject.candidate.state.seen_in(epoch).cycle_attempts + 1,
+        contact: names::contact_name(lease.campaign, contact.position),
+        phone_number: contact.phone,
+        display_name: contact.display_name,
+        time_zone: if contact.time_zone.is_empty() { time_zone.clone() } else { contact.time_zone },
+        attributes: contact.attributes.into_iter().collect(),
+        attempt_number,
     };
     v1::Batch {
         lease: Some(v1::LeaseKey {
@@ -46,6 +45,6 @@ pub fn batch_to_api(batch: LeasedBatch) -> v1::Batch {
         expire_time: Some(timestamp(lease.expires_at)),
         campaign: format!("campaigns/{}", lease.campaign),
         run: lease.run,
-        contacts: contacts.into_iter().enumerate().map(leased).collect(),
+        contacts: contacts.into_iter().map(leased).collect(),
     }
 }

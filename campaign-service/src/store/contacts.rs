@@ -58,6 +58,15 @@ pub async fn find(tx: &Tx<'_>, campaign: Uuid, position: i64) -> StoreResult<Opt
     tx.query_opt(&sql, &[&campaign, &position]).await?.as_ref().map(read).transpose()
 }
 
+/// The contacts at some positions, unless deleted; in any order.
+pub async fn find_all(tx: &Tx<'_>, campaign: Uuid, positions: &[i64]) -> StoreResult<Vec<Contact>> {
+    let sql = format!(
+        "SELECT {COLUMNS} {FROM}
+         WHERE c.campaign_id = $1 AND c.position = ANY($2) AND c.deleted_at IS NULL"
+    );
+    tx.query(&sql, &[&campaign, &positions]).await?.iter().map(read).collect()
+}
+
 /// Contacts in order of position, from one on.
 pub async fn list(
     tx: &Tx<'_>,
@@ -136,21 +145,17 @@ pub async fn mark_deleted(tx: &Tx<'_>, campaign: Uuid, position: i64) -> StoreRe
     Ok(())
 }
 
-/// A contact with all that the rules and a worker need.
+/// A contact as the rules see it, without what only a worker needs.
 #[derive(Clone, Debug)]
 pub struct Subject {
     pub candidate: Candidate,
-    pub phone: String,
-    pub display_name: String,
-    pub attributes: Attributes,
     pub group: i32,
     /// Empty: the campaign's.
     pub time_zone: String,
     pub is_deleted: bool,
 }
 
-const SUBJECT: &str =
-    "SELECT c.position, c.phone, c.display_name, c.attributes, c.group_id, g.time_zone,
+const SUBJECT: &str = "SELECT c.position, c.group_id, g.time_zone,
         c.deleted_at IS NOT NULL AS is_deleted, x.phone IS NOT NULL AS is_suppressed,
         s.generation, s.cycle, s.flags, s.cycle_flags, s.longest_transfer_seconds, s.attempts,
         s.cycle_attempts, s.last_outcome, s.refused_run, s.finished, s.due_at
@@ -167,9 +172,6 @@ fn read_subject(row: &Row) -> StoreResult<Subject> {
             is_suppressed: row.get("is_suppressed"),
             state: read_state(row)?,
         },
-        phone: row.get("phone"),
-        display_name: row.get("display_name"),
-        attributes: from_json(row.get("attributes"))?,
         group: row.get("group_id"),
         time_zone: row.get("time_zone"),
         is_deleted: row.get("is_deleted"),
