@@ -35,7 +35,7 @@ struct Args {
     #[arg(long, env = "BENCH_ROUNDS", default_value_t = 3)]
     rounds: usize,
     /// Where to write the figures as JSON
-    #[arg(long, env = "BENCH_JSON", default_value = "target/bench.json")]
+    #[arg(long, env = "BENCH_JSON", default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/../target/bench.json"))]
     json: PathBuf,
     /// Given by cargo bench; means nothing here
     #[arg(long, hide = true)]

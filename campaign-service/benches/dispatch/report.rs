@@ -61,7 +61,8 @@ impl Report {
             })
             .collect();
         let report = json!({ "contacts": self.contacts, "figures": figures });
-        std::fs::write(file, format!("{report:#}\n")).unwrap();
+        std::fs::write(file, format!("{report:#}\n"))
+            .unwrap_or_else(|error| panic!("cannot write {}: {error}", file.display()));
         println!("\nwritten to {}", file.display());
     }
 }

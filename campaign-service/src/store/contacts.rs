@@ -61,8 +61,10 @@ pub async fn find(tx: &Tx<'_>, campaign: Uuid, position: i64) -> StoreResult<Opt
 /// The contacts at some positions, unless deleted; in any order.
 pub async fn find_all(tx: &Tx<'_>, campaign: Uuid, positions: &[i64]) -> StoreResult<Vec<Contact>> {
     let sql = format!(
-        "SELECT {COLUMNS} {FROM}
-         WHERE c.campaign_id = $1 AND c.position = ANY($2) AND c.deleted_at IS NULL"
+        "SELECT {COLUMNS} FROM unnest($2::int8[]) AS p(position)
+         CROSS JOIN LATERAL (SELECT * FROM contacts WHERE campaign_id = $1
+             AND position = p.position AND deleted_at IS NULL LIMIT 1) c
+         JOIN contact_groups g ON g.campaign_id = $1 AND g.group_id = c.group_id"
     );
     tx.query(&sql, &[&campaign, &positions]).await?.iter().map(read).collect()
 }
@@ -88,8 +90,10 @@ pub async fn find_by_phones(
     campaign: Uuid,
     phones: &[&str],
 ) -> StoreResult<Vec<(String, i64, bool)>> {
-    let sql = "SELECT phone, position, deleted_at IS NOT NULL FROM contacts
-        WHERE campaign_id = $1 AND phone = ANY($2)";
+    let sql = "SELECT c.phone, c.position, c.deleted_at IS NOT NULL
+        FROM (SELECT DISTINCT phone FROM unnest($2::text[]) AS t(phone)) p
+        CROSS JOIN LATERAL (SELECT * FROM contacts
+            WHERE campaign_id = $1 AND phone = p.phone LIMIT 1) c";
     let rows = tx.query(sql, &[&campaign, &phones]).await?;
     Ok(rows.iter().map(|row| (row.get(0), row.get(1), row.get(2))).collect())
 }
@@ -155,15 +159,18 @@ pub struct Subject {
     pub is_deleted: bool,
 }
 
+/// What the rules need, of the contacts that a subquery `c` picks.
 const SUBJECT: &str = "SELECT c.position, c.group_id, g.time_zone,
-        c.deleted_at IS NOT NULL AS is_deleted, x.phone IS NOT NULL AS is_suppressed,
-        s.generation, s.cycle, s.flags, s.cycle_flags, s.longest_transfer_seconds, s.attempts,
-        s.cycle_attempts, s.last_outcome, s.refused_run, s.finished, s.due_at
-    FROM contacts c
-    JOIN contact_groups g ON g.campaign_id = c.campaign_id AND g.group_id = c.group_id
-    LEFT JOIN contact_states s ON s.campaign_id = c.campaign_id AND s.position = c.position
-    LEFT JOIN suppressions x ON x.phone = c.phone
-    WHERE c.campaign_id = $1";
+        c.deleted_at IS NOT NULL AS is_deleted,
+        (SELECT true FROM suppressions x WHERE x.phone = c.phone LIMIT 1) IS NOT NULL AS is_suppressed,
+        s.*";
+const SUBJECT_JOINS: &str = "
+    JOIN contact_groups g ON g.campaign_id = $1 AND g.group_id = c.group_id
+    LEFT JOIN LATERAL (
+        SELECT generation, cycle, flags, cycle_flags, longest_transfer_seconds, attempts,
+            cycle_attempts, last_outcome, refused_run, finished, due_at
+        FROM contact_states s WHERE s.campaign_id = $1 AND s.position = c.position LIMIT 1) s ON true
+    ORDER BY c.position";
 
 fn read_subject(row: &Row) -> StoreResult<Subject> {
     Ok(Subject {
@@ -180,7 +187,12 @@ fn read_subject(row: &Row) -> StoreResult<Subject> {
 
 /// The contacts at some positions, deleted ones too, in order of position.
 pub async fn subjects(tx: &Tx<'_>, campaign: Uuid, positions: &[i64]) -> StoreResult<Vec<Subject>> {
-    let sql = format!("{SUBJECT} AND c.position = ANY($2) ORDER BY c.position");
+    let sql = format!(
+        "{SUBJECT} FROM unnest($2::int8[]) AS p(position)
+         CROSS JOIN LATERAL (SELECT * FROM contacts
+             WHERE campaign_id = $1 AND position = p.position LIMIT 1) c
+         {SUBJECT_JOINS}"
+    );
     tx.query(&sql, &[&campaign, &positions]).await?.iter().map(read_subject).collect()
 }
 
@@ -192,8 +204,12 @@ pub async fn subjects_from(
     from_position: i64,
     limit: i64,
 ) -> StoreResult<Vec<Subject>> {
-    let sql =
-        format!("{SUBJECT} AND c.group_id = $2 AND c.position >= $3 ORDER BY c.position LIMIT $4");
+    let sql = format!(
+        "{SUBJECT} FROM (SELECT * FROM contacts
+             WHERE campaign_id = $1 AND group_id = $2 AND position >= $3
+             ORDER BY campaign_id, group_id, position LIMIT $4) c
+         {SUBJECT_JOINS}"
+    );
     let rows = tx.query(&sql, &[&campaign, &group, &from_position, &limit]).await?;
     rows.iter().map(read_subject).collect()
 }

@@ -50,7 +50,10 @@ pub async fn remove(tx: &Tx<'_>, campaign: Uuid, positions: &[i64]) -> StoreResu
     if positions.is_empty() {
         return Ok(());
     }
-    let sql = "DELETE FROM due_contacts WHERE campaign_id = $1 AND position = ANY($2)";
+    let sql = "DELETE FROM due_contacts WHERE ctid = ANY (ARRAY(
+        SELECT d.ctid FROM unnest($2::int8[]) AS p(position)
+        CROSS JOIN LATERAL (SELECT ctid FROM due_contacts
+            WHERE campaign_id = $1 AND position = p.position LIMIT 1) d))";
     tx.execute(sql, &[&campaign, &positions]).await?;
     Ok(())
 }

@@ -111,9 +111,10 @@ pub async fn find_recorded(
     keys: &[(i64, &str)],
 ) -> StoreResult<Vec<(i64, String, Fact)>> {
     let (positions, keys): (Vec<i64>, Vec<&str>) = keys.iter().copied().unzip();
-    let sql = "SELECT i.position, i.key, i.fact
+    let sql = "SELECT k.position, k.key, i.fact
         FROM unnest($2::int8[], $3::text[]) AS k(position, key)
-        JOIN interactions i ON i.campaign_id = $1 AND i.position = k.position AND i.key = k.key";
+        CROSS JOIN LATERAL (SELECT fact FROM interactions i
+            WHERE i.campaign_id = $1 AND i.position = k.position AND i.key = k.key LIMIT 1) i";
     let rows = tx.query(sql, &[&campaign, &positions, &keys]).await?;
     rows.iter().map(|row| Ok((row.get(0), row.get(1), from_json(row.get(2))?))).collect()
 }

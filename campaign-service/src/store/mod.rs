@@ -1,5 +1,9 @@
 //! All SQL of the service: one function a statement, in a file per table family. It stores what the
 //! domain decided and decides nothing itself.
+//!
+//! Statements on the data path name rows by key, many at once. They do it as `unnest(keys) CROSS JOIN
+//! LATERAL (SELECT … LIMIT 1)`: LIMIT leaves the planner no choice but one index probe a key. Left a
+//! choice, it reads a whole campaign for each batch, as long as statistics say that the campaign is small.
 
 pub mod audit;
 pub mod campaigns;
