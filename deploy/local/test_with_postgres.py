@@ -13,7 +13,7 @@ from pathlib import Path
 SCRIPT = Path(__file__).with_name("with_postgres.py")
 PATIENCE_SECONDS = 60
 # Prints what the command sees, then waits to be ended.
-SHOW_AND_WAIT = "echo $DATABASE_URL; exec sleep 600"
+SHOW_AND_WAIT = "echo $DATABASE_URL $$; exec sleep 600"
 
 
 def environment(**changes):
@@ -33,6 +33,14 @@ def port_of(url):
 def is_open(port):
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def state_of(process):
+    """The letter that Linux has for a process; Z has ended and waits for its parent to notice."""
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rsplit(")", 1)[1].split()[0]
+    except FileNotFoundError:
+        return "gone"
 
 
 def temporary_folders():
@@ -74,11 +82,13 @@ class WithPostgres(unittest.TestCase):
 
     def end(self, how):
         process = start("sh", "-c", SHOW_AND_WAIT)
-        port = port_of(process.stdout.readline())
+        url, command = process.stdout.readline().split()
+        port = port_of(url)
         self.assertTrue(is_open(port))
         process.send_signal(how)
         process.wait(PATIENCE_SECONDS)
         self.assert_gone(port)
+        self.assertIn(state_of(command), ("gone", "Z"), "the command goes on")
         process.stdout.close()
         process.stderr.close()
         return process.returncode

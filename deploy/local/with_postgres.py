@@ -195,9 +195,28 @@ def keep_server(request, report):
                                  cwd="/", check=False).stdout.split()
         say(f"PostgreSQL {version[2] if len(version) > 2 else ''} on 127.0.0.1:{server.port} "
             "(private, removed at the end)")
-        os.read(request, 1)
+        end_orphan(request)
     finally:
         server.remove()
+
+
+def end_orphan(request):
+    """Waits for the parent's end, and ends its command if the parent was killed and could not.
+
+    The parent tells us the command's process group, and 0 when that has ended."""
+    told = b""
+    while chunk := os.read(request, 64):
+        told += chunk
+    group = int(told.split()[-1]) if told else 0
+    if group:
+        kill_group(group, signal.SIGKILL)
+
+
+def kill_group(group, number):
+    try:
+        os.killpg(group, number)
+    except ProcessLookupError:
+        pass
 
 
 def main():
@@ -225,31 +244,37 @@ def main():
     # `hold` is closed when we end, and is not inherited by the command.
     with os.fdopen(ready) as pipe:
         environment = dict(line.rstrip("\n").split("=", 1) for line in pipe)
-    code = run(command, environment) if environment else 1
+    code = run(command, environment, hold) if environment else 1
     os.close(hold)
     os.waitpid(keeper, 0)
     sys.exit(code)
 
 
-def run(command, environment):
+def run(command, environment, hold):
     """Runs the command in a process group of its own and passes signals on to it."""
+    child = None
+    early = []
+
+    def forward(number, _frame):
+        if child:
+            kill_group(child.pid, number)
+        else:
+            early.append(number)
+
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, forward)
     try:
         child = subprocess.Popen(command, env={**os.environ, **environment}, start_new_session=True)
     except OSError as error:
         say(f"cannot run {command[0]}: {error.strerror}")
         return 127
-
-    def forward(number, _frame):
-        try:
-            os.killpg(child.pid, number)
-        except ProcessLookupError:
-            pass
-
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, forward)
+    os.write(hold, f"{child.pid} ".encode())
+    for number in early:
+        kill_group(child.pid, number)
     code = child.wait()
     # What the command left behind ends with it.
-    forward(signal.SIGKILL, None)
+    kill_group(child.pid, signal.SIGKILL)
+    os.write(hold, b"0")
     return 128 - code if code < 0 else code
 
 
