@@ -74,6 +74,12 @@ impl App {
     }
 }
 
+/// What stands against a dial.
+enum Objection {
+    Excluded,
+    Later(Due),
+}
+
 struct Deciding<'a, 'c> {
     campaign: &'a Campaign,
     tx: &'a Tx<'c>,
@@ -89,37 +95,46 @@ impl Deciding<'_, '_> {
         let attempt = AttemptId { run: self.lease.run, lease: self.lease.number, slot };
         match self.lease.slots.get(slot) {
             Some(Slot::Leased) => self.decide_leased(slot, attempt),
-            Some(Slot::Authorized) => Decision::AlreadyGranted(attempt),
+            // The worker may not have heard the answer and dial only now, so it is judged again. The
+            // slot stays: whether it rang is known to the worker alone.
+            Some(Slot::Authorized) => match self.objection(slot) {
+                None => Decision::AlreadyGranted(attempt),
+                Some(Objection::Excluded) => Decision::Excluded,
+                Some(Objection::Later(_)) => Decision::NotNow,
+            },
             Some(Slot::Ended | Slot::Closed) | None => Decision::SlotClosed,
         }
     }
 
     fn decide_leased(&mut self, slot: usize, attempt: AttemptId) -> Decision {
+        match self.objection(slot) {
+            Some(Objection::Excluded) => self.close(slot, Decision::Excluded),
+            Some(Objection::Later(due)) => {
+                self.later.push(due);
+                self.close(slot, Decision::NotNow)
+            }
+            None if self.lease.slots.advance(slot, Slot::Authorized) => {
+                self.granted.push(slot);
+                Decision::Granted(attempt)
+            }
+            None => Decision::SlotClosed,
+        }
+    }
+
+    /// Why the contact in a slot may not be dialled at this moment.
+    fn objection(&self, slot: usize) -> Option<Objection> {
         let position = self.lease.positions[slot];
         let now = self.tx.now;
         let subject = self.subjects.get(&position).filter(|subject| !subject.is_deleted);
-        let Some(subject) = subject else { return self.close(slot, Decision::Excluded) };
-        let hours = self
-            .campaign
-            .config
-            .schedule
-            .as_ref()
-            .map(|schedule| schedule.hours(&subject.time_zone, now));
-        let shut_until = hours.and_then(|hours| reopening(hours, now));
+        let Some(subject) = subject else { return Some(Objection::Excluded) };
+        let schedule = self.campaign.config.schedule.as_ref();
+        let hours = schedule.map(|schedule| schedule.hours(&subject.time_zone, now));
         let due_at = match self.campaign.rules().judge(&subject.candidate, now) {
-            Verdict::Removed(_) => return self.close(slot, Decision::Excluded),
-            Verdict::NotBefore(due_at) => Some(due_at),
-            Verdict::Eligible => shut_until,
+            Verdict::Removed(_) => return Some(Objection::Excluded),
+            Verdict::NotBefore(due_at) => due_at,
+            Verdict::Eligible => hours.and_then(|hours| reopening(hours, now))?,
         };
-        if let Some(due_at) = due_at {
-            self.later.push(Due { position, group: subject.group, due_at });
-            return self.close(slot, Decision::NotNow);
-        }
-        if self.lease.slots.advance(slot, Slot::Authorized) {
-            self.granted.push(slot);
-            return Decision::Granted(attempt);
-        }
-        Decision::SlotClosed
+        Some(Objection::Later(Due { position, group: subject.group, due_at }))
     }
 
     fn close(&mut self, slot: usize, decision: Decision) -> Decision {

@@ -4,9 +4,10 @@ use super::App;
 use super::error::{Error, Result};
 use crate::store::notify::{self, ControlEvent, RemovalCause};
 use crate::store::suppressions::{self, Suppression};
-use crate::store::{Gate, campaigns, due};
+use crate::store::{Gate, Tx, campaigns, contacts, due};
 use campaign_domain::lifecycle::State;
 use std::collections::BTreeSet;
+use uuid::Uuid;
 
 /// Most campaigns whose runs are waited for.
 const MAX_CAMPAIGNS: i64 = 100_000;
@@ -37,6 +38,11 @@ impl App {
             let tx = connection.begin(Gate::Exclusive(id)).await?;
             let positions: Vec<i64> =
                 held.iter().filter(|(of, _)| *of == id).map(|(_, position)| *position).collect();
+            // The list may have changed again before we came to this gate.
+            let subjects = contacts::subjects(&tx, id, &positions).await?;
+            let suppressed = subjects.iter().filter(|subject| subject.candidate.is_suppressed);
+            let positions: Vec<i64> =
+                suppressed.map(|subject| subject.candidate.position).collect();
             due::remove(&tx, id, &positions).await?;
             tx.commit().await?;
         }
@@ -45,22 +51,28 @@ impl App {
 
     /// Takes a number off the list; contacts with it wait again in the runs under way.
     pub async fn unsuppress(&self, phone: &str) -> Result<Suppression> {
+        let phones = [phone.to_owned()];
         let mut connection = self.db.connect().await?;
+        // Off the list and waiting again, or neither.
         let tx = connection.begin(Gate::Open).await?;
+        let waiting = suppressions::find_in_active_campaigns(&tx, &phones).await?;
+        for (id, _) in &waiting {
+            tx.pass(*id).await?;
+        }
         let Some(removed) = suppressions::delete(&tx, phone).await? else {
             return Err(Error::NotFound(format!("suppressions/{phone}")));
         };
-        let phones = [phone.to_owned()];
-        let waiting = suppressions::find_in_active_campaigns(&tx, &phones).await?;
+        put_back(&tx, &waiting).await?;
         tx.commit().await?;
-        for (id, position) in waiting {
-            let tx = connection.begin(Gate::Exclusive(id)).await?;
-            if let Some(campaign) = campaigns::find(&tx, id).await? {
-                due::put_if_passed(&tx, id, campaign.run, position).await?;
-                notify::send(&tx, &ControlEvent::Work { campaign: id }).await?;
-            }
-            tx.commit().await?;
+        // A run launched in between may have passed the contact before the list changed.
+        let tx = connection.begin(Gate::Open).await?;
+        let mut late = suppressions::find_in_active_campaigns(&tx, &phones).await?;
+        late.retain(|found| !waiting.contains(found));
+        for (id, _) in &late {
+            tx.pass(*id).await?;
         }
+        put_back(&tx, &late).await?;
+        tx.commit().await?;
         Ok(removed)
     }
 
@@ -82,4 +94,15 @@ impl App {
         let tx = connection.begin(Gate::Open).await?;
         Ok(suppressions::list(&tx, after, limit).await?)
     }
+}
+
+/// Puts contacts that came back where their runs find them. The campaigns' gates must be held alone.
+async fn put_back(tx: &Tx<'_>, contacts: &[(Uuid, i64)]) -> Result<()> {
+    for (id, position) in contacts {
+        if let Some(campaign) = campaigns::find(tx, *id).await? {
+            due::put_if_passed(tx, *id, campaign.run, *position).await?;
+            notify::send(tx, &ControlEvent::Work { campaign: *id }).await?;
+        }
+    }
+    Ok(())
 }

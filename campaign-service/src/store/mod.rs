@@ -215,6 +215,13 @@ fn gate_key(id: Uuid) -> i64 {
 }
 
 impl Tx<'_> {
+    /// Passes one more gate, alone. Whoever passes several does it in order of id, so that no two wait
+    /// for each other.
+    pub async fn pass(&self, id: Uuid) -> StoreResult<()> {
+        self.execute("SELECT pg_advisory_xact_lock($1)", &[&gate_key(id)]).await?;
+        Ok(())
+    }
+
     /// Makes the transaction durable and lets go of the gate.
     pub async fn commit(self) -> StoreResult<()> {
         Ok(self.inner.commit().await?)

@@ -315,6 +315,30 @@ async fn p3_p4_whoever_takes_the_right_away_waits_for_authorisations_under_way()
     }
 }
 
+/// P4: the answer to an authorisation is lost, the contact opts out, and the worker, back, asks again.
+#[tokio::test]
+async fn p4_a_grant_that_was_not_heard_is_judged_again() {
+    let db = TestDb::new().await;
+    let service = Service::start(&db).await;
+    let mut clients = service.clients.clone();
+    let name = clients.create_campaign().await;
+    clients.add_contacts(&name, 0..2).await;
+    clients.launch(&name).await;
+    let mut worker = Worker::connect(&clients, "w", &name).await;
+    let held = worker.lease(2).await;
+    for held in &held {
+        worker.granted(held).await;
+    }
+    drop(worker);
+    clients.record(&held[0].contact, "o", Fact::OptedOut(v1::OptedOut::default())).await;
+    let leases = vec![held[0].lease.clone()];
+    let mut worker = Worker::reconnect(&clients, "w", &name, leases).await;
+    let decisions: Vec<Decision> =
+        worker.authorize(&held).await.into_iter().map(|(decision, _)| decision).collect();
+    assert_eq!(decisions, [Decision::Excluded, Decision::AlreadyGranted]);
+    assert_eq!(clients.progress(&name).await.in_call, 2, "nobody knows whether it rang");
+}
+
 /// P5: reports that come twice, in the wrong order, from two workers, after a pause, a cancel, the end
 /// of the lease and a reset change history once and are not lost.
 #[tokio::test]
