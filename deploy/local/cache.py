@@ -1,11 +1,16 @@
 """The folder where downloaded tools are kept between runs."""
 
+import importlib.util
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
+
+# PostgreSQL runs as another user than root and must be able to read what root installed, whatever the umask.
+READABLE = 0o755
+UMASK = 0o022
 
 
 def folder():
@@ -18,7 +23,9 @@ def folder():
         path = Path("/var/cache/campaign-control")
     else:
         path = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "campaign-control"
-    path.mkdir(parents=True, exist_ok=True)
+    if not path.is_dir():
+        path.mkdir(parents=True, exist_ok=True)
+        path.chmod(READABLE)
     return path
 
 
@@ -32,8 +39,7 @@ def build_once(name, build):
         return final
     draft = Path(tempfile.mkdtemp(prefix=f"{name}.", dir=folder()))
     try:
-        # mkdtemp is private; another user may have to read what is inside.
-        draft.chmod(0o755)
+        draft.chmod(READABLE)
         build(draft)
         try:
             draft.rename(final)
@@ -47,10 +53,21 @@ def build_once(name, build):
 
 def pip_install(target, packages):
     """Installs packages into a folder."""
-    command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-input", "--disable-pip-version-check",
-               "--no-warn-script-location", "--root-user-action=ignore", "--target", str(target), *packages]
-    try:
-        subprocess.run(command, check=True, stdout=sys.stderr)
-    except subprocess.CalledProcessError:
-        sys.exit(f"could not install {', '.join(packages)} with pip; "
-                 "see above, and install pip (Debian: apt-get install python3-pip) if it is missing")
+    with tempfile.TemporaryDirectory() as scratch:
+        command = [python_with_pip(scratch), "-m", "pip", "install", "--quiet", "--no-input",
+                   "--disable-pip-version-check", "--no-warn-script-location", "--target", str(target), *packages]
+        # As a variable, since an older pip refuses the option.
+        environment = {**os.environ, "PIP_ROOT_USER_ACTION": "ignore"}
+        if subprocess.run(command, stdout=sys.stderr, env=environment, umask=UMASK, check=False).returncode != 0:
+            sys.exit(f"could not install {', '.join(packages)} with pip; see above")
+
+
+def python_with_pip(scratch):
+    """This Python, or if it has no pip, one in a virtual environment that has."""
+    if importlib.util.find_spec("pip"):
+        return sys.executable
+    made = subprocess.run([sys.executable, "-m", "venv", scratch], stdout=subprocess.DEVNULL,
+                          stderr=subprocess.DEVNULL, check=False)
+    if made.returncode != 0:
+        sys.exit(f"{sys.executable} has no pip; install it (Debian: apt-get install python3-pip)")
+    return str(Path(scratch, "bin", "python"))

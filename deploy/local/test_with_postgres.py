@@ -1,6 +1,7 @@
 """Tests of with_postgres.py: python3 -m unittest discover -s deploy/local"""
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -21,11 +22,6 @@ def environment(**changes):
     return {**clean, **changes}
 
 
-def start(*command, **changes):
-    return subprocess.Popen([sys.executable, SCRIPT, "--", *command], env=environment(**changes),
-                            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-
-
 def port_of(url):
     return int(url.rsplit(":", 1)[1].split("/")[0])
 
@@ -43,23 +39,31 @@ def state_of(process):
         return "gone"
 
 
-def temporary_folders():
-    return set(Path(tempfile.gettempdir()).glob("campaign-postgres-*"))
-
-
 class WithPostgres(unittest.TestCase):
     def setUp(self):
-        self.folders = temporary_folders()
+        # A folder of our own, so that other runs on this machine do not count.
+        self.temporary = self.folder()
+
+    def folder(self, mode=0o755):
+        path = Path(tempfile.mkdtemp())
+        self.addCleanup(shutil.rmtree, path, ignore_errors=True)
+        path.chmod(mode)
+        return path
+
+    def start(self, *command, as_user=(sys.executable,), **changes):
+        return subprocess.Popen([*as_user, SCRIPT, "--", *command],
+                                env=environment(TMPDIR=str(self.temporary), **changes),
+                                stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
     def assert_gone(self, port):
         deadline = time.monotonic() + PATIENCE_SECONDS
-        while is_open(port) or temporary_folders() - self.folders:
+        while is_open(port) or list(self.temporary.glob("campaign-postgres-*")):
             self.assertLess(time.monotonic(), deadline, "the server or its folder is still there")
             time.sleep(0.05)
 
     def ask(self, **changes):
         command = '"$CAMPAIGN_PG_BIN/psql" -XAt "$DATABASE_URL" -c "select 40 + 2" && echo $DATABASE_URL; exit 7'
-        process = start("sh", "-c", command, **changes)
+        process = self.start("sh", "-c", command, **changes)
         out, err = process.communicate(timeout=600)
         self.assertEqual(process.returncode, 7, err)
         answer, url = out.split()
@@ -71,17 +75,39 @@ class WithPostgres(unittest.TestCase):
         self.ask()
 
     def test_the_wheel_serves_where_nothing_is_installed(self):
-        bare = tempfile.mkdtemp()
-        for name in ("sh", "env"):
-            os.symlink(f"/bin/{name}", f"{bare}/{name}")
-        self.assertIn("PostgreSQL 18", self.ask(PATH=bare, CAMPAIGN_PG_SEARCH=""))
+        bare = self.folder()
+        (bare / "sh").symlink_to("/bin/sh")
+        self.assertIn("PostgreSQL 18", self.ask(PATH=str(bare), CAMPAIGN_PG_SEARCH=""))
+
+    @unittest.skipUnless(os.geteuid() == 0 and shutil.which("setpriv"), "needs root, to become another user")
+    def test_an_ordinary_user_can_run_it(self):
+        become = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
+        # Our own Python may lie below root's home.
+        pythons = [sys.executable, shutil.which("python3", path="/usr/local/bin:/usr/bin:/bin")]
+        for python in filter(None, pythons):
+            readable = [*become, python, "-c", f"open({str(SCRIPT)!r})"]
+            if subprocess.run(readable, cwd="/", stderr=subprocess.DEVNULL, check=False).returncode == 0:
+                break
+        else:
+            self.skipTest("another user can run no Python here, or not read this folder")
+        self.temporary = self.folder(mode=0o777)
+        home = str(self.temporary)
+        self.ask(as_user=[*become, python], HOME=home, CAMPAIGN_CACHE_DIR=f"{home}/cache")
+
+    def test_what_the_command_leaves_behind_does_not_keep_the_server(self):
+        leave = ("import os, subprocess; print(os.environ['CAMPAIGN_PG_PORT'], subprocess.Popen("
+                 "['sleep', '600'], stdout=subprocess.DEVNULL, start_new_session=True, close_fds=False).pid)")
+        process = self.start(sys.executable, "-c", leave)
+        port, left = map(int, process.communicate(timeout=PATIENCE_SECONDS)[0].split())
+        self.addCleanup(os.kill, left, signal.SIGKILL)
+        self.assert_gone(port)
 
     def test_a_given_database_is_used(self):
-        process = start("sh", "-c", "echo $DATABASE_URL", DATABASE_URL="postgres://given")
+        process = self.start("sh", "-c", "echo $DATABASE_URL", DATABASE_URL="postgres://given")
         self.assertEqual(process.communicate()[0], "postgres://given\n")
 
     def end(self, how):
-        process = start("sh", "-c", SHOW_AND_WAIT)
+        process = self.start("sh", "-c", SHOW_AND_WAIT)
         url, command = process.stdout.readline().split()
         port = port_of(url)
         self.assertTrue(is_open(port))

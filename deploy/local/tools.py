@@ -4,6 +4,7 @@
     eval "$(python3 deploy/local/tools.py)"        # CAMPAIGN_PYTHONPATH, CAMPAIGN_GRPCURL, CAMPAIGN_BUF
 """
 
+import hashlib
 import sys
 from pathlib import Path
 
@@ -15,9 +16,12 @@ PACKAGES = [
     "grpcio==1.85.1",
     "grpcio-status==1.85.1",
     "grpcio-tools==1.85.1",
+    "protobuf==7.36.2",
+    "googleapis-common-protos==1.76.0",
 ]
 # Changes with the list, so that an older set is not used.
-NAME = f"tools-py{sys.version_info.major}{sys.version_info.minor}-1"
+KEY = hashlib.sha256(" ".join(PACKAGES).encode()).hexdigest()[:12]
+NAME = f"tools-py{sys.version_info.major}{sys.version_info.minor}-{KEY}"
 
 
 def build(draft):

@@ -30,6 +30,8 @@ SEARCH = os.pathsep.join([
 START_TRIES = 5
 START_SECONDS = 60
 STOP_SECONDS = 10
+# What a command may take to end once it was told to; more than the service takes to drain.
+GRACE_SECONDS = 30
 # Durability is left at its defaults: tests and the demo see what a production server does.
 SETTINGS = {
     "listen_addresses": "127.0.0.1",
@@ -112,10 +114,13 @@ class Server:
         if self.user:
             for path in (self.home, password_file):
                 os.chown(path, self.user.pw_uid, self.user.pw_gid)
-        made = subprocess.run(
-            [self.binaries / "initdb", "-D", self.data, "-U", "campaign", "--pwfile", password_file, "-A",
-             "scram-sha-256", "-E", "UTF8", "--locale=C", "--no-instructions"],
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, cwd="/", text=True, check=False, **self.run_as())
+        try:
+            made = subprocess.run(
+                [self.binaries / "initdb", "-D", self.data, "-U", "campaign", "--pwfile", password_file, "-A",
+                 "scram-sha-256", "-E", "UTF8", "--locale=C", "--no-instructions"],
+                stdout=subprocess.PIPE, stderr=subprocess.STDOUT, cwd="/", text=True, check=False, **self.run_as())
+        except PermissionError as error:
+            sys.exit(f"{self.user.pw_name if self.user else 'this user'} may not run {error.filename}")
         if made.returncode != 0:
             sys.exit(f"initdb failed:\n{made.stdout}")
         for _ in range(START_TRIES):
@@ -174,6 +179,8 @@ class Server:
         return {
             "DATABASE_URL": f"postgres://campaign:{self.password}@127.0.0.1:{self.port}/campaign",
             "CAMPAIGN_PG_BIN": str(self.binaries),
+            "CAMPAIGN_PG_DATA": str(self.data),
+            "CAMPAIGN_PG_PORT": str(self.port),
             "CAMPAIGN_PG_RUN_AS": self.user.pw_name if self.user else "",
         }
 
@@ -251,18 +258,20 @@ def main():
 
 
 def run(command, environment, hold):
-    """Runs the command in a process group of its own and passes signals on to it."""
+    """Runs the command in a process group of its own, passes signals on to it, and waits for it bounded."""
     child = None
     early = []
 
     def forward(number, _frame):
         if child:
             kill_group(child.pid, number)
+            signal.alarm(GRACE_SECONDS)
         else:
             early.append(number)
 
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, forward)
+    signal.signal(signal.SIGALRM, lambda *_: kill_group(child.pid, signal.SIGKILL))
     try:
         child = subprocess.Popen(command, env={**os.environ, **environment}, start_new_session=True)
     except OSError as error:
@@ -270,8 +279,9 @@ def run(command, environment, hold):
         return 127
     os.write(hold, f"{child.pid} ".encode())
     for number in early:
-        kill_group(child.pid, number)
+        forward(number, None)
     code = child.wait()
+    signal.alarm(0)
     # What the command left behind ends with it.
     kill_group(child.pid, signal.SIGKILL)
     os.write(hold, b"0")

@@ -23,6 +23,7 @@ use tokio::sync::{broadcast, mpsc};
 use tokio::time::{sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 use tonic::{Status, Streaming};
+use tracing::warn;
 use uuid::Uuid;
 
 /// The protocol that this version speaks.
@@ -256,7 +257,7 @@ impl Session {
             return Err(Error::invalid("release.slots", format!("must be at most {max}")).into());
         }
         let slots: Vec<usize> =
-            release.slots.iter().filter_map(|slot| usize::try_from(*slot).ok()).collect();
+            release.slots.iter().map(|slot| usize::try_from(*slot).unwrap_or(usize::MAX)).collect();
         let released = match names::lease_key(release.lease.as_ref()) {
             Some(key) => self.app.release(key, &slots).await?,
             None => 0,
@@ -307,7 +308,11 @@ impl Session {
         let batch = match leased {
             Ok(Some(batch)) => batch,
             Ok(None) | Err(Error::NotFound(_)) => return Ok(false),
-            Err(error) => return Err(error.into()),
+            // One campaign's trouble must not keep the others from this worker.
+            Err(error) => {
+                warn!(%campaign, %error, "contacts could not be leased; they are tried again");
+                return Ok(false);
+            }
         };
         self.credit = self.credit.saturating_sub(batch.contacts.len());
         let now = tokio::time::Instant::now();
