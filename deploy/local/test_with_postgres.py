@@ -95,8 +95,10 @@ class WithPostgres(unittest.TestCase):
         self.ask(as_user=[*become, python], HOME=home, CAMPAIGN_CACHE_DIR=f"{home}/cache")
 
     def test_what_the_command_leaves_behind_does_not_keep_the_server(self):
-        leave = ("import os, subprocess; print(os.environ['CAMPAIGN_PG_PORT'], subprocess.Popen("
-                 "['sleep', '600'], stdout=subprocess.DEVNULL, start_new_session=True, close_fds=False).pid)")
+        # All descriptors are passed on, but for the output that we read to its end.
+        leave = ("import os, subprocess; quiet = subprocess.DEVNULL; left = subprocess.Popen(['sleep', '600'], "
+                 "stdout=quiet, stderr=quiet, close_fds=False, start_new_session=True); "
+                 "print(os.environ['CAMPAIGN_PG_PORT'], left.pid)")
         process = self.start(sys.executable, "-c", leave)
         port, left = map(int, process.communicate(timeout=PATIENCE_SECONDS)[0].split())
         self.addCleanup(os.kill, left, signal.SIGKILL)
