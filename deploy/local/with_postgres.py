@@ -273,11 +273,12 @@ def run(command, environment, hold):
         signal.signal(number, forward)
     signal.signal(signal.SIGALRM, lambda *_: kill_group(child.pid, signal.SIGKILL))
     try:
-        child = subprocess.Popen(command, env={**os.environ, **environment}, start_new_session=True)
+        child = subprocess.Popen(command, env={**os.environ, **environment}, start_new_session=True,
+                                 # Told before the command can do anything, so that it is never unknown.
+                                 preexec_fn=lambda: os.write(hold, f"{os.getpid()} ".encode()))
     except OSError as error:
         say(f"cannot run {command[0]}: {error.strerror}")
         return 127
-    os.write(hold, f"{child.pid} ".encode())
     for number in early:
         forward(number, None)
     code = child.wait()
