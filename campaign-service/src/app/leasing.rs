@@ -9,7 +9,7 @@ use crate::store::groups::{self, Group};
 use crate::store::leases::{self, Lease};
 use crate::store::{Gate, Tx};
 use campaign_domain::Instant;
-use campaign_domain::eligibility::Verdict;
+use campaign_domain::eligibility::{RunRules, Verdict};
 use campaign_domain::lease::{Slot, Slots};
 use campaign_domain::lifecycle::State;
 use campaign_domain::schedule::Hours;
@@ -19,6 +19,8 @@ use uuid::Uuid;
 
 /// When the hours of a contact's zone are looked at again if no opening is in sight.
 const SHUT_RECHECK: TimeDelta = TimeDelta::days(1);
+/// Contacts read at once when fewer are wanted.
+const MIN_READ_CONTACTS: usize = 500;
 /// Most campaigns that one worker is served from.
 const MAX_CAMPAIGNS: i64 = 1_000;
 
@@ -78,6 +80,10 @@ impl App {
         picking.take_ahead(self.limits.max_scan_contacts).await?;
         let Picking { picked, later, .. } = picking;
         due::put(&tx, id, campaign.run, &later).await?;
+        if picked.is_empty() {
+            tx.commit().await?;
+            return Ok(None);
+        }
         let lease = Lease {
             campaign: id,
             number: leases::take_number(&tx).await?,
@@ -88,10 +94,6 @@ impl App {
             positions: picked.iter().map(|subject| subject.candidate.position).collect(),
             slots: Slots::new(picked.len()),
         };
-        if picked.is_empty() {
-            tx.commit().await?;
-            return Ok(None);
-        }
         leases::insert(&tx, &lease).await?;
         let mut found: HashMap<i64, Contact> = contacts::find_all(&tx, id, &lease.positions)
             .await?
@@ -164,16 +166,22 @@ pub(super) async fn give_back(tx: &Tx<'_>, lease: &mut Lease, slots: &[usize]) -
     let rules = campaign.rules();
     let mut due = Vec::with_capacity(closed.len());
     for subject in contacts::subjects(tx, lease.campaign, &closed).await? {
-        let due_at = match rules.judge(&subject.candidate, tx.now) {
-            Verdict::Removed(_) => continue,
-            _ if subject.is_deleted => continue,
-            Verdict::Eligible => tx.now,
-            Verdict::NotBefore(due_at) => due_at,
-        };
-        due.push(Due { position: subject.candidate.position, group: subject.group, due_at });
+        if let Some(due_at) = next_attempt(&rules, &subject, tx.now) {
+            due.push(Due { position: subject.candidate.position, group: subject.group, due_at });
+        }
     }
     due::put(tx, lease.campaign, lease.run, &due).await?;
     Ok(closed.len())
+}
+
+/// When a contact may be engaged; `None` when it is not any more.
+pub(super) fn next_attempt(rules: &RunRules, subject: &Subject, now: Instant) -> Option<Instant> {
+    match rules.judge(&subject.candidate, now) {
+        _ if subject.is_deleted => None,
+        Verdict::Removed(_) => None,
+        Verdict::Eligible => Some(now),
+        Verdict::NotBefore(due_at) => Some(due_at),
+    }
 }
 
 /// Choosing the contacts of one lease.
@@ -235,21 +243,22 @@ impl<'a, 'c> Picking<'a, 'c> {
                 break;
             }
             let mut next = groups::lock_frontier(self.tx, id, run, group.id).await?;
-            loop {
-                let limit = (self.want - self.picked.len()).min(scan_left);
-                if limit == 0 {
-                    break;
-                }
+            while self.picked.len() < self.want && scan_left > 0 {
+                // Not only as many as are wanted: most may be excluded, and each read is a round trip
+                // while others wait for the frontier and the gate.
+                let limit = (self.want - self.picked.len()).max(MIN_READ_CONTACTS).min(scan_left);
                 let rows = i64::try_from(limit).unwrap_or(i64::MAX);
                 let subjects = contacts::subjects_from(self.tx, id, group.id, next, rows).await?;
-                let (found, last) = (subjects.len(), subjects.last());
-                let Some(last) = last else { break };
-                next = last.candidate.position + 1;
-                scan_left -= found;
+                let is_last = subjects.len() < limit;
                 for subject in subjects {
+                    if self.picked.len() >= self.want {
+                        break;
+                    }
+                    next = subject.candidate.position + 1;
+                    scan_left -= 1;
                     self.consider(subject);
                 }
-                if found < limit {
+                if is_last {
                     break;
                 }
             }

@@ -9,6 +9,7 @@ use crate::store::notify::{self, ControlEvent, StopCause};
 use crate::store::{Gate, Tx, due, groups, leases, purge, requests};
 use campaign_domain::campaign::{Config, may_edit};
 use campaign_domain::lifecycle::{Command, State, transition};
+use campaign_domain::schedule::Schedule;
 use campaign_domain::settings::{Epoch, LaunchSettings};
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -375,10 +376,7 @@ fn merge(config: &mut Config, edit: &Edit) -> Result<()> {
             }
         }
     }
-    if let Some(schedule) = &config.schedule
-        && let (Some(start), Some(end)) = (schedule.start_time, schedule.end_time)
-        && end <= start
-    {
+    if config.schedule.as_ref().is_some_and(Schedule::ends_before_it_starts) {
         return Err(Error::invalid("campaign.schedule.end_time", "must be after start_time"));
     }
     Ok(())

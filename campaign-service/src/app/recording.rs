@@ -2,7 +2,7 @@
 
 use super::App;
 use super::error::{Error, Result};
-use super::leasing::give_back;
+use super::leasing::{give_back, next_attempt};
 use crate::store::campaigns::{self, Campaign};
 use crate::store::contacts::{self, Subject};
 use crate::store::due::{self, Due};
@@ -11,7 +11,6 @@ use crate::store::leases::{self, Lease};
 use crate::store::notify::{self, ControlEvent, RemovalCause};
 use crate::store::{Gate, Tx};
 use campaign_domain::Instant;
-use campaign_domain::eligibility::Verdict;
 use campaign_domain::history::{CallOutcome, Fact, Recording};
 use campaign_domain::lease::{AttemptId, Slot};
 use campaign_domain::settings::Epoch;
@@ -273,13 +272,7 @@ impl<'a, 'c> Ledger<'a, 'c> {
         let ended: BTreeSet<i64> = self.ended.keys().copied().collect();
         for position in self.changed.union(&ended) {
             let Some(subject) = self.subjects.get(position) else { continue };
-            let due_at = match rules.judge(&subject.candidate, self.tx.now) {
-                _ if subject.is_deleted => None,
-                Verdict::Removed(_) => None,
-                Verdict::Eligible => Some(self.tx.now),
-                Verdict::NotBefore(due_at) => Some(due_at),
-            };
-            let Some(due_at) = due_at else {
+            let Some(due_at) = next_attempt(&rules, subject, self.tx.now) else {
                 places.done.push(*position);
                 continue;
             };

@@ -55,10 +55,7 @@ impl App {
         let mut connection = self.db.connect().await?;
         // Off the list and waiting again, or neither.
         let tx = connection.begin(Gate::Open).await?;
-        let waiting = suppressions::find_in_active_campaigns(&tx, &phones).await?;
-        for (id, _) in &waiting {
-            tx.pass(*id).await?;
-        }
+        let waiting = hold_runs(&tx, &phones, &[]).await?;
         let Some(removed) = suppressions::delete(&tx, phone).await? else {
             return Err(Error::NotFound(format!("suppressions/{phone}")));
         };
@@ -66,11 +63,7 @@ impl App {
         tx.commit().await?;
         // A run launched in between may have passed the contact before the list changed.
         let tx = connection.begin(Gate::Open).await?;
-        let mut late = suppressions::find_in_active_campaigns(&tx, &phones).await?;
-        late.retain(|found| !waiting.contains(found));
-        for (id, _) in &late {
-            tx.pass(*id).await?;
-        }
+        let late = hold_runs(&tx, &phones, &waiting).await?;
         put_back(&tx, &late).await?;
         tx.commit().await?;
         Ok(removed)
@@ -94,6 +87,20 @@ impl App {
         let tx = connection.begin(Gate::Open).await?;
         Ok(suppressions::list(&tx, after, limit).await?)
     }
+}
+
+/// Where numbers stand in runs under way, but for what is known; the gates of those are passed.
+async fn hold_runs(
+    tx: &Tx<'_>,
+    phones: &[String],
+    known: &[(Uuid, i64)],
+) -> Result<Vec<(Uuid, i64)>> {
+    let mut found = suppressions::find_in_active_campaigns(tx, phones).await?;
+    found.retain(|found| !known.contains(found));
+    for (id, _) in &found {
+        tx.pass(*id).await?;
+    }
+    Ok(found)
 }
 
 /// Puts contacts that came back where their runs find them. The campaigns' gates must be held alone.

@@ -94,15 +94,19 @@ pub fn config(campaign: v1::Campaign, fields: Option<&[String]>) -> Result<Confi
 fn schedule(check: &mut Check, schedule: v1::Schedule, is_whole: bool) -> Schedule {
     let start_time = check.time("campaign.schedule.start_time", schedule.start_time);
     let end_time = check.time("campaign.schedule.end_time", schedule.end_time);
-    if let (Some(start), Some(end)) = (start_time, end_time) {
-        check.require(end > start, "campaign.schedule.end_time", "must be after start_time");
-    }
     if is_whole {
         check.time_zone("campaign.schedule.time_zone", &schedule.time_zone, false);
     }
     let windows = windows(check, &schedule.windows);
     let blackout_dates = blackout_dates(check, &schedule.blackout_dates);
-    Schedule { start_time, end_time, time_zone: schedule.time_zone, windows, blackout_dates }
+    let time_zone = schedule.time_zone;
+    let schedule = Schedule { start_time, end_time, time_zone, windows, blackout_dates };
+    check.require(
+        !schedule.ends_before_it_starts(),
+        "campaign.schedule.end_time",
+        "must be after start_time",
+    );
+    schedule
 }
 
 fn windows(check: &mut Check, windows: &[v1::WeeklyWindow]) -> Vec<WeeklyWindow> {

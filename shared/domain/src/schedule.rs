@@ -59,6 +59,12 @@ pub fn zone(name: &str) -> Option<Tz> {
 }
 
 impl Schedule {
+    /// Whether it ends before anything can be dialled.
+    #[must_use]
+    pub fn ends_before_it_starts(&self) -> bool {
+        matches!((self.start_time, self.end_time), (Some(start), Some(end)) if end <= start)
+    }
+
     /// Whether a contact in `contact_zone` (the schedule's when empty) may be called at `now`.
     ///
     /// Hours are judged on the wall clock: those that a clock change skips do not happen, those that
