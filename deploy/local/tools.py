@@ -31,7 +31,8 @@ def build(draft):
 
 def program(home, name):
     for path in sorted(Path(home).glob(f"**/{name}")):
-        if path.is_file():
+        # A script of the same name would need this folder on Python's path, and this very Python.
+        if path.is_file() and path.read_bytes()[:2] != b"#!":
             # pip --target drops the mark of a program.
             path.chmod(path.stat().st_mode | 0o555)
             return path

@@ -2,6 +2,7 @@
 
 use super::error::{Error, Result};
 use super::explaining::open_slot;
+use super::leasing::next_attempt;
 use super::{App, existing};
 use crate::store::campaigns::{self, Campaign};
 use crate::store::contacts::{self, Contact, NewContact};
@@ -150,6 +151,16 @@ pub(super) async fn revive(
     }
     contacts::update(tx, campaign.id, position, contact, group).await?;
     campaigns::count_contacts(tx, campaign.id, 1).await?;
-    due::put_if_passed(tx, campaign.id, campaign.run, position).await?;
+    come_back(tx, campaign, position).await
+}
+
+/// Lets a contact that the run may have passed wait again, if there is anything to wait for. The gate
+/// must be held alone.
+pub(super) async fn come_back(tx: &Tx<'_>, campaign: &Campaign, position: i64) -> Result<()> {
+    for subject in contacts::subjects(tx, campaign.id, &[position]).await? {
+        if let Some(due_at) = next_attempt(&campaign.rules(), &subject, tx.now) {
+            due::put_if_passed(tx, campaign.id, campaign.run, position, due_at).await?;
+        }
+    }
     Ok(())
 }

@@ -3,10 +3,11 @@
 use super::contacts::revive;
 use super::error::{Error, Result};
 use super::{App, existing};
+use crate::store::campaigns::{self, Campaign};
 use crate::store::contacts::{self, NewContact};
 use crate::store::imports::{self, Import, Problem};
 use crate::store::notify::{self, ControlEvent};
-use crate::store::{Gate, Tx, campaigns, groups};
+use crate::store::{Gate, Tx, groups};
 use std::collections::{HashMap, HashSet};
 use uuid::Uuid;
 
@@ -32,38 +33,17 @@ pub struct ImportReport {
 impl App {
     /// Takes in the next rows, those committed before excepted, and answers where the import stands.
     pub async fn import_chunk(&self, id: Uuid, import_id: &str, rows: &[Row]) -> Result<Import> {
-        self.revive_deleted(id, rows).await?;
         let mut connection = self.db.connect().await?;
-        let tx = connection.begin(Gate::Open).await?;
-        existing(&tx, id).await?;
-        let mut import = imports::lock(&tx, id, import_id).await?;
-        let first = rows.first().map_or(import.next_row, |row| row.number);
-        if first > import.next_row {
-            return Err(Error::invalid(
-                "rows.first_row",
-                format!("must be at most {}, the first row not committed yet", import.next_row),
-            ));
+        let mut tx = connection.begin(Gate::Open).await?;
+        let mut chunk = Chunk::open(&tx, id, import_id, rows).await?;
+        if chunk.has_deleted() {
+            // Those come back, into the run under way too, which takes the campaign for itself.
+            drop(tx);
+            tx = connection.begin(Gate::Exclusive(id)).await?;
+            chunk = Chunk::open(&tx, id, import_id, rows).await?;
         }
-        let new: Vec<&Row> = rows.iter().filter(|row| row.number >= import.next_row).collect();
-        let mut problems = Vec::new();
-        let readable = readable_rows(&new, &mut problems);
-        import.rejected += i64::try_from(problems.len()).unwrap_or(0);
-        let known = problems.len();
-        // Taking positions first keeps other imports out until commit.
-        let count = i64::try_from(readable.len()).unwrap_or(0);
-        let position = campaigns::take_positions(&tx, id, count).await?;
-        let fresh = fresh_rows(&tx, id, readable, &mut problems).await?;
-        import.duplicates += i64::try_from(problems.len() - known).unwrap_or(0);
-        let created = i64::try_from(fresh.len()).unwrap_or(0);
-        campaigns::count_contacts(&tx, id, created).await?;
-        import.created += created;
-        import.next_row += i64::try_from(new.len()).unwrap_or(0);
-        insert(&tx, id, position, &fresh).await?;
-        problems.sort_by_key(|problem| problem.row);
-        imports::save(&tx, id, import_id, &import, &problems).await?;
-        if !fresh.is_empty() {
-            notify::send(&tx, &ControlEvent::Work { campaign: id }).await?;
-        }
+        chunk.sort(&tx).await?;
+        let import = chunk.save(&tx).await?;
         tx.commit().await?;
         Ok(import)
     }
@@ -79,78 +59,118 @@ impl App {
         let problems = imports::problems(&tx, id, import_id, MAX_PROBLEMS).await?;
         Ok(ImportReport { import, problems })
     }
+}
 
-    /// Contacts of the rows that were deleted before come back, with their history.
-    async fn revive_deleted(&self, id: Uuid, rows: &[Row]) -> Result<()> {
-        let by_phone: HashMap<&str, &NewContact> = rows
+/// The rows of a chunk that are not committed yet. While it is open, no other import adds contacts.
+struct Chunk<'a> {
+    campaign: Campaign,
+    import_id: &'a str,
+    import: Import,
+    rows: Vec<&'a Row>,
+    /// Position, and whether deleted, of the numbers that the campaign has.
+    known: HashMap<String, (i64, bool)>,
+    fresh: Vec<&'a NewContact>,
+    problems: Vec<Problem>,
+}
+
+impl<'a> Chunk<'a> {
+    async fn open(tx: &Tx<'_>, id: Uuid, import_id: &'a str, rows: &'a [Row]) -> Result<Self> {
+        let campaign = existing(tx, id).await?;
+        let import = imports::lock(tx, id, import_id).await?;
+        let first = rows.first().map_or(import.next_row, |row| row.number);
+        if first > import.next_row {
+            return Err(Error::invalid(
+                "rows.first_row",
+                format!("must be at most {}, the first row not committed yet", import.next_row),
+            ));
+        }
+        let rows: Vec<&Row> = rows.iter().filter(|row| row.number >= import.next_row).collect();
+        let phones: Vec<&str> = rows
             .iter()
             .filter_map(|row| row.contact.as_ref().ok())
-            .map(|contact| (contact.phone.as_str(), contact))
+            .map(|contact| contact.phone.as_str())
             .collect();
-        let phones: Vec<&str> = by_phone.keys().copied().collect();
-        let mut connection = self.db.connect().await?;
-        let tx = connection.begin(Gate::Open).await?;
-        let found = contacts::find_by_phones(&tx, id, &phones).await?;
-        drop(tx);
-        let deleted: Vec<_> = found.into_iter().filter(|(_, _, is_deleted)| *is_deleted).collect();
-        if deleted.is_empty() {
-            return Ok(());
+        campaigns::lock_positions(tx, id).await?;
+        let found = contacts::find_by_phones(tx, id, &phones).await?;
+        let known = found.into_iter().map(|(phone, at, deleted)| (phone, (at, deleted))).collect();
+        let (fresh, problems) = (Vec::new(), Vec::new());
+        Ok(Self { campaign, import_id, import, rows, known, fresh, problems })
+    }
+
+    fn has_deleted(&self) -> bool {
+        self.known.values().any(|(_, is_deleted)| *is_deleted)
+    }
+
+    /// Tells contacts that are new, come back, are there already, or cannot be read.
+    async fn sort(&mut self, tx: &Tx<'_>) -> Result<()> {
+        let mut seen: HashSet<&str> = HashSet::new();
+        for row in std::mem::take(&mut self.rows) {
+            self.import.next_row += 1;
+            let contact = match &row.contact {
+                Ok(contact) => contact,
+                Err((field, reason)) => {
+                    self.import.rejected += 1;
+                    self.add_problem(row, field, reason);
+                    continue;
+                }
+            };
+            let is_first = seen.insert(&contact.phone);
+            match self.known.get(&contact.phone) {
+                None if is_first => self.fresh.push(contact),
+                Some((position, true)) if is_first => {
+                    self.bring_back(tx, row, contact, *position).await?;
+                }
+                _ => {
+                    self.import.duplicates += 1;
+                    let reason = "is already in the campaign, or came earlier in the import";
+                    self.add_problem(row, "phone_number", reason);
+                }
+            }
         }
-        let tx = connection.begin(Gate::Exclusive(id)).await?;
-        let campaign = existing(&tx, id).await?;
-        for (phone, position, _) in deleted {
-            let Some(contact) = by_phone.get(phone.as_str()) else { continue };
-            let wanted = [(contact.time_zone.clone(), contact.priority)];
-            let group = groups::ensure(&tx, id, &wanted).await?[0];
-            revive(&tx, &campaign, position, contact, group).await?;
-        }
-        tx.commit().await?;
         Ok(())
     }
-}
 
-/// The rows that make sense, one for each number; the others become problems.
-fn readable_rows<'a>(rows: &[&'a Row], problems: &mut Vec<Problem>) -> Vec<(i64, &'a NewContact)> {
-    let mut readable = Vec::with_capacity(rows.len());
-    for row in rows {
-        match &row.contact {
-            Ok(contact) => readable.push((row.number, contact)),
-            Err((field, reason)) => problems.push(Problem {
-                row: row.number,
-                field: field.clone(),
-                reason: reason.clone(),
-            }),
+    async fn bring_back(
+        &mut self,
+        tx: &Tx<'_>,
+        row: &Row,
+        contact: &NewContact,
+        position: i64,
+    ) -> Result<()> {
+        let wanted = [(contact.time_zone.clone(), contact.priority)];
+        let group = groups::ensure(tx, self.campaign.id, &wanted).await?[0];
+        match revive(tx, &self.campaign, position, contact, group).await {
+            Ok(()) => self.import.created += 1,
+            Err(Error::Precondition { description, .. }) => {
+                self.import.rejected += 1;
+                self.add_problem(row, "phone_number", &description);
+            }
+            Err(error) => return Err(error),
         }
+        Ok(())
     }
-    readable
-}
 
-/// The rows whose number is new to the campaign and to the rows before; the others become problems.
-async fn fresh_rows<'a>(
-    tx: &Tx<'_>,
-    id: Uuid,
-    rows: Vec<(i64, &'a NewContact)>,
-    problems: &mut Vec<Problem>,
-) -> Result<Vec<&'a NewContact>> {
-    let phones: Vec<&str> = rows.iter().map(|(_, contact)| contact.phone.as_str()).collect();
-    let known = contacts::find_by_phones(tx, id, &phones).await?;
-    let mut seen: HashSet<&str> = known.iter().map(|(phone, _, _)| phone.as_str()).collect();
-    let mut fresh = Vec::with_capacity(rows.len());
-    for (row, contact) in rows {
-        if seen.insert(contact.phone.as_str()) {
-            fresh.push(contact);
-        } else {
-            let reason = "is already in the campaign, or came earlier in the import".to_owned();
-            problems.push(Problem { row, field: "phone_number".to_owned(), reason });
-        }
+    fn add_problem(&mut self, row: &Row, field: &str, reason: &str) {
+        let (field, reason) = (field.to_owned(), reason.to_owned());
+        self.problems.push(Problem { row: row.number, field, reason });
     }
-    Ok(fresh)
+
+    async fn save(mut self, tx: &Tx<'_>) -> Result<Import> {
+        let id = self.campaign.id;
+        let created = i64::try_from(self.fresh.len()).unwrap_or(0);
+        if created > 0 {
+            let first = campaigns::take_positions(tx, id, created).await?;
+            campaigns::count_contacts(tx, id, created).await?;
+            insert(tx, id, first, &self.fresh).await?;
+            self.import.created += created;
+        }
+        imports::save(tx, id, self.import_id, &self.import, &self.problems).await?;
+        notify::send(tx, &ControlEvent::Work { campaign: id }).await?;
+        Ok(self.import)
+    }
 }
 
 async fn insert(tx: &Tx<'_>, id: Uuid, first: i64, fresh: &[&NewContact]) -> Result<()> {
-    if fresh.is_empty() {
-        return Ok(());
-    }
     let wanted: Vec<(String, i16)> =
         fresh.iter().map(|contact| (contact.time_zone.clone(), contact.priority)).collect();
     let groups = groups::ensure(tx, id, &wanted).await?;

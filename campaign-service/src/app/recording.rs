@@ -181,12 +181,13 @@ impl<'a, 'c> Ledger<'a, 'c> {
             retry: &self.campaign.config.retry_policy,
             now: self.tx.now,
         };
-        if at.is_before_reset(&report.fact) {
-            return Outcome::BeforeReset;
-        }
         if let Some(subject) = self.subjects.get_mut(&report.position) {
             let state = std::mem::take(&mut subject.candidate.state);
             subject.candidate.state = state.after(&report.fact, &at);
+        }
+        self.changed.insert(report.position);
+        if at.is_before_reset(&report.fact) {
+            return Outcome::BeforeReset;
         }
         self.note(report, key, fact_epoch);
         Outcome::Recorded
@@ -230,7 +231,6 @@ impl<'a, 'c> Ledger<'a, 'c> {
             recorded_at: self.tx.now,
         });
         self.recorded.insert(key, report.fact.clone());
-        self.changed.insert(report.position);
         if report.fact.outlives_reset() {
             self.opted_out.insert(report.position);
         }

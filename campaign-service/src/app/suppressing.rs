@@ -1,6 +1,7 @@
 //! The suppression list, above all campaigns.
 
 use super::App;
+use super::contacts::come_back;
 use super::error::{Error, Result};
 use crate::store::notify::{self, ControlEvent, RemovalCause};
 use crate::store::suppressions::{self, Suppression};
@@ -107,7 +108,7 @@ async fn hold_runs(
 async fn put_back(tx: &Tx<'_>, contacts: &[(Uuid, i64)]) -> Result<()> {
     for (id, position) in contacts {
         if let Some(campaign) = campaigns::find(tx, *id).await? {
-            due::put_if_passed(tx, *id, campaign.run, *position).await?;
+            come_back(tx, &campaign, *position).await?;
             notify::send(tx, &ControlEvent::Work { campaign: *id }).await?;
         }
     }

@@ -27,6 +27,8 @@ use uuid::Uuid;
 const PAGE: (i64, i64) = (100, 1_000);
 const MAX_IMPORT_ROWS: usize = 5_000;
 const MAX_SUPPRESSIONS: usize = 1_000;
+/// Most rows in an import.
+const MAX_IMPORT_ROW: i64 = 1_000_000_000_000;
 /// Longest silence of a client that imports.
 const IMPORT_IDLE_LIMIT: Duration = Duration::from_secs(60);
 
@@ -125,7 +127,11 @@ fn as_row(contact: v1::Contact) -> v1::ImportRow {
 fn read_rows(rows: v1::ImportRows, region: Option<Region>) -> Result<Vec<Row>, Error> {
     let count = rows.rows.len();
     let mut check = Check::default();
-    check.require(rows.first_row >= 1, "rows.first_row", "must be at least 1");
+    check.require(
+        (1..=MAX_IMPORT_ROW).contains(&rows.first_row),
+        "rows.first_row",
+        "must be 1 to 1,000,000,000,000",
+    );
     check.require(
         (1..=MAX_IMPORT_ROWS).contains(&count),
         "rows.rows",

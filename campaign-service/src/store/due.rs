@@ -85,6 +85,7 @@ pub async fn put_if_passed(
     campaign: Uuid,
     run: i32,
     position: i64,
+    due_at: Instant,
 ) -> StoreResult<()> {
     let sql = "INSERT INTO due_contacts (campaign_id, run, position, group_id, due_at)
         SELECT c.campaign_id, $2, c.position, c.group_id, $4
@@ -97,7 +98,7 @@ pub async fn put_if_passed(
         ON CONFLICT (campaign_id, position) DO UPDATE SET run = excluded.run,
             group_id = excluded.group_id, due_at = excluded.due_at
             WHERE due_contacts.run < excluded.run";
-    tx.execute(sql, &[&campaign, &run, &position, &tx.now]).await?;
+    tx.execute(sql, &[&campaign, &run, &position, &due_at]).await?;
     Ok(())
 }
 

@@ -188,6 +188,9 @@ impl ContactState {
     pub fn after(self, fact: &Fact, at: &Recording<'_>) -> Self {
         let mut state = self.seen_in(at.epoch);
         if at.is_before_reset(fact) {
+            if let Fact::CallEnded { outcome, .. } = fact {
+                state.end_earlier_call(*outcome, at);
+            }
             return state;
         }
         match fact {
@@ -233,6 +236,16 @@ impl ContactState {
             self.cycle_attempts += 1;
             self.due_at = at.retry.next_attempt(outcome, self.cycle_attempts, at.now);
             self.finished = self.finished || self.due_at.is_none();
+        } else {
+            self.end_earlier_call(outcome, at);
+        }
+    }
+
+    /// A call of before a rerun or a reset counts for nothing in the new run; but while nobody knows
+    /// whether its phone still rings, no other call may follow at once.
+    fn end_earlier_call(&mut self, outcome: CallOutcome, at: &Recording<'_>) {
+        if outcome == CallOutcome::Unknown {
+            self.due_at = at.retry.next_attempt(outcome, 0, at.now);
         }
     }
 }
@@ -312,6 +325,24 @@ mod tests {
         assert_eq!(state.flags, Flags::NONE);
         let state = state.after(&Fact::OptedOut { channel: String::new() }, &reset);
         assert_eq!((state.flags, state.refused_run), (Flags::REFUSED, 2));
+    }
+
+    #[test]
+    fn after_an_unknown_end_the_next_run_waits_too() {
+        let retry = RetryPolicy::default();
+        let wait = at(retry.unknown.min_delay_seconds);
+        for (generation, attempts) in [(0, 1), (1, 0)] {
+            let epoch = Epoch { generation, cycle: 2 };
+            let later = Recording { epoch, run: 2, ..recording(&retry) };
+            let state = ContactState::default().after(&ended(CallOutcome::Unknown), &later);
+            assert_eq!(state.due_at, Some(wait));
+            assert_eq!(
+                (state.attempts, state.cycle_attempts, state.finished),
+                (attempts, 0, false)
+            );
+            let state = ContactState::default().after(&ended(CallOutcome::Busy), &later);
+            assert_eq!(state.due_at, None);
+        }
     }
 
     #[test]

@@ -84,6 +84,8 @@ pub struct Contact {
     pub is_deleted: bool,
     /// Hands of this and older runs; more than one when a run was cancelled with the contact held.
     pub holds: Vec<Hold>,
+    /// In this generation and cycle it waits, since a call of an earlier one ended nobody knows how.
+    pub waits_in: Option<(i32, i32)>,
 }
 
 /// Most attempts and whether the wait is longer than any test.
@@ -243,10 +245,11 @@ impl Model {
         if settings.texted && happened(&|kind| *kind == Kind::Text) {
             return Verdict::Removed(Reason::Texted);
         }
+        let is_held_off = contact.waits_in == Some((view.generation, view.cycle));
         match contact.attempts(view.generation, view.cycle) {
             (true, _) => Verdict::Removed(Reason::Finished),
-            (false, true) => Verdict::Waits,
-            (false, false) => Verdict::Eligible,
+            (false, waits) if waits || is_held_off => Verdict::Waits,
+            (false, _) => Verdict::Eligible,
         }
     }
 
@@ -323,6 +326,10 @@ impl Model {
         for position in 0..self.contacts.len() {
             for hold in std::mem::take(&mut self.contacts[position].holds) {
                 if hold.is_in_call {
+                    let now = (self.generation, self.cycle);
+                    if (hold.generation, hold.cycle) != now {
+                        self.contacts[position].waits_in = Some(now);
+                    }
                     let outcome = CallOutcome::Unknown;
                     self.record_of(position, &hold, Kind::Ended { outcome, was_unknown: true });
                 }
