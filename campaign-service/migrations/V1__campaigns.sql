@@ -51,9 +51,15 @@ CREATE TABLE campaign_counters (
     -- become visible in order and nothing appears behind a frontier.
     next_position bigint NOT NULL DEFAULT 0,
     -- Contacts that are not deleted.
-    contacts bigint NOT NULL DEFAULT 0 CHECK (contacts BETWEEN 0 AND next_position),
-    -- Grows when contacts or history change; a preview is outdated when it differs.
-    history_revision bigint NOT NULL DEFAULT 0
+    contacts bigint NOT NULL DEFAULT 0 CHECK (contacts BETWEEN 0 AND next_position)
+);
+
+-- Grows with whatever may change the verdict on a contact that is in no call: facts from outside,
+-- changed contacts, suppressions, a new configuration. What was judged at another revision, a lease or a
+-- preview, is judged again. Apart from the counters, which an import holds for as long as a chunk takes.
+CREATE TABLE campaign_revisions (
+    campaign_id uuid PRIMARY KEY,
+    revision bigint NOT NULL DEFAULT 0
 );
 
 -- Deletion of history of generations before this one, which has come to this position.

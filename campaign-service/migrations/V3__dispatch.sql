@@ -38,6 +38,10 @@ CREATE TABLE leases (
     positions bigint[] NOT NULL,
     -- One byte a slot: domain type Slots.
     slots bytea NOT NULL CHECK (octet_length(slots) = cardinality(positions)),
+    -- The contacts were found eligible at this revision of the campaign, and as long as it is that one
+    -- they are, until judged_until, when the hours of some of them end.
+    judged_revision bigint NOT NULL,
+    judged_until timestamptz NOT NULL,
     PRIMARY KEY (campaign_id, lease)
 );
 CREATE INDEX leases_by_expiry ON leases (expires_at);
@@ -55,21 +59,34 @@ CREATE TABLE authorizations (
 );
 CREATE INDEX authorizations_by_run ON authorizations (campaign_id, run);
 
--- Reported facts; only grows, but that a late report replaces an UNKNOWN outcome.
+-- Reported facts; only grows, but that a late report replaces an UNKNOWN outcome. In partitions, so that
+-- vacuum and the deletion of old history work on a part at a time.
 CREATE TABLE interactions (
     campaign_id uuid NOT NULL,
     position bigint NOT NULL,
     -- Reporter's id, or the attempt's for the end of a call: the same key counts once.
-    key text NOT NULL,
+    key text COLLATE "C" NOT NULL,
     generation int NOT NULL,
     run int NOT NULL,
-    attempt_id text NOT NULL,
-    -- Domain type Fact, as JSON.
-    fact jsonb NOT NULL,
+    -- Attempt it comes from, if any: with the run, domain type AttemptId.
+    lease bigint,
+    slot int CHECK ((slot IS NULL) = (lease IS NULL)),
+    -- Domain type Fact: its number, and what the kind needs.
+    kind smallint NOT NULL CHECK (kind BETWEEN 0 AND 5),
+    outcome smallint CHECK ((outcome IS NULL) = (kind <> 0)),
+    seconds int NOT NULL CHECK (seconds >= 0),
+    detail text NOT NULL,
     occurred_at timestamptz,
     recorded_at timestamptz NOT NULL,
     PRIMARY KEY (campaign_id, position, key)
-);
+) PARTITION BY HASH (campaign_id);
+DO $$
+BEGIN
+    FOR part IN 0..15 LOOP
+        EXECUTE format('CREATE TABLE interactions_%s PARTITION OF interactions
+            FOR VALUES WITH (MODULUS 16, REMAINDER %s)', part, part);
+    END LOOP;
+END $$;
 
 -- What is known of a contact: domain type ContactState. A contact nothing happened to has no row.
 -- No index but the key and free space in each page, so that updates stay in the page.

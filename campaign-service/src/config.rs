@@ -84,7 +84,7 @@ pub struct ServeArgs {
           value_parser = clap::value_parser!(u16).range(1..=5000))]
     pub max_batch_contacts: u16,
     /// Most contacts looked at for one batch (1 to 1000000)
-    #[arg(long, env = "CAMPAIGN_MAX_SCAN_CONTACTS", default_value_t = 20_000,
+    #[arg(long, env = "CAMPAIGN_MAX_SCAN_CONTACTS", default_value_t = 2_500,
           value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub max_scan_contacts: u32,
     /// Most outstanding credit of one worker, in contacts (1 to 100000)

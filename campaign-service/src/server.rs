@@ -51,7 +51,7 @@ pub async fn serve(
     options: Options,
     stop: CancellationToken,
 ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-    let app = Arc::new(App { db: db.clone(), limits: options.limits });
+    let app = Arc::new(App::new(db.clone(), options.limits));
     let control = ControlBus::default();
     let (health, health_service) = tonic_health::server::health_reporter();
     let chores = {

@@ -45,12 +45,19 @@ impl App {
         let Some(campaign) = campaign else {
             return Ok(vec![Decision::NotRunning; slots.len()]);
         };
-        let positions: Vec<i64> =
-            slots.iter().filter_map(|slot| lease.positions.get(*slot).copied()).collect();
+        let revision = campaigns::revision(&tx, key.campaign).await?;
+        let is_as_judged = lease.judged_revision == revision && tx.now < lease.judged_until;
+        let is_doubtful = |slot: &&usize| lease.slots.get(**slot) != Some(Slot::Leased);
+        let positions: Vec<i64> = slots
+            .iter()
+            .filter(|slot| !is_as_judged || is_doubtful(slot))
+            .filter_map(|slot| lease.positions.get(*slot).copied())
+            .collect();
         let subjects = contacts::subjects(&tx, key.campaign, &positions).await?;
         let mut deciding = Deciding {
             campaign: &campaign,
             tx: &tx,
+            is_as_judged,
             subjects: subjects
                 .into_iter()
                 .map(|subject| (subject.candidate.position, subject))
@@ -68,7 +75,7 @@ impl App {
             leases::log_authorization(&tx, &lease, &slots, &positions).await?;
         }
         due::put(&tx, campaign.id, campaign.run, &later).await?;
-        leases::save_slots(&tx, &lease).await?;
+        leases::save_slots(&tx, key.campaign, &[&lease]).await?;
         tx.commit().await?;
         Ok(decisions)
     }
@@ -83,7 +90,9 @@ enum Objection {
 struct Deciding<'a, 'c> {
     campaign: &'a Campaign,
     tx: &'a Tx<'c>,
-    /// By position.
+    /// Whether nothing that could change a verdict happened since the contacts were leased.
+    is_as_judged: bool,
+    /// Those in doubt, by position.
     subjects: HashMap<i64, Subject>,
     lease: Lease,
     later: Vec<Due>,
@@ -107,7 +116,8 @@ impl Deciding<'_, '_> {
     }
 
     fn decide_leased(&mut self, slot: usize, attempt: AttemptId) -> Decision {
-        match self.objection(slot) {
+        let objection = if self.is_as_judged { None } else { self.objection(slot) };
+        match objection {
             Some(Objection::Excluded) => self.close(slot, Decision::Excluded),
             Some(Objection::Later(due)) => {
                 self.later.push(due);

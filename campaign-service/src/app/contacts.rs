@@ -102,7 +102,7 @@ impl App {
         }
         let group = group_of(&tx, id, &after).await?;
         contacts::update(&tx, id, position, &after, group).await?;
-        campaigns::bump_history_revision(&tx, id).await?;
+        campaigns::bump_revision(&tx, id).await?;
         let contact = existing_contact(&tx, id, position).await?;
         tx.commit().await?;
         Ok(contact)
@@ -117,6 +117,7 @@ impl App {
         contacts::mark_deleted(&tx, id, position).await?;
         due::remove(&tx, id, &[position]).await?;
         campaigns::count_contacts(&tx, id, -1).await?;
+        campaigns::bump_revision(&tx, id).await?;
         tx.commit().await?;
         Ok(contact)
     }
@@ -151,6 +152,7 @@ pub(super) async fn revive(
     }
     contacts::update(tx, campaign.id, position, contact, group).await?;
     campaigns::count_contacts(tx, campaign.id, 1).await?;
+    campaigns::bump_revision(tx, campaign.id).await?;
     come_back(tx, campaign, position).await
 }
 

@@ -37,6 +37,9 @@ pub enum Error {
     /// The resource changed since the caller read it.
     #[error("the campaign changed since its etag was read; get it again and repeat")]
     Outdated,
+    /// It broke off, and whether it was done is not known.
+    #[error("the request broke off; repeat it")]
+    Interrupted,
     /// The database could not.
     #[error(transparent)]
     Store(#[from] StoreError),

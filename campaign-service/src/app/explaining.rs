@@ -5,7 +5,7 @@ use super::progress::{Standing, standing};
 use super::{App, existing};
 use crate::store::campaigns::Campaign;
 use crate::store::contacts::{self, Subject};
-use crate::store::history::{self, Interaction};
+use crate::store::interactions::{self, Interaction};
 use crate::store::{Gate, Tx, leases};
 use campaign_domain::Instant;
 use campaign_domain::eligibility::Reason;
@@ -64,7 +64,7 @@ impl App {
         let campaign = existing(&tx, id).await?;
         let subject = existing_subject(&tx, id, position).await?;
         let generation = campaign.epoch.generation;
-        let facts = history::list(&tx, id, position, generation, after, limit).await?;
+        let facts = interactions::list(&tx, id, position, generation, after, limit).await?;
         Ok((subject.candidate.state.seen_in(campaign.epoch), facts))
     }
 }

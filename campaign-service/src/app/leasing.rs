@@ -3,7 +3,7 @@
 use super::error::Result;
 use super::{App, existing};
 use crate::store::campaigns::{self, Campaign};
-use crate::store::contacts::{self, Contact, Subject};
+use crate::store::contacts::{self, Contact, Leasable, Subject};
 use crate::store::due::{self, Due};
 use crate::store::groups::{self, Group};
 use crate::store::leases::{self, Lease};
@@ -12,15 +12,15 @@ use campaign_domain::Instant;
 use campaign_domain::eligibility::{RunRules, Verdict};
 use campaign_domain::lease::{Slot, Slots};
 use campaign_domain::lifecycle::State;
-use campaign_domain::schedule::Hours;
+use campaign_domain::schedule::{Hours, Schedule};
 use chrono::TimeDelta;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use uuid::Uuid;
 
 /// When the hours of a contact's zone are looked at again if no opening is in sight.
 const SHUT_RECHECK: TimeDelta = TimeDelta::days(1);
-/// Contacts read at once when fewer are wanted.
-const MIN_READ_CONTACTS: usize = 500;
+/// Contacts read at first when fewer are wanted.
+const MIN_READ_CONTACTS: usize = 32;
 /// Most campaigns that one worker is served from.
 const MAX_CAMPAIGNS: i64 = 1_000;
 
@@ -41,6 +41,16 @@ pub struct LeasedContact {
     pub attempt_number: i32,
 }
 
+/// What a worker that asks for contacts gets.
+#[derive(Debug)]
+pub enum Leased {
+    Batch(LeasedBatch),
+    /// There is nobody to engage now.
+    Nothing,
+    /// Nobody was found among those looked at; there are more to look at.
+    NothingYet,
+}
+
 /// A lease just given.
 #[derive(Debug)]
 pub struct LeasedBatch {
@@ -58,59 +68,48 @@ impl App {
         Ok(campaigns::ids_in_states(&tx, &[State::Running], MAX_CAMPAIGNS).await?)
     }
 
-    /// Leases up to `want` contacts of a campaign to a worker; `None` when there is nobody to engage
-    /// now.
-    pub async fn lease(
-        &self,
-        worker_id: &str,
-        id: Uuid,
-        want: usize,
-    ) -> Result<Option<LeasedBatch>> {
+    /// Leases up to `want` contacts of a campaign to a worker.
+    pub async fn lease(&self, worker_id: &str, id: Uuid, want: usize) -> Result<Leased> {
         let mut connection = self.db.connect().await?;
         let tx = connection.begin(Gate::Shared(id)).await?;
         let campaign = existing(&tx, id).await?;
-        let Some(schedule) = &campaign.config.schedule else { return Ok(None) };
+        let Some(schedule) = &campaign.config.schedule else { return Ok(Leased::Nothing) };
         if !campaign.is_dialling(tx.now) {
-            return Ok(None);
+            return Ok(Leased::Nothing);
         }
         let time_zone = schedule.time_zone.clone();
         let want = want.min(self.limits.max_batch_contacts);
-        let mut picking = Picking::new(&tx, &campaign, want).await?;
+        let mut picking = Picking::new(&tx, &campaign, schedule, want).await?;
         picking.take_due().await?;
-        picking.take_ahead(self.limits.max_scan_contacts).await?;
-        let Picking { picked, later, .. } = picking;
+        let has_more = picking.take_ahead(self.limits.max_scan_contacts).await?;
+        let Picking { picked, later, judged_until, revision, .. } = picking;
         due::put(&tx, id, campaign.run, &later).await?;
         if picked.is_empty() {
-            tx.commit().await?;
-            return Ok(None);
+            tx.commit_relaxed().await?;
+            return Ok(if has_more { Leased::NothingYet } else { Leased::Nothing });
         }
-        let lease = Lease {
+        let mut lease = Lease {
             campaign: id,
-            number: leases::take_number(&tx).await?,
+            number: 0,
             run: campaign.run,
             worker_id: worker_id.to_owned(),
             token: Uuid::new_v4(),
             expires_at: tx.now + self.limits.lease_ttl,
-            positions: picked.iter().map(|subject| subject.candidate.position).collect(),
+            positions: picked.iter().map(|found| found.subject.candidate.position).collect(),
             slots: Slots::new(picked.len()),
+            judged_revision: revision,
+            judged_until,
         };
-        leases::insert(&tx, &lease).await?;
-        let mut found: HashMap<i64, Contact> = contacts::find_all(&tx, id, &lease.positions)
-            .await?
-            .into_iter()
-            .map(|contact| (contact.position, contact))
-            .collect();
-        tx.commit().await?;
-        let contacts = picked
-            .into_iter()
-            .enumerate()
-            .filter_map(|(slot, subject)| {
-                let contact = found.remove(&subject.candidate.position)?;
-                let state = subject.candidate.state.seen_in(campaign.epoch);
-                Some(LeasedContact { slot, contact, attempt_number: state.cycle_attempts + 1 })
-            })
-            .collect();
-        Ok(Some(LeasedBatch { lease, contacts, time_zone }))
+        leases::insert(&tx, &mut lease).await?;
+        // A lease that a crash of the database forgets was never given: its contacts wait as before.
+        tx.commit_relaxed().await?;
+        let contacts = picked.iter().enumerate().map(|(slot, found)| {
+            let state = found.subject.candidate.state.clone().seen_in(campaign.epoch);
+            let attempt_number = state.cycle_attempts + 1;
+            Ok(LeasedContact { slot, contact: found.contact()?, attempt_number })
+        });
+        let contacts = contacts.collect::<Result<_>>()?;
+        Ok(Leased::Batch(LeasedBatch { lease, contacts, time_zone }))
     }
 
     /// Prolongs leases: the run and new end of each, `None` for one that is lost.
@@ -139,7 +138,7 @@ impl App {
         let slots =
             if slots.is_empty() { lease.slots.in_state(Slot::Leased) } else { slots.to_vec() };
         let released = give_back(&tx, &mut lease, &slots).await?;
-        leases::save_slots(&tx, &lease).await?;
+        leases::save_slots(&tx, key.campaign, &[&lease]).await?;
         tx.commit().await?;
         Ok(released)
     }
@@ -188,99 +187,136 @@ pub(super) fn next_attempt(rules: &RunRules, subject: &Subject, now: Instant) ->
 struct Picking<'a, 'c> {
     tx: &'a Tx<'c>,
     campaign: &'a Campaign,
+    schedule: &'a Schedule,
     want: usize,
-    hours: HashMap<i32, Hours>,
+    /// Highest priority first.
+    groups: Vec<Group>,
+    shut_groups: Vec<i32>,
     /// Contacts in a call that a run before this one authorised, and when its lease ends.
     in_older_call: HashMap<i64, Instant>,
-    picked: Vec<Subject>,
+    picked: Vec<Leasable>,
     later: Vec<Due>,
+    /// What is picked is eligible at this revision, and until then.
+    revision: i64,
+    judged_until: Instant,
 }
 
 impl<'a, 'c> Picking<'a, 'c> {
-    async fn new(tx: &'a Tx<'c>, campaign: &'a Campaign, want: usize) -> Result<Self> {
-        let mut hours = HashMap::new();
-        if let Some(schedule) = &campaign.config.schedule {
-            for Group { id, time_zone } in groups::all(tx, campaign.id).await? {
-                hours.insert(id, schedule.hours(&time_zone, tx.now));
-            }
-        }
+    async fn new(
+        tx: &'a Tx<'c>,
+        campaign: &'a Campaign,
+        schedule: &'a Schedule,
+        want: usize,
+    ) -> Result<Self> {
+        let id = campaign.id;
+        let groups = groups::all(tx, id, campaign.run, campaign.position_limit).await?;
+        let is_shut = |group: &&Group| schedule.hours(&group.time_zone, tx.now) != Hours::Open;
+        let shut_groups = groups.iter().filter(is_shut).map(|group| group.id).collect();
         let mut in_older_call = HashMap::new();
-        for lease in leases::of_runs_before(tx, campaign.id, campaign.run).await? {
+        for lease in leases::of_runs_before(tx, id, campaign.run).await? {
             for slot in lease.slots.in_state(Slot::Authorized) {
                 in_older_call.insert(lease.positions[slot], lease.expires_at);
             }
         }
-        let picked = Vec::with_capacity(want);
-        Ok(Self { tx, campaign, want, hours, in_older_call, picked, later: Vec::new() })
+        let revision = campaigns::revision(tx, id).await?;
+        let (picked, later) = (Vec::with_capacity(want), Vec::new());
+        let judged_until = Instant::MAX_UTC;
+        Ok(Self {
+            tx,
+            campaign,
+            schedule,
+            want,
+            groups,
+            shut_groups,
+            in_older_call,
+            picked,
+            later,
+            revision,
+            judged_until,
+        })
     }
 
     /// Contacts whose retry is due, or that were given back.
     async fn take_due(&mut self) -> Result<()> {
-        let shut: Vec<i32> = self
-            .hours
-            .iter()
-            .filter(|(_, hours)| **hours != Hours::Open)
-            .map(|(group, _)| *group)
-            .collect();
         let (id, run) = (self.campaign.id, self.campaign.run);
         let limit = i64::try_from(self.want).unwrap_or(i64::MAX);
-        let positions = due::take(self.tx, id, run, &shut, limit).await?;
-        for subject in contacts::subjects(self.tx, id, &positions).await? {
-            self.consider(subject);
+        let positions = due::take(self.tx, id, run, &self.shut_groups, limit).await?;
+        for found in contacts::leasable(self.tx, id, &positions).await? {
+            self.consider(found);
+        }
+        let in_groups: HashSet<i32> = self.picked.iter().map(|found| found.subject.group).collect();
+        for group in self.groups.clone().iter().filter(|group| in_groups.contains(&group.id)) {
+            self.limit_to_hours_of(group);
         }
         Ok(())
     }
 
     /// Contacts ahead of the frontiers, of the groups that may be called, highest priority first.
-    async fn take_ahead(&mut self, max_scan_contacts: usize) -> Result<()> {
-        let (id, run, end) = (self.campaign.id, self.campaign.run, self.campaign.position_limit);
+    /// Returns whether there are more to look at.
+    async fn take_ahead(&mut self, max_scan_contacts: usize) -> Result<bool> {
         let mut scan_left = max_scan_contacts;
-        for group in groups::with_work_ahead(self.tx, id, run, end).await? {
-            if self.hours.get(&group.id) != Some(&Hours::Open) {
-                continue;
-            }
+        let is_ahead =
+            |group: &&Group| group.has_work_ahead && !self.shut_groups.contains(&group.id);
+        let ahead: Vec<Group> = self.groups.iter().filter(is_ahead).cloned().collect();
+        for group in &ahead {
             if self.picked.len() >= self.want || scan_left == 0 {
-                break;
+                return Ok(true);
             }
-            let mut next = groups::lock_frontier(self.tx, id, run, group.id).await?;
-            while self.picked.len() < self.want && scan_left > 0 {
-                // Not only as many as are wanted: most may be excluded, and each read is a round trip
-                // while others wait for the frontier and the gate.
-                let limit = (self.want - self.picked.len()).max(MIN_READ_CONTACTS).min(scan_left);
-                let rows = i64::try_from(limit).unwrap_or(i64::MAX);
-                let subjects = contacts::subjects_from(self.tx, id, group.id, next, rows).await?;
-                let is_last = subjects.len() < limit;
-                for subject in subjects {
-                    if self.picked.len() >= self.want {
-                        break;
-                    }
-                    next = subject.candidate.position + 1;
-                    scan_left -= 1;
-                    self.consider(subject);
-                }
-                if is_last {
+            self.take_of_group(group, &mut scan_left).await?;
+        }
+        Ok(scan_left == 0)
+    }
+
+    async fn take_of_group(&mut self, group: &Group, scan_left: &mut usize) -> Result<()> {
+        let (id, run) = (self.campaign.id, self.campaign.run);
+        let before = self.picked.len();
+        let mut next = groups::lock_frontier(self.tx, id, run, group.id).await?;
+        let mut read = MIN_READ_CONTACTS;
+        while self.picked.len() < self.want && *scan_left > 0 {
+            // More with each read: where most are excluded, few reads must find those who are not.
+            let limit = (self.want - self.picked.len()).max(read).min(*scan_left);
+            let rows = i64::try_from(limit).unwrap_or(i64::MAX);
+            let found = contacts::leasable_from(self.tx, id, group.id, next, rows).await?;
+            let is_last = found.len() < limit;
+            for found in found {
+                if self.picked.len() >= self.want {
                     break;
                 }
+                next = found.subject.candidate.position + 1;
+                *scan_left -= 1;
+                self.consider(found);
             }
-            groups::advance_frontier(self.tx, id, run, group.id, next).await?;
+            if is_last {
+                break;
+            }
+            read *= 4;
+        }
+        groups::advance_frontier(self.tx, id, run, group.id, next).await?;
+        if self.picked.len() > before {
+            self.limit_to_hours_of(group);
         }
         Ok(())
     }
 
+    fn limit_to_hours_of(&mut self, group: &Group) {
+        let open_until = self.schedule.open_until(&group.time_zone, self.tx.now);
+        self.judged_until = self.judged_until.min(open_until);
+    }
+
     /// Puts a contact where it belongs: in the batch, on the due list, or nowhere.
-    fn consider(&mut self, subject: Subject) {
-        if subject.is_deleted {
+    fn consider(&mut self, found: Leasable) {
+        let Subject { candidate, group, is_deleted, .. } = &found.subject;
+        if *is_deleted {
             return;
         }
-        let position = subject.candidate.position;
-        let verdict = match self.in_older_call.get(&position) {
+        let verdict = match self.in_older_call.get(&candidate.position) {
             Some(lease_end) => Verdict::NotBefore(*lease_end),
-            None => self.campaign.rules().judge(&subject.candidate, self.tx.now),
+            None => self.campaign.rules().judge(candidate, self.tx.now),
         };
         match verdict {
-            Verdict::Eligible => self.picked.push(subject),
+            Verdict::Eligible => self.picked.push(found),
             Verdict::NotBefore(due_at) => {
-                self.later.push(Due { position, group: subject.group, due_at });
+                self.later.push(Due { position: candidate.position, group: *group, due_at });
             }
             Verdict::Removed(_) => {}
         }

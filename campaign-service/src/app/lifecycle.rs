@@ -99,8 +99,9 @@ impl App {
             transition(before.state, Command::Launch, &plan, tx.now).map_err(Error::Refused)?;
         check_launch(&before, launch)?;
         let counters = campaigns::counters(&tx, id).await?;
+        let revision = campaigns::revision(&tx, id).await?;
         if !launch.preview_token.is_empty()
-            && launch.preview_token != preview_token(&before, &counters, &settings)
+            && launch.preview_token != preview_token(&before, &counters, revision, &settings)
         {
             return Err(Error::Precondition {
                 reason: "PREVIEW_OUTDATED",
@@ -231,6 +232,8 @@ impl App {
             return Err(Error::invalid(format!("campaign.{field}"), description));
         }
         campaigns::update(&tx, &after).await?;
+        // Contacts leased under another configuration are judged by this one.
+        campaigns::bump_revision(&tx, id).await?;
         let change = Change { name: "UPDATE", after, details: json!({ "fields": edit.fields }) };
         finish(tx, call, Some(before.state), change).await
     }
@@ -402,7 +405,9 @@ async fn due_command(tx: &Tx<'_>, campaign: &Campaign) -> Result<Option<(Command
 /// Whether nobody is left to engage: ahead of the frontiers, waiting for a retry, or in a lease.
 async fn is_list_done(tx: &Tx<'_>, campaign: &Campaign) -> Result<bool> {
     let (id, run) = (campaign.id, campaign.run);
-    Ok(!leases::any(tx, id).await?
-        && due::next_time(tx, id, run).await?.is_none()
-        && groups::with_work_ahead(tx, id, run, campaign.position_limit).await?.is_empty())
+    if leases::any(tx, id).await? || due::next_time(tx, id, run).await?.is_some() {
+        return Ok(false);
+    }
+    let groups = groups::all(tx, id, run, campaign.position_limit).await?;
+    Ok(!groups.iter().any(|group| group.has_work_ahead))
 }

@@ -6,8 +6,10 @@ pub mod contacts;
 pub mod control;
 pub mod error;
 pub mod explaining;
+pub mod grouping;
 pub mod importing;
 pub mod leasing;
+mod ledger;
 pub mod lifecycle;
 pub mod preview;
 pub mod progress;
@@ -19,6 +21,8 @@ use crate::store::campaigns::{self, Campaign, Run};
 use crate::store::{Db, Gate, Tx};
 use campaign_domain::Instant;
 use error::{Error, Result};
+use grouping::Recorder;
+use std::sync::Arc;
 use std::time::Duration;
 use uuid::Uuid;
 
@@ -42,9 +46,16 @@ pub struct DispatchLimits {
 pub struct App {
     pub db: Db,
     pub limits: DispatchLimits,
+    recorder: Arc<Recorder>,
 }
 
 impl App {
+    /// On a database.
+    #[must_use]
+    pub fn new(db: Db, limits: DispatchLimits) -> Self {
+        Self { db, limits, recorder: Arc::default() }
+    }
+
     /// A campaign that exists, and how many contacts it has.
     pub async fn get_campaign(&self, id: Uuid) -> Result<(Campaign, i64)> {
         let mut connection = self.db.connect().await?;

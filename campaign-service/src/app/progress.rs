@@ -115,7 +115,7 @@ async fn idle_reason(
         return Ok(Some((IdleReason::WaitingRetry, until)));
     }
     if let Some(schedule) = &campaign.config.schedule {
-        let groups = groups::all(tx, campaign.id).await?;
+        let groups = groups::all(tx, campaign.id, campaign.run, None).await?;
         let hours: Vec<Hours> =
             groups.iter().map(|group| schedule.hours(&group.time_zone, tx.now)).collect();
         if !hours.contains(&Hours::Open) {

@@ -18,6 +18,7 @@ impl App {
     pub async fn suppress(&self, phones: &[String], source: &str) -> Result<usize> {
         let mut connection = self.db.connect().await?;
         let tx = connection.begin(Gate::Open).await?;
+        let phone_texts: Vec<&str> = phones.iter().map(String::as_str).collect();
         let added = suppressions::insert(&tx, phones, source).await?;
         let held = suppressions::find_in_active_campaigns(&tx, phones).await?;
         for (campaign, position) in held.iter().copied() {
@@ -37,14 +38,18 @@ impl App {
         for id in running.into_iter().chain(held.iter().map(|(id, _)| *id)).collect::<BTreeSet<_>>()
         {
             let tx = connection.begin(Gate::Exclusive(id)).await?;
-            let positions: Vec<i64> =
-                held.iter().filter(|(of, _)| *of == id).map(|(_, position)| *position).collect();
+            let found = contacts::find_by_phones(&tx, id, &phone_texts).await?;
+            if found.is_empty() {
+                continue;
+            }
+            let positions: Vec<i64> = found.iter().map(|(_, position, _)| *position).collect();
             // The list may have changed again before we came to this gate.
             let subjects = contacts::subjects(&tx, id, &positions).await?;
             let suppressed = subjects.iter().filter(|subject| subject.candidate.is_suppressed);
             let positions: Vec<i64> =
                 suppressed.map(|subject| subject.candidate.position).collect();
             due::remove(&tx, id, &positions).await?;
+            campaigns::bump_revision(&tx, id).await?;
             tx.commit().await?;
         }
         Ok(added.len())

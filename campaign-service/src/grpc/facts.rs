@@ -5,7 +5,7 @@ use super::convert::timestamp;
 use super::names::contact_name;
 use crate::app::error::Error;
 use crate::app::recording::{Outcome, Report};
-use crate::store::history::Interaction;
+use crate::store::interactions::Interaction;
 use campaign_domain::history::{CallOutcome, Fact};
 use campaign_proto::v1;
 use campaign_proto::v1::interaction::Fact as ApiFact;
@@ -116,7 +116,7 @@ pub fn interaction_to_api(campaign: Uuid, stored: Interaction) -> v1::Interactio
     v1::Interaction {
         interaction_id: stored.key.strip_prefix("id:").unwrap_or_default().to_owned(),
         contact: contact_name(campaign, stored.position),
-        attempt_id: stored.attempt_id,
+        attempt_id: stored.attempt.map(|attempt| attempt.to_string()).unwrap_or_default(),
         occur_time: stored.occurred_at.map(timestamp),
         fact: Some(fact),
         record_time: Some(timestamp(stored.recorded_at)),

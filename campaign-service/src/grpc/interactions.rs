@@ -96,7 +96,7 @@ pub async fn record_all(
         results.push(facts::result(interaction_id, outcome));
     }
     for (campaign, (indexes, reports)) in by_campaign {
-        let outcomes = match app.record(campaign, &reports).await {
+        let outcomes = match app.record(campaign, reports).await {
             Ok(outcomes) => outcomes,
             Err(Error::NotFound(name)) => {
                 vec![Outcome::Rejected(format!("{name} does not exist")); indexes.len()]

@@ -9,7 +9,7 @@ use super::names;
 use crate::app::App;
 use crate::app::authorizing::Decision;
 use crate::app::error::Error;
-use crate::app::leasing::LeaseKey;
+use crate::app::leasing::{LeaseKey, Leased};
 use crate::store::notify::{ControlEvent, RemovalCause, StopCause};
 use campaign_domain::lifecycle::State;
 use campaign_proto::v1;
@@ -302,12 +302,16 @@ impl Session {
         Ok(())
     }
 
-    /// Sends a batch of a campaign, if it has contacts.
+    /// Sends a batch of a campaign; returns whether it has contacts to look at.
     async fn lease_from(&mut self, campaign: Uuid) -> Result<bool, Status> {
-        let leased = self.app.lease(&self.worker_id, campaign, self.credit).await;
-        let batch = match leased {
-            Ok(Some(batch)) => batch,
-            Ok(None) | Err(Error::NotFound(_)) => return Ok(false),
+        let batch = match self.app.lease(&self.worker_id, campaign, self.credit).await {
+            Ok(Leased::Batch(batch)) => batch,
+            Ok(Leased::NothingYet) => {
+                // Others, and what the worker says, come first.
+                self.round.insert(0, campaign);
+                return Ok(true);
+            }
+            Ok(Leased::Nothing) | Err(Error::NotFound(_)) => return Ok(false),
             // One campaign's trouble must not keep the others from this worker.
             Err(error) => {
                 warn!(%campaign, %error, "contacts could not be leased; they are tried again");

@@ -41,6 +41,10 @@ impl From<Error> for Status {
                     ErrorDetails::with_error_info("ETAG_MISMATCH", DOMAIN, HashMap::new());
                 Self::with_error_details(Code::Aborted, text, details)
             }
+            Error::Interrupted => {
+                let details = ErrorDetails::with_retry_info(Some(RETRY_DELAY));
+                Self::with_error_details(Code::Unavailable, text, details)
+            }
             Error::Store(store) if store.is_transient() => {
                 warn!(error = %store, "the database did not answer");
                 let details = ErrorDetails::with_retry_info(Some(RETRY_DELAY));

@@ -151,8 +151,10 @@ pub async fn insert(tx: &Tx<'_>, campaign: &Campaign) -> StoreResult<bool> {
         )
         .await?;
     if added == 1 {
-        let counters = "INSERT INTO campaign_counters (campaign_id) VALUES ($1)";
-        tx.execute(counters, &[&campaign.id]).await?;
+        for table in ["campaign_counters", "campaign_revisions"] {
+            let sql = format!("INSERT INTO {table} (campaign_id) VALUES ($1)");
+            tx.execute(&sql, &[&campaign.id]).await?;
+        }
     }
     Ok(added == 1)
 }
@@ -274,30 +276,31 @@ pub struct Counters {
     pub next_position: i64,
     /// Not deleted.
     pub contacts: i64,
-    pub history_revision: i64,
 }
 
 /// The counters as committed.
 pub async fn counters(tx: &Tx<'_>, id: Uuid) -> StoreResult<Counters> {
-    let sql = "SELECT next_position, contacts, history_revision FROM campaign_counters
-        WHERE campaign_id = $1";
+    let sql = "SELECT next_position, contacts FROM campaign_counters WHERE campaign_id = $1";
     let row = tx.query_one(sql, &[&id]).await?;
-    Ok(Counters { next_position: row.get(0), contacts: row.get(1), history_revision: row.get(2) })
+    Ok(Counters { next_position: row.get(0), contacts: row.get(1) })
 }
 
 /// Counts contacts that came, or (negative) went.
 pub async fn count_contacts(tx: &Tx<'_>, id: Uuid, more: i64) -> StoreResult<()> {
-    let sql = "UPDATE campaign_counters SET contacts = contacts + $2,
-            history_revision = history_revision + 1
-        WHERE campaign_id = $1";
+    let sql = "UPDATE campaign_counters SET contacts = contacts + $2 WHERE campaign_id = $1";
     tx.execute(sql, &[&id, &more]).await?;
     Ok(())
 }
 
-/// Notes that contacts or history changed.
-pub async fn bump_history_revision(tx: &Tx<'_>, id: Uuid) -> StoreResult<()> {
-    let sql = "UPDATE campaign_counters SET history_revision = history_revision + 1
-        WHERE campaign_id = $1";
+/// The revision that contacts are judged at.
+pub async fn revision(tx: &Tx<'_>, id: Uuid) -> StoreResult<i64> {
+    let sql = "SELECT revision FROM campaign_revisions WHERE campaign_id = $1";
+    Ok(tx.query_one(sql, &[&id]).await?.get(0))
+}
+
+/// Lets everything that was judged be judged again. The campaign's gate must be held alone.
+pub async fn bump_revision(tx: &Tx<'_>, id: Uuid) -> StoreResult<()> {
+    let sql = "UPDATE campaign_revisions SET revision = revision + 1 WHERE campaign_id = $1";
     tx.execute(sql, &[&id]).await?;
     Ok(())
 }

@@ -1,6 +1,6 @@
 //! Contacts, and contacts as the rules see them.
 
-use super::history::read_state;
+use super::states::read_state;
 use super::{StoreResult, Tx, from_json, to_json};
 use campaign_domain::Instant;
 use campaign_domain::eligibility::Candidate;
@@ -56,17 +56,6 @@ pub async fn find(tx: &Tx<'_>, campaign: Uuid, position: i64) -> StoreResult<Opt
          WHERE c.campaign_id = $1 AND c.position = $2 AND c.deleted_at IS NULL"
     );
     tx.query_opt(&sql, &[&campaign, &position]).await?.as_ref().map(read).transpose()
-}
-
-/// The contacts at some positions, unless deleted; in any order.
-pub async fn find_all(tx: &Tx<'_>, campaign: Uuid, positions: &[i64]) -> StoreResult<Vec<Contact>> {
-    let sql = format!(
-        "SELECT {COLUMNS} FROM unnest($2::int8[]) AS p(position)
-         CROSS JOIN LATERAL (SELECT * FROM contacts WHERE campaign_id = $1
-             AND position = p.position AND deleted_at IS NULL LIMIT 1) c
-         JOIN contact_groups g ON g.campaign_id = $1 AND g.group_id = c.group_id"
-    );
-    tx.query(&sql, &[&campaign, &positions]).await?.iter().map(read).collect()
 }
 
 /// Contacts in order of position, from one on.
@@ -164,6 +153,8 @@ const SUBJECT: &str = "SELECT c.position, c.group_id, g.time_zone,
         c.deleted_at IS NOT NULL AS is_deleted,
         (SELECT true FROM suppressions x WHERE x.phone = c.phone LIMIT 1) IS NOT NULL AS is_suppressed,
         s.*";
+/// What a worker needs beside it.
+const DETAILS: &str = ", c.phone, c.display_name, c.attributes, c.created_at, g.priority";
 const SUBJECT_JOINS: &str = "
     JOIN contact_groups g ON g.campaign_id = $1 AND g.group_id = c.group_id
     LEFT JOIN LATERAL (
@@ -187,6 +178,9 @@ fn read_subject(row: &Row) -> StoreResult<Subject> {
 
 /// The contacts at some positions, deleted ones too, in order of position.
 pub async fn subjects(tx: &Tx<'_>, campaign: Uuid, positions: &[i64]) -> StoreResult<Vec<Subject>> {
+    if positions.is_empty() {
+        return Ok(Vec::new());
+    }
     let sql = format!(
         "{SUBJECT} FROM unnest($2::int8[]) AS p(position)
          CROSS JOIN LATERAL (SELECT * FROM contacts
@@ -196,20 +190,67 @@ pub async fn subjects(tx: &Tx<'_>, campaign: Uuid, positions: &[i64]) -> StoreRe
     tx.query(&sql, &[&campaign, &positions]).await?.iter().map(read_subject).collect()
 }
 
+/// Which of these positions are contacts', deleted or not.
+pub async fn existing(tx: &Tx<'_>, campaign: Uuid, positions: &[i64]) -> StoreResult<Vec<i64>> {
+    if positions.is_empty() {
+        return Ok(Vec::new());
+    }
+    let sql = "SELECT p.position FROM unnest($2::int8[]) AS p(position)
+        CROSS JOIN LATERAL (SELECT FROM contacts
+            WHERE campaign_id = $1 AND position = p.position LIMIT 1) c";
+    Ok(tx.query(sql, &[&campaign, &positions]).await?.iter().map(|row| row.get(0)).collect())
+}
+
+/// A contact that may be leased, with what its worker needs if it is.
+#[derive(Debug)]
+pub struct Leasable {
+    pub subject: Subject,
+    row: Row,
+}
+
+impl Leasable {
+    fn read(row: Row) -> StoreResult<Self> {
+        Ok(Self { subject: read_subject(&row)?, row })
+    }
+
+    /// What its worker needs; read only now, as most contacts of a list may be excluded.
+    pub fn contact(&self) -> StoreResult<Contact> {
+        read(&self.row)
+    }
+}
+
+/// The contacts at some positions, deleted ones too, in order of position.
+pub async fn leasable(
+    tx: &Tx<'_>,
+    campaign: Uuid,
+    positions: &[i64],
+) -> StoreResult<Vec<Leasable>> {
+    if positions.is_empty() {
+        return Ok(Vec::new());
+    }
+    let sql = format!(
+        "{SUBJECT}{DETAILS} FROM unnest($2::int8[]) AS p(position)
+         CROSS JOIN LATERAL (SELECT * FROM contacts
+             WHERE campaign_id = $1 AND position = p.position LIMIT 1) c
+         {SUBJECT_JOINS}"
+    );
+    tx.query(&sql, &[&campaign, &positions]).await?.into_iter().map(Leasable::read).collect()
+}
+
 /// The next contacts of a group from a position on, deleted ones too, in order of position.
-pub async fn subjects_from(
+pub async fn leasable_from(
     tx: &Tx<'_>,
     campaign: Uuid,
     group: i32,
     from_position: i64,
     limit: i64,
-) -> StoreResult<Vec<Subject>> {
+) -> StoreResult<Vec<Leasable>> {
     let sql = format!(
-        "{SUBJECT} FROM (SELECT * FROM contacts
+        "{SUBJECT}{DETAILS} FROM (SELECT * FROM contacts
              WHERE campaign_id = $1 AND group_id = $2 AND position >= $3
              ORDER BY campaign_id, group_id, position LIMIT $4) c
          {SUBJECT_JOINS}"
     );
     let rows = tx.query(&sql, &[&campaign, &group, &from_position, &limit]).await?;
-    rows.iter().map(read_subject).collect()
+    rows.into_iter().map(Leasable::read).collect()
 }

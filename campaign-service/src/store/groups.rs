@@ -3,39 +3,34 @@
 use super::{StoreResult, Tx, campaigns};
 use uuid::Uuid;
 
-/// A group that has contacts the run has not looked at.
+/// A group, and whether it has contacts that the run has not looked at.
 #[derive(Clone, Debug)]
 pub struct Group {
     pub id: i32,
     pub time_zone: String,
+    pub has_work_ahead: bool,
 }
 
-/// Groups with work ahead of their frontier, highest priority first.
-pub async fn with_work_ahead(
+/// All groups of a campaign, highest priority first.
+pub async fn all(
     tx: &Tx<'_>,
     campaign: Uuid,
     run: i32,
     position_limit: Option<i64>,
 ) -> StoreResult<Vec<Group>> {
-    let sql = "SELECT g.group_id, g.time_zone FROM contact_groups g
-        LEFT JOIN frontiers f ON f.campaign_id = g.campaign_id AND f.run = $2
-            AND f.group_id = g.group_id
-        WHERE g.campaign_id = $1 AND EXISTS (
+    let sql = "SELECT g.group_id, g.time_zone, EXISTS (
             SELECT FROM contacts c WHERE c.campaign_id = $1 AND c.group_id = g.group_id
                 AND c.position >= COALESCE(f.next_position, 0)
-                AND ($3::int8 IS NULL OR c.position < $3))
-        ORDER BY g.priority DESC, g.group_id";
-    read(tx.query(sql, &[&campaign, &run, &position_limit]).await?)
-}
-
-/// All groups of a campaign.
-pub async fn all(tx: &Tx<'_>, campaign: Uuid) -> StoreResult<Vec<Group>> {
-    let sql = "SELECT group_id, time_zone FROM contact_groups WHERE campaign_id = $1";
-    read(tx.query(sql, &[&campaign]).await?)
-}
-
-fn read(rows: Vec<tokio_postgres::Row>) -> StoreResult<Vec<Group>> {
-    Ok(rows.iter().map(|row| Group { id: row.get(0), time_zone: row.get(1) }).collect())
+                AND ($3::int8 IS NULL OR c.position < $3)) AS has_work_ahead
+        FROM contact_groups g
+        LEFT JOIN frontiers f ON f.campaign_id = g.campaign_id AND f.run = $2
+            AND f.group_id = g.group_id
+        WHERE g.campaign_id = $1 ORDER BY g.priority DESC, g.group_id";
+    let rows = tx.query(sql, &[&campaign, &run, &position_limit]).await?;
+    Ok(rows
+        .iter()
+        .map(|row| Group { id: row.get(0), time_zone: row.get(1), has_work_ahead: row.get(2) })
+        .collect())
 }
 
 /// The frontier of a group, locked until commit so that no two leases get the same contacts.

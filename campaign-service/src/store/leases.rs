@@ -18,7 +18,13 @@ pub struct Lease {
     /// In order of slot.
     pub positions: Vec<i64>,
     pub slots: Slots,
+    /// At this revision of the campaign, and until then, its contacts are known to be eligible.
+    pub judged_revision: i64,
+    pub judged_until: Instant,
 }
+
+const COLUMNS: &str = "campaign_id, lease, run, worker_id, token, expires_at, positions, slots,
+    judged_revision, judged_until";
 
 fn read(row: &Row) -> Lease {
     Lease {
@@ -30,63 +36,69 @@ fn read(row: &Row) -> Lease {
         expires_at: row.get("expires_at"),
         positions: row.get("positions"),
         slots: Slots::from_bytes(row.get("slots")),
+        judged_revision: row.get("judged_revision"),
+        judged_until: row.get("judged_until"),
     }
 }
 
-/// A number for a new lease.
-pub async fn take_number(tx: &Tx<'_>) -> StoreResult<i64> {
-    Ok(tx.query_one("SELECT nextval('lease_numbers')", &[]).await?.get(0))
-}
-
-/// Adds a lease.
-pub async fn insert(tx: &Tx<'_>, lease: &Lease) -> StoreResult<()> {
-    let sql = "INSERT INTO leases
-            (campaign_id, lease, run, worker_id, token, expires_at, positions, slots)
-        VALUES ($1, $2, $3, $4, $5, $6, $7, $8)";
-    tx.execute(
-        sql,
-        &[
-            &lease.campaign,
-            &lease.number,
-            &lease.run,
-            &lease.worker_id,
-            &lease.token,
-            &lease.expires_at,
-            &lease.positions,
-            &lease.slots.as_bytes(),
-        ],
-    )
-    .await?;
+/// Adds a lease, and gives it its number.
+pub async fn insert(tx: &Tx<'_>, lease: &mut Lease) -> StoreResult<()> {
+    let sql = format!(
+        "INSERT INTO leases ({COLUMNS})
+         VALUES ($1, nextval('lease_numbers'), $2, $3, $4, $5, $6, $7, $8, $9) RETURNING lease"
+    );
+    let params: super::Params<'_> = &[
+        &lease.campaign,
+        &lease.run,
+        &lease.worker_id,
+        &lease.token,
+        &lease.expires_at,
+        &lease.positions,
+        &lease.slots.as_bytes(),
+        &lease.judged_revision,
+        &lease.judged_until,
+    ];
+    lease.number = tx.query_one(&sql, params).await?.get(0);
     Ok(())
 }
 
 /// Some leases of a campaign, in order of number, locked until commit.
 pub async fn lock(tx: &Tx<'_>, campaign: Uuid, numbers: &[i64]) -> StoreResult<Vec<Lease>> {
-    let sql = "SELECT * FROM leases WHERE campaign_id = $1 AND lease = ANY($2)
-        ORDER BY lease FOR UPDATE";
-    Ok(tx.query(sql, &[&campaign, &numbers]).await?.iter().map(read).collect())
+    let sql = format!(
+        "SELECT {COLUMNS} FROM leases WHERE campaign_id = $1 AND lease = ANY($2) ORDER BY lease FOR UPDATE"
+    );
+    Ok(tx.query(&sql, &[&campaign, &numbers]).await?.iter().map(read).collect())
 }
 
 /// All leases of a campaign that are of an older run than this.
 pub async fn of_runs_before(tx: &Tx<'_>, campaign: Uuid, run: i32) -> StoreResult<Vec<Lease>> {
-    let sql = "SELECT * FROM leases WHERE campaign_id = $1 AND run < $2";
-    Ok(tx.query(sql, &[&campaign, &run]).await?.iter().map(read).collect())
+    let sql = format!("SELECT {COLUMNS} FROM leases WHERE campaign_id = $1 AND run < $2");
+    Ok(tx.query(&sql, &[&campaign, &run]).await?.iter().map(read).collect())
 }
 
 /// The leases that hold a contact.
 pub async fn holding(tx: &Tx<'_>, campaign: Uuid, position: i64) -> StoreResult<Vec<Lease>> {
-    let sql = "SELECT * FROM leases WHERE campaign_id = $1 AND $2 = ANY(positions)";
-    Ok(tx.query(sql, &[&campaign, &position]).await?.iter().map(read).collect())
+    let sql =
+        format!("SELECT {COLUMNS} FROM leases WHERE campaign_id = $1 AND $2 = ANY(positions)");
+    Ok(tx.query(&sql, &[&campaign, &position]).await?.iter().map(read).collect())
 }
 
-/// Writes a locked lease's slots back; a lease in which nothing is left to happen goes.
-pub async fn save_slots(tx: &Tx<'_>, lease: &Lease) -> StoreResult<()> {
-    if lease.slots.is_done() {
-        let sql = "DELETE FROM leases WHERE campaign_id = $1 AND lease = $2";
-        tx.execute(sql, &[&lease.campaign, &lease.number]).await?;
-    } else {
-        let sql = "UPDATE leases SET slots = $3 WHERE campaign_id = $1 AND lease = $2";
-        tx.execute(sql, &[&lease.campaign, &lease.number, &lease.slots.as_bytes()]).await?;
+/// Writes the slots of locked leases of a campaign back; leases in which nothing is left to happen go.
+pub async fn save_slots(tx: &Tx<'_>, campaign: Uuid, leases: &[&Lease]) -> StoreResult<()> {
+    let (done, open): (Vec<&Lease>, Vec<&Lease>) =
+        leases.iter().copied().partition(|lease| lease.slots.is_done());
+    if !done.is_empty() {
+        let numbers: Vec<i64> = done.iter().map(|lease| lease.number).collect();
+        let sql = "DELETE FROM leases WHERE campaign_id = $1 AND lease = ANY($2)";
+        tx.execute(sql, &[&campaign, &numbers]).await?;
+    }
+    if !open.is_empty() {
+        let numbers: Vec<i64> = open.iter().map(|lease| lease.number).collect();
+        let slots: Vec<&[u8]> = open.iter().map(|lease| lease.slots.as_bytes()).collect();
+        let sql = "UPDATE leases l SET slots = t.slots
+            FROM unnest($2::int8[], $3::bytea[]) AS t(lease, slots)
+            WHERE l.campaign_id = $1 AND l.lease = t.lease";
+        tx.execute(sql, &[&campaign, &numbers, &slots]).await?;
     }
     Ok(())
 }

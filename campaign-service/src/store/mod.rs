@@ -11,22 +11,24 @@ pub mod contacts;
 pub mod counts;
 pub mod due;
 pub mod groups;
-pub mod history;
 pub mod imports;
+pub mod interactions;
 pub mod leases;
 pub mod migrations;
 pub mod notify;
 pub mod purge;
 pub mod requests;
+pub mod states;
 pub mod suppressions;
 
+use bytes::Bytes;
 use campaign_domain::Instant;
 use deadpool_postgres::{Manager, ManagerConfig, Pool, RecyclingMethod, Runtime};
 use futures_util::{StreamExt, stream};
 use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio_postgres::types::ToSql;
-use tokio_postgres::{AsyncMessage, NoTls, Row};
+use tokio_postgres::{AsyncMessage, CopyInSink, NoTls, Row};
 use uuid::Uuid;
 
 /// A statement's arguments.
@@ -191,20 +193,18 @@ impl Connection {
     /// Starts a transaction behind a gate.
     pub async fn begin(&mut self, gate: Gate) -> StoreResult<Tx<'_>> {
         let inner = self.0.transaction().await?;
-        match gate {
-            Gate::Open => {}
+        // The clock is read after the wait at the gate: columns are computed in order.
+        let (sql, key) = match gate {
+            Gate::Open => ("SELECT clock_timestamp() AS now, $1::int8", 0),
             Gate::Shared(id) => {
-                let lock = inner.prepare_cached("SELECT pg_advisory_xact_lock_shared($1)").await?;
-                inner.execute(&lock, &[&gate_key(id)]).await?;
+                ("SELECT pg_advisory_xact_lock_shared($1), clock_timestamp() AS now", gate_key(id))
             }
             Gate::Exclusive(id) => {
-                let lock = inner.prepare_cached("SELECT pg_advisory_xact_lock($1)").await?;
-                inner.execute(&lock, &[&gate_key(id)]).await?;
+                ("SELECT pg_advisory_xact_lock($1), clock_timestamp() AS now", gate_key(id))
             }
-        }
-        // A statement of its own: after the wait at the gate, not before it.
-        let clock = inner.prepare_cached("SELECT clock_timestamp()").await?;
-        let now = inner.query_one(&clock, &[]).await?.get(0);
+        };
+        let statement = inner.prepare_cached(sql).await?;
+        let now = inner.query_one(&statement, &[&key]).await?.get("now");
         Ok(Tx { inner, now })
     }
 }
@@ -225,6 +225,18 @@ impl Tx<'_> {
     /// Makes the transaction durable and lets go of the gate.
     pub async fn commit(self) -> StoreResult<()> {
         Ok(self.inner.commit().await?)
+    }
+
+    /// Commits without waiting for the disk: for what may be lost in a crash of the database, as long
+    /// as it is lost whole. Whatever is committed durably later makes this durable too.
+    pub async fn commit_relaxed(self) -> StoreResult<()> {
+        self.execute("SELECT set_config('synchronous_commit', 'off', true)", &[]).await?;
+        self.commit().await
+    }
+
+    async fn copy_in(&self, sql: &str) -> StoreResult<CopyInSink<Bytes>> {
+        let statement = self.inner.prepare_cached(sql).await?;
+        Ok(self.inner.copy_in(&statement).await?)
     }
 
     async fn query(&self, sql: &str, params: Params<'_>) -> StoreResult<Vec<Row>> {

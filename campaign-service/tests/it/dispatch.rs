@@ -195,8 +195,10 @@ async fn hours_that_shut_between_lease_and_authorisation_count() {
     clients.launch(&name).await;
     let mut worker = Worker::connect(&clients, "w", &name).await;
     let held = worker.lease(1).await;
-    let shut = r#"UPDATE campaigns SET config = jsonb_set(config, '{schedule,windows}',
-        '[{"weekday": 8, "start_minute": 0, "end_minute": 1}]')"#;
+    // As if hours had passed: those of the lease are over, and now nothing is open.
+    let shut = r#"UPDATE leases SET judged_until = now();
+        UPDATE campaigns SET config = jsonb_set(config, '{schedule,windows}',
+            '[{"weekday": 8, "start_minute": 0, "end_minute": 1}]')"#;
     db.client().await.batch_execute(shut).await.unwrap();
     assert_eq!(worker.authorize(&held).await[0].0, Decision::NotNow);
     let progress = clients.progress(&name).await;

@@ -79,6 +79,21 @@ impl Schedule {
         self.next_opening(zone, now).map_or(Hours::Shut, Hours::ShutUntil)
     }
 
+    /// Until when a contact that may be called at `now` surely may be. Windows that follow each other
+    /// count one by one, so it may be longer.
+    #[must_use]
+    pub fn open_until(&self, contact_zone: &str, now: Instant) -> Instant {
+        let name = if contact_zone.is_empty() { &self.time_zone } else { contact_zone };
+        let Some(zone) = zone(name) else { return now };
+        let today = now.with_timezone(&zone).date_naive();
+        self.windows_on(today)
+            .into_iter()
+            .flat_map(|window| instants_of(zone, minute_of(today, window.end)))
+            .filter(|end| *end > now)
+            .min()
+            .unwrap_or(now)
+    }
+
     fn is_open(&self, zone: Tz, now: Instant) -> bool {
         let local = now.with_timezone(&zone).naive_local();
         let minute = i32::try_from(local.hour() * 60 + local.minute()).unwrap_or(0);
@@ -176,6 +191,18 @@ mod tests {
         // The contact's own zone wins.
         assert_eq!(schedule.hours("America/New_York", utc("2026-01-14T20:00:00Z")), Hours::Open);
         assert_eq!(schedule.hours("Mars/Olympus", utc("2026-01-14T12:00:00Z")), Hours::Shut);
+    }
+
+    #[test]
+    fn open_hours_last_until_their_end() {
+        let schedule = schedule(&[(3, 600, 660), (3, 660, 720), (7, 120, 150)]);
+        let until = |now| schedule.open_until("", utc(now));
+        assert_eq!(until("2026-01-14T09:30:00Z"), utc("2026-01-14T10:00:00Z"));
+        assert_eq!(until("2026-01-14T10:00:00Z"), utc("2026-01-14T11:00:00Z"));
+        assert_eq!(until("2026-01-14T11:00:00Z"), utc("2026-01-14T11:00:00Z"), "shut by then");
+        // The hour that Berlin repeats on 2026-10-25 shuts twice.
+        assert_eq!(until("2026-10-25T00:10:00Z"), utc("2026-10-25T00:30:00Z"));
+        assert_eq!(until("2026-10-25T01:10:00Z"), utc("2026-10-25T01:30:00Z"));
     }
 
     #[test]

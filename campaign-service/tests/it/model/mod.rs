@@ -140,7 +140,7 @@ fn agree() {
         let db = TestDb::new().await;
         // The model says when the clock acts.
         let options = server_options();
-        let app = App { db: db.db(), limits: options.limits.clone() };
+        let app = App::new(db.db(), options.limits.clone());
         let service = Service::start_with(&db, options).await;
         (db, service, app)
     });
