@@ -45,6 +45,8 @@ CREATE TABLE leases (
     PRIMARY KEY (campaign_id, lease)
 );
 CREATE INDEX leases_by_expiry ON leases (expires_at);
+-- Out of the row, so that a change of slots does not write them again; compression would cost more.
+ALTER TABLE leases ALTER positions SET STORAGE EXTERNAL;
 
 -- Every authorisation ever given, for audits and proofs. Only grows.
 CREATE TABLE authorizations (
@@ -57,6 +59,7 @@ CREATE TABLE authorizations (
     -- With audit_events.snapshot it proves what was committed after a command.
     transaction_id xid8 NOT NULL DEFAULT pg_current_xact_id()
 );
+ALTER TABLE authorizations ALTER positions SET STORAGE EXTERNAL, ALTER slots SET STORAGE EXTERNAL;
 CREATE INDEX authorizations_by_run ON authorizations (campaign_id, run);
 
 -- Reported facts; only grows, but that a late report replaces an UNKNOWN outcome. In partitions, so that

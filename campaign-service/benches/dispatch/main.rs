@@ -34,6 +34,9 @@ struct Args {
     /// Rounds; figures are medians over them
     #[arg(long, env = "BENCH_ROUNDS", default_value_t = 3)]
     rounds: usize,
+    /// Of ours, only the set-ups whose names contain this; the floors are measured all the same
+    #[arg(long, env = "BENCH_ONLY", default_value = "")]
+    only: String,
     /// Where to write the figures as JSON
     #[arg(long, env = "BENCH_JSON", default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/../target/bench.json"))]
     json: PathBuf,
@@ -58,6 +61,9 @@ async fn main() {
             ("ours, 4 workers", ours::Setup { workers: CONNECTIONS, replicas: 1 }),
             ("ours, 4 workers, 2 replicas", ours::Setup { workers: CONNECTIONS, replicas: 2 }),
         ] {
+            if !name.contains(&args.only) {
+                continue;
+            }
             let scratch = Scratch::new(&args.database_url).await;
             let measured = ours::run(&scratch, args.contacts, setup).await;
             report.add(name, measured.dispatch_per_second);

@@ -76,7 +76,8 @@ impl<'a, 'c> Ledger<'a, 'c> {
         let id = campaign.id;
         let open = open_calls(&leases, reports.iter().copied());
         let is_open = |report: &Report| report.attempt.is_some_and(|at| open.contains(&at));
-        let positions: Vec<i64> = reports.iter().map(|report| report.position).collect();
+        let positions: BTreeSet<i64> = reports.iter().map(|report| report.position).collect();
+        let positions: Vec<i64> = positions.into_iter().collect();
         // A call in progress is of a contact that is there, and was not recorded as ended before.
         let (of_open, others): (Vec<&Report>, Vec<&Report>) =
             reports.iter().copied().partition(|report| is_open(report));
@@ -93,14 +94,18 @@ impl<'a, 'c> Ledger<'a, 'c> {
             .collect();
         let keys: Vec<(i64, &str)> = keys.iter().map(|(at, key)| (*at, key.as_str())).collect();
         let recorded = interactions::find_recorded(tx, id, &keys).await?;
-        let older_runs: Vec<i32> =
-            others.iter().filter_map(|report| Some(report.attempt?.run)).collect();
+        let older_runs: BTreeSet<i32> = reports
+            .iter()
+            .filter_map(|report| Some(report.attempt?.run))
+            .filter(|run| *run != campaign.run)
+            .collect();
+        let older_runs: Vec<i32> = older_runs.into_iter().collect();
         let mut epochs: HashMap<i32, Epoch> =
             campaigns::run_epochs(tx, id, &older_runs).await?.into_iter().collect();
-        epochs.extend(of_open.iter().filter_map(|report| {
-            let run = report.attempt?.run;
-            (run == campaign.run).then_some((run, campaign.epoch))
-        }));
+        // No run has the number 0, which the campaign has before its first launch.
+        if campaign.run > 0 {
+            epochs.insert(campaign.run, campaign.epoch);
+        }
         let states = states::find(tx, id, &positions).await?;
         Ok(Self {
             tx,

@@ -19,7 +19,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::broadcast::error::RecvError;
-use tokio::sync::{broadcast, mpsc};
+use tokio::sync::{Semaphore, broadcast, mpsc};
 use tokio::time::{sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 use tonic::{Status, Streaming};
@@ -38,6 +38,8 @@ const IDLE_POLL: Duration = Duration::from_millis(500);
 const DRAIN_GRACE: Duration = Duration::from_secs(20);
 /// Most leases named in one message, and campaigns in hello.
 const MAX_NAMES: usize = 100;
+/// Reports of one worker that are recorded at the same time; past it, nothing is read from the worker.
+const REPORTS_AT_ONCE: usize = 4;
 /// Longest name of a worker.
 const MAX_WORKER_ID_LENGTH: usize = 100;
 
@@ -65,6 +67,8 @@ pub struct Session {
     /// Campaigns still to be asked for contacts in this round; fair to all, as each gives one batch.
     round: Vec<Uuid>,
     is_idle: bool,
+    /// Reports that are being recorded.
+    reports: Arc<Semaphore>,
 }
 
 impl Session {
@@ -85,6 +89,7 @@ impl Session {
             held: HashMap::new(),
             round: Vec::new(),
             is_idle: true,
+            reports: Arc::new(Semaphore::new(REPORTS_AT_ONCE)),
         }
     }
 
@@ -217,12 +222,23 @@ impl Session {
         self.send(Response::AuthorizeResult(result)).await
     }
 
+    /// Records in the background, so that authorisations need not wait for it.
     async fn report(&mut self, report: v1::Report) -> Result<(), Status> {
         let max = self.app.limits.max_report_interactions;
         within("report.interactions", report.interactions.len(), max)?;
-        let results = record_all(&self.app, None, report.interactions).await?;
-        let ack = v1::ReportAck { report_number: report.report_number, results };
-        self.send(Response::ReportAck(ack)).await
+        let Ok(turn) = Arc::clone(&self.reports).acquire_owned().await else { return Ok(()) };
+        let (app, outgoing) = (Arc::clone(&self.app), self.outgoing.clone());
+        tokio::spawn(async move {
+            let recorded = record_all(&app, None, report.interactions).await;
+            let response = recorded.map_err(Status::from).map(|results| {
+                let ack = v1::ReportAck { report_number: report.report_number, results };
+                v1::DispatchResponse { message: Some(Response::ReportAck(ack)) }
+            });
+            // An error only says that the worker is gone, or too slow; it reports again.
+            let _ = timeout(SEND_LIMIT, outgoing.send(response)).await;
+            drop(turn);
+        });
+        Ok(())
     }
 
     async fn renew(&mut self, keys: &[v1::LeaseKey]) -> Result<Vec<v1::RenewedLease>, Status> {

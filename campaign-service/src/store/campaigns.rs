@@ -262,6 +262,9 @@ pub async fn list_runs(
 
 /// The epochs of some runs.
 pub async fn run_epochs(tx: &Tx<'_>, id: Uuid, runs: &[i32]) -> StoreResult<Vec<(i32, Epoch)>> {
+    if runs.is_empty() {
+        return Ok(Vec::new());
+    }
     let sql = "SELECT run, generation, cycle FROM runs WHERE campaign_id = $1 AND run = ANY($2)";
     let rows = tx.query(sql, &[&id, &runs]).await?;
     Ok(rows

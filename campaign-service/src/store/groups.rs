@@ -18,13 +18,16 @@ pub async fn all(
     run: i32,
     position_limit: Option<i64>,
 ) -> StoreResult<Vec<Group>> {
-    let sql = "SELECT g.group_id, g.time_zone, EXISTS (
-            SELECT FROM contacts c WHERE c.campaign_id = $1 AND c.group_id = g.group_id
-                AND c.position >= COALESCE(f.next_position, 0)
-                AND ($3::int8 IS NULL OR c.position < $3)) AS has_work_ahead
+    // ORDER BY and LIMIT leave only a probe of the index; EXISTS may walk the list from its start.
+    let sql = "SELECT g.group_id, g.time_zone,
+            COALESCE(ahead.position < $3 OR $3::int8 IS NULL AND ahead.position IS NOT NULL, false)
         FROM contact_groups g
         LEFT JOIN frontiers f ON f.campaign_id = g.campaign_id AND f.run = $2
             AND f.group_id = g.group_id
+        LEFT JOIN LATERAL (SELECT c.position FROM contacts c
+            WHERE c.campaign_id = $1 AND c.group_id = g.group_id
+                AND c.position >= COALESCE(f.next_position, 0)
+            ORDER BY c.campaign_id, c.group_id, c.position LIMIT 1) ahead ON true
         WHERE g.campaign_id = $1 ORDER BY g.priority DESC, g.group_id";
     let rows = tx.query(sql, &[&campaign, &run, &position_limit]).await?;
     Ok(rows

@@ -56,7 +56,7 @@ pub async fn find(
     campaign: Uuid,
     positions: &[i64],
 ) -> StoreResult<HashMap<i64, ContactState>> {
-    let sql = "SELECT s.* FROM (SELECT DISTINCT position FROM unnest($2::int8[]) AS t(position)) p
+    let sql = "SELECT s.* FROM unnest($2::int8[]) AS p(position)
         CROSS JOIN LATERAL (SELECT position, generation, cycle, flags, cycle_flags,
                 longest_transfer_seconds, attempts, cycle_attempts, last_outcome, refused_run,
                 finished, due_at
