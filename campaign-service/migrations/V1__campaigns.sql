@@ -56,17 +56,20 @@ CREATE TABLE campaign_counters (
 
 -- Grows with whatever may change the verdict on a contact that is in no call: facts from outside,
 -- changed contacts, suppressions, a new configuration. What was judged at another revision, a lease or a
--- preview, is judged again. Apart from the counters, which an import holds for as long as a chunk takes.
+-- preview, is judged again. The highest counts; a step adds a row and deletes the one before, as for
+-- frontiers. Apart from the counters, which an import holds for as long as a chunk takes.
 CREATE TABLE campaign_revisions (
-    campaign_id uuid PRIMARY KEY,
-    revision bigint NOT NULL DEFAULT 0
+    campaign_id uuid NOT NULL,
+    revision bigint NOT NULL,
+    PRIMARY KEY (campaign_id, revision)
 );
 
--- Deletion of history of generations before this one, which has come to this position.
+-- Deletion of history of generations before this one, which has come to this position and this lease.
 CREATE TABLE history_purges (
     campaign_id uuid PRIMARY KEY,
     generation int NOT NULL,
-    position bigint NOT NULL DEFAULT 0
+    position bigint NOT NULL DEFAULT 0,
+    lease bigint NOT NULL DEFAULT 0
 );
 
 CREATE TABLE audit_events (

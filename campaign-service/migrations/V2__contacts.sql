@@ -25,6 +25,7 @@ CREATE TABLE contacts (
     UNIQUE (campaign_id, phone)
 );
 CREATE INDEX contacts_by_group ON contacts (campaign_id, group_id, position);
+CREATE INDEX contacts_deleted ON contacts (campaign_id, position) WHERE deleted_at IS NOT NULL;
 
 CREATE TABLE imports (
     campaign_id uuid NOT NULL,

@@ -3,15 +3,17 @@
 -- A contact of a run that is still to be engaged is in exactly one place: ahead of its group's frontier,
 -- in due_contacts, or in a slot of a lease.
 
--- How far a run has come in each group.
+-- How far a run has come in each group: the highest position noted. A step adds a row and deletes the
+-- one before instead of changing it, so that the newest is found at the end of the index at once,
+-- however many dead rows a snapshot that someone holds open keeps from being vacuumed.
 CREATE TABLE frontiers (
     campaign_id uuid NOT NULL,
     run int NOT NULL,
     group_id int NOT NULL,
     -- First position not looked at yet.
-    next_position bigint NOT NULL DEFAULT 0,
-    PRIMARY KEY (campaign_id, run, group_id)
-) WITH (fillfactor = 50);
+    next_position bigint NOT NULL,
+    PRIMARY KEY (campaign_id, run, group_id, next_position)
+);
 
 -- Contacts behind the frontier that are to be engaged at some time. Rows of older runs mean nothing.
 CREATE TABLE due_contacts (
@@ -36,6 +38,8 @@ CREATE TABLE leases (
     expires_at timestamptz NOT NULL,
     -- Contacts in order of slot. Never updated, so it stays out of the way of the changing slots.
     positions bigint[] NOT NULL,
+    -- Their phone numbers, E.164 without the plus sign.
+    numbers bigint[] NOT NULL,
     -- One byte a slot: domain type Slots.
     slots bytea NOT NULL CHECK (octet_length(slots) = cardinality(positions)),
     -- The contacts were found eligible at this revision of the campaign, and as long as it is that one
@@ -45,8 +49,9 @@ CREATE TABLE leases (
     PRIMARY KEY (campaign_id, lease)
 );
 CREATE INDEX leases_by_expiry ON leases (expires_at);
+CREATE INDEX leases_by_run ON leases (campaign_id, run);
 -- Out of the row, so that a change of slots does not write them again; compression would cost more.
-ALTER TABLE leases ALTER positions SET STORAGE EXTERNAL;
+ALTER TABLE leases ALTER positions SET STORAGE EXTERNAL, ALTER numbers SET STORAGE EXTERNAL;
 
 -- Every authorisation ever given, for audits and proofs. Only grows.
 CREATE TABLE authorizations (
@@ -62,51 +67,68 @@ CREATE TABLE authorizations (
 ALTER TABLE authorizations ALTER positions SET STORAGE EXTERNAL, ALTER slots SET STORAGE EXTERNAL;
 CREATE INDEX authorizations_by_run ON authorizations (campaign_id, run);
 
--- Reported facts; only grows, but that a late report replaces an UNKNOWN outcome. In partitions, so that
--- vacuum and the deletion of old history work on a part at a time.
+-- How calls ended. One row for all calls of a lease that were reported together; only grows. A later row
+-- with the same slot stands in the place of the earlier one: the real end of a call that was UNKNOWN.
+-- A contact's calls are found from its state, which names the last; each names the one before.
+CREATE SEQUENCE call_report_numbers;
+CREATE TABLE call_reports (
+    campaign_id uuid NOT NULL,
+    lease bigint NOT NULL,
+    report bigint NOT NULL DEFAULT nextval('call_report_numbers'),
+    run int NOT NULL,
+    generation int NOT NULL,
+    recorded_at timestamptz NOT NULL,
+    -- Packed: store::calls.
+    calls bytea NOT NULL,
+    PRIMARY KEY (campaign_id, lease, report)
+) PARTITION BY HASH (campaign_id);
+
+-- All other reported facts; only grows.
 CREATE TABLE interactions (
     campaign_id uuid NOT NULL,
     position bigint NOT NULL,
-    -- Reporter's id, or the attempt's for the end of a call: the same key counts once.
-    key text COLLATE "C" NOT NULL,
+    -- Chosen by the reporter: the same id counts once for a contact.
+    interaction_id text COLLATE "C" NOT NULL,
     generation int NOT NULL,
     run int NOT NULL,
     -- Attempt it comes from, if any: with the run, domain type AttemptId.
     lease bigint,
     slot int CHECK ((slot IS NULL) = (lease IS NULL)),
     -- Domain type Fact: its number, and what the kind needs.
-    kind smallint NOT NULL CHECK (kind BETWEEN 0 AND 5),
-    outcome smallint CHECK ((outcome IS NULL) = (kind <> 0)),
+    kind smallint NOT NULL CHECK (kind BETWEEN 1 AND 5),
     seconds int NOT NULL CHECK (seconds >= 0),
     detail text NOT NULL,
     occurred_at timestamptz,
     recorded_at timestamptz NOT NULL,
-    PRIMARY KEY (campaign_id, position, key)
+    PRIMARY KEY (campaign_id, position, interaction_id)
 ) PARTITION BY HASH (campaign_id);
+
+-- In partitions, so that vacuum and the deletion of old history work on a part at a time.
 DO $$
 BEGIN
     FOR part IN 0..15 LOOP
         EXECUTE format('CREATE TABLE interactions_%s PARTITION OF interactions
             FOR VALUES WITH (MODULUS 16, REMAINDER %s)', part, part);
+        EXECUTE format('CREATE TABLE call_reports_%s PARTITION OF call_reports
+            FOR VALUES WITH (MODULUS 16, REMAINDER %s)', part, part);
+        EXECUTE format('ALTER TABLE call_reports_%s ALTER calls SET STORAGE EXTERNAL', part);
     END LOOP;
 END $$;
 
--- What is known of a contact: domain type ContactState. A contact nothing happened to has no row.
--- No index but the key and free space in each page, so that updates stay in the page.
-CREATE TABLE contact_states (
+-- What is known of contacts: domain type ContactState, packed for 32 consecutive positions at a time
+-- (store::states). Contacts to which nothing happened may have no block. No index but the key and free
+-- space in each page, so that updates stay in the page; never out of the row.
+CREATE TABLE state_blocks (
     campaign_id uuid NOT NULL,
-    position bigint NOT NULL,
-    generation int NOT NULL,
-    cycle int NOT NULL,
-    flags smallint NOT NULL,
-    cycle_flags smallint NOT NULL,
-    longest_transfer_seconds int NOT NULL CHECK (longest_transfer_seconds >= 0),
-    attempts int NOT NULL,
-    cycle_attempts int NOT NULL,
-    last_outcome smallint,
-    refused_run int NOT NULL,
-    finished boolean NOT NULL,
-    due_at timestamptz,
-    PRIMARY KEY (campaign_id, position),
-    CHECK (cycle_attempts BETWEEN 0 AND attempts)
+    -- Position of the first contact, divided by 32.
+    block bigint NOT NULL,
+    states bytea NOT NULL,
+    PRIMARY KEY (campaign_id, block)
 ) WITH (fillfactor = 70);
+ALTER TABLE state_blocks ALTER states SET STORAGE PLAIN;
+
+-- When numbers were last dialled, above all campaigns, newest first; as many as the cap looks back on.
+CREATE TABLE number_attempts (
+    number bigint PRIMARY KEY,
+    attempted_at timestamptz[] NOT NULL
+) WITH (fillfactor = 80);

@@ -4,6 +4,7 @@
 
 use super::App;
 use super::error::{Error, Result};
+use crate::store::states::BLOCK_CONTACTS;
 use crate::store::{Gate, campaigns, due, leases, purge, requests};
 use campaign_domain::lifecycle::State;
 use chrono::TimeDelta;
@@ -14,8 +15,8 @@ use uuid::Uuid;
 
 /// Most pieces of one kind of work in one round.
 const MAX_PIECES: i64 = 1_000;
-/// Contacts whose old history is deleted in one transaction.
-const PURGE_SPAN_CONTACTS: i64 = 5_000;
+/// Contacts whose old history is deleted in one transaction: whole blocks of states.
+const PURGE_SPAN_CONTACTS: i64 = 160 * BLOCK_CONTACTS;
 /// Rows deleted in one transaction.
 const DELETE_ROWS: i64 = 5_000;
 /// How long first answers to request ids are kept.

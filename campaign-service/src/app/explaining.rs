@@ -6,14 +6,17 @@ use super::{App, existing};
 use crate::store::campaigns::Campaign;
 use crate::store::contacts::{self, Subject};
 use crate::store::interactions::{self, Interaction};
-use crate::store::{Gate, Tx, leases};
+use crate::store::{Gate, Tx, calls, leases};
 use campaign_domain::Instant;
 use campaign_domain::eligibility::Reason;
-use campaign_domain::history::ContactState;
-use campaign_domain::lease::Slot;
+use campaign_domain::history::{ContactState, Fact};
+use campaign_domain::lease::{AttemptId, Slot, SlotId};
 use campaign_domain::lifecycle::State;
 use campaign_domain::schedule::Hours;
 use uuid::Uuid;
+
+/// Most calls of a contact that its history lists, the last ones.
+const MAX_CALLS: usize = 1_000;
 
 /// Why a contact is or is not engaged.
 #[derive(Clone, Debug)]
@@ -51,22 +54,65 @@ impl App {
         Ok(Explanation { standing, next_attempt_at, message })
     }
 
-    /// What is known of a contact: its state in the current generation, and a page of its facts.
+    /// What is known of a contact: its state in the current generation, and a page of its facts, oldest
+    /// first, after the last of the page before.
     pub async fn contact_history(
         &self,
         id: Uuid,
         position: i64,
         after: Option<(Instant, &str)>,
-        limit: i64,
+        limit: usize,
     ) -> Result<(ContactState, Vec<Interaction>)> {
         let mut connection = self.db.connect().await?;
         let tx = connection.begin(Gate::Open).await?;
         let campaign = existing(&tx, id).await?;
         let subject = existing_subject(&tx, id, position).await?;
+        let state = subject.candidate.state.seen_in(campaign.epoch);
         let generation = campaign.epoch.generation;
-        let facts = interactions::list(&tx, id, position, generation, after, limit).await?;
-        Ok((subject.candidate.state.seen_in(campaign.epoch), facts))
+        let rows = i64::try_from(limit).unwrap_or(i64::MAX);
+        let mut facts = interactions::list(&tx, id, position, generation, after, rows).await?;
+        let calls = calls_of(&tx, id, generation, state.last_call).await?;
+        facts.extend(calls.into_iter().filter(|call| after < Some(sort_key(call))));
+        facts.sort_by(|one, other| sort_key(one).cmp(&sort_key(other)));
+        facts.truncate(limit);
+        Ok((state, facts))
     }
+}
+
+fn sort_key(fact: &Interaction) -> (Instant, &str) {
+    (fact.recorded_at, &fact.id)
+}
+
+/// The ends of a contact's calls, from the last one back. The end of a call has no id of the reporter's:
+/// its attempt is its id.
+async fn calls_of(
+    tx: &Tx<'_>,
+    id: Uuid,
+    generation: i32,
+    mut next: Option<SlotId>,
+) -> Result<Vec<Interaction>> {
+    let mut found = Vec::new();
+    while let Some(at) = next.filter(|_| found.len() < MAX_CALLS) {
+        let of_lease = calls::of_leases(tx, id, &[at.lease]).await?;
+        let Some(recorded) = of_lease.get(&at) else { break };
+        let (call, run) = (recorded.call, recorded.run);
+        let attempt = AttemptId { run, lease: at.lease, slot: at.slot };
+        found.push(Interaction {
+            position: call.position,
+            id: attempt.to_string(),
+            generation,
+            run,
+            attempt: Some(attempt),
+            fact: Fact::CallEnded {
+                outcome: call.outcome,
+                duration_seconds: call.duration_seconds,
+            },
+            occurred_at: call.occurred_at,
+            recorded_at: recorded.recorded_at,
+        });
+        next = call.previous;
+    }
+    Ok(found)
 }
 
 async fn existing_subject(tx: &Tx<'_>, id: Uuid, position: i64) -> Result<Subject> {

@@ -3,19 +3,22 @@
 use super::error::Result;
 use super::leasing::next_attempt;
 use super::recording::{Outcome, Report};
+use crate::store::Tx;
+use crate::store::calls::{self, Call, CallReport};
 use crate::store::campaigns::{self, Campaign};
 use crate::store::contacts;
 use crate::store::due::{self, Due};
 use crate::store::interactions::{self, Interaction};
 use crate::store::leases::{self, Lease};
 use crate::store::notify::{self, ControlEvent, RemovalCause};
-use crate::store::{Tx, states};
-use campaign_domain::history::{CallOutcome, ContactState, Fact, Recording};
-use campaign_domain::lease::{AttemptId, Slot};
+use crate::store::states::{self, States};
+use campaign_domain::history::{CallOutcome, Fact, Recording};
+use campaign_domain::lease::{AttemptId, Slot, SlotId};
 use campaign_domain::settings::Epoch;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
-/// What makes two facts the same: the contact's position and the report's key.
+/// What makes two facts that are not ends of calls the same: the contact's position and the reporter's
+/// id. For the end of a call it is the slot.
 type Key = (i64, String);
 
 pub(super) struct Ledger<'a, 'c> {
@@ -25,19 +28,19 @@ pub(super) struct Ledger<'a, 'c> {
     leases: BTreeMap<i64, Lease>,
     /// Positions of contacts that are there, deleted or not.
     contacts: HashSet<i64>,
-    /// Contacts that have a state stored.
-    stored: HashSet<i64>,
-    /// By position; those that have none stored begin with nothing.
-    states: HashMap<i64, ContactState>,
+    /// Of all contacts reported on, locked.
+    states: States,
     /// Of the runs that attempts belong to.
     epochs: HashMap<i32, Epoch>,
-    /// Facts recorded before; grows with the new ones.
-    recorded: HashMap<Key, Fact>,
-    new: BTreeMap<Key, Interaction>,
-    /// New facts that stand in the place of one recorded before.
-    replacing: BTreeSet<Key>,
+    /// Ends of calls recorded before: the contact, how it ended, and its call before. Grows with the new.
+    ended_calls: HashMap<SlotId, (i64, CallOutcome, Option<SlotId>)>,
+    new_calls: BTreeMap<i64, CallReport>,
+    /// Other facts recorded before; grows with the new ones.
+    recorded: HashSet<Key>,
+    new: Vec<Interaction>,
     changed_leases: BTreeSet<i64>,
-    changed: BTreeSet<i64>,
+    /// Contacts that something was recorded of.
+    touched: BTreeSet<i64>,
     /// Contacts whose attempt is over, and the run it was of.
     ended: BTreeMap<i64, i32>,
     opted_out: BTreeSet<i64>,
@@ -65,6 +68,10 @@ pub(super) fn open_calls<'a>(
         .collect()
 }
 
+fn is_end(report: &Report) -> bool {
+    matches!(report.fact, Fact::CallEnded { .. })
+}
+
 impl<'a, 'c> Ledger<'a, 'c> {
     /// Reads what the reports touch; the leases they name must be locked.
     pub(super) async fn open(
@@ -75,25 +82,26 @@ impl<'a, 'c> Ledger<'a, 'c> {
     ) -> Result<Self> {
         let id = campaign.id;
         let open = open_calls(&leases, reports.iter().copied());
-        let is_open = |report: &Report| report.attempt.is_some_and(|at| open.contains(&at));
-        let positions: BTreeSet<i64> = reports.iter().map(|report| report.position).collect();
-        let positions: Vec<i64> = positions.into_iter().collect();
         // A call in progress is of a contact that is there, and was not recorded as ended before.
-        let (of_open, others): (Vec<&Report>, Vec<&Report>) =
-            reports.iter().copied().partition(|report| is_open(report));
+        let (of_open, others): (Vec<&Report>, Vec<&Report>) = reports
+            .iter()
+            .copied()
+            .partition(|report| report.attempt.is_some_and(|at| open.contains(&at)));
         let unsure: Vec<i64> = others.iter().map(|report| report.position).collect();
         let mut contacts: HashSet<i64> =
             contacts::existing(tx, id, &unsure).await?.into_iter().collect();
         contacts.extend(of_open.iter().map(|report| report.position));
-        let may_be_recorded =
-            |report: &&&Report| !(is_open(report) && matches!(report.fact, Fact::CallEnded { .. }));
-        let keys: Vec<Key> = reports
+        let ends = others.iter().filter(|report| is_end(report));
+        let ended_in: BTreeSet<i64> =
+            ends.filter_map(|report| Some(report.attempt?.lease)).collect();
+        let ended_in: Vec<i64> = ended_in.into_iter().collect();
+        let ended_calls = calls::of_leases(tx, id, &ended_in).await?.into_iter();
+        let facts: Vec<(i64, &str)> = reports
             .iter()
-            .filter(may_be_recorded)
-            .map(|report| (report.position, report.key()))
+            .filter(|report| !is_end(report))
+            .map(|report| (report.position, report.interaction_id.as_str()))
             .collect();
-        let keys: Vec<(i64, &str)> = keys.iter().map(|(at, key)| (*at, key.as_str())).collect();
-        let recorded = interactions::find_recorded(tx, id, &keys).await?;
+        let recorded = interactions::find_recorded(tx, id, &facts).await?;
         let older_runs: BTreeSet<i32> = reports
             .iter()
             .filter_map(|report| Some(report.attempt?.run))
@@ -106,20 +114,26 @@ impl<'a, 'c> Ledger<'a, 'c> {
         if campaign.run > 0 {
             epochs.insert(campaign.run, campaign.epoch);
         }
-        let states = states::find(tx, id, &positions).await?;
+        let there = reports.iter().map(|report| report.position);
+        let there = there.filter(|position| contacts.contains(position));
+        let states = states::lock(tx, id, there).await?;
         Ok(Self {
             tx,
             campaign,
             leases: leases.into_iter().map(|lease| (lease.number, lease)).collect(),
             contacts,
-            stored: states.keys().copied().collect(),
             states,
             epochs,
-            recorded: recorded.into_iter().map(|(at, key, fact)| ((at, key), fact)).collect(),
-            new: BTreeMap::new(),
-            replacing: BTreeSet::new(),
+            ended_calls: ended_calls
+                .map(|(at, found)| {
+                    (at, (found.call.position, found.call.outcome, found.call.previous))
+                })
+                .collect(),
+            new_calls: BTreeMap::new(),
+            recorded: recorded.into_iter().collect(),
+            new: Vec::new(),
             changed_leases: BTreeSet::new(),
-            changed: BTreeSet::new(),
+            touched: BTreeSet::new(),
             ended: BTreeMap::new(),
             opted_out: BTreeSet::new(),
         })
@@ -133,39 +147,100 @@ impl<'a, 'c> Ledger<'a, 'c> {
         let Some(fact_epoch) = self.fact_epoch(report) else {
             return Outcome::Rejected("attempt_id names no run of this campaign".to_owned());
         };
-        let key = (report.position, report.key());
-        let mut replaces_unknown = false;
-        match (self.recorded.get(&key), &report.fact) {
-            (
-                Some(Fact::CallEnded { outcome: CallOutcome::Unknown, .. }),
-                Fact::CallEnded { outcome, .. },
-            ) if *outcome != CallOutcome::Unknown => replaces_unknown = true,
-            (Some(_), _) => return Outcome::Duplicate,
-            (None, Fact::CallEnded { .. }) => {
-                if !self.end_attempt(report)
-                    && fact_epoch.generation == self.campaign.epoch.generation
-                {
-                    return Outcome::Rejected("the attempt was never authorised".to_owned());
-                }
+        match (&report.fact, report.attempt) {
+            (Fact::CallEnded { outcome, duration_seconds }, Some(attempt)) => {
+                self.record_end(report, attempt, fact_epoch, (*outcome, *duration_seconds))
             }
-            (None, _) => {}
+            (Fact::CallEnded { .. }, None) => {
+                Outcome::Rejected("attempt_id must be set for the end of a call".to_owned())
+            }
+            _ => self.record_fact(report, fact_epoch),
         }
+    }
+
+    fn record_end(
+        &mut self,
+        report: &Report,
+        attempt: AttemptId,
+        fact_epoch: Epoch,
+        (outcome, duration_seconds): (CallOutcome, i32),
+    ) -> Outcome {
+        let before = self.ended_calls.get(&attempt.slot_id()).copied();
+        let replaced = match before.filter(|(position, ..)| *position == report.position) {
+            Some((_, CallOutcome::Unknown, previous)) if outcome != CallOutcome::Unknown => {
+                Some(previous)
+            }
+            Some(_) => return Outcome::Duplicate,
+            None if self.end_attempt(report, attempt) => None,
+            None if fact_epoch.generation < self.campaign.epoch.generation => {
+                return Outcome::BeforeReset;
+            }
+            None => return Outcome::Rejected("the attempt was never authorised".to_owned()),
+        };
+        let state = self.states.get(report.position).seen_in(self.campaign.epoch);
+        let previous = replaced.unwrap_or(state.last_call);
+        if !self.change_state(report, fact_epoch, replaced.is_some()) {
+            return Outcome::BeforeReset;
+        }
+        let of_lease = self.new_calls.entry(attempt.lease).or_insert_with(|| CallReport {
+            lease: attempt.lease,
+            run: attempt.run,
+            calls: Vec::new(),
+        });
+        of_lease.calls.push(Call {
+            slot: attempt.slot,
+            position: report.position,
+            outcome,
+            duration_seconds,
+            occurred_at: report.occurred_at,
+            previous,
+        });
+        self.ended_calls.insert(attempt.slot_id(), (report.position, outcome, previous));
+        Outcome::Recorded
+    }
+
+    fn record_fact(&mut self, report: &Report, fact_epoch: Epoch) -> Outcome {
+        let key = (report.position, report.interaction_id.clone());
+        if self.recorded.contains(&key) {
+            return Outcome::Duplicate;
+        }
+        if !self.change_state(report, fact_epoch, false) {
+            return Outcome::BeforeReset;
+        }
+        let outlives_reset = report.fact.outlives_reset();
+        let epoch = if outlives_reset { self.campaign.epoch } else { fact_epoch };
+        self.recorded.insert(key);
+        self.new.push(Interaction {
+            position: report.position,
+            id: report.interaction_id.clone(),
+            generation: epoch.generation,
+            run: report.attempt.map_or(self.campaign.run, |attempt| attempt.run),
+            attempt: report.attempt,
+            fact: report.fact.clone(),
+            occurred_at: report.occurred_at,
+            recorded_at: self.tx.now,
+        });
+        if outlives_reset {
+            self.opted_out.insert(report.position);
+        }
+        Outcome::Recorded
+    }
+
+    /// Changes what is known of the contact; returns whether the fact belongs to history that is there.
+    fn change_state(&mut self, report: &Report, fact_epoch: Epoch, replaces_unknown: bool) -> bool {
         let at = Recording {
             epoch: self.campaign.epoch,
             run: self.campaign.run,
             fact_epoch,
             replaces_unknown,
+            call: report.attempt.map(|attempt| attempt.slot_id()),
             retry: &self.campaign.config.retry_policy,
             now: self.tx.now,
         };
-        let state = self.states.entry(report.position).or_default();
-        *state = std::mem::take(state).after(&report.fact, &at);
-        self.changed.insert(report.position);
-        if at.is_before_reset(&report.fact) {
-            return Outcome::BeforeReset;
-        }
-        self.note(report, key, fact_epoch);
-        Outcome::Recorded
+        let state = self.states.get(report.position).after(&report.fact, &at);
+        self.states.set(report.position, &state);
+        self.touched.insert(report.position);
+        !at.is_before_reset(&report.fact)
     }
 
     /// The epoch a fact belongs to; `None` when its attempt is of no run we know.
@@ -177,8 +252,7 @@ impl<'a, 'c> Ledger<'a, 'c> {
     }
 
     /// Ends the attempt's slot in its lease; returns whether there was such an attempt under way.
-    fn end_attempt(&mut self, report: &Report) -> bool {
-        let Some(attempt) = report.attempt else { return false };
+    fn end_attempt(&mut self, report: &Report, attempt: AttemptId) -> bool {
         let lease = self.leases.get_mut(&attempt.lease).filter(|lease| {
             lease.run == attempt.run && lease.positions.get(attempt.slot) == Some(&report.position)
         });
@@ -188,32 +262,6 @@ impl<'a, 'c> Ledger<'a, 'c> {
             self.changed_leases.insert(attempt.lease);
         }
         ended
-    }
-
-    fn note(&mut self, report: &Report, key: Key, fact_epoch: Epoch) {
-        let generation = if report.fact.outlives_reset() {
-            self.campaign.epoch.generation
-        } else {
-            fact_epoch.generation
-        };
-        let interaction = Interaction {
-            position: report.position,
-            key: key.1.clone(),
-            generation,
-            run: report.attempt.map_or(self.campaign.run, |attempt| attempt.run),
-            attempt: report.attempt,
-            fact: report.fact.clone(),
-            occurred_at: report.occurred_at,
-            recorded_at: self.tx.now,
-        };
-        let was_recorded = self.recorded.insert(key.clone(), report.fact.clone()).is_some();
-        if was_recorded && !self.new.contains_key(&key) {
-            self.replacing.insert(key.clone());
-        }
-        self.new.insert(key, interaction);
-        if report.fact.outlives_reset() {
-            self.opted_out.insert(report.position);
-        }
     }
 
     /// Writes facts of calls in progress under the current run. Their contacts are in no other place.
@@ -229,9 +277,7 @@ impl<'a, 'c> Ledger<'a, 'c> {
     pub(super) async fn save_alone(self) -> Result<()> {
         self.write().await?;
         let (tx, id, run) = (self.tx, self.campaign.id, self.campaign.run);
-        let ended = self.ended.keys().copied();
-        let touched: BTreeSet<i64> = self.changed.iter().copied().chain(ended).collect();
-        let touched: Vec<i64> = touched.into_iter().collect();
+        let touched: Vec<i64> = self.touched.iter().copied().collect();
         let places = self.places(&touched).await?;
         due::put(tx, id, run, &places.due).await?;
         due::reschedule(tx, id, run, &places.free).await?;
@@ -252,28 +298,18 @@ impl<'a, 'c> Ledger<'a, 'c> {
         let leases: Vec<&Lease> =
             self.changed_leases.iter().filter_map(|number| self.leases.get(number)).collect();
         leases::save_slots(tx, id, &leases).await?;
-        let (replacing, new): (Vec<_>, Vec<_>) =
-            self.new.iter().partition(|(key, _)| self.replacing.contains(key));
-        let new: Vec<&Interaction> = new.into_iter().map(|(_, interaction)| interaction).collect();
-        interactions::append(tx, id, &new).await?;
-        for (_, end) in replacing {
-            interactions::replace_end(tx, id, end).await?;
-        }
-        let states = self.changed.iter().filter_map(|at| Some((*at, self.states.get(at)?)));
-        let (stored, new): (Vec<_>, Vec<_>) =
-            states.partition(|(position, _)| self.stored.contains(position));
-        states::insert(tx, id, &new).await?;
-        states::update(tx, id, &stored).await?;
+        let new_calls: Vec<&CallReport> = self.new_calls.values().collect();
+        calls::append(tx, id, self.campaign.epoch.generation, &new_calls).await?;
+        interactions::append(tx, id, &self.new).await?;
+        states::save(tx, id, &self.states).await?;
         Ok(())
     }
 
     /// Where contacts go, by what is written. Those that were in no attempt wait where they waited.
     async fn places(&self, positions: &[i64]) -> Result<Places> {
         let rules = self.campaign.rules();
-        let is_finished = |position: &i64| {
-            let state = self.states.get(position).cloned().unwrap_or_default();
-            state.seen_in(self.campaign.epoch).finished
-        };
+        let is_finished =
+            |position: &i64| self.states.get(*position).seen_in(self.campaign.epoch).finished;
         let (done, open): (Vec<i64>, Vec<i64>) = positions.iter().copied().partition(is_finished);
         let mut places = Places { done, ..Places::default() };
         for subject in contacts::subjects(self.tx, self.campaign.id, &open).await? {

@@ -11,6 +11,7 @@ pub mod importing;
 pub mod leasing;
 mod ledger;
 pub mod lifecycle;
+mod picking;
 pub mod preview;
 pub mod progress;
 pub mod recording;

@@ -2,7 +2,6 @@
 
 use super::error::Result;
 use super::{App, existing};
-use crate::store::Gate;
 use crate::store::campaigns::{self, Campaign, Counters};
 use crate::store::counts::{self, Class, View};
 use campaign_domain::eligibility::{Reason, Verdict};
@@ -26,14 +25,13 @@ impl App {
     /// Counts who would be engaged if the campaign were launched now.
     pub async fn preview_launch(&self, id: Uuid, settings: &LaunchSettings) -> Result<Preview> {
         let mut connection = self.db.connect().await?;
-        let tx = connection.begin(Gate::Open).await?;
+        let tx = connection.begin_snapshot().await?;
         let campaign = existing(&tx, id).await?;
-        // Counters first: what changes while we count makes the token outdated.
         let counters = campaigns::counters(&tx, id).await?;
         let revision = campaigns::revision(&tx, id).await?;
         let rules = campaign.rules_of_next_run(*settings);
         let view = View { epoch: rules.epoch, run: rules.run, position_limit: None };
-        let classes = counts::classes(&tx, id, view).await?;
+        let classes = counts::survey(&tx, id, view).await?.classes;
         let mut preview = Preview {
             total: 0,
             eligible: 0,
@@ -52,8 +50,8 @@ impl App {
             }
         }
         if settings.reset_contact_history {
-            let totals = counts::history_totals(&tx, id, campaign.epoch.generation).await?;
-            preview.refusals_wiped = totals.refused;
+            let before = View { epoch: campaign.epoch, ..view };
+            preview.refusals_wiped = counts::survey(&tx, id, before).await?.totals.refused;
         }
         preview.warnings = warnings(&campaign, settings, &preview, &classes);
         Ok(preview)

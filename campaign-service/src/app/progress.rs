@@ -5,7 +5,7 @@ use super::{App, existing};
 use crate::store::campaigns::Campaign;
 use crate::store::counts::{self, HistoryTotals, View};
 use crate::store::purge::{self, PurgeProgress};
-use crate::store::{Gate, Tx, due, groups};
+use crate::store::{Tx, due, groups};
 use campaign_domain::Instant;
 use campaign_domain::eligibility::{Reason, Verdict};
 use campaign_domain::lease::Slot;
@@ -72,13 +72,14 @@ impl App {
     /// Counts every contact of a campaign.
     pub async fn progress(&self, id: Uuid) -> Result<Progress> {
         let mut connection = self.db.connect().await?;
-        let tx = connection.begin(Gate::Open).await?;
+        let tx = connection.begin_snapshot().await?;
         let campaign = existing(&tx, id).await?;
         let rules = campaign.rules();
         let view =
             View { epoch: rules.epoch, run: rules.run, position_limit: rules.position_limit };
+        let survey = counts::survey(&tx, id, view).await?;
         let mut buckets = Buckets::default();
-        for class in counts::classes(&tx, id, view).await? {
+        for class in survey.classes {
             let bucket = match standing(rules.judge(&class.candidate, tx.now), class.slot) {
                 Standing::Waiting => &mut buckets.waiting,
                 Standing::WaitingRetry(_) => &mut buckets.waiting_retry,
@@ -89,7 +90,7 @@ impl App {
             *bucket += class.contacts;
             buckets.total += class.contacts;
         }
-        let history = counts::history_totals(&tx, id, campaign.epoch.generation).await?;
+        let history = survey.totals;
         let idle = idle_reason(&tx, &campaign, &buckets).await?;
         let purge = purge::progress(&tx, id).await?;
         Ok(Progress { read_at: tx.now, campaign, buckets, history, idle, purge })

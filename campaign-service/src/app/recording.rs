@@ -36,16 +36,6 @@ pub enum Outcome {
     Rejected(String),
 }
 
-impl Report {
-    /// What makes it the same fact when it comes again.
-    pub(super) fn key(&self) -> String {
-        match (&self.fact, self.attempt) {
-            (Fact::CallEnded { .. }, Some(attempt)) => format!("call:{attempt}"),
-            _ => format!("id:{}", self.interaction_id),
-        }
-    }
-}
-
 impl App {
     /// Records facts about contacts of one campaign; one outcome each, in order, all durable.
     ///

@@ -27,15 +27,15 @@ pub fn attempt_to_api(slot: i32, decision: Decision) -> v1::AttemptAuthorization
 
 /// A lease as its worker gets it.
 pub fn batch_to_api(batch: LeasedBatch) -> v1::Batch {
-    let LeasedBatch { lease, contacts, time_zone } = batch;
-    let leased = |LeasedContact { slot, contact, attempt_number }| v1::LeasedContact {
-        slot: i32::try_from(slot).unwrap_or(i32::MAX),
-        contact: names::contact_name(lease.campaign, contact.position),
-        phone_number: contact.phone,
-        display_name: contact.display_name,
-        time_zone: if contact.time_zone.is_empty() { time_zone.clone() } else { contact.time_zone },
-        attributes: contact.attributes.into_iter().collect(),
-        attempt_number,
+    let LeasedBatch { lease, contacts } = batch;
+    let leased = |leased: LeasedContact| v1::LeasedContact {
+        slot: i32::try_from(leased.slot).unwrap_or(i32::MAX),
+        contact: names::contact_name(lease.campaign, leased.contact.position),
+        phone_number: leased.contact.phone,
+        display_name: leased.contact.display_name,
+        time_zone: leased.time_zone,
+        attributes: leased.contact.attributes.into_iter().collect(),
+        attempt_number: leased.attempt_number,
     };
     v1::Batch {
         lease: Some(v1::LeaseKey {

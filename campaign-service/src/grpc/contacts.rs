@@ -298,9 +298,10 @@ impl ContactService for ContactApi {
             Some((DateTime::from_timestamp_micros(micros.parse().ok()?)?, key.to_owned()))
         })?;
         let after = after.as_ref().map(|(time, key)| (*time, key.as_str()));
-        let (state, mut facts) = self.app.contact_history(id, position, after, size + 1).await?;
+        let limit = usize::try_from(size + 1).unwrap_or(usize::MAX);
+        let (state, mut facts) = self.app.contact_history(id, position, after, limit).await?;
         let next_page_token = page::cut(&mut facts, size, |last| {
-            let last = format!("{} {}", last.recorded_at.timestamp_micros(), last.key);
+            let last = format!("{} {}", last.recorded_at.timestamp_micros(), last.id);
             page::token("history", &last)
         });
         let has = |flag| state.flags.intersects(flag);

@@ -98,8 +98,9 @@ pub fn outcome_to_api(outcome: CallOutcome) -> v1::CallOutcome {
     }
 }
 
-/// A stored interaction. The end of a call has no id of the reporter's: its attempt is its key.
+/// A stored interaction. The end of a call has no id of the reporter's.
 pub fn interaction_to_api(campaign: Uuid, stored: Interaction) -> v1::Interaction {
+    let is_call_ended = matches!(stored.fact, Fact::CallEnded { .. });
     let fact = match stored.fact {
         Fact::CallEnded { outcome, duration_seconds } => ApiFact::CallEnded(v1::CallEnded {
             outcome: outcome_to_api(outcome).into(),
@@ -114,7 +115,7 @@ pub fn interaction_to_api(campaign: Uuid, stored: Interaction) -> v1::Interactio
         Fact::TextSent => ApiFact::TextSent(v1::TextSent {}),
     };
     v1::Interaction {
-        interaction_id: stored.key.strip_prefix("id:").unwrap_or_default().to_owned(),
+        interaction_id: if is_call_ended { String::new() } else { stored.id },
         contact: contact_name(campaign, stored.position),
         attempt_id: stored.attempt.map(|attempt| attempt.to_string()).unwrap_or_default(),
         occur_time: stored.occurred_at.map(timestamp),

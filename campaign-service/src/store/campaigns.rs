@@ -151,10 +151,8 @@ pub async fn insert(tx: &Tx<'_>, campaign: &Campaign) -> StoreResult<bool> {
         )
         .await?;
     if added == 1 {
-        for table in ["campaign_counters", "campaign_revisions"] {
-            let sql = format!("INSERT INTO {table} (campaign_id) VALUES ($1)");
-            tx.execute(&sql, &[&campaign.id]).await?;
-        }
+        let sql = "INSERT INTO campaign_counters (campaign_id) VALUES ($1)";
+        tx.execute(sql, &[&campaign.id]).await?;
     }
     Ok(added == 1)
 }
@@ -297,14 +295,18 @@ pub async fn count_contacts(tx: &Tx<'_>, id: Uuid, more: i64) -> StoreResult<()>
 
 /// The revision that contacts are judged at.
 pub async fn revision(tx: &Tx<'_>, id: Uuid) -> StoreResult<i64> {
-    let sql = "SELECT revision FROM campaign_revisions WHERE campaign_id = $1";
-    Ok(tx.query_one(sql, &[&id]).await?.get(0))
+    let sql = "SELECT revision FROM campaign_revisions WHERE campaign_id = $1
+        ORDER BY campaign_id DESC, revision DESC LIMIT 1";
+    Ok(tx.query_opt(sql, &[&id]).await?.map_or(0, |row| row.get(0)))
 }
 
 /// Lets everything that was judged be judged again. The campaign's gate must be held alone.
 pub async fn bump_revision(tx: &Tx<'_>, id: Uuid) -> StoreResult<()> {
-    let sql = "UPDATE campaign_revisions SET revision = revision + 1 WHERE campaign_id = $1";
-    tx.execute(sql, &[&id]).await?;
+    let before = revision(tx, id).await?;
+    let add = "INSERT INTO campaign_revisions (campaign_id, revision) VALUES ($1, $2)";
+    tx.execute(add, &[&id, &(before + 1)]).await?;
+    let forget = "DELETE FROM campaign_revisions WHERE campaign_id = $1 AND revision = $2";
+    tx.execute(forget, &[&id, &before]).await?;
     Ok(())
 }
 

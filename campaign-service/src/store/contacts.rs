@@ -1,11 +1,11 @@
 //! Contacts, and contacts as the rules see them.
 
-use super::states::read_state;
-use super::{StoreResult, Tx, from_json, to_json};
+use super::{StoreResult, Tx, from_json, states, to_json};
 use campaign_domain::Instant;
 use campaign_domain::eligibility::Candidate;
 use std::collections::BTreeMap;
 use tokio_postgres::Row;
+use tokio_postgres::types::Json;
 use uuid::Uuid;
 
 /// Free-form values that are passed to the worker.
@@ -148,33 +148,11 @@ pub struct Subject {
     pub is_deleted: bool,
 }
 
-/// What the rules need, of the contacts that a subquery `c` picks.
-const SUBJECT: &str = "SELECT c.position, c.group_id, g.time_zone,
-        c.deleted_at IS NOT NULL AS is_deleted,
-        (SELECT true FROM suppressions x WHERE x.phone = c.phone LIMIT 1) IS NOT NULL AS is_suppressed,
-        s.*";
-/// What a worker needs beside it.
-const DETAILS: &str = ", c.phone, c.display_name, c.attributes, c.created_at, g.priority";
-const SUBJECT_JOINS: &str = "
-    JOIN contact_groups g ON g.campaign_id = $1 AND g.group_id = c.group_id
-    LEFT JOIN LATERAL (
-        SELECT generation, cycle, flags, cycle_flags, longest_transfer_seconds, attempts,
-            cycle_attempts, last_outcome, refused_run, finished, due_at
-        FROM contact_states s WHERE s.campaign_id = $1 AND s.position = c.position LIMIT 1) s ON true
-    ORDER BY c.position";
-
-fn read_subject(row: &Row) -> StoreResult<Subject> {
-    Ok(Subject {
-        candidate: Candidate {
-            position: row.get("position"),
-            is_suppressed: row.get("is_suppressed"),
-            state: read_state(row)?,
-        },
-        group: row.get("group_id"),
-        time_zone: row.get("time_zone"),
-        is_deleted: row.get("is_deleted"),
-    })
-}
+const IS_SUPPRESSED: &str = "(SELECT true FROM suppressions x WHERE x.phone = c.phone LIMIT 1) IS NOT NULL AS is_suppressed";
+/// The contacts at some positions, as a subquery `c`.
+const AT_POSITIONS: &str = "unnest($2::int8[]) AS p(position)
+    CROSS JOIN LATERAL (SELECT * FROM contacts
+        WHERE campaign_id = $1 AND position = p.position LIMIT 1) c";
 
 /// The contacts at some positions, deleted ones too, in order of position.
 pub async fn subjects(tx: &Tx<'_>, campaign: Uuid, positions: &[i64]) -> StoreResult<Vec<Subject>> {
@@ -182,12 +160,25 @@ pub async fn subjects(tx: &Tx<'_>, campaign: Uuid, positions: &[i64]) -> StoreRe
         return Ok(Vec::new());
     }
     let sql = format!(
-        "{SUBJECT} FROM unnest($2::int8[]) AS p(position)
-         CROSS JOIN LATERAL (SELECT * FROM contacts
-             WHERE campaign_id = $1 AND position = p.position LIMIT 1) c
-         {SUBJECT_JOINS}"
+        "SELECT c.position, c.group_id, g.time_zone, c.deleted_at IS NOT NULL AS is_deleted,
+             {IS_SUPPRESSED}
+         FROM {AT_POSITIONS}
+         JOIN contact_groups g ON g.campaign_id = $1 AND g.group_id = c.group_id
+         ORDER BY c.position"
     );
-    tx.query(&sql, &[&campaign, &positions]).await?.iter().map(read_subject).collect()
+    let rows = tx.query(&sql, &[&campaign, &positions]).await?;
+    let states = states::find(tx, campaign, positions.iter().copied()).await?;
+    let subject = |row: &Row| {
+        let position = row.get("position");
+        let is_suppressed = row.get("is_suppressed");
+        Subject {
+            candidate: Candidate { position, is_suppressed, state: states.get(position) },
+            group: row.get("group_id"),
+            time_zone: row.get("time_zone"),
+            is_deleted: row.get("is_deleted"),
+        }
+    };
+    Ok(rows.iter().map(subject).collect())
 }
 
 /// Which of these positions are contacts', deleted or not.
@@ -195,31 +186,59 @@ pub async fn existing(tx: &Tx<'_>, campaign: Uuid, positions: &[i64]) -> StoreRe
     if positions.is_empty() {
         return Ok(Vec::new());
     }
-    let sql = "SELECT p.position FROM unnest($2::int8[]) AS p(position)
-        CROSS JOIN LATERAL (SELECT FROM contacts
-            WHERE campaign_id = $1 AND position = p.position LIMIT 1) c";
-    Ok(tx.query(sql, &[&campaign, &positions]).await?.iter().map(|row| row.get(0)).collect())
+    let sql = format!("SELECT c.position FROM {AT_POSITIONS}");
+    Ok(tx.query(&sql, &[&campaign, &positions]).await?.iter().map(|row| row.get(0)).collect())
 }
 
-/// A contact that may be leased, with what its worker needs if it is.
+/// The positions of the next contacts of a group in a range, deleted ones too, in order.
+pub async fn positions_ahead(
+    tx: &Tx<'_>,
+    campaign: Uuid,
+    group: i32,
+    range: std::ops::Range<i64>,
+    limit: i64,
+) -> StoreResult<Vec<i64>> {
+    // One value instead of a row each; the index alone has the answer.
+    let sql = "SELECT array_agg(position) FROM (SELECT position FROM contacts
+        WHERE campaign_id = $1 AND group_id = $2 AND position >= $3 AND position < $4
+        ORDER BY campaign_id, group_id, position LIMIT $5) t";
+    let row = tx.query_one(sql, &[&campaign, &group, &range.start, &range.end, &limit]).await?;
+    Ok(row.get::<_, Option<Vec<i64>>>(0).unwrap_or_default())
+}
+
+/// What a worker needs of a contact, and what may keep it from getting it.
 #[derive(Debug)]
 pub struct Leasable {
-    pub subject: Subject,
-    row: Row,
+    pub position: i64,
+    pub phone: String,
+    pub display_name: String,
+    pub group: i32,
+    pub attributes: Attributes,
+    pub is_suppressed: bool,
+    pub is_deleted: bool,
 }
 
-impl Leasable {
-    fn read(row: Row) -> StoreResult<Self> {
-        Ok(Self { subject: read_subject(&row)?, row })
-    }
-
-    /// What its worker needs; read only now, as most contacts of a list may be excluded.
-    pub fn contact(&self) -> StoreResult<Contact> {
-        read(&self.row)
-    }
+fn leasable_columns() -> String {
+    format!(
+        "c.position, c.phone, c.display_name, c.group_id, c.attributes, {IS_SUPPRESSED},
+         c.deleted_at IS NOT NULL AS is_deleted"
+    )
 }
 
-/// The contacts at some positions, deleted ones too, in order of position.
+fn read_leasable(row: &Row) -> StoreResult<Leasable> {
+    let Json(attributes) = row.try_get("attributes")?;
+    Ok(Leasable {
+        position: row.get("position"),
+        phone: row.get("phone"),
+        display_name: row.get("display_name"),
+        group: row.get("group_id"),
+        attributes,
+        is_suppressed: row.get("is_suppressed"),
+        is_deleted: row.get("is_deleted"),
+    })
+}
+
+/// The contacts at some positions, in order of position.
 pub async fn leasable(
     tx: &Tx<'_>,
     campaign: Uuid,
@@ -228,29 +247,24 @@ pub async fn leasable(
     if positions.is_empty() {
         return Ok(Vec::new());
     }
-    let sql = format!(
-        "{SUBJECT}{DETAILS} FROM unnest($2::int8[]) AS p(position)
-         CROSS JOIN LATERAL (SELECT * FROM contacts
-             WHERE campaign_id = $1 AND position = p.position LIMIT 1) c
-         {SUBJECT_JOINS}"
-    );
-    tx.query(&sql, &[&campaign, &positions]).await?.into_iter().map(Leasable::read).collect()
+    let columns = leasable_columns();
+    let sql = format!("SELECT {columns} FROM {AT_POSITIONS} ORDER BY c.position");
+    tx.query(&sql, &[&campaign, &positions]).await?.iter().map(read_leasable).collect()
 }
 
-/// The next contacts of a group from a position on, deleted ones too, in order of position.
-pub async fn leasable_from(
+/// The contacts of a group in a range of positions, in order of position.
+pub async fn leasable_in_range(
     tx: &Tx<'_>,
     campaign: Uuid,
     group: i32,
-    from_position: i64,
-    limit: i64,
+    range: std::ops::Range<i64>,
 ) -> StoreResult<Vec<Leasable>> {
+    let columns = leasable_columns();
     let sql = format!(
-        "{SUBJECT}{DETAILS} FROM (SELECT * FROM contacts
-             WHERE campaign_id = $1 AND group_id = $2 AND position >= $3
-             ORDER BY campaign_id, group_id, position LIMIT $4) c
-         {SUBJECT_JOINS}"
+        "SELECT {columns} FROM contacts c WHERE c.campaign_id = $1 AND c.group_id = $2
+             AND c.position >= $3 AND c.position < $4
+         ORDER BY c.campaign_id, c.group_id, c.position"
     );
-    let rows = tx.query(&sql, &[&campaign, &group, &from_position, &limit]).await?;
-    rows.into_iter().map(Leasable::read).collect()
+    let rows = tx.query(&sql, &[&campaign, &group, &range.start, &range.end]).await?;
+    rows.iter().map(read_leasable).collect()
 }

@@ -1,12 +1,18 @@
 //! Contacts counted by what the rules look at, so that the rules judge a class instead of each contact.
+//! Reads the whole list once, a window of positions at a time, so that memory does not grow with it.
 
-use super::{StoreResult, Tx};
+use super::states::{self, BLOCK_CONTACTS};
+use super::{StoreResult, Tx, campaigns};
 use campaign_domain::Instant;
 use campaign_domain::eligibility::Candidate;
 use campaign_domain::history::{ContactState, Flags};
 use campaign_domain::lease::Slot;
 use campaign_domain::settings::Epoch;
+use std::collections::{HashMap, HashSet};
 use uuid::Uuid;
+
+/// Positions read at a time.
+const WINDOW_CONTACTS: i64 = 2_048 * BLOCK_CONTACTS;
 
 /// Contacts that the rules cannot tell apart.
 #[derive(Clone, Debug)]
@@ -26,57 +32,6 @@ pub struct View {
     pub position_limit: Option<i64>,
 }
 
-/// The classes of a campaign's contacts that are not deleted. Reads the whole list once.
-pub async fn classes(tx: &Tx<'_>, campaign: Uuid, view: View) -> StoreResult<Vec<Class>> {
-    // Slot bytes 0 and 1 are leased and authorised: domain type Slot.
-    let sql = "WITH held AS (
-            SELECT u.position, max(get_byte(l.slots, u.ordinal::int - 1)) AS slot
-            FROM leases l, unnest(l.positions) WITH ORDINALITY AS u(position, ordinal)
-            WHERE l.campaign_id = $1 AND (get_byte(l.slots, u.ordinal::int - 1) = 1
-                OR l.run = $6 AND get_byte(l.slots, u.ordinal::int - 1) = 0)
-            GROUP BY u.position),
-        states AS (
-            SELECT position, flags, refused_run,
-                CASE WHEN cycle = $3 THEN cycle_flags ELSE 0 END::int2 AS cycle_flags,
-                cycle = $3 AND finished AS finished,
-                COALESCE(cycle = $3 AND due_at > $5, false) AS is_later
-            FROM contact_states WHERE campaign_id = $1 AND generation = $2)
-        SELECT c.position >= $4 AS is_beyond, x.phone IS NOT NULL AS is_suppressed, h.slot,
-            s.flags, s.refused_run, s.cycle_flags, s.finished, s.is_later, count(*) AS contacts
-        FROM contacts c
-        LEFT JOIN states s ON s.position = c.position
-        LEFT JOIN suppressions x ON x.phone = c.phone
-        LEFT JOIN held h ON h.position = c.position
-        WHERE c.campaign_id = $1 AND c.deleted_at IS NULL
-        GROUP BY 1, 2, 3, 4, 5, 6, 7, 8";
-    let Epoch { generation, cycle } = view.epoch;
-    let limit = view.position_limit.unwrap_or(i64::MAX);
-    let rows = tx.query(sql, &[&campaign, &generation, &cycle, &limit, &tx.now, &view.run]).await?;
-    Ok(rows
-        .iter()
-        .map(|row| {
-            let is_later = row.get::<_, Option<bool>>("is_later").unwrap_or(false);
-            let state = ContactState {
-                epoch: view.epoch,
-                flags: Flags(row.get::<_, Option<i16>>("flags").unwrap_or(0)),
-                cycle_flags: Flags(row.get::<_, Option<i16>>("cycle_flags").unwrap_or(0)),
-                refused_run: row.get::<_, Option<i32>>("refused_run").unwrap_or(0),
-                finished: row.get::<_, Option<bool>>("finished").unwrap_or(false),
-                due_at: is_later.then_some(Instant::MAX_UTC),
-                ..ContactState::default()
-            };
-            let position = if row.get("is_beyond") { limit } else { 0 };
-            let is_suppressed = row.get("is_suppressed");
-            let slot: Option<i32> = row.get("slot");
-            Class {
-                candidate: Candidate { position, is_suppressed, state },
-                slot: slot.map(|byte| if byte == 0 { Slot::Leased } else { Slot::Authorized }),
-                contacts: row.get("contacts"),
-            }
-        })
-        .collect())
-}
-
 /// Totals of what happened, over contacts that are not deleted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct HistoryTotals {
@@ -88,34 +43,175 @@ pub struct HistoryTotals {
     pub texted: i64,
 }
 
-/// The totals of one history generation.
-pub async fn history_totals(
+/// Everyone who is not deleted.
+#[derive(Clone, Debug, Default)]
+pub struct Survey {
+    pub classes: Vec<Class>,
+    /// Of the generation in view.
+    pub totals: HistoryTotals,
+}
+
+/// What the rules look at in a contact.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+struct Traits {
+    is_beyond: bool,
+    is_suppressed: bool,
+    slot: Option<Slot>,
+    flags: i16,
+    cycle_flags: i16,
+    refused_run: i32,
+    finished: bool,
+    is_later: bool,
+}
+
+impl Traits {
+    fn class(self, view: View, contacts: i64) -> Class {
+        let state = ContactState {
+            epoch: view.epoch,
+            flags: Flags(self.flags),
+            cycle_flags: Flags(self.cycle_flags),
+            refused_run: self.refused_run,
+            finished: self.finished,
+            due_at: self.is_later.then_some(Instant::MAX_UTC),
+            ..ContactState::default()
+        };
+        let position = if self.is_beyond { view.position_limit.unwrap_or(0) } else { 0 };
+        let candidate = Candidate { position, is_suppressed: self.is_suppressed, state };
+        Class { candidate, slot: self.slot, contacts }
+    }
+}
+
+impl HistoryTotals {
+    fn add(&mut self, state: &ContactState) {
+        self.attempts += i64::from(state.attempts);
+        for (count, flag) in [
+            (&mut self.refused, Flags::REFUSED),
+            (&mut self.transferred, Flags::TRANSFERRED),
+            (&mut self.success, Flags::SUCCESS),
+            (&mut self.link_opened, Flags::LINK_OPENED),
+            (&mut self.texted, Flags::TEXTED),
+        ] {
+            *count += i64::from(state.flags.intersects(flag));
+        }
+    }
+}
+
+/// Looks at every contact of a campaign. The transaction must see one moment throughout.
+pub async fn survey(tx: &Tx<'_>, campaign: Uuid, view: View) -> StoreResult<Survey> {
+    let end = campaigns::counters(tx, campaign).await?.next_position;
+    let held = held(tx, campaign, view.run).await?;
+    let mut counting = Counting {
+        view,
+        now: tx.now,
+        held,
+        classes: HashMap::new(),
+        totals: HistoryTotals::default(),
+    };
+    let mut start = 0;
+    while start < end {
+        let window = start..(start + WINDOW_CONTACTS).min(end);
+        counting.count_window(tx, campaign, window).await?;
+        start += WINDOW_CONTACTS;
+    }
+    let classes = counting.classes.into_iter();
+    Ok(Survey {
+        classes: classes.map(|(traits, contacts)| traits.class(view, contacts)).collect(),
+        totals: counting.totals,
+    })
+}
+
+struct Counting {
+    view: View,
+    now: Instant,
+    /// The slots that hold contacts.
+    held: HashMap<i64, Slot>,
+    classes: HashMap<Traits, i64>,
+    totals: HistoryTotals,
+}
+
+impl Counting {
+    async fn count_window(
+        &mut self,
+        tx: &Tx<'_>,
+        campaign: Uuid,
+        window: std::ops::Range<i64>,
+    ) -> StoreResult<()> {
+        let states = states::in_range(tx, campaign, window.clone()).await?;
+        let deleted = deleted(tx, campaign, &window).await?;
+        let suppressed = suppressed(tx, campaign, &window).await?;
+        let states: HashMap<i64, ContactState> = states.iter().collect();
+        // Those of whom anything is known are looked at one by one, all others are alike.
+        let mut special: HashSet<i64> = states.keys().copied().collect();
+        special.extend(&suppressed);
+        special.extend(self.held.keys().filter(|position| window.contains(position)));
+        special.extend(&deleted);
+        special.retain(|position| window.contains(position));
+        let limit = self.view.position_limit.unwrap_or(i64::MAX);
+        let mut plain = [limit.clamp(window.start, window.end) - window.start, 0];
+        plain[1] = window.end - window.start - plain[0];
+        for position in special {
+            let is_beyond = position >= limit;
+            plain[usize::from(is_beyond)] -= 1;
+            if deleted.contains(&position) {
+                continue;
+            }
+            let state = states.get(&position).cloned().unwrap_or_default().seen_in(self.view.epoch);
+            self.totals.add(&state);
+            let traits = Traits {
+                is_beyond,
+                is_suppressed: suppressed.contains(&position),
+                slot: self.held.get(&position).copied(),
+                flags: state.flags.0,
+                cycle_flags: state.cycle_flags.0,
+                refused_run: state.refused_run,
+                finished: state.finished,
+                is_later: state.due_at.is_some_and(|due_at| due_at > self.now),
+            };
+            *self.classes.entry(traits).or_default() += 1;
+        }
+        for (is_beyond, count) in [(false, plain[0]), (true, plain[1])] {
+            if count > 0 {
+                *self.classes.entry(Traits { is_beyond, ..Traits::default() }).or_default() +=
+                    count;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Contacts in a call under any run, or handed out in this one.
+async fn held(tx: &Tx<'_>, campaign: Uuid, run: i32) -> StoreResult<HashMap<i64, Slot>> {
+    let mut held = HashMap::new();
+    for lease in super::leases::of_runs_before(tx, campaign, run + 1).await? {
+        let leased = if lease.run == run { lease.slots.in_state(Slot::Leased) } else { Vec::new() };
+        for slot in leased {
+            held.entry(lease.positions[slot]).or_insert(Slot::Leased);
+        }
+        for slot in lease.slots.in_state(Slot::Authorized) {
+            held.insert(lease.positions[slot], Slot::Authorized);
+        }
+    }
+    Ok(held)
+}
+
+async fn deleted(
     tx: &Tx<'_>,
     campaign: Uuid,
-    generation: i32,
-) -> StoreResult<HistoryTotals> {
-    let sql = "SELECT COALESCE(sum(s.attempts), 0)::int8,
-            count(*) FILTER (WHERE s.flags & $3 <> 0), count(*) FILTER (WHERE s.flags & $4 <> 0),
-            count(*) FILTER (WHERE s.flags & $5 <> 0), count(*) FILTER (WHERE s.flags & $6 <> 0),
-            count(*) FILTER (WHERE s.flags & $7 <> 0)
-        FROM contact_states s JOIN contacts c USING (campaign_id, position)
-        WHERE s.campaign_id = $1 AND s.generation = $2 AND c.deleted_at IS NULL";
-    let flags =
-        [Flags::REFUSED, Flags::TRANSFERRED, Flags::SUCCESS, Flags::LINK_OPENED, Flags::TEXTED]
-            .map(|flag| flag.0);
-    let [refused, transferred, success, link_opened, texted] = &flags;
-    let row = tx
-        .query_one(
-            sql,
-            &[&campaign, &generation, refused, transferred, success, link_opened, texted],
-        )
-        .await?;
-    Ok(HistoryTotals {
-        attempts: row.get(0),
-        refused: row.get(1),
-        transferred: row.get(2),
-        success: row.get(3),
-        link_opened: row.get(4),
-        texted: row.get(5),
-    })
+    window: &std::ops::Range<i64>,
+) -> StoreResult<HashSet<i64>> {
+    let sql = "SELECT position FROM contacts WHERE campaign_id = $1 AND position >= $2
+        AND position < $3 AND deleted_at IS NOT NULL";
+    let rows = tx.query(sql, &[&campaign, &window.start, &window.end]).await?;
+    Ok(rows.iter().map(|row| row.get(0)).collect())
+}
+
+async fn suppressed(
+    tx: &Tx<'_>,
+    campaign: Uuid,
+    window: &std::ops::Range<i64>,
+) -> StoreResult<HashSet<i64>> {
+    let sql = "SELECT c.position FROM contacts c JOIN suppressions x ON x.phone = c.phone
+        WHERE c.campaign_id = $1 AND c.position >= $2 AND c.position < $3";
+    let rows = tx.query(sql, &[&campaign, &window.start, &window.end]).await?;
+    Ok(rows.iter().map(|row| row.get(0)).collect())
 }

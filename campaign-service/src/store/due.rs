@@ -28,21 +28,22 @@ pub async fn put(tx: &Tx<'_>, campaign: Uuid, run: i32, due: &[Due]) -> StoreRes
     Ok(())
 }
 
-/// Takes contacts of a run that are due, in groups that may be called, off the list.
+/// Takes contacts of a run that are due, in groups that may be called, off the list: position and group
+/// of each.
 pub async fn take(
     tx: &Tx<'_>,
     campaign: Uuid,
     run: i32,
     shut_groups: &[i32],
     limit: i64,
-) -> StoreResult<Vec<i64>> {
+) -> StoreResult<Vec<(i64, i32)>> {
     let sql = "DELETE FROM due_contacts d USING (
             SELECT position FROM due_contacts
             WHERE campaign_id = $1 AND run = $2 AND due_at <= $3 AND group_id <> ALL($4)
             ORDER BY due_at LIMIT $5 FOR UPDATE SKIP LOCKED) t
-        WHERE d.campaign_id = $1 AND d.position = t.position RETURNING d.position";
+        WHERE d.campaign_id = $1 AND d.position = t.position RETURNING d.position, d.group_id";
     let rows = tx.query(sql, &[&campaign, &run, &tx.now, &shut_groups, &limit]).await?;
-    Ok(rows.iter().map(|row| row.get(0)).collect())
+    Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect())
 }
 
 /// Takes contacts off the list that are not to be engaged any more.
@@ -90,8 +91,9 @@ pub async fn put_if_passed(
     let sql = "INSERT INTO due_contacts (campaign_id, run, position, group_id, due_at)
         SELECT c.campaign_id, $2, c.position, c.group_id, $4
         FROM contacts c
-        JOIN frontiers f ON f.campaign_id = c.campaign_id AND f.run = $2 AND f.group_id = c.group_id
-        WHERE c.campaign_id = $1 AND c.position = $3 AND c.position < f.next_position
+        WHERE c.campaign_id = $1 AND c.position = $3
+            AND c.position < (SELECT max(f.next_position) FROM frontiers f
+                WHERE f.campaign_id = $1 AND f.run = $2 AND f.group_id = c.group_id)
             AND NOT EXISTS (SELECT FROM leases l WHERE l.campaign_id = $1 AND l.run = $2
                 AND $3 = ANY(l.positions)
                 AND get_byte(l.slots, array_position(l.positions, $3) - 1) < 2)

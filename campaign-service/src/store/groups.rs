@@ -22,8 +22,10 @@ pub async fn all(
     let sql = "SELECT g.group_id, g.time_zone,
             COALESCE(ahead.position < $3 OR $3::int8 IS NULL AND ahead.position IS NOT NULL, false)
         FROM contact_groups g
-        LEFT JOIN frontiers f ON f.campaign_id = g.campaign_id AND f.run = $2
-            AND f.group_id = g.group_id
+        LEFT JOIN LATERAL (SELECT f.next_position FROM frontiers f
+            WHERE f.campaign_id = $1 AND f.run = $2 AND f.group_id = g.group_id
+            ORDER BY f.campaign_id DESC, f.run DESC, f.group_id DESC, f.next_position DESC
+            LIMIT 1) f ON true
         LEFT JOIN LATERAL (SELECT c.position FROM contacts c
             WHERE c.campaign_id = $1 AND c.group_id = g.group_id
                 AND c.position >= COALESCE(f.next_position, 0)
@@ -38,15 +40,14 @@ pub async fn all(
 
 /// The frontier of a group, locked until commit so that no two leases get the same contacts.
 pub async fn lock_frontier(tx: &Tx<'_>, campaign: Uuid, run: i32, group: i32) -> StoreResult<i64> {
-    let ensure = "INSERT INTO frontiers (campaign_id, run, group_id) VALUES ($1, $2, $3)
-        ON CONFLICT DO NOTHING";
-    let lock = "SELECT next_position FROM frontiers
-        WHERE campaign_id = $1 AND run = $2 AND group_id = $3 FOR UPDATE";
-    if let Some(row) = tx.query_opt(lock, &[&campaign, &run, &group]).await? {
-        return Ok(row.get(0));
-    }
-    tx.execute(ensure, &[&campaign, &run, &group]).await?;
-    Ok(tx.query_one(lock, &[&campaign, &run, &group]).await?.get(0))
+    let lock = "SELECT FROM contact_groups WHERE campaign_id = $1 AND group_id = $2
+        FOR NO KEY UPDATE";
+    tx.execute(lock, &[&campaign, &group]).await?;
+    let sql = "SELECT next_position FROM frontiers
+        WHERE campaign_id = $1 AND run = $2 AND group_id = $3
+        ORDER BY campaign_id DESC, run DESC, group_id DESC, next_position DESC LIMIT 1";
+    let row = tx.query_opt(sql, &[&campaign, &run, &group]).await?;
+    Ok(row.map_or(0, |row| row.get(0)))
 }
 
 /// Moves a locked frontier on.
@@ -55,11 +56,17 @@ pub async fn advance_frontier(
     campaign: Uuid,
     run: i32,
     group: i32,
-    next_position: i64,
+    positions: std::ops::Range<i64>,
 ) -> StoreResult<()> {
-    let sql = "UPDATE frontiers SET next_position = $4
-        WHERE campaign_id = $1 AND run = $2 AND group_id = $3";
-    tx.execute(sql, &[&campaign, &run, &group, &next_position]).await?;
+    if positions.is_empty() {
+        return Ok(());
+    }
+    let add = "INSERT INTO frontiers (campaign_id, run, group_id, next_position)
+        VALUES ($1, $2, $3, $4)";
+    tx.execute(add, &[&campaign, &run, &group, &positions.end]).await?;
+    let forget = "DELETE FROM frontiers
+        WHERE campaign_id = $1 AND run = $2 AND group_id = $3 AND next_position = $4";
+    tx.execute(forget, &[&campaign, &run, &group, &positions.start]).await?;
     Ok(())
 }
 

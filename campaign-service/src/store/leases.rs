@@ -17,13 +17,16 @@ pub struct Lease {
     pub expires_at: Instant,
     /// In order of slot.
     pub positions: Vec<i64>,
+    /// Phone numbers in order of slot: E.164 without the plus sign.
+    pub numbers: Vec<i64>,
     pub slots: Slots,
     /// At this revision of the campaign, and until then, its contacts are known to be eligible.
     pub judged_revision: i64,
     pub judged_until: Instant,
 }
 
-const COLUMNS: &str = "campaign_id, lease, run, worker_id, token, expires_at, positions, slots,
+const COLUMNS: &str =
+    "campaign_id, lease, run, worker_id, token, expires_at, positions, numbers, slots,
     judged_revision, judged_until";
 
 fn read(row: &Row) -> Lease {
@@ -35,6 +38,7 @@ fn read(row: &Row) -> Lease {
         token: row.get("token"),
         expires_at: row.get("expires_at"),
         positions: row.get("positions"),
+        numbers: row.get("numbers"),
         slots: Slots::from_bytes(row.get("slots")),
         judged_revision: row.get("judged_revision"),
         judged_until: row.get("judged_until"),
@@ -45,7 +49,7 @@ fn read(row: &Row) -> Lease {
 pub async fn insert(tx: &Tx<'_>, lease: &mut Lease) -> StoreResult<()> {
     let sql = format!(
         "INSERT INTO leases ({COLUMNS})
-         VALUES ($1, nextval('lease_numbers'), $2, $3, $4, $5, $6, $7, $8, $9) RETURNING lease"
+         VALUES ($1, nextval('lease_numbers'), $2, $3, $4, $5, $6, $7, $8, $9, $10) RETURNING lease"
     );
     let params: super::Params<'_> = &[
         &lease.campaign,
@@ -54,6 +58,7 @@ pub async fn insert(tx: &Tx<'_>, lease: &mut Lease) -> StoreResult<()> {
         &lease.token,
         &lease.expires_at,
         &lease.positions,
+        &lease.numbers,
         &lease.slots.as_bytes(),
         &lease.judged_revision,
         &lease.judged_until,

@@ -6,6 +6,7 @@
 //! choice, it reads a whole campaign for each batch, as long as statistics say that the campaign is small.
 
 pub mod audit;
+pub mod calls;
 pub mod campaigns;
 pub mod contacts;
 pub mod counts;
@@ -28,7 +29,7 @@ use futures_util::{StreamExt, stream};
 use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio_postgres::types::ToSql;
-use tokio_postgres::{AsyncMessage, CopyInSink, NoTls, Row};
+use tokio_postgres::{AsyncMessage, CopyInSink, IsolationLevel, NoTls, Row};
 use uuid::Uuid;
 
 /// A statement's arguments.
@@ -205,6 +206,19 @@ impl Connection {
         };
         let statement = inner.prepare_cached(sql).await?;
         let now = inner.query_one(&statement, &[&key]).await?.get("now");
+        Ok(Tx { inner, now })
+    }
+}
+
+impl Connection {
+    /// Starts a transaction that reads one moment throughout, and passes no gate.
+    pub async fn begin_snapshot(&mut self) -> StoreResult<Tx<'_>> {
+        let transaction = self.0.build_transaction();
+        let transaction =
+            transaction.isolation_level(IsolationLevel::RepeatableRead).read_only(true);
+        let inner = transaction.start().await?;
+        let statement = inner.prepare_cached("SELECT clock_timestamp() AS now").await?;
+        let now = inner.query_one(&statement, &[]).await?.get("now");
         Ok(Tx { inner, now })
     }
 }

@@ -1,7 +1,7 @@
 //! Deletion of history that a reset made unreachable. Nobody sees these rows any more; this only gives
 //! their space back.
 
-use super::{StoreResult, Tx};
+use super::{StoreResult, Tx, calls, states};
 use uuid::Uuid;
 
 /// How far the deletion has come.
@@ -14,14 +14,15 @@ pub struct PurgeProgress {
 /// Orders the deletion of everything older than a generation, from the first contact on.
 pub async fn start(tx: &Tx<'_>, campaign: Uuid, generation: i32) -> StoreResult<()> {
     let sql = "INSERT INTO history_purges (campaign_id, generation) VALUES ($1, $2)
-        ON CONFLICT (campaign_id) DO UPDATE SET generation = excluded.generation, position = 0";
+        ON CONFLICT (campaign_id) DO UPDATE SET generation = excluded.generation,
+            position = 0, lease = 0";
     tx.execute(sql, &[&campaign, &generation]).await?;
     Ok(())
 }
 
 /// The progress in one campaign; `None` when nothing is to be deleted.
 pub async fn progress(tx: &Tx<'_>, campaign: Uuid) -> StoreResult<Option<PurgeProgress>> {
-    let sql = "SELECT p.position, k.next_position
+    let sql = "SELECT LEAST(p.position, k.next_position), k.next_position
         FROM history_purges p JOIN campaign_counters k USING (campaign_id) WHERE campaign_id = $1";
     let row = tx.query_opt(sql, &[&campaign]).await?;
     Ok(row.map(|row| PurgeProgress { positions_done: row.get(0), positions_total: row.get(1) }))
@@ -33,26 +34,29 @@ pub async fn pending(tx: &Tx<'_>, limit: i64) -> StoreResult<Vec<Uuid>> {
     Ok(tx.query(sql, &[&limit]).await?.iter().map(|row| row.get(0)).collect())
 }
 
-/// Deletes old history of the next `span` positions. The campaign's gate must be held alone, so that
-/// nothing is written to these rows meanwhile.
+/// Deletes old history of the next `span` positions, and then of calls in at most `span` reports. The
+/// campaign's gate must be held alone, so that nothing is written to these rows meanwhile.
 pub async fn step(tx: &Tx<'_>, campaign: Uuid, span: i64) -> StoreResult<()> {
-    let find = "SELECT p.generation, p.position, k.next_position
+    let find = "SELECT p.generation, p.position, p.lease, k.next_position
         FROM history_purges p JOIN campaign_counters k USING (campaign_id) WHERE campaign_id = $1";
     let Some(row) = tx.query_opt(find, &[&campaign]).await? else { return Ok(()) };
-    let (generation, from, end): (i32, i64, i64) = (row.get(0), row.get(1), row.get(2));
-    let to = from + span;
-    for table in ["interactions", "contact_states"] {
-        let sql = format!(
-            "DELETE FROM {table} WHERE campaign_id = $1 AND position >= $2 AND position < $3
-                AND generation < $4"
-        );
-        tx.execute(&sql, &[&campaign, &from, &to, &generation]).await?;
-    }
-    if to >= end {
-        tx.execute("DELETE FROM history_purges WHERE campaign_id = $1", &[&campaign]).await?;
+    let (generation, from, lease, end): (i32, i64, i64, i64) =
+        (row.get(0), row.get(1), row.get(2), row.get(3));
+    let (to, lease) = if from < end {
+        let to = from + span;
+        let sql = "DELETE FROM interactions WHERE campaign_id = $1 AND position >= $2
+            AND position < $3 AND generation < $4";
+        tx.execute(sql, &[&campaign, &from, &to, &generation]).await?;
+        states::purge(tx, campaign, from..to, generation).await?;
+        (to, Some(lease))
     } else {
-        let save = "UPDATE history_purges SET position = $2 WHERE campaign_id = $1";
-        tx.execute(save, &[&campaign, &to]).await?;
-    }
+        (from, calls::purge(tx, campaign, lease, generation, span).await?)
+    };
+    let Some(lease) = lease else {
+        tx.execute("DELETE FROM history_purges WHERE campaign_id = $1", &[&campaign]).await?;
+        return Ok(());
+    };
+    let save = "UPDATE history_purges SET position = $2, lease = $3 WHERE campaign_id = $1";
+    tx.execute(save, &[&campaign, &to, &lease]).await?;
     Ok(())
 }

@@ -1,14 +1,33 @@
-//! What is known of contacts: domain type ContactState.
+//! What is known of contacts: domain type ContactState, packed into blocks of consecutive positions.
+//!
+//! A block is one narrow row, so that a lease's contacts cost a few rows to read and to write. A contact
+//! takes 40 bytes of it; all zero is the state of a contact to which nothing happened:
+//!
+//! | bytes | what |
+//! |---|---|
+//! | 0..12 | generation, cycle, refused_run |
+//! | 12..20 | due_at in microseconds, 0 for none |
+//! | 20..28 | last_call: lease × 8192 + slot, 0 for none |
+//! | 28..32 | longest_transfer_seconds |
+//! | 32..34 | attempts |
+//! | 34..38 | cycle_attempts; last_outcome + 1, and 128 when finished; flags; cycle_flags |
+//! | 38..40 | not used yet |
 
-use super::{StoreError, StoreResult, Tx};
+use super::{StoreResult, Tx};
+use campaign_domain::Instant;
 use campaign_domain::history::{CallOutcome, ContactState, Flags};
+use campaign_domain::lease::SlotId;
 use campaign_domain::settings::Epoch;
-use std::collections::HashMap;
-use std::pin::pin;
-use tokio_postgres::Row;
-use tokio_postgres::binary_copy::BinaryCopyInWriter;
-use tokio_postgres::types::Type;
+use std::collections::{BTreeSet, HashMap};
 use uuid::Uuid;
+
+/// Contacts in a block.
+pub const BLOCK_CONTACTS: i64 = 32;
+const STATE_BYTES: usize = 40;
+const BLOCK_BYTES: usize = STATE_BYTES * 32;
+/// Slots that a lease has at the most; a power of two.
+const SLOTS: i64 = 8_192;
+const FINISHED: u8 = 128;
 
 /// Outcomes by their stored number.
 const OUTCOMES: [CallOutcome; 6] = [
@@ -20,144 +39,284 @@ const OUTCOMES: [CallOutcome; 6] = [
     CallOutcome::Unknown,
 ];
 
-pub(super) fn outcome_number(outcome: CallOutcome) -> Option<i16> {
-    OUTCOMES.iter().position(|known| *known == outcome).and_then(|index| i16::try_from(index).ok())
+pub(super) fn outcome_number(outcome: CallOutcome) -> u8 {
+    match outcome {
+        CallOutcome::Answered => 0,
+        CallOutcome::NoAnswer => 1,
+        CallOutcome::Busy => 2,
+        CallOutcome::Voicemail => 3,
+        CallOutcome::Failed => 4,
+        CallOutcome::Unknown => 5,
+    }
 }
 
-pub(super) fn outcome_from_number(number: i16) -> StoreResult<CallOutcome> {
-    usize::try_from(number)
-        .ok()
-        .and_then(|index| OUTCOMES.get(index).copied())
-        .ok_or_else(|| StoreError::Corrupt(format!("outcome {number}")))
+/// An outcome that only a newer version knows is nothing this one knows.
+pub(super) fn outcome_from_number(number: u8) -> CallOutcome {
+    OUTCOMES.get(usize::from(number)).copied().unwrap_or(CallOutcome::Unknown)
 }
 
-/// Reads the columns of contact_states, which may all be null: nothing happened yet.
-pub(super) fn read_state(row: &Row) -> StoreResult<ContactState> {
-    let Some(generation) = row.get("generation") else { return Ok(ContactState::default()) };
-    let outcome: Option<i16> = row.get("last_outcome");
-    Ok(ContactState {
-        epoch: Epoch { generation, cycle: row.get("cycle") },
-        flags: Flags(row.get("flags")),
-        longest_transfer_seconds: row.get("longest_transfer_seconds"),
-        attempts: row.get("attempts"),
-        last_outcome: outcome.map(outcome_from_number).transpose()?,
-        refused_run: row.get("refused_run"),
-        cycle_flags: Flags(row.get("cycle_flags")),
-        cycle_attempts: row.get("cycle_attempts"),
-        finished: row.get("finished"),
-        due_at: row.get("due_at"),
-    })
+/// A slot as one number; 0 is none, as no lease has the number 0.
+pub(super) fn pack_slot(slot: Option<SlotId>) -> i64 {
+    slot.map_or(0, |at| at.lease * SLOTS + i64::try_from(at.slot).unwrap_or(SLOTS - 1))
 }
 
-/// The states of contacts that something happened to; locked against nobody: the caller holds the
-/// contacts' leases or the campaign's gate.
+pub(super) fn unpack_slot(packed: i64) -> Option<SlotId> {
+    let slot = usize::try_from(packed % SLOTS).unwrap_or(0);
+    (packed > 0).then_some(SlotId { lease: packed / SLOTS, slot })
+}
+
+/// The number stored of something counted: the highest that fits stands for all above it.
+fn clamped<T: TryFrom<i32> + Default>(count: i32, highest: T) -> T {
+    T::try_from(count.max(0)).unwrap_or(highest)
+}
+
+fn pack(state: &ContactState) -> [u8; STATE_BYTES] {
+    let mut bytes = [0; STATE_BYTES];
+    bytes[0..4].copy_from_slice(&state.epoch.generation.to_le_bytes());
+    bytes[4..8].copy_from_slice(&state.epoch.cycle.to_le_bytes());
+    bytes[8..12].copy_from_slice(&state.refused_run.to_le_bytes());
+    let due = state.due_at.map_or(0, |due_at| due_at.timestamp_micros());
+    bytes[12..20].copy_from_slice(&due.to_le_bytes());
+    bytes[20..28].copy_from_slice(&pack_slot(state.last_call).to_le_bytes());
+    bytes[28..32].copy_from_slice(&state.longest_transfer_seconds.to_le_bytes());
+    bytes[32..34].copy_from_slice(&clamped(state.attempts, u16::MAX).to_le_bytes());
+    bytes[34] = clamped(state.cycle_attempts, u8::MAX);
+    let outcome = state.last_outcome.map_or(0, |outcome| outcome_number(outcome) + 1);
+    bytes[35] = outcome | if state.finished { FINISHED } else { 0 };
+    // All flags there are fit in a byte.
+    bytes[36] = state.flags.0.to_le_bytes()[0];
+    bytes[37] = state.cycle_flags.0.to_le_bytes()[0];
+    bytes
+}
+
+fn unpack(bytes: &[u8]) -> ContactState {
+    let int =
+        |at: usize| i32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
+    let long = |at: usize| {
+        let low = int(at).cast_unsigned();
+        let high = int(at + 4).cast_unsigned();
+        (u64::from(high) << 32 | u64::from(low)).cast_signed()
+    };
+    let due = long(12);
+    let outcome = bytes[35] & !FINISHED;
+    ContactState {
+        epoch: Epoch { generation: int(0), cycle: int(4) },
+        refused_run: int(8),
+        due_at: if due == 0 { None } else { Instant::from_timestamp_micros(due) },
+        last_call: unpack_slot(long(20)),
+        longest_transfer_seconds: int(28),
+        attempts: i32::from(u16::from_le_bytes([bytes[32], bytes[33]])),
+        cycle_attempts: i32::from(bytes[34]),
+        last_outcome: outcome.checked_sub(1).map(outcome_from_number),
+        finished: bytes[35] & FINISHED != 0,
+        flags: Flags(i16::from(bytes[36])),
+        cycle_flags: Flags(i16::from(bytes[37])),
+    }
+}
+
+/// The block that a position is in.
+#[must_use]
+pub fn block_of(position: i64) -> i64 {
+    position.div_euclid(BLOCK_CONTACTS)
+}
+
+fn range_of(position: i64) -> std::ops::Range<usize> {
+    let index = usize::try_from(position.rem_euclid(BLOCK_CONTACTS)).unwrap_or(0);
+    index * STATE_BYTES..(index + 1) * STATE_BYTES
+}
+
+/// The states of some contacts, and of their neighbours in the same blocks.
+#[derive(Debug, Default)]
+pub struct States {
+    /// Empty: no contact of the block has a state.
+    blocks: HashMap<i64, Vec<u8>>,
+    changed: BTreeSet<i64>,
+}
+
+impl States {
+    /// What is known of a contact.
+    #[must_use]
+    pub fn get(&self, position: i64) -> ContactState {
+        let block = self.blocks.get(&block_of(position));
+        block.and_then(|block| block.get(range_of(position))).map(unpack).unwrap_or_default()
+    }
+
+    /// Changes what is known, to be saved.
+    pub fn set(&mut self, position: i64, state: &ContactState) {
+        let number = block_of(position);
+        let block = self.blocks.entry(number).or_default();
+        block.resize(BLOCK_BYTES, 0);
+        block[range_of(position)].copy_from_slice(&pack(state));
+        self.changed.insert(number);
+    }
+
+    /// Contacts to which something happened, in no order.
+    pub fn iter(&self) -> impl Iterator<Item = (i64, ContactState)> {
+        self.blocks.iter().flat_map(|(number, block)| {
+            let states = (number * BLOCK_CONTACTS..).zip(block.chunks_exact(STATE_BYTES));
+            let known = states.filter(|(_, bytes)| bytes.iter().any(|byte| *byte != 0));
+            known.map(|(position, bytes)| (position, unpack(bytes)))
+        })
+    }
+}
+
+fn blocks_of(positions: impl IntoIterator<Item = i64>) -> Vec<i64> {
+    let blocks: BTreeSet<i64> = positions.into_iter().map(block_of).collect();
+    blocks.into_iter().collect()
+}
+
+/// What is known of contacts. To change it, lock it.
 pub async fn find(
     tx: &Tx<'_>,
     campaign: Uuid,
-    positions: &[i64],
-) -> StoreResult<HashMap<i64, ContactState>> {
-    let sql = "SELECT s.* FROM unnest($2::int8[]) AS p(position)
-        CROSS JOIN LATERAL (SELECT position, generation, cycle, flags, cycle_flags,
-                longest_transfer_seconds, attempts, cycle_attempts, last_outcome, refused_run,
-                finished, due_at
-            FROM contact_states WHERE campaign_id = $1 AND position = p.position LIMIT 1) s";
-    let rows = tx.query(sql, &[&campaign, &positions]).await?;
-    rows.iter().map(|row| Ok((row.get("position"), read_state(row)?))).collect()
+    positions: impl IntoIterator<Item = i64>,
+) -> StoreResult<States> {
+    let wanted = blocks_of(positions);
+    if wanted.is_empty() {
+        return Ok(States::default());
+    }
+    let sql = "SELECT s.block, s.states FROM unnest($2::int8[]) AS w(block)
+        CROSS JOIN LATERAL (SELECT block, states FROM state_blocks
+            WHERE campaign_id = $1 AND block = w.block LIMIT 1) s";
+    let rows = tx.query(sql, &[&campaign, &wanted]).await?;
+    let blocks = rows.iter().map(|row| (row.get(0), row.get(1))).collect();
+    Ok(States { blocks, changed: BTreeSet::new() })
 }
 
-/// Adds the states of contacts that have none.
-pub async fn insert(tx: &Tx<'_>, campaign: Uuid, new: &[(i64, &ContactState)]) -> StoreResult<()> {
-    if new.is_empty() {
-        return Ok(());
-    }
-    let sql = "COPY contact_states (campaign_id, position, generation, cycle, flags, cycle_flags,
-        longest_transfer_seconds, attempts, cycle_attempts, last_outcome, refused_run, finished,
-        due_at) FROM STDIN BINARY";
-    let types = [
-        Type::UUID,
-        Type::INT8,
-        Type::INT4,
-        Type::INT4,
-        Type::INT2,
-        Type::INT2,
-        Type::INT4,
-        Type::INT4,
-        Type::INT4,
-        Type::INT2,
-        Type::INT4,
-        Type::BOOL,
-        Type::TIMESTAMPTZ,
-    ];
-    let mut rows = pin!(BinaryCopyInWriter::new(tx.copy_in(sql).await?, &types));
-    for (position, state) in new {
-        rows.as_mut()
-            .write(&[
-                &campaign,
-                position,
-                &state.epoch.generation,
-                &state.epoch.cycle,
-                &state.flags.0,
-                &state.cycle_flags.0,
-                &state.longest_transfer_seconds,
-                &state.attempts,
-                &state.cycle_attempts,
-                &state.last_outcome.and_then(outcome_number),
-                &state.refused_run,
-                &state.finished,
-                &state.due_at,
-            ])
-            .await?;
-    }
-    rows.finish().await?;
-    Ok(())
-}
-
-/// Writes back the states of contacts that have one.
-pub async fn update(
+/// What is known of contacts, kept from everyone else's changes until commit.
+pub async fn lock(
     tx: &Tx<'_>,
     campaign: Uuid,
-    changed: &[(i64, &ContactState)],
-) -> StoreResult<()> {
-    if changed.is_empty() {
+    positions: impl IntoIterator<Item = i64>,
+) -> StoreResult<States> {
+    let positions: Vec<i64> = positions.into_iter().collect();
+    let wanted = blocks_of(positions.iter().copied());
+    if wanted.is_empty() {
+        return Ok(States::default());
+    }
+    // Blocks that are missing are made; all are locked, in one order, so that no two transactions wait
+    // for each other. A condition that is never true locks a row without writing it.
+    let sql = "INSERT INTO state_blocks (campaign_id, block, states)
+        SELECT $1, w.block, '' FROM unnest($2::int8[]) AS w(block)
+        ON CONFLICT (campaign_id, block) DO UPDATE SET states = excluded.states WHERE false";
+    tx.execute(sql, &[&campaign, &wanted]).await?;
+    find(tx, campaign, positions).await
+}
+
+/// Writes back what changed of locked states.
+pub async fn save(tx: &Tx<'_>, campaign: Uuid, states: &States) -> StoreResult<()> {
+    let changed: Vec<(i64, &[u8])> = states
+        .changed
+        .iter()
+        .filter_map(|number| Some((*number, states.blocks.get(number)?.as_slice())))
+        .collect();
+    write(tx, campaign, &changed).await
+}
+
+async fn write(tx: &Tx<'_>, campaign: Uuid, blocks: &[(i64, &[u8])]) -> StoreResult<()> {
+    if blocks.is_empty() {
         return Ok(());
     }
-    macro_rules! column {
-        ($value:expr) => {
-            changed.iter().map($value).collect::<Vec<_>>()
-        };
-    }
+    let (numbers, states): (Vec<i64>, Vec<&[u8]>) = blocks.iter().copied().unzip();
     // By place in the table: left a choice, the planner may read all states for each batch.
-    let sql = "UPDATE contact_states s SET generation = t.generation, cycle = t.cycle,
-            flags = t.flags, cycle_flags = t.cycle_flags,
-            longest_transfer_seconds = t.longest_transfer_seconds, attempts = t.attempts,
-            cycle_attempts = t.cycle_attempts, last_outcome = t.last_outcome,
-            refused_run = t.refused_run, finished = t.finished, due_at = t.due_at
-        FROM (SELECT u.*, place.ctid AS place
-            FROM unnest($2::int8[], $3::int[], $4::int[], $5::int2[], $6::int2[], $7::int[],
-                $8::int[], $9::int[], $10::int2[], $11::int[], $12::bool[], $13::timestamptz[])
-                AS u(position, generation, cycle, flags, cycle_flags, longest_transfer_seconds,
-                    attempts, cycle_attempts, last_outcome, refused_run, finished, due_at)
-            CROSS JOIN LATERAL (SELECT ctid FROM contact_states
-                WHERE campaign_id = $1 AND position = u.position LIMIT 1) place) t
+    let sql = "UPDATE state_blocks s SET states = t.states
+        FROM (SELECT u.states, place.ctid AS place
+            FROM unnest($2::int8[], $3::bytea[]) AS u(block, states)
+            CROSS JOIN LATERAL (SELECT ctid FROM state_blocks
+                WHERE campaign_id = $1 AND block = u.block LIMIT 1) place) t
         WHERE s.ctid = t.place";
-    tx.execute(
-        sql,
-        &[
-            &campaign,
-            &column!(|(position, _)| *position),
-            &column!(|(_, state)| state.epoch.generation),
-            &column!(|(_, state)| state.epoch.cycle),
-            &column!(|(_, state)| state.flags.0),
-            &column!(|(_, state)| state.cycle_flags.0),
-            &column!(|(_, state)| state.longest_transfer_seconds),
-            &column!(|(_, state)| state.attempts),
-            &column!(|(_, state)| state.cycle_attempts),
-            &column!(|(_, state)| state.last_outcome.and_then(outcome_number)),
-            &column!(|(_, state)| state.refused_run),
-            &column!(|(_, state)| state.finished),
-            &column!(|(_, state)| state.due_at),
-        ],
-    )
-    .await?;
+    tx.execute(sql, &[&campaign, &numbers, &states]).await?;
     Ok(())
+}
+
+/// The states of all contacts in a range of positions that begins with a block.
+pub async fn in_range(
+    tx: &Tx<'_>,
+    campaign: Uuid,
+    positions: std::ops::Range<i64>,
+) -> StoreResult<States> {
+    let sql = "SELECT block, states FROM state_blocks
+        WHERE campaign_id = $1 AND block >= $2 AND block < $3";
+    let end = block_of(positions.end + BLOCK_CONTACTS - 1);
+    let rows = tx.query(sql, &[&campaign, &block_of(positions.start), &end]).await?;
+    let blocks = rows.iter().map(|row| (row.get(0), row.get(1))).collect();
+    Ok(States { blocks, changed: BTreeSet::new() })
+}
+
+/// Deletes the states of generations before this one in a range of positions that begins and ends with
+/// a block. The campaign's gate must be held alone.
+pub async fn purge(
+    tx: &Tx<'_>,
+    campaign: Uuid,
+    positions: std::ops::Range<i64>,
+    generation: i32,
+) -> StoreResult<()> {
+    let mut states = in_range(tx, campaign, positions).await?;
+    let old: Vec<i64> = states
+        .iter()
+        .filter(|(_, state)| state.epoch.generation < generation)
+        .map(|(position, _)| position)
+        .collect();
+    for position in old {
+        states.set(position, &ContactState::default());
+    }
+    let is_empty = |number: &&i64| states.blocks[*number].iter().all(|byte| *byte == 0);
+    let (gone, kept): (Vec<i64>, Vec<i64>) =
+        states.changed.iter().partition(|number| is_empty(number));
+    let sql = "DELETE FROM state_blocks WHERE campaign_id = $1 AND block = ANY($2)";
+    tx.execute(sql, &[&campaign, &gone]).await?;
+    let kept: Vec<(i64, &[u8])> =
+        kept.iter().map(|number| (*number, states.blocks[number].as_slice())).collect();
+    write(tx, campaign, &kept).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn any_state() -> impl Strategy<Value = ContactState> {
+        let numbers = (0..9_i32, 0..9_i32, 0..9_i32, 0..86_401_i32, 0..1_000_i32, 0..256_i32);
+        let outcome = proptest::option::of(proptest::sample::select(OUTCOMES.to_vec()));
+        let call = proptest::option::of((1..1_i64 << 49, 0..8_192_usize));
+        let due = proptest::option::of(1..4_000_000_000_000_000_i64);
+        (numbers, 0..256_i16, 0..256_i16, any::<bool>(), outcome, call, due).prop_map(
+            |(numbers, flags, cycle_flags, finished, last_outcome, call, due)| {
+                let (generation, cycle, refused_run, longest, attempts, cycle_attempts) = numbers;
+                ContactState {
+                    epoch: Epoch { generation, cycle },
+                    flags: Flags(flags),
+                    longest_transfer_seconds: longest,
+                    attempts,
+                    last_outcome,
+                    refused_run,
+                    cycle_flags: Flags(cycle_flags),
+                    cycle_attempts: cycle_attempts.min(255),
+                    finished,
+                    due_at: due.and_then(Instant::from_timestamp_micros),
+                    last_call: call.map(|(lease, slot)| SlotId { lease, slot }),
+                }
+            },
+        )
+    }
+
+    #[test]
+    fn outcomes_read_back() {
+        for outcome in OUTCOMES {
+            assert_eq!(outcome_from_number(outcome_number(outcome)), outcome);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn states_read_back_and_neighbours_stay(first in any_state(), second in any_state()) {
+            let mut states = States::default();
+            states.set(33, &first);
+            states.set(34, &second);
+            prop_assert_eq!(states.get(33), first);
+            prop_assert_eq!(states.get(34), second);
+            prop_assert_eq!(states.get(32), ContactState::default());
+            prop_assert_eq!(states.get(1), ContactState::default());
+        }
+    }
 }

@@ -201,8 +201,8 @@ async fn a_reset_clears_history_and_opt_outs_but_not_the_suppression_list() {
     // What nobody sees any more is deleted in the background.
     let rows = db.client().await;
     crate::support::eventually("old history is deleted", || async {
-        let sql =
-            "SELECT (SELECT count(*) FROM interactions) + (SELECT count(*) FROM contact_states)";
+        let sql = "SELECT (SELECT count(*) FROM interactions) + (SELECT count(*) FROM call_reports)
+                + (SELECT count(*) FROM state_blocks)";
         (rows.query_one(sql, &[]).await.unwrap().get::<_, i64>(0) == 0).then_some(())
     })
     .await;

@@ -135,6 +135,7 @@ mod tests {
             run: 6,
             fact_epoch: epoch,
             replaces_unknown: false,
+            call: None,
             retry: &retry,
             now: NOW,
         };

@@ -1,6 +1,7 @@
 //! What is known of a contact, and how a reported fact changes it.
 
 use crate::Instant;
+use crate::lease::SlotId;
 use crate::retry::RetryPolicy;
 use crate::settings::Epoch;
 use serde::{Deserialize, Serialize};
@@ -138,6 +139,9 @@ pub struct ContactState {
     pub finished: bool,
     /// When the next attempt may be.
     pub due_at: Option<Instant>,
+    /// The last attempt of the generation whose end was recorded; what is stored of it names the one
+    /// before.
+    pub last_call: Option<SlotId>,
 }
 
 /// The circumstances of a recording.
@@ -151,6 +155,8 @@ pub struct Recording<'a> {
     pub fact_epoch: Epoch,
     /// The fact tells how an attempt ended that was recorded as unknown.
     pub replaces_unknown: bool,
+    /// The attempt that the fact is of, if any.
+    pub call: Option<SlotId>,
     /// Applies to attempts that end.
     pub retry: &'a RetryPolicy,
     /// Now.
@@ -232,6 +238,7 @@ impl ContactState {
         }
         self.attempts += 1;
         self.last_outcome = Some(outcome);
+        self.last_call = at.call;
         if in_cycle {
             self.cycle_attempts += 1;
             self.due_at = at.retry.next_attempt(outcome, self.cycle_attempts, at.now);
@@ -265,6 +272,7 @@ mod tests {
             run: 1,
             fact_epoch: Epoch::default(),
             replaces_unknown: false,
+            call: None,
             retry,
             now: at(0),
         }

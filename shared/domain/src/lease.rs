@@ -1,7 +1,7 @@
 //! A lease: a batch of contacts in the hands of one worker. Each contact has a slot in it.
 
 /// What became of one leased contact.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum Slot {
     /// Handed out; nothing dialled.
@@ -75,6 +75,15 @@ impl Slots {
     }
 }
 
+/// A slot of a lease of the campaign.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SlotId {
+    /// Number of the lease in its campaign.
+    pub lease: i64,
+    /// Index in the lease.
+    pub slot: usize,
+}
+
 /// Names one attempt: the lease's slot it was authorised in, and the run, from which its epoch follows
 /// when the lease is long gone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -85,6 +94,14 @@ pub struct AttemptId {
     pub lease: i64,
     /// Index in the lease.
     pub slot: usize,
+}
+
+impl AttemptId {
+    /// The slot it was authorised in.
+    #[must_use]
+    pub fn slot_id(&self) -> SlotId {
+        SlotId { lease: self.lease, slot: self.slot }
+    }
 }
 
 impl std::fmt::Display for AttemptId {

@@ -37,6 +37,12 @@ impl Region {
     }
 }
 
+/// The digits of a number in E.164, which has at most 15, as one number.
+#[must_use]
+pub fn as_integer(e164: &str) -> i64 {
+    e164.trim_start_matches('+').parse().unwrap_or(0)
+}
+
 /// Normalises a number to E.164.
 ///
 /// # Errors

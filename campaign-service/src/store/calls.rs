@@ -1,0 +1,164 @@
+//! How calls ended: appended, one row for all calls of a lease that were reported together.
+//!
+//! A call takes 32 bytes of a row: slot, outcome, a byte not used yet, seconds, position, the contact's
+//! call before (as in states), when it happened by the reporter's clock in microseconds or 0.
+
+use super::states::{outcome_from_number, outcome_number, pack_slot, unpack_slot};
+use super::{StoreResult, Tx};
+use campaign_domain::Instant;
+use campaign_domain::history::CallOutcome;
+use campaign_domain::lease::SlotId;
+use std::collections::HashMap;
+use uuid::Uuid;
+
+const CALL_BYTES: usize = 32;
+
+/// The end of one call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Call {
+    pub slot: usize,
+    pub position: i64,
+    pub outcome: CallOutcome,
+    pub duration_seconds: i32,
+    pub occurred_at: Option<Instant>,
+    /// The contact's call before it in the same generation.
+    pub previous: Option<SlotId>,
+}
+
+/// A call as found.
+#[derive(Clone, Copy, Debug)]
+pub struct Recorded {
+    pub call: Call,
+    pub run: i32,
+    pub recorded_at: Instant,
+}
+
+/// Calls of one lease, reported together.
+#[derive(Debug)]
+pub struct CallReport {
+    pub lease: i64,
+    pub run: i32,
+    pub calls: Vec<Call>,
+}
+
+fn pack(call: &Call, bytes: &mut Vec<u8>) {
+    bytes.extend(u16::try_from(call.slot).unwrap_or(u16::MAX).to_le_bytes());
+    bytes.extend([outcome_number(call.outcome), 0]);
+    bytes.extend(call.duration_seconds.to_le_bytes());
+    bytes.extend(call.position.to_le_bytes());
+    bytes.extend(pack_slot(call.previous).to_le_bytes());
+    let occurred = call.occurred_at.map_or(0, |at| at.timestamp_micros());
+    bytes.extend(occurred.to_le_bytes());
+}
+
+fn unpack(bytes: &[u8]) -> Call {
+    let long = |at: usize| {
+        bytes[at..at + 8]
+            .iter()
+            .rev()
+            .fold(0_u64, |sum, byte| sum << 8 | u64::from(*byte))
+            .cast_signed()
+    };
+    let occurred = long(24);
+    Call {
+        slot: usize::from(u16::from_le_bytes([bytes[0], bytes[1]])),
+        outcome: outcome_from_number(bytes[2]),
+        duration_seconds: i32::from_le_bytes([bytes[4], bytes[5], bytes[6], bytes[7]]),
+        position: long(8),
+        previous: unpack_slot(long(16)),
+        occurred_at: if occurred == 0 { None } else { Instant::from_timestamp_micros(occurred) },
+    }
+}
+
+/// Appends calls that ended in a generation.
+pub async fn append(
+    tx: &Tx<'_>,
+    campaign: Uuid,
+    generation: i32,
+    reports: &[&CallReport],
+) -> StoreResult<()> {
+    if reports.is_empty() {
+        return Ok(());
+    }
+    let leases: Vec<i64> = reports.iter().map(|report| report.lease).collect();
+    let runs: Vec<i32> = reports.iter().map(|report| report.run).collect();
+    let calls: Vec<Vec<u8>> = reports
+        .iter()
+        .map(|report| {
+            let mut bytes = Vec::with_capacity(report.calls.len() * CALL_BYTES);
+            report.calls.iter().for_each(|call| pack(call, &mut bytes));
+            bytes
+        })
+        .collect();
+    let sql = "INSERT INTO call_reports (campaign_id, generation, recorded_at, lease, run, calls)
+        SELECT $1, $2, $3, * FROM unnest($4::int8[], $5::int[], $6::bytea[])";
+    tx.execute(sql, &[&campaign, &generation, &tx.now, &leases, &runs, &calls]).await?;
+    Ok(())
+}
+
+/// The calls of some leases whose end is recorded, each as recorded last.
+pub async fn of_leases(
+    tx: &Tx<'_>,
+    campaign: Uuid,
+    leases: &[i64],
+) -> StoreResult<HashMap<SlotId, Recorded>> {
+    if leases.is_empty() {
+        return Ok(HashMap::new());
+    }
+    let sql = "SELECT lease, run, recorded_at, calls FROM call_reports
+        WHERE campaign_id = $1 AND lease = ANY($2) ORDER BY lease, report";
+    let mut found = HashMap::new();
+    for row in tx.query(sql, &[&campaign, &leases]).await? {
+        let (lease, run, recorded_at) = (row.get(0), row.get(1), row.get(2));
+        let calls: &[u8] = row.get(3);
+        for bytes in calls.chunks_exact(CALL_BYTES) {
+            let call = unpack(bytes);
+            found.insert(SlotId { lease, slot: call.slot }, Recorded { call, run, recorded_at });
+        }
+    }
+    Ok(found)
+}
+
+/// Deletes what is left of generations before this one, from a lease on, in at most `limit` rows.
+/// Returns the lease to go on from; `None` when nothing is left. Leases of a newer generation have
+/// higher numbers.
+pub async fn purge(
+    tx: &Tx<'_>,
+    campaign: Uuid,
+    from_lease: i64,
+    generation: i32,
+    limit: i64,
+) -> StoreResult<Option<i64>> {
+    let find = "SELECT max(lease) FROM (SELECT lease, generation FROM call_reports
+        WHERE campaign_id = $1 AND lease >= $2 ORDER BY lease LIMIT $4) t WHERE generation < $3";
+    let last: Option<i64> =
+        tx.query_one(find, &[&campaign, &from_lease, &generation, &limit]).await?.get(0);
+    let Some(last) = last else { return Ok(None) };
+    let sql = "DELETE FROM call_reports
+        WHERE campaign_id = $1 AND lease >= $2 AND lease <= $3 AND generation < $4";
+    tx.execute(sql, &[&campaign, &from_lease, &last, &generation]).await?;
+    Ok(Some(last + 1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn calls_read_back() {
+        let call = Call {
+            slot: 4_999,
+            position: 1 << 40,
+            outcome: CallOutcome::Voicemail,
+            duration_seconds: 86_400,
+            occurred_at: Instant::from_timestamp_micros(1_700_000_000_123_456),
+            previous: Some(SlotId { lease: 7, slot: 8_191 }),
+        };
+        let first = Call { previous: None, occurred_at: None, slot: 0, position: 0, ..call };
+        let mut bytes = Vec::new();
+        pack(&call, &mut bytes);
+        pack(&first, &mut bytes);
+        assert_eq!(bytes.len(), 2 * CALL_BYTES);
+        assert_eq!(bytes.chunks_exact(CALL_BYTES).map(unpack).collect::<Vec<_>>(), [call, first]);
+    }
+}
