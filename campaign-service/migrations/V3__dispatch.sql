@@ -127,8 +127,15 @@ CREATE TABLE state_blocks (
 ) WITH (fillfactor = 70);
 ALTER TABLE state_blocks ALTER states SET STORAGE PLAIN;
 
--- When numbers were last dialled, above all campaigns, newest first; as many as the cap looks back on.
+-- When the next call of a campaign would begin at an even pace. Only of campaigns that limit theirs.
+CREATE TABLE campaign_paces (
+    campaign_id uuid PRIMARY KEY,
+    next_call_at timestamptz NOT NULL
+) WITH (fillfactor = 50);
+
+-- When numbers were last dialled, above all campaigns: newest first, as many as the cap counts.
 CREATE TABLE number_attempts (
+    -- E.164 without the plus sign.
     number bigint PRIMARY KEY,
     attempted_at timestamptz[] NOT NULL
 ) WITH (fillfactor = 80);

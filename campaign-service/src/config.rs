@@ -2,6 +2,7 @@
 
 use crate::app::DispatchLimits;
 use crate::store::DbLimits;
+use campaign_domain::caps::MAX_ATTEMPTS_CAP;
 use campaign_process::LogArgs;
 use clap::{Args, Parser, Subcommand};
 use std::net::SocketAddr;
@@ -84,7 +85,7 @@ pub struct ServeArgs {
           value_parser = clap::value_parser!(u16).range(1..=5000))]
     pub max_batch_contacts: u16,
     /// Most contacts looked at for one batch (1 to 1000000)
-    #[arg(long, env = "CAMPAIGN_MAX_SCAN_CONTACTS", default_value_t = 2_500,
+    #[arg(long, env = "CAMPAIGN_MAX_SCAN_CONTACTS", default_value_t = 100_000,
           value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub max_scan_contacts: u32,
     /// Most outstanding credit of one worker, in contacts (1 to 100000)
@@ -95,6 +96,10 @@ pub struct ServeArgs {
     #[arg(long, env = "CAMPAIGN_MAX_REPORT_INTERACTIONS", default_value_t = 1_000,
           value_parser = clap::value_parser!(u16).range(1..=5000))]
     pub max_report_interactions: u16,
+    /// Most attempts on one phone number in any 24 hours, over all campaigns (0 to 20; 0: no cap)
+    #[arg(long, env = "CAMPAIGN_MAX_ATTEMPTS_PER_NUMBER", default_value_t = 3,
+          value_parser = clap::value_parser!(u16).range(0..=i64::from(MAX_ATTEMPTS_CAP)))]
+    pub max_attempts_per_number: u16,
     /// Time between rounds of the chores: starts, ends, expired leases, old history (50 to 60000)
     #[arg(long, env = "CAMPAIGN_CHORE_INTERVAL_MILLIS", default_value_t = 500,
           value_parser = clap::value_parser!(u32).range(50..=60_000))]
@@ -112,6 +117,7 @@ impl ServeArgs {
             max_scan_contacts: count(self.max_scan_contacts),
             max_credit_contacts: count(self.max_credit_contacts),
             max_report_interactions: self.max_report_interactions.into(),
+            max_attempts_per_number: self.max_attempts_per_number,
         }
     }
 }

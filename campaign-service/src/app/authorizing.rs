@@ -7,10 +7,12 @@ use crate::store::campaigns::{self, Campaign};
 use crate::store::contacts::{self, Subject};
 use crate::store::due::{self, Due};
 use crate::store::leases::{self, Lease};
-use crate::store::{Gate, Tx};
+use crate::store::{Gate, Tx, numbers, paces};
+use campaign_domain::caps::capped_until;
 use campaign_domain::eligibility::Verdict;
 use campaign_domain::lease::{AttemptId, Slot};
-use std::collections::HashMap;
+use chrono::TimeDelta;
+use std::collections::{HashMap, HashSet};
 
 /// The answer for one slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,55 +31,49 @@ pub enum Decision {
     NotNow,
     /// Given back or ended before, or no such slot.
     SlotClosed,
+    /// Pacing allows no call now; the slot stays leased.
+    Throttled,
+}
+
+/// The answer for all slots asked for.
+#[derive(Debug)]
+pub struct Authorization {
+    /// In order.
+    pub decisions: Vec<Decision>,
+    /// When to ask again for what is throttled.
+    pub retry_after: Option<TimeDelta>,
+}
+
+impl Authorization {
+    /// The same answer for all.
+    #[must_use]
+    pub fn all(decision: Decision, slots: usize) -> Self {
+        Self { decisions: vec![decision; slots], retry_after: None }
+    }
 }
 
 impl App {
     /// Decides, for each slot, whether its contact may be dialled now, and makes it durable.
-    pub async fn authorize(&self, key: LeaseKey, slots: &[usize]) -> Result<Vec<Decision>> {
+    pub async fn authorize(&self, key: LeaseKey, slots: &[usize]) -> Result<Authorization> {
         let mut connection = self.db.connect().await?;
         let tx = connection.begin(Gate::Shared(key.campaign)).await?;
         let Some(lease) = lock_held(&tx, key).await? else {
-            return Ok(vec![Decision::LeaseLost; slots.len()]);
+            return Ok(Authorization::all(Decision::LeaseLost, slots.len()));
         };
         let campaign = campaigns::find(&tx, key.campaign).await?.filter(|campaign| {
             !campaign.is_deleted && campaign.run == lease.run && campaign.is_dialling(tx.now)
         });
         let Some(campaign) = campaign else {
-            return Ok(vec![Decision::NotRunning; slots.len()]);
+            return Ok(Authorization::all(Decision::NotRunning, slots.len()));
         };
-        let revision = campaigns::revision(&tx, key.campaign).await?;
-        let is_as_judged = lease.judged_revision == revision && tx.now < lease.judged_until;
-        let is_doubtful = |slot: &&usize| lease.slots.get(**slot) != Some(Slot::Leased);
-        let positions: Vec<i64> = slots
-            .iter()
-            .filter(|slot| !is_as_judged || is_doubtful(slot))
-            .filter_map(|slot| lease.positions.get(*slot).copied())
-            .collect();
-        let subjects = contacts::subjects(&tx, key.campaign, &positions).await?;
-        let mut deciding = Deciding {
-            campaign: &campaign,
-            tx: &tx,
-            is_as_judged,
-            subjects: subjects
-                .into_iter()
-                .map(|subject| (subject.candidate.position, subject))
-                .collect(),
-            lease,
-            later: Vec::new(),
-            granted: Vec::new(),
-        };
-        let decisions: Vec<Decision> = slots.iter().map(|slot| deciding.decide(*slot)).collect();
-        let Deciding { lease, later, granted, .. } = deciding;
-        if !granted.is_empty() {
-            let slots: Vec<i32> =
-                granted.iter().filter_map(|slot| i32::try_from(*slot).ok()).collect();
-            let positions: Vec<i64> = granted.iter().map(|slot| lease.positions[*slot]).collect();
-            leases::log_authorization(&tx, &lease, &slots, &positions).await?;
-        }
-        due::put(&tx, campaign.id, campaign.run, &later).await?;
-        leases::save_slots(&tx, key.campaign, &[&lease]).await?;
+        let mut deciding = Deciding::open(&tx, &campaign, lease, slots).await?;
+        let mut willing = deciding.judge(slots);
+        let retry_after = deciding.pace(&mut willing).await?;
+        deciding.cap(&mut willing, self.limits.max_attempts_per_number).await?;
+        let decisions = deciding.grant(slots, &willing);
+        deciding.save().await?;
         tx.commit().await?;
-        Ok(decisions)
+        Ok(Authorization { decisions, retry_after })
     }
 }
 
@@ -95,40 +91,164 @@ struct Deciding<'a, 'c> {
     /// Those in doubt, by position.
     subjects: HashMap<i64, Subject>,
     lease: Lease,
+    /// By slot.
+    decisions: HashMap<usize, Decision>,
     later: Vec<Due>,
     granted: Vec<usize>,
 }
 
-impl Deciding<'_, '_> {
-    fn decide(&mut self, slot: usize) -> Decision {
-        let attempt = AttemptId { run: self.lease.run, lease: self.lease.number, slot };
-        match self.lease.slots.get(slot) {
-            Some(Slot::Leased) => self.decide_leased(slot, attempt),
-            // The worker may not have heard the answer and dial only now, so it is judged again. The
-            // slot stays: whether it rang is known to the worker alone.
-            Some(Slot::Authorized) => match self.objection(slot) {
-                None => Decision::AlreadyGranted(attempt),
-                Some(Objection::Excluded) => Decision::Excluded,
-                Some(Objection::Later(_)) => Decision::NotNow,
-            },
-            Some(Slot::Ended | Slot::Closed) | None => Decision::SlotClosed,
-        }
+impl<'a, 'c> Deciding<'a, 'c> {
+    async fn open(
+        tx: &'a Tx<'c>,
+        campaign: &'a Campaign,
+        lease: Lease,
+        slots: &[usize],
+    ) -> Result<Self> {
+        let revision = campaigns::revision(tx, campaign.id).await?;
+        let is_as_judged = lease.judged_revision == revision && tx.now < lease.judged_until;
+        let is_doubtful = |slot: &&usize| lease.slots.get(**slot) != Some(Slot::Leased);
+        let positions: Vec<i64> = slots
+            .iter()
+            .filter(|slot| !is_as_judged || is_doubtful(slot))
+            .filter_map(|slot| lease.positions.get(*slot).copied())
+            .collect();
+        let subjects = contacts::subjects(tx, campaign.id, &positions).await?;
+        Ok(Self {
+            campaign,
+            tx,
+            is_as_judged,
+            subjects: subjects
+                .into_iter()
+                .map(|subject| (subject.candidate.position, subject))
+                .collect(),
+            lease,
+            decisions: HashMap::with_capacity(slots.len()),
+            later: Vec::new(),
+            granted: Vec::new(),
+        })
     }
 
-    fn decide_leased(&mut self, slot: usize, attempt: AttemptId) -> Decision {
-        let objection = if self.is_as_judged { None } else { self.objection(slot) };
-        match objection {
-            Some(Objection::Excluded) => self.close(slot, Decision::Excluded),
-            Some(Objection::Later(due)) => {
-                self.later.push(due);
-                self.close(slot, Decision::NotNow)
+    /// Decides by the contacts alone; returns the slots that nothing stands against, each once.
+    fn judge(&mut self, slots: &[usize]) -> Vec<usize> {
+        let mut willing = Vec::with_capacity(slots.len());
+        let mut seen = HashSet::with_capacity(slots.len());
+        for slot in slots.iter().copied().filter(|slot| seen.insert(*slot)) {
+            match self.lease.slots.get(slot) {
+                Some(Slot::Leased) if self.is_as_judged => willing.push(slot),
+                Some(Slot::Leased) => match self.objection(slot) {
+                    None => willing.push(slot),
+                    Some(Objection::Excluded) => self.close(slot, Decision::Excluded),
+                    Some(Objection::Later(due)) => {
+                        self.later.push(due);
+                        self.close(slot, Decision::NotNow);
+                    }
+                },
+                // The worker may not have heard the answer and dial only now, so it is judged again. The
+                // slot stays: whether it rang is known to the worker alone.
+                Some(Slot::Authorized) => {
+                    let decision = match self.objection(slot) {
+                        None => Decision::AlreadyGranted(self.attempt(slot)),
+                        Some(Objection::Excluded) => Decision::Excluded,
+                        Some(Objection::Later(_)) => Decision::NotNow,
+                    };
+                    self.decisions.insert(slot, decision);
+                }
+                Some(Slot::Ended | Slot::Closed) | None => {
+                    self.decisions.insert(slot, Decision::SlotClosed);
+                }
             }
-            None if self.lease.slots.advance(slot, Slot::Authorized) => {
-                self.granted.push(slot);
-                Decision::Granted(attempt)
+        }
+        willing
+    }
+
+    /// Leaves as many as the campaign's pacing allows; returns when to ask for the others.
+    async fn pace(&mut self, willing: &mut Vec<usize>) -> Result<Option<TimeDelta>> {
+        let (tx, id, pacing) = (self.tx, self.campaign.id, self.campaign.config.pacing);
+        if !pacing.is_limited() || willing.is_empty() {
+            return Ok(None);
+        }
+        // Held until commit: nobody else counts meanwhile.
+        let next_call_at = paces::lock(tx, id).await?;
+        let in_progress = if pacing.max_calls_in_progress > 0 {
+            leases::calls_in_progress(tx, id).await?
+        } else {
+            0
+        };
+        let allowed = pacing.allow(willing.len(), in_progress, next_call_at, tx.now);
+        paces::save(tx, id, allowed.next_call_at).await?;
+        let throttled = willing.split_off(allowed.calls);
+        let retry_after = (!throttled.is_empty()).then_some(allowed.retry_after);
+        self.decisions.extend(throttled.into_iter().map(|slot| (slot, Decision::Throttled)));
+        Ok(retry_after)
+    }
+
+    /// Leaves those whose numbers may be dialled once more today.
+    async fn cap(&mut self, willing: &mut Vec<usize>, max_attempts: u16) -> Result<()> {
+        let number = |slot: &usize| self.lease.numbers[*slot];
+        let numbers: Vec<i64> = willing.iter().map(number).collect();
+        let capped = numbers::take(self.tx, &numbers, max_attempts).await?;
+        if capped.is_empty() {
+            return Ok(());
+        }
+        let (refused, left): (Vec<usize>, Vec<usize>) =
+            willing.iter().partition(|slot| capped.contains(&self.lease.numbers[**slot]));
+        *willing = left;
+        let capped: Vec<i64> = capped.into_iter().collect();
+        let attempts = numbers::attempts(self.tx, &capped).await?;
+        let positions: Vec<i64> = refused.iter().map(|slot| self.lease.positions[*slot]).collect();
+        let groups: HashMap<i64, i32> =
+            contacts::groups(self.tx, self.campaign.id, &positions).await?.into_iter().collect();
+        for slot in refused {
+            let position = self.lease.positions[slot];
+            let attempted_at = attempts.get(&self.lease.numbers[slot]);
+            let free_at = attempted_at.and_then(|at| capped_until(at, max_attempts, self.tx.now));
+            if let Some(group) = groups.get(&position) {
+                let due_at = free_at.unwrap_or(self.tx.now);
+                self.later.push(Due { position, group: *group, due_at });
+            }
+            self.close(slot, Decision::NotNow);
+        }
+        Ok(())
+    }
+
+    /// Authorises the slots that are left; returns the answer for each slot asked for.
+    fn grant(&mut self, slots: &[usize], willing: &[usize]) -> Vec<Decision> {
+        for slot in willing {
+            if self.lease.slots.advance(*slot, Slot::Authorized) {
+                self.granted.push(*slot);
+                self.decisions.insert(*slot, Decision::Granted(self.attempt(*slot)));
+            }
+        }
+        let mut answer = |slot: &usize| match self.decisions.get_mut(slot) {
+            Some(decision) => {
+                let answer = *decision;
+                // Asked for twice in one breath, it is granted once.
+                if let Decision::Granted(attempt) = answer {
+                    *decision = Decision::AlreadyGranted(attempt);
+                }
+                answer
             }
             None => Decision::SlotClosed,
+        };
+        slots.iter().map(&mut answer).collect()
+    }
+
+    async fn save(self) -> Result<()> {
+        let (tx, id) = (self.tx, self.campaign.id);
+        if !self.granted.is_empty() {
+            let slots: Vec<i32> =
+                self.granted.iter().filter_map(|slot| i32::try_from(*slot).ok()).collect();
+            let positions: Vec<i64> =
+                self.granted.iter().map(|slot| self.lease.positions[*slot]).collect();
+            leases::log_authorization(tx, &self.lease, &slots, &positions).await?;
         }
+        due::put(tx, id, self.campaign.run, &self.later).await?;
+        leases::save_slots(tx, id, &[&self.lease]).await?;
+        Ok(())
+    }
+
+    fn attempt(&self, slot: usize) -> AttemptId {
+        AttemptId { run: self.lease.run, lease: self.lease.number, slot }
     }
 
     /// Why the contact in a slot may not be dialled at this moment.
@@ -147,8 +267,8 @@ impl Deciding<'_, '_> {
         Some(Objection::Later(Due { position, group: subject.group, due_at }))
     }
 
-    fn close(&mut self, slot: usize, decision: Decision) -> Decision {
+    fn close(&mut self, slot: usize, decision: Decision) {
         self.lease.slots.advance(slot, Slot::Closed);
-        decision
+        self.decisions.insert(slot, decision);
     }
 }

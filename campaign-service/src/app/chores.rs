@@ -5,7 +5,7 @@
 use super::App;
 use super::error::{Error, Result};
 use crate::store::states::BLOCK_CONTACTS;
-use crate::store::{Gate, campaigns, due, leases, purge, requests};
+use crate::store::{Gate, campaigns, due, leases, numbers, purge, requests};
 use campaign_domain::lifecycle::State;
 use chrono::TimeDelta;
 use std::time::Duration;
@@ -26,6 +26,7 @@ impl App {
     /// Runs all chores, round after round, until told to stop.
     pub async fn run_chores(&self, interval: Duration, stop: &CancellationToken) {
         let mut ticks = tokio::time::interval(interval);
+        let mut next_number = 0;
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             tokio::select! {
@@ -37,6 +38,7 @@ impl App {
                 ("advancing campaigns", self.advance_campaigns().await),
                 ("purging history", self.purge_history().await),
                 ("forgetting old answers", self.forget_answers().await),
+                ("forgetting old attempts", self.forget_numbers(&mut next_number).await),
             ];
             for (chore, result) in results {
                 if let Err(error) = result {
@@ -91,6 +93,17 @@ impl App {
             due::delete_older_runs(&tx, campaign, found.run, DELETE_ROWS).await?;
         }
         tx.commit().await?;
+        Ok(())
+    }
+
+    /// Forgets a few numbers that were not dialled for longer than the cap looks back, from one on; begins
+    /// again after the last.
+    async fn forget_numbers(&self, next_number: &mut i64) -> Result<()> {
+        let mut connection = self.db.connect().await?;
+        let tx = connection.begin(Gate::Open).await?;
+        let next = numbers::forget(&tx, *next_number, DELETE_ROWS).await?;
+        tx.commit().await?;
+        *next_number = next.unwrap_or(0);
         Ok(())
     }
 

@@ -6,17 +6,20 @@ use super::{App, existing};
 use crate::store::campaigns::Campaign;
 use crate::store::contacts::{self, Subject};
 use crate::store::interactions::{self, Interaction};
-use crate::store::{Gate, Tx, calls, leases};
-use campaign_domain::Instant;
+use crate::store::{Gate, Tx, calls, leases, numbers};
+use campaign_domain::caps::capped_until;
 use campaign_domain::eligibility::Reason;
 use campaign_domain::history::{ContactState, Fact};
 use campaign_domain::lease::{AttemptId, Slot, SlotId};
 use campaign_domain::lifecycle::State;
 use campaign_domain::schedule::Hours;
+use campaign_domain::{Instant, phone};
 use uuid::Uuid;
 
 /// Most calls of a contact that its history lists, the last ones.
 const MAX_CALLS: usize = 1_000;
+/// As people read it.
+const TIME_FORMAT: &str = "%Y-%m-%d %H:%M:%S UTC";
 
 /// Why a contact is or is not engaged.
 #[derive(Clone, Debug)]
@@ -45,13 +48,33 @@ impl App {
             Some(Hours::ShutUntil(opening)) => Some(opening),
             _ => None,
         };
+        let capped_until = self.capped_until(&tx, id, position).await?;
         let next_attempt_at = match standing {
-            Standing::WaitingRetry(due_at) => Some(shut_until.map_or(due_at, |at| at.max(due_at))),
-            Standing::Waiting => shut_until,
-            Standing::Leased | Standing::InCall | Standing::Removed(_) => None,
+            Standing::WaitingRetry(due_at) => [Some(due_at), shut_until, capped_until],
+            Standing::Waiting => [None, shut_until, capped_until],
+            Standing::Leased | Standing::InCall | Standing::Removed(_) => [None; 3],
         };
-        let message = message(&campaign, standing, next_attempt_at);
+        let next_attempt_at = next_attempt_at.into_iter().flatten().max();
+        let is_capped = capped_until.is_some() && capped_until == next_attempt_at;
+        let message = match (standing, next_attempt_at) {
+            (Standing::Waiting | Standing::WaitingRetry(_), Some(at)) if is_capped => {
+                let at = at.format(TIME_FORMAT);
+                format!(
+                    "The number was dialled as often as it may be in 24 hours; again from {at}."
+                )
+            }
+            _ => message(&campaign, standing, next_attempt_at),
+        };
         Ok(Explanation { standing, next_attempt_at, message })
+    }
+
+    /// When the cap on attempts lets a contact's number be dialled again; `None`: it may be now.
+    async fn capped_until(&self, tx: &Tx<'_>, id: Uuid, position: i64) -> Result<Option<Instant>> {
+        let Some(contact) = contacts::find(tx, id, position).await? else { return Ok(None) };
+        let number = phone::as_integer(&contact.phone);
+        let attempts = numbers::attempts(tx, &[number]).await?;
+        let attempted_at = attempts.get(&number).map_or(&[][..], Vec::as_slice);
+        Ok(capped_until(attempted_at, self.limits.max_attempts_per_number, tx.now))
     }
 
     /// What is known of a contact: its state in the current generation, and a page of its facts, oldest
@@ -141,7 +164,7 @@ pub(super) async fn open_slot(
 }
 
 fn message(campaign: &Campaign, standing: Standing, next_attempt_at: Option<Instant>) -> String {
-    let at = next_attempt_at.map(|at| at.format("%Y-%m-%d %H:%M:%S UTC").to_string());
+    let at = next_attempt_at.map(|at| at.format(TIME_FORMAT).to_string());
     let who = match standing {
         Standing::Waiting => match at {
             None => "The contact waits for a worker.".to_owned(),

@@ -11,7 +11,6 @@ use crate::store::{Gate, Tx};
 use campaign_domain::Instant;
 use campaign_domain::eligibility::{RunRules, Verdict};
 use campaign_domain::lease::Slot;
-use campaign_domain::lifecycle::State;
 use campaign_domain::schedule::Hours;
 use chrono::TimeDelta;
 use uuid::Uuid;
@@ -58,11 +57,11 @@ pub struct LeasedBatch {
 }
 
 impl App {
-    /// Campaigns that may have contacts to hand out.
-    pub async fn running_campaigns(&self) -> Result<Vec<Uuid>> {
+    /// Campaigns that may have contacts to hand out, and their weights.
+    pub async fn running_campaigns(&self) -> Result<Vec<(Uuid, i32)>> {
         let mut connection = self.db.connect().await?;
         let tx = connection.begin(Gate::Open).await?;
-        Ok(campaigns::ids_in_states(&tx, &[State::Running], MAX_CAMPAIGNS).await?)
+        Ok(campaigns::running(&tx, MAX_CAMPAIGNS).await?)
     }
 
     /// Leases up to `want` contacts of a campaign to a worker.
@@ -74,7 +73,8 @@ impl App {
         if !campaign.is_dialling(tx.now) {
             return Ok(Leased::Nothing);
         }
-        let want = want.min(self.limits.max_batch_contacts);
+        let most = self.limits.max_batch_contacts.min(campaign.config.pacing.lease_limit());
+        let want = want.min(most);
         let mut picking = Picking::new(&tx, &campaign, schedule, want).await?;
         picking.take_due().await?;
         let has_more = picking.take_ahead(self.limits.max_scan_contacts).await?;

@@ -365,6 +365,7 @@ fn merge(config: &mut Config, edit: &Edit) -> Result<()> {
             "description" => config.description.clone_from(&new.description),
             "schedule" => config.schedule.clone_from(&new.schedule),
             "retry_policy" => config.retry_policy = new.retry_policy,
+            "pacing" => config.pacing = new.pacing,
             "schedule.end_time" => {
                 let Some(schedule) = &mut config.schedule else {
                     return Err(Error::invalid(

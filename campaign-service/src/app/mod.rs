@@ -40,6 +40,8 @@ pub struct DispatchLimits {
     pub max_credit_contacts: usize,
     /// Most interactions in one report, and attempts in one authorisation.
     pub max_report_interactions: usize,
+    /// Most attempts on one number in 24 hours, over all campaigns; 0: no cap.
+    pub max_attempts_per_number: u16,
 }
 
 /// The use cases. One for the whole process.

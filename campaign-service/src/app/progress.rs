@@ -5,7 +5,7 @@ use super::{App, existing};
 use crate::store::campaigns::Campaign;
 use crate::store::counts::{self, HistoryTotals, View};
 use crate::store::purge::{self, PurgeProgress};
-use crate::store::{Tx, due, groups};
+use crate::store::{Tx, due, groups, paces};
 use campaign_domain::Instant;
 use campaign_domain::eligibility::{Reason, Verdict};
 use campaign_domain::lease::Slot;
@@ -44,6 +44,9 @@ pub enum IdleReason {
     WaitingRetry,
     Exhausted,
     NoWorker,
+    Capped,
+    Throttled,
+    Paused,
 }
 
 /// The answer.
@@ -97,26 +100,30 @@ impl App {
     }
 }
 
-async fn idle_reason(
-    tx: &Tx<'_>,
-    campaign: &Campaign,
-    buckets: &Buckets,
-) -> Result<Option<(IdleReason, Option<Instant>)>> {
-    if campaign.state != State::Running {
-        return Ok(Some((IdleReason::NotRunning, None)));
+type Idle = Option<(IdleReason, Option<Instant>)>;
+
+async fn idle_reason(tx: &Tx<'_>, campaign: &Campaign, buckets: &Buckets) -> Result<Idle> {
+    match campaign.state {
+        State::Running => {}
+        State::Paused => return Ok(Some((IdleReason::Paused, None))),
+        _ => return Ok(Some((IdleReason::NotRunning, None))),
+    }
+    if buckets.waiting == 0 && buckets.waiting_retry == 0 {
+        let is_busy = buckets.leased > 0 || buckets.in_call > 0;
+        return Ok((!is_busy).then_some((IdleReason::Exhausted, None)));
+    }
+    if let Some(idle) = throttled(tx, campaign, buckets).await? {
+        return Ok(Some(idle));
     }
     if buckets.leased > 0 || buckets.in_call > 0 {
         return Ok(None);
     }
-    if buckets.waiting == 0 && buckets.waiting_retry == 0 {
-        return Ok(Some((IdleReason::Exhausted, None)));
-    }
+    let next_due = due::next_time(tx, campaign.id, campaign.run).await?;
     if buckets.waiting == 0 {
-        let until = due::next_time(tx, campaign.id, campaign.run).await?;
-        return Ok(Some((IdleReason::WaitingRetry, until)));
+        return Ok(Some((IdleReason::WaitingRetry, next_due)));
     }
+    let groups = groups::all(tx, campaign.id, campaign.run, campaign.position_limit).await?;
     if let Some(schedule) = &campaign.config.schedule {
-        let groups = groups::all(tx, campaign.id, campaign.run, None).await?;
         let hours: Vec<Hours> =
             groups.iter().map(|group| schedule.hours(&group.time_zone, tx.now)).collect();
         if !hours.contains(&Hours::Open) {
@@ -127,5 +134,23 @@ async fn idle_reason(
             return Ok(Some((IdleReason::WindowClosed, openings.min())));
         }
     }
-    Ok(Some((IdleReason::NoWorker, None)))
+    // Eligible, yet put off: their numbers had all the attempts of a day.
+    let is_put_off = !groups.iter().any(|group| group.has_work_ahead);
+    match next_due.filter(|due_at| is_put_off && *due_at > tx.now) {
+        Some(due_at) => Ok(Some((IdleReason::Capped, Some(due_at)))),
+        None => Ok(Some((IdleReason::NoWorker, None))),
+    }
+}
+
+/// Whether pacing is why no call begins.
+async fn throttled(tx: &Tx<'_>, campaign: &Campaign, buckets: &Buckets) -> Result<Idle> {
+    let pacing = campaign.config.pacing;
+    if !pacing.is_limited() {
+        return Ok(None);
+    }
+    let in_progress = usize::try_from(buckets.in_call).unwrap_or(0);
+    let next_call_at = paces::find(tx, campaign.id).await?.unwrap_or(tx.now);
+    let allowed = pacing.allow(1, in_progress, next_call_at, tx.now);
+    let until = (next_call_at > tx.now).then_some(next_call_at);
+    Ok((allowed.calls == 0).then_some((IdleReason::Throttled, until)))
 }

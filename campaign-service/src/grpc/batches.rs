@@ -17,6 +17,7 @@ pub fn attempt_to_api(slot: i32, decision: Decision) -> v1::AttemptAuthorization
         Decision::Excluded => (Api::Excluded, None),
         Decision::NotNow => (Api::NotNow, None),
         Decision::SlotClosed => (Api::SlotClosed, None),
+        Decision::Throttled => (Api::Throttled, None),
     };
     v1::AttemptAuthorization {
         slot,

@@ -91,7 +91,14 @@ impl CampaignService for CampaignApi {
         let call = call("UpdateCampaign", &request, common.map(String::as_str))?;
         let fields = super::contacts::mask_paths(
             request.update_mask,
-            &["display_name", "description", "schedule", "schedule.end_time", "retry_policy"],
+            &[
+                "display_name",
+                "description",
+                "schedule",
+                "schedule.end_time",
+                "retry_policy",
+                "pacing",
+            ],
         )?;
         let config = config(campaign, Some(&fields))?;
         Ok(answer(&self.app.update_campaign(id, &call, &Edit { config, fields }).await?))

@@ -10,6 +10,7 @@ use campaign_domain::Instant;
 use campaign_domain::campaign::Config;
 use campaign_domain::eligibility::Reason;
 use campaign_domain::lifecycle::State;
+use campaign_domain::pacing::{MAX_CALLS_LIMIT, MAX_WEIGHT, Pacing};
 use campaign_domain::retry::{MAX_ATTEMPTS_LIMIT, MIN_DELAY_LIMIT_SECONDS, RetryPolicy, RetryRule};
 use campaign_domain::schedule::{MAX_BLACKOUT_DATES, MAX_WINDOWS, Schedule, WeeklyWindow};
 use campaign_domain::settings::{Exclusions, LaunchSettings, TransferredExclusion};
@@ -77,18 +78,31 @@ pub fn config(campaign: v1::Campaign, fields: Option<&[String]>) -> Result<Confi
         Some(policy) if wants("retry_policy") => retry_policy(&mut check, policy),
         _ => RetryPolicy::default(),
     };
-    if let Some(pacing) = campaign.pacing
-        && (pacing.max_calls_per_second != 0 || pacing.max_calls_in_progress != 0)
-    {
-        check.fail("campaign.pacing", "is not enforced by this version; leave it unset");
-    }
+    let pacing = match campaign.pacing {
+        Some(value) if wants("pacing") => pacing(&mut check, value),
+        _ => Pacing::default(),
+    };
     check.finish()?;
     Ok(Config {
         display_name: campaign.display_name,
         description: campaign.description,
         schedule,
         retry_policy,
+        pacing,
     })
+}
+
+fn pacing(check: &mut Check, pacing: v1::Pacing) -> Pacing {
+    let v1::Pacing { max_calls_per_second, max_calls_in_progress, weight } = pacing;
+    for (name, value, most) in [
+        ("max_calls_per_second", max_calls_per_second, MAX_CALLS_LIMIT),
+        ("max_calls_in_progress", max_calls_in_progress, MAX_CALLS_LIMIT),
+        ("weight", weight, MAX_WEIGHT),
+    ] {
+        let field = format!("campaign.pacing.{name}");
+        check.require((0..=most).contains(&value), &field, &format!("must be 0 to {most}"));
+    }
+    Pacing { max_calls_per_second, max_calls_in_progress, weight: weight.max(1) }
 }
 
 fn schedule(check: &mut Check, schedule: v1::Schedule, is_whole: bool) -> Schedule {
@@ -243,7 +257,7 @@ pub fn campaign_to_api(campaign: &Campaign, contact_count: i64) -> v1::Campaign 
             min_delay: Some(duration(rule.min_delay_seconds)),
         })
     };
-    let retry = &campaign.config.retry_policy;
+    let (retry, pacing) = (&campaign.config.retry_policy, campaign.config.pacing);
     v1::Campaign {
         name: format!("campaigns/{}", campaign.id),
         display_name: campaign.config.display_name.clone(),
@@ -256,7 +270,11 @@ pub fn campaign_to_api(campaign: &Campaign, contact_count: i64) -> v1::Campaign 
             voicemail: rule(retry.voicemail),
             unknown: rule(retry.unknown),
         }),
-        pacing: None,
+        pacing: Some(v1::Pacing {
+            max_calls_per_second: pacing.max_calls_per_second,
+            max_calls_in_progress: pacing.max_calls_in_progress,
+            weight: pacing.weight,
+        }),
         state: state_to_api(campaign.state).into(),
         run: campaign.run,
         launch_settings: campaign.settings.as_ref().map(settings_to_api),
@@ -380,5 +398,8 @@ fn idle_to_api(reason: IdleReason) -> v1::IdleReason {
         IdleReason::WaitingRetry => v1::IdleReason::WaitingRetry,
         IdleReason::Exhausted => v1::IdleReason::Exhausted,
         IdleReason::NoWorker => v1::IdleReason::NoWorker,
+        IdleReason::Capped => v1::IdleReason::Capped,
+        IdleReason::Throttled => v1::IdleReason::Throttled,
+        IdleReason::Paused => v1::IdleReason::Paused,
     }
 }

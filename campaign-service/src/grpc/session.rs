@@ -7,11 +7,12 @@ use super::dispatch::within;
 use super::interactions::record_all;
 use super::names;
 use crate::app::App;
-use crate::app::authorizing::Decision;
+use crate::app::authorizing::{Authorization, Decision};
 use crate::app::error::Error;
 use crate::app::leasing::{LeaseKey, Leased};
 use crate::store::notify::{ControlEvent, RemovalCause, StopCause};
 use campaign_domain::lifecycle::State;
+use campaign_domain::shares::Shares;
 use campaign_proto::v1;
 use campaign_proto::v1::dispatch_request::Message as Request;
 use campaign_proto::v1::dispatch_response::Message as Response;
@@ -64,8 +65,10 @@ pub struct Session {
     credit: usize,
     /// By campaign and number.
     held: HashMap<(Uuid, i64), Held>,
-    /// Campaigns still to be asked for contacts in this round; fair to all, as each gives one batch.
-    round: Vec<Uuid>,
+    /// Campaigns that may have contacts, with their weights; those that had none left out.
+    round: HashMap<Uuid, i32>,
+    round_ends_at: tokio::time::Instant,
+    shares: Shares<Uuid>,
     is_idle: bool,
     /// Reports that are being recorded.
     reports: Arc<Semaphore>,
@@ -87,7 +90,9 @@ impl Session {
             only: HashSet::new(),
             credit: 0,
             held: HashMap::new(),
-            round: Vec::new(),
+            round: HashMap::new(),
+            round_ends_at: tokio::time::Instant::now(),
+            shares: Shares::default(),
             is_idle: true,
             reports: Arc::new(Semaphore::new(REPORTS_AT_ONCE)),
         }
@@ -109,11 +114,12 @@ impl Session {
             let may_lease = self.credit > 0 && leave_at.is_none();
             tokio::select! {
                 biased;
+                // First, so that a worker who talks a lot hears of a pause all the same.
+                event = self.control.recv() => self.hear(event).await?,
                 message = incoming.message() => match message? {
                     None => return Ok(()),
                     Some(request) => self.answer(request).await?,
                 },
-                event = self.control.recv() => self.hear(event).await?,
                 () = stop.cancelled(), if leave_at.is_none() => {
                     leave_at = Some(tokio::time::Instant::now() + DRAIN_GRACE);
                     let grace = prost_types::Duration { seconds: 20, nanos: 0 };
@@ -206,18 +212,22 @@ impl Session {
             .iter()
             .map(|slot| usize::try_from(*slot).unwrap_or(usize::MAX))
             .collect();
-        let decisions = match names::lease_key(authorize.lease.as_ref()) {
+        let answer = match names::lease_key(authorize.lease.as_ref()) {
             Some(key) => self.app.authorize(key, &slots).await?,
-            None => vec![Decision::LeaseLost; slots.len()],
+            None => Authorization::all(Decision::LeaseLost, slots.len()),
         };
         let attempts = authorize
             .slots
             .into_iter()
-            .zip(decisions)
+            .zip(answer.decisions)
             .map(|(slot, decision)| attempt_to_api(slot, decision));
         let result = v1::AuthorizeResult {
             request_number: authorize.request_number,
             attempts: attempts.collect(),
+            retry_delay: answer.retry_after.map(|after| prost_types::Duration {
+                seconds: after.num_seconds(),
+                nanos: after.subsec_nanos(),
+            }),
         };
         self.send(Response::AuthorizeResult(result)).await
     }
@@ -283,15 +293,13 @@ impl Session {
         self.send(Response::ReleaseAck(v1::ReleaseAck { lease, released })).await
     }
 
-    /// Asks the next campaign for contacts; when none of them had any, the worker is told to wait.
+    /// Asks for contacts, of the campaign whose turn it is; when none has any, the worker is told to wait.
     async fn lease_next(&mut self) -> Result<(), Status> {
-        if self.round.is_empty() {
+        if self.round.is_empty() || self.round_ends_at <= tokio::time::Instant::now() {
             self.start_round().await?;
         }
-        while let Some(campaign) = self.round.pop() {
-            if self.lease_from(campaign).await? {
-                return Ok(());
-            }
+        if self.lease_of_round().await? {
+            return Ok(());
         }
         self.is_idle = true;
         let credit_contacts = i32::try_from(self.credit).unwrap_or(i32::MAX);
@@ -302,29 +310,44 @@ impl Session {
     /// contacts.
     async fn poll(&mut self) -> Result<(), Status> {
         self.start_round().await?;
-        while let Some(campaign) = self.round.pop() {
-            if self.lease_from(campaign).await? {
-                self.is_idle = false;
-                return Ok(());
-            }
-        }
+        self.is_idle = !self.lease_of_round().await?;
         Ok(())
     }
 
     async fn start_round(&mut self) -> Result<(), Status> {
         let mut running = self.app.running_campaigns().await?;
-        running.retain(|campaign| self.only.is_empty() || self.only.contains(campaign));
-        self.round = running;
+        running.retain(|(campaign, _)| self.serves(*campaign));
+        let ids: Vec<Uuid> = running.iter().map(|(campaign, _)| *campaign).collect();
+        self.shares.keep(&ids);
+        self.round = running.into_iter().collect();
+        self.round_ends_at = tokio::time::Instant::now() + IDLE_POLL;
         Ok(())
+    }
+
+    fn serves(&self, campaign: Uuid) -> bool {
+        self.only.is_empty() || self.only.contains(&campaign)
+    }
+
+    /// Leases from one campaign of the round; returns whether there was one that has contacts.
+    async fn lease_of_round(&mut self) -> Result<bool, Status> {
+        while let Some(campaign) = self.shares.next(self.round.keys().copied()) {
+            if self.lease_from(campaign).await? {
+                return Ok(true);
+            }
+            self.round.remove(&campaign);
+            self.shares.had_nothing(campaign);
+        }
+        Ok(false)
     }
 
     /// Sends a batch of a campaign; returns whether it has contacts to look at.
     async fn lease_from(&mut self, campaign: Uuid) -> Result<bool, Status> {
+        let weight = self.round.get(&campaign).copied().unwrap_or(1);
         let batch = match self.app.lease(&self.worker_id, campaign, self.credit).await {
             Ok(Leased::Batch(batch)) => batch,
             Ok(Leased::NothingYet) => {
-                // Others, and what the worker says, come first.
-                self.round.insert(0, campaign);
+                // Looking costs about as much; others come first.
+                self.shares.handed(campaign, self.app.limits.max_batch_contacts, weight);
                 return Ok(true);
             }
             Ok(Leased::Nothing) | Err(Error::NotFound(_)) => return Ok(false),
@@ -334,6 +357,7 @@ impl Session {
                 return Ok(false);
             }
         };
+        self.shares.handed(campaign, batch.contacts.len(), weight);
         self.credit = self.credit.saturating_sub(batch.contacts.len());
         let now = tokio::time::Instant::now();
         self.held.retain(|_, held| held.gone_at > now);
@@ -350,8 +374,13 @@ impl Session {
 
     async fn hear(&mut self, event: Result<ControlEvent, RecvError>) -> Result<(), Status> {
         match event {
-            Ok(ControlEvent::Work { .. }) => {
-                self.is_idle = false;
+            Ok(ControlEvent::Work { campaign }) => {
+                if self.serves(campaign) {
+                    // Asked at once, without looking for others first.
+                    self.round.entry(campaign).or_insert(1);
+                    self.round_ends_at = tokio::time::Instant::now() + IDLE_POLL;
+                    self.is_idle = false;
+                }
                 Ok(())
             }
             Ok(ControlEvent::Stopped { campaign, run, cause, hang_up }) => {

@@ -130,6 +130,13 @@ pub async fn ids_in_states(tx: &Tx<'_>, states: &[State], limit: i64) -> StoreRe
     Ok(tx.query(sql, &[&names, &limit]).await?.iter().map(|row| row.get(0)).collect())
 }
 
+/// Running campaigns and their weights. At most `limit`.
+pub async fn running(tx: &Tx<'_>, limit: i64) -> StoreResult<Vec<(Uuid, i32)>> {
+    let sql = "SELECT campaign_id, (config->'pacing'->>'weight')::int FROM campaigns
+        WHERE state = 'RUNNING' ORDER BY campaign_id LIMIT $1";
+    Ok(tx.query(sql, &[&limit]).await?.iter().map(|row| (row.get(0), row.get(1))).collect())
+}
+
 /// Adds a campaign with its counters; returns whether the id was free.
 pub async fn insert(tx: &Tx<'_>, campaign: &Campaign) -> StoreResult<bool> {
     let plan = campaign.plan(false);

@@ -190,6 +190,17 @@ pub async fn existing(tx: &Tx<'_>, campaign: Uuid, positions: &[i64]) -> StoreRe
     Ok(tx.query(&sql, &[&campaign, &positions]).await?.iter().map(|row| row.get(0)).collect())
 }
 
+/// The groups of contacts, by position.
+pub async fn groups(
+    tx: &Tx<'_>,
+    campaign: Uuid,
+    positions: &[i64],
+) -> StoreResult<Vec<(i64, i32)>> {
+    let sql = format!("SELECT c.position, c.group_id FROM {AT_POSITIONS}");
+    let rows = tx.query(&sql, &[&campaign, &positions]).await?;
+    Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect())
+}
+
 /// The positions of the next contacts of a group in a range, deleted ones too, in order.
 pub async fn positions_ahead(
     tx: &Tx<'_>,

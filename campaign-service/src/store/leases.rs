@@ -2,7 +2,7 @@
 
 use super::{StoreResult, Tx};
 use campaign_domain::Instant;
-use campaign_domain::lease::Slots;
+use campaign_domain::lease::{Slot, Slots};
 use tokio_postgres::Row;
 use uuid::Uuid;
 
@@ -86,6 +86,14 @@ pub async fn holding(tx: &Tx<'_>, campaign: Uuid, position: i64) -> StoreResult<
     let sql =
         format!("SELECT {COLUMNS} FROM leases WHERE campaign_id = $1 AND $2 = ANY(positions)");
     Ok(tx.query(&sql, &[&campaign, &position]).await?.iter().map(read).collect())
+}
+
+/// Calls in progress of a campaign, under any run.
+pub async fn calls_in_progress(tx: &Tx<'_>, campaign: Uuid) -> StoreResult<usize> {
+    let sql = "SELECT slots FROM leases WHERE campaign_id = $1";
+    let rows = tx.query(sql, &[&campaign]).await?;
+    let slots = rows.iter().map(|row| Slots::from_bytes(row.get(0)));
+    Ok(slots.map(|slots| slots.in_state(Slot::Authorized).len()).sum())
 }
 
 /// Writes the slots of locked leases of a campaign back; leases in which nothing is left to happen go.

@@ -17,6 +17,8 @@ pub mod interactions;
 pub mod leases;
 pub mod migrations;
 pub mod notify;
+pub mod numbers;
+pub mod paces;
 pub mod purge;
 pub mod requests;
 pub mod states;

@@ -32,6 +32,10 @@ fn with_retry(rule: v1::RetryRule) -> v1::Campaign {
     v1::Campaign { retry_policy: Some(policy), ..campaign() }
 }
 
+fn with_pacing(pacing: v1::Pacing) -> v1::Campaign {
+    v1::Campaign { pacing: Some(pacing), ..campaign() }
+}
+
 fn timestamp(seconds: i64) -> Option<prost_types::Timestamp> {
     Some(prost_types::Timestamp { seconds, nanos: 0 })
 }
@@ -80,12 +84,14 @@ async fn bad_campaigns_are_refused_by_field() {
         ),
         ("campaign.retry_policy.busy.min_delay", with_retry(crate::support::retry(1, -5))),
         (
-            "campaign.pacing",
-            v1::Campaign {
-                pacing: Some(v1::Pacing { max_calls_per_second: 5, ..Default::default() }),
-                ..campaign()
-            },
+            "campaign.pacing.max_calls_per_second",
+            with_pacing(v1::Pacing { max_calls_per_second: -1, ..Default::default() }),
         ),
+        (
+            "campaign.pacing.max_calls_in_progress",
+            with_pacing(v1::Pacing { max_calls_in_progress: 100_001, ..Default::default() }),
+        ),
+        ("campaign.pacing.weight", with_pacing(v1::Pacing { weight: 101, ..Default::default() })),
     ];
     for (field, bad) in cases {
         let status = create(&mut clients, bad).await.expect_err(field);

@@ -10,6 +10,7 @@ mod dispatch;
 mod imports;
 mod lifecycle;
 mod model;
+mod pacing;
 mod promises;
 mod settings;
 mod support;

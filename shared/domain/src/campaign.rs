@@ -1,6 +1,7 @@
 //! A campaign's configuration, and what of it may change when.
 
 use crate::lifecycle::State;
+use crate::pacing::Pacing;
 use crate::retry::RetryPolicy;
 use crate::schedule::Schedule;
 use serde::{Deserialize, Serialize};
@@ -16,6 +17,8 @@ pub struct Config {
     pub schedule: Option<Schedule>,
     /// When a contact is tried again.
     pub retry_policy: RetryPolicy,
+    /// How fast it dials, beside which weight others.
+    pub pacing: Pacing,
 }
 
 impl Config {
@@ -40,7 +43,8 @@ pub fn may_edit(state: State, is_live_forever: bool, field: &str) -> bool {
     match state {
         State::Draft | State::Paused | State::Completed | State::Cancelled => true,
         State::Scheduled | State::Running => {
-            field == "description" || (is_live_forever && field == "schedule.end_time")
+            matches!(field, "description" | "pacing")
+                || (is_live_forever && field == "schedule.end_time")
         }
     }
 }
@@ -57,6 +61,7 @@ mod tests {
             assert_eq!(may_edit(state, false, "schedule.end_time"), !frozen, "{state:?}");
             assert!(may_edit(state, true, "schedule.end_time"), "{state:?}");
             assert!(may_edit(state, false, "description"), "{state:?}");
+            assert!(may_edit(state, false, "pacing"), "{state:?}");
         }
     }
 }

@@ -8,6 +8,8 @@
 //! | what does a reported fact change | [`history`] |
 //! | when is a contact tried again | [`retry`] |
 //! | may a call be placed at this hour | [`schedule`] |
+//! | may one more call begin now | [`pacing`], [`caps`] |
+//! | which campaign's contacts a worker gets next | [`shares`] |
 //! | who may dial a leased contact | [`lease`] |
 //! | is this a phone number | [`phone`] |
 //!
@@ -15,14 +17,17 @@
 #![forbid(unsafe_code)]
 
 pub mod campaign;
+pub mod caps;
 pub mod eligibility;
 pub mod history;
 pub mod lease;
 pub mod lifecycle;
+pub mod pacing;
 pub mod phone;
 pub mod retry;
 pub mod schedule;
 pub mod settings;
+pub mod shares;
 
 /// An instant, in UTC.
 pub type Instant = chrono::DateTime<chrono::Utc>;

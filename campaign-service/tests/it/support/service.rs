@@ -49,6 +49,8 @@ pub fn test_options() -> Options {
             max_scan_contacts: 1_000,
             max_credit_contacts: 5_000,
             max_report_interactions: 1_000,
+            // Tests dial some numbers more often than a day allows.
+            max_attempts_per_number: 0,
         },
         chore_interval: Duration::from_millis(50),
     }

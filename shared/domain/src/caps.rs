@@ -1,0 +1,34 @@
+//! How often a number may be dialled, by all campaigns together.
+
+use crate::Instant;
+use chrono::TimeDelta;
+
+/// The time that the cap looks back on.
+pub const CAP_WINDOW: TimeDelta = TimeDelta::hours(24);
+/// Highest cap that can be set.
+pub const MAX_ATTEMPTS_CAP: u16 = 20;
+
+/// When a number may be dialled again that was dialled at these times (newest first), at most
+/// `max_attempts` times in any 24 hours; `None`: it may now.
+#[must_use]
+pub fn capped_until(attempted_at: &[Instant], max_attempts: u16, now: Instant) -> Option<Instant> {
+    let last_that_counts = usize::from(max_attempts).checked_sub(1)?;
+    let free_at = *attempted_at.get(last_that_counts)? + CAP_WINDOW;
+    (free_at > now).then_some(free_at)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_window_is_rolling_and_half_open() {
+        let at = |hours| Instant::UNIX_EPOCH + TimeDelta::hours(hours);
+        let attempts = [at(20), at(10), at(1)];
+        assert_eq!(capped_until(&attempts, 3, at(21)), Some(at(25)));
+        assert_eq!(capped_until(&attempts, 3, at(25)), None);
+        assert_eq!(capped_until(&attempts, 2, at(25)), Some(at(34)));
+        assert_eq!(capped_until(&attempts[..2], 3, at(21)), None);
+        assert_eq!(capped_until(&attempts, 0, at(21)), None, "no cap");
+    }
+}

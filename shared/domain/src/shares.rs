@@ -1,0 +1,84 @@
+//! How campaigns share a worker: in proportion to their weights.
+
+use std::collections::BTreeMap;
+
+/// What each campaign was handed so far, divided by its weight (stride scheduling): whoever has had the
+/// least is next.
+#[derive(Clone, Debug, Default)]
+pub struct Shares<K: Ord + Copy> {
+    passes: BTreeMap<K, u64>,
+}
+
+/// So that dividing by a weight keeps precision.
+const SCALE: u64 = 10_000;
+
+impl<K: Ord + Copy> Shares<K> {
+    /// Of these campaigns, the one that is next.
+    #[must_use]
+    pub fn next(&self, waiting: impl Iterator<Item = K>) -> Option<K> {
+        waiting.min_by_key(|key| (self.passes.get(key).copied().unwrap_or(0), *key))
+    }
+
+    /// Notes that a campaign was handed something.
+    pub fn handed(&mut self, key: K, contacts: usize, weight: i32) {
+        let contacts = u64::try_from(contacts).unwrap_or(u64::MAX);
+        let weight = u64::try_from(weight.max(1)).unwrap_or(1);
+        let pass = self.passes.entry(key).or_default();
+        *pass = pass.saturating_add(contacts.saturating_mul(SCALE) / weight);
+    }
+
+    /// Forgets all but these campaigns. One that is new, or had nothing to hand out for long, begins
+    /// beside the others: it does not catch up on what it never asked for.
+    pub fn keep(&mut self, running: &[K]) {
+        let least = running.iter().filter_map(|key| self.passes.get(key)).min().copied();
+        let mut kept = BTreeMap::new();
+        for key in running {
+            let pass = self.passes.get(key).copied().or(least).unwrap_or(0);
+            kept.insert(*key, pass);
+        }
+        self.passes = kept;
+    }
+
+    /// Lets a campaign that had nothing to hand out begin beside the others when it has again.
+    pub fn had_nothing(&mut self, key: K) {
+        let most = self.passes.values().max().copied().unwrap_or(0);
+        self.passes.insert(key, most);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn handed_out(weights: &[(char, i32)], batches: usize, batch: usize) -> BTreeMap<char, usize> {
+        let mut shares = Shares::default();
+        let mut counts = BTreeMap::new();
+        for _ in 0..batches {
+            let next = shares.next(weights.iter().map(|(key, _)| *key)).expect("someone waits");
+            let weight = weights.iter().find(|(key, _)| *key == next).expect("known").1;
+            shares.handed(next, batch, weight);
+            *counts.entry(next).or_default() += batch;
+        }
+        counts
+    }
+
+    #[test]
+    fn shares_follow_weights() {
+        let counts = handed_out(&[('a', 1), ('b', 3), ('c', 6)], 1_000, 50);
+        assert_eq!((counts[&'a'], counts[&'b'], counts[&'c']), (5_000, 15_000, 30_000));
+    }
+
+    #[test]
+    fn who_comes_late_begins_beside_the_others() {
+        let mut shares = Shares::default();
+        shares.keep(&['a']);
+        shares.handed('a', 1_000, 1);
+        shares.keep(&['a', 'b']);
+        shares.handed('b', 1, 1);
+        assert_eq!(shares.next(['a', 'b'].into_iter()), Some('a'), "b does not catch up");
+        shares.handed('a', 1_000, 1);
+        shares.had_nothing('b');
+        shares.handed('b', 1, 1);
+        assert_eq!(shares.next(['a', 'b'].into_iter()), Some('a'));
+    }
+}
