@@ -26,7 +26,7 @@ impl App {
         let position = match contacts::find_by_phones(&tx, id, &[&new.phone]).await?.first() {
             None => {
                 let position = campaigns::take_positions(&tx, id, 1).await?;
-                contacts::insert(&tx, id, position, &[(new.clone(), group)]).await?;
+                contacts::insert(&tx, id, position, &[(new, group)]).await?;
                 campaigns::count_contacts(&tx, id, 1).await?;
                 position
             }

@@ -3,10 +3,10 @@
 use super::check::{Check, MAX_NAME_LENGTH};
 use super::convert::{reason_to_api, timestamp};
 use super::facts::{interaction_to_api, outcome_to_api};
-use super::{names, page};
+use super::{imports, names, page};
 use crate::app::App;
 use crate::app::error::Error;
-use crate::app::importing::{ImportReport, Row};
+use crate::app::importing::ImportReport;
 use crate::app::progress::Standing;
 use crate::store::contacts::{Contact, NewContact};
 use crate::store::imports::Problem;
@@ -15,22 +15,15 @@ use campaign_domain::history::Flags;
 use campaign_domain::phone::{self, Region};
 use campaign_proto::v1;
 use campaign_proto::v1::contact_service_server::ContactService;
-use campaign_proto::v1::import_contacts_request::Part;
 use chrono::DateTime;
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::Duration;
 use tonic::{Request, Response, Status, Streaming};
 use uuid::Uuid;
 
 /// Default and largest page.
 const PAGE: (i64, i64) = (100, 1_000);
-const MAX_IMPORT_ROWS: usize = 5_000;
 const MAX_SUPPRESSIONS: usize = 1_000;
-/// Most rows in an import.
-const MAX_IMPORT_ROW: i64 = 1_000_000_000_000;
-/// Longest silence of a client that imports.
-const IMPORT_IDLE_LIMIT: Duration = Duration::from_secs(60);
 
 /// The service.
 #[derive(Clone, Debug)]
@@ -93,7 +86,7 @@ fn import_to_api(campaign: Uuid, import_id: &str, report: ImportReport) -> v1::I
 }
 
 /// Reads a contact as people send it; `prefix` goes before its fields' names.
-fn new_contact(
+pub fn new_contact(
     prefix: &str,
     row: v1::ImportRow,
     region: Option<Region>,
@@ -124,78 +117,15 @@ fn as_row(contact: v1::Contact) -> v1::ImportRow {
     }
 }
 
-fn read_rows(rows: v1::ImportRows, region: Option<Region>) -> Result<Vec<Row>, Error> {
-    let count = rows.rows.len();
-    let mut check = Check::default();
-    check.require(
-        (1..=MAX_IMPORT_ROW).contains(&rows.first_row),
-        "rows.first_row",
-        "must be 1 to 1,000,000,000,000",
-    );
-    check.require(
-        (1..=MAX_IMPORT_ROWS).contains(&count),
-        "rows.rows",
-        "must have 1 to 5000 entries",
-    );
-    check.finish()?;
-    let read = |(number, row)| Row {
-        number,
-        contact: new_contact("", row, region).map_err(|error| match error {
-            Error::Invalid { violations } => violations.into_iter().next().map_or_else(
-                || ("row".to_owned(), "is not understood".to_owned()),
-                |violation| (violation.field, violation.description),
-            ),
-            other => ("row".to_owned(), other.to_string()),
-        }),
-    };
-    Ok((rows.first_row..).zip(rows.rows).map(read).collect())
-}
-
-/// The next message of an import, of a client that does not keep us waiting for ever.
-async fn next_part(
-    stream: &mut Streaming<v1::ImportContactsRequest>,
-) -> Result<Option<Part>, Status> {
-    let message = tokio::time::timeout(IMPORT_IDLE_LIMIT, stream.message()).await;
-    let late = || Status::deadline_exceeded("no rows for 60 seconds; continue the import later");
-    match message.map_err(|_| late())?? {
-        None => Ok(None),
-        Some(v1::ImportContactsRequest { part: Some(part) }) => Ok(Some(part)),
-        Some(v1::ImportContactsRequest { part: None }) => {
-            Err(Error::invalid("part", "must be header or rows").into())
-        }
-    }
-}
-
 #[tonic::async_trait]
 impl ContactService for ContactApi {
     async fn import_contacts(
         &self,
         request: Request<Streaming<v1::ImportContactsRequest>>,
     ) -> Result<Response<v1::Import>, Status> {
-        let mut stream = request.into_inner();
-        let Some(Part::Header(header)) = next_part(&mut stream).await? else {
-            return Err(Error::invalid("header", "must be the first message").into());
-        };
-        let id = names::campaign("header.parent", &header.parent)?;
-        let mut check = Check::default();
-        check.id("header.import_id", &header.import_id);
-        check.require(
-            !header.import_id.contains('/'),
-            "header.import_id",
-            "must not contain a slash",
-        );
-        let region = check.region("header.default_region", &header.default_region);
-        check.finish()?;
-        self.app.import_chunk(id, &header.import_id, &[]).await?;
-        while let Some(part) = next_part(&mut stream).await? {
-            let Part::Rows(rows) = part else {
-                return Err(Error::invalid("header", "must be the first message only").into());
-            };
-            let rows = read_rows(rows, region)?;
-            self.app.import_chunk(id, &header.import_id, &rows).await?;
-        }
-        let report = self.app.get_import(id, &header.import_id).await?;
-        Ok(Response::new(import_to_api(id, &header.import_id, report)))
+        let (id, import_id) = imports::receive(&self.app, request.into_inner()).await?;
+        let report = self.app.get_import(id, &import_id).await?;
+        Ok(Response::new(import_to_api(id, &import_id, report)))
     }
 
     async fn get_import(

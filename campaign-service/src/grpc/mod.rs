@@ -7,6 +7,7 @@ mod contacts;
 mod convert;
 mod dispatch;
 mod facts;
+mod imports;
 mod interactions;
 mod names;
 mod page;

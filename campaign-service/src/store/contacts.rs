@@ -4,8 +4,10 @@ use super::{StoreResult, Tx, from_json, states, to_json};
 use campaign_domain::Instant;
 use campaign_domain::eligibility::Candidate;
 use std::collections::BTreeMap;
+use std::pin::pin;
 use tokio_postgres::Row;
-use tokio_postgres::types::Json;
+use tokio_postgres::binary_copy::BinaryCopyInWriter;
+use tokio_postgres::types::{Json, Type};
 use uuid::Uuid;
 
 /// Free-form values that are passed to the worker.
@@ -87,30 +89,40 @@ pub async fn find_by_phones(
     Ok(rows.iter().map(|row| (row.get(0), row.get(1), row.get(2))).collect())
 }
 
-/// Adds contacts at the positions from `first` on. Their numbers must be new to the campaign, and the
-/// positions taken in this transaction.
+/// Adds contacts at the positions from `first` on, each in a group. Their numbers must be new to the
+/// campaign, and the positions taken in this transaction.
 pub async fn insert(
     tx: &Tx<'_>,
     campaign: Uuid,
     first: i64,
-    contacts: &[(NewContact, i32)],
+    contacts: &[(&NewContact, i32)],
 ) -> StoreResult<()> {
-    let mut phones = Vec::with_capacity(contacts.len());
-    let mut names = Vec::with_capacity(contacts.len());
-    let mut groups = Vec::with_capacity(contacts.len());
-    let mut attributes = Vec::with_capacity(contacts.len());
-    for (contact, group) in contacts {
-        phones.push(contact.phone.as_str());
-        names.push(contact.display_name.as_str());
-        groups.push(*group);
-        attributes.push(to_json(&contact.attributes)?);
+    let sql = "COPY contacts (campaign_id, position, phone, group_id, display_name, attributes,
+        created_at) FROM STDIN BINARY";
+    let types = [
+        Type::UUID,
+        Type::INT8,
+        Type::TEXT,
+        Type::INT4,
+        Type::TEXT,
+        Type::JSONB,
+        Type::TIMESTAMPTZ,
+    ];
+    let mut rows = pin!(BinaryCopyInWriter::new(tx.copy_in(sql).await?, &types));
+    for (position, (contact, group)) in (first..).zip(contacts) {
+        rows.as_mut()
+            .write(&[
+                &campaign,
+                &position,
+                &contact.phone,
+                group,
+                &contact.display_name,
+                &Json(&contact.attributes),
+                &tx.now,
+            ])
+            .await?;
     }
-    let sql = "INSERT INTO contacts
-            (campaign_id, position, phone, group_id, display_name, attributes, created_at)
-        SELECT $1, $2 + t.ordinal - 1, t.phone, t.group_id, t.display_name, t.attributes, $3
-        FROM unnest($4::text[], $5::int[], $6::text[], $7::jsonb[])
-            WITH ORDINALITY AS t(phone, group_id, display_name, attributes, ordinal)";
-    tx.execute(sql, &[&campaign, &first, &tx.now, &phones, &groups, &names, &attributes]).await?;
+    rows.finish().await?;
     Ok(())
 }
 
