@@ -1,35 +1,15 @@
 //! P7, and P2 again: real processes, killed with kill -9.
 
+use crate::support::processes::{Killed, dials, free_port, serve, work};
 use crate::support::{Clients, PATIENCE, Worker, eventually, phone};
 use campaign_proto::v1;
 use campaign_proto::v1::interaction::Fact;
 use campaign_proto::v1::{CallOutcome, InteractionStatus};
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
 use std::time::Duration;
-
-/// Kills a process when dropped, as kill -9 does.
-struct Killed(Child);
-
-impl Killed {
-    fn kill(&mut self) {
-        self.0.kill().unwrap();
-        self.0.wait().unwrap();
-    }
-}
-
-impl Drop for Killed {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-fn free_port() -> u16 {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
-}
 
 /// A PostgreSQL server of this test's own, to be killed.
 struct Postgres {
@@ -138,17 +118,6 @@ fn migrate(url: &str) {
     assert!(status.success());
 }
 
-fn serve(url: &str, port: u16, lease_ttl_seconds: u32) -> Killed {
-    let child = Command::new(env!("CARGO_BIN_EXE_campaign-service"))
-        .args(["serve", "--listen", &format!("127.0.0.1:{port}"), "--log", "error"])
-        .args(["--lease-ttl-seconds", &lease_ttl_seconds.to_string()])
-        .args(["--chore-interval-millis", "100"])
-        .env("DATABASE_URL", url)
-        .spawn()
-        .unwrap();
-    Killed(child)
-}
-
 /// P7: everything that was acknowledged before the service and PostgreSQL were killed is there after.
 #[tokio::test]
 async fn p7_what_was_acknowledged_survives_kill_9_of_everything() {
@@ -240,16 +209,16 @@ async fn p2_calls_of_a_killed_worker_are_not_dialled_again() {
     clients.launch(&name).await;
     let log = std::env::temp_dir().join(format!("campaign-dials-{}", uuid::Uuid::new_v4()));
     // Calls of seconds, so that the kill comes in the middle of them.
-    let mut first = work("first", port, &log, "0.05");
+    let mut first = work("first", &[port], &log, "0.05");
     eventually("the first worker is in its calls", || async {
-        (dialed(&log).len() >= 60).then_some(())
+        (dials(&log).len() >= 60).then_some(())
     })
     .await;
     first.kill();
-    let _second = work("second", port, &log, "0.001");
+    let _second = work("second", &[port], &log, "0.001");
     clients.wait_for(&name, v1::CampaignState::Completed).await;
-    let dials = dialed(&log);
-    let contacts: BTreeSet<&String> = dials.iter().collect();
+    let dials = dials(&log);
+    let contacts: BTreeSet<&str> = dials.iter().map(|dial| dial.contact.as_str()).collect();
     assert_eq!(dials.len(), contacts.len(), "someone was dialled twice");
     let progress = clients.progress(&name).await;
     let attempts = progress.history.unwrap().attempts;
@@ -257,26 +226,4 @@ async fn p2_calls_of_a_killed_worker_are_not_dialled_again() {
     // An attempt may be authorised and its worker killed before it dials; no more than were asked for.
     assert!(dials.len() <= 400 && dials.len() >= 350, "{} dials", dials.len());
     std::fs::remove_file(log).unwrap();
-}
-
-fn work(id: &str, port: u16, log: &Path, time_scale: &str) -> Killed {
-    let program = Path::new(env!("CARGO_BIN_EXE_campaign-service")).with_file_name("dialer-worker");
-    assert!(program.exists(), "{} is not there: run `make build`", program.display());
-    let child = Command::new(program)
-        .args(["--service-url", &format!("http://127.0.0.1:{port}"), "--worker-id", id])
-        .args(["--max-calls", "40", "--time-scale", time_scale, "--log", "error"])
-        .arg("--dial-log")
-        .arg(log)
-        .spawn()
-        .unwrap();
-    Killed(child)
-}
-
-/// The contacts that the provider dialled, in order.
-fn dialed(log: &Path) -> Vec<String> {
-    let text = std::fs::read_to_string(log).unwrap_or_default();
-    let lines =
-        text.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
-    let dialed = lines.filter(|line| line["event"] == "dialed");
-    dialed.map(|line| line["contact"].as_str().unwrap().to_owned()).collect()
 }

@@ -1,6 +1,7 @@
 //! What the tests stand on: a database each, a running service, clients and a worker to command.
 
 mod database;
+pub mod processes;
 mod service;
 mod worker;
 

@@ -1,0 +1,127 @@
+//! The hot statements probe by key, whatever the statistics say: the tables that grow with the list are
+//! never read from end to end, and not much more of them is read than is handed out.
+
+use crate::support::{Service, TestDb, Worker, eventually};
+use campaign_proto::v1;
+use campaign_proto::v1::import_contacts_request::Part;
+use campaign_proto::v1::{AuthorizeDecision as Decision, CallOutcome};
+use std::collections::BTreeMap;
+
+const CONTACTS: i64 = 6_000;
+const LEASED: usize = 1_000;
+
+/// Rows read by scans of whole tables, and rows read through indexes, by table.
+async fn rows_read(db: &TestDb) -> BTreeMap<String, (i64, i64)> {
+    let client = db.client().await;
+    eventually("the service's connections are gone and their counts in", || async {
+        let others = "SELECT count(*) FROM pg_stat_activity
+            WHERE datname = current_database() AND application_name = 'campaign-service'";
+        (client.query_one(others, &[]).await.unwrap().get::<_, i64>(0) == 0).then_some(())
+    })
+    .await;
+    let sql = "SELECT regexp_replace(t.relname, '_[0-9]+$', ''), sum(t.seq_tup_read)::int8,
+            sum((SELECT sum(i.idx_tup_read) FROM pg_stat_user_indexes i WHERE i.relid = t.relid))::int8
+        FROM pg_stat_user_tables t GROUP BY 1";
+    let rows = client.query(sql, &[]).await.unwrap();
+    let read = |row: &tokio_postgres::Row| {
+        (row.get(0), (row.get(1), row.get::<_, Option<i64>>(2).unwrap_or(0)))
+    };
+    rows.iter().map(read).collect()
+}
+
+async fn import(service: &Service, parent: &str) {
+    let header =
+        v1::ImportHeader { parent: parent.to_owned(), import_id: "a".into(), ..Default::default() };
+    let row = |n| v1::ImportRow {
+        phone_number: format!("+1212{:07}", 2_000_000 + n),
+        time_zone: if n % 3 == 0 { "Europe/Paris".into() } else { String::new() },
+        ..Default::default()
+    };
+    let chunks = (0..CONTACTS).step_by(1_000).map(|first| {
+        let rows = (first..first + 1_000).map(row).collect();
+        Part::Rows(v1::ImportRows { first_row: first + 1, rows })
+    });
+    let parts: Vec<_> = std::iter::once(Part::Header(header))
+        .chain(chunks)
+        .map(|part| v1::ImportContactsRequest { part: Some(part) })
+        .collect();
+    let mut contacts = service.clients.contacts.clone();
+    let import = contacts.import_contacts(tokio_stream::iter(parts)).await.unwrap();
+    assert_eq!(import.into_inner().created, CONTACTS);
+}
+
+/// Leases, authorises and reports a part of the list.
+async fn work(service: &Service, name: &str) {
+    let mut worker = Worker::connect(&service.clients, "w", name).await;
+    let held = worker.lease(i32::try_from(LEASED).unwrap()).await;
+    assert_eq!(held.len(), LEASED);
+    let decisions = worker.authorize(&held).await;
+    let mut ends = Vec::new();
+    for (n, (held, (decision, attempt_id))) in held.iter().zip(decisions).enumerate() {
+        assert_eq!(decision, Decision::Granted);
+        let outcome = if n % 2 == 0 { CallOutcome::Answered } else { CallOutcome::NoAnswer };
+        ends.push(v1::Interaction {
+            contact: held.contact.clone(),
+            attempt_id,
+            fact: Some(v1::interaction::Fact::CallEnded(v1::CallEnded {
+                outcome: outcome.into(),
+                duration: None,
+            })),
+            ..Default::default()
+        });
+    }
+    for end in &mut ends[..20] {
+        let mut fact = end.clone();
+        fact.interaction_id = "won".to_owned();
+        fact.fact = Some(v1::interaction::Fact::Success(v1::Success {}));
+        worker.report(vec![fact]).await;
+    }
+    worker.report(ends).await;
+    worker.close().await;
+}
+
+#[tokio::test]
+async fn hot_statements_probe_by_key_whatever_the_statistics_say() {
+    for is_analyzed in [false, true] {
+        let db = TestDb::new().await;
+        let service = Service::start(&db).await;
+        let mut clients = service.clients.clone();
+        let name = clients.create_campaign().await;
+        import(&service, &name).await;
+        if is_analyzed {
+            db.client().await.batch_execute("ANALYZE").await.unwrap();
+        }
+        drop((service, clients));
+        let before = rows_read(&db).await;
+        let service = Service::start(&db).await;
+        let mut clients = service.clients.clone();
+        clients.launch(&name).await;
+        work(&service, &name).await;
+        drop((service, clients));
+        let after = rows_read(&db).await;
+        let read = |table: &str| {
+            let (before, after) = (before[table], after[table]);
+            (after.0 - before.0, after.1 - before.1)
+        };
+        let leased = i64::try_from(LEASED).unwrap();
+        // Rows by index, for each contact that was handed out: with room for what is read twice.
+        for (table, most) in [
+            ("contacts", 5.0),
+            ("state_blocks", 1.0),
+            ("number_attempts", 2.0),
+            ("due_contacts", 3.0),
+            ("interactions", 0.1),
+            ("call_reports", 0.1),
+            ("authorizations", 0.1),
+            ("frontiers", 0.1),
+        ] {
+            let (by_scan, by_index) = read(table);
+            assert_eq!(by_scan, 0, "{table} was read from end to end (analysed: {is_analyzed})");
+            let each = by_index as f64 / leased as f64;
+            assert!(
+                each <= most,
+                "{each} rows of {table} for each contact (analysed: {is_analyzed})"
+            );
+        }
+    }
+}

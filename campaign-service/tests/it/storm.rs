@@ -1,0 +1,186 @@
+//! Everything at once over two replicas and real workers: imports, leases, opt-outs, suppressions, pauses,
+//! killed and frozen workers, expired leases. Judged by the provider's own log and the database, not by
+//! what the service counts.
+
+use crate::support::processes::{Killed, dials, free_port, serve, work};
+use crate::support::{Clients, TestDb, phone, retry};
+use campaign_proto::v1;
+use campaign_proto::v1::interaction::Fact;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::time::Duration;
+use tokio::time::{Instant, sleep};
+
+const CONTACTS: usize = 1_600;
+/// Contacts in each of the imports that run side by side.
+const IMPORT_CONTACTS: usize = 200;
+const LEASE_TTL_SECONDS: u32 = 1;
+/// Longest wait for everyone to be done with.
+const STORM_LIMIT: Duration = Duration::from_secs(120);
+
+#[tokio::test]
+async fn promises_hold_while_everything_happens_at_once() {
+    let db = TestDb::new().await;
+    let ports = [free_port(), free_port()];
+    let _replicas = ports.map(|port| serve(&db.url, port, LEASE_TTL_SECONDS));
+    let mut clients = Vec::new();
+    for port in ports {
+        clients.push(Clients::connect(&format!("http://127.0.0.1:{port}")).await);
+    }
+    let name = launch(&mut clients[0]).await;
+    let log = std::env::temp_dir().join(format!("campaign-storm-{}", uuid::Uuid::new_v4()));
+    let workers = ["a", "b", "c"].map(|id| work(id, &ports, &log, "0.002"));
+
+    let mut tasks = tokio::task::JoinSet::new();
+    for first in (0..CONTACTS).step_by(IMPORT_CONTACTS) {
+        let (mut clients, name) = (clients[first / IMPORT_CONTACTS % 2].clone(), name.clone());
+        tasks.spawn(async move {
+            clients.add_contacts(&name, first..first + IMPORT_CONTACTS).await;
+        });
+    }
+    tasks.spawn(opt_out(clients[0].clone(), name.clone()));
+    tasks.spawn(suppress(clients[1].clone()));
+    tasks.spawn(pause_and_resume(clients[1].clone(), name.clone()));
+    tasks.spawn(trouble(workers, ports.to_vec(), log.clone()));
+    tasks.join_all().await;
+
+    let progress = until_done(&mut clients[0], &name).await;
+    let removed: i64 = progress.removed.iter().map(|removed| removed.contacts).sum();
+    assert_eq!((progress.total, removed), (1_600, 1_600), "P1: {progress:?}");
+    clients[0].pause(&name).await;
+    judge(&db, &log, &progress).await;
+    std::fs::remove_file(log).unwrap();
+}
+
+/// A live run in which nobody is tried twice.
+async fn launch(clients: &mut Clients) -> String {
+    let once = || Some(retry(1, 0));
+    let policy = v1::RetryPolicy {
+        no_answer: once(),
+        busy: once(),
+        failed: once(),
+        voicemail: once(),
+        unknown: once(),
+    };
+    let name = clients.create_campaign_retrying(policy).await;
+    let settings = v1::LaunchSettings { live_forever: true, ..Default::default() };
+    clients.launch_with(&name, settings).await;
+    name
+}
+
+/// Every seventh contact opts out, wherever it waits; by number, since it may not be imported yet.
+async fn opt_out(mut clients: Clients, name: String) {
+    for n in (0..CONTACTS).step_by(7) {
+        let interaction = v1::Interaction {
+            interaction_id: format!("stop-{n}"),
+            fact: Some(Fact::OptedOut(v1::OptedOut { channel: "web".to_owned() })),
+            ..Default::default()
+        };
+        let reported =
+            v1::ReportedInteraction { interaction: Some(interaction), phone_number: phone(n) };
+        let request =
+            v1::RecordInteractionsRequest { parent: name.clone(), interactions: vec![reported] };
+        clients.interactions.record_interactions(request).await.unwrap();
+        sleep(Duration::from_millis(20)).await;
+    }
+}
+
+async fn suppress(mut clients: Clients) {
+    for n in (3..CONTACTS).step_by(31) {
+        let request = v1::AddSuppressionsRequest {
+            phone_numbers: vec![phone(n)],
+            source: "storm".to_owned(),
+            ..Default::default()
+        };
+        clients.contacts.add_suppressions(request).await.unwrap();
+        sleep(Duration::from_millis(60)).await;
+    }
+}
+
+async fn pause_and_resume(mut clients: Clients, name: String) {
+    for _ in 0..20 {
+        sleep(Duration::from_millis(150)).await;
+        clients.pause(&name).await;
+        sleep(Duration::from_millis(50)).await;
+        clients.resume(&name).await;
+    }
+}
+
+/// One worker is frozen for longer than its leases last and then goes on; one is killed, and another
+/// comes in its place. Returns when all have worked undisturbed for a while.
+async fn trouble(workers: [Killed; 3], ports: Vec<u16>, log: std::path::PathBuf) -> () {
+    let [frozen, mut killed, _steady] = workers;
+    sleep(Duration::from_millis(700)).await;
+    frozen.signal("STOP");
+    killed.kill();
+    sleep(Duration::from_secs(u64::from(2 * LEASE_TTL_SECONDS) + 1)).await;
+    frozen.signal("CONT");
+    let _instead = work("d", &ports, &log, "0.002");
+    let deadline = Instant::now() + STORM_LIMIT;
+    let mut before = 0;
+    // They are needed as long as there is something to dial.
+    loop {
+        sleep(Duration::from_secs(3)).await;
+        let now = dials(&log).len();
+        if now == before || Instant::now() > deadline {
+            return;
+        }
+        before = now;
+    }
+}
+
+async fn until_done(clients: &mut Clients, name: &str) -> v1::CampaignProgress {
+    let deadline = Instant::now() + STORM_LIMIT;
+    loop {
+        let progress = clients.progress(name).await;
+        let open = progress.waiting + progress.waiting_retry + progress.leased + progress.in_call;
+        if open == 0 && progress.total == i64::try_from(CONTACTS).unwrap() {
+            return progress;
+        }
+        assert!(Instant::now() < deadline, "not done: {progress:?}");
+        sleep(Duration::from_millis(100)).await;
+    }
+}
+
+async fn judge(db: &TestDb, log: &Path, progress: &v1::CampaignProgress) {
+    let client = db.client().await;
+    let count = async |sql: &str| -> i64 { client.query_one(sql, &[]).await.unwrap().get(0) };
+
+    // P2 and P6: the provider dialled each attempt once, each contact once, and only what was granted.
+    let dials = dials(log);
+    let mut by_contact: BTreeMap<&str, usize> = BTreeMap::new();
+    for dial in &dials {
+        *by_contact.entry(&dial.contact).or_default() += 1;
+    }
+    let twice: Vec<_> = by_contact.iter().filter(|(_, dials)| **dials > 1).collect();
+    assert!(twice.is_empty(), "P2: dialled twice: {twice:?}");
+    let sql =
+        "SELECT run || '-' || lease || '-' || slot FROM authorizations, unnest(slots) AS slot";
+    let granted: BTreeSet<String> =
+        client.query(sql, &[]).await.unwrap().iter().map(|row| row.get(0)).collect();
+    let not_granted: Vec<_> =
+        dials.iter().filter(|dial| !granted.contains(&dial.attempt_id)).collect();
+    assert!(not_granted.is_empty(), "P6: dialled without a grant: {not_granted:?}");
+    assert!(dials.len() > CONTACTS / 2, "most were dialled: {}", dials.len());
+
+    // P3: nothing was authorised between the commit of a pause and that of its resume.
+    let between = "SELECT count(*) FROM audit_events p
+        JOIN audit_events r ON r.command = 'RESUME' AND r.event_number = p.event_number + 1
+        JOIN authorizations a ON NOT pg_visible_in_snapshot(a.transaction_id, p.snapshot)
+            AND pg_visible_in_snapshot(a.transaction_id, r.snapshot)
+        WHERE p.command = 'PAUSE'";
+    assert_eq!(count(between).await, 0, "P3: authorised while paused");
+
+    // P4: nobody was authorised after an opt-out or a suppression.
+    let refused = "SELECT count(*) FROM interactions i JOIN authorizations a
+        ON i.position = ANY(a.positions) AND a.authorized_at > i.recorded_at WHERE i.kind = 2";
+    assert_eq!(count(refused).await, 0, "P4: authorised after an opt-out");
+
+    // P5: every authorised attempt ended once in history: by its report, or as unknown.
+    let attempts = count("SELECT sum(cardinality(slots))::int8 FROM authorizations").await;
+    let history = progress.history.as_ref().unwrap();
+    assert_eq!(history.attempts, attempts, "P5: attempts in history and authorised");
+    let opted_out = count("SELECT count(DISTINCT position) FROM interactions WHERE kind = 2").await;
+    assert_eq!(history.refused, opted_out, "P5: refusals in history and reported");
+    assert!(opted_out > 0 && granted.len() < CONTACTS, "some opted out before their turn");
+}

@@ -1,0 +1,79 @@
+//! The programs as processes of their own, to be killed, stopped and continued.
+
+use std::path::Path;
+use std::process::{Child, Command};
+
+/// Kills a process when dropped, as kill -9 does.
+#[derive(Debug)]
+pub struct Killed(pub Child);
+
+impl Killed {
+    pub fn kill(&mut self) {
+        self.0.kill().unwrap();
+        self.0.wait().unwrap();
+    }
+
+    /// Sends a signal by its name, as in STOP.
+    pub fn signal(&self, name: &str) {
+        let id = self.0.id().to_string();
+        let sent = Command::new("kill").args(["-s", name, &id]).status().unwrap();
+        assert!(sent.success(), "kill -s {name}");
+    }
+}
+
+impl Drop for Killed {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+pub fn free_port() -> u16 {
+    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+/// A replica on this port.
+pub fn serve(url: &str, port: u16, lease_ttl_seconds: u32) -> Killed {
+    let child = Command::new(env!("CARGO_BIN_EXE_campaign-service"))
+        .args(["serve", "--listen", &format!("127.0.0.1:{port}"), "--log", "error"])
+        .args(["--lease-ttl-seconds", &lease_ttl_seconds.to_string()])
+        .args(["--chore-interval-millis", "100"])
+        .env("DATABASE_URL", url)
+        .spawn()
+        .unwrap();
+    Killed(child)
+}
+
+/// A worker with the simulated provider, which writes what it dials to a file.
+pub fn work(id: &str, ports: &[u16], log: &Path, time_scale: &str) -> Killed {
+    let program = Path::new(env!("CARGO_BIN_EXE_campaign-service")).with_file_name("dialer-worker");
+    assert!(program.exists(), "{} is not there: run `make build`", program.display());
+    let urls: Vec<String> = ports.iter().map(|port| format!("http://127.0.0.1:{port}")).collect();
+    let child = Command::new(program)
+        .args(["--service-url", &urls.join(","), "--worker-id", id])
+        .args(["--max-calls", "40", "--time-scale", time_scale, "--log", "error"])
+        .arg("--dial-log")
+        .arg(log)
+        .spawn()
+        .unwrap();
+    Killed(child)
+}
+
+/// One dial by the provider's own account.
+#[derive(Debug)]
+pub struct Dial {
+    pub attempt_id: String,
+    pub contact: String,
+}
+
+/// What the provider dialled, in order.
+pub fn dials(log: &Path) -> Vec<Dial> {
+    let text = std::fs::read_to_string(log).unwrap_or_default();
+    let lines =
+        text.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+    let dialed = lines.filter(|line| line["event"] == "dialed");
+    let text = |value: &serde_json::Value| value.as_str().unwrap().to_owned();
+    dialed
+        .map(|line| Dial { attempt_id: text(&line["attempt_id"]), contact: text(&line["contact"]) })
+        .collect()
+}
