@@ -22,6 +22,10 @@ pub trait Dialer: Send + Sync + 'static {
         events: CallEvents,
         hang_up: CancellationToken,
     ) -> BoxFuture<'static, CallEnd>;
+
+    /// Asks the provider, without a call, whether it works again. Only while the worker has stopped
+    /// dialling because calls failed; `true` lets it try one.
+    fn probe(&self) -> BoxFuture<'static, bool>;
 }
 
 /// One authorised attempt to reach one contact.
@@ -41,6 +45,16 @@ pub struct Attempt {
     pub attributes: HashMap<String, String>,
     /// 1 for the first attempt.
     pub attempt_number: i32,
+}
+
+impl Attempt {
+    /// Names the attempt above all campaigns, in letters, digits, dots and hyphens: attempt ids repeat
+    /// from campaign to campaign.
+    #[must_use]
+    pub fn key(&self) -> String {
+        let campaign = self.contact.split('/').nth(1).unwrap_or_default();
+        format!("{campaign}.{}", self.attempt_id)
+    }
 }
 
 /// Leaves out what must not be logged: number, name and attributes.
@@ -83,6 +97,23 @@ pub enum Outcome {
     Voicemail,
     /// The call could not be placed.
     Failed,
+    /// Nobody knows: it may have rung. The service's retry policy decides, and a real outcome that
+    /// comes later replaces it.
+    Unknown,
+}
+
+/// How the provider itself failed, whoever was called. Enough of these in a row stop the dialling.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Fault {
+    /// No connection, so nothing was dialled.
+    #[error("no connection")]
+    Unreachable,
+    /// It took the request, or may have, and said nothing in time.
+    #[error("no answer in time")]
+    Silent,
+    /// It answered that it cannot: the code says why.
+    #[error("it answered {0}")]
+    Refusing(u16),
 }
 
 /// Something that happened to the contact, other than the end of the call. Each kind counts once for
@@ -121,6 +152,16 @@ impl CallEvents {
     /// Somebody picked up.
     pub async fn answered(&self) {
         self.tell(News::Answered).await;
+    }
+
+    /// The provider reacted to the call as it should, whatever comes of it.
+    pub async fn provider_works(&self) {
+        self.tell(News::Provider(Ok(()))).await;
+    }
+
+    /// The provider failed the call.
+    pub async fn provider_failed(&self, fault: Fault) {
+        self.tell(News::Provider(Err(fault))).await;
     }
 
     /// Something to record. Waits while the worker has no room for more.

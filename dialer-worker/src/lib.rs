@@ -5,13 +5,16 @@
 //! outbox (`reports`) until the service says it is durable. `state` decides, `worker` does the
 //! waiting and keeps the state while streams come and go.
 
+mod breaker;
 mod calls;
 pub mod config;
 pub mod dialer;
 mod leases;
+mod pace;
 mod reports;
 mod session;
 pub mod simulated;
+pub mod sip;
 mod state;
 mod worker;
 

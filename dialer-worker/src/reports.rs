@@ -130,6 +130,7 @@ pub(crate) fn call_ended(call: &CallId, end: CallEnd) -> Interaction {
         Outcome::Busy => CallOutcome::Busy,
         Outcome::Voicemail => CallOutcome::Voicemail,
         Outcome::Failed => CallOutcome::Failed,
+        Outcome::Unknown => CallOutcome::Unknown,
     };
     let duration = end.duration.try_into().unwrap_or_default();
     let ended = CallEnded { outcome: outcome.into(), duration: Some(duration) };

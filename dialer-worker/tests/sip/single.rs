@@ -1,0 +1,210 @@
+//! Single calls: hanging up, handing over, a trunk that asks who we are, and trunks that fail.
+
+use std::time::{Duration, Instant};
+
+use campaign_proto::v1::dispatch_response::Message as Response;
+use campaign_proto::v1::interaction::Fact;
+use campaign_proto::v1::{CallOutcome, Interaction, Revoke};
+use campaign_sip::{Sipp, Traffic};
+use tokio::net::UdpSocket;
+
+use crate::fake::{contact, outcome, within};
+use crate::service::{Reported, SipWorker};
+
+async fn end(worker: &mut SipWorker) -> Interaction {
+    let mut reported = Reported::default();
+    while reported.ends.is_empty() {
+        worker.note_next(&mut reported).await;
+    }
+    reported.ends.into_values().next().expect("not empty")
+}
+
+/// Answers the worker until sipp has counted so many of something.
+async fn until(worker: &mut SipWorker, sipp: &Sipp, name: &str, count: u64) {
+    let counted = async {
+        while sipp.count(name) < count {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::pin!(counted);
+    loop {
+        tokio::select! {
+            () = &mut counted => return,
+            facts = worker.answer_next() => assert_eq!(facts, [], "nothing has ended"),
+        }
+    }
+}
+
+fn revoke() -> Response {
+    let campaign = "campaigns/a".to_owned();
+    Response::Revoke(Revoke { campaign, hang_up: true, run: 3, ..Revoke::default() })
+}
+
+async fn hung_up_within_a_second(slot: i32, expected: CallOutcome, counter: &str) {
+    let mut sipp = Sipp::start("people", Traffic::Udp, &[]).await.expect("sipp");
+    let mut worker = SipWorker::start(&sipp.address(), &[]).await;
+    worker.stream.lease_slots(1, [slot]).await;
+    until(&mut worker, &sipp, "IncomingCall", 1).await;
+    let before = Instant::now();
+    worker.stream.send(revoke()).await;
+    let end = end(&mut worker).await;
+    assert!(before.elapsed() < Duration::from_secs(1), "{:?}", before.elapsed());
+    assert_eq!(outcome(&end), Some(expected));
+    worker.stop().await;
+    sipp.finish().await.expect("its calls end");
+    let counts = sipp.counts();
+    assert_eq!((counts[counter], counts["FailedCall"]), (1, 0), "{counts:?}");
+}
+
+#[tokio::test]
+async fn a_call_that_rings_is_cancelled_within_a_second() {
+    hung_up_within_a_second(6, CallOutcome::NoAnswer, "cancelled").await;
+}
+
+#[tokio::test]
+async fn a_call_in_progress_is_hung_up_within_a_second() {
+    hung_up_within_a_second(4, CallOutcome::Answered, "hung_up_here").await;
+}
+
+#[tokio::test]
+async fn a_transfer_is_reported_with_the_time_before_it() {
+    let mut sipp = Sipp::start("people", Traffic::Udp, &[]).await.expect("sipp");
+    let flags = ["--sip-transfer-to", "sip:agents@127.0.0.1", "--sip-transfer-after-seconds", "1"];
+    let mut worker = SipWorker::start(&sipp.address(), &flags).await;
+    worker.stream.lease_slots(1, [4]).await;
+    let mut reported = Reported::default();
+    while reported.ends.is_empty() {
+        worker.note_next(&mut reported).await;
+    }
+    assert_eq!(reported.count(CallOutcome::Answered), 1);
+    let [Interaction { fact: Some(Fact::Transferred(transferred)), contact: of, .. }] =
+        reported.facts.as_slice()
+    else {
+        panic!("not one transfer: {:?}", reported.facts)
+    };
+    assert_eq!((transferred.seconds_before_transfer, of), (1, &contact(4)));
+    worker.stop().await;
+    sipp.finish().await.expect("its calls end");
+    let counts = sipp.counts();
+    assert_eq!((counts["transferred"], counts["hung_up_here"], counts["FailedCall"]), (1, 1, 0));
+}
+
+#[tokio::test]
+async fn a_trunk_that_asks_gets_user_and_password() {
+    let mut sipp = Sipp::start("password", Traffic::Udp, &[]).await.expect("sipp");
+    let right = ["--sip-user", "4711", "--sip-password", "open sesame"];
+    let mut worker = SipWorker::start(&sipp.address(), &right).await;
+    worker.stream.lease_slots(1, [0]).await;
+    assert_eq!(outcome(&end(&mut worker).await), Some(CallOutcome::Answered));
+    worker.stop().await;
+
+    let wrong = ["--sip-user", "4711", "--sip-password", "guess"];
+    let mut worker = SipWorker::start(&sipp.address(), &wrong).await;
+    worker.stream.lease_slots(1, [0]).await;
+    assert_eq!(outcome(&end(&mut worker).await), Some(CallOutcome::Failed));
+    worker.stop().await;
+    sipp.finish().await.expect("its calls end");
+    assert_eq!((sipp.count("answered"), sipp.count("refused")), (1, 1), "{}", sipp.errors());
+}
+
+/// The trunk rings and then forgets the call: nobody knows what came of it.
+#[tokio::test]
+async fn a_lost_final_answer_is_unknown_and_not_dialled_again() {
+    let mut sipp = Sipp::start("forgets", Traffic::Udp, &[]).await.expect("sipp");
+    let flags = ["--sip-ring-limit-seconds", "1", "--sip-response-limit-seconds", "1"];
+    let mut worker = SipWorker::start(&sipp.address(), &flags).await;
+    worker.stream.lease_slots(1, [0]).await;
+    assert_eq!(outcome(&end(&mut worker).await), Some(CallOutcome::Unknown));
+    worker.stop().await;
+    sipp.kill().await;
+    assert_eq!((sipp.invites().len(), sipp.count("cancelled")), (1, 1), "{}", sipp.errors());
+}
+
+#[tokio::test]
+async fn a_dead_trunk_stops_the_dialling_until_it_answers_again() {
+    // Somebody has the port and says nothing.
+    let silent = UdpSocket::bind("127.0.0.1:0").await.expect("a free port");
+    let port = silent.local_addr().expect("bound").port();
+    let flags = [
+        "--max-calls",
+        "2",
+        "--sip-response-limit-seconds",
+        "1",
+        "--provider-failures",
+        "2",
+        "--provider-retry-seconds",
+        "1",
+    ];
+    let mut worker = SipWorker::start(&format!("127.0.0.1:{port}"), &flags).await;
+    worker.stream.lease_slots(1, 0..10).await;
+    let mut reported = Reported::default();
+    while reported.ends.len() < 2 {
+        worker.note_next(&mut reported).await;
+    }
+    assert_eq!(reported.count(CallOutcome::Unknown), 2);
+    let release = worker.stream.release().await;
+    worker.stream.acknowledge_release(&release).await;
+    assert_eq!(release.slots, (2..10).collect::<Vec<_>>(), "what waits is given back");
+
+    // A probe comes; it is not answered either. Nothing else does: no INVITE is repeated.
+    let mut datagram = [0; 4_096];
+    let mut heard = Vec::new();
+    while !heard.iter().any(|text: &String| text.starts_with("OPTIONS ")) {
+        let length = within("a probe", silent.recv(&mut datagram)).await.expect("a datagram");
+        heard.push(String::from_utf8_lossy(&datagram[..length]).into_owned());
+    }
+    let before_report = Duration::from_secs(1).as_millis() / 500 + 1;
+    let invites = heard.iter().filter(|text| text.starts_with("INVITE ")).count();
+    assert!(invites as u128 <= 2 * before_report, "{invites} INVITEs for two calls");
+
+    drop(silent);
+    let sipp = Sipp::start_on(port, "people", Traffic::Udp, &[]).await.expect("sipp");
+    // With credit again comes a contact, and it is tried; then there is credit for more.
+    let mut stream_credit = within("credit", worker.stream.credit_after_idle()).await;
+    assert_eq!(stream_credit, 1, "one call is tried");
+    worker.stream.lease_slots(2, [15]).await;
+    let end = end(&mut worker).await;
+    assert_eq!(outcome(&end), Some(CallOutcome::Busy));
+    stream_credit = within("credit", worker.stream.credit_after_idle()).await;
+    assert!(stream_credit >= 1);
+    worker.stop().await;
+    assert_eq!(sipp.invites().len(), 1, "nothing of before is dialled now");
+}
+
+#[tokio::test]
+async fn a_trunk_that_refuses_connections_costs_no_more_than_a_few_attempts() {
+    let flags = [
+        "--sip-transport",
+        "tcp",
+        "--max-calls",
+        "4",
+        "--provider-failures",
+        "3",
+        "--provider-retry-seconds",
+        "60",
+    ];
+    let mut worker = SipWorker::start("127.0.0.1:1", &flags).await;
+    worker.stream.lease_slots(1, 0..50).await;
+    let mut reported = Reported::default();
+    while reported.ends.len() < 3 {
+        worker.note_next(&mut reported).await;
+    }
+    let release = loop {
+        match worker.stream.next().await {
+            campaign_proto::v1::dispatch_request::Message::Release(release) => break release,
+            campaign_proto::v1::dispatch_request::Message::Report(report) => {
+                worker.stream.acknowledge(&report).await;
+            }
+            campaign_proto::v1::dispatch_request::Message::Authorize(asked) => {
+                let granted = asked.slots.iter();
+                let granted = granted.map(|_| campaign_proto::v1::AuthorizeDecision::Granted);
+                worker.stream.decide(&asked, &granted.collect::<Vec<_>>()).await;
+            }
+            _ => {}
+        }
+    };
+    assert!(release.slots.len() >= 40, "{} of 50 given back", release.slots.len());
+    assert!(reported.ends.values().all(|end| outcome(end) == Some(CallOutcome::Failed)));
+    worker.stream.acknowledge_release(&release).await;
+    worker.stop().await;
+}
