@@ -169,7 +169,10 @@ mod tests {
         assert!(breaker.take_probe(now + DELAY));
         assert!(!breaker.take_probe(now + DELAY), "once");
         breaker.probed(true, now + DELAY);
-        assert_eq!((breaker.is_open(), breaker.is_closed(), breaker.max_setups()), (false, false, 1));
+        assert_eq!(
+            (breaker.is_open(), breaker.is_closed(), breaker.max_setups()),
+            (false, false, 1)
+        );
         breaker.works();
         assert!(breaker.is_closed());
     }

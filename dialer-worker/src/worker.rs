@@ -149,7 +149,8 @@ impl Worker {
                 next_message = self.state.next_message(now);
             }
             let can_send = next_message.is_none() && leave_by.is_none();
-            let deadline = self.state.next_deadline(can_send, now).into_iter().chain(leave_by).min();
+            let deadline =
+                self.state.next_deadline(can_send, now).into_iter().chain(leave_by).min();
             tokio::select! {
                 permit = session.outgoing.reserve(), if next_message.is_some() => {
                     let permit = permit.map_err(|_| SessionError::Ended)?;
@@ -236,9 +237,8 @@ impl Outside {
 
 /// Which of the urls to begin with: workers spread over them by their names.
 fn first_url(worker_id: &str, urls: usize) -> usize {
-    let sum: usize = worker_id.bytes().fold(0, |sum, byte| {
-        sum.wrapping_mul(31).wrapping_add(byte.into())
-    });
+    let sum: usize =
+        worker_id.bytes().fold(0, |sum, byte| sum.wrapping_mul(31).wrapping_add(byte.into()));
     sum % urls.max(1)
 }
 

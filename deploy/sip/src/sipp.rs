@@ -92,7 +92,9 @@ impl Sipp {
             .kill_on_drop(true)
             .spawn()
             .map_err(|error| {
-                format!("sipp does not start ({error}): install sip-tester (apt-get install sip-tester)")
+                format!(
+                    "sipp does not start ({error}): install sip-tester (apt-get install sip-tester)"
+                )
             })?;
         let mut sipp = Self { child, folder, port };
         sipp.wait_until_up(traffic).await?;

@@ -35,7 +35,11 @@ pub struct SipConfig {
     )]
     pub listen: SocketAddr,
     /// How the trunk reaches us, when that differs from where we listen
-    #[arg(long = "sip-public-address", env = "DIALER_SIP_PUBLIC_ADDRESS", value_name = "ADDRESS:PORT")]
+    #[arg(
+        long = "sip-public-address",
+        env = "DIALER_SIP_PUBLIC_ADDRESS",
+        value_name = "ADDRESS:PORT"
+    )]
     pub public_address: Option<SocketAddr>,
     /// Domain of our and the called numbers [default: the trunk's host]
     #[arg(long = "sip-domain", env = "DIALER_SIP_DOMAIN")]

@@ -190,7 +190,7 @@ impl Stack {
             return false;
         }
         let asked = async {
-            let mut transaction = self.options_transaction().ok()?;
+            let mut transaction = self.options_transaction()?;
             transaction.send().await.ok()?;
             while let Some(message) = transaction.receive().await {
                 if let SipMessage::Response(response) = message {
@@ -204,7 +204,7 @@ impl Stack {
         code.is_some()
     }
 
-    fn options_transaction(&self) -> rsipstack::Result<Transaction> {
+    fn options_transaction(&self) -> Option<Transaction> {
         let from = rsipstack::sip::typed::From {
             display_name: None,
             uri: self.caller.clone(),
@@ -218,17 +218,17 @@ impl Stack {
         let request = self.endpoint.make_request(
             Method::Options,
             to.uri.clone(),
-            self.endpoint.get_via(None, None)?,
+            self.endpoint.get_via(None, None).ok()?,
             from.with_tag(make_tag()),
             to,
             self.layer.increment_last_seq(),
             None,
         );
-        let key = TransactionKey::from_request(&request, TransactionRole::Client)?;
+        let key = TransactionKey::from_request(&request, TransactionRole::Client).ok()?;
         let mut transaction =
             Transaction::new_client(key, request, Arc::clone(&self.endpoint), None);
         transaction.destination = Some(self.trunk.clone());
-        Ok(transaction)
+        Some(transaction)
     }
 
     /// The answer to a request of the trunk to change the audio.

@@ -21,7 +21,9 @@ use crate::fake::{FakeService, FakeStream, outcome, within};
 /// A worker with the SIP provider, and its stream.
 pub struct SipWorker {
     pub stream: FakeStream,
-    credit: i32,
+    /// Slots given back.
+    pub released: Vec<i32>,
+    pub credit: i32,
     leases: u32,
     shutdown: CancellationToken,
     running: JoinHandle<Summary>,
@@ -55,7 +57,15 @@ impl SipWorker {
         let stop = shutdown.clone();
         let running = tokio::spawn(async move { run(&config.worker(), dialer, stop).await });
         let (stream, credit) = service.welcome().await;
-        Self { stream, credit, leases: 0, shutdown, running, _service: service }
+        Self {
+            stream,
+            released: Vec::new(),
+            credit,
+            leases: 0,
+            shutdown,
+            running,
+            _service: service,
+        }
     }
 
     /// Leases so many contacts, as far as there is credit for them; returns how many.
@@ -89,10 +99,19 @@ impl SipWorker {
                 self.stream.acknowledge(&report).await;
                 return report.interactions;
             }
-            Request::Release(release) => self.stream.acknowledge_release(&release).await,
+            Request::Release(release) => {
+                self.stream.acknowledge_release(&release).await;
+                self.released.extend(release.slots);
+            }
             Request::Hello(_) => panic!("hello came twice"),
         }
         Vec::new()
+    }
+
+    pub async fn until_credit(&mut self) {
+        while self.credit == 0 {
+            self.answer_next().await;
+        }
     }
 
     /// Leases contacts until so many calls have ended.

@@ -95,12 +95,13 @@ async fn a_trunk_that_asks_gets_user_and_password() {
     let right = ["--sip-user", "4711", "--sip-password", "open sesame"];
     let mut worker = SipWorker::start(&sipp.address(), &right).await;
     worker.stream.lease_slots(1, [0]).await;
-    assert_eq!(outcome(&end(&mut worker).await), Some(CallOutcome::Answered));
+    let known = end(&mut worker).await;
+    assert_eq!(outcome(&known), Some(CallOutcome::Answered), "{}", sipp.errors());
     worker.stop().await;
 
     let wrong = ["--sip-user", "4711", "--sip-password", "guess"];
     let mut worker = SipWorker::start(&sipp.address(), &wrong).await;
-    worker.stream.lease_slots(1, [0]).await;
+    worker.stream.lease_slots(2, [0]).await;
     assert_eq!(outcome(&end(&mut worker).await), Some(CallOutcome::Failed));
     worker.stop().await;
     sipp.finish().await.expect("its calls end");
@@ -138,13 +139,12 @@ async fn a_dead_trunk_stops_the_dialling_until_it_answers_again() {
     let mut worker = SipWorker::start(&format!("127.0.0.1:{port}"), &flags).await;
     worker.stream.lease_slots(1, 0..10).await;
     let mut reported = Reported::default();
-    while reported.ends.len() < 2 {
+    while reported.ends.len() + worker.released.len() < 10 {
         worker.note_next(&mut reported).await;
     }
-    assert_eq!(reported.count(CallOutcome::Unknown), 2);
-    let release = worker.stream.release().await;
-    worker.stream.acknowledge_release(&release).await;
-    assert_eq!(release.slots, (2..10).collect::<Vec<_>>(), "what waits is given back");
+    assert!(reported.count(CallOutcome::Unknown) >= 2);
+    // One more may be asked for between the first failure and the second.
+    assert!(reported.ends.len() <= 3 && worker.released.contains(&9), "what waits is given back");
 
     // A probe comes; it is not answered either. Nothing else does: no INVITE is repeated.
     let mut datagram = [0; 4_096];
@@ -153,20 +153,20 @@ async fn a_dead_trunk_stops_the_dialling_until_it_answers_again() {
         let length = within("a probe", silent.recv(&mut datagram)).await.expect("a datagram");
         heard.push(String::from_utf8_lossy(&datagram[..length]).into_owned());
     }
-    let before_report = Duration::from_secs(1).as_millis() / 500 + 1;
+    // Sent at 0 and 0.5 s; the next, at 1.5 s, would be after the limit.
     let invites = heard.iter().filter(|text| text.starts_with("INVITE ")).count();
-    assert!(invites as u128 <= 2 * before_report, "{invites} INVITEs for two calls");
+    assert!(invites <= 2 * 3, "{invites} INVITEs");
 
     drop(silent);
     let sipp = Sipp::start_on(port, "people", Traffic::Udp, &[]).await.expect("sipp");
     // With credit again comes a contact, and it is tried; then there is credit for more.
-    let mut stream_credit = within("credit", worker.stream.credit_after_idle()).await;
-    assert_eq!(stream_credit, 1, "one call is tried");
+    worker.credit = 0;
+    worker.until_credit().await;
+    assert_eq!(worker.credit, 1, "one call is tried");
+    worker.credit = 0;
     worker.stream.lease_slots(2, [15]).await;
-    let end = end(&mut worker).await;
-    assert_eq!(outcome(&end), Some(CallOutcome::Busy));
-    stream_credit = within("credit", worker.stream.credit_after_idle()).await;
-    assert!(stream_credit >= 1);
+    assert_eq!(outcome(&end(&mut worker).await), Some(CallOutcome::Busy));
+    worker.until_credit().await;
     worker.stop().await;
     assert_eq!(sipp.invites().len(), 1, "nothing of before is dialled now");
 }
@@ -186,25 +186,10 @@ async fn a_trunk_that_refuses_connections_costs_no_more_than_a_few_attempts() {
     let mut worker = SipWorker::start("127.0.0.1:1", &flags).await;
     worker.stream.lease_slots(1, 0..50).await;
     let mut reported = Reported::default();
-    while reported.ends.len() < 3 {
+    while reported.ends.len() + worker.released.len() < 50 {
         worker.note_next(&mut reported).await;
     }
-    let release = loop {
-        match worker.stream.next().await {
-            campaign_proto::v1::dispatch_request::Message::Release(release) => break release,
-            campaign_proto::v1::dispatch_request::Message::Report(report) => {
-                worker.stream.acknowledge(&report).await;
-            }
-            campaign_proto::v1::dispatch_request::Message::Authorize(asked) => {
-                let granted = asked.slots.iter();
-                let granted = granted.map(|_| campaign_proto::v1::AuthorizeDecision::Granted);
-                worker.stream.decide(&asked, &granted.collect::<Vec<_>>()).await;
-            }
-            _ => {}
-        }
-    };
-    assert!(release.slots.len() >= 40, "{} of 50 given back", release.slots.len());
+    assert!(worker.released.len() >= 40, "{} of 50 given back", worker.released.len());
     assert!(reported.ends.values().all(|end| outcome(end) == Some(CallOutcome::Failed)));
-    worker.stream.acknowledge_release(&release).await;
     worker.stop().await;
 }
