@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tracing::error;
@@ -38,10 +38,13 @@ pub(crate) struct CallEvent {
 #[derive(Debug)]
 pub(crate) enum News {
     Answered,
-    Fact(Fact),
+    /// And who wants to know when it is durable.
+    Fact(Fact, Option<oneshot::Sender<bool>>),
     /// Whether the provider did its part.
     Provider(Result<(), Fault>),
     Ended(CallEnd),
+    /// How a call ended that this process does not know, or not any more.
+    EndedBefore(CallEnd, oneshot::Sender<bool>),
 }
 
 /// The calls that have not ended.

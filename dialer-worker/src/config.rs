@@ -10,6 +10,7 @@ use campaign_process::LogArgs;
 use clap::{Args, Parser, ValueEnum};
 use tonic::transport::Endpoint;
 
+use crate::http::HttpConfig;
 use crate::sip::SipConfig;
 
 /// Longest worker id the service takes.
@@ -21,7 +22,9 @@ const DEFAULT_CALLS_PER_SECOND: u32 = 50;
 const EXAMPLES: &str = "Examples:
   dialer-worker --time-scale 0.01
   DIALER_SIP_PASSWORD=... dialer-worker --provider sip --sip-trunk sip.example.com:5060 \\
-      --sip-user 4711 --sip-caller +4930555000 --calls-per-second 20 --max-calls 200";
+      --sip-user 4711 --sip-caller +4930555000 --calls-per-second 20 --max-calls 200
+  DIALER_HTTP_CALLBACK_SECRET=... dialer-worker --provider http --http-url http://127.0.0.1:8080 \\
+      --http-callback-listen 127.0.0.1:8090";
 
 /// Takes leased contacts, asks before each dial, dials and reports.
 #[derive(Clone, Debug, Parser)]
@@ -39,6 +42,9 @@ pub struct Config {
     /// The SIP provider.
     #[command(flatten, next_help_heading = "SIP (--provider sip)")]
     pub sip: SipConfig,
+    /// The HTTP provider.
+    #[command(flatten, next_help_heading = "HTTP (--provider http)")]
+    pub http: HttpConfig,
     /// Logs.
     #[command(flatten, next_help_heading = "Logs")]
     pub logs: LogArgs,
@@ -64,6 +70,8 @@ pub enum Provider {
     Simulated,
     /// A SIP trunk or PBX.
     Sip,
+    /// A platform of voice agents, or a sender of messages.
+    Http,
 }
 
 /// Something that must not be shown.

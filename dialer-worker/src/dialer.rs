@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use crate::calls::{CallEvent, CallId, News};
@@ -22,6 +22,9 @@ pub trait Dialer: Send + Sync + 'static {
         events: CallEvents,
         hang_up: CancellationToken,
     ) -> BoxFuture<'static, CallEnd>;
+
+    /// Called once, before anything else: where to tell what happened in calls of an earlier process.
+    fn begin(&self, _earlier: EarlierCalls) {}
 
     /// Asks the provider, without a call, whether it works again. Only while the worker has stopped
     /// dialling because calls failed; `true` lets it try one.
@@ -166,7 +169,15 @@ impl CallEvents {
 
     /// Something to record. Waits while the worker has no room for more.
     pub async fn report(&self, fact: Fact) {
-        self.tell(News::Fact(fact)).await;
+        self.tell(News::Fact(fact, None)).await;
+    }
+
+    /// As `report`, and waits until the service has it: true when it is durable, false when it was
+    /// rejected or the worker stops.
+    pub async fn report_durably(&self, fact: Fact) -> bool {
+        let (done, is_durable) = oneshot::channel();
+        self.tell(News::Fact(fact, Some(done))).await;
+        is_durable.await.unwrap_or(false)
     }
 
     /// Completes when nobody listens any more, because the worker has stopped.
@@ -177,5 +188,36 @@ impl CallEvents {
     pub(crate) async fn tell(&self, news: News) {
         // Fails only when the worker has stopped; then nobody is left to tell.
         let _ = self.sender.send(CallEvent { call: Arc::clone(&self.call), news }).await;
+    }
+}
+
+/// Where to tell of calls that an earlier process placed: the service takes it in place of what it
+/// had to assume.
+#[derive(Clone, Debug)]
+pub struct EarlierCalls {
+    pub(crate) sender: mpsc::Sender<CallEvent>,
+}
+
+impl EarlierCalls {
+    /// Where to tell what happened in one call.
+    #[must_use]
+    pub fn call(&self, contact: &str, attempt_id: &str) -> CallEvents {
+        let campaign = contact.split("/contacts/").next().unwrap_or_default();
+        let call = CallId {
+            lease: String::new(),
+            slot: 0,
+            attempt_id: attempt_id.to_owned(),
+            contact: contact.to_owned(),
+            campaign: campaign.to_owned(),
+            run: 0,
+        };
+        CallEvents { call: Arc::new(call), sender: self.sender.clone() }
+    }
+
+    /// How one ended; as `report_durably`.
+    pub async fn ended(&self, contact: &str, attempt_id: &str, end: CallEnd) -> bool {
+        let (done, is_durable) = oneshot::channel();
+        self.call(contact, attempt_id).tell(News::EndedBefore(end, done)).await;
+        is_durable.await.unwrap_or(false)
     }
 }

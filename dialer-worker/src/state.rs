@@ -195,13 +195,18 @@ impl State {
                     self.leases.stop_all();
                 }
             }
-            News::Fact(fact) => self.outbox.push(reports::fact(call, fact), now),
+            News::Fact(fact, done) => {
+                self.outbox.push_for(reports::fact(call, fact), done, now);
+            }
             News::Ended(end) => {
                 debug!(attempt_id = call.attempt_id, outcome = ?end.outcome, "call ended");
                 if self.calls.ended(call) {
                     self.leases.call_ended(&call.lease);
                     self.outbox.push(reports::call_ended(call, end), now);
                 }
+            }
+            News::EndedBefore(end, done) => {
+                self.outbox.push_for(reports::call_ended(call, end), Some(done), now);
             }
         }
     }

@@ -19,7 +19,7 @@ use tracing::{info, warn};
 
 use crate::calls::CallEvent;
 use crate::config::WorkerConfig;
-use crate::dialer::Dialer;
+use crate::dialer::{Dialer, EarlierCalls};
 use crate::session::{Session, SessionError};
 use crate::state::State;
 
@@ -54,6 +54,7 @@ pub async fn run(
     shutdown: CancellationToken,
 ) -> Summary {
     let (sender, events) = mpsc::channel(CALL_EVENTS_CAPACITY);
+    dialer.begin(EarlierCalls { sender: sender.clone() });
     let (probe_sender, probe_answers) = mpsc::channel(1);
     let mut worker = Worker {
         worker_id: config.worker_id.clone(),

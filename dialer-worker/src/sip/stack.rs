@@ -58,13 +58,13 @@ struct Listed {
 
 impl Stack {
     pub async fn start(config: &SipConfig) -> Result<Arc<Self>, String> {
-        let name = config.trunk.as_deref();
+        let name = config.sip_trunk.as_deref();
         let name = name.ok_or("--provider sip needs --sip-trunk HOST:PORT")?;
         let address = resolve(name).await?;
         let host = name.rsplit_once(':').map_or(name, |(host, _)| host);
-        let domain = config.domain.clone().unwrap_or_else(|| host.to_owned());
+        let domain = config.sip_domain.clone().unwrap_or_else(|| host.to_owned());
         let (transport, listens) = listen(config).await?;
-        let kind = match config.transport {
+        let kind = match config.sip_transport {
             Transport::Udp => rsipstack::sip::Transport::Udp,
             Transport::Tcp => rsipstack::sip::Transport::Tcp,
         };
@@ -82,28 +82,28 @@ impl Stack {
         let uri = |text: &str, flag: &str| {
             Uri::try_from(text).map_err(|error| format!("{flag} makes no SIP address: {error}"))
         };
-        let user = config.user.as_deref().unwrap_or(&config.caller);
+        let user = config.sip_user.as_deref().unwrap_or(&config.sip_caller);
         let stack = Arc::new(Self {
             layer: Arc::new(DialogLayer::new(Arc::clone(&inner))),
             limits: config.limits(),
-            transfer_to: match &config.transfer_to {
+            transfer_to: match &config.sip_transfer_to {
                 Some(text) => Some(format!("<{}>", uri(text, "--sip-transfer-to")?).into()),
                 None => None,
             },
-            transfer_after: Duration::from_secs(config.transfer_after_seconds.into()),
+            transfer_after: Duration::from_secs(config.sip_transfer_after_seconds.into()),
             endpoint: inner,
             trunk,
-            caller: uri(&format!("sip:{}@{domain}", config.caller), "--sip-caller")?,
+            caller: uri(&format!("sip:{}@{domain}", config.sip_caller), "--sip-caller")?,
             contact: uri(&format!("sip:{user}@{listens}"), "--sip-user")?,
             credential: credential(config),
-            offer: offer(listens, config.media_port),
+            offer: offer(listens, config.sip_media_port),
             domain,
             connecting: tokio::sync::Mutex::default(),
             calls: Mutex::default(),
         });
         tokio::spawn(async move { endpoint.serve().await });
         tokio::spawn(Arc::clone(&stack).take_requests(requests));
-        info!(trunk = %address, listens = %listens, transport = ?config.transport, "SIP is ready");
+        info!(trunk = %address, listens = %listens, transport = ?config.sip_transport, "SIP is ready");
         Ok(stack)
     }
 
@@ -264,27 +264,30 @@ async fn resolve(name: &str) -> Result<SocketAddr, String> {
 
 /// Binds; returns with it how the trunk reaches us.
 async fn listen(config: &SipConfig) -> Result<(TransportLayer, SocketAddr), String> {
-    let failed = |error| format!("--sip-listen {} does not work: {error}", config.listen);
+    let failed = |error| format!("--sip-listen {} does not work: {error}", config.sip_listen);
     let stop = CancellationToken::new();
     let layer = TransportLayer::new(stop.clone());
     // UDP in any case: TCP listens on the port that it got.
-    let udp = UdpConnection::create_connection(config.listen, config.public_address, Some(stop))
-        .await
-        .map_err(failed)?;
+    let udp =
+        UdpConnection::create_connection(config.sip_listen, config.sip_public_address, Some(stop))
+            .await
+            .map_err(failed)?;
     let bound = udp.get_addr().get_socketaddr().map_err(failed)?;
-    match config.transport {
+    match config.sip_transport {
         Transport::Udp => layer.add_transport(SipConnection::Udp(udp)),
         Transport::Tcp => {
-            let local = SocketAddr::new(config.listen.ip(), bound.port());
-            let tcp = TcpListenerConnection::new(local, config.public_address).await;
+            let local = SocketAddr::new(config.sip_listen.ip(), bound.port());
+            let tcp = TcpListenerConnection::new(local, config.sip_public_address).await;
             layer.add_transport(SipConnection::TcpListener(tcp.map_err(failed)?));
         }
     }
-    Ok((layer, config.public_address.unwrap_or(bound)))
+    Ok((layer, config.sip_public_address.unwrap_or(bound)))
 }
 
 fn credential(config: &SipConfig) -> Option<Credential> {
-    let (Some(user), Some(password)) = (&config.user, &config.password) else { return None };
+    let (Some(user), Some(password)) = (&config.sip_user, &config.sip_password) else {
+        return None;
+    };
     Some(Credential {
         username: user.clone(),
         password: password.reveal().to_owned(),

@@ -6,7 +6,7 @@ use campaign_proto::v1::CallOutcome;
 use campaign_sip::{Sipp, Traffic};
 
 use crate::fake::outcome;
-use crate::service::{Reported, SipWorker};
+use crate::service::{CallingWorker, Reported};
 
 const FLAGS: [&str; 8] = [
     "--max-calls",
@@ -59,7 +59,7 @@ fn agree(reported: &Reported, sipp: &Sipp, calls: i32) {
 async fn every_end_is_reported(traffic: Traffic, transport: &str, calls: i32) {
     let mut sipp = Sipp::start("people", traffic, &[]).await.expect("sipp");
     let flags = [&FLAGS[..], &["--sip-transport", transport]].concat();
-    let mut worker = SipWorker::start(&sipp.address(), &flags).await;
+    let mut worker = CallingWorker::over_sip(&sipp.address(), &flags).await;
     let reported = worker.call(calls).await;
     let summary = worker.stop().await;
     assert_eq!((summary.unacknowledged, summary.unfinished_calls), (0, 0));
@@ -83,7 +83,7 @@ async fn ends_with_lost_datagrams_are_what_sipp_counted() {
     let calls = 300;
     let mut sipp = Sipp::start("people", Traffic::Udp, &["-lost", "5"]).await.expect("sipp");
     let flags = [&FLAGS[..6], &["--sip-talk-limit-seconds", "3"]].concat();
-    let mut worker = SipWorker::start(&sipp.address(), &flags).await;
+    let mut worker = CallingWorker::over_sip(&sipp.address(), &flags).await;
     let reported = worker.call(calls).await;
     worker.stop().await;
     // Not in order: calls whose last messages were lost would take half a minute to end there.

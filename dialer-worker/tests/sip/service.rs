@@ -1,7 +1,6 @@
-//! A worker that calls over SIP for a service that grants everything.
+//! A worker with a real provider, for a service that grants everything.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use campaign_proto::v1::dispatch_request::Message as Request;
 use campaign_proto::v1::dispatch_response::Message as Response;
@@ -10,16 +9,15 @@ use campaign_proto::v1::{
 };
 use clap::Parser;
 use dialer_worker::config::Config;
-use dialer_worker::sip::SipDialer;
-use dialer_worker::{Summary, run};
+use dialer_worker::{Summary, dialer, run};
 use prost_types::Timestamp;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::fake::{FakeService, FakeStream, outcome, within};
 
-/// A worker with the SIP provider, and its stream.
-pub struct SipWorker {
+/// A worker with a real provider, and its stream.
+pub struct CallingWorker {
     pub stream: FakeStream,
     /// Slots given back.
     pub released: Vec<i32>,
@@ -45,14 +43,18 @@ impl Reported {
     }
 }
 
-impl SipWorker {
-    pub async fn start(trunk: &str, flags: &[&str]) -> Self {
+impl CallingWorker {
+    /// With the SIP provider.
+    pub async fn over_sip(trunk: &str, flags: &[&str]) -> Self {
+        let sip = ["--provider", "sip", "--sip-trunk", trunk, "--sip-listen", "127.0.0.1:0"];
+        Self::start(&[&sip, flags].concat()).await
+    }
+
+    pub async fn start(flags: &[&str]) -> Self {
         let mut service = FakeService::start().await;
         let program = ["dialer-worker", "--service-url", &service.url, "--worker-id", "w"];
-        let sip = ["--provider", "sip", "--sip-trunk", trunk, "--sip-listen", "127.0.0.1:0"];
-        let config = Config::try_parse_from([&program, &sip[..], flags].concat());
-        let config = config.expect("flags are right");
-        let dialer = Arc::new(SipDialer::start(&config.sip).await.expect("SIP starts"));
+        let config = Config::try_parse_from([&program, flags].concat()).expect("flags are right");
+        let dialer = dialer(&config).await.expect("the provider starts");
         let shutdown = CancellationToken::new();
         let stop = shutdown.clone();
         let running = tokio::spawn(async move { run(&config.worker(), dialer, stop).await });

@@ -9,9 +9,9 @@ use campaign_sip::{Sipp, Traffic};
 use tokio::net::UdpSocket;
 
 use crate::fake::{contact, outcome, within};
-use crate::service::{Reported, SipWorker};
+use crate::service::{CallingWorker, Reported};
 
-async fn end(worker: &mut SipWorker) -> Interaction {
+async fn end(worker: &mut CallingWorker) -> Interaction {
     let mut reported = Reported::default();
     while reported.ends.is_empty() {
         worker.note_next(&mut reported).await;
@@ -20,7 +20,7 @@ async fn end(worker: &mut SipWorker) -> Interaction {
 }
 
 /// Answers the worker until sipp has counted so many of something.
-async fn until(worker: &mut SipWorker, sipp: &Sipp, name: &str, count: u64) {
+async fn until(worker: &mut CallingWorker, sipp: &Sipp, name: &str, count: u64) {
     let counted = async {
         while sipp.count(name) < count {
             tokio::time::sleep(Duration::from_millis(20)).await;
@@ -42,7 +42,7 @@ fn revoke() -> Response {
 
 async fn hung_up_within_a_second(slot: i32, expected: CallOutcome, counter: &str) {
     let mut sipp = Sipp::start("people", Traffic::Udp, &[]).await.expect("sipp");
-    let mut worker = SipWorker::start(&sipp.address(), &[]).await;
+    let mut worker = CallingWorker::over_sip(&sipp.address(), &[]).await;
     worker.stream.lease_slots(1, [slot]).await;
     until(&mut worker, &sipp, "IncomingCall", 1).await;
     let before = Instant::now();
@@ -70,7 +70,7 @@ async fn a_call_in_progress_is_hung_up_within_a_second() {
 async fn a_transfer_is_reported_with_the_time_before_it() {
     let mut sipp = Sipp::start("people", Traffic::Udp, &[]).await.expect("sipp");
     let flags = ["--sip-transfer-to", "sip:agents@127.0.0.1", "--sip-transfer-after-seconds", "1"];
-    let mut worker = SipWorker::start(&sipp.address(), &flags).await;
+    let mut worker = CallingWorker::over_sip(&sipp.address(), &flags).await;
     worker.stream.lease_slots(1, [4]).await;
     let mut reported = Reported::default();
     while reported.ends.is_empty() {
@@ -93,14 +93,14 @@ async fn a_transfer_is_reported_with_the_time_before_it() {
 async fn a_trunk_that_asks_gets_user_and_password() {
     let mut sipp = Sipp::start("password", Traffic::Udp, &[]).await.expect("sipp");
     let right = ["--sip-user", "4711", "--sip-password", "open sesame"];
-    let mut worker = SipWorker::start(&sipp.address(), &right).await;
+    let mut worker = CallingWorker::over_sip(&sipp.address(), &right).await;
     worker.stream.lease_slots(1, [0]).await;
     let known = end(&mut worker).await;
     assert_eq!(outcome(&known), Some(CallOutcome::Answered), "{}", sipp.errors());
     worker.stop().await;
 
     let wrong = ["--sip-user", "4711", "--sip-password", "guess"];
-    let mut worker = SipWorker::start(&sipp.address(), &wrong).await;
+    let mut worker = CallingWorker::over_sip(&sipp.address(), &wrong).await;
     worker.stream.lease_slots(2, [0]).await;
     assert_eq!(outcome(&end(&mut worker).await), Some(CallOutcome::Failed));
     worker.stop().await;
@@ -113,7 +113,7 @@ async fn a_trunk_that_asks_gets_user_and_password() {
 async fn a_lost_final_answer_is_unknown_and_not_dialled_again() {
     let mut sipp = Sipp::start("forgets", Traffic::Udp, &[]).await.expect("sipp");
     let flags = ["--sip-ring-limit-seconds", "1", "--sip-response-limit-seconds", "1"];
-    let mut worker = SipWorker::start(&sipp.address(), &flags).await;
+    let mut worker = CallingWorker::over_sip(&sipp.address(), &flags).await;
     worker.stream.lease_slots(1, [0]).await;
     assert_eq!(outcome(&end(&mut worker).await), Some(CallOutcome::Unknown));
     worker.stop().await;
@@ -136,7 +136,7 @@ async fn a_dead_trunk_stops_the_dialling_until_it_answers_again() {
         "--provider-retry-seconds",
         "1",
     ];
-    let mut worker = SipWorker::start(&format!("127.0.0.1:{port}"), &flags).await;
+    let mut worker = CallingWorker::over_sip(&format!("127.0.0.1:{port}"), &flags).await;
     worker.stream.lease_slots(1, 0..10).await;
     let mut reported = Reported::default();
     while reported.ends.len() + worker.released.len() < 10 {
@@ -183,7 +183,7 @@ async fn a_trunk_that_refuses_connections_costs_no_more_than_a_few_attempts() {
         "--provider-retry-seconds",
         "60",
     ];
-    let mut worker = SipWorker::start("127.0.0.1:1", &flags).await;
+    let mut worker = CallingWorker::over_sip("127.0.0.1:1", &flags).await;
     worker.stream.lease_slots(1, 0..50).await;
     let mut reported = Reported::default();
     while reported.ends.len() + worker.released.len() < 50 {
