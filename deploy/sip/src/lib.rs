@@ -1,5 +1,13 @@
-//! People to call over SIP, for tests and the demo: sipp plays them, and keeps its own books.
+//! Campaigns over SIP, to people whom sipp plays: for the demo, tests and the benchmark. sipp keeps its
+//! own books, so that what our side says can be judged.
 
+mod campaign;
+mod programs;
 mod sipp;
 
+pub use campaign::{Campaign, Tally};
+pub use programs::{Program, Programs};
 pub use sipp::{Invite, Sipp, Traffic};
+
+/// What goes wrong here, in plain words.
+pub type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
