@@ -51,6 +51,7 @@ async fn nobody_rings_twice_and_every_end_is_what_the_platform_says() {
     let reported = worker.call(calls).await;
     let known = platform.known();
     assert!(known.values().all(|known| known.rings == 1), "a phone rang twice");
+    assert_eq!(platform.blind_repeats(), 0, "begun again before it was looked up");
     let mut unknown = 0;
     for (attempt_id, end) in &reported.ends {
         let end = outcome(end).expect("an end");

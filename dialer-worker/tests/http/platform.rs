@@ -1,6 +1,6 @@
 //! A platform of voice agents, as deploy/openapi/voice-agent.yaml has it, with faults.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -65,6 +65,10 @@ pub struct Platform {
 struct Inner {
     random: SmallRng,
     known: HashMap<String, Known>,
+    /// Asked to begin, and not looked up since.
+    asked: HashSet<String>,
+    /// Requests to begin that were repeated without a look-up.
+    blind_repeats: u32,
     is_down: bool,
 }
 
@@ -72,8 +76,13 @@ impl Platform {
     pub async fn start(faults: Faults, waits: bool) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let url = format!("http://{}", listener.local_addr().expect("bound"));
-        let inner =
-            Inner { random: SmallRng::seed_from_u64(1), known: HashMap::new(), is_down: false };
+        let inner = Inner {
+            random: SmallRng::seed_from_u64(1),
+            known: HashMap::new(),
+            asked: HashSet::new(),
+            blind_repeats: 0,
+            is_down: false,
+        };
         let platform = Self { url, faults, waits, inner: Arc::new(Mutex::new(inner)) };
         let router = Router::new()
             .route("/v1/calls", post(create))
@@ -89,6 +98,11 @@ impl Platform {
 
     pub fn known(&self) -> HashMap<String, Known> {
         self.lock().known.clone()
+    }
+
+    /// Requests to begin that were repeated without a look-up in between.
+    pub fn blind_repeats(&self) -> u32 {
+        self.lock().blind_repeats
     }
 
     pub fn set_down(&self, is_down: bool) {
@@ -161,6 +175,11 @@ async fn create(State(platform): State<Platform>, headers: HeaderMap, body: Byte
     let create: Value = serde_json::from_slice(&body).expect("JSON");
     let key = create["key"].as_str().expect("a key").to_owned();
     assert_eq!(headers["idempotency-key"], key.as_str());
+    {
+        let mut inner = platform.lock();
+        let is_blind = !inner.asked.insert(key.clone());
+        inner.blind_repeats += u32::from(is_blind);
+    }
     if platform.lock().is_down || platform.happens(platform.faults.refused) {
         return StatusCode::SERVICE_UNAVAILABLE.into_response();
     }
@@ -187,7 +206,9 @@ async fn find(State(platform): State<Platform>, Path(key): Path<String>) -> Resp
     if platform.happens(platform.faults.look_up_failed) {
         return StatusCode::SERVICE_UNAVAILABLE.into_response();
     }
-    match platform.lock().known.get(&key) {
+    let mut inner = platform.lock();
+    inner.asked.remove(&key);
+    match inner.known.get(&key) {
         Some(known) => json!({"key": key, "events": known.events}).to_string().into_response(),
         None => StatusCode::NOT_FOUND.into_response(),
     }
