@@ -26,7 +26,8 @@ pub struct SipConfig {
     /// How messages travel
     #[arg(long, env = "DIALER_SIP_TRANSPORT", value_enum, default_value_t)]
     pub sip_transport: Transport,
-    /// Where to listen for the trunk's messages; port 0 takes a free one
+    /// Where to listen for the trunk's messages; 0.0.0.0 takes the address on the way to the trunk,
+    /// port 0 a free one
     #[arg(
         long,
         env = "DIALER_SIP_LISTEN",

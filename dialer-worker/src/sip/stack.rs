@@ -63,7 +63,7 @@ impl Stack {
         let address = resolve(name).await?;
         let host = name.rsplit_once(':').map_or(name, |(host, _)| host);
         let domain = config.sip_domain.clone().unwrap_or_else(|| host.to_owned());
-        let (transport, listens) = listen(config).await?;
+        let (transport, listens) = listen(config, address).await?;
         let kind = match config.sip_transport {
             Transport::Udp => rsipstack::sip::Transport::Udp,
             Transport::Tcp => rsipstack::sip::Transport::Tcp,
@@ -263,25 +263,40 @@ async fn resolve(name: &str) -> Result<SocketAddr, String> {
 }
 
 /// Binds; returns with it how the trunk reaches us.
-async fn listen(config: &SipConfig) -> Result<(TransportLayer, SocketAddr), String> {
+async fn listen(
+    config: &SipConfig,
+    trunk: SocketAddr,
+) -> Result<(TransportLayer, SocketAddr), String> {
+    let local = local_address(config.sip_listen, trunk)
+        .map_err(|error| format!("--sip-trunk {trunk} cannot be reached from here: {error}"))?;
     let failed = |error| format!("--sip-listen {} does not work: {error}", config.sip_listen);
     let stop = CancellationToken::new();
     let layer = TransportLayer::new(stop.clone());
     // UDP in any case: TCP listens on the port that it got.
-    let udp =
-        UdpConnection::create_connection(config.sip_listen, config.sip_public_address, Some(stop))
-            .await
-            .map_err(failed)?;
+    let udp = UdpConnection::create_connection(local, config.sip_public_address, Some(stop))
+        .await
+        .map_err(failed)?;
     let bound = udp.get_addr().get_socketaddr().map_err(failed)?;
     match config.sip_transport {
         Transport::Udp => layer.add_transport(SipConnection::Udp(udp)),
         Transport::Tcp => {
-            let local = SocketAddr::new(config.sip_listen.ip(), bound.port());
+            let local = SocketAddr::new(local.ip(), bound.port());
             let tcp = TcpListenerConnection::new(local, config.sip_public_address).await;
             layer.add_transport(SipConnection::TcpListener(tcp.map_err(failed)?));
         }
     }
     Ok((layer, config.sip_public_address.unwrap_or(bound)))
+}
+
+/// Any address becomes the one that the trunk sees.
+fn local_address(listen: SocketAddr, trunk: SocketAddr) -> std::io::Result<SocketAddr> {
+    if !listen.ip().is_unspecified() {
+        return Ok(listen);
+    }
+    // Sends nothing, but finds the way.
+    let socket = std::net::UdpSocket::bind(listen)?;
+    socket.connect(trunk)?;
+    Ok(SocketAddr::new(socket.local_addr()?.ip(), listen.port()))
 }
 
 fn credential(config: &SipConfig) -> Option<Credential> {

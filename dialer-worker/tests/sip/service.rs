@@ -46,7 +46,7 @@ impl Reported {
 impl CallingWorker {
     /// With the SIP provider.
     pub async fn over_sip(trunk: &str, flags: &[&str]) -> Self {
-        let sip = ["--provider", "sip", "--sip-trunk", trunk, "--sip-listen", "127.0.0.1:0"];
+        let sip = ["--provider", "sip", "--sip-trunk", trunk];
         Self::start(&[&sip, flags].concat()).await
     }
 

@@ -68,6 +68,34 @@ async fn a_call_in_progress_is_hung_up_within_a_second() {
 }
 
 #[tokio::test]
+async fn calls_in_progress_are_hung_up_when_the_grace_is_over() {
+    let mut sipp = Sipp::start("people", Traffic::Udp, &[]).await.expect("sipp");
+    let flags = ["--drain-grace-seconds", "0"];
+    let mut worker = CallingWorker::over_sip(&sipp.address(), &flags).await;
+    worker.stream.lease_slots(1, [4, 14, 6]).await;
+    until(&mut worker, &sipp, "IncomingCall", 3).await;
+    let summary = worker.stop().await;
+    assert_eq!((summary.reported, summary.unacknowledged, summary.unfinished_calls), (3, 0, 0));
+    sipp.finish().await.expect("its calls end");
+    let counts = sipp.counts();
+    assert_eq!((counts["hung_up_here"], counts["cancelled"], counts["FailedCall"]), (2, 1, 0));
+}
+
+/// Trunks ask again and again whether a long call still lives.
+#[tokio::test]
+async fn a_trunk_may_refresh_a_call() {
+    let mut sipp = Sipp::start("refreshes", Traffic::Udp, &[]).await.expect("sipp");
+    let mut worker = CallingWorker::over_sip(&sipp.address(), &[]).await;
+    worker.stream.lease_slots(1, [0]).await;
+    let end = end(&mut worker).await;
+    assert_eq!(outcome(&end), Some(CallOutcome::Answered));
+    worker.stop().await;
+    sipp.finish().await.expect("its calls end");
+    let counts = sipp.counts();
+    assert_eq!((counts["refreshed"], counts["FailedCall"]), (2, 0), "{}", sipp.errors());
+}
+
+#[tokio::test]
 async fn a_transfer_is_reported_with_the_time_before_it() {
     let mut sipp = Sipp::start("people", Traffic::Udp, &[]).await.expect("sipp");
     let flags = ["--sip-transfer-to", "sip:agents@127.0.0.1", "--sip-transfer-after-seconds", "1"];
