@@ -168,7 +168,7 @@ impl Campaign {
 }
 
 /// Numbers of a kind that exist nowhere, in order of their last digits.
-fn phone_number(number: usize) -> String {
+pub(crate) fn phone_number(number: usize) -> String {
     format!("+1415555{number:04}", number = number % 10_000)
 }
 

@@ -2,10 +2,12 @@
 //! own books, so that what our side says can be judged.
 
 mod campaign;
+mod dispatch;
 mod programs;
 mod sipp;
 
 pub use campaign::{Campaign, Tally};
+pub use dispatch::Dispatch;
 pub use programs::{Program, Programs};
 pub use sipp::{Invite, Sipp, Traffic};
 
