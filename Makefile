@@ -7,7 +7,7 @@ TOOLS = $(PYTHON) deploy/local/tools.py
 # nextest is quicker where it is installed; both run the same tests.
 RUN_TESTS = $(shell $(CARGO) nextest --version >/dev/null 2>&1 && echo nextest run || echo test)
 
-.PHONY: help build demo serve test bench lint fmt
+.PHONY: help build demo sip-demo serve test bench bench-sip lint fmt
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
@@ -17,6 +17,9 @@ build: ## Build everything
 
 demo: build ## Run the main job: import, launch, pause, resume, cancel, launch again
 	@$(WITH_POSTGRES) target/debug/campaign-demo
+
+sip-demo: build ## Run a campaign over real SIP against sipp, and compare both sides' counts
+	@$(WITH_POSTGRES) target/debug/sip-demo
 
 serve: build ## Serve on port 50051 with a private PostgreSQL, until interrupted
 	@$(WITH_POSTGRES) sh -c 'target/debug/campaign-service migrate && exec target/debug/campaign-service serve'
@@ -29,6 +32,10 @@ test: ## Run all tests, against a private PostgreSQL unless DATABASE_URL is set
 bench: ## Measure the dispatch path beside raw SQL (release build; BENCH_CONTACTS, BENCH_ROUNDS)
 	$(CARGO) bench -p campaign-service --bench dispatch --no-run
 	@$(WITH_POSTGRES) $(CARGO) bench -q -p campaign-service --bench dispatch
+
+bench-sip: ## Measure the providers of the worker beside sipp (release build; BENCH_SIP_CALLS)
+	$(CARGO) build --release -p dialer-worker -p campaign-sip
+	@target/release/bench-sip
 
 lint: ## Check formats, lints and protos
 	$(CARGO) fmt --check

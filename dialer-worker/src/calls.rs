@@ -3,14 +3,19 @@
 use std::collections::HashMap;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::FutureExt;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tracing::error;
 
-use crate::dialer::{Attempt, CallEnd, CallEvents, Dialer, Fact, Outcome};
+use crate::dialer::{Attempt, CallEnd, CallEvents, Dialer, Fact, Fault, Outcome};
 use crate::leases::Granted;
+
+/// A provider that does not answer a probe in this time has failed it.
+const PROBE_LIMIT: Duration = Duration::from_secs(10);
 
 /// Which call. Lease and slot name it in this process, the attempt id to everyone else.
 #[derive(Debug, PartialEq, Eq, Hash)]
@@ -33,8 +38,13 @@ pub(crate) struct CallEvent {
 #[derive(Debug)]
 pub(crate) enum News {
     Answered,
-    Fact(Fact),
+    /// And who wants to know when it is durable.
+    Fact(Fact, Option<oneshot::Sender<bool>>),
+    /// Whether the provider did its part.
+    Provider(Result<(), Fault>),
     Ended(CallEnd),
+    /// How a call ended that this process does not know, or not any more.
+    EndedBefore(CallEnd, oneshot::Sender<bool>),
 }
 
 /// The calls that have not ended.
@@ -48,6 +58,8 @@ pub(crate) struct Calls {
 struct Call {
     hang_up: CancellationToken,
     is_answered: bool,
+    /// The provider has not reacted yet.
+    is_unheard: bool,
 }
 
 impl Calls {
@@ -69,7 +81,8 @@ impl Calls {
         let (call, attempt) = granted.into_call();
         let hang_up = CancellationToken::new();
         let events = CallEvents { call: Arc::clone(&call), sender: self.events.clone() };
-        self.in_progress.insert(call, Call { hang_up: hang_up.clone(), is_answered: false });
+        let started = Call { hang_up: hang_up.clone(), is_answered: false, is_unheard: true };
+        self.in_progress.insert(call, started);
         self.dialled += 1;
         tokio::spawn(dial(Arc::clone(&self.dialer), attempt, events, hang_up));
     }
@@ -79,6 +92,27 @@ impl Calls {
         if let Some(call) = self.in_progress.get_mut(id) {
             call.is_answered = true;
         }
+    }
+
+    /// The provider reacted.
+    pub fn heard(&mut self, id: &CallId) {
+        if let Some(call) = self.in_progress.get_mut(id) {
+            call.is_unheard = false;
+        }
+    }
+
+    /// Calls that the provider has not reacted to.
+    pub fn unheard(&self) -> usize {
+        self.in_progress.values().filter(|call| call.is_unheard).count()
+    }
+
+    /// Asks the provider whether it works again; the answer comes on `answers`.
+    pub fn probe(&self, answers: mpsc::Sender<bool>) {
+        let probe = AssertUnwindSafe(self.dialer.probe());
+        tokio::spawn(async move {
+            let answer = timeout(PROBE_LIMIT, probe.catch_unwind()).await;
+            let _ = answers.send(matches!(answer, Ok(Ok(true)))).await;
+        });
     }
 
     /// Forgets a call that ended; false when it had ended before.
@@ -107,8 +141,8 @@ async fn dial(
     let call = async move { dialer.dial(attempt, told, hang_up).await };
     let end = AssertUnwindSafe(call).catch_unwind().await.unwrap_or_else(|_| {
         let attempt_id = &events.call.attempt_id;
-        error!(attempt_id, "the provider panicked; the call is reported as failed");
-        CallEnd::unanswered(Outcome::Failed)
+        error!(attempt_id, "the provider panicked; the call's end is reported as unknown");
+        CallEnd::unanswered(Outcome::Unknown)
     });
     events.tell(News::Ended(end)).await;
 }

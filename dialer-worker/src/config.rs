@@ -1,28 +1,103 @@
 //! Flags of the program; each can also be given in the environment.
 
+use std::convert::Infallible;
+use std::fmt;
 use std::path::PathBuf;
+use std::str::FromStr;
 use std::time::Duration;
 
 use campaign_process::LogArgs;
-use clap::{Args, Parser};
+use clap::{Args, Parser, ValueEnum};
 use tonic::transport::Endpoint;
+
+use crate::http::HttpConfig;
+use crate::sip::SipConfig;
 
 /// Longest worker id the service takes.
 const MAX_WORKER_ID_CHARACTERS: usize = 100;
 
+/// Calls started a second where a real provider takes them, unless said otherwise.
+const DEFAULT_CALLS_PER_SECOND: u32 = 50;
+
+const EXAMPLES: &str = "Examples:
+  dialer-worker --time-scale 0.01
+  DIALER_SIP_PASSWORD=... dialer-worker --provider sip --sip-trunk sip.example.com:5060 \\
+      --sip-user 4711 --sip-caller +4930555000 --calls-per-second 20 --max-calls 200
+  DIALER_HTTP_CALLBACK_SECRET=... dialer-worker --provider http --http-url http://127.0.0.1:8080 \\
+      --http-callback-listen 127.0.0.1:8090";
+
 /// Takes leased contacts, asks before each dial, dials and reports.
 #[derive(Clone, Debug, Parser)]
-#[command(version, about)]
+#[command(version, about, after_help = EXAMPLES)]
 pub struct Config {
+    /// Who places the calls
+    #[arg(long, env = "DIALER_PROVIDER", value_enum, default_value_t)]
+    pub provider: Provider,
     /// The worker itself.
     #[command(flatten)]
     pub worker: WorkerConfig,
     /// The simulated provider.
-    #[command(flatten)]
+    #[command(flatten, next_help_heading = "Simulation (--provider simulated)")]
     pub simulated: SimulatedConfig,
+    /// The SIP provider.
+    #[command(flatten, next_help_heading = "SIP (--provider sip)")]
+    pub sip: SipConfig,
+    /// The HTTP provider.
+    #[command(flatten, next_help_heading = "HTTP (--provider http)")]
+    pub http: HttpConfig,
     /// Logs.
-    #[command(flatten)]
+    #[command(flatten, next_help_heading = "Logs")]
     pub logs: LogArgs,
+}
+
+impl Config {
+    /// The worker's flags, with what depends on the provider filled in.
+    #[must_use]
+    pub fn worker(&self) -> WorkerConfig {
+        let mut worker = self.worker.clone();
+        if self.provider != Provider::Simulated {
+            worker.calls_per_second.get_or_insert(DEFAULT_CALLS_PER_SECOND);
+        }
+        worker
+    }
+}
+
+/// Who places the calls.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Provider {
+    /// Nobody: calls are made up.
+    #[default]
+    Simulated,
+    /// A SIP trunk or PBX.
+    Sip,
+    /// A platform of voice agents, or a sender of messages.
+    Http,
+}
+
+/// Something that must not be shown.
+#[derive(Clone)]
+pub struct Secret(String);
+
+impl Secret {
+    /// What it is.
+    #[must_use]
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for Secret {
+    type Err = Infallible;
+
+    fn from_str(text: &str) -> Result<Self, Infallible> {
+        Ok(Self(text.to_owned()))
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(..)")
+    }
 }
 
 /// Flags of the worker itself.
@@ -53,6 +128,14 @@ pub struct WorkerConfig {
         default_value_t = 50
     )]
     pub max_calls: u32,
+    /// Most calls started a second, 1 to 10,000, a tenth of them at once [default: 50 with --provider
+    /// sip or http, no limit with simulated]
+    #[arg(
+        long,
+        env = "DIALER_CALLS_PER_SECOND",
+        value_parser = clap::value_parser!(u32).range(1..=10_000)
+    )]
+    pub calls_per_second: Option<u32>,
     /// Most contacts held or asked for and not dialled, 1 to 100,000 [default: twice --max-calls]
     #[arg(
         long,
@@ -69,6 +152,24 @@ pub struct WorkerConfig {
         default_value_t = 10_000
     )]
     pub max_unacknowledged_reports: u32,
+    /// After this many calls in a row that the provider itself failed (no connection, no answer, 5xx)
+    /// dialling stops and contacts are given back, 1 to 1,000
+    #[arg(
+        long,
+        env = "DIALER_PROVIDER_FAILURES",
+        value_parser = clap::value_parser!(u32).range(1..=1_000),
+        default_value_t = 5
+    )]
+    pub provider_failures: u32,
+    /// Then the provider is asked after this time whether it works again, 1 to 3,600; after each
+    /// failure the time doubles, up to 32 times
+    #[arg(
+        long,
+        env = "DIALER_PROVIDER_RETRY_SECONDS",
+        value_parser = clap::value_parser!(u32).range(1..=3_600),
+        default_value_t = 10
+    )]
+    pub provider_retry_seconds: u32,
     /// When stopping, calls in progress may go on this long, 0 to 3,600
     #[arg(
         long,
@@ -84,6 +185,12 @@ impl WorkerConfig {
     #[must_use]
     pub fn prefetch_contacts(&self) -> usize {
         self.prefetch_contacts.unwrap_or(self.max_calls * 2) as usize
+    }
+
+    /// How long to leave a failed provider alone before it is asked.
+    #[must_use]
+    pub fn provider_retry(&self) -> Duration {
+        Duration::from_secs(self.provider_retry_seconds.into())
     }
 
     /// How long calls in progress may go on when stopping.
@@ -169,6 +276,9 @@ mod tests {
         for flags in [
             ["--max-calls", "0"],
             ["--max-calls", "10001"],
+            ["--calls-per-second", "0"],
+            ["--provider-failures", "0"],
+            ["--provider-retry-seconds", "3601"],
             ["--prefetch-contacts", "0"],
             ["--max-unacknowledged-reports", "0"],
             ["--drain-grace-seconds", "3601"],

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use crate::calls::{CallEvent, CallId, News};
@@ -22,6 +22,13 @@ pub trait Dialer: Send + Sync + 'static {
         events: CallEvents,
         hang_up: CancellationToken,
     ) -> BoxFuture<'static, CallEnd>;
+
+    /// Called once, before anything else: where to tell what happened in calls of an earlier process.
+    fn begin(&self, _earlier: EarlierCalls) {}
+
+    /// Asks the provider, without a call, whether it works again. Only while the worker has stopped
+    /// dialling because calls failed; `true` lets it try one.
+    fn probe(&self) -> BoxFuture<'static, bool>;
 }
 
 /// One authorised attempt to reach one contact.
@@ -41,6 +48,16 @@ pub struct Attempt {
     pub attributes: HashMap<String, String>,
     /// 1 for the first attempt.
     pub attempt_number: i32,
+}
+
+impl Attempt {
+    /// Names the attempt above all campaigns, in letters, digits, dots and hyphens: attempt ids repeat
+    /// from campaign to campaign.
+    #[must_use]
+    pub fn key(&self) -> String {
+        let campaign = self.contact.split('/').nth(1).unwrap_or_default();
+        format!("{campaign}.{}", self.attempt_id)
+    }
 }
 
 /// Leaves out what must not be logged: number, name and attributes.
@@ -83,6 +100,23 @@ pub enum Outcome {
     Voicemail,
     /// The call could not be placed.
     Failed,
+    /// Nobody knows: it may have rung. The service's retry policy decides, and a real outcome that
+    /// comes later replaces it.
+    Unknown,
+}
+
+/// How the provider itself failed, whoever was called. Enough of these in a row stop the dialling.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Fault {
+    /// No connection, so nothing was dialled.
+    #[error("no connection")]
+    Unreachable,
+    /// It took the request, or may have, and said nothing in time.
+    #[error("no answer in time")]
+    Silent,
+    /// It answered that it cannot: the code says why.
+    #[error("it answered {0}")]
+    Refusing(u16),
 }
 
 /// Something that happened to the contact, other than the end of the call. Each kind counts once for
@@ -123,9 +157,27 @@ impl CallEvents {
         self.tell(News::Answered).await;
     }
 
+    /// The provider reacted to the call as it should, whatever comes of it.
+    pub async fn provider_works(&self) {
+        self.tell(News::Provider(Ok(()))).await;
+    }
+
+    /// The provider failed the call.
+    pub async fn provider_failed(&self, fault: Fault) {
+        self.tell(News::Provider(Err(fault))).await;
+    }
+
     /// Something to record. Waits while the worker has no room for more.
     pub async fn report(&self, fact: Fact) {
-        self.tell(News::Fact(fact)).await;
+        self.tell(News::Fact(fact, None)).await;
+    }
+
+    /// As `report`, and waits until the service has it: true when it is durable, false when it was
+    /// rejected or the worker stops.
+    pub async fn report_durably(&self, fact: Fact) -> bool {
+        let (done, is_durable) = oneshot::channel();
+        self.tell(News::Fact(fact, Some(done))).await;
+        is_durable.await.unwrap_or(false)
     }
 
     /// Completes when nobody listens any more, because the worker has stopped.
@@ -136,5 +188,36 @@ impl CallEvents {
     pub(crate) async fn tell(&self, news: News) {
         // Fails only when the worker has stopped; then nobody is left to tell.
         let _ = self.sender.send(CallEvent { call: Arc::clone(&self.call), news }).await;
+    }
+}
+
+/// Where to tell of calls that an earlier process placed: the service takes it in place of what it
+/// had to assume.
+#[derive(Clone, Debug)]
+pub struct EarlierCalls {
+    pub(crate) sender: mpsc::Sender<CallEvent>,
+}
+
+impl EarlierCalls {
+    /// Where to tell what happened in one call.
+    #[must_use]
+    pub fn call(&self, contact: &str, attempt_id: &str) -> CallEvents {
+        let campaign = contact.split("/contacts/").next().unwrap_or_default();
+        let call = CallId {
+            lease: String::new(),
+            slot: 0,
+            attempt_id: attempt_id.to_owned(),
+            contact: contact.to_owned(),
+            campaign: campaign.to_owned(),
+            run: 0,
+        };
+        CallEvents { call: Arc::new(call), sender: self.sender.clone() }
+    }
+
+    /// How one ended; as `report_durably`.
+    pub async fn ended(&self, contact: &str, attempt_id: &str, end: CallEnd) -> bool {
+        let (done, is_durable) = oneshot::channel();
+        self.call(contact, attempt_id).tell(News::EndedBefore(end, done)).await;
+        is_durable.await.unwrap_or(false)
     }
 }

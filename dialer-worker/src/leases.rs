@@ -48,6 +48,11 @@ impl Leases {
         self.held.iter().map(HeldLease::undialled).sum()
     }
 
+    /// Whether contacts wait to be asked for.
+    pub fn have_waiting(&self) -> bool {
+        self.undialled() > self.asked()
+    }
+
     /// Contacts whose authorisation was asked for and not answered; each may be granted.
     pub fn asked(&self) -> usize {
         self.held.iter().map(HeldLease::asked).sum()

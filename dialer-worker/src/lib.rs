@@ -5,14 +5,42 @@
 //! outbox (`reports`) until the service says it is durable. `state` decides, `worker` does the
 //! waiting and keeps the state while streams come and go.
 
+mod breaker;
 mod calls;
 pub mod config;
 pub mod dialer;
+pub mod http;
 mod leases;
+mod pace;
 mod reports;
 mod session;
 pub mod simulated;
+pub mod sip;
 mod state;
 mod worker;
 
+use std::sync::Arc;
+
+use config::{Config, Provider};
+use dialer::Dialer;
+use http::HttpDialer;
+use simulated::SimulatedDialer;
+use sip::SipDialer;
 pub use worker::{Summary, run};
+
+/// Starts the provider that the configuration names.
+///
+/// # Errors
+/// When something in the configuration does not work; the text says what.
+pub async fn dialer(config: &Config) -> Result<Arc<dyn Dialer>, String> {
+    Ok(match config.provider {
+        Provider::Simulated => {
+            let dialer = SimulatedDialer::new(&config.simulated).map_err(|error| {
+                format!("--dial-log cannot be opened: {error}; name a file that can be written")
+            })?;
+            Arc::new(dialer)
+        }
+        Provider::Sip => Arc::new(SipDialer::start(&config.sip).await?),
+        Provider::Http => Arc::new(HttpDialer::start(&config.http).await?),
+    })
+}

@@ -1,12 +1,10 @@
 //! The dialer worker as a program.
 
 use std::process::ExitCode;
-use std::sync::Arc;
 
 use campaign_process::{init_logs, shutdown_signal};
 use clap::Parser;
 use dialer_worker::config::Config;
-use dialer_worker::simulated::SimulatedDialer;
 use tracing::error;
 
 #[tokio::main]
@@ -28,10 +26,8 @@ async fn main() -> ExitCode {
 async fn work(config: Config) -> Result<(), String> {
     let shutdown = shutdown_signal()
         .map_err(|error| format!("signal handlers could not be installed: {error}"))?;
-    let dialer = SimulatedDialer::new(&config.simulated).map_err(|error| {
-        format!("--dial-log cannot be opened: {error}; name a file that can be written")
-    })?;
-    let summary = dialer_worker::run(&config.worker, Arc::new(dialer), shutdown).await;
+    let dialer = dialer_worker::dialer(&config).await?;
+    let summary = dialer_worker::run(&config.worker(), dialer, shutdown).await;
     if summary.unacknowledged == 0 && summary.unfinished_calls == 0 {
         return Ok(());
     }

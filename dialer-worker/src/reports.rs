@@ -8,6 +8,7 @@ use campaign_proto::v1::{
     CallEnded, CallOutcome, Interaction, InteractionStatus, LinkOpened, OptedOut, Report,
     ReportAck, Success, TextSent, Transferred,
 };
+use tokio::sync::oneshot;
 use tokio::time::Instant;
 use tracing::error;
 
@@ -19,14 +20,22 @@ const FLUSH_INTERACTIONS: usize = 100;
 /// …or when the first has waited this long.
 const FLUSH_DELAY: Duration = Duration::from_millis(20);
 
+/// A fact, and who wants to know what became of it: true when it is durable, false when the service
+/// rejected it.
+#[derive(Debug)]
+struct Entry {
+    interaction: Interaction,
+    done: Option<oneshot::Sender<bool>>,
+}
+
 /// Facts that the service has not acknowledged, in order.
 #[derive(Debug)]
 pub(crate) struct Outbox {
     limit: usize,
-    waiting: VecDeque<Interaction>,
+    waiting: VecDeque<Entry>,
     waiting_since: Option<Instant>,
     /// On this stream, by report number.
-    sent: BTreeMap<i64, Vec<Interaction>>,
+    sent: BTreeMap<i64, Vec<Entry>>,
     last_report_number: i64,
     acknowledged: u64,
 }
@@ -69,7 +78,16 @@ impl Outbox {
     }
 
     pub fn push(&mut self, interaction: Interaction, now: Instant) {
-        self.waiting.push_back(interaction);
+        self.push_for(interaction, None, now);
+    }
+
+    pub fn push_for(
+        &mut self,
+        interaction: Interaction,
+        done: Option<oneshot::Sender<bool>>,
+        now: Instant,
+    ) {
+        self.waiting.push_back(Entry { interaction, done });
         self.waiting_since.get_or_insert(now);
     }
 
@@ -86,22 +104,28 @@ impl Outbox {
             return None;
         }
         let count = self.waiting.len().min(max_interactions);
-        let interactions: Vec<_> = self.waiting.drain(..count).collect();
+        let entries: Vec<_> = self.waiting.drain(..count).collect();
+        let interactions = entries.iter().map(|entry| entry.interaction.clone()).collect();
         if self.waiting.is_empty() {
             self.waiting_since = None;
         }
         self.last_report_number += 1;
         let report_number = self.last_report_number;
-        self.sent.insert(report_number, interactions.clone());
+        self.sent.insert(report_number, entries);
         Some(Report { report_number, interactions })
     }
 
     /// What the report carried is durable, or can never be.
     pub fn acknowledge(&mut self, ack: &ReportAck) {
-        let Some(interactions) = self.sent.remove(&ack.report_number) else { return };
-        self.acknowledged += interactions.len() as u64;
-        for (interaction, result) in interactions.iter().zip(&ack.results) {
-            if result.status() == InteractionStatus::Rejected {
+        let Some(entries) = self.sent.remove(&ack.report_number) else { return };
+        self.acknowledged += entries.len() as u64;
+        for (Entry { interaction, done }, result) in entries.into_iter().zip(&ack.results) {
+            let is_rejected = result.status() == InteractionStatus::Rejected;
+            if let Some(done) = done {
+                // Who asked may have gone.
+                let _ = done.send(!is_rejected);
+            }
+            if is_rejected {
                 self.acknowledged -= 1;
                 error!(
                     contact = interaction.contact,
@@ -130,6 +154,7 @@ pub(crate) fn call_ended(call: &CallId, end: CallEnd) -> Interaction {
         Outcome::Busy => CallOutcome::Busy,
         Outcome::Voicemail => CallOutcome::Voicemail,
         Outcome::Failed => CallOutcome::Failed,
+        Outcome::Unknown => CallOutcome::Unknown,
     };
     let duration = end.duration.try_into().unwrap_or_default();
     let ended = CallEnded { outcome: outcome.into(), duration: Some(duration) };

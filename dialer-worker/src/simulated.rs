@@ -6,6 +6,7 @@ mod plan;
 #[cfg(test)]
 mod tests;
 
+use std::future::ready;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -133,5 +134,9 @@ impl Dialer for SimulatedDialer {
         hang_up: CancellationToken,
     ) -> BoxFuture<'static, CallEnd> {
         self.clone().call(attempt, events, hang_up).boxed()
+    }
+
+    fn probe(&self) -> BoxFuture<'static, bool> {
+        ready(true).boxed()
     }
 }

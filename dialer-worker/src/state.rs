@@ -5,15 +5,19 @@ use std::time::Duration;
 
 use campaign_proto::v1::dispatch_request::Message as Request;
 use campaign_proto::v1::dispatch_response::Message as Response;
-use campaign_proto::v1::{AuthorizeResult, Credit, DispatchRequest, LeaseKey, Revoke, Welcome};
+use campaign_proto::v1::{
+    Authorize, AuthorizeResult, Credit, DispatchRequest, LeaseKey, Revoke, Welcome,
+};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
+use crate::breaker::Breaker;
 use crate::calls::{CallEvent, Calls, News};
 use crate::config::WorkerConfig;
 use crate::dialer::{CallEnd, Dialer, Outcome};
 use crate::leases::Leases;
+use crate::pace::{Pace, Throughput};
 use crate::reports::{self, Outbox};
 use crate::session::{Terms, request};
 use crate::worker::Summary;
@@ -35,6 +39,11 @@ pub(crate) struct State {
     max_calls: usize,
     prefetch_contacts: usize,
     drain_grace: Duration,
+    pace: Pace,
+    throughput: Throughput,
+    breaker: Breaker,
+    /// Where answers to probes go.
+    probe_answers: mpsc::Sender<bool>,
     leases: Leases,
     calls: Calls,
     outbox: Outbox,
@@ -50,11 +59,17 @@ impl State {
         config: &WorkerConfig,
         dialer: Arc<dyn Dialer>,
         events: mpsc::Sender<CallEvent>,
+        probe_answers: mpsc::Sender<bool>,
     ) -> Self {
+        let now = Instant::now();
         Self {
             max_calls: config.max_calls as usize,
             prefetch_contacts: config.prefetch_contacts(),
             drain_grace: config.drain_grace(),
+            pace: Pace::new(config.calls_per_second, now),
+            throughput: Throughput::new(now),
+            breaker: Breaker::new(config.provider_failures, config.provider_retry()),
+            probe_answers,
             leases: Leases::default(),
             calls: Calls::new(dialer, events),
             outbox: Outbox::new(config.max_unacknowledged_reports as usize),
@@ -85,6 +100,7 @@ impl State {
     pub fn welcome(&mut self, welcome: &Welcome, terms: Terms) {
         self.terms = Some(terms);
         self.leases.set_ttl(terms.lease_ttl);
+        self.throughput.set_window(terms.lease_ttl);
         self.leases.renewed(&welcome.leases);
     }
 
@@ -105,6 +121,9 @@ impl State {
     /// Does what is due by now.
     pub fn tick(&mut self, now: Instant) {
         self.leases.expire(now);
+        if !self.is_stopping() && self.breaker.take_probe(now) {
+            self.calls.probe(self.probe_answers.clone());
+        }
         if let Some(stop) = &mut self.stop
             && !stop.is_hung_up
             && stop.hang_up_at <= now
@@ -116,13 +135,16 @@ impl State {
 
     /// When there is something to do next, if nothing happens before. Messages count only while one
     /// can be sent.
-    pub fn next_deadline(&self, can_send: bool) -> Option<Instant> {
+    pub fn next_deadline(&self, can_send: bool, now: Instant) -> Option<Instant> {
         let stop =
             self.stop.map(|stop| if stop.is_hung_up { stop.finish_by } else { stop.hang_up_at });
         let messages = can_send && self.terms.is_some();
         let flush = self.outbox.flush_at().filter(|_| messages);
         let renew = self.leases.renew_due().filter(|_| messages);
-        [stop, flush, renew].into_iter().flatten().min()
+        let may_ask = messages && self.leases.have_waiting() && self.free_places() > 0;
+        let pace = self.pace.next_at(now).filter(|_| may_ask);
+        let probe = self.breaker.probe_at().filter(|_| !self.is_stopping());
+        [stop, flush, renew, pace, probe].into_iter().flatten().min()
     }
 
     /// Begins to stop: nothing more is asked for; calls in progress get their grace.
@@ -162,7 +184,20 @@ impl State {
         let call = &event.call;
         match event.news {
             News::Answered => self.calls.answered(call),
-            News::Fact(fact) => self.outbox.push(reports::fact(call, fact), now),
+            News::Provider(Ok(())) => {
+                self.calls.heard(call);
+                self.breaker.works();
+            }
+            News::Provider(Err(fault)) => {
+                self.calls.heard(call);
+                debug!(attempt_id = call.attempt_id, %fault, "the provider failed a call");
+                if self.breaker.failed(fault, now) {
+                    self.leases.stop_all();
+                }
+            }
+            News::Fact(fact, done) => {
+                self.outbox.push_for(reports::fact(call, fact), done, now);
+            }
             News::Ended(end) => {
                 debug!(attempt_id = call.attempt_id, outcome = ?end.outcome, "call ended");
                 if self.calls.ended(call) {
@@ -170,7 +205,15 @@ impl State {
                     self.outbox.push(reports::call_ended(call, end), now);
                 }
             }
+            News::EndedBefore(end, done) => {
+                self.outbox.push_for(reports::call_ended(call, end), Some(done), now);
+            }
         }
+    }
+
+    /// The provider answered a probe, or did not.
+    pub fn on_probe(&mut self, works: bool, now: Instant) {
+        self.breaker.probed(works, now);
     }
 
     // The service says. Drain is not for us: it ends the stream, not the work.
@@ -180,7 +223,7 @@ impl State {
             Response::Batch(batch) => {
                 self.credit_contacts = self.credit_contacts.saturating_sub(batch.contacts.len());
                 self.leases.add(batch, now);
-                if self.is_stopping() {
+                if self.is_stopping() || self.breaker.is_open() {
                     self.leases.stop_all();
                 }
             }
@@ -199,8 +242,11 @@ impl State {
     }
 
     fn on_authorize_result(&mut self, result: &AuthorizeResult, now: Instant) {
+        self.throughput.add(result.attempts.len(), now);
+        let mut dialled = 0;
         for granted in self.leases.answer(result, now) {
             if granted.dial {
+                dialled += 1;
                 self.calls.start(granted);
             } else {
                 let (call, attempt) = granted.into_call();
@@ -209,6 +255,7 @@ impl State {
                 self.outbox.push(reports::call_ended(&call, end), now);
             }
         }
+        self.pace.give_back(result.attempts.len().saturating_sub(dialled));
     }
 
     fn on_revoke(&mut self, revoke: &Revoke) {
@@ -243,12 +290,18 @@ impl State {
             .or_else(|| self.leases.next_renew(now).map(Request::Renew))
             .or_else(|| self.leases.next_release().map(Request::Release))
             .or_else(|| self.outbox.next_report(max, now).map(Request::Report))
-            .or_else(|| {
-                let places = self.free_places();
-                self.leases.next_authorize(places, max, now).map(Request::Authorize)
-            })
-            .or_else(|| self.next_credit(&terms).map(Request::Credit))?;
+            .or_else(|| self.next_authorize(max, now).map(Request::Authorize))
+            .or_else(|| self.next_credit(&terms, now).map(Request::Credit))?;
         Some(request(message))
+    }
+
+    fn next_authorize(&mut self, max_slots: usize, now: Instant) -> Option<Authorize> {
+        let places = self.free_places().min(self.pace.available(now));
+        let asked_before = self.leases.asked();
+        let authorize = self.leases.next_authorize(places, max_slots, now)?;
+        // What is asked again has its place already.
+        self.pace.take(self.leases.asked() - asked_before, now);
+        Some(authorize)
     }
 
     /// How many more calls may be asked for: each question under way may become a call.
@@ -256,19 +309,35 @@ impl State {
         if self.is_stopping() || !self.outbox.has_room() {
             return 0;
         }
-        self.max_calls.saturating_sub(self.calls.in_progress() + self.leases.asked())
+        let asked = self.leases.asked();
+        let places = self.max_calls.saturating_sub(self.calls.in_progress() + asked);
+        match self.breaker.max_setups() {
+            usize::MAX => places,
+            setups => places.min(setups.saturating_sub(self.calls.unheard() + asked)),
+        }
     }
 
-    fn next_credit(&mut self, terms: &Terms) -> Option<Credit> {
-        if self.is_stopping() {
+    fn next_credit(&mut self, terms: &Terms, now: Instant) -> Option<Credit> {
+        if self.is_stopping() || self.breaker.is_open() {
             return None;
         }
-        let target = self.prefetch_contacts.min(terms.max_credit_contacts);
+        let target = self.wanted_contacts(terms, now);
         let missing = target.saturating_sub(self.credit_contacts + self.leases.undialled());
         if missing < (target / CREDIT_TOP_UPS).max(1) {
             return None;
         }
         self.credit_contacts += missing;
         Some(Credit { contacts: i32::try_from(missing).unwrap_or(i32::MAX) })
+    }
+
+    /// How many contacts to hold or ask for: no more than can be dialled in a lease's time, as far as
+    /// one can know. Free places are one call each; what went in the last such time may go again.
+    fn wanted_contacts(&mut self, terms: &Terms, now: Instant) -> usize {
+        if !self.breaker.is_closed() {
+            return self.breaker.max_setups();
+        }
+        let can_be_dialled = self.max_calls + self.throughput.expected(now);
+        let by_pace = self.pace.within(terms.lease_ttl);
+        self.prefetch_contacts.min(terms.max_credit_contacts).min(can_be_dialled).min(by_pace)
     }
 }

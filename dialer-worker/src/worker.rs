@@ -19,7 +19,7 @@ use tracing::{info, warn};
 
 use crate::calls::CallEvent;
 use crate::config::WorkerConfig;
-use crate::dialer::Dialer;
+use crate::dialer::{Dialer, EarlierCalls};
 use crate::session::{Session, SessionError};
 use crate::state::State;
 
@@ -54,10 +54,12 @@ pub async fn run(
     shutdown: CancellationToken,
 ) -> Summary {
     let (sender, events) = mpsc::channel(CALL_EVENTS_CAPACITY);
+    dialer.begin(EarlierCalls { sender: sender.clone() });
+    let (probe_sender, probe_answers) = mpsc::channel(1);
     let mut worker = Worker {
         worker_id: config.worker_id.clone(),
-        state: State::new(config, dialer, sender),
-        outside: Outside { events, shutdown },
+        state: State::new(config, dialer, sender, probe_sender),
+        outside: Outside { events, probe_answers, shutdown },
     };
     worker.work(&config.service_urls).await;
     let summary = worker.state.summary();
@@ -88,7 +90,7 @@ struct Worker {
 impl Worker {
     async fn work(&mut self, urls: &[Endpoint]) {
         let mut delays = reconnect_delays();
-        for url in urls.iter().cycle() {
+        for url in urls.iter().cycle().skip(first_url(&self.worker_id, urls.len())) {
             let parting = self.serve(url, &mut delays).await;
             self.state.end_stream(Instant::now());
             let delay = delays.next().unwrap_or(MAX_RECONNECT_DELAY);
@@ -148,7 +150,8 @@ impl Worker {
                 next_message = self.state.next_message(now);
             }
             let can_send = next_message.is_none() && leave_by.is_none();
-            let deadline = self.state.next_deadline(can_send).into_iter().chain(leave_by).min();
+            let deadline =
+                self.state.next_deadline(can_send, now).into_iter().chain(leave_by).min();
             tokio::select! {
                 permit = session.outgoing.reserve(), if next_message.is_some() => {
                     let permit = permit.map_err(|_| SessionError::Ended)?;
@@ -180,7 +183,7 @@ impl Worker {
             if self.state.is_finished(now) {
                 return None;
             }
-            let deadline = self.state.next_deadline(false);
+            let deadline = self.state.next_deadline(false, now);
             tokio::select! {
                 result = &mut wanted => return Some(result),
                 news = self.outside.next(&self.state, deadline) => self.on_news(news),
@@ -192,6 +195,7 @@ impl Worker {
         let now = Instant::now();
         match news {
             OutsideNews::Call(event) => self.state.on_call(event, now),
+            OutsideNews::Probe(works) => self.state.on_probe(works, now),
             OutsideNews::Stop => self.state.stop(now),
             OutsideNews::Deadline => {}
         }
@@ -201,11 +205,14 @@ impl Worker {
 /// What happens apart from the service.
 struct Outside {
     events: mpsc::Receiver<CallEvent>,
+    probe_answers: mpsc::Receiver<bool>,
     shutdown: CancellationToken,
 }
 
 enum OutsideNews {
     Call(CallEvent),
+    /// Whether the provider answered.
+    Probe(bool),
     Stop,
     /// Something is due; the loop looks.
     Deadline,
@@ -222,10 +229,18 @@ impl Outside {
         };
         tokio::select! {
             Some(event) = self.events.recv(), if state.can_hear_calls() => OutsideNews::Call(event),
+            Some(works) = self.probe_answers.recv() => OutsideNews::Probe(works),
             () = self.shutdown.cancelled(), if !state.is_stopping() => OutsideNews::Stop,
             () = alarm => OutsideNews::Deadline,
         }
     }
+}
+
+/// Which of the urls to begin with: workers spread over them by their names.
+fn first_url(worker_id: &str, urls: usize) -> usize {
+    let sum: usize =
+        worker_id.bytes().fold(0, |sum, byte| sum.wrapping_mul(31).wrapping_add(byte.into()));
+    sum % urls.max(1)
 }
 
 fn reconnect_delays() -> ExponentialBackoff {
@@ -241,4 +256,19 @@ fn reconnect_delays() -> ExponentialBackoff {
 fn drain_wait(drain: &Drain) -> Duration {
     let grace = drain.grace.and_then(|grace| grace.try_into().ok());
     grace.unwrap_or(MAX_DRAIN_WAIT).min(MAX_DRAIN_WAIT)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn workers_spread_over_the_urls() {
+        let mut workers = [0_u32; 3];
+        for process in 0..300 {
+            workers[first_url(&format!("dialer-{process}"), 3)] += 1;
+        }
+        assert!(workers.iter().all(|count| (80..=120).contains(count)), "{workers:?}");
+        assert_eq!(first_url("alone", 1), 0);
+    }
 }

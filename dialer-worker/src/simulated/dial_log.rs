@@ -46,6 +46,7 @@ impl DialLog {
             Outcome::Busy => "busy",
             Outcome::Voicemail => "voicemail",
             Outcome::Failed => "failed",
+            Outcome::Unknown => "unknown",
         };
         self.write("ended", attempt, Some(outcome))
     }

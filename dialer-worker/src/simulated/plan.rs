@@ -67,7 +67,7 @@ impl Plan {
             Outcome::Voicemail => random.random_range(15.0..25.0),
             Outcome::NoAnswer => 30.0,
             Outcome::Busy => 2.0,
-            Outcome::Failed => 1.0,
+            Outcome::Failed | Outcome::Unknown => 1.0,
         };
         let unanswered = Self {
             outcome,
@@ -79,7 +79,7 @@ impl Plan {
         match outcome {
             Outcome::Answered => unanswered.with_talk(&mut random, odds),
             Outcome::Voicemail => Self { talk_seconds: 20.0, ..unanswered },
-            Outcome::NoAnswer | Outcome::Busy | Outcome::Failed => unanswered,
+            Outcome::NoAnswer | Outcome::Busy | Outcome::Failed | Outcome::Unknown => unanswered,
         }
     }
 

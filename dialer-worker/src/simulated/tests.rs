@@ -45,7 +45,7 @@ async fn dial_all(dialer: &SimulatedDialer) -> (Vec<CallEnd>, Vec<String>) {
     drop(sender);
     let mut facts = Vec::new();
     while let Some(event) = told.recv().await {
-        if let News::Fact(fact) = event.news {
+        if let News::Fact(fact, _) = event.news {
             facts.push(format!("{} {fact:?}", event.call.attempt_id));
         }
     }

@@ -13,7 +13,7 @@ use crate::fake::{FakeService, FakeWorker, contact, kept, key, keys, lost, outco
 #[tokio::test]
 async fn hello_says_who_and_credit_keeps_to_the_prefetch() {
     let mut service = FakeService::start().await;
-    let flags = ["--max-calls", "1", "--prefetch-contacts", "8"];
+    let flags = ["--max-calls", "8", "--prefetch-contacts", "8"];
     let mut worker = FakeWorker::start(&service.url, &flags);
     let (mut stream, hello) = service.accept().await;
     assert_eq!((hello.worker_id.as_str(), hello.protocol_version), ("worker-under-test", 1));
@@ -25,9 +25,12 @@ async fn hello_says_who_and_credit_keeps_to_the_prefetch() {
     while credit < 8 {
         match stream.next().await {
             Request::Authorize(asked) => {
-                stream.decide(&asked, &[Decision::Granted]).await;
-                worker.dialled().await.end(Outcome::Busy);
-                consumed += 1;
+                let granted = vec![Decision::Granted; asked.slots.len()];
+                stream.decide(&asked, &granted).await;
+                for _ in granted {
+                    worker.dialled().await.end(Outcome::Busy);
+                    consumed += 1;
+                }
             }
             Request::Credit(more) => credit += more.contacts,
             Request::Report(report) => stream.acknowledge(&report).await,
@@ -46,7 +49,7 @@ async fn credit_is_given_anew_on_each_stream() {
     let _worker = FakeWorker::start(&service.url, &[]);
     for _ in 0..2 {
         let (_stream, credit) = service.welcome().await;
-        assert_eq!(credit, 100);
+        assert_eq!(credit, 50);
     }
 }
 
@@ -55,7 +58,7 @@ async fn dials_only_what_was_granted() {
     let mut service = FakeService::start().await;
     let mut worker = FakeWorker::start(&service.url, &[]);
     let (mut stream, credit) = service.welcome().await;
-    assert_eq!(credit, 100);
+    assert_eq!(credit, 50);
     stream.lease(1, 6).await;
     let asked = stream.authorize().await;
     assert_eq!(asked.lease, Some(key(1)));

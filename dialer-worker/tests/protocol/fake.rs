@@ -163,9 +163,26 @@ impl FakeStream {
         }
     }
 
+    /// The next credit; releases and reports are acknowledged.
+    pub async fn credit_after_idle(&mut self) -> i32 {
+        loop {
+            match self.next().await {
+                Request::Credit(credit) => return credit.contacts,
+                Request::Release(release) => self.acknowledge_release(&release).await,
+                Request::Report(report) => self.acknowledge(&report).await,
+                other => panic!("not credit: {other:?}"),
+            }
+        }
+    }
+
     /// Sends a lease of so many contacts.
     pub async fn lease(&self, number: u32, contacts: i32) {
-        let contacts = (0..contacts).map(|slot| LeasedContact {
+        self.lease_slots(number, 0..contacts).await;
+    }
+
+    /// Sends a lease of these slots, which are also the ends of their numbers.
+    pub async fn lease_slots(&self, number: u32, slots: impl IntoIterator<Item = i32>) {
+        let contacts = slots.into_iter().map(|slot| LeasedContact {
             slot,
             contact: contact(slot),
             phone_number: format!("+1555{slot:07}"),
@@ -291,7 +308,10 @@ pub async fn welcome_back(service: &mut FakeService, leases: &[u32]) -> FakeStre
 }
 
 /// A provider whose calls the test ends.
-pub struct FakeDialer(mpsc::UnboundedSender<FakeCall>);
+pub struct FakeDialer {
+    calls: mpsc::UnboundedSender<FakeCall>,
+    probes: mpsc::UnboundedSender<oneshot::Sender<bool>>,
+}
 
 /// A call in progress.
 pub struct FakeCall {
@@ -325,14 +345,21 @@ impl Dialer for FakeDialer {
         hang_up: CancellationToken,
     ) -> BoxFuture<'static, CallEnd> {
         let (end, ended) = oneshot::channel();
-        let _ = self.0.send(FakeCall { attempt, events, hang_up, end });
+        let _ = self.calls.send(FakeCall { attempt, events, hang_up, end });
         async move { ended.await.expect("the test ends the call") }.boxed()
+    }
+
+    fn probe(&self) -> BoxFuture<'static, bool> {
+        let (answer, answered) = oneshot::channel();
+        let _ = self.probes.send(answer);
+        async move { answered.await.unwrap_or(false) }.boxed()
     }
 }
 
 /// A worker under test.
 pub struct FakeWorker {
     calls: mpsc::UnboundedReceiver<FakeCall>,
+    probes: mpsc::UnboundedReceiver<oneshot::Sender<bool>>,
     shutdown: CancellationToken,
     running: JoinHandle<Summary>,
 }
@@ -340,16 +367,22 @@ pub struct FakeWorker {
 impl FakeWorker {
     pub fn start(url: &str, flags: &[&str]) -> Self {
         let (sender, calls) = mpsc::unbounded_channel();
+        let (probe_sender, probes) = mpsc::unbounded_channel();
         let shutdown = CancellationToken::new();
         let stop = shutdown.clone();
         let config = config(url, flags);
-        let dialer = Arc::new(FakeDialer(sender));
+        let dialer = Arc::new(FakeDialer { calls: sender, probes: probe_sender });
         let running = tokio::spawn(async move { run(&config, dialer, stop).await });
-        Self { calls, shutdown, running }
+        Self { calls, probes, shutdown, running }
     }
 
     pub async fn dialled(&mut self) -> FakeCall {
         within("a dial", self.calls.recv()).await.expect("the worker runs")
+    }
+
+    /// The worker asks whether the provider works; it is answered through what is returned.
+    pub async fn probed(&mut self) -> oneshot::Sender<bool> {
+        within("a probe", self.probes.recv()).await.expect("the worker runs")
     }
 
     /// The next calls, by attempt.

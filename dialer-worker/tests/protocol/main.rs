@@ -2,4 +2,5 @@
 
 mod dialling;
 mod fake;
+mod provider;
 mod stopping;

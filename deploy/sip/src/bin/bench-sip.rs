@@ -1,0 +1,228 @@
+//! `make bench-sip`: calls a second, and processor time for calls in progress, of the worker with the
+//! simulated and the SIP provider, beside sipp calling sipp on the same machine.
+#![forbid(unsafe_code)]
+#![allow(clippy::print_stdout, reason = "this program exists to print")]
+
+use std::path::Path;
+use std::process::{ExitCode, Stdio};
+use std::time::{Duration, Instant};
+
+use campaign_sip::{Dispatch, Programs, Result, Sipp, Traffic};
+use clap::Parser;
+use tokio::process::{Child, Command};
+use tokio::time::{sleep, timeout};
+
+/// Clock ticks a second in /proc; the same on every Linux that Rust runs on.
+const TICKS_PER_SECOND: f64 = 100.0;
+/// Longest wait for one measurement.
+const LIMIT: Duration = Duration::from_secs(300);
+/// How long processor time is taken while calls are in progress.
+const HOLD: Duration = Duration::from_secs(10);
+/// Calls at once while calls a second are measured: of 0.2 to 1 ms they are more than enough.
+const CALLS_AT_ONCE: u32 = 200;
+
+/// Measures the worker's providers beside sipp
+#[derive(Debug, Parser)]
+struct Args {
+    /// Calls of each measurement of calls a second
+    #[arg(long, env = "BENCH_SIP_CALLS", default_value_t = 10_000)]
+    calls: u64,
+    /// Calls started a second at most while calls a second are measured
+    #[arg(long, env = "BENCH_SIP_CALLS_PER_SECOND", default_value_t = 2_000)]
+    calls_per_second: u32,
+    /// Calls in progress of each measurement of processor time
+    #[arg(long, env = "BENCH_SIP_IN_PROGRESS", default_value_t = 1_000)]
+    in_progress: u32,
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    match run(&Args::parse()).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("bench-sip: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(args: &Args) -> Result<()> {
+    let programs = Programs::beside(&std::env::current_exe()?)?;
+    println!(
+        "{} calls that are answered and hung up at once, at most {} a second:",
+        args.calls, args.calls_per_second
+    );
+    let rate = args.calls_per_second.to_string();
+    let at_once = CALLS_AT_ONCE.to_string();
+    let limits = ["--max-calls", &at_once, "--calls-per-second", &rate];
+    let simulated = [&["--time-scale", "0"], &limits[..]].concat();
+    show_rate("worker, simulated", &through_worker(&programs, args.calls, &simulated).await?, 0);
+    for (name, traffic, transport) in [
+        ("worker, SIP over UDP", Traffic::Udp, "udp"),
+        ("worker, SIP over TCP", Traffic::Tcp, "tcp"),
+    ] {
+        let mut sipp = Sipp::start("quick", traffic, &[]).await?;
+        let trunk = sipp.address();
+        let flags = [&sip(&trunk)[..], &["--sip-transport", transport], &limits[..]].concat();
+        let spent = through_worker(&programs, args.calls, &flags).await?;
+        sipp.finish().await?;
+        show_rate(name, &spent, sipp.count("Retransmissions"));
+    }
+    let mut callee = Sipp::start("stays", Traffic::Udp, &[]).await?;
+    let calls = args.calls.to_string();
+    let flags = ["-r", &rate, "-l", &at_once, "-m", &calls, "-d", "0"];
+    let spent = through_sipp(&callee, programs.logs(), args.calls, &flags).await?;
+    callee.finish().await?;
+    show_rate("sipp, UDP", &spent, callee.count("Retransmissions"));
+
+    println!("\n{} calls in progress, processor time of the caller:", args.in_progress);
+    let in_progress = args.in_progress.to_string();
+    let limits = ["--max-calls", &in_progress, "--calls-per-second", "500"];
+    show_share("worker, simulated", hold_worker(&programs, args, &limits, None).await?, args);
+    for (name, traffic, transport) in [
+        ("worker, SIP over UDP", Traffic::Udp, "udp"),
+        ("worker, SIP over TCP", Traffic::Tcp, "tcp"),
+    ] {
+        let callee = Sipp::start("stays", traffic, &[]).await?;
+        let trunk = callee.address();
+        let flags = [&sip(&trunk)[..], &["--sip-transport", transport], &limits[..]].concat();
+        show_share(name, hold_worker(&programs, args, &flags, Some(&callee)).await?, args);
+    }
+    let callee = Sipp::start("stays", Traffic::Udp, &[]).await?;
+    show_share("sipp, UDP", hold_sipp(&callee, programs.logs(), args).await?, args);
+    std::fs::remove_dir_all(programs.logs())?;
+    Ok(())
+}
+
+fn sip(trunk: &str) -> [&str; 4] {
+    ["--provider", "sip", "--sip-trunk", trunk]
+}
+
+/// What a number of calls took.
+struct Spent {
+    calls: u64,
+    time: Duration,
+    cpu_seconds: f64,
+}
+
+async fn through_worker(programs: &Programs, calls: u64, flags: &[&str]) -> Result<Spent> {
+    let dispatch = Dispatch::start(calls).await?;
+    let began = Instant::now();
+    let flags = [&["--prefetch-contacts", "2000", "--log", "warn"], flags].concat();
+    let worker = programs.worker("bench", &dispatch.address, &flags)?;
+    timeout(LIMIT, dispatch.until_ended(calls)).await?;
+    let time = began.elapsed();
+    let cpu_seconds = cpu_seconds(worker.process_id())?;
+    worker.stop().await?;
+    Ok(Spent { calls, time, cpu_seconds })
+}
+
+fn sipp_caller(callee: &Sipp, folder: &Path, flags: &[&str]) -> Result<Child> {
+    let log = std::fs::File::create(folder.join("sipp.log"))?;
+    let mut command = Command::new("sipp");
+    command
+        .args(["-sn", "uac", &callee.address(), "-i", "127.0.0.1", "-nostdin", "-skip_rlimit"])
+        .args(flags)
+        .current_dir(folder)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(log)
+        .kill_on_drop(true);
+    Ok(command.spawn()?)
+}
+
+async fn through_sipp(callee: &Sipp, folder: &Path, calls: u64, flags: &[&str]) -> Result<Spent> {
+    let began = Instant::now();
+    let mut caller = sipp_caller(callee, folder, flags)?;
+    let id = caller.id();
+    let mut cpu = 0.0;
+    // What it used is known only while it runs.
+    let status = loop {
+        cpu = cpu_seconds(id).unwrap_or(cpu);
+        if let Some(status) = caller.try_wait()? {
+            break status;
+        }
+        sleep(Duration::from_millis(10)).await;
+    };
+    if !status.success() {
+        return Err(format!("sipp ended with {status}").into());
+    }
+    Ok(Spent { calls, time: began.elapsed(), cpu_seconds: cpu })
+}
+
+/// Processor time in the hold, as a share of one processor.
+async fn hold_worker(
+    programs: &Programs,
+    args: &Args,
+    flags: &[&str],
+    callee: Option<&Sipp>,
+) -> Result<f64> {
+    // Simulated calls end by and by, and others take their places.
+    let dispatch = Dispatch::start(u64::from(args.in_progress) * 4).await?;
+    let flags = [&["--drain-grace-seconds", "0", "--log", "warn"], flags].concat();
+    let worker = programs.worker("bench", &dispatch.address, &flags)?;
+    until_in_progress(args, callee).await?;
+    let share = share(worker.process_id()).await?;
+    worker.stop().await?;
+    Ok(share)
+}
+
+async fn hold_sipp(callee: &Sipp, folder: &Path, args: &Args) -> Result<f64> {
+    let limit = args.in_progress.to_string();
+    let mut caller =
+        sipp_caller(callee, folder, &["-r", "500", "-l", &limit, "-m", &limit, "-d", "120000"])?;
+    until_in_progress(args, Some(callee)).await?;
+    let share = share(caller.id()).await?;
+    caller.kill().await?;
+    Ok(share)
+}
+
+/// Waits until all calls are in progress, and a little more for the set-up to be over.
+async fn until_in_progress(args: &Args, callee: Option<&Sipp>) -> Result<()> {
+    let all = u64::from(args.in_progress);
+    match callee {
+        Some(callee) => {
+            let counted = async {
+                while callee.count("answered") < all {
+                    sleep(Duration::from_millis(50)).await;
+                }
+            };
+            timeout(LIMIT, counted).await?;
+        }
+        // The simulation does not tell; its rings are over after 30 s at the latest.
+        None => sleep(Duration::from_secs(all / 500 + 1)).await,
+    }
+    sleep(Duration::from_secs(1)).await;
+    Ok(())
+}
+
+async fn share(process_id: Option<u32>) -> Result<f64> {
+    let before = cpu_seconds(process_id)?;
+    let began = Instant::now();
+    sleep(HOLD).await;
+    Ok((cpu_seconds(process_id)? - before) / began.elapsed().as_secs_f64())
+}
+
+/// Processor time that a process used.
+fn cpu_seconds(process_id: Option<u32>) -> Result<f64> {
+    let id = process_id.ok_or("the process is gone")?;
+    let text = std::fs::read_to_string(format!("/proc/{id}/stat"))?;
+    // The name may have spaces; after it, user and system time are the 12th and 13th.
+    let (_, fields) = text.rsplit_once(") ").ok_or("/proc is not as expected")?;
+    let ticks: Vec<f64> =
+        fields.split(' ').skip(11).take(2).filter_map(|field| field.parse().ok()).collect();
+    Ok(ticks.iter().sum::<f64>() / TICKS_PER_SECOND)
+}
+
+fn show_rate(name: &str, spent: &Spent, repeated: u64) {
+    let rate = spent.calls as f64 / spent.time.as_secs_f64();
+    let cpu = spent.cpu_seconds / spent.calls as f64 * 1_000.0;
+    println!(
+        "  {name:<22}{rate:>8.0} calls/s {cpu:>8.2} s CPU per 1,000 calls, {repeated} repeated messages"
+    );
+}
+
+fn show_share(name: &str, share: f64, args: &Args) {
+    let per_thousand = share * 100.0 * 1_000.0 / f64::from(args.in_progress);
+    println!("  {name:<22}{per_thousand:>8.1} % of a processor per 1,000 calls in progress");
+}

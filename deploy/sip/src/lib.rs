@@ -1,0 +1,15 @@
+//! Campaigns over SIP, to people whom sipp plays: for the demo, tests and the benchmark. sipp keeps its
+//! own books, so that what our side says can be judged.
+
+mod campaign;
+mod dispatch;
+mod programs;
+mod sipp;
+
+pub use campaign::{Campaign, Tally};
+pub use dispatch::Dispatch;
+pub use programs::{Program, Programs};
+pub use sipp::{Invite, Sipp, Traffic};
+
+/// What goes wrong here, in plain words.
+pub type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;

@@ -1,0 +1,206 @@
+//! A running sipp.
+
+use std::collections::BTreeMap;
+use std::net::UdpSocket;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use tokio::process::{Child, Command};
+use tokio::time::{Instant, sleep, timeout};
+
+/// Longest wait for it to listen.
+const START_LIMIT: Duration = Duration::from_secs(20);
+/// Longest wait for its calls to end when it is stopped.
+const STOP_LIMIT: Duration = Duration::from_secs(60);
+
+/// How messages travel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Traffic {
+    /// Datagrams.
+    Udp,
+    /// Connections.
+    Tcp,
+}
+
+/// An INVITE that began a call, as sipp logged it. One that was only repeated is not among them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Invite {
+    /// Its Call-ID.
+    pub call_id: String,
+    /// Who was called.
+    pub number: String,
+}
+
+/// A running sipp that plays a scenario; killed when dropped.
+#[derive(Debug)]
+pub struct Sipp {
+    child: Child,
+    folder: PathBuf,
+    port: u16,
+}
+
+impl Drop for Sipp {
+    fn drop(&mut self) {
+        // At once, so that the folder is not written to any more.
+        let _ = self.child.start_kill();
+        let _ = std::fs::remove_dir_all(&self.folder);
+    }
+}
+
+impl Sipp {
+    /// Plays the scenario `scenarios/{name}.xml` on a free port.
+    ///
+    /// # Errors
+    /// When sipp is missing or does not start; the text says what to do.
+    pub async fn start(name: &str, traffic: Traffic, options: &[&str]) -> Result<Self, String> {
+        let port = free_port()?;
+        Self::start_on(port, name, traffic, options).await
+    }
+
+    /// As `start`, on a port of the caller's choice.
+    ///
+    /// # Errors
+    /// As `start`.
+    pub async fn start_on(
+        port: u16,
+        name: &str,
+        traffic: Traffic,
+        options: &[&str],
+    ) -> Result<Self, String> {
+        let scenario = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("scenarios/{name}.xml"));
+        let folder = std::env::temp_dir().join(format!("sipp-{}", uuid::Uuid::new_v4()));
+        std::fs::create_dir(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
+        let output = |name: &str| {
+            let path = folder.join(name);
+            std::fs::File::create(&path).map_err(|error| format!("{}: {error}", path.display()))
+        };
+        let child = Command::new("sipp")
+            .arg("-sf")
+            .arg(scenario)
+            .args(["-i", "127.0.0.1", "-p", &port.to_string(), "-nostdin", "-aa"])
+            .args(["-t", if traffic == Traffic::Udp { "u1" } else { "t1" }])
+            .args(["-trace_stat", "-stf", "stat.csv", "-fd", "1"])
+            .args(["-trace_logs", "-log_file", "log"])
+            .args(["-trace_err", "-error_file", "errors"])
+            .args(["-buff_size", "2000000", "-skip_rlimit"])
+            .args(options)
+            .current_dir(&folder)
+            .stdin(Stdio::null())
+            .stdout(output("screen")?)
+            .stderr(output("stderr")?)
+            .kill_on_drop(true)
+            .spawn()
+            .map_err(|error| {
+                format!(
+                    "sipp does not start ({error}): install sip-tester (apt-get install sip-tester)"
+                )
+            })?;
+        let mut sipp = Self { child, folder, port };
+        sipp.wait_until_up(traffic).await?;
+        Ok(sipp)
+    }
+
+    async fn wait_until_up(&mut self, traffic: Traffic) -> Result<(), String> {
+        let table = if traffic == Traffic::Udp { "/proc/net/udp" } else { "/proc/net/tcp" };
+        let bound = format!(" 0100007F:{:04X} ", self.port);
+        let deadline = Instant::now() + START_LIMIT;
+        loop {
+            let listening = std::fs::read_to_string(table).map_err(|error| error.to_string())?;
+            if listening.contains(&bound) {
+                return Ok(());
+            }
+            let ended = self.child.try_wait().map_err(|error| error.to_string())?;
+            if ended.is_some() || Instant::now() > deadline {
+                let said = self.read("stderr") + &self.read("errors");
+                return Err(format!("sipp did not start: {}", said.trim()));
+            }
+            sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    /// Where it takes calls.
+    #[must_use]
+    pub fn address(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
+    /// Its port.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Its process.
+    #[must_use]
+    pub fn process_id(&self) -> Option<u32> {
+        self.child.id()
+    }
+
+    /// Kills it as it is, and waits until it is gone.
+    pub async fn kill(&mut self) {
+        let _ = self.child.kill().await;
+    }
+
+    /// Stops it after the calls in progress, so that the books are complete.
+    ///
+    /// # Errors
+    /// When calls do not end.
+    pub async fn finish(&mut self) -> Result<(), String> {
+        if let Some(id) = self.child.id() {
+            let asked = Command::new("kill").args(["-USR1", &id.to_string()]).status().await;
+            asked.map_err(|error| error.to_string())?;
+        }
+        match timeout(STOP_LIMIT, self.child.wait()).await {
+            Ok(_) => Ok(()),
+            Err(_) => Err(format!("sipp has calls that do not end: {:?}", self.counts())),
+        }
+    }
+
+    /// Its statistics up to now (each second anew): sums by name, as in the columns of its file.
+    #[must_use]
+    pub fn counts(&self) -> BTreeMap<String, u64> {
+        let text = self.read("stat.csv");
+        let mut lines = text.lines();
+        let names = lines.next().unwrap_or_default().split(';');
+        let values = lines.last().unwrap_or_default().split(';');
+        let named = names.zip(values).filter_map(|(name, value)| {
+            let name = name.strip_suffix("(C)").or((name == "CurrentCall").then_some(name))?;
+            Some((name.to_owned(), value.parse().ok()?))
+        });
+        named.collect()
+    }
+
+    /// One of the statistics; 0 if it does not exist.
+    #[must_use]
+    pub fn count(&self, name: &str) -> u64 {
+        self.counts().get(name).copied().unwrap_or(0)
+    }
+
+    /// The calls it got, in order.
+    #[must_use]
+    pub fn invites(&self) -> Vec<Invite> {
+        let text = self.read("log");
+        let invites = text.lines().filter_map(|line| {
+            let (call_id, number) = line.trim().rsplit_once(' ')?;
+            let call_id = call_id.rsplit(' ').next()?.to_owned();
+            Some(Invite { call_id, number: number.to_owned() })
+        });
+        invites.collect()
+    }
+
+    /// What it complained of.
+    #[must_use]
+    pub fn errors(&self) -> String {
+        self.read("errors")
+    }
+
+    fn read(&self, name: &str) -> String {
+        std::fs::read_to_string(self.folder.join(name)).unwrap_or_default()
+    }
+}
+
+fn free_port() -> Result<u16, String> {
+    let socket = UdpSocket::bind("127.0.0.1:0").map_err(|error| error.to_string())?;
+    Ok(socket.local_addr().map_err(|error| error.to_string())?.port())
+}

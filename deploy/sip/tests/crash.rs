@@ -1,0 +1,111 @@
+//! A worker is killed in the middle of its calls: by the trunk's own log nobody is called again.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::time::Duration;
+
+use campaign_proto::v1::CallOutcome;
+use campaign_sip::{Campaign, Programs, Sipp, Traffic};
+use tokio::time::{Instant, sleep};
+
+const CONTACTS: usize = 800;
+const CALLS_AT_ONCE: u64 = 500;
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A database of this test's own, on the server that DATABASE_URL names.
+struct Database {
+    server: String,
+    name: String,
+}
+
+impl Database {
+    async fn create() -> Self {
+        let server =
+            std::env::var("DATABASE_URL").expect("DATABASE_URL is not set: run `make test`");
+        let database = Self { server, name: format!("sip_{}", std::process::id()) };
+        database.run(&format!("CREATE DATABASE {}", database.name)).await;
+        database
+    }
+
+    fn url(&self) -> String {
+        let (prefix, _) = self.server.rsplit_once('/').expect("DATABASE_URL ends in /database");
+        format!("{prefix}/{}", self.name)
+    }
+
+    async fn run(&self, sql: &str) {
+        let connected = tokio_postgres::connect(&self.server, tokio_postgres::NoTls).await;
+        let (client, connection) = connected.expect("PostgreSQL");
+        tokio::spawn(connection);
+        client.batch_execute(sql).await.expect("SQL");
+    }
+
+    async fn drop(self) {
+        self.run(&format!("DROP DATABASE {} WITH (FORCE)", self.name)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nobody_is_called_again_after_a_worker_was_killed_in_its_calls() {
+    let database = Database::create().await;
+    let programs = Programs::beside(Path::new(env!("CARGO_BIN_EXE_sip-demo"))).expect("a folder");
+    let mut sipp = Sipp::start("people", Traffic::Udp, &[]).await.expect("sipp");
+    let flags = ["--lease-ttl-seconds", "2", "--chore-interval-millis", "100", "--log", "warn"];
+    let (service, address) = programs.service(&database.url(), &flags).await.expect("service");
+    let mut campaign = Campaign::create(&address, CONTACTS).await.expect("a campaign");
+    let trunk = sipp.address();
+    let flags = [
+        "--provider",
+        "sip",
+        "--sip-trunk",
+        &trunk,
+        "--sip-listen",
+        "127.0.0.1:0",
+        "--sip-ring-limit-seconds",
+        "20",
+        "--sip-talk-limit-seconds",
+        "20",
+        "--max-calls",
+        "500",
+        "--calls-per-second",
+        "400",
+    ];
+    let first = programs.worker("first", &address, &flags).expect("a worker");
+    campaign.launch().await.expect("launched");
+    let deadline = Instant::now() + PATIENCE;
+    while sipp.count("IncomingCall") < CALLS_AT_ONCE {
+        assert!(Instant::now() < deadline, "{:?}", sipp.counts());
+        sleep(Duration::from_millis(20)).await;
+    }
+    first.kill().await.expect("killed");
+    let before = sipp.invites();
+
+    let mut quick = flags;
+    quick[7] = "2";
+    quick[9] = "1";
+    let second = programs.worker("second", &address, &quick).expect("a worker");
+    campaign.completed(PATIENCE, |_| {}).await.expect("completed");
+    second.stop().await.expect("stopped");
+    sipp.kill().await;
+
+    let invites = sipp.invites();
+    let mut calls = BTreeMap::new();
+    for invite in &invites {
+        *calls.entry(&invite.number).or_insert(0) += 1;
+    }
+    let twice: Vec<_> = calls.iter().filter(|(_, times)| **times > 1).collect();
+    assert!(twice.is_empty(), "called again: {twice:?}");
+    let ids: BTreeSet<_> = invites.iter().map(|invite| &invite.call_id).collect();
+    assert_eq!(ids.len(), invites.len());
+    // The restart was in the middle, and the rest was called after it.
+    assert!((CALLS_AT_ONCE as usize..CONTACTS).contains(&before.len()), "{}", before.len());
+    assert!(invites.len() > before.len(), "the second worker called nobody");
+
+    // Everybody had one attempt; those of whom nobody knows are said to be unknown.
+    let tally = campaign.tally().await.expect("a tally");
+    assert_eq!(tally.values().sum::<u64>(), CONTACTS as u64, "{tally:?}");
+    let unknown = tally.get(&CallOutcome::Unknown).copied().unwrap_or(0);
+    assert!(unknown > 0, "{tally:?}");
+    assert!(invites.len() as u64 >= CONTACTS as u64 - unknown, "{tally:?}, {}", invites.len());
+    service.stop().await.expect("stopped");
+    database.drop().await;
+}

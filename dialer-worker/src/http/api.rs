@@ -1,0 +1,265 @@
+//! The platform's API: what goes over the wire, and how an answer is to be understood.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use axum::body::Bytes;
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::{Method, Request, StatusCode, Uri, header};
+use hyper_util::client::legacy::Client as HyperClient;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
+use serde::{Deserialize, Serialize};
+use tokio::time::timeout;
+use tracing::debug;
+
+use super::config::{Channel, HttpConfig};
+use crate::config::Secret;
+use crate::dialer::{CallEnd, Fact, Fault, Outcome};
+
+/// Longest body taken in an answer.
+const MAX_ANSWER_BYTES: usize = 1 << 20;
+
+/// What is asked for: a call or a message.
+#[derive(Serialize)]
+pub(super) struct Create<'a> {
+    pub key: &'a str,
+    pub contact: &'a str,
+    pub attempt_id: &'a str,
+    pub attempt_number: i32,
+    pub to: &'a str,
+    pub display_name: &'a str,
+    pub time_zone: &'a str,
+    pub attributes: &'a HashMap<String, String>,
+    pub callback_url: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub channel: Option<&'static str>,
+}
+
+/// Something that happened.
+#[derive(Clone, Debug, Deserialize)]
+pub(super) struct Event {
+    pub key: String,
+    pub contact: String,
+    pub attempt_id: String,
+    #[serde(flatten)]
+    pub what: What,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub(super) enum What {
+    Answered,
+    Ended {
+        outcome: EndedAs,
+        #[serde(default)]
+        duration_seconds: f64,
+    },
+    Transferred {
+        seconds_before_transfer: u32,
+    },
+    OptedOut {
+        #[serde(default)]
+        channel: String,
+    },
+    Success,
+    TextSent,
+    LinkOpened {
+        link: String,
+    },
+    /// From a newer platform.
+    #[serde(other)]
+    Other,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum EndedAs {
+    Answered,
+    Delivered,
+    NoAnswer,
+    Busy,
+    Voicemail,
+    Failed,
+    Unknown,
+}
+
+impl What {
+    /// How the call ended, if this is its end.
+    pub fn end(&self) -> Option<CallEnd> {
+        let Self::Ended { outcome, duration_seconds } = self else { return None };
+        let outcome = match outcome {
+            EndedAs::Answered | EndedAs::Delivered => Outcome::Answered,
+            EndedAs::NoAnswer => Outcome::NoAnswer,
+            EndedAs::Busy => Outcome::Busy,
+            EndedAs::Voicemail => Outcome::Voicemail,
+            EndedAs::Failed => Outcome::Failed,
+            EndedAs::Unknown => Outcome::Unknown,
+        };
+        let duration = Duration::try_from_secs_f64(*duration_seconds).unwrap_or_default();
+        Some(CallEnd { outcome, duration })
+    }
+
+    /// The fact to record, if this is one.
+    pub fn fact(&self) -> Option<Fact> {
+        match self {
+            Self::Transferred { seconds_before_transfer } => {
+                let seconds = i32::try_from(*seconds_before_transfer).unwrap_or(i32::MAX);
+                Some(Fact::Transferred { seconds_before_transfer: seconds })
+            }
+            Self::OptedOut { channel } => Some(Fact::OptedOut { channel: channel.clone() }),
+            Self::Success => Some(Fact::Success),
+            Self::TextSent => Some(Fact::TextSent),
+            Self::LinkOpened { link } => Some(Fact::LinkOpened { link: link.clone() }),
+            Self::Answered | Self::Ended { .. } | Self::Other => None,
+        }
+    }
+}
+
+/// What the platform knows of an attempt.
+#[derive(Debug, Deserialize)]
+pub(super) struct Engagement {
+    #[serde(default)]
+    pub events: Vec<Event>,
+}
+
+/// What became of the request to begin.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Created {
+    Yes,
+    /// The platform will not, for this attempt.
+    Refused(u16),
+    /// Nothing was sent.
+    NotSent,
+    /// It may have begun.
+    Lost(Fault),
+}
+
+/// What became of the question what the platform knows.
+#[derive(Debug)]
+pub(super) enum Found {
+    Known(Engagement),
+    /// It never heard of the attempt.
+    Absent,
+    /// No answer that says anything.
+    Unclear,
+}
+
+/// A client of the platform.
+#[derive(Clone, Debug)]
+pub(super) struct Api {
+    client: HyperClient<HttpConnector, Full<Bytes>>,
+    base: Uri,
+    collection: &'static str,
+    api_key: Option<Secret>,
+    limit: Duration,
+}
+
+enum Failed {
+    NotSent,
+    Lost,
+}
+
+impl Api {
+    pub fn new(base: Uri, config: &HttpConfig) -> Self {
+        let mut connector = HttpConnector::new();
+        connector.set_nodelay(true);
+        connector.set_connect_timeout(Some(config.response_limit()));
+        let collection = if config.http_channel == Channel::Call { "calls" } else { "messages" };
+        Self {
+            client: HyperClient::builder(TokioExecutor::new())
+                // A request is never sent twice behind our back.
+                .retry_canceled_requests(false)
+                .build(connector),
+            base,
+            collection,
+            api_key: config.http_api_key.clone(),
+            limit: config.response_limit(),
+        }
+    }
+
+    pub async fn create(&self, create: &Create<'_>) -> Created {
+        let body = serde_json::to_vec(create).unwrap_or_default();
+        let path = format!("/v1/{}", self.collection);
+        match self.ask(Method::POST, &path, Some(create.key), body).await {
+            Ok((status, _)) if status.is_success() => Created::Yes,
+            // The attempt's own fault, or ours; in any case it did not begin.
+            Ok((status, _))
+                if status.is_client_error() && status != StatusCode::REQUEST_TIMEOUT =>
+            {
+                Created::Refused(status.as_u16())
+            }
+            Ok((status, _)) => Created::Lost(Fault::Refusing(status.as_u16())),
+            Err(Failed::NotSent) => Created::NotSent,
+            Err(Failed::Lost) => Created::Lost(Fault::Silent),
+        }
+    }
+
+    pub async fn find(&self, key: &str) -> Found {
+        let path = format!("/v1/{}/{key}", self.collection);
+        match self.ask(Method::GET, &path, None, Vec::new()).await {
+            Ok((StatusCode::OK, body)) => match serde_json::from_slice(&body) {
+                Ok(engagement) => Found::Known(engagement),
+                Err(error) => {
+                    debug!(key, %error, "the platform's answer is not understood");
+                    Found::Unclear
+                }
+            },
+            Ok((StatusCode::NOT_FOUND, _)) => Found::Absent,
+            _ => Found::Unclear,
+        }
+    }
+
+    /// Whether the platform took it.
+    pub async fn hang_up(&self, key: &str) -> bool {
+        let path = format!("/v1/{}/{key}/hang-up", self.collection);
+        let answer = self.ask(Method::POST, &path, Some(key), Vec::new()).await;
+        answer.is_ok_and(|(status, _)| status.is_success())
+    }
+
+    pub async fn is_healthy(&self) -> bool {
+        let answer = self.ask(Method::GET, "/v1/health", None, Vec::new()).await;
+        answer.is_ok_and(|(status, _)| status.is_success())
+    }
+
+    async fn ask(
+        &self,
+        method: Method,
+        path: &str,
+        idempotency_key: Option<&str>,
+        body: Vec<u8>,
+    ) -> Result<(StatusCode, Bytes), Failed> {
+        let base = self.base.to_string();
+        let uri = format!("{}{path}", base.trim_end_matches('/'));
+        let mut request = Request::builder().method(method).uri(uri);
+        if !body.is_empty() {
+            request = request.header(header::CONTENT_TYPE, "application/json");
+        }
+        if let Some(key) = idempotency_key {
+            request = request.header("idempotency-key", key);
+        }
+        if let Some(api_key) = &self.api_key {
+            let bearer = format!("Bearer {}", api_key.reveal());
+            request = request.header(header::AUTHORIZATION, bearer);
+        }
+        let request = request.body(Full::new(Bytes::from(body))).map_err(|error| {
+            debug!(%error, path, "a request could not be made");
+            Failed::NotSent
+        })?;
+        timeout(self.limit, self.send(request)).await.unwrap_or(Err(Failed::Lost))
+    }
+
+    async fn send(&self, request: Request<Full<Bytes>>) -> Result<(StatusCode, Bytes), Failed> {
+        let response = self.client.request(request).await.map_err(|error| {
+            debug!(%error, "no answer of the platform");
+            if error.is_connect() { Failed::NotSent } else { Failed::Lost }
+        })?;
+        let status = response.status();
+        let body = Limited::new(response.into_body(), MAX_ANSWER_BYTES).collect().await;
+        let body = body.map_err(|error| {
+            debug!(%error, "the platform's answer broke off");
+            Failed::Lost
+        })?;
+        Ok((status, body.to_bytes()))
+    }
+}

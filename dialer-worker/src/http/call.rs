@@ -1,0 +1,234 @@
+//! One call, from the request to begin it to its end.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep, sleep_until};
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, info, warn};
+
+use super::api::{Create, Created, Found, What};
+use super::{NEWS_CAPACITY, Shared};
+use crate::dialer::{Attempt, CallEnd, CallEvents, Fault, Outcome};
+
+/// The request to begin is repeated, under the same key, when the platform says that it does not know
+/// the attempt; so often in all.
+const CREATE_ROUNDS: usize = 3;
+/// What the platform knows is asked for after these times, until it says something.
+const LOOK_UP_DELAYS: [Duration; 5] = [
+    Duration::ZERO,
+    Duration::from_millis(500),
+    Duration::from_secs(2),
+    Duration::from_secs(5),
+    Duration::from_secs(10),
+];
+/// How often a hang-up is repeated that was not taken, and after which time.
+const HANG_UP_ROUNDS: usize = 10;
+const HANG_UP_DELAY: Duration = Duration::from_millis(500);
+/// A call that was hung up has to end in this time.
+const END_LIMIT: Duration = Duration::from_secs(15);
+
+/// Dials, and comes back when the call is over.
+pub(super) async fn place(
+    shared: &Arc<Shared>,
+    attempt: &Attempt,
+    events: &CallEvents,
+    hang_up: &CancellationToken,
+) -> CallEnd {
+    if hang_up.is_cancelled() {
+        return CallEnd::unanswered(Outcome::Failed);
+    }
+    let key = attempt.key();
+    let (sender, news) = mpsc::channel(NEWS_CAPACITY);
+    shared.listed().insert(key.clone(), sender);
+    // Off the list also when this is dropped or panics.
+    let mut call = Call { shared, attempt, events, hang_up, key, news };
+    let end = match call.begin().await {
+        Begun::Yes => call.follow().await,
+        Begun::No => CallEnd::unanswered(Outcome::Failed),
+        Begun::Unknown => {
+            info!(attempt_id = attempt.attempt_id, "the platform does not say whether it began");
+            CallEnd::unanswered(Outcome::Unknown)
+        }
+    };
+    call.told_meanwhile().unwrap_or(end)
+}
+
+enum Begun {
+    Yes,
+    No,
+    Unknown,
+}
+
+struct Call<'a> {
+    shared: &'a Arc<Shared>,
+    attempt: &'a Attempt,
+    events: &'a CallEvents,
+    hang_up: &'a CancellationToken,
+    key: String,
+    news: mpsc::Receiver<What>,
+}
+
+impl Drop for Call<'_> {
+    fn drop(&mut self) {
+        self.shared.listed().remove(&self.key);
+    }
+}
+
+impl Call<'_> {
+    async fn begin(&mut self) -> Begun {
+        let Some(to) = self.shared.to(self.attempt) else {
+            info!(attempt_id = self.attempt.attempt_id, "the contact has no attribute email");
+            return Begun::No;
+        };
+        // After a lost answer only the platform's own word says that nothing began.
+        let mut was_lost = false;
+        for _ in 0..CREATE_ROUNDS {
+            match self.create(to).await {
+                Created::Yes => {
+                    self.events.provider_works().await;
+                    return Begun::Yes;
+                }
+                Created::Refused(code @ (401 | 403 | 429)) => {
+                    self.events.provider_failed(Fault::Refusing(code)).await;
+                    return Begun::No;
+                }
+                Created::Refused(code) => {
+                    info!(attempt_id = self.attempt.attempt_id, code, "the platform refuses");
+                    self.events.provider_works().await;
+                    return Begun::No;
+                }
+                Created::NotSent => {
+                    self.events.provider_failed(Fault::Unreachable).await;
+                    return if was_lost { Begun::Unknown } else { Begun::No };
+                }
+                Created::Lost(fault) => {
+                    was_lost = true;
+                    debug!(attempt_id = self.attempt.attempt_id, %fault, "looking up the attempt");
+                    self.events.provider_failed(fault).await;
+                }
+            }
+            match self.look_up().await {
+                Found::Known(_) => return Begun::Yes,
+                Found::Absent if !self.hang_up.is_cancelled() => {}
+                Found::Absent | Found::Unclear => return Begun::Unknown,
+            }
+        }
+        Begun::Unknown
+    }
+
+    async fn create(&self, to: &str) -> Created {
+        let channel = match self.shared.channel {
+            super::Channel::Call => None,
+            super::Channel::Sms => Some("sms"),
+            super::Channel::Email => Some("email"),
+        };
+        let create = Create {
+            key: &self.key,
+            contact: &self.attempt.contact,
+            attempt_id: &self.attempt.attempt_id,
+            attempt_number: self.attempt.attempt_number,
+            to,
+            display_name: &self.attempt.display_name,
+            time_zone: &self.attempt.time_zone,
+            attributes: &self.attempt.attributes,
+            callback_url: &self.shared.callback_url,
+            channel,
+        };
+        self.shared.api.create(&create).await
+    }
+
+    /// Finds out whether the platform knows the attempt. A callback about it says so as well.
+    async fn look_up(&mut self) -> Found {
+        for delay in LOOK_UP_DELAYS {
+            sleep(delay).await;
+            match self.shared.api.find(&self.key).await {
+                Found::Known(engagement) => {
+                    tokio::spawn(deliver(Arc::clone(self.shared), engagement.events));
+                    return Found::Known(super::api::Engagement { events: Vec::new() });
+                }
+                Found::Absent if self.news.is_empty() => return Found::Absent,
+                Found::Absent | Found::Unclear => {}
+            }
+            if !self.news.is_empty() {
+                return Found::Known(super::api::Engagement { events: Vec::new() });
+            }
+        }
+        Found::Unclear
+    }
+
+    /// The end that was told while another was decided on. From here on the platform is told to try
+    /// again, and is heard as of an earlier call.
+    fn told_meanwhile(&mut self) -> Option<CallEnd> {
+        self.news.close();
+        std::iter::from_fn(|| self.news.try_recv().ok()).find_map(|what| what.end())
+    }
+
+    /// Waits for the end.
+    async fn follow(&mut self) -> CallEnd {
+        let poll_interval = self.shared.poll_interval;
+        let mut poll_at = Instant::now() + poll_interval;
+        let mut limit = Instant::now() + self.shared.call_limit;
+        let mut is_hung_up = false;
+        loop {
+            let told_to_hang_up = tokio::select! {
+                Some(what) = self.news.recv() => {
+                    if let Some(end) = what.end() {
+                        return end;
+                    }
+                    if matches!(what, What::Answered) {
+                        self.events.answered().await;
+                    }
+                    poll_at = Instant::now() + poll_interval;
+                    false
+                }
+                () = self.hang_up.cancelled(), if !is_hung_up => true,
+                () = sleep_until(limit) => {
+                    if is_hung_up {
+                        warn!(attempt_id = self.attempt.attempt_id, "a call's end is not known");
+                        return CallEnd::unanswered(Outcome::Unknown);
+                    }
+                    true
+                }
+                () = sleep_until(poll_at) => {
+                    poll_at = Instant::now() + poll_interval;
+                    tokio::spawn(poll(Arc::clone(self.shared), self.key.clone()));
+                    false
+                }
+            };
+            if told_to_hang_up {
+                is_hung_up = true;
+                limit = Instant::now() + END_LIMIT;
+                // The end may have come and its callback been lost.
+                poll_at = Instant::now() + END_LIMIT / 3;
+                tokio::spawn(hang_up(Arc::clone(self.shared), self.key.clone()));
+            }
+        }
+    }
+}
+
+/// Asks what happened that we have not heard of.
+async fn poll(shared: Arc<Shared>, key: String) {
+    if let Found::Known(engagement) = shared.api.find(&key).await {
+        deliver(shared, engagement.events).await;
+    }
+}
+
+async fn deliver(shared: Arc<Shared>, events: Vec<super::api::Event>) {
+    for event in events {
+        if let Err(status) = shared.deliver(event).await {
+            debug!(%status, "an event that was looked up could not be taken in");
+        }
+    }
+}
+
+async fn hang_up(shared: Arc<Shared>, key: String) {
+    for _ in 0..HANG_UP_ROUNDS {
+        if shared.api.hang_up(&key).await {
+            return;
+        }
+        sleep(HANG_UP_DELAY).await;
+    }
+    warn!(key, "the platform does not take a hang-up");
+}

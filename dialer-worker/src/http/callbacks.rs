@@ -1,0 +1,72 @@
+//! Where the platform tells what happened.
+
+use std::future::IntoFuture;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use axum::Router;
+use axum::body::Bytes;
+use axum::extract::{DefaultBodyLimit, State};
+use axum::http::{HeaderMap, StatusCode};
+use axum::routing::post;
+use tokio::net::TcpListener;
+use tokio::time::timeout;
+use tracing::{error, warn};
+
+use super::Shared;
+use super::api::Event;
+use super::signature::{self, Refused};
+
+/// Path of the callbacks.
+pub(super) const PATH: &str = "/callbacks";
+/// Largest callback.
+const MAX_BODY_BYTES: usize = 64 << 10;
+/// Longest names taken.
+const MAX_NAME_CHARACTERS: usize = 200;
+/// The platform waits no longer than this for the service to have what it told.
+const DURABLE_LIMIT: Duration = Duration::from_secs(10);
+
+/// Listens in the background.
+pub(super) fn listen(shared: Arc<Shared>, listener: TcpListener) {
+    let router = Router::new()
+        .route(PATH, post(take))
+        .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
+        .with_state(shared);
+    let serving = axum::serve(listener, router).into_future();
+    tokio::spawn(async move {
+        let ended = serving.await;
+        error!(?ended, "callbacks are not listened for any more: restart the worker");
+    });
+}
+
+async fn take(State(shared): State<Arc<Shared>>, headers: HeaderMap, body: Bytes) -> StatusCode {
+    if let Err(refused) = check(&shared, &headers, &body) {
+        warn!(%refused, "a callback is refused");
+        return StatusCode::UNAUTHORIZED;
+    }
+    let event: Event = match serde_json::from_slice(&body) {
+        Ok(event) => event,
+        Err(error) => {
+            warn!(%error, "a callback is not understood");
+            return StatusCode::BAD_REQUEST;
+        }
+    };
+    if !is_well_named(&event) {
+        return StatusCode::BAD_REQUEST;
+    }
+    match timeout(DURABLE_LIMIT, shared.deliver(event)).await {
+        Ok(Ok(())) => StatusCode::NO_CONTENT,
+        Ok(Err(status)) => status,
+        Err(_) => StatusCode::SERVICE_UNAVAILABLE,
+    }
+}
+
+fn check(shared: &Shared, headers: &HeaderMap, body: &[u8]) -> Result<(), Refused> {
+    let header = headers.get(signature::HEADER).and_then(|value| value.to_str().ok());
+    shared.verifier.check(header.ok_or(Refused::Malformed)?, body, SystemTime::now())
+}
+
+fn is_well_named(event: &Event) -> bool {
+    let names = [&event.key, &event.contact, &event.attempt_id];
+    names.iter().all(|name| (1..=MAX_NAME_CHARACTERS).contains(&name.len()))
+}

@@ -1,0 +1,67 @@
+//! A provider that places calls over SIP, through a trunk or PBX.
+//!
+//! Signalling only: the offer names a port where nobody listens, so it is the trunk or PBX that has to
+//! bring the voice. Without media a machine that answers cannot be told from a person.
+//!
+//! ```text
+//! INVITE ──► silence over the response limit ──► unknown; the INVITE is not repeated any more
+//!   │
+//!   ├─ ringing ──► ring limit or hang-up: CANCEL ──► 487
+//!   │
+//!   └─ 200 ──► BYE from there, or from us (hang-up, talk limit), or REFER then BYE
+//! ```
+
+mod call;
+mod codes;
+mod config;
+mod stack;
+
+use std::fmt;
+use std::sync::Arc;
+
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use tokio_util::sync::CancellationToken;
+
+use crate::dialer::{Attempt, CallEnd, CallEvents, Dialer};
+pub use config::{SipConfig, Transport};
+use stack::Stack;
+
+/// The SIP provider.
+#[derive(Clone)]
+pub struct SipDialer {
+    stack: Arc<Stack>,
+}
+
+impl SipDialer {
+    /// Binds its socket and begins to listen.
+    ///
+    /// # Errors
+    /// When something in the configuration does not work; the text says what.
+    pub async fn start(config: &SipConfig) -> Result<Self, String> {
+        Ok(Self { stack: Stack::start(config).await? })
+    }
+}
+
+impl fmt::Debug for SipDialer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SipDialer").finish_non_exhaustive()
+    }
+}
+
+impl Dialer for SipDialer {
+    fn dial(
+        &self,
+        attempt: Attempt,
+        events: CallEvents,
+        hang_up: CancellationToken,
+    ) -> BoxFuture<'static, CallEnd> {
+        let stack = Arc::clone(&self.stack);
+        async move { call::place(&stack, &attempt, &events, &hang_up).await }.boxed()
+    }
+
+    fn probe(&self) -> BoxFuture<'static, bool> {
+        let stack = Arc::clone(&self.stack);
+        async move { stack.options().await }.boxed()
+    }
+}

@@ -1,0 +1,323 @@
+//! What all calls share: socket, trunk, and where the trunk's own requests go.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use rsipstack::EndpointBuilder;
+use rsipstack::dialog::DialogId;
+use rsipstack::dialog::authenticate::Credential;
+use rsipstack::dialog::dialog_layer::DialogLayer;
+use rsipstack::dialog::invitation::InviteOption;
+use rsipstack::dialog::invite_dialog::InviteDialog;
+use rsipstack::sip::headers::ReferTo;
+use rsipstack::sip::{HostWithPort, Method, SipMessage, StatusCode, Uri};
+use rsipstack::transaction::endpoint::{EndpointInnerRef, TargetLocator};
+use rsipstack::transaction::key::{TransactionKey, TransactionRole};
+use rsipstack::transaction::{Transaction, TransactionReceiver, make_tag};
+use rsipstack::transport::tcp_listener::TcpListenerConnection;
+use rsipstack::transport::udp::UdpConnection;
+use rsipstack::transport::{SipAddr, SipConnection, TransportLayer};
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, error, info};
+
+use super::config::{Limits, SipConfig, Transport};
+use crate::dialer::{Attempt, Fault};
+
+/// A request of the trunk that comes right behind its answer waits this long for the answer to be
+/// taken in.
+const SETTLE_LIMIT: Duration = Duration::from_secs(5);
+
+/// What all calls share.
+pub(super) struct Stack {
+    pub layer: Arc<DialogLayer>,
+    pub limits: Limits,
+    pub transfer_to: Option<ReferTo>,
+    pub transfer_after: Duration,
+    endpoint: EndpointInnerRef,
+    trunk: SipAddr,
+    domain: String,
+    caller: Uri,
+    contact: Uri,
+    credential: Option<Credential>,
+    offer: Vec<u8>,
+    /// So that calls do not open a connection each.
+    connecting: tokio::sync::Mutex<()>,
+    calls: Mutex<HashMap<String, Listed>>,
+}
+
+/// A call whose trunk may send requests.
+#[derive(Clone)]
+struct Listed {
+    dialog: InviteDialog,
+    /// Cancelled when the answer to our INVITE is taken in.
+    settled: CancellationToken,
+}
+
+impl Stack {
+    pub async fn start(config: &SipConfig) -> Result<Arc<Self>, String> {
+        let name = config.sip_trunk.as_deref();
+        let name = name.ok_or("--provider sip needs --sip-trunk HOST:PORT")?;
+        let address = resolve(name).await?;
+        let host = name.rsplit_once(':').map_or(name, |(host, _)| host);
+        let domain = config.sip_domain.clone().unwrap_or_else(|| host.to_owned());
+        let (transport, listens) = listen(config, address).await?;
+        let kind = match config.sip_transport {
+            Transport::Udp => rsipstack::sip::Transport::Udp,
+            Transport::Tcp => rsipstack::sip::Transport::Tcp,
+        };
+        let trunk = SipAddr::new(kind, HostWithPort::from(address));
+        let endpoint = EndpointBuilder::new()
+            .with_user_agent(concat!("dialer-worker/", env!("CARGO_PKG_VERSION")))
+            .with_transport_layer(transport)
+            .with_target_locator(Box::new(Locator {
+                called: callee("nobody", &domain)?.host_with_port,
+                trunk: trunk.clone(),
+            }))
+            .build();
+        let requests = endpoint.incoming_transactions().map_err(|error| error.to_string())?;
+        let inner = Arc::clone(&endpoint.inner);
+        let uri = |text: &str, flag: &str| {
+            Uri::try_from(text).map_err(|error| format!("{flag} makes no SIP address: {error}"))
+        };
+        let user = config.sip_user.as_deref().unwrap_or(&config.sip_caller);
+        let stack = Arc::new(Self {
+            layer: Arc::new(DialogLayer::new(Arc::clone(&inner))),
+            limits: config.limits(),
+            transfer_to: match &config.sip_transfer_to {
+                Some(text) => Some(format!("<{}>", uri(text, "--sip-transfer-to")?).into()),
+                None => None,
+            },
+            transfer_after: Duration::from_secs(config.sip_transfer_after_seconds.into()),
+            endpoint: inner,
+            trunk,
+            caller: uri(&format!("sip:{}@{domain}", config.sip_caller), "--sip-caller")?,
+            contact: uri(&format!("sip:{user}@{listens}"), "--sip-user")?,
+            credential: credential(config),
+            offer: offer(listens, config.sip_media_port),
+            domain,
+            connecting: tokio::sync::Mutex::default(),
+            calls: Mutex::default(),
+        });
+        tokio::spawn(async move { endpoint.serve().await });
+        tokio::spawn(Arc::clone(&stack).take_requests(requests));
+        info!(trunk = %address, listens = %listens, transport = ?config.sip_transport, "SIP is ready");
+        Ok(stack)
+    }
+
+    /// The INVITE of an attempt. Its Call-ID is the attempt's, so that logs of the trunk can be
+    /// compared with ours.
+    pub fn invitation(&self, attempt: &Attempt) -> Result<InviteOption, String> {
+        Ok(InviteOption {
+            caller: self.caller.clone(),
+            callee: callee(&attempt.phone_number, &self.domain)?,
+            destination: Some(self.trunk.clone()),
+            offer: Some(self.offer.clone()),
+            contact: self.contact.clone(),
+            credential: self.credential.clone(),
+            call_id: Some(attempt.key()),
+            ..InviteOption::default()
+        })
+    }
+
+    /// Makes sure that there is a connection, where one is needed.
+    pub async fn connect(&self) -> Result<(), Fault> {
+        let _one_at_a_time = self.connecting.lock().await;
+        let connected = self.endpoint.transport_layer.lookup(&self.trunk, None);
+        match timeout(self.limits.response, connected).await {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(error)) => {
+                debug!(%error, "no connection to the trunk");
+                Err(Fault::Unreachable)
+            }
+            Err(_) => Err(Fault::Unreachable),
+        }
+    }
+
+    /// Lists a call, so that it gets the trunk's requests from the moment `settled` is cancelled.
+    pub fn list(&self, dialog: &InviteDialog, settled: &CancellationToken) {
+        let listed = Listed { dialog: dialog.clone(), settled: settled.clone() };
+        self.listed().insert(dialog.id().call_id, listed);
+    }
+
+    /// The call is over.
+    pub fn forget(&self, dialog: &InviteDialog) {
+        let id = dialog.id();
+        self.listed().remove(&id.call_id);
+        self.layer.remove_dialog(&id);
+    }
+
+    fn listed(&self) -> std::sync::MutexGuard<'_, HashMap<String, Listed>> {
+        self.calls.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn take_requests(self: Arc<Self>, mut requests: TransactionReceiver) {
+        while let Some(request) = requests.recv().await {
+            tokio::spawn(Arc::clone(&self).take_request(request));
+        }
+        error!("SIP has stopped listening; calls do not work any more: restart the worker");
+    }
+
+    /// One request of the trunk: within a call, or a question whether we are there.
+    async fn take_request(self: Arc<Self>, mut request: Transaction) {
+        let id = DialogId::try_from(&request).ok();
+        let listed = id.as_ref().and_then(|id| self.listed().get(&id.call_id).cloned());
+        let done = match (listed, &request.original.method) {
+            (_, Method::Ack) => Ok(()),
+            (Some(mut call), _) => {
+                let _ = timeout(SETTLE_LIMIT, call.settled.cancelled()).await;
+                if id == Some(call.dialog.id()) {
+                    call.dialog.handle(&mut request).await
+                } else {
+                    request.reply(StatusCode::CallTransactionDoesNotExist).await
+                }
+            }
+            (None, Method::Options) => request.reply(StatusCode::OK).await,
+            // We only call.
+            (None, Method::Invite) => request.reply(StatusCode::TemporarilyUnavailable).await,
+            (None, _) => request.reply(StatusCode::CallTransactionDoesNotExist).await,
+        };
+        if let Err(error) = done {
+            debug!(%error, "a request of the trunk was not dealt with");
+        }
+    }
+
+    /// Whether the trunk answers at all: what it answers to OPTIONS does not matter.
+    pub async fn options(&self) -> bool {
+        if self.connect().await.is_err() {
+            return false;
+        }
+        let asked = async {
+            let mut transaction = self.options_transaction()?;
+            transaction.send().await.ok()?;
+            while let Some(message) = transaction.receive().await {
+                if let SipMessage::Response(response) = message {
+                    return Some(response.status_code.code());
+                }
+            }
+            None
+        };
+        let code = timeout(self.limits.response, asked).await.ok().flatten();
+        debug!(?code, "the trunk's answer to OPTIONS");
+        code.is_some()
+    }
+
+    fn options_transaction(&self) -> Option<Transaction> {
+        let from = rsipstack::sip::typed::From {
+            display_name: None,
+            uri: self.caller.clone(),
+            params: Vec::new(),
+        };
+        let to = rsipstack::sip::typed::To {
+            display_name: None,
+            uri: Uri::from(self.trunk.clone()),
+            params: Vec::new(),
+        };
+        let request = self.endpoint.make_request(
+            Method::Options,
+            to.uri.clone(),
+            self.endpoint.get_via(None, None).ok()?,
+            from.with_tag(make_tag()),
+            to,
+            self.layer.increment_last_seq(),
+            None,
+        );
+        let key = TransactionKey::from_request(&request, TransactionRole::Client).ok()?;
+        let mut transaction =
+            Transaction::new_client(key, request, Arc::clone(&self.endpoint), None);
+        transaction.destination = Some(self.trunk.clone());
+        Some(transaction)
+    }
+
+    /// The answer to a request of the trunk to change the audio.
+    pub fn offer(&self) -> Vec<u8> {
+        self.offer.clone()
+    }
+}
+
+/// Sends what is addressed to the called domain to the trunk: a CANCEL goes where its INVITE went,
+/// which the stack does not see to by itself.
+struct Locator {
+    called: HostWithPort,
+    trunk: SipAddr,
+}
+
+#[tonic::async_trait]
+impl TargetLocator for Locator {
+    async fn locate(&self, uri: &Uri) -> rsipstack::Result<SipAddr> {
+        if uri.host_with_port == self.called { Ok(self.trunk.clone()) } else { uri.try_into() }
+    }
+}
+
+fn callee(number: &str, domain: &str) -> Result<Uri, String> {
+    Uri::try_from(format!("sip:{number}@{domain}").as_str()).map_err(|error| error.to_string())
+}
+
+async fn resolve(name: &str) -> Result<SocketAddr, String> {
+    let mut addresses = tokio::net::lookup_host(name)
+        .await
+        .map_err(|error| format!("--sip-trunk {name} is not found: {error}"))?;
+    addresses.next().ok_or_else(|| format!("--sip-trunk {name} has no address"))
+}
+
+/// Binds; returns with it how the trunk reaches us.
+async fn listen(
+    config: &SipConfig,
+    trunk: SocketAddr,
+) -> Result<(TransportLayer, SocketAddr), String> {
+    let local = local_address(config.sip_listen, trunk)
+        .map_err(|error| format!("--sip-trunk {trunk} cannot be reached from here: {error}"))?;
+    let failed = |error| format!("--sip-listen {} does not work: {error}", config.sip_listen);
+    let stop = CancellationToken::new();
+    let layer = TransportLayer::new(stop.clone());
+    // UDP in any case: TCP listens on the port that it got.
+    let udp = UdpConnection::create_connection(local, config.sip_public_address, Some(stop))
+        .await
+        .map_err(failed)?;
+    let bound = udp.get_addr().get_socketaddr().map_err(failed)?;
+    match config.sip_transport {
+        Transport::Udp => layer.add_transport(SipConnection::Udp(udp)),
+        Transport::Tcp => {
+            let local = SocketAddr::new(local.ip(), bound.port());
+            let tcp = TcpListenerConnection::new(local, config.sip_public_address).await;
+            layer.add_transport(SipConnection::TcpListener(tcp.map_err(failed)?));
+        }
+    }
+    Ok((layer, config.sip_public_address.unwrap_or(bound)))
+}
+
+/// Any address becomes the one that the trunk sees.
+fn local_address(listen: SocketAddr, trunk: SocketAddr) -> std::io::Result<SocketAddr> {
+    if !listen.ip().is_unspecified() {
+        return Ok(listen);
+    }
+    // Sends nothing, but finds the way.
+    let socket = std::net::UdpSocket::bind(listen)?;
+    socket.connect(trunk)?;
+    Ok(SocketAddr::new(socket.local_addr()?.ip(), listen.port()))
+}
+
+fn credential(config: &SipConfig) -> Option<Credential> {
+    let (Some(user), Some(password)) = (&config.sip_user, &config.sip_password) else {
+        return None;
+    };
+    Some(Credential {
+        username: user.clone(),
+        password: password.reveal().to_owned(),
+        realm: None,
+        auth_username: None,
+    })
+}
+
+/// An offer of audio that goes nowhere.
+fn offer(address: SocketAddr, media_port: u16) -> Vec<u8> {
+    let ip = address.ip();
+    let family = if ip.is_ipv6() { "IP6" } else { "IP4" };
+    format!(
+        "v=0\r\no=- 1 1 IN {family} {ip}\r\ns=-\r\nc=IN {family} {ip}\r\nt=0 0\r\n\
+         m=audio {media_port} RTP/AVP 0 8\r\na=rtpmap:0 PCMU/8000\r\na=rtpmap:8 PCMA/8000\r\na=sendrecv\r\n"
+    )
+    .into_bytes()
+}

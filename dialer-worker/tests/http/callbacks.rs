@@ -1,0 +1,94 @@
+//! Who may tell us something, and when it counts as told.
+
+use axum::http::StatusCode;
+use campaign_proto::v1::dispatch_request::Message as Request;
+use campaign_proto::v1::dispatch_response::Message as Response;
+use campaign_proto::v1::interaction::Fact;
+use campaign_proto::v1::{CallOutcome, InteractionResult, InteractionStatus, ReportAck};
+use serde_json::json;
+
+use crate::chaos::worker;
+use crate::fake::outcome;
+use crate::platform::{Faults, Platform, callback, sign};
+
+fn told(what: &serde_json::Value) -> String {
+    let mut event = what.clone();
+    event["key"] = "a.2-9-7".into();
+    event["contact"] = "campaigns/a/contacts/7".into();
+    event["attempt_id"] = "2-9-7".into();
+    event.to_string()
+}
+
+#[tokio::test]
+async fn only_the_platform_is_believed_and_only_for_a_while() {
+    let platform = Platform::start(Faults::default(), false).await;
+    let (worker, url) = worker(&platform, &[]).await;
+    let body = told(&json!({"type": "answered"}));
+    for (signature, expected) in [
+        (sign(&body, 0), StatusCode::NO_CONTENT),
+        (sign(&body, 290), StatusCode::NO_CONTENT),
+        (sign(&body, 310), StatusCode::UNAUTHORIZED),
+        (sign(&body, -310), StatusCode::UNAUTHORIZED),
+        (sign("another body", 0), StatusCode::UNAUTHORIZED),
+        (String::new(), StatusCode::UNAUTHORIZED),
+    ] {
+        assert_eq!(callback(&url, &body, &signature).await, expected, "{signature}");
+    }
+    for (body, expected) in [
+        ("not JSON".to_owned(), StatusCode::BAD_REQUEST),
+        (json!({"type": "answered"}).to_string(), StatusCode::BAD_REQUEST),
+        ("x".repeat(70_000), StatusCode::PAYLOAD_TOO_LARGE),
+    ] {
+        assert_eq!(callback(&url, &body, &sign(&body, 0)).await, expected);
+    }
+    worker.stop().await;
+}
+
+/// Of a call that an earlier process placed: it counts, and is answered only when it is durable.
+#[tokio::test]
+async fn what_comes_late_is_reported_before_it_is_answered() {
+    let platform = Platform::start(Faults::default(), false).await;
+    let (mut worker, url) = worker(&platform, &[]).await;
+    for (what, is_end) in [
+        (json!({"type": "opted_out", "channel": "call"}), false),
+        (json!({"type": "ended", "outcome": "busy"}), true),
+    ] {
+        let body = told(&what);
+        let (signature, url) = (sign(&body, 0), url.clone());
+        let mut answer = tokio::spawn(async move { callback(&url, &body, &signature).await });
+        let report = worker.stream.report().await;
+        let [fact] = report.interactions.as_slice() else { panic!("one fact: {report:?}") };
+        assert_eq!(fact.contact, "campaigns/a/contacts/7");
+        assert_eq!(fact.attempt_id, "2-9-7");
+        if is_end {
+            assert_eq!(outcome(fact), Some(CallOutcome::Busy));
+        } else {
+            assert!(matches!(fact.fact, Some(Fact::OptedOut(_))));
+        }
+        let early = std::time::Duration::from_millis(100);
+        assert!(tokio::time::timeout(early, &mut answer).await.is_err(), "not durable yet");
+        worker.stream.acknowledge(&report).await;
+        assert_eq!(answer.await.expect("no panic"), StatusCode::NO_CONTENT);
+    }
+    worker.stop().await;
+}
+
+#[tokio::test]
+async fn what_the_service_rejects_need_not_be_told_again() {
+    let platform = Platform::start(Faults::default(), false).await;
+    let (mut worker, url) = worker(&platform, &[]).await;
+    let body = told(&json!({"type": "success"}));
+    let signature = sign(&body, 0);
+    let answer = tokio::spawn(async move { callback(&url, &body, &signature).await });
+    let report = loop {
+        if let Request::Report(report) = worker.stream.next().await {
+            break report;
+        }
+    };
+    let status = InteractionStatus::Rejected.into();
+    let results = vec![InteractionResult { status, ..InteractionResult::default() }];
+    let ack = ReportAck { report_number: report.report_number, results };
+    worker.stream.send(Response::ReportAck(ack)).await;
+    assert_eq!(answer.await.expect("no panic"), StatusCode::UNPROCESSABLE_ENTITY);
+    worker.stop().await;
+}

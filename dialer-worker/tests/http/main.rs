@@ -1,0 +1,11 @@
+//! The HTTP provider against a platform that fails, delays, repeats, reorders and loses.
+
+mod callbacks;
+mod chaos;
+#[path = "../protocol/fake.rs"]
+#[allow(dead_code, reason = "the tests of the protocol use the rest of it")]
+mod fake;
+mod platform;
+#[path = "../sip/service.rs"]
+#[allow(dead_code, reason = "the tests of SIP use the rest of it")]
+mod service;

@@ -1,0 +1,8 @@
+//! The SIP provider against sipp.
+
+#[path = "../protocol/fake.rs"]
+#[allow(dead_code, reason = "the tests of the protocol use the rest of it")]
+mod fake;
+mod mixed;
+mod service;
+mod single;

@@ -1,0 +1,104 @@
+//! Thousands of calls that end in every way: what the worker reports is what sipp counted.
+
+use std::collections::BTreeSet;
+
+use campaign_proto::v1::CallOutcome;
+use campaign_sip::{Sipp, Traffic};
+
+use crate::fake::outcome;
+use crate::service::{CallingWorker, Reported};
+
+const FLAGS: [&str; 8] = [
+    "--max-calls",
+    "400",
+    "--calls-per-second",
+    "300",
+    "--sip-ring-limit-seconds",
+    "2",
+    "--sip-talk-limit-seconds",
+    "1",
+];
+
+/// What the number's last digit leads to; as in the scenario.
+fn expected(number: &str) -> CallOutcome {
+    match number.chars().last() {
+        Some('0'..='4' | '9') => CallOutcome::Answered,
+        Some('5' | '7') => CallOutcome::Busy,
+        Some('6') => CallOutcome::NoAnswer,
+        _ => CallOutcome::Failed,
+    }
+}
+
+fn agree(reported: &Reported, sipp: &Sipp, calls: i32) {
+    let calls = u64::try_from(calls).expect("not negative");
+    let counts = sipp.counts();
+    assert_eq!(counts["FailedCall"], 0, "{}", sipp.errors());
+    let pairs = [
+        ("calls", reported.ends.len() as u64, counts["SuccessfulCall"]),
+        ("answered", reported.count(CallOutcome::Answered), counts["answered"]),
+        ("hung up", counts["answered"], counts["hung_up_there"] + counts["hung_up_here"]),
+        ("busy", reported.count(CallOutcome::Busy), counts["busy"] + counts["declines"]),
+        ("no answer", reported.count(CallOutcome::NoAnswer), counts["no_answer"]),
+        ("failed", reported.count(CallOutcome::Failed), counts["unknown"]),
+        ("wanted", reported.ends.len() as u64, calls),
+    ];
+    for (what, ours, theirs) in pairs {
+        assert_eq!(ours, theirs, "{what}: {counts:?}");
+    }
+
+    let invites = sipp.invites();
+    let ids: BTreeSet<_> = invites.iter().map(|invite| invite.call_id.clone()).collect();
+    assert_eq!((invites.len() as u64, ids.len() as u64), (calls, calls), "one INVITE for a call");
+    for invite in &invites {
+        let attempt_id = invite.call_id.strip_prefix("a.").expect("the attempt's key");
+        let end = outcome(&reported.ends[attempt_id]);
+        assert_eq!(end, Some(expected(&invite.number)), "{invite:?}");
+    }
+}
+
+async fn every_end_is_reported(traffic: Traffic, transport: &str, calls: i32) {
+    let mut sipp = Sipp::start("people", traffic, &[]).await.expect("sipp");
+    let flags = [&FLAGS[..], &["--sip-transport", transport]].concat();
+    let mut worker = CallingWorker::over_sip(&sipp.address(), &flags).await;
+    let reported = worker.call(calls).await;
+    let summary = worker.stop().await;
+    assert_eq!((summary.unacknowledged, summary.unfinished_calls), (0, 0));
+    sipp.finish().await.expect("its calls end");
+    agree(&reported, &sipp, calls);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ends_over_udp_are_what_sipp_counted() {
+    every_end_is_reported(Traffic::Udp, "udp", 3_000).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ends_over_tcp_are_what_sipp_counted() {
+    every_end_is_reported(Traffic::Tcp, "tcp", 1_000).await;
+}
+
+/// Lost datagrams are repeated, and no final answer is taken for another call.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ends_with_lost_datagrams_are_what_sipp_counted() {
+    let calls = 300;
+    let mut sipp = Sipp::start("people", Traffic::Udp, &["-lost", "5"]).await.expect("sipp");
+    let flags = [&FLAGS[..6], &["--sip-talk-limit-seconds", "3"]].concat();
+    let mut worker = CallingWorker::over_sip(&sipp.address(), &flags).await;
+    let reported = worker.call(calls).await;
+    worker.stop().await;
+    // Not in order: calls whose last messages were lost would take half a minute to end there.
+    sipp.kill().await;
+    let invites = sipp.invites();
+    let ids: BTreeSet<_> = invites.iter().map(|invite| invite.call_id.clone()).collect();
+    assert_eq!(invites.len(), ids.len(), "one INVITE for a call");
+    assert!(sipp.count("Retransmissions") > 0, "datagrams were lost: {:?}", sipp.counts());
+    assert_eq!(reported.ends.len() as i32, calls);
+    for invite in &invites {
+        let attempt_id = invite.call_id.strip_prefix("a.").expect("the attempt's key");
+        let end = outcome(&reported.ends[attempt_id]).expect("an end");
+        assert!(
+            end == expected(&invite.number) || end == CallOutcome::Unknown,
+            "{invite:?}: {end:?}"
+        );
+    }
+}

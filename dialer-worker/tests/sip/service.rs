@@ -1,0 +1,147 @@
+//! A worker with a real provider, for a service that grants everything.
+
+use std::collections::BTreeMap;
+
+use campaign_proto::v1::dispatch_request::Message as Request;
+use campaign_proto::v1::dispatch_response::Message as Response;
+use campaign_proto::v1::{
+    AuthorizeDecision, CallOutcome, Credit, Interaction, RenewResult, RenewedLease,
+};
+use clap::Parser;
+use dialer_worker::config::Config;
+use dialer_worker::{Summary, dialer, run};
+use prost_types::Timestamp;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::fake::{FakeService, FakeStream, outcome, within};
+
+/// A worker with a real provider, and its stream.
+pub struct CallingWorker {
+    pub stream: FakeStream,
+    /// Slots given back.
+    pub released: Vec<i32>,
+    pub credit: i32,
+    leases: u32,
+    shutdown: CancellationToken,
+    running: JoinHandle<Summary>,
+    _service: FakeService,
+}
+
+/// What the worker reported.
+#[derive(Debug, Default)]
+pub struct Reported {
+    /// Ends, by attempt. One that is reported twice is an error.
+    pub ends: BTreeMap<String, Interaction>,
+    /// Everything else.
+    pub facts: Vec<Interaction>,
+}
+
+impl Reported {
+    pub fn count(&self, wanted: CallOutcome) -> u64 {
+        self.ends.values().filter(|end| outcome(end) == Some(wanted)).count() as u64
+    }
+}
+
+impl CallingWorker {
+    /// With the SIP provider.
+    pub async fn over_sip(trunk: &str, flags: &[&str]) -> Self {
+        let sip = ["--provider", "sip", "--sip-trunk", trunk];
+        Self::start(&[&sip, flags].concat()).await
+    }
+
+    pub async fn start(flags: &[&str]) -> Self {
+        let mut service = FakeService::start().await;
+        let program = ["dialer-worker", "--service-url", &service.url, "--worker-id", "w"];
+        let config = Config::try_parse_from([&program, flags].concat()).expect("flags are right");
+        let dialer = dialer(&config).await.expect("the provider starts");
+        let shutdown = CancellationToken::new();
+        let stop = shutdown.clone();
+        let running = tokio::spawn(async move { run(&config.worker(), dialer, stop).await });
+        let (stream, credit) = service.welcome().await;
+        Self {
+            stream,
+            released: Vec::new(),
+            credit,
+            leases: 0,
+            shutdown,
+            running,
+            _service: service,
+        }
+    }
+
+    /// Leases so many contacts, as far as there is credit for them; returns how many.
+    pub async fn lease(&mut self, contacts: i32) -> i32 {
+        let contacts = contacts.min(self.credit).min(500);
+        if contacts > 0 {
+            self.leases += 1;
+            self.credit -= contacts;
+            self.stream.lease(self.leases, contacts).await;
+        }
+        contacts
+    }
+
+    /// Answers the next message; returns what was reported in it.
+    pub async fn answer_next(&mut self) -> Vec<Interaction> {
+        match self.stream.next().await {
+            Request::Credit(Credit { contacts }) => self.credit += contacts,
+            Request::Authorize(asked) => {
+                let granted = vec![AuthorizeDecision::Granted; asked.slots.len()];
+                self.stream.decide(&asked, &granted).await;
+            }
+            Request::Renew(renew) => {
+                let expire_time = Some(Timestamp::default());
+                let leases = renew.leases.into_iter();
+                let leases =
+                    leases.map(|key| RenewedLease { lease: key.lease, expire_time, lost: false });
+                let leases = leases.collect();
+                self.stream.send(Response::RenewResult(RenewResult { leases })).await;
+            }
+            Request::Report(report) => {
+                self.stream.acknowledge(&report).await;
+                return report.interactions;
+            }
+            Request::Release(release) => {
+                self.stream.acknowledge_release(&release).await;
+                self.released.extend(release.slots);
+            }
+            Request::Hello(_) => panic!("hello came twice"),
+        }
+        Vec::new()
+    }
+
+    pub async fn until_credit(&mut self) {
+        while self.credit == 0 {
+            self.answer_next().await;
+        }
+    }
+
+    /// Leases contacts until so many calls have ended.
+    pub async fn call(&mut self, contacts: i32) -> Reported {
+        let mut left = contacts;
+        let mut reported = Reported::default();
+        while reported.ends.len() < usize::try_from(contacts).expect("not negative") {
+            left -= self.lease(left).await;
+            self.note_next(&mut reported).await;
+        }
+        reported
+    }
+
+    pub async fn note_next(&mut self, reported: &mut Reported) {
+        for fact in self.answer_next().await {
+            if outcome(&fact).is_none() {
+                reported.facts.push(fact);
+                continue;
+            }
+            let attempt_id = fact.attempt_id.clone();
+            assert!(reported.ends.insert(attempt_id, fact).is_none(), "an end came twice");
+        }
+    }
+
+    /// Stops the worker in order.
+    pub async fn stop(self) -> Summary {
+        self.shutdown.cancel();
+        self.stream.end().await;
+        within("the worker's end", self.running).await.expect("no panic")
+    }
+}

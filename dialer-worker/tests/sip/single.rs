@@ -1,0 +1,228 @@
+//! Single calls: hanging up, handing over, a trunk that asks who we are, and trunks that fail.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use campaign_proto::v1::dispatch_response::Message as Response;
+use campaign_proto::v1::interaction::Fact;
+use campaign_proto::v1::{CallOutcome, Interaction, Revoke};
+use campaign_sip::{Sipp, Traffic};
+use tokio::net::UdpSocket;
+
+use crate::fake::{contact, outcome, within};
+use crate::service::{CallingWorker, Reported};
+
+async fn end(worker: &mut CallingWorker) -> Interaction {
+    let mut reported = Reported::default();
+    while reported.ends.is_empty() {
+        worker.note_next(&mut reported).await;
+    }
+    reported.ends.into_values().next().expect("not empty")
+}
+
+/// Answers the worker until sipp has counted so many of something.
+async fn until(worker: &mut CallingWorker, sipp: &Sipp, name: &str, count: u64) {
+    let counted = async {
+        while sipp.count(name) < count {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::pin!(counted);
+    loop {
+        tokio::select! {
+            () = &mut counted => return,
+            facts = worker.answer_next() => assert_eq!(facts, [], "nothing has ended"),
+        }
+    }
+}
+
+fn revoke() -> Response {
+    let campaign = "campaigns/a".to_owned();
+    Response::Revoke(Revoke { campaign, hang_up: true, run: 3, ..Revoke::default() })
+}
+
+async fn hung_up_within_a_second(slot: i32, expected: CallOutcome, counter: &str) {
+    let mut sipp = Sipp::start("people", Traffic::Udp, &[]).await.expect("sipp");
+    let mut worker = CallingWorker::over_sip(&sipp.address(), &[]).await;
+    worker.stream.lease_slots(1, [slot]).await;
+    until(&mut worker, &sipp, "IncomingCall", 1).await;
+    let before = Instant::now();
+    worker.stream.send(revoke()).await;
+    let end = end(&mut worker).await;
+    assert!(before.elapsed() < Duration::from_secs(1), "{:?}", before.elapsed());
+    assert_eq!(outcome(&end), Some(expected));
+    worker.stop().await;
+    sipp.finish().await.expect("its calls end");
+    let counts = sipp.counts();
+    assert_eq!((counts[counter], counts["FailedCall"]), (1, 0), "{counts:?}");
+}
+
+#[tokio::test]
+async fn a_call_that_rings_is_cancelled_within_a_second() {
+    hung_up_within_a_second(6, CallOutcome::NoAnswer, "cancelled").await;
+}
+
+#[tokio::test]
+async fn a_call_in_progress_is_hung_up_within_a_second() {
+    hung_up_within_a_second(4, CallOutcome::Answered, "hung_up_here").await;
+}
+
+#[tokio::test]
+async fn calls_in_progress_are_hung_up_when_the_grace_is_over() {
+    let mut sipp = Sipp::start("people", Traffic::Udp, &[]).await.expect("sipp");
+    let flags = ["--drain-grace-seconds", "0"];
+    let mut worker = CallingWorker::over_sip(&sipp.address(), &flags).await;
+    worker.stream.lease_slots(1, [4, 14, 6]).await;
+    until(&mut worker, &sipp, "IncomingCall", 3).await;
+    let summary = worker.stop().await;
+    assert_eq!((summary.reported, summary.unacknowledged, summary.unfinished_calls), (3, 0, 0));
+    sipp.finish().await.expect("its calls end");
+    let counts = sipp.counts();
+    assert_eq!((counts["hung_up_here"], counts["cancelled"], counts["FailedCall"]), (2, 1, 0));
+}
+
+/// Trunks ask again and again whether a long call still lives.
+#[tokio::test]
+async fn a_trunk_may_refresh_a_call() {
+    let mut sipp = Sipp::start("refreshes", Traffic::Udp, &[]).await.expect("sipp");
+    let mut worker = CallingWorker::over_sip(&sipp.address(), &[]).await;
+    worker.stream.lease_slots(1, [0]).await;
+    let end = end(&mut worker).await;
+    assert_eq!(outcome(&end), Some(CallOutcome::Answered));
+    worker.stop().await;
+    sipp.finish().await.expect("its calls end");
+    let counts = sipp.counts();
+    assert_eq!((counts["refreshed"], counts["FailedCall"]), (2, 0), "{}", sipp.errors());
+}
+
+#[tokio::test]
+async fn a_transfer_is_reported_with_the_time_before_it() {
+    let mut sipp = Sipp::start("people", Traffic::Udp, &[]).await.expect("sipp");
+    let flags = ["--sip-transfer-to", "sip:agents@127.0.0.1", "--sip-transfer-after-seconds", "1"];
+    let mut worker = CallingWorker::over_sip(&sipp.address(), &flags).await;
+    worker.stream.lease_slots(1, [4]).await;
+    let mut reported = Reported::default();
+    while reported.ends.is_empty() {
+        worker.note_next(&mut reported).await;
+    }
+    assert_eq!(reported.count(CallOutcome::Answered), 1);
+    let [Interaction { fact: Some(Fact::Transferred(transferred)), contact: of, .. }] =
+        reported.facts.as_slice()
+    else {
+        panic!("not one transfer: {:?}", reported.facts)
+    };
+    assert_eq!((transferred.seconds_before_transfer, of), (1, &contact(4)));
+    worker.stop().await;
+    sipp.finish().await.expect("its calls end");
+    let counts = sipp.counts();
+    assert_eq!((counts["transferred"], counts["hung_up_here"], counts["FailedCall"]), (1, 1, 0));
+}
+
+#[tokio::test]
+async fn a_trunk_that_asks_gets_user_and_password() {
+    let mut sipp = Sipp::start("password", Traffic::Udp, &[]).await.expect("sipp");
+    let right = ["--sip-user", "4711", "--sip-password", "open sesame"];
+    let mut worker = CallingWorker::over_sip(&sipp.address(), &right).await;
+    worker.stream.lease_slots(1, [0]).await;
+    let known = end(&mut worker).await;
+    assert_eq!(outcome(&known), Some(CallOutcome::Answered), "{}", sipp.errors());
+    worker.stop().await;
+
+    let wrong = ["--sip-user", "4711", "--sip-password", "guess"];
+    let mut worker = CallingWorker::over_sip(&sipp.address(), &wrong).await;
+    worker.stream.lease_slots(2, [0]).await;
+    assert_eq!(outcome(&end(&mut worker).await), Some(CallOutcome::Failed));
+    worker.stop().await;
+    sipp.finish().await.expect("its calls end");
+    assert_eq!((sipp.count("answered"), sipp.count("refused")), (1, 1), "{}", sipp.errors());
+}
+
+/// The trunk rings and then forgets the call: nobody knows what came of it.
+#[tokio::test]
+async fn a_lost_final_answer_is_unknown_and_not_dialled_again() {
+    let mut sipp = Sipp::start("forgets", Traffic::Udp, &[]).await.expect("sipp");
+    let flags = ["--sip-ring-limit-seconds", "1", "--sip-response-limit-seconds", "1"];
+    let mut worker = CallingWorker::over_sip(&sipp.address(), &flags).await;
+    worker.stream.lease_slots(1, [0]).await;
+    assert_eq!(outcome(&end(&mut worker).await), Some(CallOutcome::Unknown));
+    worker.stop().await;
+    sipp.kill().await;
+    assert_eq!((sipp.invites().len(), sipp.count("cancelled")), (1, 1), "{}", sipp.errors());
+}
+
+#[tokio::test]
+async fn a_dead_trunk_stops_the_dialling_until_it_answers_again() {
+    // Somebody has the port and says nothing.
+    let silent = UdpSocket::bind("127.0.0.1:0").await.expect("a free port");
+    let port = silent.local_addr().expect("bound").port();
+    let flags = [
+        "--max-calls",
+        "2",
+        "--sip-response-limit-seconds",
+        "1",
+        "--provider-failures",
+        "2",
+        "--provider-retry-seconds",
+        "1",
+    ];
+    let mut worker = CallingWorker::over_sip(&format!("127.0.0.1:{port}"), &flags).await;
+    worker.stream.lease_slots(1, 0..10).await;
+    let mut reported = Reported::default();
+    while reported.ends.len() + worker.released.len() < 10 {
+        worker.note_next(&mut reported).await;
+    }
+    assert!(reported.count(CallOutcome::Unknown) >= 2);
+    // One more may be asked for between the first failure and the second.
+    assert!(reported.ends.len() <= 3 && worker.released.contains(&9), "what waits is given back");
+
+    // A probe comes; it is not answered either. Nothing else does: no INVITE is repeated.
+    let mut datagram = [0; 4_096];
+    let mut heard = Vec::new();
+    while !heard.iter().any(|text: &String| text.starts_with("OPTIONS ")) {
+        let length = within("a probe", silent.recv(&mut datagram)).await.expect("a datagram");
+        heard.push(String::from_utf8_lossy(&datagram[..length]).into_owned());
+    }
+    // Sent at 0 and 0.5 s; the next, at 1.5 s, would be after the limit.
+    let mut invites = BTreeMap::new();
+    for text in heard.iter().filter(|text| text.starts_with("INVITE ")) {
+        let call_id = text.lines().find(|line| line.starts_with("Call-ID:")).expect("a Call-ID");
+        *invites.entry(call_id.to_owned()).or_insert(0) += 1;
+    }
+    assert!(invites.values().all(|times| *times <= 2), "{invites:?}");
+
+    drop(silent);
+    let sipp = Sipp::start_on(port, "people", Traffic::Udp, &[]).await.expect("sipp");
+    // With credit again comes a contact, and it is tried; then there is credit for more.
+    worker.credit = 0;
+    worker.until_credit().await;
+    assert_eq!(worker.credit, 1, "one call is tried");
+    worker.credit = 0;
+    worker.stream.lease_slots(2, [15]).await;
+    assert_eq!(outcome(&end(&mut worker).await), Some(CallOutcome::Busy));
+    worker.until_credit().await;
+    worker.stop().await;
+    assert_eq!(sipp.invites().len(), 1, "nothing of before is dialled now");
+}
+
+#[tokio::test]
+async fn a_trunk_that_refuses_connections_costs_no_more_than_a_few_attempts() {
+    let flags = [
+        "--sip-transport",
+        "tcp",
+        "--max-calls",
+        "4",
+        "--provider-failures",
+        "3",
+        "--provider-retry-seconds",
+        "60",
+    ];
+    let mut worker = CallingWorker::over_sip("127.0.0.1:1", &flags).await;
+    worker.stream.lease_slots(1, 0..50).await;
+    let mut reported = Reported::default();
+    while reported.ends.len() + worker.released.len() < 50 {
+        worker.note_next(&mut reported).await;
+    }
+    assert!(worker.released.len() >= 40, "{} of 50 given back", worker.released.len());
+    assert!(reported.ends.values().all(|end| outcome(end) == Some(CallOutcome::Failed)));
+    worker.stop().await;
+}
