@@ -108,9 +108,14 @@ impl Leases {
     /// Takes an answer; returns what was granted, to be dialled or at least reported.
     pub fn answer(&mut self, result: &AuthorizeResult, now: Instant) -> Vec<Granted> {
         let lease = self.held.iter_mut().find(|lease| lease.has_asked(result.request_number));
-        let granted = lease.map(|lease| lease.answer(&result.attempts, now)).unwrap_or_default();
+        let granted = lease.map(|lease| lease.answer(result, now)).unwrap_or_default();
         self.forget_finished();
         granted
+    }
+
+    /// When to ask for something that is throttled.
+    pub fn throttled_until(&self) -> Option<Instant> {
+        self.held.iter().filter_map(HeldLease::throttled_until).min()
     }
 
     /// A call ended that was granted under this lease.

@@ -144,7 +144,9 @@ impl State {
         let may_ask = messages && self.leases.have_waiting() && self.free_places() > 0;
         let pace = self.pace.next_at(now).filter(|_| may_ask);
         let probe = self.breaker.probe_at().filter(|_| !self.is_stopping());
-        [stop, flush, renew, pace, probe].into_iter().flatten().min()
+        // Past, it is only in the way of other work; what is next is asked for then.
+        let throttled = self.leases.throttled_until().filter(|until| may_ask && *until > now);
+        [stop, flush, renew, pace, probe, throttled].into_iter().flatten().min()
     }
 
     /// Begins to stop: nothing more is asked for; calls in progress get their grace.

@@ -136,7 +136,11 @@ impl Books {
                 let attempts =
                     asked.slots.iter().map(|slot| self.authorize(lease, *slot)).collect();
                 let request_number = asked.request_number;
-                Response::AuthorizeResult(AuthorizeResult { request_number, attempts })
+                Response::AuthorizeResult(AuthorizeResult {
+                    request_number,
+                    attempts,
+                    retry_delay: None,
+                })
             }
             Request::Report(report) => {
                 let results =

@@ -135,7 +135,11 @@ impl Books {
                 });
                 let attempts = attempts.collect();
                 let request_number = asked.request_number;
-                vec![Response::AuthorizeResult(AuthorizeResult { request_number, attempts })]
+                vec![Response::AuthorizeResult(AuthorizeResult {
+                    request_number,
+                    attempts,
+                    retry_delay: None,
+                })]
             }
             Request::Report(report) => vec![Response::ReportAck(self.take(&report))],
             Request::Renew(renew) => {

@@ -5,13 +5,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use campaign_proto::v1::{
-    AttemptAuthorization, AuthorizeDecision, LeaseKey, LeasedContact, Release,
+    AttemptAuthorization, AuthorizeDecision, AuthorizeResult, LeaseKey, LeasedContact, Release,
 };
 use tokio::time::Instant;
 use tracing::{debug, warn};
 
 use crate::calls::CallId;
 use crate::dialer::Attempt;
+
+/// Bounds of the wait for a campaign's pacing.
+const MIN_RETRY_DELAY: Duration = Duration::from_millis(5);
+const MAX_RETRY_DELAY: Duration = Duration::from_secs(5);
 
 /// What may be done with a lease.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,6 +57,8 @@ pub(super) struct HeldLease {
     /// The question under way on this stream. One at a time, so that places that become free
     /// meanwhile are asked for together.
     request_number: Option<i64>,
+    /// The campaign's pacing allows no call before.
+    throttled_until: Option<Instant>,
     to_release: Vec<i32>,
     /// Sent on this stream, not acknowledged. One release at a time.
     releasing: Vec<i32>,
@@ -79,6 +85,7 @@ impl HeldLease {
             waiting: contacts.into(),
             asked: BTreeMap::new(),
             request_number: None,
+            throttled_until: None,
             to_release: Vec::new(),
             releasing: Vec::new(),
             calls: 0,
@@ -126,8 +133,11 @@ impl HeldLease {
     /// Asks for contacts that wait.
     pub fn ask(&mut self, request_number: i64, places: usize, now: Instant) -> Option<Vec<i32>> {
         let count = places.min(self.waiting.len());
-        let may_ask =
-            self.standing == Standing::Live && self.request_number.is_none() && now < self.expires;
+        let is_throttled = self.throttled_until.is_some_and(|until| now < until);
+        let may_ask = self.standing == Standing::Live
+            && self.request_number.is_none()
+            && !is_throttled
+            && now < self.expires;
         if !may_ask || count == 0 {
             return None;
         }
@@ -141,11 +151,38 @@ impl HeldLease {
         Some(slots)
     }
 
-    pub fn answer(&mut self, attempts: &[AttemptAuthorization], now: Instant) -> Vec<Granted> {
-        let granted = attempts.iter().filter_map(|attempt| self.decide(attempt, now)).collect();
+    /// Takes an answer; what is throttled waits again, for as long as the service says.
+    pub fn answer(&mut self, result: &AuthorizeResult, now: Instant) -> Vec<Granted> {
+        let mut granted = Vec::new();
+        let mut throttled = VecDeque::new();
+        for attempt in &result.attempts {
+            if attempt.decision() == AuthorizeDecision::Throttled {
+                throttled.extend(self.asked.remove(&attempt.slot));
+            } else {
+                granted.extend(self.decide(attempt, now));
+            }
+        }
         self.request_number = None;
+        self.throttled_until = (!throttled.is_empty()).then(|| now + retry_delay(result));
+        // Before those that were not asked for yet.
+        while let Some(asked) = throttled.pop_back() {
+            self.wait_again(asked);
+        }
         self.forget_lost();
         granted
+    }
+
+    fn wait_again(&mut self, asked: Asked) {
+        if self.standing == Standing::Live && !asked.is_revoked {
+            self.waiting.push_front(asked.contact);
+        } else {
+            self.give_back(asked.contact.slot);
+        }
+    }
+
+    /// When to ask for what is throttled.
+    pub fn throttled_until(&self) -> Option<Instant> {
+        self.throttled_until.filter(|_| !self.waiting.is_empty())
     }
 
     fn decide(&mut self, attempt: &AttemptAuthorization, now: Instant) -> Option<Granted> {
@@ -171,6 +208,8 @@ impl HeldLease {
             AuthorizeDecision::Excluded
             | AuthorizeDecision::NotNow
             | AuthorizeDecision::SlotClosed
+            // Waits again, and does not come here.
+            | AuthorizeDecision::Throttled
             | AuthorizeDecision::Unspecified => {}
         }
         debug!(contact = asked.contact.contact, ?decision, "not dialled");
@@ -295,6 +334,12 @@ impl HeldLease {
         self.to_release.append(&mut self.releasing);
         self.forget_lost();
     }
+}
+
+/// How long to wait before what is throttled is asked for again, within reason.
+fn retry_delay(result: &AuthorizeResult) -> Duration {
+    let delay = result.retry_delay.and_then(|delay| delay.try_into().ok());
+    delay.unwrap_or(MAX_RETRY_DELAY).clamp(MIN_RETRY_DELAY, MAX_RETRY_DELAY)
 }
 
 /// An authorised attempt.

@@ -51,7 +51,11 @@ fn answer_to(asked: &Authorize, decisions: &[AuthorizeDecision]) -> AuthorizeRes
         let attempt_id = format!("3-1-{slot}");
         AttemptAuthorization { slot: *slot, decision: (*decision).into(), attempt_id }
     });
-    AuthorizeResult { request_number: asked.request_number, attempts: attempts.collect() }
+    AuthorizeResult {
+        request_number: asked.request_number,
+        attempts: attempts.collect(),
+        retry_delay: None,
+    }
 }
 
 /// The attempts granted, and whether to dial each.
@@ -281,4 +285,29 @@ fn hello_names_a_hundred_leases_and_the_rest_are_renewed_right_after() {
     let sizes: Vec<_> =
         std::iter::from_fn(|| leases.next_renew(now)).map(|renew| renew.leases.len()).collect();
     assert_eq!(sizes, [100, 30]);
+}
+
+#[test]
+fn what_is_throttled_waits_in_its_place_and_is_asked_for_again() {
+    use AuthorizeDecision::{Granted, Throttled};
+    let now = Instant::now();
+    let mut leases = held(4, now);
+    let asked = ask(&mut leases, 3, now);
+    let mut result = answer_to(&asked, &[Granted, Throttled, Throttled]);
+    result.retry_delay = Some(prost_types::Duration { seconds: 0, nanos: 200_000_000 });
+    assert_eq!(leases.answer(&result, now).len(), 1);
+    assert_eq!(leases.undialled(), 3);
+    assert!(leases.next_authorize(3, MANY, now).is_none(), "not before the time is over");
+    let later = leases.throttled_until().expect("a time to ask again");
+    assert_eq!(later, now + Duration::from_millis(200));
+    assert_eq!(ask(&mut leases, 3, later).slots, [1, 2, 3]);
+    assert_eq!(leases.throttled_until(), None, "nothing waits");
+
+    // Stopped meanwhile, it is given back instead.
+    let mut leases = held(2, now);
+    let asked = ask(&mut leases, 1, now);
+    leases.stop_campaign("campaigns/a", 9, true);
+    leases.answer(&answer_to(&asked, &[Throttled]), now);
+    let slots: Vec<i32> = leases.next_release().expect("given back").slots;
+    assert_eq!(slots, [1, 0]);
 }

@@ -209,7 +209,12 @@ impl FakeStream {
         });
         let request_number = asked.request_number;
         let attempts = attempts.collect();
-        self.send(Response::AuthorizeResult(AuthorizeResult { request_number, attempts })).await;
+        self.send(Response::AuthorizeResult(AuthorizeResult {
+            request_number,
+            attempts,
+            retry_delay: None,
+        }))
+        .await;
     }
 
     /// Waits for the question and grants all of it.
