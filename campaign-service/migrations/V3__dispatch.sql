@@ -95,7 +95,7 @@ CREATE TABLE interactions (
     lease bigint,
     slot int CHECK ((slot IS NULL) = (lease IS NULL)),
     -- Domain type Fact: its number, and what the kind needs.
-    kind smallint NOT NULL CHECK (kind BETWEEN 1 AND 5),
+    kind smallint NOT NULL CHECK (kind BETWEEN 1 AND 6),
     seconds int NOT NULL CHECK (seconds >= 0),
     detail text NOT NULL,
     occurred_at timestamptz,

@@ -8,6 +8,7 @@ pub mod error;
 pub mod explaining;
 pub mod grouping;
 pub mod importing;
+pub mod inbound;
 pub mod leasing;
 mod ledger;
 pub mod lifecycle;

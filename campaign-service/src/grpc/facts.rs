@@ -72,7 +72,15 @@ fn fact(check: &mut Check, fact: Option<ApiFact>) -> Option<Fact> {
             Fact::LinkOpened { link: opened.link }
         }
         ApiFact::TextSent(_) => Fact::TextSent,
+        ApiFact::CalledIn(called) => {
+            let seconds = check.seconds("called_in.duration", called.duration, MAX_CALL_SECONDS);
+            Fact::CalledIn { duration_seconds: i32::try_from(seconds).unwrap_or(0) }
+        }
     })
+}
+
+fn seconds(seconds: i32) -> prost_types::Duration {
+    prost_types::Duration { seconds: seconds.into(), nanos: 0 }
 }
 
 fn outcome(value: i32) -> Option<CallOutcome> {
@@ -104,7 +112,7 @@ pub fn interaction_to_api(campaign: Uuid, stored: Interaction) -> v1::Interactio
     let fact = match stored.fact {
         Fact::CallEnded { outcome, duration_seconds } => ApiFact::CallEnded(v1::CallEnded {
             outcome: outcome_to_api(outcome).into(),
-            duration: Some(prost_types::Duration { seconds: duration_seconds.into(), nanos: 0 }),
+            duration: Some(seconds(duration_seconds)),
         }),
         Fact::Transferred { seconds_before_transfer } => {
             ApiFact::Transferred(v1::Transferred { seconds_before_transfer })
@@ -113,6 +121,9 @@ pub fn interaction_to_api(campaign: Uuid, stored: Interaction) -> v1::Interactio
         Fact::Success => ApiFact::Success(v1::Success {}),
         Fact::LinkOpened { link } => ApiFact::LinkOpened(v1::LinkOpened { link }),
         Fact::TextSent => ApiFact::TextSent(v1::TextSent {}),
+        Fact::CalledIn { duration_seconds } => {
+            ApiFact::CalledIn(v1::CalledIn { duration: Some(seconds(duration_seconds)) })
+        }
     };
     v1::Interaction {
         interaction_id: if is_call_ended { String::new() } else { stored.id },

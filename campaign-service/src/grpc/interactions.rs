@@ -1,10 +1,13 @@
 //! InteractionService, and the recording of reports from streams.
 
+use super::check::Check;
+use super::convert::timestamp;
 use super::{facts, names};
 use crate::app::App;
 use crate::app::error::Error;
 use crate::app::recording::{Outcome, Report};
-use campaign_domain::phone;
+use campaign_domain::inbound::{Route, TurnAway};
+use campaign_domain::{Instant, phone};
 use campaign_proto::v1;
 use campaign_proto::v1::interaction_service_server::InteractionService;
 use std::collections::{BTreeMap, HashMap};
@@ -41,9 +44,43 @@ impl InteractionService for InteractionApi {
 
     async fn route_inbound(
         &self,
-        _request: Request<v1::RouteInboundRequest>,
+        request: Request<v1::RouteInboundRequest>,
     ) -> Result<Response<v1::RouteInboundResponse>, Status> {
-        Err(Status::unimplemented("RouteInbound comes with a later version"))
+        let request = request.into_inner();
+        let id = names::campaign("parent", &request.parent)?;
+        let mut check = Check::default();
+        let region = check.region("default_region", &request.default_region);
+        let number = phone::to_e164(&request.phone_number, region).unwrap_or_else(|problem| {
+            check.fail("phone_number", problem.to_string());
+            String::new()
+        });
+        check.finish()?;
+        let routing = self.app.route_inbound(id, &number).await?;
+        let contact = routing.contact.map(|position| names::contact_name(id, position));
+        let (decision, reason, opening) = match routing.route {
+            Route::Accept => (v1::InboundDecision::Accept, v1::TurnAwayReason::Unspecified, None),
+            Route::TurnAway(why) => {
+                let (reason, opening) = turn_away_to_api(why);
+                (v1::InboundDecision::TurnAway, reason, opening)
+            }
+        };
+        Ok(Response::new(v1::RouteInboundResponse {
+            contact: contact.unwrap_or_default(),
+            decision: decision.into(),
+            reason: reason.into(),
+            open_time: opening.map(timestamp),
+            created: routing.is_created,
+        }))
+    }
+}
+
+fn turn_away_to_api(why: TurnAway) -> (v1::TurnAwayReason, Option<Instant>) {
+    match why {
+        TurnAway::Suppressed => (v1::TurnAwayReason::Suppressed, None),
+        TurnAway::Refused => (v1::TurnAwayReason::Refused, None),
+        TurnAway::NotRunning => (v1::TurnAwayReason::NotRunning, None),
+        TurnAway::WindowClosed(opening) => (v1::TurnAwayReason::WindowClosed, opening),
+        TurnAway::Unknown => (v1::TurnAwayReason::UnknownCaller, None),
     }
 }
 

@@ -14,7 +14,7 @@ use uuid::Uuid;
 pub type Attributes = BTreeMap<String, String>;
 
 /// A contact to add.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct NewContact {
     pub phone: String,
     pub display_name: String,

@@ -34,6 +34,7 @@ fn columns(fact: &Fact) -> Option<(i16, i32, &str)> {
         Fact::Success => (3, 0, ""),
         Fact::LinkOpened { link } => (4, 0, link),
         Fact::TextSent => (5, 0, ""),
+        Fact::CalledIn { duration_seconds } => (6, *duration_seconds, ""),
     })
 }
 
@@ -44,6 +45,7 @@ fn read_fact(row: &Row) -> StoreResult<Fact> {
         3 => Fact::Success,
         4 => Fact::LinkOpened { link: row.get("detail") },
         5 => Fact::TextSent,
+        6 => Fact::CalledIn { duration_seconds: row.get("seconds") },
         kind => return Err(StoreError::Corrupt(format!("fact kind {kind}"))),
     })
 }

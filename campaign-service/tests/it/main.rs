@@ -8,6 +8,7 @@ mod contacts;
 mod crashes;
 mod dispatch;
 mod imports;
+mod inbound;
 mod lifecycle;
 mod model;
 mod pacing;

@@ -4,7 +4,11 @@ use crate::Instant;
 use crate::lease::SlotId;
 use crate::retry::RetryPolicy;
 use crate::settings::Epoch;
+use chrono::TimeDelta;
 use serde::{Deserialize, Serialize};
+
+/// A contact that called in is not called for so long, unless its call is reported to be over before.
+const INBOUND_CALL_LIMIT: TimeDelta = TimeDelta::hours(2);
 
 /// A set of things that happened to a contact. One number, so that SQL can group by it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -106,6 +110,11 @@ pub enum Fact {
     },
     /// A text was sent.
     TextSent,
+    /// The contact called in and was answered.
+    CalledIn {
+        /// Length of the call.
+        duration_seconds: i32,
+    },
 }
 
 impl Fact {
@@ -188,6 +197,16 @@ impl ContactState {
         self
     }
 
+    /// The state while the contact is on a call that it began: nobody calls it meanwhile.
+    #[must_use]
+    pub fn on_inbound_call(self, epoch: Epoch, now: Instant) -> Self {
+        let mut state = self.seen_in(epoch);
+        if !state.finished {
+            state.due_at = state.due_at.max(Some(now + INBOUND_CALL_LIMIT));
+        }
+        state
+    }
+
     /// The state after a fact. Facts commute: the order in which reports arrive does not matter to
     /// who is engaged.
     #[must_use]
@@ -212,6 +231,12 @@ impl ContactState {
             Fact::Success => state.add(Flags::SUCCESS, at),
             Fact::LinkOpened { .. } => state.add(Flags::LINK_OPENED, at),
             Fact::TextSent => state.add(Flags::TEXTED, at),
+            // Who has just been talked to is not called as well.
+            Fact::CalledIn { .. } if at.fact_epoch.cycle == at.epoch.cycle => {
+                state.finished = true;
+                state.due_at = None;
+            }
+            Fact::CalledIn { .. } => {}
         }
         state
     }

@@ -11,6 +11,7 @@
 //! | may one more call begin now | [`pacing`], [`caps`] |
 //! | which campaign's contacts a worker gets next | [`shares`] |
 //! | who may dial a leased contact | [`lease`] |
+//! | is someone who calls in answered | [`inbound`] |
 //! | is this a phone number | [`phone`] |
 //!
 //! No input or output here, and no clock: the time is an argument.
@@ -20,6 +21,7 @@ pub mod campaign;
 pub mod caps;
 pub mod eligibility;
 pub mod history;
+pub mod inbound;
 pub mod lease;
 pub mod lifecycle;
 pub mod pacing;

@@ -1,0 +1,90 @@
+//! Someone calls in.
+
+use super::error::Result;
+use super::{App, existing};
+use crate::store::campaigns::{self, Campaign};
+use crate::store::contacts::{self, NewContact, Subject};
+use crate::store::{Gate, Tx, groups, states, suppressions};
+use campaign_domain::history::Flags;
+use campaign_domain::inbound::{Caller, Reception, Route, route};
+use campaign_domain::schedule::Hours;
+use uuid::Uuid;
+
+/// What to do with a caller.
+#[derive(Debug)]
+pub struct Routing {
+    /// The contact's position; `None` when the caller is no contact.
+    pub contact: Option<i64>,
+    pub route: Route,
+    /// Whether the contact was made just now.
+    pub is_created: bool,
+}
+
+impl App {
+    /// Decides about a caller, by number in E.164. Who is to be answered is or becomes a contact, and is
+    /// not called while the call may last.
+    pub async fn route_inbound(&self, id: Uuid, phone: &str) -> Result<Routing> {
+        let mut connection = self.db.connect().await?;
+        // Alone, as the decision must not be older than an opt-out that was acknowledged.
+        let tx = connection.begin(Gate::Exclusive(id)).await?;
+        let campaign = existing(&tx, id).await?;
+        // No import may add the number between the look and the insert.
+        campaigns::lock_positions(&tx, id).await?;
+        let subject = find(&tx, id, phone).await?;
+        let is_suppressed = suppressions::find(&tx, phone).await?.is_some();
+        let caller = subject.as_ref().map_or(Caller::Unknown, |subject| {
+            let state = subject.candidate.state.clone().seen_in(campaign.epoch);
+            Caller::Known { has_refused: state.flags.intersects(Flags::REFUSED) }
+        });
+        let zone = subject.as_ref().map_or("", |subject| &subject.time_zone);
+        let reception = Reception {
+            state: campaign.state,
+            is_live_forever: campaign.is_live_forever(),
+            hours: hours(&campaign, zone, &tx),
+        };
+        let route = route(caller, is_suppressed, &reception);
+        // A deleted contact is nobody's to name, but what it refused counts.
+        let known = subject.filter(|subject| !subject.is_deleted);
+        let known = known.map(|subject| subject.candidate.position);
+        if route != Route::Accept {
+            return Ok(Routing { contact: known, route, is_created: false });
+        }
+        let contact = match known {
+            Some(position) => position,
+            None => self.add_caller(&tx, &campaign, phone).await?,
+        };
+        let mut states = states::lock(&tx, id, [contact]).await?;
+        let state = states.get(contact).on_inbound_call(campaign.epoch, tx.now);
+        states.set(contact, &state);
+        states::save(&tx, id, &states).await?;
+        campaigns::bump_revision(&tx, id).await?;
+        tx.commit().await?;
+        Ok(Routing { contact: Some(contact), route, is_created: known.is_none() })
+    }
+
+    async fn add_caller(&self, tx: &Tx<'_>, campaign: &Campaign, phone: &str) -> Result<i64> {
+        let new = NewContact { phone: phone.to_owned(), ..NewContact::default() };
+        let group = groups::ensure(tx, campaign.id, &[(String::new(), new.priority)]).await?[0];
+        let found = contacts::find_by_phones(tx, campaign.id, &[phone]).await?;
+        if let Some((_, position, _)) = found.first() {
+            super::contacts::revive(tx, campaign, *position, &new, group).await?;
+            return Ok(*position);
+        }
+        let position = campaigns::take_positions(tx, campaign.id, 1).await?;
+        contacts::insert(tx, campaign.id, position, &[(&new, group)]).await?;
+        campaigns::count_contacts(tx, campaign.id, 1).await?;
+        Ok(position)
+    }
+}
+
+/// The contact with a number, deleted or not.
+async fn find(tx: &Tx<'_>, id: Uuid, phone: &str) -> Result<Option<Subject>> {
+    let found = contacts::find_by_phones(tx, id, &[phone]).await?;
+    let Some((_, position, _)) = found.first() else { return Ok(None) };
+    Ok(contacts::subjects(tx, id, &[*position]).await?.pop())
+}
+
+fn hours(campaign: &Campaign, zone: &str, tx: &Tx<'_>) -> Hours {
+    let schedule = campaign.config.schedule.as_ref();
+    schedule.map_or(Hours::Shut, |schedule| schedule.hours(zone, tx.now))
+}

@@ -1,0 +1,119 @@
+//! What to do with someone who calls in.
+
+use crate::Instant;
+use crate::lifecycle::State;
+use crate::schedule::Hours;
+
+/// What is known of the caller.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Caller {
+    /// No contact of the campaign has the number.
+    Unknown,
+    /// A contact.
+    Known {
+        /// Opted out, in this history generation.
+        has_refused: bool,
+    },
+}
+
+/// The campaign at this moment.
+#[derive(Clone, Copy, Debug)]
+pub struct Reception {
+    /// Where it stands.
+    pub state: State,
+    /// Whether the run is live forever.
+    pub is_live_forever: bool,
+    /// In the caller's zone.
+    pub hours: Hours,
+}
+
+/// What to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Route {
+    /// Answer. An unknown caller becomes a contact first.
+    Accept,
+    /// Do not answer.
+    TurnAway(TurnAway),
+}
+
+/// Why a caller is not answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TurnAway {
+    /// The number is on the suppression list.
+    Suppressed,
+    /// The contact opted out.
+    Refused,
+    /// The campaign has no run that is on.
+    NotRunning,
+    /// The hours are shut, until then if that is known.
+    WindowClosed(Option<Instant>),
+    /// The caller is no contact, and the run takes no new ones.
+    Unknown,
+}
+
+/// Decides about one caller. People who asked for no contact come first, whatever the campaign does.
+#[must_use]
+pub fn route(caller: Caller, is_suppressed: bool, reception: &Reception) -> Route {
+    let turn_away = |why| Route::TurnAway(why);
+    if is_suppressed {
+        return turn_away(TurnAway::Suppressed);
+    }
+    if caller == (Caller::Known { has_refused: true }) {
+        return turn_away(TurnAway::Refused);
+    }
+    if reception.state != State::Running {
+        return turn_away(TurnAway::NotRunning);
+    }
+    match reception.hours {
+        Hours::Open => {}
+        Hours::ShutUntil(opening) => return turn_away(TurnAway::WindowClosed(Some(opening))),
+        Hours::Shut => return turn_away(TurnAway::WindowClosed(None)),
+    }
+    if caller == Caller::Unknown && !reception.is_live_forever {
+        return turn_away(TurnAway::Unknown);
+    }
+    Route::Accept
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KNOWN: Caller = Caller::Known { has_refused: false };
+    const REFUSED: Caller = Caller::Known { has_refused: true };
+
+    fn reception(state: State, is_live_forever: bool, hours: Hours) -> Reception {
+        Reception { state, is_live_forever, hours }
+    }
+
+    #[test]
+    fn callers_are_answered_while_the_campaign_runs_and_its_hours_are_open() {
+        let live = reception(State::Running, true, Hours::Open);
+        let listed = reception(State::Running, false, Hours::Open);
+        assert_eq!(route(KNOWN, false, &live), Route::Accept);
+        assert_eq!(route(KNOWN, false, &listed), Route::Accept);
+        assert_eq!(route(Caller::Unknown, false, &live), Route::Accept);
+        let unknown = Route::TurnAway(TurnAway::Unknown);
+        assert_eq!(route(Caller::Unknown, false, &listed), unknown);
+        let shut = reception(State::Running, true, Hours::ShutUntil(Instant::UNIX_EPOCH));
+        let closed = TurnAway::WindowClosed(Some(Instant::UNIX_EPOCH));
+        assert_eq!(route(KNOWN, false, &shut), Route::TurnAway(closed));
+        for state in State::ALL.into_iter().filter(|state| *state != State::Running) {
+            let off = reception(state, true, Hours::Open);
+            assert_eq!(route(KNOWN, false, &off), Route::TurnAway(TurnAway::NotRunning));
+        }
+    }
+
+    #[test]
+    fn who_asked_for_no_contact_is_never_answered() {
+        for state in State::ALL {
+            let reception = reception(state, true, Hours::Open);
+            for caller in [Caller::Unknown, KNOWN, REFUSED] {
+                let suppressed = Route::TurnAway(TurnAway::Suppressed);
+                assert_eq!(route(caller, true, &reception), suppressed);
+            }
+            let refused = Route::TurnAway(TurnAway::Refused);
+            assert_eq!(route(REFUSED, false, &reception), refused);
+        }
+    }
+}
