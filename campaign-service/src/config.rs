@@ -1,8 +1,10 @@
 //! The command line. Every limit has a name, a unit and a default here.
 
 use crate::app::DispatchLimits;
+use crate::links::Links;
 use crate::store::DbLimits;
 use campaign_domain::caps::MAX_ATTEMPTS_CAP;
+use campaign_domain::links::is_web_address;
 use campaign_process::LogArgs;
 use clap::{Args, Parser, Subcommand};
 use std::net::SocketAddr;
@@ -100,10 +102,43 @@ pub struct ServeArgs {
     #[arg(long, env = "CAMPAIGN_MAX_ATTEMPTS_PER_NUMBER", default_value_t = 3,
           value_parser = clap::value_parser!(u16).range(0..=i64::from(MAX_ATTEMPTS_CAP)))]
     pub max_attempts_per_number: u16,
+    /// Links in texts
+    #[command(flatten)]
+    pub links: LinkArgs,
     /// Time between rounds of the chores: starts, ends, expired leases, old history (50 to 60000)
     #[arg(long, env = "CAMPAIGN_CHORE_INTERVAL_MILLIS", default_value_t = 500,
           value_parser = clap::value_parser!(u32).range(50..=60_000))]
     pub chore_interval_millis: u32,
+}
+
+/// Links in texts. All three, or none: then texts carry no links
+#[derive(Args, Clone, Debug)]
+pub struct LinkArgs {
+    /// Address and port to listen on for clicks (HTTP; put TLS before it)
+    #[arg(long, env = "CAMPAIGN_LINK_LISTEN", requires_all = ["link_base_url", "link_key"])]
+    pub link_listen: Option<SocketAddr>,
+    /// How people reach it, as in https://go.example.com
+    #[arg(long, env = "CAMPAIGN_LINK_BASE_URL", requires = "link_listen")]
+    pub link_base_url: Option<String>,
+    /// Secret that links are signed with, the same for all replicas (at least 32 characters)
+    #[arg(long, env = "CAMPAIGN_LINK_KEY", hide_env_values = true, requires = "link_listen")]
+    pub link_key: Option<String>,
+}
+
+impl LinkArgs {
+    /// As given.
+    ///
+    /// # Errors
+    /// When the key is too short, or the address is not one.
+    pub fn links(&self) -> Result<Option<Links>, String> {
+        let Some((key, base_url)) = self.link_key.as_ref().zip(self.link_base_url.as_ref()) else {
+            return Ok(None);
+        };
+        if !is_web_address(base_url) {
+            return Err("--link-base-url must be an http or https address".to_owned());
+        }
+        Links::new(key, base_url).map(Some)
+    }
 }
 
 impl ServeArgs {

@@ -8,5 +8,6 @@
 pub mod app;
 pub mod config;
 pub mod grpc;
+pub mod links;
 pub mod server;
 pub mod store;

@@ -3,9 +3,10 @@
 
 use campaign_process::{init_logs, shutdown_signal};
 use campaign_service::config::{Cli, Command, DatabaseArgs, ServeArgs};
-use campaign_service::server::{self, Options};
+use campaign_service::server::{self, Listeners, Options};
 use campaign_service::store::{Db, migrations};
 use clap::Parser;
+use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::time::Duration;
 use tokio::net::TcpListener;
@@ -53,15 +54,24 @@ async fn serve(args: ServeArgs) -> Outcome {
     if !migrations::is_current(&db).await? {
         return Err("the database schema is too old; run `campaign-service migrate` first".into());
     }
-    let listener = TcpListener::bind(args.listen)
-        .await
-        .map_err(|error| format!("cannot listen on {}: {error}", args.listen))?;
-    info!(address = %listener.local_addr()?, "serving");
+    let links = args.links.links()?;
+    let api = listen(args.listen).await?;
+    info!(address = %api.local_addr()?, "serving");
+    let clicks = match args.links.link_listen {
+        Some(address) => Some(listen(address).await?),
+        None => None,
+    };
     let options = Options {
         limits: args.dispatch_limits(),
         chore_interval: Duration::from_millis(args.chore_interval_millis.into()),
+        links,
     };
-    server::serve(listener, db, options, stop).await?;
+    server::serve(Listeners { api, links: clicks }, db, options, stop).await?;
     info!("stopped");
     Ok(())
+}
+
+async fn listen(address: SocketAddr) -> Result<TcpListener, String> {
+    let listener = TcpListener::bind(address).await;
+    listener.map_err(|error| format!("cannot listen on {address}: {error}"))
 }

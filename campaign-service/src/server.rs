@@ -3,6 +3,7 @@
 use crate::app::control::ControlBus;
 use crate::app::{App, DispatchLimits};
 use crate::grpc::{CampaignApi, ContactApi, DispatchApi, InteractionApi};
+use crate::links::{self, Links};
 use crate::store::Db;
 use campaign_proto::v1;
 use campaign_proto::v1::campaign_service_server::{
@@ -39,19 +40,32 @@ const HEALTH_INTERVAL: Duration = Duration::from_secs(2);
 pub struct Options {
     pub limits: DispatchLimits,
     pub chore_interval: Duration,
+    /// For texts; `None`: they carry no links.
+    pub links: Option<Links>,
 }
 
-/// Serves on a listener until `stop`; then lets workers leave and requests finish.
+/// Where it is reached.
+#[derive(Debug)]
+pub struct Listeners {
+    pub api: TcpListener,
+    /// For people who click links; needs [`Options::links`].
+    pub links: Option<TcpListener>,
+}
+
+/// Serves on its listeners until `stop`; then lets workers leave and requests finish.
 ///
 /// # Errors
-/// When the listener fails.
+/// When a listener fails.
 pub async fn serve(
-    listener: TcpListener,
+    listeners: Listeners,
     db: Db,
     options: Options,
     stop: CancellationToken,
 ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-    let app = Arc::new(App::new(db.clone(), options.limits));
+    let links = options.links;
+    let mut app = App::new(db.clone(), options.limits);
+    app.links.clone_from(&links);
+    let app = Arc::new(app);
     let control = ControlBus::default();
     let (health, health_service) = tonic_health::server::health_reporter();
     let chores = {
@@ -63,6 +77,9 @@ pub async fn serve(
         tokio::spawn(async move { control.run(&db, &stop).await })
     };
     let watching = tokio::spawn(watch_health(health, db, stop.clone()));
+    let clicks = listeners.links.zip(links).map(|(listener, links)| {
+        tokio::spawn(links::serve(listener, Arc::clone(&app), links, stop.clone()))
+    });
 
     let campaigns = CampaignApi { app: Arc::clone(&app), stop: stop.clone() };
     let contacts = ContactApi { app: Arc::clone(&app) };
@@ -89,13 +106,16 @@ pub async fn serve(
         .add_service(
             DispatchServiceServer::new(dispatch).max_decoding_message_size(MAX_REQUEST_BYTES),
         )
-        .serve_with_incoming_shutdown(TcpListenerStream::new(listener), async move {
+        .serve_with_incoming_shutdown(TcpListenerStream::new(listeners.api), async move {
             stopped.cancelled().await;
         })
         .await;
     stop.cancel();
     for task in [chores, listening, watching] {
         task.await?;
+    }
+    if let Some(clicks) = clicks {
+        clicks.await??;
     }
     Ok(served?)
 }

@@ -37,6 +37,8 @@ pub struct LeasedContact {
     pub time_zone: String,
     /// Of the attempt it is up for, from 1.
     pub attempt_number: i32,
+    /// For a text; empty: none.
+    pub link: String,
 }
 
 /// What a worker that asks for contacts gets.
@@ -83,7 +85,12 @@ impl App {
             tx.commit_relaxed().await?;
             return Ok(if has_more { Leased::NothingYet } else { Leased::Nothing });
         }
-        let (mut lease, contacts) = picking.into_lease(worker_id, self.limits.lease_ttl);
+        let (mut lease, mut contacts) = picking.into_lease(worker_id, self.limits.lease_ttl);
+        if let Some(links) = self.links.as_ref().filter(|_| !campaign.config.link_url.is_empty()) {
+            for leased in &mut contacts {
+                leased.link = links.link(id, leased.contact.position);
+            }
+        }
         leases::insert(&tx, &mut lease).await?;
         // A lease that a crash of the database forgets was never given: its contacts wait as before.
         tx.commit_relaxed().await?;

@@ -366,6 +366,7 @@ fn merge(config: &mut Config, edit: &Edit) -> Result<()> {
             "schedule" => config.schedule.clone_from(&new.schedule),
             "retry_policy" => config.retry_policy = new.retry_policy,
             "pacing" => config.pacing = new.pacing,
+            "link_url" => config.link_url.clone_from(&new.link_url),
             "schedule.end_time" => {
                 let Some(schedule) = &mut config.schedule else {
                     return Err(Error::invalid(

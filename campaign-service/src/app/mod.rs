@@ -18,6 +18,7 @@ pub mod progress;
 pub mod recording;
 pub mod suppressing;
 
+use crate::links::Links;
 use crate::store::audit::{self, Event};
 use crate::store::campaigns::{self, Campaign, Run};
 use crate::store::{Db, Gate, Tx};
@@ -50,6 +51,8 @@ pub struct DispatchLimits {
 pub struct App {
     pub db: Db,
     pub limits: DispatchLimits,
+    /// For texts; `None`: they carry no links.
+    pub links: Option<Links>,
     recorder: Arc<Recorder>,
 }
 
@@ -57,7 +60,7 @@ impl App {
     /// On a database.
     #[must_use]
     pub fn new(db: Db, limits: DispatchLimits) -> Self {
-        Self { db, limits, recorder: Arc::default() }
+        Self { db, limits, links: None, recorder: Arc::default() }
     }
 
     /// A campaign that exists, and how many contacts it has.

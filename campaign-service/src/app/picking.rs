@@ -233,6 +233,7 @@ impl<'a, 'c> Picking<'a, 'c> {
             time_zone: time_zone(picked.contact.group),
             contact: picked.contact,
             attempt_number: picked.attempt_number,
+            link: String::new(),
         };
         let contacts = picked.into_iter().enumerate().map(leased).collect();
         (lease, contacts)

@@ -88,6 +88,27 @@ impl App {
         Ok(outcomes)
     }
 
+    /// Where the link in a text of a contact leads. Opened by a person it is recorded, once in a history
+    /// generation.
+    pub async fn open_link(&self, id: Uuid, position: i64, is_person: bool) -> Result<String> {
+        let (campaign, _) = self.get_campaign(id).await?;
+        let url = campaign.config.link_url;
+        if url.is_empty() {
+            return Err(Error::NotFound(format!("campaigns/{id}/contacts/{position}")));
+        }
+        if is_person {
+            let report = Report {
+                position,
+                interaction_id: format!("link-opened-{}", campaign.epoch.generation),
+                attempt: None,
+                fact: Fact::LinkOpened { link: url.clone() },
+                occurred_at: None,
+            };
+            self.record(id, vec![report]).await?;
+        }
+        Ok(url)
+    }
+
     async fn record_alone(&self, id: Uuid, reports: &[&Report]) -> Result<Vec<Outcome>> {
         let mut connection = self.db.connect().await?;
         let tx = connection.begin(Gate::Exclusive(id)).await?;

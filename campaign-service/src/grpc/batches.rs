@@ -37,6 +37,7 @@ pub fn batch_to_api(batch: LeasedBatch) -> v1::Batch {
         time_zone: leased.time_zone,
         attributes: leased.contact.attributes.into_iter().collect(),
         attempt_number: leased.attempt_number,
+        link: leased.link,
     };
     v1::Batch {
         lease: Some(v1::LeaseKey {

@@ -98,6 +98,7 @@ impl CampaignService for CampaignApi {
                 "schedule.end_time",
                 "retry_policy",
                 "pacing",
+                "link_url",
             ],
         )?;
         let config = config(campaign, Some(&fields))?;

@@ -10,6 +10,7 @@ use campaign_domain::Instant;
 use campaign_domain::campaign::Config;
 use campaign_domain::eligibility::Reason;
 use campaign_domain::lifecycle::State;
+use campaign_domain::links::is_web_address;
 use campaign_domain::pacing::{MAX_CALLS_LIMIT, MAX_WEIGHT, Pacing};
 use campaign_domain::retry::{MAX_ATTEMPTS_LIMIT, MIN_DELAY_LIMIT_SECONDS, RetryPolicy, RetryRule};
 use campaign_domain::schedule::{MAX_BLACKOUT_DATES, MAX_WINDOWS, Schedule, WeeklyWindow};
@@ -82,6 +83,11 @@ pub fn config(campaign: v1::Campaign, fields: Option<&[String]>) -> Result<Confi
         Some(value) if wants("pacing") => pacing(&mut check, value),
         _ => Pacing::default(),
     };
+    if wants("link_url") && !campaign.link_url.is_empty() {
+        let is_web_address = is_web_address(&campaign.link_url);
+        let how = "must be an http or https address of at most 2000 characters";
+        check.require(is_web_address, "campaign.link_url", how);
+    }
     check.finish()?;
     Ok(Config {
         display_name: campaign.display_name,
@@ -89,6 +95,7 @@ pub fn config(campaign: v1::Campaign, fields: Option<&[String]>) -> Result<Confi
         schedule,
         retry_policy,
         pacing,
+        link_url: campaign.link_url,
     })
 }
 
@@ -275,6 +282,7 @@ pub fn campaign_to_api(campaign: &Campaign, contact_count: i64) -> v1::Campaign 
             max_calls_in_progress: pacing.max_calls_in_progress,
             weight: pacing.weight,
         }),
+        link_url: campaign.config.link_url.clone(),
         state: state_to_api(campaign.state).into(),
         run: campaign.run,
         launch_settings: campaign.settings.as_ref().map(settings_to_api),

@@ -91,6 +91,10 @@ async fn bad_campaigns_are_refused_by_field() {
             "campaign.pacing.max_calls_in_progress",
             with_pacing(v1::Pacing { max_calls_in_progress: 100_001, ..Default::default() }),
         ),
+        (
+            "campaign.link_url",
+            v1::Campaign { link_url: "javascript:alert(1)".to_owned(), ..campaign() },
+        ),
         ("campaign.pacing.weight", with_pacing(v1::Pacing { weight: 101, ..Default::default() })),
     ];
     for (field, bad) in cases {

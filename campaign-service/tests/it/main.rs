@@ -10,6 +10,7 @@ mod dispatch;
 mod imports;
 mod inbound;
 mod lifecycle;
+mod links;
 mod model;
 mod pacing;
 mod plans;

@@ -19,6 +19,8 @@ pub struct Config {
     pub retry_policy: RetryPolicy,
     /// How fast it dials, beside which weight others.
     pub pacing: Pacing,
+    /// Where links in texts lead; empty: nowhere, and texts carry none.
+    pub link_url: String,
 }
 
 impl Config {

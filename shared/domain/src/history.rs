@@ -288,7 +288,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn at(seconds: i64) -> Instant {
-        Instant::UNIX_EPOCH + chrono::TimeDelta::seconds(seconds)
+        Instant::UNIX_EPOCH + TimeDelta::seconds(seconds)
     }
 
     fn recording(retry: &RetryPolicy) -> Recording<'_> {

@@ -12,6 +12,7 @@
 //! | which campaign's contacts a worker gets next | [`shares`] |
 //! | who may dial a leased contact | [`lease`] |
 //! | is someone who calls in answered | [`inbound`] |
+//! | did a person open a link | [`links`] |
 //! | is this a phone number | [`phone`] |
 //!
 //! No input or output here, and no clock: the time is an argument.
@@ -24,6 +25,7 @@ pub mod history;
 pub mod inbound;
 pub mod lease;
 pub mod lifecycle;
+pub mod links;
 pub mod pacing;
 pub mod phone;
 pub mod retry;

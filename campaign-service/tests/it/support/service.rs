@@ -8,7 +8,8 @@ use campaign_proto::v1::dispatch_service_client::DispatchServiceClient;
 use campaign_proto::v1::import_contacts_request::Part;
 use campaign_proto::v1::interaction_service_client::InteractionServiceClient;
 use campaign_service::app::DispatchLimits;
-use campaign_service::server::{self, Options};
+use campaign_service::server::{self, Listeners, Options};
+use std::net::SocketAddr;
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -22,6 +23,8 @@ const MAX_MESSAGE_BYTES: usize = 32 * 1024 * 1024;
 pub struct Service {
     pub clients: Clients,
     pub url: String,
+    /// For clicks, if the options have links.
+    pub link_address: SocketAddr,
     stop: CancellationToken,
 }
 
@@ -53,6 +56,7 @@ pub fn test_options() -> Options {
             max_attempts_per_number: 0,
         },
         chore_interval: Duration::from_millis(50),
+        links: None,
     }
 }
 
@@ -62,12 +66,15 @@ impl Service {
     }
 
     pub async fn start_with(db: &TestDb, options: Options) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let url = format!("http://{}", listener.local_addr().unwrap());
+        let listen = || TcpListener::bind("127.0.0.1:0");
+        let (api, links) = (listen().await.unwrap(), listen().await.unwrap());
+        let url = format!("http://{}", api.local_addr().unwrap());
+        let link_address = links.local_addr().unwrap();
+        let listeners = Listeners { api, links: Some(links) };
         let stop = CancellationToken::new();
-        tokio::spawn(server::serve(listener, db.db(), options, stop.clone()));
+        tokio::spawn(server::serve(listeners, db.db(), options, stop.clone()));
         let clients = Clients::connect(&url).await;
-        Self { clients, url, stop }
+        Self { clients, url, link_address, stop }
     }
 }
 

@@ -18,6 +18,7 @@ pub struct Held {
     pub contact: String,
     pub phone: String,
     pub attempt_number: i32,
+    pub link: String,
 }
 
 /// One open stream.
@@ -261,6 +262,7 @@ fn unpack(batch: &v1::Batch) -> Vec<Held> {
         contact: contact.contact.clone(),
         phone: contact.phone_number.clone(),
         attempt_number: contact.attempt_number,
+        link: contact.link.clone(),
     };
     batch.contacts.iter().map(held).collect()
 }

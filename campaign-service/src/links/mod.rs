@@ -1,0 +1,104 @@
+//! The link in a text: a short address of ours that notes the click and sends on to the campaign's own.
+
+pub mod token;
+
+use crate::app::App;
+use crate::app::error::Error;
+use axum::Router;
+use axum::extract::{Path, State};
+use axum::http::{HeaderMap, Method, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use campaign_domain::links::is_person;
+use std::sync::Arc;
+use token::Signer;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tracing::warn;
+use uuid::Uuid;
+
+/// Longest address answered; a token has 43 characters.
+const MAX_TOKEN_LENGTH: usize = 100;
+
+/// Makes the links that workers put into texts.
+#[derive(Clone, Debug)]
+pub struct Links {
+    signer: Signer,
+    /// Where people reach us, without a slash at the end.
+    base_url: String,
+}
+
+impl Links {
+    /// With a secret key, below an address as in `https://go.example.com`.
+    ///
+    /// # Errors
+    /// When the key is too short.
+    pub fn new(key: &str, base_url: &str) -> Result<Self, String> {
+        let base_url = base_url.trim_end_matches('/').to_owned();
+        Ok(Self { signer: Signer::new(key)?, base_url })
+    }
+
+    /// The link of a contact.
+    #[must_use]
+    pub fn link(&self, campaign: Uuid, position: i64) -> String {
+        format!("{}/l/{}", self.base_url, self.signer.token(campaign, position))
+    }
+}
+
+#[derive(Clone, Debug)]
+struct Shared {
+    app: Arc<App>,
+    links: Links,
+}
+
+/// Answers clicks until `stop`.
+///
+/// # Errors
+/// When the listener fails.
+pub async fn serve(
+    listener: TcpListener,
+    app: Arc<App>,
+    links: Links,
+    stop: CancellationToken,
+) -> std::io::Result<()> {
+    let router = Router::new().route("/l/{token}", get(click)).with_state(Shared { app, links });
+    axum::serve(listener, router)
+        .with_graceful_shutdown(async move { stop.cancelled().await })
+        .await
+}
+
+/// Sends on to the campaign's address, nowhere else. A person's click is recorded first.
+async fn click(
+    State(shared): State<Shared>,
+    method: Method,
+    headers: HeaderMap,
+    Path(token): Path<String>,
+) -> Response {
+    let known =
+        if token.len() > MAX_TOKEN_LENGTH { None } else { shared.links.signer.read(&token) };
+    let Some((campaign, position)) = known else { return unknown() };
+    let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+    let is_person = method == Method::GET
+        && is_person(header("user-agent"), header("sec-purpose").or(header("purpose")));
+    match shared.app.open_link(campaign, position, is_person).await {
+        Ok(url) => {
+            let headers = [
+                (header::LOCATION, url.as_str()),
+                (header::CACHE_CONTROL, "no-store"),
+                (header::REFERRER_POLICY, "no-referrer"),
+            ];
+            (StatusCode::FOUND, headers).into_response()
+        }
+        Err(Error::NotFound(_)) => unknown(),
+        Err(error) => {
+            warn!(%campaign, %error, "a click could not be recorded; the person is asked to try again");
+            let retry = [(header::RETRY_AFTER, "2")];
+            (StatusCode::SERVICE_UNAVAILABLE, retry, "Please try again in a moment.\n")
+                .into_response()
+        }
+    }
+}
+
+fn unknown() -> Response {
+    (StatusCode::NOT_FOUND, "This link leads nowhere.\n").into_response()
+}
