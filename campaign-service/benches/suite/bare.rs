@@ -108,13 +108,23 @@ impl Bare {
             });
         }
         let client = scratch.client().await;
+        client.batch_execute("CREATE TABLE bare (n int)").await.unwrap();
         Self { _process: process, client, streams, received }
     }
 
     /// Milliseconds from the sending of a NOTIFY until the last stream has it.
     pub async fn round_trip(&mut self) -> f64 {
+        self.round_trip_of(&format!("NOTIFY {CHANNEL}")).await
+    }
+
+    /// The same with a row that is durable first.
+    pub async fn durable_round_trip(&mut self) -> f64 {
+        self.round_trip_of(&format!("INSERT INTO bare VALUES (1); NOTIFY {CHANNEL}")).await
+    }
+
+    async fn round_trip_of(&mut self, sql: &str) -> f64 {
         let started = Instant::now();
-        self.client.batch_execute(&format!("NOTIFY {CHANNEL}")).await.unwrap();
+        self.client.batch_execute(sql).await.unwrap();
         let mut last = started;
         for _ in 0..self.streams {
             last = last.max(self.received.recv().await.unwrap());

@@ -31,7 +31,7 @@ pub async fn run(args: Args) -> Vec<Figure> {
     worker.credit(CREDIT_CONTACTS);
     let first = batch(&mut worker).await;
     dial(&mut worker, first).await;
-    let (mut ours, mut notify) = (Vec::new(), Vec::new());
+    let (mut ours, mut notify, mut durable) = (Vec::new(), Vec::new(), Vec::new());
     for trial in 0..WARM_UP_TRIALS + args.lead_trials {
         let contact = v1::Contact {
             phone_number: phone(trial + 1),
@@ -51,21 +51,27 @@ pub async fn run(args: Args) -> Vec<Figure> {
         let created = creating.await.unwrap().into_inner();
         assert_eq!(batch.contacts[0].contact, created.name);
         dial(&mut worker, batch).await;
-        let bare = bare.round_trip().await;
+        let trips = (bare.round_trip().await, bare.durable_round_trip().await);
         if trial >= WARM_UP_TRIALS {
             ours.push(taken);
-            notify.push(bare);
+            notify.push(trips.0);
+            durable.push(trips.1);
         }
         if (trial + 1).is_multiple_of(100) {
             println!("  {} contacts created", trial + 1);
         }
     }
-    let beside = |percent| {
+    let beside = |percent, reference, times: &[f64]| {
         let ours = Measure::of_repeats("new contact until its worker has it", percent, &ours);
-        let bare = Measure::of_repeats("bare NOTIFY and stream", percent, &notify);
-        Figure::new("ms", ours).beside(bare).goal(Goal::AtMost(3.0))
+        Figure::new("ms", ours).beside(Measure::of_repeats(reference, percent, times))
     };
-    vec![beside(50.0), beside(99.0)]
+    let (bare, row) = ("bare NOTIFY and stream", "one durable row, NOTIFY and stream");
+    vec![
+        beside(50.0, bare, &notify).goal(Goal::AtMost(3.0)),
+        beside(99.0, bare, &notify).goal(Goal::AtMost(3.0)),
+        beside(50.0, row, &durable),
+        beside(99.0, row, &durable),
+    ]
 }
 
 async fn batch(worker: &mut Stream) -> v1::Batch {

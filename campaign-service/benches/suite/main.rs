@@ -40,10 +40,11 @@ async fn main() -> ExitCode {
         bare::serve(address, &args.database_url).await;
         return ExitCode::SUCCESS;
     }
-    if args.wants(Part::Dispatch) && args.peers == 1 {
-        peers::check(args.peers_home.as_deref());
+    if args.wants(Part::Dispatch) && args.peers == 1 && args.peers_home.is_none() {
+        eprintln!("{}", peers::MISSING);
+        return ExitCode::FAILURE;
     }
-    let mut report = Report::new(arguments(&args));
+    let mut report = Report::new(arguments(&args, &scratch::version(&args.database_url).await));
     let mut failed = Vec::new();
     for part in Part::value_variants().iter().copied().filter(|part| args.wants(*part)) {
         println!("\n== {part:?}");
@@ -78,8 +79,9 @@ async fn main() -> ExitCode {
 }
 
 /// What the figures depend on, without the address of the database.
-fn arguments(args: &Args) -> serde_json::Value {
+fn arguments(args: &Args, postgresql: &str) -> serde_json::Value {
     json!({
+        "postgresql": postgresql,
         "cores": std::thread::available_parallelism().map_or(0, usize::from),
         "contacts": args.contacts,
         "large_contacts": args.large_contacts,

@@ -34,17 +34,13 @@ impl Peer {
     }
 }
 
-/// The folder they are installed in.
-pub fn check(home: Option<&Path>) -> &Path {
-    home.expect(
-        "other queues are not installed: run `make bench`, or set BENCH_PEERS_HOME to what \
-         `python3 deploy/bench/peers.py` prints, or leave them out with BENCH_PEERS=0",
-    )
-}
+/// Said when they are not installed.
+pub const MISSING: &str = "other queues are not installed: run `make bench`, or set BENCH_PEERS_HOME to \
+     what `python3 deploy/bench/peers.py` prints, or leave them out with BENCH_PEERS=0";
 
 /// Jobs completed a second.
 pub async fn run(peer: Peer, scratch: &Scratch, args: &Args) -> f64 {
-    let home = check(args.peers_home.as_deref());
+    let home = args.peers_home.as_deref().expect(MISSING);
     let jobs = args.peer_jobs;
     let seconds = match peer {
         Peer::GraphileWorker => {

@@ -70,8 +70,7 @@ pub async fn run(args: Args) -> Vec<Figure> {
         let told = load.wait_until_all_are_told().await;
         times.from_call.push(milliseconds(told - called));
         times.from_answer.push(signed_milliseconds(answered, told));
-        let (late, last) = authorizations(&client).await;
-        times.late += late;
+        let last = last_authorization(&client).await;
         let answered_at = answered_at.duration_since(UNIX_EPOCH).unwrap().as_secs_f64();
         times.last_authorized.push((last - answered_at) * 1_000.0);
         if is_pause {
@@ -88,6 +87,8 @@ pub async fn run(args: Args) -> Vec<Figure> {
             );
         }
     }
+    pauses.late = late_authorizations(&client, "PAUSE").await;
+    cancels.late = late_authorizations(&client, "CANCEL").await;
     let streams = args.pause_streams;
     let mut figures = figures_of("pause", streams, &pauses);
     figures.extend(figures_of("cancel", streams, &cancels));
@@ -126,16 +127,26 @@ fn figures_of(what: &str, streams: usize, times: &Times) -> Vec<Figure> {
     ]
 }
 
-/// Authorisations committed after the last command, by the transactions that it saw; and when the last
-/// of all was given, in seconds since 1970.
-async fn authorizations(client: &Client) -> (i64, f64) {
-    let sql =
-        "SELECT count(*) FILTER (WHERE NOT pg_visible_in_snapshot(a.transaction_id, e.snapshot)),
-            COALESCE(extract(epoch FROM max(a.authorized_at))::float8, 0)
-        FROM authorizations a, audit_events e
-        WHERE e.event_number = (SELECT max(event_number) FROM audit_events)";
-    let row = client.query_one(sql, &[]).await.unwrap();
-    (row.get(0), row.get(1))
+/// When the last of all authorisations was given, in seconds since 1970.
+async fn last_authorization(client: &Client) -> f64 {
+    let sql = "SELECT extract(epoch FROM max(authorized_at))::float8 FROM authorizations";
+    client.query_one(sql, &[]).await.unwrap().get(0)
+}
+
+/// Authorisations committed after a stop and before the command that followed it, by the transactions
+/// that the two saw.
+async fn late_authorizations(client: &Client, stop: &str) -> i64 {
+    let index =
+        "CREATE INDEX IF NOT EXISTS bench_by_transaction ON authorizations (transaction_id)";
+    client.batch_execute(index).await.unwrap();
+    let sql = "SELECT count(*) FROM audit_events s
+        JOIN audit_events n ON n.event_number = s.event_number + 1
+        JOIN authorizations a ON a.transaction_id >= pg_snapshot_xmin(s.snapshot)
+            AND a.transaction_id < pg_snapshot_xmax(n.snapshot)
+            AND NOT pg_visible_in_snapshot(a.transaction_id, s.snapshot)
+            AND pg_visible_in_snapshot(a.transaction_id, n.snapshot)
+        WHERE s.command = $1";
+    client.query_one(sql, &[&stop]).await.unwrap().get(0)
 }
 
 /// Many workers at work, and what is heard of them.
