@@ -82,7 +82,8 @@ pub struct Args {
     /// How long memory is watched, for each list
     #[arg(long, env = "BENCH_MEMORY_SECONDS", default_value_t = 20)]
     pub memory_seconds: u64,
-    /// Length of the soak
+    /// Length of the soak. Every call leaves a row of history: at 50,000 a second, a minute fills 0.8 GB
+    /// of disk
     #[arg(long, env = "SOAK_MINUTES", default_value_t = 20)]
     pub soak_minutes: u64,
     /// Where to write the figures as JSON

@@ -40,6 +40,8 @@ async fn main() -> ExitCode {
         bare::serve(address, &args.database_url).await;
         return ExitCode::SUCCESS;
     }
+    // What went wrong and where, without the way there.
+    std::panic::set_hook(Box::new(|panic| eprintln!("{panic}")));
     if args.wants(Part::Dispatch) && args.peers == 1 && args.peers_home.is_none() {
         eprintln!("{}", peers::MISSING);
         return ExitCode::FAILURE;
@@ -70,7 +72,8 @@ async fn main() -> ExitCode {
         report.write(&args.json);
     }
     report.print();
-    println!("written to {}", args.json.display());
+    let json = args.json.canonicalize().unwrap_or(args.json);
+    println!("written to {}", json.display());
     if failed.is_empty() {
         return ExitCode::SUCCESS;
     }

@@ -18,6 +18,7 @@ const SAMPLE_INTERVAL: Duration = Duration::from_millis(100);
 /// Megabytes, by time.
 struct Memory {
     contacts: usize,
+    importer: Vec<f64>,
     service: Vec<f64>,
     dialer: Vec<f64>,
 }
@@ -35,13 +36,14 @@ pub async fn run(args: Args) -> Vec<Figure> {
         Figure::new("MB", measure(&large)).beside(measure(&small))
     };
     vec![
-        beside("service", |memory| &memory.service).goal(Goal::AtMost(1.2)),
+        beside("service that dispatches", |memory| &memory.service).goal(Goal::AtMost(1.2)),
+        beside("service that imports", |memory| &memory.importer),
         beside("dialer worker", |memory| &memory.dialer),
     ]
 }
 
 /// Watches both while they work. The list is launched again whenever it is done, so that on a small one
-/// they do as much as on a large one.
+/// they go on working too.
 async fn watch(args: &Args, contacts: usize) -> Memory {
     println!("  {contacts} contacts, {} s", args.memory_seconds);
     let scratch = Scratch::new(&args.database_url).await;
@@ -50,8 +52,10 @@ async fn watch(args: &Args, contacts: usize) -> Memory {
     let replica = Replica::start(&scratch.url, &[]).await;
     let dialer = start_dialer(&replica.url);
     let mut steady = Steady::start_with(&importer, &replica, 1, contacts, WORKERS).await;
+    let peak = importer.process.peak_megabytes();
     drop(importer);
-    let mut memory = Memory { contacts, service: Vec::new(), dialer: Vec::new() };
+    let mut memory =
+        Memory { contacts, importer: vec![peak], service: Vec::new(), dialer: Vec::new() };
     let until = Instant::now() + Duration::from_secs(args.memory_seconds);
     while Instant::now() < until {
         memory.service.push(replica.process.resident_megabytes());

@@ -21,12 +21,20 @@ impl Process {
 
     /// Memory in use, in megabytes.
     pub fn resident_megabytes(&self) -> f64 {
+        self.status_megabytes("VmRSS:")
+    }
+
+    /// The most memory ever in use, in megabytes.
+    pub fn peak_megabytes(&self) -> f64 {
+        self.status_megabytes("VmHWM:")
+    }
+
+    fn status_megabytes(&self, field: &str) -> f64 {
         let file = format!("/proc/{}/status", self.0.id());
         let status = std::fs::read_to_string(&file)
             .unwrap_or_else(|error| panic!("memory is measured on Linux only: {file}: {error}"));
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-        let kilobytes: f64 =
-            line.unwrap().trim().trim_end_matches(" kB").parse().expect("VmRSS is in kB");
+        let line = status.lines().find_map(|line| line.strip_prefix(field)).unwrap();
+        let kilobytes: f64 = line.trim().trim_end_matches(" kB").parse().expect("sizes are in kB");
         kilobytes / 1_024.0
     }
 }

@@ -87,6 +87,8 @@ pub async fn run(args: Args) -> Vec<Figure> {
             );
         }
     }
+    let between = late_authorizations(&client, "LAUNCH").await;
+    assert!(between > 0, "the count finds authorisations where there are some");
     pauses.late = late_authorizations(&client, "PAUSE").await;
     cancels.late = late_authorizations(&client, "CANCEL").await;
     let streams = args.pause_streams;
@@ -133,9 +135,9 @@ async fn last_authorization(client: &Client) -> f64 {
     client.query_one(sql, &[]).await.unwrap().get(0)
 }
 
-/// Authorisations committed after a stop and before the command that followed it, by the transactions
-/// that the two saw.
-async fn late_authorizations(client: &Client, stop: &str) -> i64 {
+/// Authorisations committed after a command of this kind and before the one that followed it, by the
+/// transactions that the two saw.
+async fn late_authorizations(client: &Client, command: &str) -> i64 {
     let index =
         "CREATE INDEX IF NOT EXISTS bench_by_transaction ON authorizations (transaction_id)";
     client.batch_execute(index).await.unwrap();
@@ -146,7 +148,7 @@ async fn late_authorizations(client: &Client, stop: &str) -> i64 {
             AND NOT pg_visible_in_snapshot(a.transaction_id, s.snapshot)
             AND pg_visible_in_snapshot(a.transaction_id, n.snapshot)
         WHERE s.command = $1";
-    client.query_one(sql, &[&stop]).await.unwrap().get(0)
+    client.query_one(sql, &[&command]).await.unwrap().get(0)
 }
 
 /// Many workers at work, and what is heard of them.
