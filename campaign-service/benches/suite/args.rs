@@ -61,7 +61,8 @@ pub struct Args {
     /// Folder that deploy/bench/peers.py made
     #[arg(long, env = "BENCH_PEERS_HOME")]
     pub peers_home: Option<PathBuf>,
-    /// Jobs of each measurement of another queue
+    /// Jobs of each measurement of the textbook queue and of other queues; more would slow them down,
+    /// since dead rows pile up before the next vacuum
     #[arg(long, env = "BENCH_PEER_JOBS", default_value_t = 100_000)]
     pub peer_jobs: usize,
     /// Repeats of each control command

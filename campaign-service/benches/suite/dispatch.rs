@@ -58,9 +58,13 @@ pub async fn run(args: Args) -> Vec<Figure> {
     let singles = (args.contacts / SINGLES_PART).max(BATCH_CONTACTS);
     let singles_name = format!("ours, 4 workers, asking for 1 ({singles} contacts)");
     for round in 1..=args.rounds {
-        println!("round {round} of {}, {} contacts each", args.rounds, args.contacts);
+        let (contacts, jobs) = (args.contacts, args.peer_jobs);
+        println!(
+            "round {round} of {}: {contacts} contacts, textbook and other queues {jobs}",
+            args.rounds
+        );
         let scratch = Scratch::new(&args.database_url).await;
-        rounds.add(TEXTBOOK, textbook::run(&scratch, args.contacts).await);
+        rounds.add(TEXTBOOK, textbook::run(&scratch, args.peer_jobs).await);
         let scratch = Scratch::new(&args.database_url).await;
         rounds.add(BLOCK, block::run(&scratch, args.contacts).await);
         for peer in peers {
