@@ -7,7 +7,7 @@ TOOLS = $(PYTHON) deploy/local/tools.py
 # nextest is quicker where it is installed; both run the same tests.
 RUN_TESTS = $(shell $(CARGO) nextest --version >/dev/null 2>&1 && echo nextest run || echo test)
 
-.PHONY: help build demo sip-demo serve test bench bench-sip lint fmt
+.PHONY: help build demo sip-demo serve test bench soak bench-sip lint fmt
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
@@ -29,9 +29,18 @@ test: ## Run all tests, against a private PostgreSQL unless DATABASE_URL is set
 	$(CARGO) build --workspace --all-targets
 	@tools=$$($(TOOLS)) && eval "$$tools" && $(WITH_POSTGRES) $(CARGO) $(RUN_TESTS) --workspace
 
-bench: ## Measure the dispatch path beside raw SQL (release build; BENCH_CONTACTS, BENCH_ROUNDS)
-	$(CARGO) bench -p campaign-service --bench dispatch --no-run
-	@$(WITH_POSTGRES) $(CARGO) bench -q -p campaign-service --bench dispatch
+# About 30 minutes on two cores. BENCH_ONLY=dispatch,import,control,stop,lead,excluded,snapshot,memory chooses
+# parts; sizes and rounds: cargo bench -p campaign-service --bench suite -- --help
+bench: ## Measure everything beside references, on one PostgreSQL (release build, about 30 minutes)
+	$(CARGO) build --release -p dialer-worker
+	$(CARGO) bench -p campaign-service --bench suite --no-run
+	@if [ "$$BENCH_PEERS" != 0 ]; then BENCH_PEERS_HOME=$$($(PYTHON) deploy/bench/peers.py) || exit 1; \
+	export BENCH_PEERS_HOME; fi; $(WITH_POSTGRES) $(CARGO) bench -q -p campaign-service --bench suite
+
+soak: ## Dispatch for SOAK_MINUTES (20) and compare the last minute with the first
+	$(CARGO) bench -p campaign-service --bench suite --no-run
+	@BENCH_ONLY=soak BENCH_JSON=$(CURDIR)/target/soak.json $(WITH_POSTGRES) \
+	$(CARGO) bench -q -p campaign-service --bench suite
 
 bench-sip: ## Measure the providers of the worker beside sipp (release build; BENCH_SIP_CALLS)
 	$(CARGO) build --release -p dialer-worker -p campaign-sip

@@ -19,8 +19,8 @@ use campaign_proto::v1::interaction_service_server::{
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
-use tokio_stream::wrappers::TcpListenerStream;
 use tokio_util::sync::CancellationToken;
+use tonic::transport::server::TcpIncoming;
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 use tracing::warn;
@@ -86,10 +86,11 @@ pub async fn serve(
     let interactions = InteractionApi { app: Arc::clone(&app) };
     let dispatch = DispatchApi { app, control, stop: stop.clone() };
     let stopped = stop.clone();
+    // A message pushed to a worker must not wait for the acknowledgement of the one before.
+    let incoming = TcpIncoming::from(listeners.api).with_nodelay(Some(true));
     let served = tonic::transport::Server::builder()
         .max_concurrent_streams(MAX_STREAMS_PER_CONNECTION)
         .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
-        .tcp_nodelay(true)
         .add_service(health_service)
         .add_service(reflection().build_v1()?)
         .add_service(reflection().build_v1alpha()?)
@@ -106,7 +107,7 @@ pub async fn serve(
         .add_service(
             DispatchServiceServer::new(dispatch).max_decoding_message_size(MAX_REQUEST_BYTES),
         )
-        .serve_with_incoming_shutdown(TcpListenerStream::new(listeners.api), async move {
+        .serve_with_incoming_shutdown(incoming, async move {
             stopped.cancelled().await;
         })
         .await;

@@ -41,6 +41,11 @@ impl Drop for Scratch {
     }
 }
 
+/// Of the server.
+pub async fn version(server_url: &str) -> String {
+    connect(server_url).await.query_one("SHOW server_version", &[]).await.unwrap().get(0)
+}
+
 async fn connect(url: &str) -> Client {
     let (client, connection) = tokio_postgres::connect(url, NoTls)
         .await

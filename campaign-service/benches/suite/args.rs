@@ -1,0 +1,107 @@
+//! What to measure, and how much of it.
+
+use clap::{Parser, ValueEnum};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+/// Contacts handed out at once, in every design.
+pub const BATCH_CONTACTS: usize = 500;
+/// Connections of the raw designs, and most workers of ours.
+pub const CONNECTIONS: usize = 4;
+
+/// A part of the suite; its figures stand together in the table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Part {
+    /// Lease, authorise, report, history: ours through gRPC beside raw SQL floors and other queues
+    Dispatch,
+    /// Import through gRPC beside raw COPY
+    Import,
+    /// Launch, rerun, reset, pause and cancel, from the smallest list to the largest
+    Control,
+    /// Pause and cancel while many workers are at it
+    Stop,
+    /// From a new contact to the worker that waits
+    Lead,
+    /// Leases where 99% of the list are excluded
+    Excluded,
+    /// Throughput while another session holds a snapshot
+    Snapshot,
+    /// Memory of the programs, small list and large
+    Memory,
+    /// Throughput minute by minute; only when named
+    Soak,
+}
+
+/// Measures the service beside references, in one run on one PostgreSQL
+///
+/// Every figure stands beside its reference, measured in the same run; both take turns, so that what
+/// else the machine does falls on both. Rates are medians over the rounds. A whole run takes about 30
+/// minutes on two cores; BENCH_CONTACTS=20000 BENCH_LARGE_CONTACTS=20000 gives a quick look at all parts.
+#[derive(Clone, Debug, Parser)]
+pub struct Args {
+    /// PostgreSQL to measure on; databases are made and dropped
+    #[arg(long, env = "DATABASE_URL", hide_env_values = true)]
+    pub database_url: String,
+    /// Only these parts, separated by commas [default: all but soak]
+    #[arg(long, env = "BENCH_ONLY", value_delimiter = ',')]
+    pub only: Vec<Part>,
+    /// Contacts of each measurement of throughput
+    #[arg(long, env = "BENCH_CONTACTS", default_value_t = 500_000)]
+    pub contacts: usize,
+    /// Contacts of the large lists; small ones have a hundredth, or down to a thousandth of it
+    #[arg(long, env = "BENCH_LARGE_CONTACTS", default_value_t = 1_000_000)]
+    pub large_contacts: usize,
+    /// Rounds of throughput; figures are medians over them
+    #[arg(long, env = "BENCH_ROUNDS", default_value_t = 3)]
+    pub rounds: usize,
+    /// Measure other queues too; 0 where there is no Node.js
+    #[arg(long, env = "BENCH_PEERS", default_value_t = 1,
+          value_parser = clap::value_parser!(u8).range(0..=1))]
+    pub peers: u8,
+    /// Folder that deploy/bench/peers.py made
+    #[arg(long, env = "BENCH_PEERS_HOME")]
+    pub peers_home: Option<PathBuf>,
+    /// Jobs of each measurement of the textbook queue and of other queues; more would slow them down,
+    /// since dead rows pile up before the next vacuum
+    #[arg(long, env = "BENCH_PEER_JOBS", default_value_t = 100_000)]
+    pub peer_jobs: usize,
+    /// Repeats of each control command
+    #[arg(long, env = "BENCH_CONTROL_REPEATS", default_value_t = 200)]
+    pub control_repeats: usize,
+    /// Pauses and cancels under load
+    #[arg(long, env = "BENCH_PAUSE_TRIALS", default_value_t = 200)]
+    pub pause_trials: usize,
+    /// Workers connected while pausing
+    #[arg(long, env = "BENCH_PAUSE_STREAMS", default_value_t = 50)]
+    pub pause_streams: usize,
+    /// Contacts created one by one for a waiting worker
+    #[arg(long, env = "BENCH_LEAD_TRIALS", default_value_t = 500)]
+    pub lead_trials: usize,
+    /// How long a snapshot is held open, and how long throughput is measured without
+    #[arg(long, env = "BENCH_SNAPSHOT_SECONDS", default_value_t = 60)]
+    pub snapshot_seconds: u64,
+    /// How long memory is watched, for each list
+    #[arg(long, env = "BENCH_MEMORY_SECONDS", default_value_t = 20)]
+    pub memory_seconds: u64,
+    /// Length of the soak. Every call leaves a row of history: at 50,000 a second, a minute fills 0.8 GB
+    /// of disk
+    #[arg(long, env = "SOAK_MINUTES", default_value_t = 20)]
+    pub soak_minutes: u64,
+    /// Where to write the figures as JSON
+    #[arg(long, env = "BENCH_JSON",
+          default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/../target/bench.json"))]
+    pub json: PathBuf,
+    /// Be the bare server of `bare.rs` instead
+    #[arg(long, hide = true)]
+    pub bare_server: Option<SocketAddr>,
+    /// Given by cargo bench; means nothing here
+    #[arg(long, hide = true)]
+    pub bench: bool,
+}
+
+impl Args {
+    /// Whether a part is wanted.
+    pub fn wants(&self, part: Part) -> bool {
+        if self.only.is_empty() { part != Part::Soak } else { self.only.contains(&part) }
+    }
+}

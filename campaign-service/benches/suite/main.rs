@@ -1,0 +1,101 @@
+//! `make bench` and `make soak`: what the service does beside references, measured in the same run.
+//!
+//! A command, not a timed test: it judges nobody, prints one table and writes the same as JSON.
+#![forbid(unsafe_code)]
+#![allow(clippy::unwrap_used, reason = "a benchmark that meets an error has failed")]
+#![allow(clippy::print_stdout, reason = "this program exists to print")]
+
+mod api;
+mod args;
+mod bare;
+mod control;
+mod dispatch;
+mod excluded;
+mod floors;
+mod import;
+mod lead;
+mod memory;
+mod peers;
+mod report;
+mod scratch;
+mod service;
+mod snapshot;
+mod soak;
+mod stats;
+mod steady;
+mod stop;
+mod stream;
+
+use args::{Args, Part};
+use clap::{Parser, ValueEnum};
+use report::Report;
+use serde_json::json;
+use std::process::ExitCode;
+use std::time::Instant;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let args = Args::parse();
+    if let Some(address) = args.bare_server {
+        bare::serve(address, &args.database_url).await;
+        return ExitCode::SUCCESS;
+    }
+    // What went wrong and where, without the way there.
+    std::panic::set_hook(Box::new(|panic| eprintln!("{panic}")));
+    if args.wants(Part::Dispatch) && args.peers == 1 && args.peers_home.is_none() {
+        eprintln!("{}", peers::MISSING);
+        return ExitCode::FAILURE;
+    }
+    let mut report = Report::new(arguments(&args, &scratch::version(&args.database_url).await));
+    let mut failed = Vec::new();
+    for part in Part::value_variants().iter().copied().filter(|part| args.wants(*part)) {
+        println!("\n== {part:?}");
+        let started = Instant::now();
+        // A task of its own, so that one part that fails leaves the others their turn.
+        let measured = match part {
+            Part::Dispatch => tokio::spawn(dispatch::run(args.clone())),
+            Part::Import => tokio::spawn(import::run(args.clone())),
+            Part::Control => tokio::spawn(control::run(args.clone())),
+            Part::Stop => tokio::spawn(stop::run(args.clone())),
+            Part::Lead => tokio::spawn(lead::run(args.clone())),
+            Part::Excluded => tokio::spawn(excluded::run(args.clone())),
+            Part::Snapshot => tokio::spawn(snapshot::run(args.clone())),
+            Part::Memory => tokio::spawn(memory::run(args.clone())),
+            Part::Soak => tokio::spawn(soak::run(args.clone())),
+        };
+        match measured.await {
+            Ok(figures) => report.add(part, figures),
+            Err(_) => failed.push(part),
+        }
+        println!("  took {} s", started.elapsed().as_secs());
+        // What is measured is kept, whatever becomes of the rest.
+        report.write(&args.json);
+    }
+    report.print();
+    let json = args.json.canonicalize().unwrap_or(args.json);
+    println!("written to {}", json.display());
+    if failed.is_empty() {
+        return ExitCode::SUCCESS;
+    }
+    println!("these parts failed, see above: {failed:?}");
+    ExitCode::FAILURE
+}
+
+/// What the figures depend on, without the address of the database.
+fn arguments(args: &Args, postgresql: &str) -> serde_json::Value {
+    json!({
+        "postgresql": postgresql,
+        "cores": std::thread::available_parallelism().map_or(0, usize::from),
+        "contacts": args.contacts,
+        "large_contacts": args.large_contacts,
+        "rounds": args.rounds,
+        "peer_jobs": args.peer_jobs,
+        "control_repeats": args.control_repeats,
+        "pause_trials": args.pause_trials,
+        "pause_streams": args.pause_streams,
+        "lead_trials": args.lead_trials,
+        "snapshot_seconds": args.snapshot_seconds,
+        "memory_seconds": args.memory_seconds,
+        "soak_minutes": args.soak_minutes,
+    })
+}

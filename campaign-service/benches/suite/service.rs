@@ -1,0 +1,119 @@
+//! Programs under measurement, as processes of their own.
+
+use std::net::{SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command};
+use std::time::{Duration, Instant};
+use tonic::transport::Channel;
+
+const SERVICE: &str = env!("CARGO_BIN_EXE_campaign-service");
+/// For measurements that dial the same numbers again and again: no cap of attempts a day.
+pub const UNCAPPED: &[&str] = &["--max-attempts-per-number", "0"];
+/// Longest wait for a program to serve.
+const START_LIMIT: Duration = Duration::from_secs(20);
+
+/// Killed when dropped.
+pub struct Process(Child);
+
+impl Process {
+    pub fn start(command: &mut Command) -> Self {
+        let child = command.spawn();
+        Self(child.unwrap_or_else(|error| panic!("cannot run {command:?}: {error}")))
+    }
+
+    /// Memory in use, in megabytes.
+    pub fn resident_megabytes(&self) -> f64 {
+        self.status_megabytes("VmRSS:")
+    }
+
+    /// The most memory ever in use, in megabytes.
+    pub fn peak_megabytes(&self) -> f64 {
+        self.status_megabytes("VmHWM:")
+    }
+
+    fn status_megabytes(&self, field: &str) -> f64 {
+        let file = format!("/proc/{}/status", self.0.id());
+        let status = std::fs::read_to_string(&file)
+            .unwrap_or_else(|error| panic!("memory is measured on Linux only: {file}: {error}"));
+        let line = status.lines().find_map(|line| line.strip_prefix(field)).unwrap();
+        let kilobytes: f64 = line.trim().trim_end_matches(" kB").parse().expect("sizes are in kB");
+        kilobytes / 1_024.0
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// A replica of the service.
+pub struct Replica {
+    pub process: Process,
+    pub url: String,
+    pub channel: Channel,
+}
+
+impl Replica {
+    /// Brings the database up to date and starts one replica.
+    pub async fn first(database_url: &str) -> Self {
+        Self::first_with(database_url, &[]).await
+    }
+
+    /// The same, with flags.
+    pub async fn first_with(database_url: &str, flags: &[&str]) -> Self {
+        let mut migrate = Command::new(SERVICE);
+        migrate.args(["migrate", "--log", "error"]).env("DATABASE_URL", database_url);
+        assert!(migrate.status().unwrap().success());
+        Self::start(database_url, flags).await
+    }
+
+    pub async fn start(database_url: &str, flags: &[&str]) -> Self {
+        let address = free_address();
+        let mut command = Command::new(SERVICE);
+        command
+            .args(["serve", "--listen", &address.to_string(), "--log", "error"])
+            .args(flags)
+            .env("DATABASE_URL", database_url);
+        let process = Process::start(&mut command);
+        let channel = connect(address).await;
+        Self { process, url: format!("http://{address}"), channel }
+    }
+}
+
+pub fn free_address() -> SocketAddr {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+}
+
+/// Waits until something serves there.
+pub async fn connect(address: SocketAddr) -> Channel {
+    let endpoint = Channel::from_shared(format!("http://{address}")).unwrap().tcp_nodelay(true);
+    let deadline = Instant::now() + START_LIMIT;
+    loop {
+        match endpoint.connect().await {
+            Ok(channel) => return channel,
+            Err(error) => assert!(Instant::now() < deadline, "nothing serves: {error}"),
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// A dialer worker with the simulated provider, whose calls take no time.
+pub fn start_dialer(service_url: &str) -> Process {
+    let program = dialer_program();
+    let mut command = Command::new(&program);
+    command.args(["--service-url", service_url, "--log", "error", "--time-scale", "0"]);
+    command.args(["--max-calls", "1000"]);
+    Process::start(&mut command)
+}
+
+fn dialer_program() -> PathBuf {
+    let program = Path::new(SERVICE).with_file_name("dialer-worker");
+    assert!(
+        program.exists(),
+        "{} is missing; run `cargo build --release -p dialer-worker`, as `make bench` does",
+        program.display()
+    );
+    program
+}

@@ -1,0 +1,90 @@
+//! Throughput while another session holds a snapshot open, as a report or a backup does, so that no dead
+//! row can be removed; beside without. The textbook queue goes through the same.
+
+use crate::args::{Args, CONNECTIONS};
+use crate::floors::textbook;
+use crate::report::{Figure, Goal, Measure};
+use crate::scratch::Scratch;
+use crate::service::{Replica, UNCAPPED};
+use crate::steady::{Steady, mean, rates};
+use serde_json::json;
+use tokio_postgres::Client;
+
+/// Campaigns that are launched again and again, so that while one is being completed others go on.
+const CAMPAIGNS: usize = 3;
+/// Seconds that are not counted at the start.
+const WARM_UP_SECONDS: u64 = 5;
+/// The share of the time whose rate is told apart: by then, what falls has fallen.
+const LAST_PART: usize = 4;
+
+/// Contacts in each second.
+struct Rates {
+    without: Vec<f64>,
+    with: Vec<f64>,
+}
+
+pub async fn run(args: Args) -> Vec<Figure> {
+    let seconds = args.snapshot_seconds;
+    println!("  textbook queue, {seconds} s without, {seconds} s with a snapshot held open");
+    let textbook = {
+        let scratch = Scratch::new(&args.database_url).await;
+        let queue = textbook::Steady::start(&scratch).await;
+        rates(WARM_UP_SECONDS, || queue.count()).await;
+        let without = rates(seconds, || queue.count()).await;
+        let holder = hold_snapshot(&scratch, "queue").await;
+        let with = rates(seconds, || queue.count()).await;
+        release(holder).await;
+        Rates { without, with }
+    };
+    println!("  ours, {seconds} s without, {seconds} s with a snapshot held open");
+    let ours = {
+        let scratch = Scratch::new(&args.database_url).await;
+        let replica = Replica::first_with(&scratch.url, UNCAPPED).await;
+        let contacts = (args.contacts / CAMPAIGNS).max(1);
+        let mut steady = Steady::start(&replica, CAMPAIGNS, contacts, CONNECTIONS).await;
+        steady.rates(WARM_UP_SECONDS).await;
+        let without = steady.rates(seconds).await;
+        let holder = hold_snapshot(&scratch, "campaigns").await;
+        let with = steady.rates(seconds).await;
+        release(holder).await;
+        Rates { without, with }
+    };
+    let goal = Goal::AtLeast(0.8);
+    vec![
+        figure("ours", seconds, &ours, whole).goal(goal),
+        figure("ours, last quarter", seconds, &ours, last_part).goal(goal),
+        figure("floor-textbook", seconds, &textbook, whole),
+        figure("floor-textbook, last quarter", seconds, &textbook, last_part),
+    ]
+}
+
+fn figure(name: &str, seconds: u64, rates: &Rates, pick: fn(&[f64]) -> &[f64]) -> Figure {
+    let measure = |name: String, rates: &[f64]| Measure {
+        name,
+        value: mean(pick(rates)),
+        detail: json!({ "each_second": rates }),
+    };
+    let with = measure(format!("{name}, snapshot held {seconds} s"), &rates.with);
+    Figure::new("contacts/s", with).beside(measure(format!("{name}, none"), &rates.without))
+}
+
+fn whole(rates: &[f64]) -> &[f64] {
+    rates
+}
+
+fn last_part(rates: &[f64]) -> &[f64] {
+    &rates[rates.len() - rates.len().div_ceil(LAST_PART)..]
+}
+
+/// A session idle in a transaction whose snapshot was taken now.
+async fn hold_snapshot(scratch: &Scratch, table: &str) -> Client {
+    let client = scratch.client().await;
+    client.batch_execute("BEGIN ISOLATION LEVEL REPEATABLE READ").await.unwrap();
+    client.query_one(&format!("SELECT count(*) FROM {table}"), &[]).await.unwrap();
+    client
+}
+
+/// Fails if the snapshot did not last until now.
+async fn release(client: Client) {
+    client.batch_execute("COMMIT").await.expect("the snapshot was held to the end");
+}
