@@ -200,11 +200,12 @@ impl State {
             }
             News::Ended(end) => {
                 debug!(attempt_id = call.attempt_id, outcome = ?end.outcome, "call ended");
-                if self.calls.ended(call) {
+                if let Some(done) = self.calls.ended(call) {
                     self.leases.call_ended(&call.lease);
-                    self.outbox.push(reports::call_ended(call, end), now);
+                    self.outbox.push_for(reports::call_ended(call, end), done, now);
                 }
             }
+            News::TellWhenEnded(done) => self.calls.tell_when_ended(call, done),
             News::EndedBefore(end, done) => {
                 self.outbox.push_for(reports::call_ended(call, end), Some(done), now);
             }
