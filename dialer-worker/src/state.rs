@@ -335,7 +335,7 @@ impl State {
     /// one can know. Free places are one call each; what went in the last such time may go again.
     fn wanted_contacts(&mut self, terms: &Terms, now: Instant) -> usize {
         if !self.breaker.is_closed() {
-            return self.breaker.max_setups();
+            return self.breaker.max_setups().saturating_sub(self.calls.unheard());
         }
         let can_be_dialled = self.max_calls + self.throughput.expected(now);
         let by_pace = self.pace.within(terms.lease_ttl);

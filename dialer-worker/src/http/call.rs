@@ -20,8 +20,8 @@ const LOOK_UP_DELAYS: [Duration; 5] = [
     Duration::ZERO,
     Duration::from_millis(500),
     Duration::from_secs(2),
-    Duration::from_secs(5),
-    Duration::from_secs(10),
+    Duration::from_secs(4),
+    Duration::from_secs(8),
 ];
 /// How often a hang-up is repeated that was not taken, and after which time.
 const HANG_UP_ROUNDS: usize = 10;
