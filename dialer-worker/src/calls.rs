@@ -43,6 +43,8 @@ pub(crate) enum News {
     /// Whether the provider did its part.
     Provider(Result<(), Fault>),
     Ended(CallEnd),
+    /// Somebody wants to know when the end of the call is durable.
+    TellWhenEnded(oneshot::Sender<bool>),
     /// How a call ended that this process does not know, or not any more.
     EndedBefore(CallEnd, oneshot::Sender<bool>),
 }
@@ -60,6 +62,8 @@ struct Call {
     is_answered: bool,
     /// The provider has not reacted yet.
     is_unheard: bool,
+    /// Who wants to know when its end is durable.
+    waits_for_end: Option<oneshot::Sender<bool>>,
 }
 
 impl Calls {
@@ -81,7 +85,12 @@ impl Calls {
         let (call, attempt) = granted.into_call();
         let hang_up = CancellationToken::new();
         let events = CallEvents { call: Arc::clone(&call), sender: self.events.clone() };
-        let started = Call { hang_up: hang_up.clone(), is_answered: false, is_unheard: true };
+        let started = Call {
+            hang_up: hang_up.clone(),
+            is_answered: false,
+            is_unheard: true,
+            waits_for_end: None,
+        };
         self.in_progress.insert(call, started);
         self.dialled += 1;
         tokio::spawn(dial(Arc::clone(&self.dialer), attempt, events, hang_up));
@@ -115,9 +124,18 @@ impl Calls {
         });
     }
 
-    /// Forgets a call that ended; false when it had ended before.
-    pub fn ended(&mut self, id: &CallId) -> bool {
-        self.in_progress.remove(id).is_some()
+    /// Remembers who wants to know when the end of a call is durable. They are told "no" when it has
+    /// ended before, or when somebody else asks.
+    pub fn tell_when_ended(&mut self, id: &CallId, done: oneshot::Sender<bool>) {
+        if let Some(call) = self.in_progress.get_mut(id) {
+            call.waits_for_end = Some(done);
+        }
+    }
+
+    /// Forgets a call that ended; `None` when it had ended before. Returns who wants to know when the
+    /// end is durable.
+    pub fn ended(&mut self, id: &CallId) -> Option<Option<oneshot::Sender<bool>>> {
+        self.in_progress.remove(id).map(|call| call.waits_for_end)
     }
 
     /// Hangs up the calls that `wanted` picks by name and by whether they are answered.

@@ -180,6 +180,13 @@ impl CallEvents {
         is_durable.await.unwrap_or(false)
     }
 
+    /// To be called before the call ends: tells when its end is durable, as `report_durably` does.
+    pub async fn when_end_is_durable(&self) -> oneshot::Receiver<bool> {
+        let (done, is_durable) = oneshot::channel();
+        self.tell(News::TellWhenEnded(done)).await;
+        is_durable
+    }
+
     /// Completes when nobody listens any more, because the worker has stopped.
     pub async fn closed(&self) {
         self.sender.closed().await;

@@ -11,7 +11,7 @@ mod callbacks;
 mod config;
 mod signature;
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
@@ -51,26 +51,43 @@ struct Shared {
     /// Set when the worker begins.
     earlier: OnceLock<EarlierCalls>,
     /// By key, those in progress.
-    calls: Mutex<HashMap<String, mpsc::Sender<What>>>,
+    calls: Mutex<HashMap<String, Listed>>,
     ended: Mutex<Recent>,
 }
 
-/// Keys of calls whose end was told, the newest: a platform repeats itself soon or not at all.
+/// A call in progress.
+#[derive(Clone)]
+struct Listed {
+    news: mpsc::Sender<What>,
+    events: CallEvents,
+}
+
+/// Calls whose end was told, the newest: a platform repeats itself soon or not at all.
 #[derive(Default)]
 struct Recent {
-    keys: HashSet<String>,
+    /// By key, whether the end is durable.
+    ends: HashMap<String, bool>,
     in_order: VecDeque<String>,
 }
 
 impl Recent {
-    fn add(&mut self, key: String) {
-        if self.keys.insert(key.clone()) {
-            self.in_order.push_back(key);
+    fn begin(&mut self, key: &str) {
+        if self.ends.insert(key.to_owned(), false).is_none() {
+            self.in_order.push_back(key.to_owned());
         }
         if self.in_order.len() > MAX_RECENT_ENDS
             && let Some(oldest) = self.in_order.pop_front()
         {
-            self.keys.remove(&oldest);
+            self.ends.remove(&oldest);
+        }
+    }
+
+    fn finish(&mut self, key: &str, is_durable: bool) {
+        if is_durable {
+            self.ends.insert(key.to_owned(), true);
+        } else {
+            self.ends.remove(key);
+            self.in_order.retain(|other| other != key);
         }
     }
 }
@@ -116,37 +133,57 @@ impl Shared {
         }
     }
 
-    /// Takes in what happened; done when it cannot be lost any more, but for the end of a call in
-    /// progress: if this process dies before that is reported, the service knows that it knows not.
-    async fn deliver(&self, event: Event) -> Result<(), StatusCode> {
+    /// Takes in what happened; done when it cannot be lost any more.
+    async fn deliver(self: &Arc<Self>, event: Event) -> Result<(), StatusCode> {
         let earlier = self.earlier.get().ok_or(StatusCode::SERVICE_UNAVAILABLE)?;
         if let Some(fact) = event.what.fact() {
             let call = earlier.call(&event.contact, &event.attempt_id);
             return durable(call.report_durably(fact).await);
         }
+        let Some(end) = event.what.end() else {
+            let in_progress = self.listed().get(&event.key).cloned();
+            return in_progress.map_or(Ok(()), |call| call.pass(event.what));
+        };
+        let told_before = self.recent().ends.get(&event.key).copied();
         let in_progress = self.listed().get(&event.key).cloned();
-        match (in_progress, event.what.end()) {
-            (_, Some(_)) if self.recent().keys.contains(&event.key) => Ok(()),
-            (Some(call), end) => {
-                call.try_send(event.what).map_err(|_| StatusCode::SERVICE_UNAVAILABLE)?;
-                if end.is_some() {
-                    self.recent().add(event.key);
-                }
-                Ok(())
+        match (told_before, in_progress) {
+            (Some(true), _) => Ok(()),
+            // The first time it was told is still being dealt with.
+            (Some(false), _) => Err(StatusCode::SERVICE_UNAVAILABLE),
+            (None, Some(call)) => {
+                // Seen through even when the platform does not wait for it.
+                let shared = Arc::clone(self);
+                let ended = tokio::spawn(async move { shared.end(&call, &event).await });
+                ended.await.unwrap_or(Err(StatusCode::SERVICE_UNAVAILABLE))
             }
-            (None, Some(end)) => {
-                durable(earlier.ended(&event.contact, &event.attempt_id, end).await)
-            }
-            (None, None) => Ok(()),
+            (None, None) => durable(earlier.ended(&event.contact, &event.attempt_id, end).await),
         }
+    }
+
+    /// Ends a call in progress.
+    async fn end(&self, call: &Listed, event: &Event) -> Result<(), StatusCode> {
+        self.recent().begin(&event.key);
+        let is_durable = call.events.when_end_is_durable().await;
+        let passed = call.pass(event.what.clone());
+        // No, if another end was decided on first.
+        let is_durable = passed.is_ok() && is_durable.await.unwrap_or(false);
+        self.recent().finish(&event.key, is_durable);
+        if is_durable { Ok(()) } else { Err(StatusCode::SERVICE_UNAVAILABLE) }
     }
 
     fn recent(&self) -> MutexGuard<'_, Recent> {
         self.ended.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn listed(&self) -> MutexGuard<'_, HashMap<String, mpsc::Sender<What>>> {
+    fn listed(&self) -> MutexGuard<'_, HashMap<String, Listed>> {
         self.calls.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Listed {
+    /// Tells the call.
+    fn pass(&self, what: What) -> Result<(), StatusCode> {
+        self.news.try_send(what).map_err(|_| StatusCode::SERVICE_UNAVAILABLE)
     }
 }
 

@@ -202,11 +202,12 @@ impl State {
             }
             News::Ended(end) => {
                 debug!(attempt_id = call.attempt_id, outcome = ?end.outcome, "call ended");
-                if self.calls.ended(call) {
+                if let Some(done) = self.calls.ended(call) {
                     self.leases.call_ended(&call.lease);
-                    self.outbox.push(reports::call_ended(call, end), now);
+                    self.outbox.push_for(reports::call_ended(call, end), done, now);
                 }
             }
+            News::TellWhenEnded(done) => self.calls.tell_when_ended(call, done),
             News::EndedBefore(end, done) => {
                 self.outbox.push_for(reports::call_ended(call, end), Some(done), now);
             }
@@ -336,7 +337,7 @@ impl State {
     /// one can know. Free places are one call each; what went in the last such time may go again.
     fn wanted_contacts(&mut self, terms: &Terms, now: Instant) -> usize {
         if !self.breaker.is_closed() {
-            return self.breaker.max_setups();
+            return self.breaker.max_setups().saturating_sub(self.calls.unheard());
         }
         let can_be_dialled = self.max_calls + self.throughput.expected(now);
         let by_pace = self.pace.within(terms.lease_ttl);

@@ -39,6 +39,7 @@ struct Books {
     leased: AtomicU64,
     ended: AtomicU64,
     answered: AtomicU64,
+    released: AtomicU64,
     progress: Notify,
 }
 
@@ -55,6 +56,7 @@ impl Dispatch {
             leased: AtomicU64::new(0),
             ended: AtomicU64::new(0),
             answered: AtomicU64::new(0),
+            released: AtomicU64::new(0),
             progress: Notify::new(),
         });
         let service = DispatchServiceServer::new(Granting { books: Arc::clone(&books) });
@@ -76,10 +78,19 @@ impl Dispatch {
     }
 
     /// Waits until so many calls have ended.
-    pub async fn until_ended(&self, calls: u64) {
+    ///
+    /// # Errors
+    /// When the worker gave contacts back, because calls failed.
+    pub async fn until_ended(&self, calls: u64) -> Result<()> {
         while self.ended() < calls {
+            let released = self.books.released.load(Ordering::Relaxed);
+            if released > 0 {
+                let text = "the worker gave contacts back: the other side does not keep up; use a lower rate";
+                return Err(text.into());
+            }
             self.books.progress.notified().await;
         }
+        Ok(())
     }
 }
 
@@ -152,6 +163,8 @@ impl Books {
             }
             Request::Release(Release { lease, slots }) => {
                 let released = i32::try_from(slots.len()).unwrap_or(i32::MAX);
+                self.released.fetch_add(slots.len() as u64, Ordering::Relaxed);
+                self.progress.notify_one();
                 let lease = lease.unwrap_or_default().lease;
                 vec![Response::ReleaseAck(ReleaseAck { lease, released })]
             }

@@ -1,7 +1,7 @@
 //! A running sipp.
 
 use std::collections::BTreeMap;
-use std::net::UdpSocket;
+use std::net::{TcpListener, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
@@ -54,7 +54,7 @@ impl Sipp {
     /// # Errors
     /// When sipp is missing or does not start; the text says what to do.
     pub async fn start(name: &str, traffic: Traffic, options: &[&str]) -> Result<Self, String> {
-        let port = free_port()?;
+        let port = free_port(traffic)?;
         Self::start_on(port, name, traffic, options).await
     }
 
@@ -102,8 +102,12 @@ impl Sipp {
     }
 
     async fn wait_until_up(&mut self, traffic: Traffic) -> Result<(), String> {
-        let table = if traffic == Traffic::Udp { "/proc/net/udp" } else { "/proc/net/tcp" };
-        let bound = format!(" 0100007F:{:04X} ", self.port);
+        // Local address, remote address, state; 0A listens.
+        let (table, state) = match traffic {
+            Traffic::Udp => ("/proc/net/udp", ""),
+            Traffic::Tcp => ("/proc/net/tcp", "0A "),
+        };
+        let bound = format!(": 0100007F:{:04X} 00000000:0000 {state}", self.port);
         let deadline = Instant::now() + START_LIMIT;
         loop {
             let listening = std::fs::read_to_string(table).map_err(|error| error.to_string())?;
@@ -200,7 +204,10 @@ impl Sipp {
     }
 }
 
-fn free_port() -> Result<u16, String> {
-    let socket = UdpSocket::bind("127.0.0.1:0").map_err(|error| error.to_string())?;
-    Ok(socket.local_addr().map_err(|error| error.to_string())?.port())
+fn free_port(traffic: Traffic) -> Result<u16, String> {
+    let address = match traffic {
+        Traffic::Udp => UdpSocket::bind("127.0.0.1:0").and_then(|socket| socket.local_addr()),
+        Traffic::Tcp => TcpListener::bind("127.0.0.1:0").and_then(|socket| socket.local_addr()),
+    };
+    Ok(address.map_err(|error| error.to_string())?.port())
 }

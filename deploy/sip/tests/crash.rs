@@ -108,4 +108,6 @@ async fn nobody_is_called_again_after_a_worker_was_killed_in_its_calls() {
     assert!(invites.len() as u64 >= CONTACTS as u64 - unknown, "{tally:?}, {}", invites.len());
     service.stop().await.expect("stopped");
     database.drop().await;
+    // Only now: after a failure they are what one wants to read.
+    std::fs::remove_dir_all(programs.logs()).expect("they are ours");
 }

@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use super::api::{Create, Created, Found, What};
-use super::{NEWS_CAPACITY, Shared};
+use super::{Listed, NEWS_CAPACITY, Shared};
 use crate::dialer::{Attempt, CallEnd, CallEvents, Fault, Outcome};
 
 /// The request to begin is repeated, under the same key, when the platform says that it does not know
@@ -20,8 +20,8 @@ const LOOK_UP_DELAYS: [Duration; 5] = [
     Duration::ZERO,
     Duration::from_millis(500),
     Duration::from_secs(2),
-    Duration::from_secs(5),
-    Duration::from_secs(10),
+    Duration::from_secs(4),
+    Duration::from_secs(8),
 ];
 /// How often a hang-up is repeated that was not taken, and after which time.
 const HANG_UP_ROUNDS: usize = 10;
@@ -41,7 +41,7 @@ pub(super) async fn place(
     }
     let key = attempt.key();
     let (sender, news) = mpsc::channel(NEWS_CAPACITY);
-    shared.listed().insert(key.clone(), sender);
+    shared.listed().insert(key.clone(), Listed { news: sender, events: events.clone() });
     // Off the list also when this is dropped or panics.
     let mut call = Call { shared, attempt, events, hang_up, key, news };
     let end = match call.begin().await {

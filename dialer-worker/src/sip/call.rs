@@ -39,8 +39,9 @@ pub(super) async fn place(
     }
     let invitation = match stack.invitation(attempt) {
         Ok(invitation) => invitation,
-        Err(error) => {
-            info!(attempt_id = attempt.attempt_id, error, "the number makes no SIP address");
+        Err(_) => {
+            // The error would tell the number.
+            info!(attempt_id = attempt.attempt_id, "the number makes no SIP address");
             return CallEnd::unanswered(Outcome::Failed);
         }
     };
@@ -171,7 +172,7 @@ impl Call<'_> {
         let duration = answered.elapsed();
         if !self.is_over() {
             let bye = timeout(self.stack.limits.response, self.dialog.bye()).await;
-            debug!(?bye, "hung up");
+            debug!(is_taken = bye.is_ok_and(|bye| bye.is_ok()), "hung up");
         }
         duration
     }
@@ -191,8 +192,10 @@ impl Call<'_> {
                 self.events.report(Fact::Transferred { seconds_before_transfer }).await;
                 true
             }
-            refused => {
-                info!(?refused, "the trunk did not take over the call; it goes on");
+            answer => {
+                let code = answer.ok().and_then(Result::ok).flatten();
+                let code = code.map(|answer| answer.status_code.code());
+                info!(?code, "the trunk did not take over the call; it goes on");
                 false
             }
         }

@@ -1,5 +1,7 @@
 //! Who may tell us something, and when it counts as told.
 
+use std::time::Duration;
+
 use axum::http::StatusCode;
 use campaign_proto::v1::dispatch_request::Message as Request;
 use campaign_proto::v1::dispatch_response::Message as Response;
@@ -65,12 +67,42 @@ async fn what_comes_late_is_reported_before_it_is_answered() {
         } else {
             assert!(matches!(fact.fact, Some(Fact::OptedOut(_))));
         }
-        let early = std::time::Duration::from_millis(100);
+        let early = Duration::from_millis(100);
         assert!(tokio::time::timeout(early, &mut answer).await.is_err(), "not durable yet");
         worker.stream.acknowledge(&report).await;
         assert_eq!(answer.await.expect("no panic"), StatusCode::NO_CONTENT);
     }
     worker.stop().await;
+}
+
+#[tokio::test]
+async fn the_end_of_a_call_is_answered_when_it_is_durable() {
+    let platform = Platform::start(Faults::default(), true).await;
+    let (mut worker, url) = worker(&platform, &[]).await;
+    worker.stream.lease_slots(1, [0]).await;
+    while platform.known().is_empty() {
+        tokio::select! {
+            _ = worker.answer_next() => {}
+            () = tokio::time::sleep(Duration::from_millis(10)) => {}
+        }
+    }
+    let end = json!({"type": "ended", "outcome": "voicemail", "duration_seconds": 3,
+        "key": "a.3-1-0", "contact": "campaigns/a/contacts/0", "attempt_id": "3-1-0"});
+    let body = end.to_string();
+    let tell = || {
+        let (url, body, signature) = (url.clone(), body.clone(), sign(&body, 0));
+        tokio::spawn(async move { callback(&url, &body, &signature).await })
+    };
+    let mut first = tell();
+    let report = worker.stream.report().await;
+    assert_eq!(outcome(&report.interactions[0]), Some(CallOutcome::Voicemail));
+    assert_eq!(tell().await.expect("no panic"), StatusCode::SERVICE_UNAVAILABLE, "not yet");
+    let early = Duration::from_millis(100);
+    assert!(tokio::time::timeout(early, &mut first).await.is_err(), "not durable yet");
+    worker.stream.acknowledge(&report).await;
+    assert_eq!(first.await.expect("no panic"), StatusCode::NO_CONTENT);
+    assert_eq!(tell().await.expect("no panic"), StatusCode::NO_CONTENT, "a repeat");
+    assert_eq!(worker.stop().await.reported, 1);
 }
 
 #[tokio::test]

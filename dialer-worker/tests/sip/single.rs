@@ -204,6 +204,34 @@ async fn a_dead_trunk_stops_the_dialling_until_it_answers_again() {
     assert_eq!(sipp.invites().len(), 1, "nothing of before is dialled now");
 }
 
+/// It answers OPTIONS, so a call is tried now and then; it costs one attempt each time, later and later.
+#[tokio::test]
+async fn a_trunk_that_takes_no_calls_costs_no_more_than_a_few_attempts() {
+    let sipp = Sipp::start("unavailable", Traffic::Udp, &[]).await.expect("sipp");
+    let flags = ["--max-calls", "1", "--provider-failures", "3", "--provider-retry-seconds", "1"];
+    let mut worker = CallingWorker::over_sip(&sipp.address(), &flags).await;
+    worker.stream.lease_slots(1, 0..20).await;
+    let mut reported = Reported::default();
+    while reported.ends.len() + worker.released.len() < 20 {
+        worker.note_next(&mut reported).await;
+    }
+    assert_eq!((reported.ends.len(), worker.released.len()), (3, 17));
+    let tried = Instant::now();
+    worker.credit = 0;
+    worker.until_credit().await;
+    assert_eq!(worker.credit, 1);
+    worker.stream.lease_slots(2, 0..1).await;
+    while reported.ends.len() < 4 {
+        worker.note_next(&mut reported).await;
+    }
+    worker.credit = 0;
+    worker.until_credit().await;
+    assert!(tried.elapsed() > Duration::from_millis(2_900), "1 s, then 2 s");
+    assert_eq!(reported.count(CallOutcome::Failed), 4);
+    worker.stop().await;
+    assert_eq!(sipp.invites().len(), 4);
+}
+
 #[tokio::test]
 async fn a_trunk_that_refuses_connections_costs_no_more_than_a_few_attempts() {
     let flags = [

@@ -110,7 +110,10 @@ async fn through_worker(programs: &Programs, calls: u64, flags: &[&str]) -> Resu
     let began = Instant::now();
     let flags = [&["--prefetch-contacts", "2000", "--log", "warn"], flags].concat();
     let worker = programs.worker("bench", &dispatch.address, &flags)?;
-    timeout(LIMIT, dispatch.until_ended(calls)).await?;
+    timeout(LIMIT, dispatch.until_ended(calls)).await??;
+    if dispatch.answered() < calls && flags.contains(&"sip") {
+        return Err(format!("{} of {calls} calls were answered", dispatch.answered()).into());
+    }
     let time = began.elapsed();
     let cpu_seconds = cpu_seconds(worker.process_id())?;
     worker.stop().await?;
