@@ -5,9 +5,11 @@ PYTHON ?= python3
 WITH_POSTGRES = $(PYTHON) deploy/local/with_postgres.py --
 TOOLS = $(PYTHON) deploy/local/tools.py
 # nextest is quicker where it is installed; both run the same tests.
-RUN_TESTS = $(shell $(CARGO) nextest --version >/dev/null 2>&1 && echo nextest run || echo test)
+HAS_NEXTEST = $(shell $(CARGO) nextest --version >/dev/null 2>&1 && echo yes)
+RUN_TESTS = $(if $(HAS_NEXTEST),nextest run,test)
+RUN_SIP_TESTS = $(RUN_TESTS) -p dialer-worker -p campaign-sip $(if $(HAS_NEXTEST),--run-ignored only,-- --ignored)
 
-.PHONY: help build demo sip-demo serve test bench soak bench-sip lint fmt
+.PHONY: help build demo sip-demo serve test test-sip bench soak bench-sip lint fmt
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
@@ -28,6 +30,12 @@ test: ## Run all tests, against a private PostgreSQL unless DATABASE_URL is set
 	$(PYTHON) -m unittest discover -s deploy/local
 	$(CARGO) build --workspace --all-targets
 	@tools=$$($(TOOLS)) && eval "$$tools" && $(WITH_POSTGRES) $(CARGO) $(RUN_TESTS) --workspace
+	@if command -v sipp >/dev/null; then $(MAKE) --no-print-directory test-sip; \
+	else echo "NOT RUN: tests of SIP calls, which need sipp (Debian: apt-get install sip-tester; then make test-sip)"; fi
+
+test-sip: ## Run the tests that need sipp (Debian package sip-tester)
+	@command -v sipp >/dev/null || { echo "sipp is missing: apt-get install sip-tester"; exit 1; }
+	@$(WITH_POSTGRES) $(CARGO) $(RUN_SIP_TESTS)
 
 # About 30 minutes on two cores. BENCH_ONLY=dispatch,import,control,stop,lead,excluded,snapshot,memory chooses
 # parts; sizes and rounds: cargo bench -p campaign-service --bench suite -- --help

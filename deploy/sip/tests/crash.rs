@@ -45,6 +45,7 @@ impl Database {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs sipp: make test-sip"]
 async fn nobody_is_called_again_after_a_worker_was_killed_in_its_calls() {
     let database = Database::create().await;
     let programs = Programs::beside(Path::new(env!("CARGO_BIN_EXE_sip-demo"))).expect("a folder");

@@ -68,17 +68,20 @@ async fn every_end_is_reported(traffic: Traffic, transport: &str, calls: i32) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs sipp: make test-sip"]
 async fn ends_over_udp_are_what_sipp_counted() {
     every_end_is_reported(Traffic::Udp, "udp", 3_000).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs sipp: make test-sip"]
 async fn ends_over_tcp_are_what_sipp_counted() {
     every_end_is_reported(Traffic::Tcp, "tcp", 1_000).await;
 }
 
 /// Lost datagrams are repeated, and no final answer is taken for another call.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs sipp: make test-sip"]
 async fn ends_with_lost_datagrams_are_what_sipp_counted() {
     let calls = 300;
     let mut sipp = Sipp::start("people", Traffic::Udp, &["-lost", "5"]).await.expect("sipp");

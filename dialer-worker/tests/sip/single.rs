@@ -58,16 +58,19 @@ async fn hung_up_within_a_second(slot: i32, expected: CallOutcome, counter: &str
 }
 
 #[tokio::test]
+#[ignore = "needs sipp: make test-sip"]
 async fn a_call_that_rings_is_cancelled_within_a_second() {
     hung_up_within_a_second(6, CallOutcome::NoAnswer, "cancelled").await;
 }
 
 #[tokio::test]
+#[ignore = "needs sipp: make test-sip"]
 async fn a_call_in_progress_is_hung_up_within_a_second() {
     hung_up_within_a_second(4, CallOutcome::Answered, "hung_up_here").await;
 }
 
 #[tokio::test]
+#[ignore = "needs sipp: make test-sip"]
 async fn calls_in_progress_are_hung_up_when_the_grace_is_over() {
     let mut sipp = Sipp::start("people", Traffic::Udp, &[]).await.expect("sipp");
     let flags = ["--drain-grace-seconds", "0"];
@@ -83,6 +86,7 @@ async fn calls_in_progress_are_hung_up_when_the_grace_is_over() {
 
 /// Trunks ask again and again whether a long call still lives.
 #[tokio::test]
+#[ignore = "needs sipp: make test-sip"]
 async fn a_trunk_may_refresh_a_call() {
     let mut sipp = Sipp::start("refreshes", Traffic::Udp, &[]).await.expect("sipp");
     let mut worker = CallingWorker::over_sip(&sipp.address(), &[]).await;
@@ -96,6 +100,7 @@ async fn a_trunk_may_refresh_a_call() {
 }
 
 #[tokio::test]
+#[ignore = "needs sipp: make test-sip"]
 async fn a_transfer_is_reported_with_the_time_before_it() {
     let mut sipp = Sipp::start("people", Traffic::Udp, &[]).await.expect("sipp");
     let flags = ["--sip-transfer-to", "sip:agents@127.0.0.1", "--sip-transfer-after-seconds", "1"];
@@ -119,6 +124,7 @@ async fn a_transfer_is_reported_with_the_time_before_it() {
 }
 
 #[tokio::test]
+#[ignore = "needs sipp: make test-sip"]
 async fn a_trunk_that_asks_gets_user_and_password() {
     let mut sipp = Sipp::start("password", Traffic::Udp, &[]).await.expect("sipp");
     let right = ["--sip-user", "4711", "--sip-password", "open sesame"];
@@ -139,6 +145,7 @@ async fn a_trunk_that_asks_gets_user_and_password() {
 
 /// The trunk rings and then forgets the call: nobody knows what came of it.
 #[tokio::test]
+#[ignore = "needs sipp: make test-sip"]
 async fn a_lost_final_answer_is_unknown_and_not_dialled_again() {
     let mut sipp = Sipp::start("forgets", Traffic::Udp, &[]).await.expect("sipp");
     let flags = ["--sip-ring-limit-seconds", "1", "--sip-response-limit-seconds", "1"];
@@ -151,6 +158,7 @@ async fn a_lost_final_answer_is_unknown_and_not_dialled_again() {
 }
 
 #[tokio::test]
+#[ignore = "needs sipp: make test-sip"]
 async fn a_dead_trunk_stops_the_dialling_until_it_answers_again() {
     // Somebody has the port and says nothing.
     let silent = UdpSocket::bind("127.0.0.1:0").await.expect("a free port");
@@ -206,6 +214,7 @@ async fn a_dead_trunk_stops_the_dialling_until_it_answers_again() {
 
 /// It answers OPTIONS, so a call is tried now and then; it costs one attempt each time, later and later.
 #[tokio::test]
+#[ignore = "needs sipp: make test-sip"]
 async fn a_trunk_that_takes_no_calls_costs_no_more_than_a_few_attempts() {
     let sipp = Sipp::start("unavailable", Traffic::Udp, &[]).await.expect("sipp");
     let flags = ["--max-calls", "1", "--provider-failures", "3", "--provider-retry-seconds", "1"];
@@ -233,6 +242,7 @@ async fn a_trunk_that_takes_no_calls_costs_no_more_than_a_few_attempts() {
 }
 
 #[tokio::test]
+#[ignore = "needs sipp: make test-sip"]
 async fn a_trunk_that_refuses_connections_costs_no_more_than_a_few_attempts() {
     let flags = [
         "--sip-transport",
