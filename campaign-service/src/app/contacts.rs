@@ -8,6 +8,7 @@ use crate::store::campaigns::{self, Campaign};
 use crate::store::contacts::{self, Contact, NewContact};
 use crate::store::notify::{self, ControlEvent};
 use crate::store::{Gate, Tx, due, groups};
+use tokio::try_join;
 use uuid::Uuid;
 
 /// Says why a contact's zone or priority cannot change now.
@@ -19,15 +20,13 @@ impl App {
     pub async fn create_contact(&self, id: Uuid, new: &NewContact) -> Result<Contact> {
         let mut connection = self.db.connect().await?;
         let tx = connection.begin(Gate::Exclusive(id)).await?;
-        let campaign = existing(&tx, id).await?;
-        let group = group_of(&tx, id, new).await?;
+        let (campaign, group) = try_join!(existing(&tx, id), group_of(&tx, id, new))?;
         // No import may add the number between the look and the insert.
         campaigns::lock_positions(&tx, id).await?;
         let position = match contacts::find_by_phones(&tx, id, &[&new.phone]).await?.first() {
             None => {
                 let position = campaigns::take_positions(&tx, id, 1).await?;
                 contacts::insert(&tx, id, position, &[(new, group)]).await?;
-                campaigns::count_contacts(&tx, id, 1).await?;
                 position
             }
             Some((_, position, true)) => {

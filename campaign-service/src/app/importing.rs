@@ -160,7 +160,6 @@ impl<'a> Chunk<'a> {
         let created = i64::try_from(self.fresh.len()).unwrap_or(0);
         if created > 0 {
             let first = campaigns::take_positions(tx, id, created).await?;
-            campaigns::count_contacts(tx, id, created).await?;
             insert(tx, id, first, &self.fresh).await?;
             self.import.created += created;
         }

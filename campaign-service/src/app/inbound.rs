@@ -72,7 +72,6 @@ impl App {
         }
         let position = campaigns::take_positions(tx, campaign.id, 1).await?;
         contacts::insert(tx, campaign.id, position, &[(&new, group)]).await?;
-        campaigns::count_contacts(tx, campaign.id, 1).await?;
         Ok(position)
     }
 }

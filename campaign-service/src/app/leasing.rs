@@ -69,7 +69,8 @@ impl App {
     /// Leases up to `want` contacts of a campaign to a worker.
     pub async fn lease(&self, worker_id: &str, id: Uuid, want: usize) -> Result<Leased> {
         let mut connection = self.db.connect().await?;
-        let tx = connection.begin(Gate::Shared(id)).await?;
+        // A lease that a crash of the database forgets was never given: its contacts wait as before.
+        let tx = connection.begin_relaxed(Gate::Shared(id)).await?;
         let campaign = existing(&tx, id).await?;
         let Some(schedule) = &campaign.config.schedule else { return Ok(Leased::Nothing) };
         if !campaign.is_dialling(tx.now) {
@@ -82,7 +83,7 @@ impl App {
         let has_more = picking.take_ahead(self.limits.max_scan_contacts).await?;
         due::put(&tx, id, campaign.run, &picking.later).await?;
         if picking.is_empty() {
-            tx.commit_relaxed().await?;
+            tx.commit().await?;
             return Ok(if has_more { Leased::NothingYet } else { Leased::Nothing });
         }
         let (mut lease, mut contacts) = picking.into_lease(worker_id, self.limits.lease_ttl);
@@ -92,8 +93,7 @@ impl App {
             }
         }
         leases::insert(&tx, &mut lease).await?;
-        // A lease that a crash of the database forgets was never given: its contacts wait as before.
-        tx.commit_relaxed().await?;
+        tx.commit().await?;
         Ok(Leased::Batch(LeasedBatch { lease, contacts }))
     }
 

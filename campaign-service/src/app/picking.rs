@@ -13,11 +13,13 @@ use crate::store::groups::{self, Group};
 use crate::store::leases::{self, Lease};
 use crate::store::states::{self, States};
 use campaign_domain::eligibility::{Candidate, RunRules, Verdict};
+use campaign_domain::history::ContactState;
 use campaign_domain::lease::{Slot, Slots};
 use campaign_domain::schedule::{Hours, Schedule};
 use campaign_domain::{Instant, phone};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Duration;
+use tokio::try_join;
 use uuid::Uuid;
 
 /// Contacts looked at first when fewer are wanted.
@@ -58,16 +60,20 @@ impl<'a, 'c> Picking<'a, 'c> {
         want: usize,
     ) -> Result<Self> {
         let id = campaign.id;
-        let groups = groups::all(tx, id, campaign.run, campaign.position_limit).await?;
+        // Asked together, answered in one round trip.
+        let (groups, older_leases, revision) = try_join!(
+            groups::all(tx, id, campaign.run, campaign.position_limit),
+            leases::of_runs_before(tx, id, campaign.run),
+            campaigns::revision(tx, id),
+        )?;
         let is_shut = |group: &&Group| schedule.hours(&group.time_zone, tx.now) != Hours::Open;
         let shut_groups = groups.iter().filter(is_shut).map(|group| group.id).collect();
         let mut in_older_call = HashMap::new();
-        for lease in leases::of_runs_before(tx, id, campaign.run).await? {
+        for lease in older_leases {
             for slot in lease.slots.in_state(Slot::Authorized) {
                 in_older_call.insert(lease.positions[slot], lease.expires_at);
             }
         }
-        let revision = campaigns::revision(tx, id).await?;
         let rules = campaign.rules();
         let (picked, later) = (Vec::with_capacity(want), Vec::new());
         Ok(Self {
@@ -96,9 +102,10 @@ impl<'a, 'c> Picking<'a, 'c> {
         let mut due = due::take(self.tx, id, run, &self.shut_groups, limit).await?;
         due.sort_unstable();
         let states = states::find(self.tx, id, due.iter().map(|(position, _)| *position)).await?;
+        let mut known = states.in_order();
         let eligible: Vec<i64> = due
             .into_iter()
-            .filter(|(position, group)| self.is_eligible(&states, *position, *group))
+            .filter(|(position, group)| self.is_eligible(&known.get(*position), *position, *group))
             .map(|(position, _)| position)
             .collect();
         let found = contacts::leasable(self.tx, id, &eligible).await?;
@@ -151,12 +158,13 @@ impl<'a, 'c> Picking<'a, 'c> {
         let id = self.campaign.id;
         let states = states::find(self.tx, id, ahead.iter().copied()).await?;
         let (mut eligible, mut looked_at) = (Vec::new(), 0_usize);
+        let mut known = states.in_order();
         for position in ahead {
             if self.picked.len() + eligible.len() >= self.want {
                 break;
             }
             looked_at += 1;
-            if self.is_eligible(&states, *position, group) {
+            if self.is_eligible(&known.get(*position), *position, group) {
                 eligible.push(*position);
             }
         }
@@ -173,13 +181,12 @@ impl<'a, 'c> Picking<'a, 'c> {
     }
 
     /// Whether history lets a contact through now; notes those to look at again later.
-    fn is_eligible(&mut self, states: &States, position: i64, group: i32) -> bool {
+    fn is_eligible(&mut self, state: &ContactState, position: i64, group: i32) -> bool {
         let verdict = match self.in_older_call.get(&position) {
             Some(lease_end) => Verdict::NotBefore(*lease_end),
             None => {
                 // Whether it is suppressed shows with the rest of the contact.
-                let state = states.get(position);
-                let candidate = Candidate { position, is_suppressed: false, state };
+                let candidate = Candidate { position, is_suppressed: false, state: state.clone() };
                 self.rules.judge(&candidate, self.tx.now)
             }
         };

@@ -293,7 +293,7 @@ pub async fn counters(tx: &Tx<'_>, id: Uuid) -> StoreResult<Counters> {
     Ok(Counters { next_position: row.get(0), contacts: row.get(1) })
 }
 
-/// Counts contacts that came, or (negative) went.
+/// Counts contacts that came back, or (negative) went.
 pub async fn count_contacts(tx: &Tx<'_>, id: Uuid, more: i64) -> StoreResult<()> {
     let sql = "UPDATE campaign_counters SET contacts = contacts + $2 WHERE campaign_id = $1";
     tx.execute(sql, &[&id, &more]).await?;
@@ -324,9 +324,11 @@ pub async fn lock_positions(tx: &Tx<'_>, id: Uuid) -> StoreResult<()> {
     Ok(())
 }
 
-/// Takes `count` positions and keeps others from taking any until commit; returns the first.
+/// Takes positions for `count` contacts that come and counts them; keeps others from taking any until
+/// commit. Returns the first.
 pub async fn take_positions(tx: &Tx<'_>, id: Uuid, count: i64) -> StoreResult<i64> {
-    let sql = "UPDATE campaign_counters SET next_position = next_position + $2
+    let sql = "UPDATE campaign_counters
+        SET next_position = next_position + $2, contacts = contacts + $2
         WHERE campaign_id = $1 RETURNING next_position - $2";
     Ok(tx.query_one(sql, &[&id, &count]).await?.get(0))
 }

@@ -198,18 +198,27 @@ impl Db {
 impl Connection {
     /// Starts a transaction behind a gate.
     pub async fn begin(&mut self, gate: Gate) -> StoreResult<Tx<'_>> {
+        self.begin_with(gate, true).await
+    }
+
+    /// Starts a transaction whose commit does not wait for the disk: for what may be lost in a crash of
+    /// the database, as long as it is lost whole. What is committed durably later makes it durable too.
+    pub async fn begin_relaxed(&mut self, gate: Gate) -> StoreResult<Tx<'_>> {
+        self.begin_with(gate, false).await
+    }
+
+    async fn begin_with(&mut self, gate: Gate, is_durable: bool) -> StoreResult<Tx<'_>> {
         let inner = self.0.transaction().await?;
         // The clock is read after the wait at the gate: columns are computed in order.
-        let (sql, key) = match gate {
-            Gate::Open => ("SELECT clock_timestamp() AS now, $1::int8", 0),
-            Gate::Shared(id) => {
-                ("SELECT pg_advisory_xact_lock_shared($1), clock_timestamp() AS now", gate_key(id))
-            }
-            Gate::Exclusive(id) => {
-                ("SELECT pg_advisory_xact_lock($1), clock_timestamp() AS now", gate_key(id))
-            }
+        let (lock, key) = match gate {
+            Gate::Open => ("$1::int8", 0),
+            Gate::Shared(id) => ("pg_advisory_xact_lock_shared($1)", gate_key(id)),
+            Gate::Exclusive(id) => ("pg_advisory_xact_lock($1)", gate_key(id)),
         };
-        let statement = inner.prepare_cached(sql).await?;
+        let commit =
+            if is_durable { "" } else { ", set_config('synchronous_commit', 'off', true)" };
+        let sql = format!("SELECT {lock}, clock_timestamp() AS now{commit}");
+        let statement = inner.prepare_cached(&sql).await?;
         let now = inner.query_one(&statement, &[&key]).await?.get("now");
         Ok(Tx { inner, now })
     }
@@ -244,13 +253,6 @@ impl Tx<'_> {
     /// Makes the transaction durable and lets go of the gate.
     pub async fn commit(self) -> StoreResult<()> {
         Ok(self.inner.commit().await?)
-    }
-
-    /// Commits without waiting for the disk: for what may be lost in a crash of the database, as long
-    /// as it is lost whole. Whatever is committed durably later makes this durable too.
-    pub async fn commit_relaxed(self) -> StoreResult<()> {
-        self.execute("SELECT set_config('synchronous_commit', 'off', true)", &[]).await?;
-        self.commit().await
     }
 
     async fn copy_in(&self, sql: &str) -> StoreResult<CopyInSink<Bytes>> {

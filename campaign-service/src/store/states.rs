@@ -141,6 +141,12 @@ impl States {
         block.and_then(|block| block.get(range_of(position))).map(unpack).unwrap_or_default()
     }
 
+    /// Reads one contact after the other, cheaply when they are in order of position.
+    #[must_use]
+    pub fn in_order(&self) -> InOrder<'_> {
+        InOrder { states: self, block: None }
+    }
+
     /// Changes what is known, to be saved.
     pub fn set(&mut self, position: i64, state: &ContactState) {
         let number = block_of(position);
@@ -160,9 +166,34 @@ impl States {
     }
 }
 
+/// See [`States::in_order`].
+#[derive(Debug)]
+pub struct InOrder<'a> {
+    states: &'a States,
+    /// The block looked at last, and its number.
+    block: Option<(i64, Option<&'a Vec<u8>>)>,
+}
+
+impl InOrder<'_> {
+    /// What is known of a contact.
+    pub fn get(&mut self, position: i64) -> ContactState {
+        let number = block_of(position);
+        let block = match self.block {
+            Some((last, block)) if last == number => block,
+            _ => self.states.blocks.get(&number),
+        };
+        self.block = Some((number, block));
+        block.and_then(|block| block.get(range_of(position))).map(unpack).unwrap_or_default()
+    }
+}
+
 fn blocks_of(positions: impl IntoIterator<Item = i64>) -> Vec<i64> {
-    let blocks: BTreeSet<i64> = positions.into_iter().map(block_of).collect();
-    blocks.into_iter().collect()
+    let mut blocks: Vec<i64> = positions.into_iter().map(block_of).collect();
+    // Mostly they come in order, many of a block side by side.
+    blocks.dedup();
+    blocks.sort_unstable();
+    blocks.dedup();
+    blocks
 }
 
 /// What is known of contacts. To change it, lock it.
@@ -174,6 +205,11 @@ pub async fn find(
     let wanted = blocks_of(positions);
     if wanted.is_empty() {
         return Ok(States::default());
+    }
+    let (first, last) = (wanted[0], wanted[wanted.len() - 1]);
+    // Side by side they are cheaper to read in one go.
+    if usize::try_from(last - first).is_ok_and(|span| span < 2 * wanted.len()) {
+        return in_blocks(tx, campaign, first..last + 1).await;
     }
     let sql = "SELECT s.block, s.states FROM unnest($2::int8[]) AS w(block)
         CROSS JOIN LATERAL (SELECT block, states FROM state_blocks
@@ -235,10 +271,18 @@ pub async fn in_range(
     campaign: Uuid,
     positions: std::ops::Range<i64>,
 ) -> StoreResult<States> {
-    let sql = "SELECT block, states FROM state_blocks
-        WHERE campaign_id = $1 AND block >= $2 AND block < $3";
     let end = block_of(positions.end + BLOCK_CONTACTS - 1);
-    let rows = tx.query(sql, &[&campaign, &block_of(positions.start), &end]).await?;
+    in_blocks(tx, campaign, block_of(positions.start)..end).await
+}
+
+async fn in_blocks(
+    tx: &Tx<'_>,
+    campaign: Uuid,
+    blocks: std::ops::Range<i64>,
+) -> StoreResult<States> {
+    let sql = "SELECT block, states FROM state_blocks
+        WHERE campaign_id = $1 AND block >= $2 AND block < $3 ORDER BY campaign_id, block";
+    let rows = tx.query(sql, &[&campaign, &blocks.start, &blocks.end]).await?;
     let blocks = rows.iter().map(|row| (row.get(0), row.get(1))).collect();
     Ok(States { blocks, changed: BTreeSet::new() })
 }

@@ -162,7 +162,7 @@ mod tests {
                 next = allowed.next_call_at;
                 begun.push((now, allowed.calls));
             }
-            let most = usize::try_from(per_second + per_second / 10 + 1).unwrap();
+            let most = usize::try_from(per_second + per_second / 10 + 1).expect("positive");
             for (start, _) in &begun {
                 let second = begun.iter().filter(|(at, _)| (*start..start + 1_000).contains(at));
                 let calls: usize = second.map(|(_, calls)| calls).sum();
