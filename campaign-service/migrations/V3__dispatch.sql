@@ -133,6 +133,14 @@ CREATE TABLE campaign_paces (
     next_call_at timestamptz NOT NULL
 ) WITH (fillfactor = 50);
 
+-- Workers whose provider fails, as they say; gone when it works again or the worker leaves.
+CREATE TABLE provider_troubles (
+    worker_id text PRIMARY KEY,
+    reason text NOT NULL,
+    -- A worker that vanished is not believed for ever.
+    reported_at timestamptz NOT NULL
+);
+
 -- When numbers were last dialled, above all campaigns: newest first, as many as the cap counts.
 CREATE TABLE number_attempts (
     -- E.164 without the plus sign.

@@ -7,7 +7,7 @@ use crate::store::campaigns;
 use crate::store::contacts::{self, Leasable, Subject};
 use crate::store::due::{self, Due};
 use crate::store::leases::{self, Lease};
-use crate::store::{Gate, Tx};
+use crate::store::{Gate, Tx, troubles};
 use campaign_domain::Instant;
 use campaign_domain::eligibility::{RunRules, Verdict};
 use campaign_domain::lease::Slot;
@@ -95,6 +95,18 @@ impl App {
         leases::insert(&tx, &mut lease).await?;
         tx.commit().await?;
         Ok(Leased::Batch(LeasedBatch { lease, contacts }))
+    }
+
+    /// Notes what a worker says of its provider: why it fails, or that it works.
+    pub async fn note_provider(&self, worker_id: &str, trouble: Option<&str>) -> Result<()> {
+        let mut connection = self.db.connect().await?;
+        let tx = connection.begin_relaxed(Gate::Open).await?;
+        match trouble {
+            Some(reason) => troubles::put(&tx, worker_id, reason).await?,
+            None => troubles::remove(&tx, worker_id).await?,
+        }
+        tx.commit().await?;
+        Ok(())
     }
 
     /// Prolongs leases: the run and new end of each, `None` for one that is lost.

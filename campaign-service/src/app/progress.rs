@@ -5,7 +5,7 @@ use super::{App, existing};
 use crate::store::campaigns::Campaign;
 use crate::store::counts::{self, HistoryTotals, View};
 use crate::store::purge::{self, PurgeProgress};
-use crate::store::{Tx, due, groups, paces};
+use crate::store::{Tx, due, groups, paces, troubles};
 use campaign_domain::Instant;
 use campaign_domain::eligibility::{Reason, Verdict};
 use campaign_domain::lease::Slot;
@@ -47,6 +47,7 @@ pub enum IdleReason {
     Capped,
     Throttled,
     Paused,
+    ProviderFailing,
 }
 
 /// The answer.
@@ -57,6 +58,8 @@ pub struct Progress {
     pub buckets: Buckets,
     pub history: HistoryTotals,
     pub idle: Option<(IdleReason, Option<Instant>)>,
+    /// What a worker says of its provider, when that is why.
+    pub idle_message: String,
     pub purge: Option<PurgeProgress>,
 }
 
@@ -94,9 +97,15 @@ impl App {
             buckets.total += class.contacts;
         }
         let history = survey.totals;
-        let idle = idle_reason(&tx, &campaign, &buckets).await?;
+        let mut idle = idle_reason(&tx, &campaign, &buckets).await?;
+        let mut idle_message = String::new();
+        if let Some((reason @ IdleReason::NoWorker, _)) = &mut idle
+            && let Some(trouble) = troubles::latest(&tx).await?
+        {
+            (*reason, idle_message) = (IdleReason::ProviderFailing, trouble);
+        }
         let purge = purge::progress(&tx, id).await?;
-        Ok(Progress { read_at: tx.now, campaign, buckets, history, idle, purge })
+        Ok(Progress { read_at: tx.now, campaign, buckets, history, idle, idle_message, purge })
     }
 }
 

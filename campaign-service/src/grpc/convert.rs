@@ -391,6 +391,7 @@ pub fn progress_to_api(progress: &Progress) -> v1::CampaignProgress {
         }),
         idle_reason: idle_reason.into(),
         idle_until: idle_until.map(timestamp),
+        idle_message: progress.idle_message.clone(),
         purge: progress.purge.map(|purge| v1::PurgeProgress {
             running: true,
             contacts_done: purge.positions_done,
@@ -409,5 +410,6 @@ fn idle_to_api(reason: IdleReason) -> v1::IdleReason {
         IdleReason::Capped => v1::IdleReason::Capped,
         IdleReason::Throttled => v1::IdleReason::Throttled,
         IdleReason::Paused => v1::IdleReason::Paused,
+        IdleReason::ProviderFailing => v1::IdleReason::ProviderFailing,
     }
 }

@@ -1,6 +1,9 @@
 //! One worker's stream: what it asks is answered in order, and while it has credit it gets contacts.
 
-use super::batches::{attempt_to_api, batch_to_api};
+mod handing_out;
+mod revoking;
+
+use super::batches::attempt_to_api;
 use super::check::Check;
 use super::convert::timestamp;
 use super::dispatch::within;
@@ -9,9 +12,8 @@ use super::names;
 use crate::app::App;
 use crate::app::authorizing::{Authorization, Decision};
 use crate::app::error::Error;
-use crate::app::leasing::{LeaseKey, Leased};
-use crate::store::notify::{ControlEvent, RemovalCause, StopCause};
-use campaign_domain::lifecycle::State;
+use crate::app::leasing::LeaseKey;
+use crate::store::notify::ControlEvent;
 use campaign_domain::shares::Shares;
 use campaign_proto::v1;
 use campaign_proto::v1::dispatch_request::Message as Request;
@@ -19,12 +21,10 @@ use campaign_proto::v1::dispatch_response::Message as Response;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{Semaphore, broadcast, mpsc};
 use tokio::time::{sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 use tonic::{Status, Streaming};
-use tracing::warn;
 use uuid::Uuid;
 
 /// The protocol that this version speaks.
@@ -41,6 +41,8 @@ const DRAIN_GRACE: Duration = Duration::from_secs(20);
 const MAX_NAMES: usize = 100;
 /// Reports of one worker that are recorded at the same time; past it, nothing is read from the worker.
 const REPORTS_AT_ONCE: usize = 4;
+/// Longest reason for a provider's trouble; what is longer is cut.
+const MAX_REASON_LENGTH: usize = 200;
 /// Longest name of a worker.
 const MAX_WORKER_ID_LENGTH: usize = 100;
 
@@ -70,6 +72,8 @@ pub struct Session {
     round_ends_at: tokio::time::Instant,
     shares: Shares<Uuid>,
     is_idle: bool,
+    /// Whether the worker says that its provider fails.
+    is_in_trouble: bool,
     /// Reports that are being recorded.
     reports: Arc<Semaphore>,
 }
@@ -94,12 +98,22 @@ impl Session {
             round_ends_at: tokio::time::Instant::now(),
             shares: Shares::default(),
             is_idle: true,
+            is_in_trouble: false,
             reports: Arc::new(Semaphore::new(REPORTS_AT_ONCE)),
         }
     }
 
     /// Serves the worker until it leaves, breaks the protocol, or does not leave a stopping replica.
-    pub async fn run(mut self, mut incoming: Streaming<v1::DispatchRequest>) -> Result<(), Status> {
+    pub async fn run(mut self, incoming: Streaming<v1::DispatchRequest>) -> Result<(), Status> {
+        let served = self.serve(incoming).await;
+        if self.is_in_trouble {
+            // It says so again to the replica it connects to next.
+            self.app.note_provider(&self.worker_id, None).await?;
+        }
+        served
+    }
+
+    async fn serve(&mut self, mut incoming: Streaming<v1::DispatchRequest>) -> Result<(), Status> {
         let late = |_| Status::deadline_exceeded("hello must come within 10 seconds");
         match timeout(HELLO_LIMIT, incoming.message()).await.map_err(late)?? {
             Some(v1::DispatchRequest { message: Some(Request::Hello(hello)) }) => {
@@ -187,6 +201,7 @@ impl Session {
                 if has_new { self.check_held().await } else { Ok(()) }
             }
             Some(Request::Release(release)) => self.release(release).await,
+            Some(Request::ProviderReport(report)) => self.note_provider(&report).await,
             Some(Request::Hello(_)) => {
                 Err(Error::invalid("hello", "must be the first message only").into())
             }
@@ -277,6 +292,14 @@ impl Session {
         Ok(results)
     }
 
+    async fn note_provider(&mut self, report: &v1::ProviderReport) -> Result<(), Status> {
+        self.is_in_trouble = report.failing;
+        let reason: String = report.reason.chars().filter(|c| !c.is_control()).collect();
+        let reason: String = reason.chars().take(MAX_REASON_LENGTH).collect();
+        let trouble = report.failing.then_some(reason.as_str());
+        Ok(self.app.note_provider(&self.worker_id, trouble).await?)
+    }
+
     async fn release(&mut self, release: v1::Release) -> Result<(), Status> {
         let max = self.app.limits.max_batch_contacts;
         if release.slots.len() > max {
@@ -293,174 +316,10 @@ impl Session {
         self.send(Response::ReleaseAck(v1::ReleaseAck { lease, released })).await
     }
 
-    /// Asks for contacts, of the campaign whose turn it is; when none has any, the worker is told to wait.
-    async fn lease_next(&mut self) -> Result<(), Status> {
-        if self.round.is_empty() || self.round_ends_at <= tokio::time::Instant::now() {
-            self.start_round().await?;
-        }
-        if self.lease_of_round().await? {
-            return Ok(());
-        }
-        self.is_idle = true;
-        let credit_contacts = i32::try_from(self.credit).unwrap_or(i32::MAX);
-        self.send(Response::Idle(v1::Idle { credit_contacts })).await
-    }
-
-    /// Looks whether something became due; the worker, which knows that it waits, is told only of
-    /// contacts.
-    async fn poll(&mut self) -> Result<(), Status> {
-        self.start_round().await?;
-        self.is_idle = !self.lease_of_round().await?;
-        Ok(())
-    }
-
-    async fn start_round(&mut self) -> Result<(), Status> {
-        let mut running = self.app.running_campaigns().await?;
-        running.retain(|(campaign, _)| self.serves(*campaign));
-        let ids: Vec<Uuid> = running.iter().map(|(campaign, _)| *campaign).collect();
-        self.shares.keep(&ids);
-        self.round = running.into_iter().collect();
-        self.round_ends_at = tokio::time::Instant::now() + IDLE_POLL;
-        Ok(())
-    }
-
-    fn serves(&self, campaign: Uuid) -> bool {
-        self.only.is_empty() || self.only.contains(&campaign)
-    }
-
-    /// Leases from one campaign of the round; returns whether there was one that has contacts.
-    async fn lease_of_round(&mut self) -> Result<bool, Status> {
-        while let Some(campaign) = self.shares.next(self.round.keys().copied()) {
-            if self.lease_from(campaign).await? {
-                return Ok(true);
-            }
-            self.round.remove(&campaign);
-            self.shares.had_nothing(campaign);
-        }
-        Ok(false)
-    }
-
-    /// Sends a batch of a campaign; returns whether it has contacts to look at.
-    async fn lease_from(&mut self, campaign: Uuid) -> Result<bool, Status> {
-        let weight = self.round.get(&campaign).copied().unwrap_or(1);
-        let batch = match self.app.lease(&self.worker_id, campaign, self.credit).await {
-            Ok(Leased::Batch(batch)) => batch,
-            Ok(Leased::NothingYet) => {
-                // Looking costs about as much; others come first.
-                self.shares.handed(campaign, self.app.limits.max_batch_contacts, weight);
-                return Ok(true);
-            }
-            Ok(Leased::Nothing) | Err(Error::NotFound(_)) => return Ok(false),
-            // One campaign's trouble must not keep the others from this worker.
-            Err(error) => {
-                warn!(%campaign, %error, "contacts could not be leased; they are tried again");
-                return Ok(false);
-            }
-        };
-        self.shares.handed(campaign, batch.contacts.len(), weight);
-        self.credit = self.credit.saturating_sub(batch.contacts.len());
-        let now = tokio::time::Instant::now();
-        self.held.retain(|_, held| held.gone_at > now);
-        self.hold(campaign, batch.lease.number, batch.lease.run);
-        self.send(Response::Batch(batch_to_api(batch))).await?;
-        Ok(true)
-    }
-
     /// Notes that the worker holds a lease that was given or renewed just now.
     fn hold(&mut self, campaign: Uuid, lease: i64, run: i32) {
         let gone_at = tokio::time::Instant::now() + self.app.limits.lease_ttl;
         self.held.insert((campaign, lease), Held { run, gone_at });
-    }
-
-    async fn hear(&mut self, event: Result<ControlEvent, RecvError>) -> Result<(), Status> {
-        match event {
-            Ok(ControlEvent::Work { campaign }) => {
-                if self.serves(campaign) {
-                    // Asked at once, without looking for others first.
-                    self.round.entry(campaign).or_insert(1);
-                    self.round_ends_at = tokio::time::Instant::now() + IDLE_POLL;
-                    self.is_idle = false;
-                }
-                Ok(())
-            }
-            Ok(ControlEvent::Stopped { campaign, run, cause, hang_up }) => {
-                self.revoke(campaign, run, cause, hang_up).await
-            }
-            Ok(ControlEvent::ContactRemoved { campaign, position, cause }) => {
-                self.revoke_contact(campaign, position, cause).await
-            }
-            Ok(ControlEvent::Missed) | Err(RecvError::Lagged(_)) => {
-                self.is_idle = false;
-                self.check_held().await
-            }
-            Err(RecvError::Closed) => Err(Status::unavailable("this replica is stopping")),
-        }
-    }
-
-    async fn revoke(
-        &mut self,
-        campaign: Uuid,
-        run: i32,
-        cause: StopCause,
-        hang_up: bool,
-    ) -> Result<(), Status> {
-        if !self.held.iter().any(|((id, _), held)| *id == campaign && held.run <= run) {
-            return Ok(());
-        }
-        let reason = match cause {
-            StopCause::Paused => v1::RevokeReason::Paused,
-            StopCause::Cancelled => v1::RevokeReason::Cancelled,
-            StopCause::Completed => v1::RevokeReason::Completed,
-        };
-        let campaign = format!("campaigns/{campaign}");
-        let revoke =
-            v1::Revoke { campaign, contact: String::new(), reason: reason.into(), hang_up, run };
-        self.send(Response::Revoke(revoke)).await
-    }
-
-    async fn revoke_contact(
-        &mut self,
-        campaign: Uuid,
-        position: i64,
-        cause: RemovalCause,
-    ) -> Result<(), Status> {
-        if !self.held.keys().any(|(id, _)| *id == campaign) {
-            return Ok(());
-        }
-        let reason = match cause {
-            RemovalCause::OptedOut => v1::RevokeReason::OptedOut,
-            RemovalCause::Suppressed => v1::RevokeReason::Suppressed,
-        };
-        let revoke = v1::Revoke {
-            campaign: format!("campaigns/{campaign}"),
-            contact: names::contact_name(campaign, position),
-            reason: reason.into(),
-            hang_up: false,
-            run: 0,
-        };
-        self.send(Response::Revoke(revoke)).await
-    }
-
-    /// Revokes what stopped without our hearing of it.
-    async fn check_held(&mut self) -> Result<(), Status> {
-        let campaigns: HashSet<Uuid> = self.held.keys().map(|(campaign, _)| *campaign).collect();
-        for campaign in campaigns {
-            let (state, run) = match self.app.get_campaign(campaign).await {
-                Ok((campaign, _)) => (campaign.state, campaign.run),
-                Err(Error::NotFound(_)) => (State::Cancelled, i32::MAX),
-                Err(error) => return Err(error.into()),
-            };
-            match state {
-                State::Paused => self.revoke(campaign, run, StopCause::Paused, false).await?,
-                State::Completed => self.revoke(campaign, run, StopCause::Completed, false).await?,
-                State::Cancelled => self.revoke(campaign, run, StopCause::Cancelled, true).await?,
-                // A newer run is on: the one before it was ended.
-                State::Running | State::Scheduled | State::Draft => {
-                    self.revoke(campaign, run - 1, StopCause::Cancelled, true).await?;
-                }
-            }
-        }
-        Ok(())
     }
 
     async fn send(&self, message: Response) -> Result<(), Status> {

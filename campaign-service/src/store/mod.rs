@@ -23,6 +23,7 @@ pub mod purge;
 pub mod requests;
 pub mod states;
 pub mod suppressions;
+pub mod troubles;
 
 use bytes::Bytes;
 use campaign_domain::Instant;

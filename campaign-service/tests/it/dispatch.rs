@@ -1,10 +1,13 @@
 //! The stream: leases, authorisation, revocation, reconnects.
 
-use crate::support::{Service, TestDb, Worker, always, phone, retry};
+use crate::support::{Service, TestDb, Worker, always, eventually, phone, retry};
 use campaign_proto::v1;
+use campaign_proto::v1::dispatch_request::Message as Request;
 use campaign_proto::v1::dispatch_response::Message;
 use campaign_proto::v1::interaction::Fact;
-use campaign_proto::v1::{AuthorizeDecision as Decision, CallOutcome, InteractionStatus};
+use campaign_proto::v1::{
+    AuthorizeDecision as Decision, CallOutcome, IdleReason, InteractionStatus,
+};
 use std::collections::BTreeSet;
 
 #[tokio::test]
@@ -180,7 +183,7 @@ async fn a_contact_whose_hours_are_shut_is_not_handed_out() {
     let mut worker = Worker::connect(&clients, "w", &name).await;
     assert!(worker.lease(1).await.is_empty());
     let progress = clients.progress(&name).await;
-    assert_eq!(progress.idle_reason(), v1::IdleReason::WindowClosed);
+    assert_eq!(progress.idle_reason(), IdleReason::WindowClosed);
     assert!(progress.idle_until.is_some());
     assert_eq!(progress.waiting, 1, "rescheduled, not skipped");
 }
@@ -243,4 +246,39 @@ async fn a_stopping_replica_asks_its_workers_to_leave() {
     let mut worker = Worker::connect(&clients, "w", &name).await;
     drop(service);
     worker.wait(|message| matches!(message, Message::Drain(_)).then_some(())).await;
+}
+
+#[tokio::test]
+async fn a_campaign_says_that_the_workers_provider_fails() {
+    let db = TestDb::new().await;
+    let service = Service::start(&db).await;
+    let mut clients = service.clients.clone();
+    let name = clients.create_campaign().await;
+    clients.add_contacts(&name, 0..1).await;
+    clients.launch(&name).await;
+    let worker = Worker::connect(&clients, "w", &name).await;
+    let says = async |reason: IdleReason, message: &str| {
+        eventually(&format!("the campaign says {reason:?}"), || {
+            let (mut clients, name) = (clients.clone(), name.clone());
+            async move {
+                let progress = clients.progress(&name).await;
+                let is_said = progress.idle_reason() == reason && progress.idle_message == message;
+                is_said.then_some(())
+            }
+        })
+        .await;
+    };
+    says(IdleReason::NoWorker, "").await;
+    let report = |failing, reason: &str| {
+        Request::ProviderReport(v1::ProviderReport { failing, reason: reason.to_owned() })
+    };
+    worker.send(report(true, "the trunk does not answer")).await;
+    says(IdleReason::ProviderFailing, "the trunk does not answer").await;
+    worker.send(report(false, "")).await;
+    says(IdleReason::NoWorker, "").await;
+    worker.send(report(true, &"x".repeat(1_000))).await;
+    says(IdleReason::ProviderFailing, &"x".repeat(200)).await;
+    // A worker that leaves takes its trouble along.
+    worker.close().await;
+    says(IdleReason::NoWorker, "").await;
 }

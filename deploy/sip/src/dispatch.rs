@@ -153,6 +153,7 @@ impl Books {
                 })]
             }
             Request::Report(report) => vec![Response::ReportAck(self.take(&report))],
+            Request::ProviderReport(_) => Vec::new(),
             Request::Renew(renew) => {
                 let leases = renew.leases.into_iter().map(|key| RenewedLease {
                     lease: key.lease,

@@ -1,0 +1,86 @@
+//! Leasing for one worker: campaigns take turns by weight.
+
+use super::{IDLE_POLL, Session};
+use crate::app::error::Error;
+use crate::app::leasing::Leased;
+use crate::grpc::batches::batch_to_api;
+use campaign_proto::v1;
+use campaign_proto::v1::dispatch_response::Message as Response;
+use tonic::Status;
+use tracing::warn;
+use uuid::Uuid;
+
+impl Session {
+    /// Asks for contacts, of the campaign whose turn it is; when none has any, the worker is told to wait.
+    pub(super) async fn lease_next(&mut self) -> Result<(), Status> {
+        if self.round.is_empty() || self.round_ends_at <= tokio::time::Instant::now() {
+            self.start_round().await?;
+        }
+        if self.lease_of_round().await? {
+            return Ok(());
+        }
+        self.is_idle = true;
+        let credit_contacts = i32::try_from(self.credit).unwrap_or(i32::MAX);
+        self.send(Response::Idle(v1::Idle { credit_contacts })).await
+    }
+
+    /// Looks whether something became due; the worker, which knows that it waits, is told only of
+    /// contacts.
+    pub(super) async fn poll(&mut self) -> Result<(), Status> {
+        self.start_round().await?;
+        self.is_idle = !self.lease_of_round().await?;
+        Ok(())
+    }
+
+    async fn start_round(&mut self) -> Result<(), Status> {
+        let mut running = self.app.running_campaigns().await?;
+        running.retain(|(campaign, _)| self.serves(*campaign));
+        let ids: Vec<Uuid> = running.iter().map(|(campaign, _)| *campaign).collect();
+        self.shares.keep(&ids);
+        self.round = running.into_iter().collect();
+        self.round_ends_at = tokio::time::Instant::now() + IDLE_POLL;
+        Ok(())
+    }
+
+    pub(super) fn serves(&self, campaign: Uuid) -> bool {
+        self.only.is_empty() || self.only.contains(&campaign)
+    }
+
+    /// Leases from one campaign of the round; returns whether there was one that has contacts.
+    async fn lease_of_round(&mut self) -> Result<bool, Status> {
+        while let Some(campaign) = self.shares.next(self.round.keys().copied()) {
+            if self.lease_from(campaign).await? {
+                return Ok(true);
+            }
+            self.round.remove(&campaign);
+            self.shares.had_nothing(campaign);
+        }
+        Ok(false)
+    }
+
+    /// Sends a batch of a campaign; returns whether it has contacts to look at.
+    async fn lease_from(&mut self, campaign: Uuid) -> Result<bool, Status> {
+        let weight = self.round.get(&campaign).copied().unwrap_or(1);
+        let batch = match self.app.lease(&self.worker_id, campaign, self.credit).await {
+            Ok(Leased::Batch(batch)) => batch,
+            Ok(Leased::NothingYet) => {
+                // Looking costs about as much; others come first.
+                self.shares.handed(campaign, self.app.limits.max_batch_contacts, weight);
+                return Ok(true);
+            }
+            Ok(Leased::Nothing) | Err(Error::NotFound(_)) => return Ok(false),
+            // One campaign's trouble must not keep the others from this worker.
+            Err(error) => {
+                warn!(%campaign, %error, "contacts could not be leased; they are tried again");
+                return Ok(false);
+            }
+        };
+        self.shares.handed(campaign, batch.contacts.len(), weight);
+        self.credit = self.credit.saturating_sub(batch.contacts.len());
+        let now = tokio::time::Instant::now();
+        self.held.retain(|_, held| held.gone_at > now);
+        self.hold(campaign, batch.lease.number, batch.lease.run);
+        self.send(Response::Batch(batch_to_api(batch))).await?;
+        Ok(true)
+    }
+}
