@@ -1,18 +1,19 @@
 //! The last word before a phone rings.
 
 use super::App;
-use super::error::Result;
+use super::error::{Error, Result};
 use super::leasing::{LeaseKey, lock_held, reopening};
 use crate::store::campaigns::{self, Campaign};
 use crate::store::contacts::{self, Subject};
 use crate::store::due::{self, Due};
 use crate::store::leases::{self, Lease};
 use crate::store::{Gate, Tx, numbers, paces};
+use campaign_domain::Instant;
 use campaign_domain::caps::capped_until;
 use campaign_domain::eligibility::Verdict;
 use campaign_domain::lease::{AttemptId, Slot};
 use chrono::TimeDelta;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 /// The answer for one slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,6 +56,16 @@ impl Authorization {
 impl App {
     /// Decides, for each slot, whether its contact may be dialled now, and makes it durable.
     pub async fn authorize(&self, key: LeaseKey, slots: &[usize]) -> Result<Authorization> {
+        loop {
+            match self.try_authorize(key, slots).await {
+                // Now it is there to be found; so each number is in the way once at the most.
+                Err(Error::Store(error)) if numbers::is_noted_meanwhile(&error) => {}
+                answer => return answer,
+            }
+        }
+    }
+
+    async fn try_authorize(&self, key: LeaseKey, slots: &[usize]) -> Result<Authorization> {
         let mut connection = self.db.connect().await?;
         let tx = connection.begin(Gate::Shared(key.campaign)).await?;
         let Some(lease) = lock_held(&tx, key).await? else {
@@ -91,8 +102,8 @@ struct Deciding<'a, 'c> {
     /// Those in doubt, by position.
     subjects: HashMap<i64, Subject>,
     lease: Lease,
-    /// By slot.
-    decisions: HashMap<usize, Decision>,
+    /// By slot, of those asked for.
+    decisions: Vec<Option<Decision>>,
     later: Vec<Due>,
     granted: Vec<usize>,
 }
@@ -121,8 +132,8 @@ impl<'a, 'c> Deciding<'a, 'c> {
                 .into_iter()
                 .map(|subject| (subject.candidate.position, subject))
                 .collect(),
+            decisions: vec![None; lease.positions.len()],
             lease,
-            decisions: HashMap::with_capacity(slots.len()),
             later: Vec::new(),
             granted: Vec::new(),
         })
@@ -131,8 +142,12 @@ impl<'a, 'c> Deciding<'a, 'c> {
     /// Decides by the contacts alone; returns the slots that nothing stands against, each once.
     fn judge(&mut self, slots: &[usize]) -> Vec<usize> {
         let mut willing = Vec::with_capacity(slots.len());
-        let mut seen = HashSet::with_capacity(slots.len());
-        for slot in slots.iter().copied().filter(|slot| seen.insert(*slot)) {
+        let mut is_seen = vec![false; self.decisions.len()];
+        for slot in slots.iter().copied() {
+            // No such slot, or asked for twice in one breath.
+            if is_seen.get_mut(slot).is_none_or(|is_seen| std::mem::replace(is_seen, true)) {
+                continue;
+            }
             match self.lease.slots.get(slot) {
                 Some(Slot::Leased) if self.is_as_judged => willing.push(slot),
                 Some(Slot::Leased) => match self.objection(slot) {
@@ -151,10 +166,10 @@ impl<'a, 'c> Deciding<'a, 'c> {
                         Some(Objection::Excluded) => Decision::Excluded,
                         Some(Objection::Later(_)) => Decision::NotNow,
                     };
-                    self.decisions.insert(slot, decision);
+                    self.decisions[slot] = Some(decision);
                 }
                 Some(Slot::Ended | Slot::Closed) | None => {
-                    self.decisions.insert(slot, Decision::SlotClosed);
+                    self.decisions[slot] = Some(Decision::SlotClosed);
                 }
             }
         }
@@ -178,32 +193,54 @@ impl<'a, 'c> Deciding<'a, 'c> {
         paces::save(tx, id, allowed.next_call_at).await?;
         let throttled = willing.split_off(allowed.calls);
         let retry_after = (!throttled.is_empty()).then_some(allowed.retry_after);
-        self.decisions.extend(throttled.into_iter().map(|slot| (slot, Decision::Throttled)));
+        for slot in throttled {
+            self.decisions[slot] = Some(Decision::Throttled);
+        }
         Ok(retry_after)
     }
 
-    /// Leaves those whose numbers may be dialled once more today.
+    /// Leaves those whose numbers may be dialled once more today, and notes that they are.
     async fn cap(&mut self, willing: &mut Vec<usize>, max_attempts: u16) -> Result<()> {
-        let number = |slot: &usize| self.lease.numbers[*slot];
-        let numbers: Vec<i64> = willing.iter().map(number).collect();
-        let capped = numbers::take(self.tx, &numbers, max_attempts).await?;
-        if capped.is_empty() {
+        if max_attempts == 0 || willing.is_empty() {
             return Ok(());
         }
+        let mut numbers: Vec<i64> = willing.iter().map(|slot| self.lease.numbers[*slot]).collect();
+        numbers.sort_unstable();
+        let dialled = numbers::lock(self.tx, &numbers).await?;
+        let free_at = |number: &i64| {
+            capped_until(dialled.get(number).map_or(&[], Vec::as_slice), max_attempts, self.tx.now)
+        };
+        let (free, capped): (Vec<i64>, Vec<i64>) =
+            numbers.into_iter().partition(|number| free_at(number).is_none());
+        if !capped.is_empty() {
+            self.put_off(willing, &capped, free_at).await?;
+        }
+        let (again, first): (Vec<i64>, Vec<i64>) =
+            free.into_iter().partition(|number| dialled.contains_key(number));
+        numbers::note_again(self.tx, &again, max_attempts).await?;
+        numbers::note_first(self.tx, &first).await?;
+        Ok(())
+    }
+
+    /// Takes contacts with capped numbers out; they come again when they may be dialled.
+    async fn put_off(
+        &mut self,
+        willing: &mut Vec<usize>,
+        capped: &[i64],
+        free_at: impl Fn(&i64) -> Option<Instant>,
+    ) -> Result<()> {
+        // In order of number, as they were read.
+        let is_capped = |slot: &usize| capped.binary_search(&self.lease.numbers[*slot]).is_ok();
         let (refused, left): (Vec<usize>, Vec<usize>) =
-            willing.iter().partition(|slot| capped.contains(&self.lease.numbers[**slot]));
+            willing.iter().copied().partition(is_capped);
         *willing = left;
-        let capped: Vec<i64> = capped.into_iter().collect();
-        let attempts = numbers::attempts(self.tx, &capped).await?;
         let positions: Vec<i64> = refused.iter().map(|slot| self.lease.positions[*slot]).collect();
         let groups: HashMap<i64, i32> =
             contacts::groups(self.tx, self.campaign.id, &positions).await?.into_iter().collect();
         for slot in refused {
             let position = self.lease.positions[slot];
-            let attempted_at = attempts.get(&self.lease.numbers[slot]);
-            let free_at = attempted_at.and_then(|at| capped_until(at, max_attempts, self.tx.now));
+            let due_at = free_at(&self.lease.numbers[slot]).unwrap_or(self.tx.now);
             if let Some(group) = groups.get(&position) {
-                let due_at = free_at.unwrap_or(self.tx.now);
                 self.later.push(Due { position, group: *group, due_at });
             }
             self.close(slot, Decision::NotNow);
@@ -216,19 +253,18 @@ impl<'a, 'c> Deciding<'a, 'c> {
         for slot in willing {
             if self.lease.slots.advance(*slot, Slot::Authorized) {
                 self.granted.push(*slot);
-                self.decisions.insert(*slot, Decision::Granted(self.attempt(*slot)));
+                self.decisions[*slot] = Some(Decision::Granted(self.attempt(*slot)));
             }
         }
-        let mut answer = |slot: &usize| match self.decisions.get_mut(slot) {
-            Some(decision) => {
-                let answer = *decision;
-                // Asked for twice in one breath, it is granted once.
-                if let Decision::Granted(attempt) = answer {
-                    *decision = Decision::AlreadyGranted(attempt);
-                }
-                answer
+        let mut answer = |slot: &usize| {
+            let decision = self.decisions.get_mut(*slot).and_then(Option::as_mut);
+            let Some(decision) = decision else { return Decision::SlotClosed };
+            let answer = *decision;
+            // Asked for twice in one breath, it is granted once.
+            if let Decision::Granted(attempt) = answer {
+                *decision = Decision::AlreadyGranted(attempt);
             }
-            None => Decision::SlotClosed,
+            answer
         };
         slots.iter().map(&mut answer).collect()
     }
@@ -269,6 +305,6 @@ impl<'a, 'c> Deciding<'a, 'c> {
 
     fn close(&mut self, slot: usize, decision: Decision) {
         self.lease.slots.advance(slot, Slot::Closed);
-        self.decisions.insert(slot, decision);
+        self.decisions[slot] = Some(decision);
     }
 }

@@ -72,7 +72,7 @@ impl App {
     async fn capped_until(&self, tx: &Tx<'_>, id: Uuid, position: i64) -> Result<Option<Instant>> {
         let Some(contact) = contacts::find(tx, id, position).await? else { return Ok(None) };
         let number = phone::as_integer(&contact.phone);
-        let attempts = numbers::attempts(tx, &[number]).await?;
+        let attempts = numbers::find(tx, &[number]).await?;
         let attempted_at = attempts.get(&number).map_or(&[][..], Vec::as_slice);
         Ok(capped_until(attempted_at, self.limits.max_attempts_per_number, tx.now))
     }

@@ -24,48 +24,42 @@ type Key = (i64, String);
 pub(super) struct Ledger<'a, 'c> {
     tx: &'a Tx<'c>,
     campaign: &'a Campaign,
-    /// By number, locked.
-    leases: BTreeMap<i64, Lease>,
-    /// Positions of contacts that are there, deleted or not.
+    /// In order of number, locked.
+    leases: Vec<Lease>,
+    /// Positions of contacts that are there, deleted or not; those in calls in progress left out.
     contacts: HashSet<i64>,
     /// Of all contacts reported on, locked.
     states: States,
     /// Of the runs that attempts belong to.
     epochs: HashMap<i32, Epoch>,
-    /// Ends of calls recorded before: the contact, how it ended, and its call before. Grows with the new.
+    /// Ends of calls recorded before: the contact, how it ended, and its call before. Grows with those
+    /// that may be replaced.
     ended_calls: HashMap<SlotId, (i64, CallOutcome, Option<SlotId>)>,
     new_calls: BTreeMap<i64, CallReport>,
     /// Other facts recorded before; grows with the new ones.
     recorded: HashSet<Key>,
     new: Vec<Interaction>,
     changed_leases: BTreeSet<i64>,
-    /// Contacts that something was recorded of.
-    touched: BTreeSet<i64>,
+    /// Contacts that something was recorded of; some more than once.
+    touched: Vec<i64>,
     /// Contacts whose attempt is over, and the run it was of.
-    ended: BTreeMap<i64, i32>,
+    ended: Vec<(i64, i32)>,
     opted_out: BTreeSet<i64>,
 }
 
-/// The attempts under way that reports are of, by the leases that hold them.
-pub(super) fn open_calls<'a>(
-    leases: &[Lease],
-    reports: impl IntoIterator<Item = &'a Report>,
-) -> HashSet<AttemptId> {
-    let by_number: HashMap<i64, &Lease> =
-        leases.iter().map(|lease| (lease.number, lease)).collect();
-    let is_open = |attempt: &AttemptId, position: i64| {
-        by_number.get(&attempt.lease).is_some_and(|lease| {
-            lease.run == attempt.run
-                && lease.positions.get(attempt.slot) == Some(&position)
-                && lease.slots.get(attempt.slot) == Some(Slot::Authorized)
-        })
-    };
-    reports
-        .into_iter()
-        .filter_map(|report| Some((report.attempt?, report.position)))
-        .filter(|(attempt, position)| is_open(attempt, *position))
-        .map(|(attempt, _)| attempt)
-        .collect()
+/// The slot of the attempt that a report is of, if one of the leases (in order of number) holds it.
+fn slot_of(leases: &[Lease], report: &Report) -> Option<Slot> {
+    let attempt = report.attempt?;
+    let index = leases.binary_search_by_key(&attempt.lease, |lease| lease.number).ok()?;
+    let lease = &leases[index];
+    let is_its =
+        lease.run == attempt.run && lease.positions.get(attempt.slot) == Some(&report.position);
+    lease.slots.get(attempt.slot).filter(|_| is_its)
+}
+
+/// Whether a report is of a call in progress under one of the leases, in order of number.
+pub(super) fn is_of_open_call(leases: &[Lease], report: &Report) -> bool {
+    slot_of(leases, report) == Some(Slot::Authorized)
 }
 
 fn is_end(report: &Report) -> bool {
@@ -81,16 +75,12 @@ impl<'a, 'c> Ledger<'a, 'c> {
         reports: &[&Report],
     ) -> Result<Self> {
         let id = campaign.id;
-        let open = open_calls(&leases, reports.iter().copied());
         // A call in progress is of a contact that is there, and was not recorded as ended before.
-        let (of_open, others): (Vec<&Report>, Vec<&Report>) = reports
-            .iter()
-            .copied()
-            .partition(|report| report.attempt.is_some_and(|at| open.contains(&at)));
+        let (of_open, others): (Vec<&Report>, Vec<&Report>) =
+            reports.iter().copied().partition(|report| is_of_open_call(&leases, report));
         let unsure: Vec<i64> = others.iter().map(|report| report.position).collect();
-        let mut contacts: HashSet<i64> =
+        let contacts: HashSet<i64> =
             contacts::existing(tx, id, &unsure).await?.into_iter().collect();
-        contacts.extend(of_open.iter().map(|report| report.position));
         let ends = others.iter().filter(|report| is_end(report));
         let ended_in: BTreeSet<i64> =
             ends.filter_map(|report| Some(report.attempt?.lease)).collect();
@@ -114,13 +104,13 @@ impl<'a, 'c> Ledger<'a, 'c> {
         if campaign.run > 0 {
             epochs.insert(campaign.run, campaign.epoch);
         }
-        let there = reports.iter().map(|report| report.position);
-        let there = there.filter(|position| contacts.contains(position));
+        let in_calls = of_open.iter().map(|report| report.position);
+        let there = in_calls.chain(contacts.iter().copied());
         let states = states::lock(tx, id, there).await?;
         Ok(Self {
             tx,
             campaign,
-            leases: leases.into_iter().map(|lease| (lease.number, lease)).collect(),
+            leases,
             contacts,
             states,
             epochs,
@@ -133,15 +123,18 @@ impl<'a, 'c> Ledger<'a, 'c> {
             recorded: recorded.into_iter().collect(),
             new: Vec::new(),
             changed_leases: BTreeSet::new(),
-            touched: BTreeSet::new(),
-            ended: BTreeMap::new(),
+            touched: Vec::new(),
+            ended: Vec::new(),
             opted_out: BTreeSet::new(),
         })
     }
 
     /// Takes a fact in.
     pub(super) fn record(&mut self, report: &Report) -> Outcome {
-        if !self.contacts.contains(&report.position) {
+        // What was a call in progress at first may have ended with a report before this one.
+        let slot = slot_of(&self.leases, report);
+        let is_in_call = matches!(slot, Some(Slot::Authorized | Slot::Ended));
+        if !is_in_call && !self.contacts.contains(&report.position) {
             return Outcome::Rejected("the contact does not exist".to_owned());
         }
         let Some(fact_epoch) = self.fact_epoch(report) else {
@@ -175,6 +168,10 @@ impl<'a, 'c> Ledger<'a, 'c> {
             None if fact_epoch.generation < self.campaign.epoch.generation => {
                 return Outcome::BeforeReset;
             }
+            // By a report taken in just now.
+            None if slot_of(&self.leases, report) == Some(Slot::Ended) => {
+                return Outcome::Duplicate;
+            }
             None => return Outcome::Rejected("the attempt was never authorised".to_owned()),
         };
         let state = self.states.get(report.position).seen_in(self.campaign.epoch);
@@ -195,7 +192,9 @@ impl<'a, 'c> Ledger<'a, 'c> {
             occurred_at: report.occurred_at,
             previous,
         });
-        self.ended_calls.insert(attempt.slot_id(), (report.position, outcome, previous));
+        if outcome == CallOutcome::Unknown || replaced.is_some() {
+            self.ended_calls.insert(attempt.slot_id(), (report.position, outcome, previous));
+        }
         Outcome::Recorded
     }
 
@@ -239,7 +238,7 @@ impl<'a, 'c> Ledger<'a, 'c> {
         };
         let state = self.states.get(report.position).after(&report.fact, &at);
         self.states.set(report.position, &state);
-        self.touched.insert(report.position);
+        self.touched.push(report.position);
         !at.is_before_reset(&report.fact)
     }
 
@@ -253,13 +252,16 @@ impl<'a, 'c> Ledger<'a, 'c> {
 
     /// Ends the attempt's slot in its lease; returns whether there was such an attempt under way.
     fn end_attempt(&mut self, report: &Report, attempt: AttemptId) -> bool {
-        let lease = self.leases.get_mut(&attempt.lease).filter(|lease| {
-            lease.run == attempt.run && lease.positions.get(attempt.slot) == Some(&report.position)
-        });
+        if !is_of_open_call(&self.leases, report) {
+            return false;
+        }
+        let number = attempt.lease;
+        let lease = self.leases.binary_search_by_key(&number, |lease| lease.number);
+        let lease = lease.ok().and_then(|index| self.leases.get_mut(index));
         let ended = lease.is_some_and(|lease| lease.slots.advance(attempt.slot, Slot::Ended));
         if ended {
-            self.ended.insert(report.position, attempt.run);
-            self.changed_leases.insert(attempt.lease);
+            self.ended.push((report.position, attempt.run));
+            self.changed_leases.insert(number);
         }
         ended
     }
@@ -267,7 +269,7 @@ impl<'a, 'c> Ledger<'a, 'c> {
     /// Writes facts of calls in progress under the current run. Their contacts are in no other place.
     pub(super) async fn save_of_open_calls(self) -> Result<()> {
         self.write().await?;
-        let ended: Vec<i64> = self.ended.keys().copied().collect();
+        let ended: Vec<i64> = self.ended.iter().map(|(position, _)| *position).collect();
         let places = self.places(&ended).await?;
         due::put(self.tx, self.campaign.id, self.campaign.run, &places.due).await?;
         Ok(())
@@ -277,7 +279,8 @@ impl<'a, 'c> Ledger<'a, 'c> {
     pub(super) async fn save_alone(self) -> Result<()> {
         self.write().await?;
         let (tx, id, run) = (self.tx, self.campaign.id, self.campaign.run);
-        let touched: Vec<i64> = self.touched.iter().copied().collect();
+        let touched: BTreeSet<i64> = self.touched.iter().copied().collect();
+        let touched: Vec<i64> = touched.into_iter().collect();
         let places = self.places(&touched).await?;
         due::put(tx, id, run, &places.due).await?;
         due::reschedule(tx, id, run, &places.free).await?;
@@ -295,8 +298,8 @@ impl<'a, 'c> Ledger<'a, 'c> {
 
     async fn write(&self) -> Result<()> {
         let (tx, id) = (self.tx, self.campaign.id);
-        let leases: Vec<&Lease> =
-            self.changed_leases.iter().filter_map(|number| self.leases.get(number)).collect();
+        let is_changed = |lease: &&Lease| self.changed_leases.contains(&lease.number);
+        let leases: Vec<&Lease> = self.leases.iter().filter(is_changed).collect();
         leases::save_slots(tx, id, &leases).await?;
         let new_calls: Vec<&CallReport> = self.new_calls.values().collect();
         calls::append(tx, id, self.campaign.epoch.generation, &new_calls).await?;
@@ -312,6 +315,7 @@ impl<'a, 'c> Ledger<'a, 'c> {
             |position: &i64| self.states.get(*position).seen_in(self.campaign.epoch).finished;
         let (done, open): (Vec<i64>, Vec<i64>) = positions.iter().copied().partition(is_finished);
         let mut places = Places { done, ..Places::default() };
+        let ended: HashMap<i64, i32> = self.ended.iter().copied().collect();
         for subject in contacts::subjects(self.tx, self.campaign.id, &open).await? {
             let position = subject.candidate.position;
             let Some(due_at) = next_attempt(&rules, &subject, self.tx.now) else {
@@ -319,7 +323,7 @@ impl<'a, 'c> Ledger<'a, 'c> {
                 continue;
             };
             let due = Due { position, group: subject.group, due_at };
-            match self.ended.get(&position) {
+            match ended.get(&position) {
                 Some(run) if *run == self.campaign.run => places.due.push(due),
                 Some(_) => places.free.push(due),
                 None => {}

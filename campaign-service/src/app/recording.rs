@@ -3,7 +3,7 @@
 use super::App;
 use super::error::{Error, Result};
 use super::leasing::give_back;
-use super::ledger::{Ledger, open_calls};
+use super::ledger::{Ledger, is_of_open_call};
 use crate::store::notify::{self, ControlEvent};
 use crate::store::{Gate, campaigns, leases};
 use campaign_domain::Instant;
@@ -71,10 +71,8 @@ impl App {
         let Some(campaign) = campaign else { return Ok(outcomes) };
         let mut leases = leases::lock(&tx, id, &numbers).await?;
         leases.retain(|lease| lease.run == campaign.run);
-        let open = open_calls(&leases, reports);
-        let mine: Vec<usize> = (0..reports.len())
-            .filter(|index| reports[*index].attempt.is_some_and(|attempt| open.contains(&attempt)))
-            .collect();
+        let mine: Vec<usize> =
+            (0..reports.len()).filter(|index| is_of_open_call(&leases, &reports[*index])).collect();
         if mine.is_empty() {
             return Ok(outcomes);
         }

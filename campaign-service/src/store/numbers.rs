@@ -1,38 +1,67 @@
 //! When numbers were dialled, above all campaigns.
 
-use super::{StoreResult, Tx};
+use super::{StoreError, StoreResult, Tx};
 use campaign_domain::Instant;
 use campaign_domain::caps::CAP_WINDOW;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
+use std::pin::pin;
+use tokio_postgres::binary_copy::BinaryCopyInWriter;
+use tokio_postgres::error::SqlState;
+use tokio_postgres::types::Type;
 
-/// Notes an attempt for each of these numbers that had fewer than `max_attempts` in the window before;
-/// returns those that had not. No other transaction counts the same numbers meanwhile.
-pub async fn take(tx: &Tx<'_>, numbers: &[i64], max_attempts: u16) -> StoreResult<HashSet<i64>> {
-    if numbers.is_empty() || max_attempts == 0 {
-        return Ok(HashSet::new());
-    }
-    // In order of number, so that no two transactions wait for each other. The condition restates
-    // domain function capped_until.
-    let sql = "INSERT INTO number_attempts AS n (number, attempted_at)
-        SELECT number, ARRAY[$2::timestamptz] FROM unnest($1::int8[]) AS t(number) ORDER BY number
-        ON CONFLICT (number) DO UPDATE
-        SET attempted_at = (excluded.attempted_at || n.attempted_at)[1:$3]
-        WHERE n.attempted_at[$3] IS NULL OR n.attempted_at[$3] <= $4
-        RETURNING number";
-    let most = i32::from(max_attempts);
-    let before = tx.now - CAP_WINDOW;
-    let rows = tx.query(sql, &[&numbers, &tx.now, &most, &before]).await?;
-    if rows.len() == numbers.len() {
-        return Ok(HashSet::new());
-    }
-    let noted: HashSet<i64> = rows.iter().map(|row| row.get(0)).collect();
-    Ok(numbers.iter().copied().filter(|number| !noted.contains(number)).collect())
+/// When numbers were dialled, newest first; those never dialled left out. What is found is kept from all
+/// others until commit. The numbers must be in order, so that no two transactions wait for each other.
+pub async fn lock(tx: &Tx<'_>, numbers: &[i64]) -> StoreResult<HashMap<i64, Vec<Instant>>> {
+    let sql = "SELECT n.number, n.attempted_at FROM unnest($1::int8[]) AS w(number)
+        CROSS JOIN LATERAL (SELECT number, attempted_at FROM number_attempts
+            WHERE number = w.number LIMIT 1 FOR UPDATE) n";
+    read(tx, sql, numbers).await
 }
 
-/// When numbers were dialled, newest first.
-pub async fn attempts(tx: &Tx<'_>, numbers: &[i64]) -> StoreResult<HashMap<i64, Vec<Instant>>> {
+/// The same, as committed.
+pub async fn find(tx: &Tx<'_>, numbers: &[i64]) -> StoreResult<HashMap<i64, Vec<Instant>>> {
     let sql = "SELECT number, attempted_at FROM number_attempts WHERE number = ANY($1)";
+    read(tx, sql, numbers).await
+}
+
+async fn read(tx: &Tx<'_>, sql: &str, numbers: &[i64]) -> StoreResult<HashMap<i64, Vec<Instant>>> {
     Ok(tx.query(sql, &[&numbers]).await?.iter().map(|row| (row.get(0), row.get(1))).collect())
+}
+
+/// Notes an attempt now for numbers that were found locked; keeps as many as `max_attempts`.
+pub async fn note_again(tx: &Tx<'_>, numbers: &[i64], max_attempts: u16) -> StoreResult<()> {
+    if numbers.is_empty() {
+        return Ok(());
+    }
+    let sql = "UPDATE number_attempts SET attempted_at = ($2::timestamptz || attempted_at)[1:$3]
+        WHERE number = ANY($1)";
+    tx.execute(sql, &[&numbers, &tx.now, &i32::from(max_attempts)]).await?;
+    Ok(())
+}
+
+/// Notes the first attempt of numbers that were not found, in order. Fails, and the transaction with it,
+/// if another transaction noted one of them meanwhile: [`is_noted_meanwhile`].
+pub async fn note_first(tx: &Tx<'_>, numbers: &[i64]) -> StoreResult<()> {
+    if numbers.is_empty() {
+        return Ok(());
+    }
+    let sql = "COPY number_attempts (number, attempted_at) FROM STDIN BINARY";
+    let types = [Type::INT8, Type::TIMESTAMPTZ_ARRAY];
+    let mut rows = pin!(BinaryCopyInWriter::new(tx.copy_in(sql).await?, &types));
+    for number in numbers {
+        rows.as_mut().write(&[number, &[tx.now].as_slice()]).await?;
+    }
+    rows.finish().await?;
+    Ok(())
+}
+
+/// Whether a transaction failed since another one noted the same number for the first time.
+#[must_use]
+pub fn is_noted_meanwhile(error: &StoreError) -> bool {
+    let StoreError::Database(error) = error else { return false };
+    error.as_db_error().is_some_and(|error| {
+        *error.code() == SqlState::UNIQUE_VIOLATION && error.table() == Some("number_attempts")
+    })
 }
 
 /// Forgets numbers, from one on in their order, that were last dialled before the window; looks at most

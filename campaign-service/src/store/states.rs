@@ -18,7 +18,7 @@ use campaign_domain::Instant;
 use campaign_domain::history::{CallOutcome, ContactState, Flags};
 use campaign_domain::lease::SlotId;
 use campaign_domain::settings::Epoch;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use uuid::Uuid;
 
 /// Contacts in a block.
@@ -128,8 +128,8 @@ fn range_of(position: i64) -> std::ops::Range<usize> {
 /// The states of some contacts, and of their neighbours in the same blocks.
 #[derive(Debug, Default)]
 pub struct States {
-    /// Empty: no contact of the block has a state.
-    blocks: HashMap<i64, Vec<u8>>,
+    /// By number; empty: no contact of the block has a state.
+    blocks: BTreeMap<i64, Vec<u8>>,
     changed: BTreeSet<i64>,
 }
 
@@ -156,7 +156,7 @@ impl States {
         self.changed.insert(number);
     }
 
-    /// Contacts to which something happened, in no order.
+    /// Contacts to which something happened, in order of position.
     pub fn iter(&self) -> impl Iterator<Item = (i64, ContactState)> {
         self.blocks.iter().flat_map(|(number, block)| {
             let states = (number * BLOCK_CONTACTS..).zip(block.chunks_exact(STATE_BYTES));
