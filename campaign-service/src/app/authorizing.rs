@@ -14,6 +14,7 @@ use campaign_domain::eligibility::Verdict;
 use campaign_domain::lease::{AttemptId, Slot};
 use chrono::TimeDelta;
 use std::collections::HashMap;
+use tokio::try_join;
 
 /// The answer for one slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,13 +72,15 @@ impl App {
         let Some(lease) = lock_held(&tx, key).await? else {
             return Ok(Authorization::all(Decision::LeaseLost, slots.len()));
         };
-        let campaign = campaigns::find(&tx, key.campaign).await?.filter(|campaign| {
+        let (campaign, revision) =
+            try_join!(campaigns::find(&tx, key.campaign), campaigns::revision(&tx, key.campaign))?;
+        let campaign = campaign.filter(|campaign| {
             !campaign.is_deleted && campaign.run == lease.run && campaign.is_dialling(tx.now)
         });
         let Some(campaign) = campaign else {
             return Ok(Authorization::all(Decision::NotRunning, slots.len()));
         };
-        let mut deciding = Deciding::open(&tx, &campaign, lease, slots).await?;
+        let mut deciding = Deciding::open(&tx, &campaign, revision, lease, slots).await?;
         let mut willing = deciding.judge(slots);
         let retry_after = deciding.pace(&mut willing).await?;
         deciding.cap(&mut willing, self.limits.max_attempts_per_number).await?;
@@ -112,10 +115,10 @@ impl<'a, 'c> Deciding<'a, 'c> {
     async fn open(
         tx: &'a Tx<'c>,
         campaign: &'a Campaign,
+        revision: i64,
         lease: Lease,
         slots: &[usize],
     ) -> Result<Self> {
-        let revision = campaigns::revision(tx, campaign.id).await?;
         let is_as_judged = lease.judged_revision == revision && tx.now < lease.judged_until;
         let is_doubtful = |slot: &&usize| lease.slots.get(**slot) != Some(Slot::Leased);
         let positions: Vec<i64> = slots
@@ -271,15 +274,16 @@ impl<'a, 'c> Deciding<'a, 'c> {
 
     async fn save(self) -> Result<()> {
         let (tx, id) = (self.tx, self.campaign.id);
-        if !self.granted.is_empty() {
-            let slots: Vec<i32> =
-                self.granted.iter().filter_map(|slot| i32::try_from(*slot).ok()).collect();
-            let positions: Vec<i64> =
-                self.granted.iter().map(|slot| self.lease.positions[*slot]).collect();
-            leases::log_authorization(tx, &self.lease, &slots, &positions).await?;
-        }
-        due::put(tx, id, self.campaign.run, &self.later).await?;
-        leases::save_slots(tx, id, &[&self.lease]).await?;
+        let slots: Vec<i32> =
+            self.granted.iter().filter_map(|slot| i32::try_from(*slot).ok()).collect();
+        let positions: Vec<i64> =
+            self.granted.iter().map(|slot| self.lease.positions[*slot]).collect();
+        let lease = [&self.lease];
+        try_join!(
+            leases::log_authorization(tx, &self.lease, &slots, &positions),
+            due::put(tx, id, self.campaign.run, &self.later),
+            leases::save_slots(tx, id, &lease),
+        )?;
         Ok(())
     }
 

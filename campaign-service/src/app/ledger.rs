@@ -16,6 +16,7 @@ use campaign_domain::history::{CallOutcome, Fact, Recording};
 use campaign_domain::lease::{AttemptId, Slot, SlotId};
 use campaign_domain::settings::Epoch;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use tokio::try_join;
 
 /// What makes two facts that are not ends of calls the same: the contact's position and the reporter's
 /// id. For the end of a call it is the slot.
@@ -300,11 +301,14 @@ impl<'a, 'c> Ledger<'a, 'c> {
         let (tx, id) = (self.tx, self.campaign.id);
         let is_changed = |lease: &&Lease| self.changed_leases.contains(&lease.number);
         let leases: Vec<&Lease> = self.leases.iter().filter(is_changed).collect();
-        leases::save_slots(tx, id, &leases).await?;
         let new_calls: Vec<&CallReport> = self.new_calls.values().collect();
-        calls::append(tx, id, self.campaign.epoch.generation, &new_calls).await?;
+        // Sent together; a COPY has to be alone.
+        try_join!(
+            leases::save_slots(tx, id, &leases),
+            calls::append(tx, id, self.campaign.epoch.generation, &new_calls),
+            states::save(tx, id, &self.states),
+        )?;
         interactions::append(tx, id, &self.new).await?;
-        states::save(tx, id, &self.states).await?;
         Ok(())
     }
 

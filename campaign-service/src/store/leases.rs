@@ -151,6 +151,9 @@ pub async fn log_authorization(
     slots: &[i32],
     positions: &[i64],
 ) -> StoreResult<()> {
+    if slots.is_empty() {
+        return Ok(());
+    }
     let sql =
         "INSERT INTO authorizations (campaign_id, lease, run, authorized_at, slots, positions)
         VALUES ($1, $2, $3, $4, $5, $6)";
