@@ -48,6 +48,8 @@ pub struct Attempt {
     pub attributes: HashMap<String, String>,
     /// 1 for the first attempt.
     pub attempt_number: i32,
+    /// For a text to the contact: an address of the campaign that records who opens it; may be empty.
+    pub link: String,
 }
 
 impl Attempt {

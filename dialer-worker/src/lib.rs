@@ -12,6 +12,7 @@ pub mod dialer;
 pub mod http;
 mod leases;
 mod pace;
+mod provider_status;
 mod reports;
 mod session;
 pub mod simulated;
