@@ -31,17 +31,25 @@ pub(crate) struct Breaker {
     first_delay: Duration,
     delay: Duration,
     position: Position,
+    /// The last that stopped the dialling.
+    fault: Option<Fault>,
 }
 
 impl Breaker {
     pub fn new(max_failures: u32, first_delay: Duration) -> Self {
         let position = Position::Closed { failures: 0 };
-        Self { max_failures, first_delay, delay: first_delay, position }
+        Self { max_failures, first_delay, delay: first_delay, position, fault: None }
     }
 
     /// Whether contacts may be asked for and kept.
     pub fn is_closed(&self) -> bool {
         matches!(self.position, Position::Closed { .. })
+    }
+
+    /// Why nothing, or no more than a trial, is dialled.
+    pub fn failure(&self) -> Option<String> {
+        let fault = self.fault.filter(|_| !self.is_closed())?;
+        Some(format!("the provider failed several calls in a row, the last with: {fault}"))
     }
 
     /// Whether contacts that wait have to be given back.
@@ -115,9 +123,11 @@ impl Breaker {
                      contacts are given back until it works; look at the provider"
                 );
                 self.position = Position::Open { probe_at: now + self.delay };
+                self.fault = Some(fault);
                 true
             }
             Position::Trial => {
+                self.fault = Some(fault);
                 self.open_for_longer("the call tried failed", now);
                 true
             }
@@ -157,6 +167,7 @@ mod tests {
         assert!(!breaker.failed(Fault::Silent, now));
         assert!(breaker.failed(Fault::Silent, now));
         assert_eq!((breaker.is_open(), breaker.max_setups()), (true, 0));
+        assert!(breaker.failure().is_some_and(|why| why.ends_with("no answer in time")));
     }
 
     #[test]
@@ -173,8 +184,10 @@ mod tests {
             (breaker.is_open(), breaker.is_closed(), breaker.max_setups()),
             (false, false, 1)
         );
+        assert!(breaker.failure().is_some(), "a trial is no dialling");
         breaker.works();
         assert!(breaker.is_closed());
+        assert_eq!(breaker.failure(), None);
     }
 
     #[test]

@@ -2,9 +2,11 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::future::ready;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
@@ -29,6 +31,12 @@ pub trait Dialer: Send + Sync + 'static {
     /// Asks the provider, without a call, whether it works again. Only while the worker has stopped
     /// dialling because calls failed; `true` lets it try one.
     fn probe(&self) -> BoxFuture<'static, bool>;
+
+    /// Called once, when the worker begins to stop: takes no more callers, and comes back when the calls
+    /// that came in are over and recorded, or could not be soon after the grace. Returns how many are not.
+    fn stop(&self, _grace: Duration) -> BoxFuture<'static, usize> {
+        ready(0).boxed()
+    }
 }
 
 /// One authorised attempt to reach one contact.
@@ -48,6 +56,8 @@ pub struct Attempt {
     pub attributes: HashMap<String, String>,
     /// 1 for the first attempt.
     pub attempt_number: i32,
+    /// For a text to the contact: an address of the campaign that records who opens it; may be empty.
+    pub link: String,
 }
 
 impl Attempt {

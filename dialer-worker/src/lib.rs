@@ -12,6 +12,7 @@ pub mod dialer;
 pub mod http;
 mod leases;
 mod pace;
+mod provider_status;
 mod reports;
 mod session;
 pub mod simulated;
@@ -40,7 +41,9 @@ pub async fn dialer(config: &Config) -> Result<Arc<dyn Dialer>, String> {
             })?;
             Arc::new(dialer)
         }
-        Provider::Sip => Arc::new(SipDialer::start(&config.sip).await?),
+        Provider::Sip => {
+            Arc::new(SipDialer::start(&config.sip, &config.worker.service_urls).await?)
+        }
         Provider::Http => Arc::new(HttpDialer::start(&config.http).await?),
     })
 }

@@ -26,7 +26,7 @@ use plan::Plan;
 
 /// Links that wait to be opened after their call. Past it they are opened at once.
 const MAX_LINKS_TO_OPEN: usize = 10_000;
-/// The link in every text.
+/// The link in every text of a campaign that has none.
 const LINK: &str = "https://example.com/offer";
 
 /// The simulated provider.
@@ -66,7 +66,7 @@ impl SimulatedDialer {
             return CallEnd::unanswered(Outcome::Failed);
         }
         let plan = Plan::new(self.seed, &attempt.attempt_id, &self.odds);
-        let end = self.play(&plan, &events, &hang_up).await;
+        let end = self.play(&plan, &attempt.link, &events, &hang_up).await;
         if let Some(log) = &self.log
             && let Err(error) = log.ended(&attempt, end.outcome)
         {
@@ -76,7 +76,13 @@ impl SimulatedDialer {
     }
 
     /// Lives through the call as planned, or until it is hung up.
-    async fn play(&self, plan: &Plan, events: &CallEvents, hang_up: &CancellationToken) -> CallEnd {
+    async fn play(
+        &self,
+        plan: &Plan,
+        link: &str,
+        events: &CallEvents,
+        hang_up: &CancellationToken,
+    ) -> CallEnd {
         if !self.reach(Instant::now(), plan.ring_seconds, hang_up).await {
             return CallEnd::unanswered(Outcome::NoAnswer);
         }
@@ -94,7 +100,8 @@ impl SimulatedDialer {
             return self.cut_off(plan, answered);
         }
         if let Some(delay_seconds) = plan.link_opened_after_seconds {
-            tokio::spawn(self.clone().open_link(delay_seconds, events.clone()));
+            let link = if link.is_empty() { LINK } else { link }.to_owned();
+            tokio::spawn(self.clone().open_link(link, delay_seconds, events.clone()));
         }
         CallEnd { outcome: plan.outcome, duration: Duration::from_secs_f64(plan.talk_seconds) }
     }
@@ -106,14 +113,14 @@ impl SimulatedDialer {
     }
 
     /// The contact opens the link of its text, unless the worker stops before.
-    async fn open_link(self, delay_seconds: f64, events: CallEvents) {
+    async fn open_link(self, link: String, delay_seconds: f64, events: CallEvents) {
         let permit = self.links_to_open.try_acquire();
         let delay_seconds = if permit.is_ok() { delay_seconds } else { 0.0 };
         tokio::select! {
             () = events.closed() => return,
             () = sleep_until(Instant::now() + self.real(delay_seconds)) => {}
         }
-        events.report(Fact::LinkOpened { link: LINK.to_owned() }).await;
+        events.report(Fact::LinkOpened { link }).await;
     }
 
     /// Waits for a simulated time; false when the call was hung up before.

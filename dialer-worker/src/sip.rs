@@ -14,17 +14,21 @@
 mod call;
 mod codes;
 mod config;
+mod inbound;
 mod stack;
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use tokio_util::sync::CancellationToken;
+use tonic::transport::Endpoint;
 
 use crate::dialer::{Attempt, CallEnd, CallEvents, Dialer};
 pub use config::{SipConfig, Transport};
+pub use inbound::{InboundCampaign, InboundConfig};
 use stack::Stack;
 
 /// The SIP provider.
@@ -34,12 +38,12 @@ pub struct SipDialer {
 }
 
 impl SipDialer {
-    /// Binds its socket and begins to listen.
+    /// Binds its socket and begins to listen. The services are asked about callers.
     ///
     /// # Errors
     /// When something in the configuration does not work; the text says what.
-    pub async fn start(config: &SipConfig) -> Result<Self, String> {
-        Ok(Self { stack: Stack::start(config).await? })
+    pub async fn start(config: &SipConfig, services: &[Endpoint]) -> Result<Self, String> {
+        Ok(Self { stack: Stack::start(config, services).await? })
     }
 }
 
@@ -63,5 +67,16 @@ impl Dialer for SipDialer {
     fn probe(&self) -> BoxFuture<'static, bool> {
         let stack = Arc::clone(&self.stack);
         async move { stack.options().await }.boxed()
+    }
+
+    fn stop(&self, grace: Duration) -> BoxFuture<'static, usize> {
+        let stack = Arc::clone(&self.stack);
+        async move {
+            match &stack.inbound {
+                Some(inbound) => inbound.stop(grace).await,
+                None => 0,
+            }
+        }
+        .boxed()
     }
 }

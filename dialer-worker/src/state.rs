@@ -18,6 +18,7 @@ use crate::config::WorkerConfig;
 use crate::dialer::{CallEnd, Dialer, Outcome};
 use crate::leases::Leases;
 use crate::pace::{Pace, Throughput};
+use crate::provider_status::ProviderStatus;
 use crate::reports::{self, Outbox};
 use crate::session::{Terms, request};
 use crate::worker::Summary;
@@ -42,6 +43,7 @@ pub(crate) struct State {
     pace: Pace,
     throughput: Throughput,
     breaker: Breaker,
+    provider_status: ProviderStatus,
     /// Where answers to probes go.
     probe_answers: mpsc::Sender<bool>,
     leases: Leases,
@@ -69,6 +71,7 @@ impl State {
             pace: Pace::new(config.calls_per_second, now),
             throughput: Throughput::new(now),
             breaker: Breaker::new(config.provider_failures, config.provider_retry()),
+            provider_status: ProviderStatus::default(),
             probe_answers,
             leases: Leases::default(),
             calls: Calls::new(dialer, events),
@@ -109,6 +112,7 @@ impl State {
         self.credit_contacts = 0;
         self.leases.end_stream();
         self.outbox.end_stream(now);
+        self.provider_status = ProviderStatus::default();
     }
 
     /// Whether the service has something to answer on this stream.
@@ -146,7 +150,8 @@ impl State {
         let probe = self.breaker.probe_at().filter(|_| !self.is_stopping());
         // Past, it is only in the way of other work; what is next is asked for then.
         let throttled = self.leases.throttled_until().filter(|until| may_ask && *until > now);
-        [stop, flush, renew, pace, probe, throttled].into_iter().flatten().min()
+        let status = self.provider_status.repeat_at().filter(|_| messages);
+        [stop, flush, renew, pace, probe, throttled, status].into_iter().flatten().min()
     }
 
     /// Begins to stop: nothing more is asked for; calls in progress get their grace.
@@ -289,7 +294,11 @@ impl State {
     pub fn next_message(&mut self, now: Instant) -> Option<DispatchRequest> {
         let terms = self.terms?;
         let max = terms.max_report_interactions;
-        let message = None
+        let failure = self.breaker.failure();
+        let message = self
+            .provider_status
+            .next_report(failure.as_deref(), now)
+            .map(Request::ProviderReport)
             .or_else(|| self.leases.next_renew(now).map(Request::Renew))
             .or_else(|| self.leases.next_release().map(Request::Release))
             .or_else(|| self.outbox.next_report(max, now).map(Request::Report))

@@ -58,11 +58,16 @@ pub async fn run(
     let (probe_sender, probe_answers) = mpsc::channel(1);
     let mut worker = Worker {
         worker_id: config.worker_id.clone(),
-        state: State::new(config, dialer, sender, probe_sender),
-        outside: Outside { events, probe_answers, shutdown },
+        state: State::new(config, Arc::clone(&dialer), sender, probe_sender),
+        outside: Outside { events, probe_answers, shutdown: shutdown.clone() },
     };
-    worker.work(&config.service_urls).await;
-    let summary = worker.state.summary();
+    let callers = async {
+        shutdown.cancelled().await;
+        dialer.stop(config.drain_grace()).await
+    };
+    let ((), unrecorded_callers) = tokio::join!(worker.work(&config.service_urls), callers);
+    let mut summary = worker.state.summary();
+    summary.unacknowledged += unrecorded_callers;
     info!(
         calls = summary.calls,
         reported = summary.reported,

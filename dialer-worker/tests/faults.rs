@@ -148,6 +148,7 @@ impl Books {
                 let report_number = report.report_number;
                 Response::ReportAck(ReportAck { report_number, results })
             }
+            Request::ProviderReport(_) => return Vec::new(),
             Request::Renew(renew) => {
                 Response::RenewResult(RenewResult { leases: kept(&renew.leases) })
             }

@@ -1,11 +1,13 @@
 //! Campaigns over SIP, to people whom sipp plays: for the demo, tests and the benchmark. sipp keeps its
 //! own books, so that what our side says can be judged.
 
+mod caller;
 mod campaign;
 mod dispatch;
 mod programs;
 mod sipp;
 
+pub use caller::Caller;
 pub use campaign::{Campaign, Tally};
 pub use dispatch::Dispatch;
 pub use programs::{Program, Programs};

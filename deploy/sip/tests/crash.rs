@@ -1,5 +1,7 @@
 //! A worker is killed in the middle of its calls: by the trunk's own log nobody is called again.
 
+mod database;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::Duration;
@@ -8,41 +10,11 @@ use campaign_proto::v1::CallOutcome;
 use campaign_sip::{Campaign, Programs, Sipp, Traffic};
 use tokio::time::{Instant, sleep};
 
+use database::Database;
+
 const CONTACTS: usize = 800;
 const CALLS_AT_ONCE: u64 = 500;
 const PATIENCE: Duration = Duration::from_secs(60);
-
-/// A database of this test's own, on the server that DATABASE_URL names.
-struct Database {
-    server: String,
-    name: String,
-}
-
-impl Database {
-    async fn create() -> Self {
-        let server =
-            std::env::var("DATABASE_URL").expect("DATABASE_URL is not set: run `make test`");
-        let database = Self { server, name: format!("sip_{}", std::process::id()) };
-        database.run(&format!("CREATE DATABASE {}", database.name)).await;
-        database
-    }
-
-    fn url(&self) -> String {
-        let (prefix, _) = self.server.rsplit_once('/').expect("DATABASE_URL ends in /database");
-        format!("{prefix}/{}", self.name)
-    }
-
-    async fn run(&self, sql: &str) {
-        let connected = tokio_postgres::connect(&self.server, tokio_postgres::NoTls).await;
-        let (client, connection) = connected.expect("PostgreSQL");
-        tokio::spawn(connection);
-        client.batch_execute(sql).await.expect("SQL");
-    }
-
-    async fn drop(self) {
-        self.run(&format!("DROP DATABASE {} WITH (FORCE)", self.name)).await;
-    }
-}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs sipp: make test-sip"]

@@ -32,6 +32,8 @@ pub(super) struct Create<'a> {
     pub time_zone: &'a str,
     pub attributes: &'a HashMap<String, String>,
     pub callback_url: &'a str,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    pub link: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub channel: Option<&'static str>,
 }

@@ -134,6 +134,7 @@ impl Call<'_> {
             time_zone: &self.attempt.time_zone,
             attributes: &self.attempt.attributes,
             callback_url: &self.shared.callback_url,
+            link: &self.attempt.link,
             channel,
         };
         self.shared.api.create(&create).await

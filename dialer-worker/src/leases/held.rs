@@ -373,6 +373,7 @@ impl Granted {
             time_zone: self.contact.time_zone,
             attributes: self.contact.attributes,
             attempt_number: self.contact.attempt_number,
+            link: self.contact.link,
         };
         (Arc::new(call), attempt)
     }

@@ -21,6 +21,7 @@ fn attempt(slot: i32) -> Attempt {
         time_zone: String::new(),
         attributes: [].into(),
         attempt_number: 1,
+        link: String::new(),
     }
 }
 
@@ -38,9 +39,15 @@ fn events(slot: i32, sender: &mpsc::Sender<CallEvent>) -> CallEvents {
 
 /// Everything that many calls at once come to, in order of the attempts.
 async fn dial_all(dialer: &SimulatedDialer) -> (Vec<CallEnd>, Vec<String>) {
+    dial_all_with(dialer, "").await
+}
+
+async fn dial_all_with(dialer: &SimulatedDialer, link: &str) -> (Vec<CallEnd>, Vec<String>) {
     let (sender, mut told) = mpsc::channel(10_000);
-    let calls = (0..CALLS)
-        .map(|slot| dialer.dial(attempt(slot), events(slot, &sender), CancellationToken::new()));
+    let calls = (0..CALLS).map(|slot| {
+        let attempt = Attempt { link: link.to_owned(), ..attempt(slot) };
+        dialer.dial(attempt, events(slot, &sender), CancellationToken::new())
+    });
     let ends = futures_util::future::join_all(calls).await;
     drop(sender);
     let mut facts = Vec::new();
@@ -59,6 +66,16 @@ async fn calls_and_facts_do_not_depend_on_timing() {
     let slower = dial_all(&dialer(0.000_1, None)).await;
     assert_eq!(at_once, slower);
     assert!(at_once.1.iter().any(|fact| fact.contains("LinkOpened")));
+}
+
+#[tokio::test]
+async fn the_link_that_is_opened_is_the_contacts_own_if_it_has_one() {
+    for (link, expected) in [("", LINK), ("https://a.example/l/x", "https://a.example/l/x")] {
+        let (_, facts) = dial_all_with(&dialer(0.0, None), link).await;
+        let opened: Vec<_> = facts.iter().filter(|fact| fact.contains("LinkOpened")).collect();
+        assert!(!opened.is_empty());
+        assert!(opened.iter().all(|fact| fact.contains(&format!("{expected:?}"))), "{opened:?}");
+    }
 }
 
 #[tokio::test]

@@ -156,7 +156,7 @@ impl Call<'_> {
         while !self.is_over() {
             tokio::select! {
                 state = self.states.recv() => match state {
-                    Some(state) => self.answer_request(state).await,
+                    Some(state) => answer_request(self.stack, state).await,
                     None => break,
                 },
                 () = self.hang_up.cancelled() => break,
@@ -200,27 +200,27 @@ impl Call<'_> {
             }
         }
     }
+}
 
-    /// Answers what the trunk asks within the call.
-    async fn answer_request(&self, state: DialogState) {
-        let answered = match state {
-            // Session refreshes: nothing changes on our side.
-            DialogState::Updated(_, request, handle) if !request.body.is_empty() => {
-                let headers = vec![Header::ContentType("application/sdp".into())];
-                handle.respond(StatusCode::OK, Some(headers), Some(self.stack.offer())).await
-            }
-            DialogState::Updated(_, _, handle)
-            | DialogState::Options(_, _, handle)
-            | DialogState::Notify(_, _, handle)
-            | DialogState::Info(_, _, handle) => handle.reply(StatusCode::OK).await,
-            DialogState::Refer(_, _, handle)
-            | DialogState::Message(_, _, handle)
-            | DialogState::Publish(_, _, handle) => handle.reply(StatusCode::NotImplemented).await,
-            _ => Ok(()),
-        };
-        if answered.is_err() {
-            debug!("a request within a call was over before it was answered");
+/// Answers what the trunk asks within the call.
+pub(super) async fn answer_request(stack: &Stack, state: DialogState) {
+    let answered = match state {
+        // Session refreshes: nothing changes on our side.
+        DialogState::Updated(_, request, handle) if !request.body.is_empty() => {
+            let headers = vec![Header::ContentType("application/sdp".into())];
+            handle.respond(StatusCode::OK, Some(headers), Some(stack.offer())).await
         }
+        DialogState::Updated(_, _, handle)
+        | DialogState::Options(_, _, handle)
+        | DialogState::Notify(_, _, handle)
+        | DialogState::Info(_, _, handle) => handle.reply(StatusCode::OK).await,
+        DialogState::Refer(_, _, handle)
+        | DialogState::Message(_, _, handle)
+        | DialogState::Publish(_, _, handle) => handle.reply(StatusCode::NotImplemented).await,
+        _ => Ok(()),
+    };
+    if answered.is_err() {
+        debug!("a request within a call was over before it was answered");
     }
 }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
+use super::inbound::InboundConfig;
 use crate::config::Secret;
 
 /// How messages travel.
@@ -90,6 +91,9 @@ pub struct SipConfig {
         default_value_t = 0
     )]
     pub sip_transfer_after_seconds: u32,
+    /// Calls that come in.
+    #[command(flatten)]
+    pub inbound: InboundConfig,
 }
 
 /// How long what may take.

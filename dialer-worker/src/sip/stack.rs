@@ -21,9 +21,11 @@ use rsipstack::transport::udp::UdpConnection;
 use rsipstack::transport::{SipAddr, SipConnection, TransportLayer};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
+use tonic::transport::Endpoint;
 use tracing::{debug, error, info};
 
 use super::config::{Limits, SipConfig, Transport};
+use super::inbound::Inbound;
 use crate::dialer::{Attempt, Fault};
 
 /// A request of the trunk that comes right behind its answer waits this long for the answer to be
@@ -46,6 +48,7 @@ pub(super) struct Stack {
     /// So that calls do not open a connection each.
     connecting: tokio::sync::Mutex<()>,
     calls: Mutex<HashMap<String, Listed>>,
+    pub inbound: Option<Inbound>,
 }
 
 /// A call whose trunk may send requests.
@@ -57,7 +60,7 @@ struct Listed {
 }
 
 impl Stack {
-    pub async fn start(config: &SipConfig) -> Result<Arc<Self>, String> {
+    pub async fn start(config: &SipConfig, services: &[Endpoint]) -> Result<Arc<Self>, String> {
         let name = config.sip_trunk.as_deref();
         let name = name.ok_or("--provider sip needs --sip-trunk HOST:PORT")?;
         let address = resolve(name).await?;
@@ -100,6 +103,7 @@ impl Stack {
             domain,
             connecting: tokio::sync::Mutex::default(),
             calls: Mutex::default(),
+            inbound: Inbound::new(&config.inbound, address.ip(), services),
         });
         tokio::spawn(async move { endpoint.serve().await });
         tokio::spawn(Arc::clone(&stack).take_requests(requests));
@@ -175,8 +179,13 @@ impl Stack {
                 }
             }
             (None, Method::Options) => request.reply(StatusCode::OK).await,
-            // We only call.
-            (None, Method::Invite) => request.reply(StatusCode::TemporarilyUnavailable).await,
+            (None, Method::Invite) => match &self.inbound {
+                Some(inbound) => {
+                    inbound.take(&self, request).await;
+                    return;
+                }
+                None => request.reply(StatusCode::TemporarilyUnavailable).await,
+            },
             (None, _) => request.reply(StatusCode::CallTransactionDoesNotExist).await,
         };
         if let Err(error) = done {
@@ -234,6 +243,33 @@ impl Stack {
     /// The answer to a request of the trunk to change the audio.
     pub fn offer(&self) -> Vec<u8> {
         self.offer.clone()
+    }
+
+    /// The answer to an offer; to none, our own. Other media than the first audio are declined.
+    pub fn answer_to(&self, offer: &[u8]) -> Vec<u8> {
+        let ours = String::from_utf8_lossy(&self.offer);
+        let (session, audio) = ours.split_at(ours.find("m=").unwrap_or(ours.len()));
+        let offer = String::from_utf8_lossy(offer);
+        let mut is_taken = false;
+        let mut media = String::new();
+        for line in offer.lines().filter_map(|line| line.strip_prefix("m=")) {
+            let mut words = line.split_whitespace();
+            let kind = words.next().unwrap_or("audio");
+            if kind == "audio" && !is_taken {
+                is_taken = true;
+                media.push_str(audio);
+            } else {
+                let rest: Vec<_> = words.skip(1).collect();
+                media.push_str(&format!("m={kind} 0 {}\r\n", rest.join(" ")));
+            }
+        }
+        let media = if media.is_empty() { audio } else { &media };
+        format!("{session}{media}").into_bytes()
+    }
+
+    /// Where we are reached.
+    pub fn contact(&self) -> Uri {
+        self.contact.clone()
     }
 }
 

@@ -7,7 +7,7 @@ use campaign_proto::v1::dispatch_response::Message as Response;
 use campaign_proto::v1::interaction::Fact;
 use campaign_proto::v1::{CallOutcome, Revoke};
 
-use crate::fake::outcome;
+use crate::fake::{link, outcome};
 use crate::platform::{Faults, Platform, SECRET, free_address};
 use crate::service::{CallingWorker, Reported};
 
@@ -135,6 +135,23 @@ async fn texts_go_the_same_way() {
     let reported = worker.call(3).await;
     assert_eq!((platform.known().len(), reported.ends.len()), (3, 3));
     worker.stop().await;
+}
+
+#[tokio::test]
+async fn calls_and_texts_carry_the_contacts_own_link() {
+    for channel in ["call", "sms"] {
+        let platform = Platform::start(Faults::default(), false).await;
+        let (mut worker, _) = worker(&platform, &["--http-channel", channel]).await;
+        worker.stream.lease_slots(1, [0, 5]).await;
+        let mut reported = Reported::default();
+        while reported.ends.len() < 2 {
+            worker.note_next(&mut reported).await;
+        }
+        let known = platform.known();
+        assert_eq!(known["a.3-1-5"].link, Some(link(5)), "{channel}");
+        assert_eq!(known["a.3-1-0"].link, None, "{channel}: a campaign without");
+        worker.stop().await;
+    }
 }
 
 #[tokio::test]

@@ -48,6 +48,8 @@ pub struct Known {
     /// How it ended.
     pub outcome: String,
     pub was_transferred: bool,
+    /// As asked for.
+    pub link: Option<String>,
     pub was_hung_up: bool,
     /// Told so far.
     pub events: Vec<Value>,
@@ -186,7 +188,9 @@ async fn create(State(platform): State<Platform>, headers: HeaderMap, body: Byte
     let is_new = {
         let mut inner = platform.lock();
         let is_new = !inner.known.contains_key(&key);
-        inner.known.entry(key.clone()).or_default().rings += u32::from(is_new);
+        let known = inner.known.entry(key.clone()).or_default();
+        known.rings += u32::from(is_new);
+        known.link = create["link"].as_str().map(str::to_owned);
         is_new
     };
     if is_new && !platform.waits {

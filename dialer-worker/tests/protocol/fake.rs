@@ -11,7 +11,8 @@ use campaign_proto::v1::interaction::Fact as ReportedFact;
 use campaign_proto::v1::{
     AttemptAuthorization, Authorize, AuthorizeDecision, AuthorizeResult, Batch, CallOutcome,
     DispatchRequest, DispatchResponse, Hello, Interaction, InteractionResult, InteractionStatus,
-    LeaseKey, LeasedContact, Release, ReleaseAck, RenewedLease, Report, ReportAck, Welcome,
+    LeaseKey, LeasedContact, ProviderReport, Release, ReleaseAck, RenewedLease, Report, ReportAck,
+    Welcome,
 };
 use dialer_worker::config::{Config, WorkerConfig};
 use dialer_worker::dialer::{Attempt, CallEnd, CallEvents, Dialer, Outcome};
@@ -135,7 +136,7 @@ impl FakeStream {
             match self.next().await {
                 Request::Authorize(authorize) => return authorize,
                 Request::Report(report) => self.acknowledge(&report).await,
-                Request::Credit(_) => {}
+                Request::Credit(_) | Request::ProviderReport(_) => {}
                 other => panic!("not authorize: {other:?}"),
             }
         }
@@ -157,7 +158,7 @@ impl FakeStream {
         loop {
             match self.next().await {
                 Request::Release(release) => return release,
-                Request::Credit(_) => {}
+                Request::Credit(_) | Request::ProviderReport(_) => {}
                 other => panic!("not a release: {other:?}"),
             }
         }
@@ -170,7 +171,32 @@ impl FakeStream {
                 Request::Credit(credit) => return credit.contacts,
                 Request::Release(release) => self.acknowledge_release(&release).await,
                 Request::Report(report) => self.acknowledge(&report).await,
+                Request::ProviderReport(_) => {}
                 other => panic!("not credit: {other:?}"),
+            }
+        }
+    }
+
+    /// The next message but credit; reports are acknowledged.
+    pub async fn next_of_work(&mut self) -> Request {
+        loop {
+            match self.next().await {
+                Request::Report(report) => self.acknowledge(&report).await,
+                Request::Credit(_) => {}
+                other => return other,
+            }
+        }
+    }
+
+    /// The next word on the provider; credit is passed over, releases and reports are acknowledged.
+    pub async fn provider_report(&mut self) -> ProviderReport {
+        loop {
+            match self.next().await {
+                Request::ProviderReport(report) => return report,
+                Request::Credit(_) => {}
+                Request::Release(release) => self.acknowledge_release(&release).await,
+                Request::Report(report) => self.acknowledge(&report).await,
+                other => panic!("not a word on the provider: {other:?}"),
             }
         }
     }
@@ -186,6 +212,7 @@ impl FakeStream {
             slot,
             contact: contact(slot),
             phone_number: format!("+1555{slot:07}"),
+            link: link(slot),
             ..LeasedContact::default()
         });
         self.send(Response::Batch(Batch {
@@ -258,7 +285,7 @@ impl FakeStream {
             match said {
                 Request::Report(report) => self.acknowledge(&report).await,
                 Request::Release(release) => self.acknowledge_release(&release).await,
-                Request::Credit(_) => {}
+                Request::Credit(_) | Request::ProviderReport(_) => {}
                 other => panic!("expected the end: {other:?}"),
             }
         }
@@ -267,6 +294,11 @@ impl FakeStream {
 
 pub fn key(number: u32) -> LeaseKey {
     LeaseKey { lease: format!("{CAMPAIGN}/leases/{number}"), token: format!("token-{number}") }
+}
+
+/// The first contact has none.
+pub fn link(slot: i32) -> String {
+    if slot == 0 { String::new() } else { format!("https://a.example/l/{slot}") }
 }
 
 pub fn contact(slot: i32) -> String {

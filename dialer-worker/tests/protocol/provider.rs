@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use campaign_proto::v1::dispatch_request::Message as Request;
-use campaign_proto::v1::{AuthorizeDecision, CallOutcome};
+use campaign_proto::v1::{AuthorizeDecision, CallOutcome, ProviderReport, Welcome};
 use dialer_worker::dialer::{Fault, Outcome};
 
 use crate::fake::{FakeCall, FakeService, FakeWorker, outcome};
@@ -75,6 +75,47 @@ async fn a_trial_that_fails_stops_the_dialling_again() {
     worker.stop();
     stream.end().await;
     assert_eq!(worker.stopped().await.calls, 2);
+}
+
+#[tokio::test]
+async fn the_service_is_told_when_the_provider_fails_and_when_it_works_again() {
+    let mut service = FakeService::start().await;
+    let flags = ["--max-calls", "1", "--provider-failures", "2", "--provider-retry-seconds", "1"];
+    let mut worker = FakeWorker::start(&service.url, &flags);
+    let (mut stream, _) = service.welcome().await;
+    stream.lease(1, 3).await;
+    for _ in 0..2 {
+        // Passes over no word on the provider: after one failure there is none.
+        let Request::Authorize(asked) = stream.next_of_work().await else { panic!("not asked") };
+        stream.decide(&asked, &[AuthorizeDecision::Granted]).await;
+        fail(worker.dialled().await).await;
+    }
+    let report = stream.provider_report().await;
+    assert!(report.failing && report.reason.ends_with("it answered 503"), "{report:?}");
+    drop(stream);
+
+    // Told again on each stream, before anything else.
+    let (mut stream, _) = service.accept().await;
+    stream.welcome(Welcome::default()).await;
+    assert_eq!(stream.next().await, Request::ProviderReport(report));
+    worker.probed().await.send(true).expect("the worker listens");
+    assert_eq!(stream.credit_after_idle().await, 1);
+    stream.lease(2, 1).await;
+    stream.grant().await;
+    let trial = worker.dialled().await;
+    trial.events.provider_works().await;
+    assert_eq!(stream.provider_report().await, ProviderReport::default());
+    trial.end(Outcome::Answered);
+    stream.take_facts(1).await;
+    drop(stream);
+
+    // A new stream is told nothing: the service believes that it works.
+    let (mut stream, _) = service.accept().await;
+    stream.welcome(Welcome::default()).await;
+    stream.credit().await;
+    worker.stop();
+    stream.end().await;
+    worker.stopped().await;
 }
 
 #[tokio::test]

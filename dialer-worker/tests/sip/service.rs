@@ -105,6 +105,7 @@ impl CallingWorker {
                 self.stream.acknowledge_release(&release).await;
                 self.released.extend(release.slots);
             }
+            Request::ProviderReport(_) => {}
             Request::Hello(_) => panic!("hello came twice"),
         }
         Vec::new()

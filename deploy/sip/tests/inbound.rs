@@ -1,0 +1,238 @@
+//! People call in over SIP: the service decides who is answered, and keeps what came of it.
+
+mod database;
+
+use std::net::UdpSocket;
+use std::path::Path;
+use std::time::Duration;
+
+use campaign_proto::v1;
+use campaign_proto::v1::campaign_service_client::CampaignServiceClient;
+use campaign_proto::v1::contact_service_client::ContactServiceClient;
+use campaign_proto::v1::interaction::Fact;
+use campaign_proto::v1::interaction_service_client::InteractionServiceClient;
+use campaign_sip::{Caller, Campaign, Program, Programs};
+use tokio::time::{Instant, sleep};
+use tonic::transport::Channel;
+
+use database::Database;
+
+const PATIENCE: Duration = Duration::from_secs(20);
+const KNOWN: &str = "+14155550000";
+const SUPPRESSED: &str = "+14155550001";
+const REFUSED: &str = "+14155550002";
+const UNKNOWN: &str = "+14155550009";
+
+/// A campaign without an end, and a worker on a trunk that says nothing: it soon calls nobody itself.
+struct Stage {
+    database: Database,
+    programs: Programs,
+    service: Program,
+    worker: Program,
+    worker_address: String,
+    campaign: Campaign,
+    channel: Channel,
+    _silent: UdpSocket,
+}
+
+impl Stage {
+    async fn set() -> Self {
+        let database = Database::create().await;
+        let programs =
+            Programs::beside(Path::new(env!("CARGO_BIN_EXE_sip-demo"))).expect("a folder");
+        let flags = ["--chore-interval-millis", "100", "--log", "warn"];
+        let (service, address) = programs.service(&database.url(), &flags).await.expect("service");
+        let campaign = Campaign::create(&address, 3).await.expect("a campaign");
+        let channel = Channel::from_shared(format!("http://{address}")).expect("a URL");
+        let channel = channel.connect().await.expect("it listens");
+        let silent = UdpSocket::bind("127.0.0.1:0").expect("a free port");
+        let trunk = silent.local_addr().expect("bound").to_string();
+        let free = UdpSocket::bind("127.0.0.1:0").expect("a free port");
+        let worker_address = free.local_addr().expect("bound").to_string();
+        drop(free);
+        let flags = [
+            "--provider",
+            "sip",
+            "--sip-trunk",
+            &trunk,
+            "--sip-listen",
+            &worker_address,
+            "--sip-response-limit-seconds",
+            "1",
+            "--provider-failures",
+            "1",
+            "--provider-retry-seconds",
+            "3600",
+            "--sip-inbound-campaign",
+            &campaign.name,
+            "--sip-inbound-region",
+            "US",
+        ];
+        let worker = programs.worker("inbound", &address, &flags).expect("a worker");
+        let (mut stage, settings) = (
+            Self {
+                database,
+                programs,
+                service,
+                worker,
+                worker_address,
+                campaign,
+                channel,
+                _silent: silent,
+            },
+            v1::LaunchSettings { live_forever: true, ..Default::default() },
+        );
+        stage.launch(settings).await;
+        stage
+    }
+
+    async fn launch(&mut self, settings: v1::LaunchSettings) {
+        let launch = v1::LaunchCampaignRequest {
+            name: self.campaign.name.clone(),
+            settings: Some(settings),
+            ..Default::default()
+        };
+        self.campaigns().launch_campaign(launch).await.expect("launched");
+    }
+
+    fn campaigns(&self) -> CampaignServiceClient<Channel> {
+        CampaignServiceClient::new(self.channel.clone())
+    }
+
+    fn contacts(&self) -> ContactServiceClient<Channel> {
+        ContactServiceClient::new(self.channel.clone())
+    }
+
+    async fn suppress(&self, number: &str) {
+        let request = v1::AddSuppressionsRequest {
+            phone_numbers: vec![number.to_owned()],
+            source: "test".to_owned(),
+            ..Default::default()
+        };
+        self.contacts().add_suppressions(request).await.expect("suppressed");
+    }
+
+    async fn opt_out(&self, number: &str) {
+        let fact = Fact::OptedOut(v1::OptedOut { channel: "web".to_owned() });
+        let interaction = v1::Interaction {
+            interaction_id: "web".to_owned(),
+            occur_time: Some(std::time::SystemTime::now().into()),
+            fact: Some(fact),
+            ..Default::default()
+        };
+        let interaction = v1::ReportedInteraction {
+            interaction: Some(interaction),
+            phone_number: number.to_owned(),
+        };
+        let request = v1::RecordInteractionsRequest {
+            parent: self.campaign.name.clone(),
+            interactions: vec![interaction],
+        };
+        let mut interactions = InteractionServiceClient::new(self.channel.clone());
+        let results = interactions.record_interactions(request).await.expect("answered");
+        let result = results.into_inner().results.remove(0);
+        assert_eq!(result.status(), v1::InteractionStatus::Recorded, "{result:?}");
+    }
+
+    /// Calls in; returns the answer. Before the worker listens nothing comes, and sipp tries again.
+    async fn call(&self, caller: Caller) -> String {
+        let said = caller.call("calls_in", &self.worker_address).await.expect("a call");
+        assert_eq!(said.len(), 1, "{said:?}");
+        said[0].clone()
+    }
+
+    async fn call_from(&self, number: &str) -> String {
+        self.call(Caller::new(number)).await
+    }
+
+    /// How long the calls lasted that a number's contact made; `None` if it is no contact.
+    async fn called_in(&self, number: &str) -> Option<Vec<f64>> {
+        let request = v1::ListContactsRequest {
+            parent: self.campaign.name.clone(),
+            page_size: 100,
+            ..Default::default()
+        };
+        let contacts = self.contacts().list_contacts(request).await.expect("contacts").into_inner();
+        let contact =
+            contacts.contacts.into_iter().find(|contact| contact.phone_number == number)?;
+        let request = v1::GetContactHistoryRequest { name: contact.name, ..Default::default() };
+        let history = self.contacts().get_contact_history(request).await.expect("a history");
+        let calls = history.into_inner().interactions.into_iter().filter_map(|interaction| {
+            let Some(Fact::CalledIn(call)) = interaction.fact else { return None };
+            let duration = Duration::try_from(call.duration?).ok()?;
+            Some(duration.as_secs_f64())
+        });
+        Some(calls.collect())
+    }
+
+    async fn has_called_in(&self, number: &str, times: usize) -> Vec<f64> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let calls = self.called_in(number).await.unwrap_or_default();
+            if calls.len() == times {
+                return calls;
+            }
+            assert!(Instant::now() < deadline, "{number} called in {calls:?}, not {times} times");
+            sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    async fn strike(self) {
+        self.worker.stop().await.expect("everything is recorded");
+        self.service.stop().await.expect("stopped");
+        self.database.drop().await;
+        std::fs::remove_dir_all(self.programs.logs()).expect("they are ours");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs sipp: make test-sip"]
+async fn callers_are_answered_or_turned_away_as_the_service_says() {
+    let stage = Stage::set().await;
+    stage.suppress(SUPPRESSED).await;
+    stage.opt_out(REFUSED).await;
+
+    assert_eq!(stage.call_from(KNOWN).await, "200");
+    let calls = stage.has_called_in(KNOWN, 1).await;
+    assert!((0.9..3.0).contains(&calls[0]), "{calls:?}");
+    // As people write it.
+    assert_eq!(stage.call_from("4155550000").await, "200");
+    stage.has_called_in(KNOWN, 2).await;
+
+    assert_eq!(stage.called_in(UNKNOWN).await, None);
+    assert_eq!(stage.call_from(UNKNOWN).await, "200", "the run is live");
+    stage.has_called_in(UNKNOWN, 1).await;
+
+    assert_eq!(stage.call_from(SUPPRESSED).await, "603");
+    assert_eq!(stage.call_from(REFUSED).await, "603");
+    let anonymous =
+        Caller { from: "<sip:anonymous@anonymous.invalid>".to_owned(), ..Caller::new("") };
+    assert_eq!(stage.call(anonymous).await, "433");
+    assert_eq!(stage.call_from("123").await, "433", "no number of anybody");
+
+    for number in [SUPPRESSED, REFUSED] {
+        assert_eq!(stage.called_in(number).await, Some(Vec::new()), "{number}");
+    }
+    stage.strike().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs sipp: make test-sip"]
+async fn nobody_is_answered_while_the_campaign_does_not_run() {
+    let stage = Stage::set().await;
+    let name = stage.campaign.name.clone();
+    let pause = v1::PauseCampaignRequest { name: name.clone(), ..Default::default() };
+    stage.campaigns().pause_campaign(pause).await.expect("paused");
+    assert_eq!(stage.call_from(KNOWN).await, "480 600");
+    assert_eq!(stage.call_from(UNKNOWN).await, "480 600");
+    let resume = v1::ResumeCampaignRequest { name: name.clone(), ..Default::default() };
+    stage.campaigns().resume_campaign(resume).await.expect("resumed");
+    assert_eq!(stage.call_from(KNOWN).await, "200");
+    let cancel = v1::CancelCampaignRequest { name, ..Default::default() };
+    stage.campaigns().cancel_campaign(cancel).await.expect("cancelled");
+    assert_eq!(stage.call_from(KNOWN).await, "480 600");
+
+    stage.has_called_in(KNOWN, 1).await;
+    assert_eq!(stage.called_in(UNKNOWN).await, None, "not made a contact");
+    stage.strike().await;
+}

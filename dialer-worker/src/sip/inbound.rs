@@ -1,0 +1,251 @@
+//! Calls that come in: the service says who is answered.
+//!
+//! ```text
+//! INVITE ──► may it come? ──► asking the service ──► 200 ──► BYE from there or us ──► recorded
+//!                │                   │ │
+//!                └── turned away ◄───┘ └──► CANCEL: 487
+//! ```
+//!
+//! A call has its place from the question until it is recorded, so no more is ever remembered.
+
+mod answers;
+mod caller;
+mod config;
+mod service;
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use campaign_proto::v1::RouteInboundRequest;
+use rsipstack::dialog::dialog::{DialogState, DialogStateReceiver, TerminatedReason};
+use rsipstack::dialog::invite_dialog::InviteDialog;
+use rsipstack::sip::{Header, HeadersExt, Host, Method, SipMessage, StatusCode};
+use rsipstack::transaction::Transaction;
+use rsipstack::transaction::transaction::TransactionEvent;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep_until, timeout};
+use tokio_util::sync::CancellationToken;
+use tonic::transport::Endpoint;
+use tracing::{debug, info};
+
+use super::call::answer_request;
+use super::stack::Stack;
+use answers::{Answer, retry_after};
+pub use config::{InboundCampaign, InboundConfig};
+use service::{AnsweredCall, Service};
+
+/// After the grace for calls is over: for the last of them to be recorded.
+const LAST_RECORDS_LIMIT: Duration = Duration::from_secs(10);
+
+/// Who takes calls that come in.
+pub(super) struct Inbound {
+    config: InboundConfig,
+    allowed: Vec<IpAddr>,
+    service: Arc<Service>,
+    places: Arc<Semaphore>,
+    /// Cancelled when nobody new is answered.
+    draining: CancellationToken,
+    /// Cancelled when calls in progress have to end.
+    hang_up: CancellationToken,
+}
+
+impl Inbound {
+    /// `None` when no campaign takes callers.
+    pub fn new(config: &InboundConfig, trunk: IpAddr, services: &[Endpoint]) -> Option<Self> {
+        if config.sip_inbound_campaign.is_empty() {
+            return None;
+        }
+        let allowed = match config.sip_inbound_allow.as_slice() {
+            [] => vec![trunk],
+            allowed => allowed.to_vec(),
+        };
+        Some(Self {
+            config: config.clone(),
+            allowed,
+            service: Arc::new(Service::new(services)),
+            places: Arc::new(Semaphore::new(config.sip_inbound_max_calls as usize)),
+            draining: CancellationToken::new(),
+            hang_up: CancellationToken::new(),
+        })
+    }
+
+    /// Turns new callers away, and waits until calls are over and recorded, at most for so long;
+    /// returns how many are not.
+    pub async fn stop(&self, grace: Duration) -> usize {
+        self.draining.cancel();
+        let all = self.config.sip_inbound_max_calls;
+        if timeout(grace, self.places.acquire_many(all)).await.is_ok() {
+            return 0;
+        }
+        self.hang_up.cancel();
+        let _ = timeout(LAST_RECORDS_LIMIT, self.places.acquire_many(all)).await;
+        (all as usize).saturating_sub(self.places.available_permits())
+    }
+
+    /// Takes an INVITE that begins a call, and comes back when the call is over and recorded.
+    pub async fn take(&self, stack: &Stack, mut invite: Transaction) {
+        let asked = match self.admit(&invite) {
+            Ok((place, question)) => {
+                let _ = invite.send_trying().await;
+                let campaign = question.parent.clone();
+                let routing = self.ask(&invite, question);
+                decided(&mut invite, routing).await.map(|answer| (place, campaign, answer))
+            }
+            Err((code, delay)) => {
+                turn_away(invite, code, delay).await;
+                return;
+            }
+        };
+        match asked {
+            Some((_place, campaign, Answer::Accept(contact))) => {
+                if let Some(call) = self.answer(stack, invite, campaign, contact).await {
+                    self.service.record(&call).await;
+                }
+            }
+            Some((place, _, Answer::TurnAway(code, delay))) => {
+                drop(place);
+                turn_away(invite, code, delay).await;
+            }
+            None => debug!("a caller gave up before the answer"),
+        }
+    }
+
+    /// Whether the service is to be asked, and what.
+    fn admit(
+        &self,
+        invite: &Transaction,
+    ) -> Result<(OwnedSemaphorePermit, RouteInboundRequest), (StatusCode, Option<Duration>)> {
+        if !source(invite).is_some_and(|address| self.allowed.contains(&address)) {
+            return Err((StatusCode::Forbidden, None));
+        }
+        if self.draining.is_cancelled() {
+            return Err((StatusCode::ServiceUnavailable, Some(answers::BACK_SOON)));
+        }
+        let called = invite.original.uri.user().unwrap_or_default();
+        let campaign = config::campaign(&self.config.sip_inbound_campaign, called)
+            .ok_or((StatusCode::NotFound, None))?;
+        let number = caller::number(&invite.original, self.config.sip_trust_asserted_identity)
+            .ok_or((StatusCode::AnonymityDisallowed, None))?;
+        let place = Arc::clone(&self.places)
+            .try_acquire_owned()
+            .map_err(|_| (StatusCode::BusyHere, None))?;
+        let question = RouteInboundRequest {
+            parent: campaign.to_owned(),
+            phone_number: number,
+            default_region: self.config.sip_inbound_region.clone().unwrap_or_default(),
+        };
+        Ok((place, question))
+    }
+
+    /// Asks the service; the transaction is woken when there is an answer.
+    fn ask(&self, invite: &Transaction, question: RouteInboundRequest) -> JoinHandle<Answer> {
+        let service = Arc::clone(&self.service);
+        let (wake, key) = (invite.tu_sender.clone(), invite.key.clone());
+        tokio::spawn(async move {
+            let answer = Answer::of(service.route(question).await, SystemTime::now());
+            // Fails only when the caller has given up.
+            let _ = wake.send(TransactionEvent::Terminate(key));
+            answer
+        })
+    }
+
+    /// Answers, and stays until the call is over; `None` when it did not come to a call.
+    async fn answer(
+        &self,
+        stack: &Stack,
+        invite: Transaction,
+        campaign: String,
+        contact: String,
+    ) -> Option<AnsweredCall> {
+        let call_id = invite.original.call_id_header().ok()?.value().to_owned();
+        let answer = stack.answer_to(&invite.original.body);
+        let (sender, mut states) = stack.layer.new_dialog_state_channel();
+        let contact_uri = Some(stack.contact());
+        let dialog = stack.layer.get_or_create_server_invite(&invite, sender, None, contact_uri);
+        let dialog = match dialog {
+            Ok(dialog) => dialog,
+            Err(error) => {
+                info!(%error, "an INVITE cannot be answered");
+                turn_away(invite, StatusCode::BadRequest, None).await;
+                return None;
+            }
+        };
+        let settled = CancellationToken::new();
+        settled.cancel();
+        stack.list(&dialog, &settled);
+        let content_type = vec![Header::ContentType("application/sdp".into())];
+        let accepted = dialog.accept(Some(content_type), Some(answer));
+        debug!(is_sent = accepted.is_ok(), contact, "a caller is answered");
+        let answered = Instant::now();
+        tokio::spawn(handshake(dialog.clone(), invite));
+        let is_call = self.talk(stack, &dialog, &mut states, answered).await;
+        stack.forget(&dialog);
+        is_call.then(|| AnsweredCall { campaign, contact, call_id, duration: answered.elapsed() })
+    }
+
+    /// From answer to end; whether it came to a call.
+    async fn talk(
+        &self,
+        stack: &Stack,
+        dialog: &InviteDialog,
+        states: &mut DialogStateReceiver,
+        answered: Instant,
+    ) -> bool {
+        let mut is_acknowledged = false;
+        loop {
+            tokio::select! {
+                state = states.recv() => match state {
+                    Some(DialogState::Confirmed(..)) => is_acknowledged = true,
+                    // A BYE may overtake the ACK.
+                    Some(DialogState::Terminated(_, reason)) => {
+                        return is_acknowledged || matches!(reason, TerminatedReason::UacBye);
+                    }
+                    Some(state) => answer_request(stack, state).await,
+                    None => return is_acknowledged,
+                },
+                () = self.hang_up.cancelled() => break,
+                () = sleep_until(answered + stack.limits.talk) => break,
+            }
+        }
+        let bye = timeout(stack.limits.response, dialog.bye()).await;
+        debug!(is_taken = bye.is_ok_and(|bye| bye.is_ok()), "hung up on a caller");
+        true
+    }
+}
+
+/// Waits for the service's answer; `None` when the caller gives up before.
+async fn decided(invite: &mut Transaction, routing: JoinHandle<Answer>) -> Option<Answer> {
+    while let Some(message) = invite.receive().await {
+        if matches!(&message, SipMessage::Request(request) if request.method == Method::Cancel) {
+            routing.abort();
+            let _ = invite.reply(StatusCode::RequestTerminated).await;
+            return None;
+        }
+    }
+    Some(routing.await.unwrap_or_else(|_| Answer::not_now()))
+}
+
+/// Sees the INVITE through until our answer is acknowledged.
+async fn handshake(mut dialog: InviteDialog, mut invite: Transaction) {
+    if let Err(error) = dialog.handle(&mut invite).await {
+        debug!(%error, "the answer to a caller was not seen through");
+    }
+}
+
+async fn turn_away(mut invite: Transaction, code: StatusCode, delay: Option<Duration>) {
+    debug!(code = code.code(), "a caller is turned away");
+    if invite.reply_with(code, retry_after(delay), None).await.is_ok() {
+        // Repeats the answer until it is acknowledged, or nobody waits for it any more.
+        let _ = invite.receive().await;
+    }
+}
+
+/// Where a request really came from.
+fn source(request: &Transaction) -> Option<IpAddr> {
+    match &request.connection.as_ref()?.get_remote_addr()?.addr.host {
+        Host::IpAddr(address) => Some(*address),
+        Host::Domain(_) => None,
+    }
+}

@@ -1,0 +1,133 @@
+//! What a caller is answered.
+
+use std::time::{Duration, SystemTime};
+
+use campaign_proto::v1::{InboundDecision, RouteInboundResponse, TurnAwayReason};
+use rsipstack::sip::{Header, StatusCode};
+use tonic::{Code, Status};
+use tracing::error;
+
+/// When to call again, unless the service says more: we, or the service, may be back…
+pub(super) const BACK_SOON: Duration = Duration::from_secs(30);
+/// …or the campaign may be running.
+const RUNNING_LATER: Duration = Duration::from_secs(600);
+/// Of what the service says: hours that open far away may change before.
+const MAX_RETRY_AFTER: Duration = Duration::from_secs(86_400);
+
+/// What a caller is answered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Answer {
+    /// The contact.
+    Accept(String),
+    TurnAway(StatusCode, Option<Duration>),
+}
+
+impl Answer {
+    pub fn not_now() -> Self {
+        Self::TurnAway(StatusCode::ServiceUnavailable, Some(BACK_SOON))
+    }
+
+    /// As the service decided.
+    pub fn of(routed: Result<RouteInboundResponse, Status>, now: SystemTime) -> Self {
+        match routed {
+            Ok(routed) if routed.decision() == InboundDecision::Accept => {
+                Self::Accept(routed.contact)
+            }
+            Ok(routed) => Self::turn_away(&routed, now),
+            // The number is not one; everything else in the question is ours.
+            Err(status)
+                if status.code() == Code::InvalidArgument
+                    && status.message().contains("phone_number") =>
+            {
+                Self::TurnAway(StatusCode::AnonymityDisallowed, None)
+            }
+            Err(status) if matches!(status.code(), Code::InvalidArgument | Code::NotFound) => {
+                error!(
+                    problem = status.message(),
+                    "callers are turned away: look at --sip-inbound-campaign and --sip-inbound-region"
+                );
+                Self::TurnAway(StatusCode::NotFound, None)
+            }
+            Err(_) => Self::not_now(),
+        }
+    }
+
+    fn turn_away(routed: &RouteInboundResponse, now: SystemTime) -> Self {
+        let (code, retry_after) = match routed.reason() {
+            TurnAwayReason::Suppressed
+            | TurnAwayReason::Refused
+            | TurnAwayReason::UnknownCaller => (StatusCode::Decline, None),
+            TurnAwayReason::NotRunning => (StatusCode::TemporarilyUnavailable, Some(RUNNING_LATER)),
+            TurnAwayReason::WindowClosed => {
+                let opening = routed.open_time.and_then(|time| SystemTime::try_from(time).ok());
+                let delay = opening.and_then(|time| time.duration_since(now).ok());
+                let delay = delay.unwrap_or(RUNNING_LATER).min(MAX_RETRY_AFTER);
+                (StatusCode::TemporarilyUnavailable, Some(delay))
+            }
+            // From a newer service, which does not want the caller answered.
+            TurnAwayReason::Unspecified => (StatusCode::Decline, None),
+        };
+        Self::TurnAway(code, retry_after)
+    }
+}
+
+/// The header that says so.
+pub(super) fn retry_after(delay: Option<Duration>) -> Vec<Header> {
+    let seconds = delay.map(|delay| delay.as_secs().max(1).to_string());
+    seconds.map(|seconds| Header::RetryAfter(seconds.into())).into_iter().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn turned_away(reason: TurnAwayReason, opens_in: Option<u64>) -> (u16, Option<u64>) {
+        let now = SystemTime::now();
+        let routed = RouteInboundResponse {
+            decision: InboundDecision::TurnAway.into(),
+            reason: reason.into(),
+            open_time: opens_in.map(|seconds| (now + Duration::from_secs(seconds)).into()),
+            ..RouteInboundResponse::default()
+        };
+        code(Answer::of(Ok(routed), now))
+    }
+
+    fn code(answer: Answer) -> (u16, Option<u64>) {
+        match answer {
+            Answer::TurnAway(code, delay) => (code.code(), delay.map(|delay| delay.as_secs())),
+            Answer::Accept(_) => panic!("accepted"),
+        }
+    }
+
+    #[test]
+    fn the_reason_decides() {
+        for (reason, opens_in, expected) in [
+            (TurnAwayReason::Suppressed, None, (603, None)),
+            (TurnAwayReason::Refused, None, (603, None)),
+            (TurnAwayReason::UnknownCaller, None, (603, None)),
+            (TurnAwayReason::NotRunning, None, (480, Some(600))),
+            (TurnAwayReason::WindowClosed, Some(7_200), (480, Some(7_200))),
+            (TurnAwayReason::WindowClosed, Some(1_000_000), (480, Some(86_400))),
+            (TurnAwayReason::WindowClosed, None, (480, Some(600))),
+            (TurnAwayReason::Unspecified, None, (603, None)),
+        ] {
+            assert_eq!(turned_away(reason, opens_in), expected, "{reason:?}");
+        }
+    }
+
+    #[test]
+    fn a_question_that_fails_is_nobodys_refusal() {
+        for (status, expected) in [
+            (Status::unavailable(""), (503, Some(30))),
+            (Status::deadline_exceeded(""), (503, Some(30))),
+            (Status::internal(""), (503, Some(30))),
+            (Status::invalid_argument("phone_number: is no number"), (433, None)),
+            (Status::invalid_argument("default_region: is no country"), (404, None)),
+            (Status::not_found("campaigns/a does not exist"), (404, None)),
+        ] {
+            assert_eq!(code(Answer::of(Err(status), SystemTime::now())), expected);
+        }
+        let nothing = RouteInboundResponse::default();
+        assert_eq!(code(Answer::of(Ok(nothing), SystemTime::now())), (603, None));
+    }
+}

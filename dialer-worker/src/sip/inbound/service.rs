@@ -1,0 +1,168 @@
+//! What the service is asked about callers, and told.
+
+use std::fmt::Write;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, SystemTime};
+
+use backon::{BackoffBuilder, ExponentialBuilder};
+use campaign_proto::v1::interaction::Fact;
+use campaign_proto::v1::interaction_service_client::InteractionServiceClient;
+use campaign_proto::v1::{
+    CalledIn, Interaction, InteractionStatus, RecordInteractionsRequest, ReportedInteraction,
+    RouteInboundRequest, RouteInboundResponse,
+};
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use sha2::{Digest, Sha256};
+use tokio::time::{sleep, timeout};
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Code, Status};
+use tracing::{error, warn};
+
+/// For one question to one replica.
+const ANSWER_LIMIT: Duration = Duration::from_secs(3);
+/// Before what was not taken is told again, and, doubled each time, up to the last.
+const MIN_RETRY_DELAY: Duration = Duration::from_millis(200);
+const MAX_RETRY_DELAY: Duration = Duration::from_secs(10);
+
+type Client = InteractionServiceClient<Channel>;
+type Answered<T> = Result<tonic::Response<T>, Status>;
+
+/// A caller who was answered.
+#[derive(Debug)]
+pub(super) struct AnsweredCall {
+    pub campaign: String,
+    pub contact: String,
+    pub call_id: String,
+    pub duration: Duration,
+}
+
+/// The replicas of the service, one of which answers.
+#[derive(Debug)]
+pub(super) struct Service {
+    replicas: Vec<Client>,
+    /// The one that answered last.
+    preferred: AtomicUsize,
+}
+
+impl Service {
+    pub fn new(urls: &[Endpoint]) -> Self {
+        let client = |url: &Endpoint| {
+            InteractionServiceClient::new(url.clone().tcp_nodelay(true).connect_lazy())
+        };
+        Self { replicas: urls.iter().map(client).collect(), preferred: AtomicUsize::new(0) }
+    }
+
+    /// Asks what to do with a caller.
+    pub async fn route(
+        &self,
+        request: RouteInboundRequest,
+    ) -> Result<RouteInboundResponse, Status> {
+        self.ask(move |mut replica| {
+            let request = request.clone();
+            async move { replica.route_inbound(request).await }.boxed()
+        })
+        .await
+    }
+
+    /// Tells of a call that is over, until the service has it; false when it will not.
+    pub async fn record(&self, call: &AnsweredCall) -> bool {
+        let request = record_request(call);
+        let delays = ExponentialBuilder::new()
+            .with_min_delay(MIN_RETRY_DELAY)
+            .with_max_delay(MAX_RETRY_DELAY)
+            .with_jitter()
+            .without_max_times();
+        for delay in delays.build() {
+            let told = self.ask(|mut replica| {
+                let request = request.clone();
+                async move { replica.record_interactions(request).await }.boxed()
+            });
+            let problem = match told.await {
+                Ok(response) => {
+                    let result = response.results.into_iter().next().unwrap_or_default();
+                    if result.status() != InteractionStatus::Rejected {
+                        return true;
+                    }
+                    result.message
+                }
+                Err(status) if matches!(status.code(), Code::InvalidArgument | Code::NotFound) => {
+                    status.message().to_owned()
+                }
+                Err(status) => {
+                    warn!(code = ?status.code(), ?delay, "a caller's call is not recorded yet; trying again");
+                    sleep(delay).await;
+                    continue;
+                }
+            };
+            error!(
+                contact = call.contact,
+                problem, "the service rejected a caller's call; it is dropped"
+            );
+            return false;
+        }
+        false
+    }
+
+    /// Asks each replica once, the one that answered last first, until one says something of its own.
+    async fn ask<T>(
+        &self,
+        question: impl Fn(Client) -> BoxFuture<'static, Answered<T>> + Sync,
+    ) -> Result<T, Status> {
+        let first = self.preferred.load(Ordering::Relaxed);
+        let mut last = Status::unavailable("there is no service");
+        for turn in 0..self.replicas.len() {
+            let index = (first + turn) % self.replicas.len();
+            let answer = timeout(ANSWER_LIMIT, question(self.replicas[index].clone())).await;
+            match answer.unwrap_or_else(|_| Err(Status::deadline_exceeded("no answer in time"))) {
+                Ok(response) => {
+                    self.preferred.store(index, Ordering::Relaxed);
+                    return Ok(response.into_inner());
+                }
+                Err(status)
+                    if matches!(status.code(), Code::Unavailable | Code::DeadlineExceeded) =>
+                {
+                    last = status;
+                }
+                Err(status) => return Err(status),
+            }
+        }
+        Err(last)
+    }
+}
+
+fn record_request(call: &AnsweredCall) -> RecordInteractionsRequest {
+    let duration = prost_types::Duration::try_from(call.duration).unwrap_or_default();
+    let interaction = Interaction {
+        interaction_id: interaction_id(&call.call_id),
+        contact: call.contact.clone(),
+        occur_time: Some(SystemTime::now().into()),
+        fact: Some(Fact::CalledIn(CalledIn { duration: Some(duration) })),
+        ..Interaction::default()
+    };
+    let reported =
+        ReportedInteraction { interaction: Some(interaction), phone_number: String::new() };
+    RecordInteractionsRequest { parent: call.campaign.clone(), interactions: vec![reported] }
+}
+
+/// The same for the same call, however often it is told. A Call-ID is of any length.
+fn interaction_id(call_id: &str) -> String {
+    let mut id = "sip.".to_owned();
+    for byte in &Sha256::digest(call_id.as_bytes())[..20] {
+        let _ = write!(id, "{byte:02x}");
+    }
+    id
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_id_is_of_the_call_and_short_enough() {
+        let id = interaction_id(&"x".repeat(500));
+        assert_eq!(id.len(), 44);
+        assert_eq!(id, interaction_id(&"x".repeat(500)));
+        assert_ne!(id, interaction_id("x"));
+    }
+}

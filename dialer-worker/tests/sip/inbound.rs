@@ -1,0 +1,230 @@
+//! People call in while things go wrong: the service is away, too many call, the worker stops.
+
+use std::net::UdpSocket;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use campaign_proto::v1::interaction::Fact;
+use campaign_proto::v1::interaction_service_server::{
+    InteractionService, InteractionServiceServer,
+};
+use campaign_proto::v1::{
+    InboundDecision, InteractionResult, InteractionStatus, RecordInteractionsRequest,
+    RecordInteractionsResponse, RouteInboundRequest, RouteInboundResponse,
+};
+use campaign_sip::Caller;
+use clap::Parser;
+use dialer_worker::config::Config;
+use dialer_worker::dialer;
+use dialer_worker::dialer::Dialer;
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+use tokio_stream::wrappers::TcpListenerStream;
+use tonic::transport::Server;
+use tonic::{Request, Response, Status};
+
+use crate::fake::within;
+
+const CALLER: &str = "+14155550100";
+
+/// A service that accepts everybody, and what it was told.
+#[derive(Default)]
+struct Books {
+    /// Milliseconds before an answer to a question.
+    delay: AtomicU64,
+    asked: AtomicUsize,
+    /// So many times what is told is taken and the answer lost.
+    answers_to_lose: AtomicUsize,
+    /// Interaction id and seconds, each time it was told.
+    told: Mutex<Vec<(String, i64)>>,
+}
+
+struct Accepting(Arc<Books>);
+
+#[tonic::async_trait]
+impl InteractionService for Accepting {
+    async fn route_inbound(
+        &self,
+        _: Request<RouteInboundRequest>,
+    ) -> Result<Response<RouteInboundResponse>, Status> {
+        self.0.asked.fetch_add(1, Ordering::SeqCst);
+        tokio::time::sleep(Duration::from_millis(self.0.delay.load(Ordering::SeqCst))).await;
+        Ok(Response::new(RouteInboundResponse {
+            contact: "campaigns/a/contacts/1".to_owned(),
+            decision: InboundDecision::Accept.into(),
+            ..RouteInboundResponse::default()
+        }))
+    }
+
+    async fn record_interactions(
+        &self,
+        request: Request<RecordInteractionsRequest>,
+    ) -> Result<Response<RecordInteractionsResponse>, Status> {
+        let request = request.into_inner();
+        assert_eq!((request.parent.as_str(), request.interactions.len()), ("campaigns/a", 1));
+        let interaction = request.interactions[0].interaction.clone().expect("set");
+        assert_eq!(interaction.contact, "campaigns/a/contacts/1");
+        let Some(Fact::CalledIn(call)) = interaction.fact else { panic!("not called in") };
+        let seconds = call.duration.expect("set").seconds;
+        self.0.told.lock().expect("no panic").push((interaction.interaction_id, seconds));
+        let lost =
+            self.0
+                .answers_to_lose
+                .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1));
+        if lost.is_ok() {
+            return Err(Status::unavailable("lost"));
+        }
+        let status = InteractionStatus::Recorded.into();
+        let results = vec![InteractionResult { status, ..InteractionResult::default() }];
+        Ok(Response::new(RecordInteractionsResponse { results }))
+    }
+}
+
+/// The provider, and where it takes calls.
+struct Stage {
+    books: Arc<Books>,
+    dialer: Arc<dyn Dialer>,
+    address: String,
+}
+
+impl Stage {
+    async fn set(flags: &[&str]) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let url = format!("http://{}", listener.local_addr().expect("bound"));
+        let books = Arc::<Books>::default();
+        let service = InteractionServiceServer::new(Accepting(Arc::clone(&books)));
+        let server = Server::builder().add_service(service);
+        tokio::spawn(server.serve_with_incoming(TcpListenerStream::new(listener)));
+        // The first of the replicas is away.
+        Self::on(&format!("http://127.0.0.1:1,{url}"), books, flags).await
+    }
+
+    async fn on(urls: &str, books: Arc<Books>, flags: &[&str]) -> Self {
+        let free = UdpSocket::bind("127.0.0.1:0").expect("a free port");
+        let address = free.local_addr().expect("bound").to_string();
+        drop(free);
+        let program = [
+            "dialer-worker",
+            "--service-url",
+            urls,
+            "--provider",
+            "sip",
+            "--sip-trunk",
+            "127.0.0.1:9",
+            "--sip-listen",
+            &address,
+            "--sip-inbound-campaign",
+            "campaigns/a",
+        ];
+        let config = Config::try_parse_from([&program, flags].concat()).expect("flags are right");
+        let dialer = dialer(&config).await.expect("the provider starts");
+        Self { books, dialer, address }
+    }
+
+    async fn call(&self) -> String {
+        let said = Caller::new(CALLER).call("calls_in", &self.address).await.expect("a call");
+        said.join("; ")
+    }
+
+    /// A call that goes on in the background.
+    fn begin(&self, scenario: &'static str, pause_millis: u32) -> JoinHandle<Vec<String>> {
+        let address = self.address.clone();
+        let caller = Caller { pause_millis, ..Caller::new(CALLER) };
+        tokio::spawn(async move { caller.call(scenario, &address).await.expect("a call") })
+    }
+
+    async fn until_asked(&self, times: usize) {
+        let asked = async {
+            while self.books.asked.load(Ordering::SeqCst) < times {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        within("the question", asked).await;
+    }
+
+    fn told(&self) -> Vec<(String, i64)> {
+        self.books.told.lock().expect("no panic").clone()
+    }
+}
+
+#[tokio::test]
+#[ignore = "needs sipp: make test-sip"]
+async fn a_call_is_told_under_the_same_id_until_it_is_taken() {
+    let stage = Stage::set(&[]).await;
+    stage.books.answers_to_lose.store(3, Ordering::SeqCst);
+    assert_eq!(stage.call().await, "200");
+    assert_eq!(stage.dialer.stop(Duration::from_secs(10)).await, 0);
+    let told = stage.told();
+    assert_eq!(told.len(), 4);
+    assert!(told.iter().all(|entry| *entry == told[0] && entry.1 == 1), "{told:?}");
+}
+
+#[tokio::test]
+#[ignore = "needs sipp: make test-sip"]
+async fn nobody_is_answered_without_the_service() {
+    let stage = Stage::on("http://127.0.0.1:1", Arc::default(), &[]).await;
+    assert_eq!(stage.call().await, "503 30");
+    assert_eq!(stage.dialer.stop(Duration::ZERO).await, 0);
+}
+
+#[tokio::test]
+#[ignore = "needs sipp: make test-sip"]
+async fn strangers_and_unknown_numbers_are_not_asked_for() {
+    let stage = Stage::set(&["--sip-inbound-allow", "127.0.0.2"]).await;
+    assert_eq!(stage.call().await, "403");
+    let program = Stage::set(&[]).await;
+    assert_eq!(program.call().await, "200", "the trunk's own address is enough");
+    assert_eq!(stage.books.asked.load(Ordering::SeqCst), 0);
+}
+
+#[tokio::test]
+#[ignore = "needs sipp: make test-sip"]
+async fn no_more_are_answered_than_there_are_places() {
+    let stage = Stage::set(&["--sip-inbound-max-calls", "1"]).await;
+    let first = stage.begin("calls_in", 2_000);
+    stage.until_asked(1).await;
+    assert_eq!(stage.call().await, "486");
+    assert_eq!(first.await.expect("no panic"), ["200"]);
+    assert_eq!(stage.dialer.stop(Duration::from_secs(10)).await, 0);
+    assert_eq!(stage.told().len(), 1);
+}
+
+#[tokio::test]
+#[ignore = "needs sipp: make test-sip"]
+async fn who_gives_up_before_the_answer_has_not_called() {
+    let stage = Stage::set(&[]).await;
+    stage.books.delay.store(2_000, Ordering::SeqCst);
+    let said = stage.begin("gives_up", 300).await.expect("no panic");
+    assert_eq!(said, ["487"]);
+    assert_eq!(stage.dialer.stop(Duration::from_secs(10)).await, 0);
+    assert_eq!((stage.books.asked.load(Ordering::SeqCst), stage.told()), (1, Vec::new()));
+}
+
+#[tokio::test]
+#[ignore = "needs sipp: make test-sip"]
+async fn calls_in_progress_have_their_grace_and_are_then_hung_up() {
+    let stage = Stage::set(&[]).await;
+    let patient = stage.begin("stays_in", 0);
+    stage.until_asked(1).await;
+    let began = Instant::now();
+    let dialer = Arc::clone(&stage.dialer);
+    let stopping = tokio::spawn(async move { dialer.stop(Duration::from_secs(3)).await });
+    assert_eq!(stage.call().await, "503 30", "nobody new");
+    assert_eq!(stopping.await.expect("no panic"), 0, "all is recorded");
+    assert!(began.elapsed() >= Duration::from_secs(3), "{:?}", began.elapsed());
+    assert_eq!(patient.await.expect("no panic"), ["200", "BYE"]);
+    let told = stage.told();
+    assert_eq!(told.len(), 1);
+    assert!((2..=4).contains(&told[0].1), "{told:?}");
+}
+
+#[tokio::test]
+#[ignore = "needs sipp: make test-sip"]
+async fn a_call_ends_at_the_limit() {
+    let stage = Stage::set(&["--sip-talk-limit-seconds", "1"]).await;
+    let patient = stage.begin("stays_in", 0);
+    assert_eq!(patient.await.expect("no panic"), ["200", "BYE"]);
+    assert_eq!(stage.dialer.stop(Duration::from_secs(10)).await, 0);
+    assert_eq!(stage.told().len(), 1);
+}
