@@ -71,6 +71,8 @@ pub struct Session {
     round: HashMap<Uuid, i32>,
     round_ends_at: tokio::time::Instant,
     shares: Shares<Uuid>,
+    /// Has something for a worker that waits.
+    urgent: Option<Uuid>,
     is_idle: bool,
     /// Whether the worker says that its provider fails.
     is_in_trouble: bool,
@@ -97,6 +99,7 @@ impl Session {
             round: HashMap::new(),
             round_ends_at: tokio::time::Instant::now(),
             shares: Shares::default(),
+            urgent: None,
             is_idle: true,
             is_in_trouble: false,
             reports: Arc::new(Semaphore::new(REPORTS_AT_ONCE)),

@@ -13,6 +13,12 @@ use uuid::Uuid;
 impl Session {
     /// Asks for contacts, of the campaign whose turn it is; when none has any, the worker is told to wait.
     pub(super) async fn lease_next(&mut self) -> Result<(), Status> {
+        // Asked at once, without looking for others first.
+        if let Some(campaign) = self.urgent.take()
+            && self.lease_from(campaign).await?
+        {
+            return Ok(());
+        }
         if self.round.is_empty() || self.round_ends_at <= tokio::time::Instant::now() {
             self.start_round().await?;
         }

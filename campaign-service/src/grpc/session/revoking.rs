@@ -1,6 +1,6 @@
 //! What one worker has to hear of: work, stops, contacts taken back.
 
-use super::{IDLE_POLL, Session};
+use super::Session;
 use crate::app::error::Error;
 use crate::grpc::names;
 use crate::store::notify::{ControlEvent, RemovalCause, StopCause};
@@ -19,10 +19,9 @@ impl Session {
     ) -> Result<(), Status> {
         match event {
             Ok(ControlEvent::Work { campaign }) => {
-                if self.serves(campaign) {
-                    // Asked at once, without looking for others first.
-                    self.round.entry(campaign).or_insert(1);
-                    self.round_ends_at = tokio::time::Instant::now() + IDLE_POLL;
+                // A worker that is busy comes to it in its next round.
+                if self.is_idle && self.serves(campaign) {
+                    self.urgent = Some(campaign);
                     self.is_idle = false;
                 }
                 Ok(())
