@@ -179,6 +179,10 @@ impl Stack {
                 }
             }
             (None, Method::Options) => request.reply(StatusCode::OK).await,
+            // Of a call that is over, or was another worker's.
+            (None, Method::Invite) if id.is_some_and(|id| !id.local_tag.is_empty()) => {
+                request.reply(StatusCode::CallTransactionDoesNotExist).await
+            }
             (None, Method::Invite) => match &self.inbound {
                 Some(inbound) => {
                     inbound.take(&self, request).await;
