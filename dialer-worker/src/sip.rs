@@ -15,6 +15,7 @@ mod call;
 mod codes;
 mod config;
 mod inbound;
+mod sdp;
 mod stack;
 
 use std::fmt;

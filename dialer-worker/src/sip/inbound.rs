@@ -86,6 +86,11 @@ impl Inbound {
 
     /// Takes an INVITE that begins a call, and comes back when the call is over and recorded.
     pub async fn take(&self, stack: &Stack, mut invite: Transaction) {
+        if !source(&invite).is_some_and(|address| self.allowed.contains(&address)) {
+            // Once, and nothing is remembered of it: anyone can send this, as often as they like.
+            let _ = invite.reply(StatusCode::Forbidden).await;
+            return;
+        }
         let asked = match self.admit(&invite) {
             Ok((place, question)) => {
                 let _ = invite.send_trying().await;
@@ -117,9 +122,6 @@ impl Inbound {
         &self,
         invite: &Transaction,
     ) -> Result<(OwnedSemaphorePermit, RouteInboundRequest), (StatusCode, Option<Duration>)> {
-        if !source(invite).is_some_and(|address| self.allowed.contains(&address)) {
-            return Err((StatusCode::Forbidden, None));
-        }
         if self.draining.is_cancelled() {
             return Err((StatusCode::ServiceUnavailable, Some(answers::BACK_SOON)));
         }

@@ -26,6 +26,7 @@ use tracing::{debug, error, info};
 
 use super::config::{Limits, SipConfig, Transport};
 use super::inbound::Inbound;
+use super::sdp;
 use crate::dialer::{Attempt, Fault};
 
 /// A request of the trunk that comes right behind its answer waits this long for the answer to be
@@ -99,7 +100,7 @@ impl Stack {
             caller: uri(&format!("sip:{}@{domain}", config.sip_caller), "--sip-caller")?,
             contact: uri(&format!("sip:{user}@{listens}"), "--sip-user")?,
             credential: credential(config),
-            offer: offer(listens, config.sip_media_port),
+            offer: sdp::offer(listens, config.sip_media_port),
             domain,
             connecting: tokio::sync::Mutex::default(),
             calls: Mutex::default(),
@@ -179,6 +180,10 @@ impl Stack {
                 }
             }
             (None, Method::Options) => request.reply(StatusCode::OK).await,
+            // Of a call that is over, or was another worker's.
+            (None, Method::Invite) if id.is_some_and(|id| !id.local_tag.is_empty()) => {
+                request.reply(StatusCode::CallTransactionDoesNotExist).await
+            }
             (None, Method::Invite) => match &self.inbound {
                 Some(inbound) => {
                     inbound.take(&self, request).await;
@@ -245,26 +250,9 @@ impl Stack {
         self.offer.clone()
     }
 
-    /// The answer to an offer; to none, our own. Other media than the first audio are declined.
+    /// The answer to an offer; to none, our own.
     pub fn answer_to(&self, offer: &[u8]) -> Vec<u8> {
-        let ours = String::from_utf8_lossy(&self.offer);
-        let (session, audio) = ours.split_at(ours.find("m=").unwrap_or(ours.len()));
-        let offer = String::from_utf8_lossy(offer);
-        let mut is_taken = false;
-        let mut media = String::new();
-        for line in offer.lines().filter_map(|line| line.strip_prefix("m=")) {
-            let mut words = line.split_whitespace();
-            let kind = words.next().unwrap_or("audio");
-            if kind == "audio" && !is_taken {
-                is_taken = true;
-                media.push_str(audio);
-            } else {
-                let rest: Vec<_> = words.skip(1).collect();
-                media.push_str(&format!("m={kind} 0 {}\r\n", rest.join(" ")));
-            }
-        }
-        let media = if media.is_empty() { audio } else { &media };
-        format!("{session}{media}").into_bytes()
+        sdp::answer(&self.offer, offer)
     }
 
     /// Where we are reached.
@@ -345,15 +333,4 @@ fn credential(config: &SipConfig) -> Option<Credential> {
         realm: None,
         auth_username: None,
     })
-}
-
-/// An offer of audio that goes nowhere.
-fn offer(address: SocketAddr, media_port: u16) -> Vec<u8> {
-    let ip = address.ip();
-    let family = if ip.is_ipv6() { "IP6" } else { "IP4" };
-    format!(
-        "v=0\r\no=- 1 1 IN {family} {ip}\r\ns=-\r\nc=IN {family} {ip}\r\nt=0 0\r\n\
-         m=audio {media_port} RTP/AVP 0 8\r\na=rtpmap:0 PCMU/8000\r\na=rtpmap:8 PCMA/8000\r\na=sendrecv\r\n"
-    )
-    .into_bytes()
 }

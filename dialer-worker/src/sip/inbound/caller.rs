@@ -1,7 +1,8 @@
 //! Who calls.
+//!
+//! Read here and not by the SIP library, which takes an address in a quoted name for the caller's.
 
-use rsipstack::sip::typed;
-use rsipstack::sip::{HeadersExt, Request, Scheme, Uri};
+use rsipstack::sip::{HeadersExt, Request};
 
 /// Longest text taken for a number.
 const MAX_NUMBER_LENGTH: usize = 40;
@@ -10,32 +11,45 @@ const MAX_NUMBER_LENGTH: usize = 40;
 pub(super) fn number(invite: &Request, trust_asserted_identity: bool) -> Option<String> {
     let asserted = invite.p_asserted_identity_header().filter(|_| trust_asserted_identity);
     let uri = match asserted {
-        Some(asserted) => asserted_uri(asserted.value())?,
-        None => typed::From::parse(invite.from_header().ok()?.value()).ok()?.uri,
-    };
-    let text = match &uri.scheme {
-        Some(Scheme::Sip | Scheme::Sips) => uri.user()?.to_owned(),
-        Some(Scheme::Other(scheme)) if scheme.eq_ignore_ascii_case("tel") => match uri.user() {
-            Some(user) => user.to_owned(),
-            None => uri.host().to_string(),
+        // All are of one caller; a number stands after a name within the trunk.
+        Some(asserted) => uris(asserted.value()).pop()?,
+        None => match uris(invite.from_header().ok()?.value()).as_slice() {
+            [only] => only,
+            _ => return None,
         },
+    };
+    let (scheme, rest) = uri.split_once(':')?;
+    let user = match scheme.to_ascii_lowercase().as_str() {
+        "sip" | "sips" => rest.split_once('@')?.0,
+        "tel" => rest,
         _ => return None,
     };
-    // What follows is for routing between networks.
-    let number = text.split(';').next().unwrap_or_default().replace("%2B", "+");
+    // What follows is for routing between networks, or a password.
+    let number = user.split([';', ':']).next()?.replace("%2B", "+").replace("%2b", "+");
     let is_number = number.len() <= MAX_NUMBER_LENGTH
         && number.bytes().any(|byte| byte.is_ascii_digit())
         && number.bytes().all(|byte| byte.is_ascii_digit() || b"+-.() ".contains(&byte));
     is_number.then_some(number)
 }
 
-/// The last of the identities: they are of one caller. What stands before it, a name, may hold anything.
-fn asserted_uri(value: &str) -> Option<Uri> {
-    let uri = match value.rfind('<') {
-        Some(start) => value[start + 1..].split('>').next()?,
-        None => value,
-    };
-    Uri::try_from(uri.trim()).ok()
+/// The addresses in a header: in angle brackets, outside of quoted names, or else the only one there is.
+fn uris(value: &str) -> Vec<&str> {
+    let mut uris = Vec::new();
+    let (mut is_quoted, mut is_escaped, mut start) = (false, false, None);
+    for (index, byte) in value.bytes().enumerate() {
+        match byte {
+            _ if is_escaped => is_escaped = false,
+            b'\\' if is_quoted => is_escaped = true,
+            b'"' if start.is_none() => is_quoted = !is_quoted,
+            b'<' if !is_quoted => start = Some(index + 1),
+            b'>' if !is_quoted => uris.extend(start.take().map(|start| &value[start..index])),
+            _ => {}
+        }
+    }
+    if uris.is_empty() && !value.contains(['<', '"']) {
+        uris.extend(value.split(';').next().map(str::trim));
+    }
+    uris
 }
 
 #[cfg(test)]
@@ -65,6 +79,10 @@ mod tests {
             ("<sips:(415)555-0100@trunk.example>", Some("(415)555-0100")),
             ("<sip:+14155550100;npdi@trunk.example>", Some("+14155550100")),
             ("<tel:+1-415-555-0100>", Some("+1-415-555-0100")),
+            ("sip:+14155550100@trunk.example", Some("+14155550100")),
+            ("\"a\\\"<sip:+1@b>\" <sip:+14155550100@trunk.example>", Some("+14155550100")),
+            ("\"open <sip:+14155550100@trunk.example>", None),
+            ("<sip:+1@b> <sip:+14155550100@trunk.example>", None),
             ("\"Anonymous\" <sip:anonymous@anonymous.invalid>", None),
             ("<sip:trunk.example>", None),
             ("<sip:alice@trunk.example>", None),
