@@ -60,6 +60,17 @@ impl Config {
         }
         worker
     }
+
+    /// The log flags. The SIP library logs whole messages, with people's numbers, so it says nothing
+    /// unless it is named.
+    #[must_use]
+    pub fn logs(&self) -> LogArgs {
+        let mut logs = self.logs.clone();
+        if !logs.log.contains("rsipstack") {
+            logs.log.push_str(",rsipstack=off");
+        }
+        logs
+    }
 }
 
 /// Who places the calls.

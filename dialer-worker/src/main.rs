@@ -10,7 +10,7 @@ use tracing::error;
 #[tokio::main]
 async fn main() -> ExitCode {
     let config = Config::parse();
-    if let Err(text) = init_logs(&config.logs) {
+    if let Err(text) = init_logs(&config.logs()) {
         eprintln!("{text}");
         return ExitCode::FAILURE;
     }

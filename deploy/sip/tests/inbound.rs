@@ -179,6 +179,9 @@ impl Stage {
 
     async fn strike(self) {
         self.worker.stop().await.expect("everything is recorded");
+        let log = std::fs::read_to_string(self.programs.logs().join("inbound.log"));
+        let log = log.expect("a log");
+        assert!(log.contains("stopped") && !log.contains("4155550"), "a number is logged: {log}");
         self.service.stop().await.expect("stopped");
         self.database.drop().await;
         std::fs::remove_dir_all(self.programs.logs()).expect("they are ours");
