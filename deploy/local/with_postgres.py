@@ -39,6 +39,9 @@ SETTINGS = {
     "max_connections": "300",
     "shared_buffers": "256MB",
     "max_wal_size": "4GB",
+    # Dropping a database waits until every process has heard of it; the autovacuum launcher of PostgreSQL 15
+    # now and then hears only when its nap is over, a minute by default.
+    "autovacuum_naptime": "3s",
 }
 
 
