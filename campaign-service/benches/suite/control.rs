@@ -4,7 +4,7 @@ use crate::api::{Api, rerun};
 use crate::args::{Args, BATCH_CONTACTS};
 use crate::report::{Figure, Goal, Measure};
 use crate::scratch::Scratch;
-use crate::service::Replica;
+use crate::service::{Replica, UNCAPPED};
 use crate::stats::milliseconds;
 use crate::stream::{Done, Stream, work};
 use campaign_proto::v1;
@@ -27,7 +27,7 @@ struct List {
 
 pub async fn run(args: Args) -> Vec<Figure> {
     let scratch = Scratch::new(&args.database_url).await;
-    let replica = Replica::first(&scratch.url).await;
+    let replica = Replica::first_with(&scratch.url, UNCAPPED).await;
     let mut api = Api::new(&replica.channel);
     let mut lists = Vec::new();
     for divisor in DIVISORS {
