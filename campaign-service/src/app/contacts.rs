@@ -23,20 +23,7 @@ impl App {
         let (campaign, group) = try_join!(existing(&tx, id), group_of(&tx, id, new))?;
         // No import may add the number between the look and the insert.
         campaigns::lock_positions(&tx, id).await?;
-        let position = match contacts::find_by_phones(&tx, id, &[&new.phone]).await?.first() {
-            None => {
-                let position = campaigns::take_positions(&tx, id, 1).await?;
-                contacts::insert(&tx, id, position, &[(new, group)]).await?;
-                position
-            }
-            Some((_, position, true)) => {
-                revive(&tx, &campaign, *position, new, group).await?;
-                *position
-            }
-            Some((_, position, false)) => {
-                return Err(Error::AlreadyExists(format!("campaigns/{id}/contacts/{position}")));
-            }
-        };
+        let position = add(&tx, &campaign, new, group).await?;
         let contact = existing_contact(&tx, id, position).await?;
         notify::send(&tx, &ControlEvent::Work { campaign: id }).await?;
         tx.commit().await?;
@@ -130,6 +117,31 @@ async fn existing_contact(tx: &Tx<'_>, id: Uuid, position: i64) -> Result<Contac
 async fn group_of(tx: &Tx<'_>, id: Uuid, contact: &NewContact) -> Result<i32> {
     let wanted = [(contact.time_zone.clone(), contact.priority)];
     Ok(groups::ensure(tx, id, &wanted).await?[0])
+}
+
+/// Adds a contact, or brings it back if it was deleted; returns its position. The gate must be held alone
+/// and the positions locked.
+pub(super) async fn add(
+    tx: &Tx<'_>,
+    campaign: &Campaign,
+    new: &NewContact,
+    group: i32,
+) -> Result<i64> {
+    let id = campaign.id;
+    match contacts::find_by_phones(tx, id, &[&new.phone]).await?.first() {
+        None => {
+            let position = campaigns::take_positions(tx, id, 1).await?;
+            contacts::insert(tx, id, position, &[(new, group)]).await?;
+            Ok(position)
+        }
+        Some((_, position, true)) => {
+            revive(tx, campaign, *position, new, group).await?;
+            Ok(*position)
+        }
+        Some((_, position, false)) => {
+            Err(Error::AlreadyExists(format!("campaigns/{id}/contacts/{position}")))
+        }
+    }
 }
 
 /// Brings a deleted contact back, into the run under way too. The gate must be held alone.

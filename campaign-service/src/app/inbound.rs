@@ -65,14 +65,7 @@ impl App {
     async fn add_caller(&self, tx: &Tx<'_>, campaign: &Campaign, phone: &str) -> Result<i64> {
         let new = NewContact { phone: phone.to_owned(), ..NewContact::default() };
         let group = groups::ensure(tx, campaign.id, &[(String::new(), new.priority)]).await?[0];
-        let found = contacts::find_by_phones(tx, campaign.id, &[phone]).await?;
-        if let Some((_, position, _)) = found.first() {
-            super::contacts::revive(tx, campaign, *position, &new, group).await?;
-            return Ok(*position);
-        }
-        let position = campaigns::take_positions(tx, campaign.id, 1).await?;
-        contacts::insert(tx, campaign.id, position, &[(&new, group)]).await?;
-        Ok(position)
+        super::contacts::add(tx, campaign, &new, group).await
     }
 }
 
