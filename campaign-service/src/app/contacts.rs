@@ -3,11 +3,11 @@
 use super::error::{Error, Result};
 use super::explaining::open_slot;
 use super::leasing::next_attempt;
-use super::{App, existing};
+use super::{App, existing, present};
 use crate::store::campaigns::{self, Campaign};
 use crate::store::contacts::{self, Contact, NewContact};
 use crate::store::notify::{self, ControlEvent};
-use crate::store::{Gate, Tx, due, groups};
+use crate::store::{Durability, Gate, Tx, due, groups};
 use tokio::try_join;
 use uuid::Uuid;
 
@@ -19,13 +19,26 @@ impl App {
     /// Adds a contact; one that was deleted comes back with its history.
     pub async fn create_contact(&self, id: Uuid, new: &NewContact) -> Result<Contact> {
         let mut connection = self.db.connect().await?;
-        let tx = connection.begin(Gate::Exclusive(id)).await?;
-        let (campaign, group) = try_join!(existing(&tx, id), group_of(&tx, id, new))?;
+        let opening = connection.open(Gate::Exclusive(id), Durability::Durable).await?;
+        let wanted = [(new.time_zone.clone(), new.priority)];
         // No import may add the number between the look and the insert.
-        campaigns::lock_positions(&tx, id).await?;
+        let (now, campaign, group, ()) = try_join!(
+            biased;
+            opening.pass(),
+            campaigns::find(&opening, id),
+            groups::find(&opening, id, &wanted),
+            campaigns::lock_positions(&opening, id),
+        )?;
+        let tx = opening.at(now);
+        let campaign = present(campaign, id)?;
+        let group = match group.first() {
+            Some(group) => *group,
+            None => group_of(&tx, id, new).await?,
+        };
+        let work = ControlEvent::Work { campaign: id };
         let position = add(&tx, &campaign, new, group).await?;
-        let contact = existing_contact(&tx, id, position).await?;
-        notify::send(&tx, &ControlEvent::Work { campaign: id }).await?;
+        let (contact, ()) = try_join!(contacts::find(&tx, id, position), notify::send(&tx, &work))?;
+        let contact = found(contact, id, position)?;
         tx.commit().await?;
         Ok(contact)
     }
@@ -110,7 +123,10 @@ impl App {
 }
 
 async fn existing_contact(tx: &Tx<'_>, id: Uuid, position: i64) -> Result<Contact> {
-    let contact = contacts::find(tx, id, position).await?;
+    found(contacts::find(tx, id, position).await?, id, position)
+}
+
+fn found(contact: Option<Contact>, id: Uuid, position: i64) -> Result<Contact> {
     contact.ok_or_else(|| Error::NotFound(format!("campaigns/{id}/contacts/{position}")))
 }
 
@@ -129,11 +145,7 @@ pub(super) async fn add(
 ) -> Result<i64> {
     let id = campaign.id;
     match contacts::find_by_phones(tx, id, &[&new.phone]).await?.first() {
-        None => {
-            let position = campaigns::take_positions(tx, id, 1).await?;
-            contacts::insert(tx, id, position, &[(new, group)]).await?;
-            Ok(position)
-        }
+        None => Ok(contacts::insert_one(tx, id, new, group).await?),
         Some((_, position, true)) => {
             revive(tx, campaign, *position, new, group).await?;
             Ok(*position)

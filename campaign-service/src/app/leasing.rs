@@ -2,17 +2,18 @@
 
 use super::error::Result;
 use super::picking::Picking;
-use super::{App, existing};
+use super::{App, present};
 use crate::store::campaigns;
 use crate::store::contacts::{self, Leasable, Subject};
 use crate::store::due::{self, Due};
 use crate::store::leases::{self, Lease};
-use crate::store::{Gate, Tx, troubles};
+use crate::store::{Durability, Gate, Tx, troubles};
 use campaign_domain::Instant;
 use campaign_domain::eligibility::{RunRules, Verdict};
 use campaign_domain::lease::Slot;
 use campaign_domain::schedule::Hours;
 use chrono::TimeDelta;
+use tokio::try_join;
 use uuid::Uuid;
 
 /// When the hours of a contact's zone are looked at again if no opening is in sight.
@@ -70,29 +71,37 @@ impl App {
     pub async fn lease(&self, worker_id: &str, id: Uuid, want: usize) -> Result<Leased> {
         let mut connection = self.db.connect().await?;
         // A lease that a crash of the database forgets was never given: its contacts wait as before.
-        let tx = connection.begin_relaxed(Gate::Shared(id)).await?;
-        let campaign = existing(&tx, id).await?;
+        let opening = connection.open(Gate::Shared(id), Durability::Relaxed).await?;
+        let (now, campaign, revision) = try_join!(
+            biased;
+            opening.pass(),
+            campaigns::find(&opening, id),
+            campaigns::revision(&opening, id),
+        )?;
+        let tx = opening.at(now);
+        let campaign = present(campaign, id)?;
         let Some(schedule) = &campaign.config.schedule else { return Ok(Leased::Nothing) };
         if !campaign.is_dialling(tx.now) {
             return Ok(Leased::Nothing);
         }
         let most = self.limits.max_batch_contacts.min(campaign.config.pacing.lease_limit());
         let want = want.min(most);
-        let mut picking = Picking::new(&tx, &campaign, schedule, want).await?;
+        let mut picking = Picking::new(&tx, &campaign, revision, schedule, want).await?;
         picking.take_due().await?;
         let has_more = picking.take_ahead(self.limits.max_scan_contacts).await?;
-        due::put(&tx, id, campaign.run, &picking.later).await?;
         if picking.is_empty() {
+            picking.save().await?;
             tx.commit().await?;
             return Ok(if has_more { Leased::NothingYet } else { Leased::Nothing });
         }
-        let (mut lease, mut contacts) = picking.into_lease(worker_id, self.limits.lease_ttl);
+        let (mut lease, mut contacts) = picking.make_lease(worker_id, self.limits.lease_ttl);
         if let Some(links) = self.links.as_ref().filter(|_| !campaign.config.link_url.is_empty()) {
             for leased in &mut contacts {
                 leased.link = links.link(id, leased.contact.position);
             }
         }
-        leases::insert(&tx, &mut lease).await?;
+        let inserted = async { Ok(leases::insert(&tx, &mut lease).await?) };
+        try_join!(picking.save(), inserted)?;
         tx.commit().await?;
         Ok(Leased::Batch(LeasedBatch { lease, contacts }))
     }
@@ -144,7 +153,12 @@ impl App {
 /// The lease a key names, locked, if the key is right and the lease has not run out.
 pub(super) async fn lock_held(tx: &Tx<'_>, key: LeaseKey) -> Result<Option<Lease>> {
     let lease = leases::lock(tx, key.campaign, &[key.number]).await?.pop();
-    Ok(lease.filter(|lease| lease.token == key.token && lease.expires_at > tx.now))
+    Ok(lease.filter(|lease| is_held(lease, key, tx.now)))
+}
+
+/// Whether a key's holder still has the lease it names.
+pub(super) fn is_held(lease: &Lease, key: LeaseKey, now: Instant) -> bool {
+    lease.token == key.token && lease.expires_at > now
 }
 
 /// Closes slots that nobody dialled; their contacts are due again. Returns how many there were.

@@ -21,7 +21,7 @@ pub mod suppressing;
 use crate::links::Links;
 use crate::store::audit::{self, Event};
 use crate::store::campaigns::{self, Campaign, Run};
-use crate::store::{Db, Gate, Tx};
+use crate::store::{Db, Gate, Statements};
 use campaign_domain::Instant;
 use error::{Error, Result};
 use grouping::Recorder;
@@ -112,9 +112,12 @@ impl App {
 }
 
 /// Loads a campaign that exists and is not deleted.
-pub(crate) async fn existing(tx: &Tx<'_>, id: Uuid) -> Result<Campaign> {
-    match campaigns::find(tx, id).await? {
-        Some(campaign) if !campaign.is_deleted => Ok(campaign),
-        _ => Err(Error::NotFound(format!("campaigns/{id}"))),
-    }
+pub(crate) async fn existing(tx: &Statements<'_>, id: Uuid) -> Result<Campaign> {
+    present(campaigns::find(tx, id).await?, id)
+}
+
+/// A campaign that was found and is not deleted.
+fn present(found: Option<Campaign>, id: Uuid) -> Result<Campaign> {
+    let present = found.filter(|campaign| !campaign.is_deleted);
+    present.ok_or_else(|| Error::NotFound(format!("campaigns/{id}")))
 }

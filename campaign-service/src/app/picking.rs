@@ -6,10 +6,10 @@
 use super::error::Result;
 use super::leasing::LeasedContact;
 use crate::store::Tx;
-use crate::store::campaigns::{self, Campaign};
+use crate::store::campaigns::Campaign;
 use crate::store::contacts::{self, Leasable};
 use crate::store::due::{self, Due};
-use crate::store::groups::{self, Group};
+use crate::store::groups::{self, Group, Step};
 use crate::store::leases::{self, Lease};
 use crate::store::states::{self, States};
 use campaign_domain::eligibility::{Candidate, RunRules, Verdict};
@@ -47,7 +47,9 @@ pub(super) struct Picking<'a, 'c> {
     in_older_call: HashMap<i64, Instant>,
     picked: Vec<Picked>,
     /// Contacts to look at again later.
-    pub later: Vec<Due>,
+    later: Vec<Due>,
+    /// How far it came in each group.
+    steps: Vec<Step>,
     /// What is picked is eligible at this revision.
     revision: i64,
 }
@@ -56,15 +58,15 @@ impl<'a, 'c> Picking<'a, 'c> {
     pub async fn new(
         tx: &'a Tx<'c>,
         campaign: &'a Campaign,
+        revision: i64,
         schedule: &'a Schedule,
         want: usize,
     ) -> Result<Self> {
         let id = campaign.id;
         // Asked together, answered in one round trip.
-        let (groups, older_leases, revision) = try_join!(
+        let (groups, older_leases) = try_join!(
             groups::all(tx, id, campaign.run, campaign.position_limit),
             leases::of_runs_before(tx, id, campaign.run),
-            campaigns::revision(tx, id),
         )?;
         let is_shut = |group: &&Group| schedule.hours(&group.time_zone, tx.now) != Hours::Open;
         let shut_groups = groups.iter().filter(is_shut).map(|group| group.id).collect();
@@ -75,7 +77,6 @@ impl<'a, 'c> Picking<'a, 'c> {
             }
         }
         let rules = campaign.rules();
-        let (picked, later) = (Vec::with_capacity(want), Vec::new());
         Ok(Self {
             tx,
             campaign,
@@ -85,8 +86,9 @@ impl<'a, 'c> Picking<'a, 'c> {
             groups,
             shut_groups,
             in_older_call,
-            picked,
-            later,
+            picked: Vec::with_capacity(want),
+            later: Vec::new(),
+            steps: Vec::new(),
             revision,
         })
     }
@@ -139,8 +141,15 @@ impl<'a, 'c> Picking<'a, 'c> {
             // More with each read: where most are excluded, few reads must find those who are not.
             let limit = (self.want - self.picked.len()).max(read).min(*scan_left);
             let rows = i64::try_from(limit).unwrap_or(i64::MAX);
-            let ahead = contacts::positions_ahead(self.tx, id, group, next..end, rows).await?;
-            let (looked_at, after) = self.take_from(group, &ahead).await?;
+            let range = next..end;
+            // Where nobody is excluded, the first read is the only one: then with everything at once.
+            let (ahead, found) = if next == from {
+                let found = contacts::leasable_ahead(self.tx, id, group, range, rows).await?;
+                (found.iter().map(|contact| contact.position).collect(), Some(found))
+            } else {
+                (contacts::positions_ahead(self.tx, id, group, range, rows).await?, None)
+            };
+            let (looked_at, after) = self.take_from(group, &ahead, found).await?;
             next = after.unwrap_or(next);
             *scan_left -= looked_at;
             if ahead.len() < limit && looked_at == ahead.len() {
@@ -148,13 +157,18 @@ impl<'a, 'c> Picking<'a, 'c> {
             }
             read = (read * 8).min(MAX_READ_CONTACTS);
         }
-        groups::advance_frontier(self.tx, id, run, group, from..next).await?;
+        self.steps.push(Step { group, positions: from..next });
         Ok(())
     }
 
     /// Takes what is wanted of contacts of a group, in order of position; returns how many were looked
     /// at, and the position after the last of them.
-    async fn take_from(&mut self, group: i32, ahead: &[i64]) -> Result<(usize, Option<i64>)> {
+    async fn take_from(
+        &mut self,
+        group: i32,
+        ahead: &[i64],
+        found: Option<Vec<Leasable>>,
+    ) -> Result<(usize, Option<i64>)> {
         let id = self.campaign.id;
         let states = states::find(self.tx, id, ahead.iter().copied()).await?;
         let (mut eligible, mut looked_at) = (Vec::new(), 0_usize);
@@ -169,15 +183,26 @@ impl<'a, 'c> Picking<'a, 'c> {
             }
         }
         let after = looked_at.checked_sub(1).map(|last| ahead[last] + 1);
-        // Close together they are cheaper to read in one go.
-        let found = match (eligible.first(), eligible.last()) {
-            (Some(first), Some(last)) if eligible.len() * 2 >= looked_at => {
+        let found = match (found, eligible.first(), eligible.last()) {
+            (Some(found), ..) => found,
+            // Close together they are cheaper to read in one go.
+            (None, Some(first), Some(last)) if eligible.len() * 2 >= looked_at => {
                 contacts::leasable_in_range(self.tx, id, group, *first..last + 1).await?
             }
             _ => contacts::leasable(self.tx, id, &eligible).await?,
         };
         self.pick(&eligible, &states, found);
         Ok((looked_at, after))
+    }
+
+    /// Writes down how far it came, and who is looked at again later.
+    pub async fn save(&self) -> Result<()> {
+        let (tx, id, run) = (self.tx, self.campaign.id, self.campaign.run);
+        try_join!(
+            groups::advance_frontiers(tx, id, run, &self.steps),
+            due::put(tx, id, run, &self.later),
+        )?;
+        Ok(())
     }
 
     /// Whether history lets a contact through now; notes those to look at again later.
@@ -208,7 +233,7 @@ impl<'a, 'c> Picking<'a, 'c> {
     }
 
     /// The lease of what was picked, not stored yet, and its contacts.
-    pub fn into_lease(mut self, worker_id: &str, ttl: Duration) -> (Lease, Vec<LeasedContact>) {
+    pub fn make_lease(&mut self, worker_id: &str, ttl: Duration) -> (Lease, Vec<LeasedContact>) {
         let picked = std::mem::take(&mut self.picked);
         let zones: BTreeMap<i32, &str> =
             self.groups.iter().map(|group| (group.id, group.time_zone.as_str())).collect();

@@ -5,11 +5,12 @@ use super::error::{Error, Result};
 use super::leasing::give_back;
 use super::ledger::{Ledger, is_of_open_call};
 use crate::store::notify::{self, ControlEvent};
-use crate::store::{Gate, campaigns, leases};
+use crate::store::{Durability, Gate, campaigns, leases};
 use campaign_domain::Instant;
 use campaign_domain::history::{CallOutcome, Fact};
 use campaign_domain::lease::{AttemptId, Slot};
 use std::collections::BTreeSet;
+use tokio::try_join;
 use uuid::Uuid;
 
 /// A fact about a contact of the campaign it is recorded in.
@@ -66,10 +67,16 @@ impl App {
             return Ok(outcomes);
         }
         let mut connection = self.db.connect().await?;
-        let tx = connection.begin(Gate::Shared(id)).await?;
-        let campaign = campaigns::find(&tx, id).await?.filter(|found| found.state.is_active());
+        let opening = connection.open(Gate::Shared(id), Durability::Durable).await?;
+        let (now, campaign, mut leases) = try_join!(
+            biased;
+            opening.pass(),
+            campaigns::find(&opening, id),
+            leases::lock(&opening, id, &numbers),
+        )?;
+        let tx = opening.at(now);
+        let campaign = campaign.filter(|found| found.state.is_active());
         let Some(campaign) = campaign else { return Ok(outcomes) };
-        let mut leases = leases::lock(&tx, id, &numbers).await?;
         leases.retain(|lease| lease.run == campaign.run);
         let mine: Vec<usize> =
             (0..reports.len()).filter(|index| is_of_open_call(&leases, &reports[*index])).collect();
@@ -109,11 +116,18 @@ impl App {
 
     async fn record_alone(&self, id: Uuid, reports: &[&Report]) -> Result<Vec<Outcome>> {
         let mut connection = self.db.connect().await?;
-        let tx = connection.begin(Gate::Exclusive(id)).await?;
-        let Some(campaign) = campaigns::find(&tx, id).await? else {
+        let opening = connection.open(Gate::Exclusive(id), Durability::Durable).await?;
+        let numbers = lease_numbers(reports.iter().copied());
+        let (now, campaign, leases) = try_join!(
+            biased;
+            opening.pass(),
+            campaigns::find(&opening, id),
+            leases::lock(&opening, id, &numbers),
+        )?;
+        let tx = opening.at(now);
+        let Some(campaign) = campaign else {
             return Err(Error::NotFound(format!("campaigns/{id}")));
         };
-        let leases = leases::lock(&tx, id, &lease_numbers(reports.iter().copied())).await?;
         let mut ledger = Ledger::open(&tx, &campaign, leases, reports).await?;
         let outcomes = reports.iter().map(|report| ledger.record(report)).collect();
         ledger.save_alone().await?;

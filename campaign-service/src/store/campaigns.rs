@@ -1,6 +1,6 @@
 //! Campaigns and their runs.
 
-use super::{StoreError, StoreResult, Tx, from_json, to_json};
+use super::{Statements, StoreError, StoreResult, Tx, from_json, to_json};
 use campaign_domain::Instant;
 use campaign_domain::campaign::Config;
 use campaign_domain::eligibility::RunRules;
@@ -100,7 +100,7 @@ fn read(row: &Row) -> StoreResult<Campaign> {
 }
 
 /// The campaign with this id, deleted or not.
-pub async fn find(tx: &Tx<'_>, id: Uuid) -> StoreResult<Option<Campaign>> {
+pub async fn find(tx: &Statements<'_>, id: Uuid) -> StoreResult<Option<Campaign>> {
     let sql = format!("SELECT {COLUMNS} {FROM} WHERE c.campaign_id = $1");
     tx.query_opt(&sql, &[&id]).await?.as_ref().map(read).transpose()
 }
@@ -301,7 +301,7 @@ pub async fn count_contacts(tx: &Tx<'_>, id: Uuid, more: i64) -> StoreResult<()>
 }
 
 /// The revision that contacts are judged at.
-pub async fn revision(tx: &Tx<'_>, id: Uuid) -> StoreResult<i64> {
+pub async fn revision(tx: &Statements<'_>, id: Uuid) -> StoreResult<i64> {
     let sql = "SELECT revision FROM campaign_revisions WHERE campaign_id = $1
         ORDER BY campaign_id DESC, revision DESC LIMIT 1";
     Ok(tx.query_opt(sql, &[&id]).await?.map_or(0, |row| row.get(0)))
@@ -310,15 +310,15 @@ pub async fn revision(tx: &Tx<'_>, id: Uuid) -> StoreResult<i64> {
 /// Lets everything that was judged be judged again. The campaign's gate must be held alone.
 pub async fn bump_revision(tx: &Tx<'_>, id: Uuid) -> StoreResult<()> {
     let before = revision(tx, id).await?;
-    let add = "INSERT INTO campaign_revisions (campaign_id, revision) VALUES ($1, $2)";
-    tx.execute(add, &[&id, &(before + 1)]).await?;
-    let forget = "DELETE FROM campaign_revisions WHERE campaign_id = $1 AND revision = $2";
-    tx.execute(forget, &[&id, &before]).await?;
+    let sql = "WITH forgotten AS (
+            DELETE FROM campaign_revisions WHERE campaign_id = $1 AND revision = $2)
+        INSERT INTO campaign_revisions (campaign_id, revision) VALUES ($1, $2 + 1)";
+    tx.execute(sql, &[&id, &before]).await?;
     Ok(())
 }
 
 /// Keeps others from taking positions and making groups until commit.
-pub async fn lock_positions(tx: &Tx<'_>, id: Uuid) -> StoreResult<()> {
+pub async fn lock_positions(tx: &Statements<'_>, id: Uuid) -> StoreResult<()> {
     let sql = "SELECT FROM campaign_counters WHERE campaign_id = $1 FOR UPDATE";
     tx.execute(sql, &[&id]).await?;
     Ok(())

@@ -1,6 +1,6 @@
 //! Contacts, and contacts as the rules see them.
 
-use super::{StoreResult, Tx, from_json, states, to_json};
+use super::{Params, StoreResult, Tx, from_json, states, to_json};
 use campaign_domain::Instant;
 use campaign_domain::eligibility::Candidate;
 use std::collections::BTreeMap;
@@ -87,6 +87,25 @@ pub async fn find_by_phones(
             WHERE campaign_id = $1 AND phone = p.phone LIMIT 1) c";
     let rows = tx.query(sql, &[&campaign, &phones]).await?;
     Ok(rows.iter().map(|row| (row.get(0), row.get(1), row.get(2))).collect())
+}
+
+/// Adds one contact at the next position, and counts it; returns the position. The number must be new to
+/// the campaign.
+pub async fn insert_one(
+    tx: &Tx<'_>,
+    campaign: Uuid,
+    contact: &NewContact,
+    group: i32,
+) -> StoreResult<i64> {
+    let sql = "WITH taken AS (UPDATE campaign_counters
+            SET next_position = next_position + 1, contacts = contacts + 1
+            WHERE campaign_id = $1 RETURNING next_position - 1 AS position)
+        INSERT INTO contacts (campaign_id, position, phone, group_id, display_name, attributes,
+            created_at)
+        SELECT $1, position, $2, $3, $4, $5, $6 FROM taken RETURNING position";
+    let (name, attributes) = (&contact.display_name, Json(&contact.attributes));
+    let params: Params<'_> = &[&campaign, &contact.phone, &group, name, &attributes, &tx.now];
+    Ok(tx.query_one(sql, params).await?.get(0))
 }
 
 /// Adds contacts at the positions from `first` on, each in a group. Their numbers must be new to the
@@ -273,6 +292,24 @@ pub async fn leasable(
     let columns = leasable_columns();
     let sql = format!("SELECT {columns} FROM {AT_POSITIONS} ORDER BY c.position");
     tx.query(&sql, &[&campaign, &positions]).await?.iter().map(read_leasable).collect()
+}
+
+/// The next contacts of a group in a range of positions, in order of position.
+pub async fn leasable_ahead(
+    tx: &Tx<'_>,
+    campaign: Uuid,
+    group: i32,
+    range: std::ops::Range<i64>,
+    limit: i64,
+) -> StoreResult<Vec<Leasable>> {
+    let columns = leasable_columns();
+    let sql = format!(
+        "SELECT {columns} FROM contacts c WHERE c.campaign_id = $1 AND c.group_id = $2
+             AND c.position >= $3 AND c.position < $4
+         ORDER BY c.campaign_id, c.group_id, c.position LIMIT $5"
+    );
+    let rows = tx.query(&sql, &[&campaign, &group, &range.start, &range.end, &limit]).await?;
+    rows.iter().map(read_leasable).collect()
 }
 
 /// The contacts of a group in a range of positions, in order of position.

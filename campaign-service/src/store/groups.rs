@@ -1,6 +1,6 @@
 //! Groups of contacts that are leased together, and how far a run has come in each.
 
-use super::{StoreResult, Tx, campaigns};
+use super::{Statements, StoreResult, Tx, campaigns};
 use uuid::Uuid;
 
 /// A group, and whether it has contacts that the run has not looked at.
@@ -42,31 +42,43 @@ pub async fn all(
 pub async fn lock_frontier(tx: &Tx<'_>, campaign: Uuid, run: i32, group: i32) -> StoreResult<i64> {
     let lock = "SELECT FROM contact_groups WHERE campaign_id = $1 AND group_id = $2
         FOR NO KEY UPDATE";
-    tx.execute(lock, &[&campaign, &group]).await?;
     let sql = "SELECT next_position FROM frontiers
         WHERE campaign_id = $1 AND run = $2 AND group_id = $3
         ORDER BY campaign_id DESC, run DESC, group_id DESC, next_position DESC LIMIT 1";
-    let row = tx.query_opt(sql, &[&campaign, &run, &group]).await?;
-    Ok(row.map_or(0, |row| row.get(0)))
+    let rows = tx.then_query(lock, &[&campaign, &group], sql, &[&campaign, &run, &group]).await?;
+    Ok(rows.first().map_or(0, |row| row.get(0)))
 }
 
-/// Moves a locked frontier on.
-pub async fn advance_frontier(
+/// A step of the frontier of a group.
+#[derive(Clone, Debug)]
+pub struct Step {
+    pub group: i32,
+    /// From where it was to where it is.
+    pub positions: std::ops::Range<i64>,
+}
+
+/// Moves locked frontiers of different groups on.
+pub async fn advance_frontiers(
     tx: &Tx<'_>,
     campaign: Uuid,
     run: i32,
-    group: i32,
-    positions: std::ops::Range<i64>,
+    steps: &[Step],
 ) -> StoreResult<()> {
-    if positions.is_empty() {
+    let steps = steps.iter().filter(|step| !step.positions.is_empty());
+    let groups: Vec<i32> = steps.clone().map(|step| step.group).collect();
+    let starts: Vec<i64> = steps.clone().map(|step| step.positions.start).collect();
+    let ends: Vec<i64> = steps.map(|step| step.positions.end).collect();
+    if groups.is_empty() {
         return Ok(());
     }
-    let add = "INSERT INTO frontiers (campaign_id, run, group_id, next_position)
-        VALUES ($1, $2, $3, $4)";
-    tx.execute(add, &[&campaign, &run, &group, &positions.end]).await?;
-    let forget = "DELETE FROM frontiers
-        WHERE campaign_id = $1 AND run = $2 AND group_id = $3 AND next_position = $4";
-    tx.execute(forget, &[&campaign, &run, &group, &positions.start]).await?;
+    let sql = "WITH forgotten AS (DELETE FROM frontiers WHERE ctid = ANY (ARRAY(
+            SELECT f.ctid FROM unnest($3::int[], $4::int8[]) AS s(group_id, start)
+            CROSS JOIN LATERAL (SELECT ctid FROM frontiers
+                WHERE campaign_id = $1 AND run = $2 AND group_id = s.group_id
+                    AND next_position = s.start LIMIT 1) f)))
+        INSERT INTO frontiers (campaign_id, run, group_id, next_position)
+        SELECT $1, $2, * FROM unnest($3::int[], $5::int8[])";
+    tx.execute(sql, &[&campaign, &run, &groups, &starts, &ends]).await?;
     Ok(())
 }
 
@@ -93,7 +105,11 @@ pub async fn ensure(
 }
 
 /// The ids of the groups that are there, in the order asked.
-async fn find(tx: &Tx<'_>, campaign: Uuid, wanted: &[(String, i16)]) -> StoreResult<Vec<i32>> {
+pub async fn find(
+    tx: &Statements<'_>,
+    campaign: Uuid,
+    wanted: &[(String, i16)],
+) -> StoreResult<Vec<i32>> {
     let (zones, priorities) = columns(wanted);
     let sql = "SELECT g.group_id FROM unnest($2::text[], $3::int2[])
             WITH ORDINALITY AS w(zone, priority, ordinal)

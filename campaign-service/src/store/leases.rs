@@ -1,6 +1,6 @@
 //! Leases, and what was authorised under them.
 
-use super::{StoreResult, Tx};
+use super::{Params, Statements, StoreResult, Tx};
 use campaign_domain::Instant;
 use campaign_domain::lease::{Slot, Slots};
 use tokio_postgres::Row;
@@ -51,7 +51,7 @@ pub async fn insert(tx: &Tx<'_>, lease: &mut Lease) -> StoreResult<()> {
         "INSERT INTO leases ({COLUMNS})
          VALUES ($1, nextval('lease_numbers'), $2, $3, $4, $5, $6, $7, $8, $9, $10) RETURNING lease"
     );
-    let params: super::Params<'_> = &[
+    let params: Params<'_> = &[
         &lease.campaign,
         &lease.run,
         &lease.worker_id,
@@ -68,7 +68,7 @@ pub async fn insert(tx: &Tx<'_>, lease: &mut Lease) -> StoreResult<()> {
 }
 
 /// Some leases of a campaign, in order of number, locked until commit.
-pub async fn lock(tx: &Tx<'_>, campaign: Uuid, numbers: &[i64]) -> StoreResult<Vec<Lease>> {
+pub async fn lock(tx: &Statements<'_>, campaign: Uuid, numbers: &[i64]) -> StoreResult<Vec<Lease>> {
     let sql = format!(
         "SELECT {COLUMNS} FROM leases WHERE campaign_id = $1 AND lease = ANY($2) ORDER BY lease FOR UPDATE"
     );

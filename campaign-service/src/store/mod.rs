@@ -24,19 +24,17 @@ pub mod requests;
 pub mod states;
 pub mod suppressions;
 pub mod troubles;
+mod tx;
 
-use bytes::Bytes;
-use campaign_domain::Instant;
 use deadpool_postgres::{Manager, ManagerConfig, Pool, RecyclingMethod, Runtime};
 use futures_util::{StreamExt, stream};
 use std::time::Duration;
 use tokio::sync::mpsc;
-use tokio_postgres::types::ToSql;
-use tokio_postgres::{AsyncMessage, CopyInSink, IsolationLevel, NoTls, Row};
+use tokio_postgres::{AsyncMessage, NoTls};
+use tx::Params;
+pub use tx::{Connection, Durability, Gate, Opening, Statements, Tx};
 use uuid::Uuid;
 
-/// A statement's arguments.
-type Params<'a> = &'a [&'a (dyn ToSql + Sync)];
 /// What a store function gives.
 pub type StoreResult<T> = Result<T, StoreError>;
 
@@ -88,21 +86,6 @@ pub struct Db {
     config: tokio_postgres::Config,
 }
 
-/// Which changes of one campaign a transaction keeps apart from. Held until commit.
-///
-/// Whoever grants or hands out (authorising, leasing) shares the gate; whoever takes away (commands,
-/// recording facts, suppressing) has it alone. So when a pause or an opt-out is committed, every
-/// authorisation before it is committed too and every later one sees it.
-#[derive(Clone, Copy, Debug)]
-pub enum Gate {
-    /// Nothing that needs a gate: reads, and additions that nobody waits for.
-    Open,
-    /// Among others that share this campaign's.
-    Shared(Uuid),
-    /// Alone in this campaign.
-    Exclusive(Uuid),
-}
-
 /// Notifications that may wait to be passed on.
 const LISTEN_BUFFER: usize = 1_024;
 
@@ -117,23 +100,6 @@ impl Listener {
     /// The next payload; `None` when the connection is gone.
     pub async fn next(&mut self) -> Option<String> {
         self.payloads.recv().await
-    }
-}
-
-/// A pooled connection.
-#[derive(Debug)]
-pub struct Connection(deadpool_postgres::Client);
-
-/// A transaction, and the database's time at its start: the one clock of all replicas.
-pub struct Tx<'c> {
-    inner: deadpool_postgres::Transaction<'c>,
-    /// Now, read after the gate was passed.
-    pub now: Instant,
-}
-
-impl std::fmt::Debug for Tx<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Tx").field("now", &self.now).finish_non_exhaustive()
     }
 }
 
@@ -196,90 +162,9 @@ impl Db {
     }
 }
 
-impl Connection {
-    /// Starts a transaction behind a gate.
-    pub async fn begin(&mut self, gate: Gate) -> StoreResult<Tx<'_>> {
-        self.begin_with(gate, true).await
-    }
-
-    /// Starts a transaction whose commit does not wait for the disk: for what may be lost in a crash of
-    /// the database, as long as it is lost whole. What is committed durably later makes it durable too.
-    pub async fn begin_relaxed(&mut self, gate: Gate) -> StoreResult<Tx<'_>> {
-        self.begin_with(gate, false).await
-    }
-
-    async fn begin_with(&mut self, gate: Gate, is_durable: bool) -> StoreResult<Tx<'_>> {
-        let inner = self.0.transaction().await?;
-        // The clock is read after the wait at the gate: columns are computed in order.
-        let (lock, key) = match gate {
-            Gate::Open => ("$1::int8", 0),
-            Gate::Shared(id) => ("pg_advisory_xact_lock_shared($1)", gate_key(id)),
-            Gate::Exclusive(id) => ("pg_advisory_xact_lock($1)", gate_key(id)),
-        };
-        let commit =
-            if is_durable { "" } else { ", set_config('synchronous_commit', 'off', true)" };
-        let sql = format!("SELECT {lock}, clock_timestamp() AS now{commit}");
-        let statement = inner.prepare_cached(&sql).await?;
-        let now = inner.query_one(&statement, &[&key]).await?.get("now");
-        Ok(Tx { inner, now })
-    }
-}
-
-impl Connection {
-    /// Starts a transaction that reads one moment throughout, and passes no gate.
-    pub async fn begin_snapshot(&mut self) -> StoreResult<Tx<'_>> {
-        let transaction = self.0.build_transaction();
-        let transaction =
-            transaction.isolation_level(IsolationLevel::RepeatableRead).read_only(true);
-        let inner = transaction.start().await?;
-        let statement = inner.prepare_cached("SELECT clock_timestamp() AS now").await?;
-        let now = inner.query_one(&statement, &[]).await?.get("now");
-        Ok(Tx { inner, now })
-    }
-}
-
 /// The number of a campaign's gate: the random half of its id.
 fn gate_key(id: Uuid) -> i64 {
     id.as_u64_pair().1.cast_signed()
-}
-
-impl Tx<'_> {
-    /// Passes one more gate, alone. Whoever passes several does it in order of id, so that no two wait
-    /// for each other.
-    pub async fn pass(&self, id: Uuid) -> StoreResult<()> {
-        self.execute("SELECT pg_advisory_xact_lock($1)", &[&gate_key(id)]).await?;
-        Ok(())
-    }
-
-    /// Makes the transaction durable and lets go of the gate.
-    pub async fn commit(self) -> StoreResult<()> {
-        Ok(self.inner.commit().await?)
-    }
-
-    async fn copy_in(&self, sql: &str) -> StoreResult<CopyInSink<Bytes>> {
-        let statement = self.inner.prepare_cached(sql).await?;
-        Ok(self.inner.copy_in(&statement).await?)
-    }
-
-    async fn query(&self, sql: &str, params: Params<'_>) -> StoreResult<Vec<Row>> {
-        let statement = self.inner.prepare_cached(sql).await?;
-        Ok(self.inner.query(&statement, params).await?)
-    }
-
-    async fn query_one(&self, sql: &str, params: Params<'_>) -> StoreResult<Row> {
-        let statement = self.inner.prepare_cached(sql).await?;
-        Ok(self.inner.query_one(&statement, params).await?)
-    }
-
-    async fn query_opt(&self, sql: &str, params: Params<'_>) -> StoreResult<Option<Row>> {
-        let statement = self.inner.prepare_cached(sql).await?;
-        Ok(self.inner.query_opt(&statement, params).await?)
-    }
-
-    async fn execute(&self, sql: &str, params: Params<'_>) -> StoreResult<u64> {
-        let statement = self.inner.prepare_cached(sql).await?;
-        Ok(self.inner.execute(&statement, params).await?)
-    }
 }
 
 /// Reads a JSON column into a domain type.

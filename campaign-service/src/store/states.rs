@@ -13,12 +13,13 @@
 //! | 34..38 | cycle_attempts; last_outcome + 1, and 128 when finished; flags; cycle_flags |
 //! | 38..40 | not used yet |
 
-use super::{StoreResult, Tx};
+use super::{Params, StoreResult, Tx};
 use campaign_domain::Instant;
 use campaign_domain::history::{CallOutcome, ContactState, Flags};
 use campaign_domain::lease::SlotId;
 use campaign_domain::settings::Epoch;
 use std::collections::{BTreeMap, BTreeSet};
+use tokio_postgres::Row;
 use uuid::Uuid;
 
 /// Contacts in a block.
@@ -196,6 +197,26 @@ fn blocks_of(positions: impl IntoIterator<Item = i64>) -> Vec<i64> {
     blocks
 }
 
+/// The states of a range of blocks.
+const IN_BLOCKS: &str = "SELECT block, states FROM state_blocks
+    WHERE campaign_id = $1 AND block >= $2 AND block < $3 ORDER BY campaign_id, block";
+/// The states of some blocks.
+const AT_BLOCKS: &str = "SELECT s.block, s.states FROM unnest($2::int8[]) AS w(block)
+    CROSS JOIN LATERAL (SELECT block, states FROM state_blocks
+        WHERE campaign_id = $1 AND block = w.block LIMIT 1) s";
+
+/// The range that blocks are in, if they are so close that it is cheaper to read in one go.
+fn close_range(blocks: &[i64]) -> Option<(i64, i64)> {
+    let (first, last) = (*blocks.first()?, *blocks.last()?);
+    let is_close = usize::try_from(last - first).is_ok_and(|span| span < 2 * blocks.len());
+    is_close.then_some((first, last + 1))
+}
+
+fn read(rows: &[Row]) -> States {
+    let blocks = rows.iter().map(|row| (row.get(0), row.get(1))).collect();
+    States { blocks, changed: BTreeSet::new() }
+}
+
 /// What is known of contacts. To change it, lock it.
 pub async fn find(
     tx: &Tx<'_>,
@@ -206,17 +227,11 @@ pub async fn find(
     if wanted.is_empty() {
         return Ok(States::default());
     }
-    let (first, last) = (wanted[0], wanted[wanted.len() - 1]);
-    // Side by side they are cheaper to read in one go.
-    if usize::try_from(last - first).is_ok_and(|span| span < 2 * wanted.len()) {
-        return in_blocks(tx, campaign, first..last + 1).await;
-    }
-    let sql = "SELECT s.block, s.states FROM unnest($2::int8[]) AS w(block)
-        CROSS JOIN LATERAL (SELECT block, states FROM state_blocks
-            WHERE campaign_id = $1 AND block = w.block LIMIT 1) s";
-    let rows = tx.query(sql, &[&campaign, &wanted]).await?;
-    let blocks = rows.iter().map(|row| (row.get(0), row.get(1))).collect();
-    Ok(States { blocks, changed: BTreeSet::new() })
+    let rows = match close_range(&wanted) {
+        Some((first, end)) => tx.query(IN_BLOCKS, &[&campaign, &first, &end]).await?,
+        None => tx.query(AT_BLOCKS, &[&campaign, &wanted]).await?,
+    };
+    Ok(read(&rows))
 }
 
 /// What is known of contacts, kept from everyone else's changes until commit.
@@ -225,18 +240,23 @@ pub async fn lock(
     campaign: Uuid,
     positions: impl IntoIterator<Item = i64>,
 ) -> StoreResult<States> {
-    let positions: Vec<i64> = positions.into_iter().collect();
-    let wanted = blocks_of(positions.iter().copied());
+    let wanted = blocks_of(positions);
     if wanted.is_empty() {
         return Ok(States::default());
     }
     // Blocks that are missing are made; all are locked, in one order, so that no two transactions wait
     // for each other. A condition that is never true locks a row without writing it.
-    let sql = "INSERT INTO state_blocks (campaign_id, block, states)
+    let lock = "INSERT INTO state_blocks (campaign_id, block, states)
         SELECT $1, w.block, '' FROM unnest($2::int8[]) AS w(block)
         ON CONFLICT (campaign_id, block) DO UPDATE SET states = excluded.states WHERE false";
-    tx.execute(sql, &[&campaign, &wanted]).await?;
-    find(tx, campaign, positions).await
+    let these: Params<'_> = &[&campaign, &wanted];
+    let rows = match close_range(&wanted) {
+        Some((first, end)) => {
+            tx.then_query(lock, these, IN_BLOCKS, &[&campaign, &first, &end]).await?
+        }
+        None => tx.then_query(lock, these, AT_BLOCKS, these).await?,
+    };
+    Ok(read(&rows))
 }
 
 /// Writes back what changed of locked states.
@@ -271,20 +291,8 @@ pub async fn in_range(
     campaign: Uuid,
     positions: std::ops::Range<i64>,
 ) -> StoreResult<States> {
-    let end = block_of(positions.end + BLOCK_CONTACTS - 1);
-    in_blocks(tx, campaign, block_of(positions.start)..end).await
-}
-
-async fn in_blocks(
-    tx: &Tx<'_>,
-    campaign: Uuid,
-    blocks: std::ops::Range<i64>,
-) -> StoreResult<States> {
-    let sql = "SELECT block, states FROM state_blocks
-        WHERE campaign_id = $1 AND block >= $2 AND block < $3 ORDER BY campaign_id, block";
-    let rows = tx.query(sql, &[&campaign, &blocks.start, &blocks.end]).await?;
-    let blocks = rows.iter().map(|row| (row.get(0), row.get(1))).collect();
-    Ok(States { blocks, changed: BTreeSet::new() })
+    let (first, end) = (block_of(positions.start), block_of(positions.end + BLOCK_CONTACTS - 1));
+    Ok(read(&tx.query(IN_BLOCKS, &[&campaign, &first, &end]).await?))
 }
 
 /// Deletes the states of generations before this one in a range of positions that begins and ends with
