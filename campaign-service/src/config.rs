@@ -1,11 +1,13 @@
 //! The command line. Every limit has a name, a unit and a default here.
 
 use crate::app::DispatchLimits;
+use crate::app::chores::ChoreOptions;
 use crate::links::Links;
 use crate::store::DbLimits;
 use campaign_domain::caps::MAX_ATTEMPTS_CAP;
 use campaign_domain::links::is_web_address;
 use campaign_process::LogArgs;
+use chrono::TimeDelta;
 use clap::{Args, Parser, Subcommand};
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -109,6 +111,12 @@ pub struct ServeArgs {
     #[arg(long, env = "CAMPAIGN_CHORE_INTERVAL_MILLIS", default_value_t = 500,
           value_parser = clap::value_parser!(u32).range(50..=60_000))]
     pub chore_interval_millis: u32,
+    /// How long single calls and other interactions are kept, in days; what follows from them for a contact
+    /// (refused, attempts, outcome) is kept as long as its campaign. Reported again after that, they count
+    /// again (0 to 36500; 0: as long as the campaign)
+    #[arg(long, env = "CAMPAIGN_HISTORY_RETENTION_DAYS", default_value_t = 0,
+          value_parser = clap::value_parser!(u16).range(0..=36_500))]
+    pub history_retention_days: u16,
 }
 
 /// Links in texts. All three, or none: then texts carry no links
@@ -142,6 +150,16 @@ impl LinkArgs {
 }
 
 impl ServeArgs {
+    /// As options.
+    #[must_use]
+    pub fn chore_options(&self) -> ChoreOptions {
+        let days = i64::from(self.history_retention_days);
+        ChoreOptions {
+            interval: Duration::from_millis(self.chore_interval_millis.into()),
+            history_retention: (days > 0).then(|| TimeDelta::days(days)),
+        }
+    }
+
     /// As limits.
     #[must_use]
     pub fn dispatch_limits(&self) -> DispatchLimits {

@@ -8,9 +8,12 @@ use campaign_service::store::{Db, migrations};
 use clap::Parser;
 use std::net::SocketAddr;
 use std::process::ExitCode;
-use std::time::Duration;
 use tokio::net::TcpListener;
 use tracing::{error, info};
+
+/// Contacts come and go by the hundred thousand a second, on several threads.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 type Outcome = Result<(), Box<dyn std::error::Error + Send + Sync>>;
 
@@ -61,11 +64,7 @@ async fn serve(args: ServeArgs) -> Outcome {
         Some(address) => Some(listen(address).await?),
         None => None,
     };
-    let options = Options {
-        limits: args.dispatch_limits(),
-        chore_interval: Duration::from_millis(args.chore_interval_millis.into()),
-        links,
-    };
+    let options = Options { limits: args.dispatch_limits(), chores: args.chore_options(), links };
     server::serve(Listeners { api, links: clicks }, db, options, stop).await?;
     info!("stopped");
     Ok(())

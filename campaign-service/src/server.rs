@@ -1,5 +1,6 @@
 //! The running service: API, health, reflection and chores, until told to stop.
 
+use crate::app::chores::ChoreOptions;
 use crate::app::control::ControlBus;
 use crate::app::{App, DispatchLimits};
 use crate::grpc::{CampaignApi, ContactApi, DispatchApi, InteractionApi};
@@ -39,7 +40,7 @@ const HEALTH_INTERVAL: Duration = Duration::from_secs(2);
 #[derive(Clone, Debug)]
 pub struct Options {
     pub limits: DispatchLimits,
-    pub chore_interval: Duration,
+    pub chores: ChoreOptions,
     /// For texts; `None`: they carry no links.
     pub links: Option<Links>,
 }
@@ -70,7 +71,7 @@ pub async fn serve(
     let (health, health_service) = tonic_health::server::health_reporter();
     let chores = {
         let (app, stop) = (Arc::clone(&app), stop.clone());
-        tokio::spawn(async move { app.run_chores(options.chore_interval, &stop).await })
+        tokio::spawn(async move { app.run_chores(&options.chores, &stop).await })
     };
     let listening = {
         let (control, db, stop) = (control.clone(), db.clone(), stop.clone());

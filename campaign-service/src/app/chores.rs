@@ -4,8 +4,9 @@
 
 use super::App;
 use super::error::{Error, Result};
+use crate::store::retention::Walk;
 use crate::store::states::BLOCK_CONTACTS;
-use crate::store::{Gate, campaigns, due, leases, numbers, purge, requests};
+use crate::store::{Gate, campaigns, due, leases, numbers, purge, requests, retention};
 use campaign_domain::lifecycle::State;
 use chrono::TimeDelta;
 use std::time::Duration;
@@ -19,14 +20,27 @@ const MAX_PIECES: i64 = 1_000;
 const PURGE_SPAN_CONTACTS: i64 = 160 * BLOCK_CONTACTS;
 /// Rows deleted in one transaction.
 const DELETE_ROWS: i64 = 5_000;
+/// Reports of calls looked at in one transaction; each has up to thousands of calls.
+const DELETE_CALL_REPORTS: i64 = 100;
+/// Steps of one campaign's purge in one round.
+const PURGE_STEPS: usize = 16;
 /// How long first answers to request ids are kept.
 const REQUEST_RETENTION: TimeDelta = TimeDelta::days(7);
 
+/// When chores run, and what they are to do.
+#[derive(Clone, Copy, Debug)]
+pub struct ChoreOptions {
+    /// Between rounds.
+    pub interval: Duration,
+    /// How long interactions are kept; `None`: as long as the campaign.
+    pub history_retention: Option<TimeDelta>,
+}
+
 impl App {
     /// Runs all chores, round after round, until told to stop.
-    pub async fn run_chores(&self, interval: Duration, stop: &CancellationToken) {
-        let mut ticks = tokio::time::interval(interval);
-        let mut next_number = 0;
+    pub async fn run_chores(&self, options: &ChoreOptions, stop: &CancellationToken) {
+        let mut ticks = tokio::time::interval(options.interval);
+        let (mut next_number, mut walk) = (0, Walk::default());
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             tokio::select! {
@@ -39,6 +53,7 @@ impl App {
                 ("purging history", self.purge_history().await),
                 ("forgetting old answers", self.forget_answers().await),
                 ("forgetting old attempts", self.forget_numbers(&mut next_number).await),
+                ("deleting old history", self.delete_history(options, &mut walk).await),
             ];
             for (chore, result) in results {
                 if let Err(error) = result {
@@ -80,20 +95,30 @@ impl App {
         drop(tx);
         drop(connection);
         for campaign in pending {
-            log_failure("purging history", campaign, self.purge_step(campaign).await);
+            log_failure("purging history", campaign, self.purge(campaign).await);
         }
         Ok(())
     }
 
-    async fn purge_step(&self, campaign: Uuid) -> Result<()> {
+    async fn purge(&self, campaign: Uuid) -> Result<()> {
+        for _ in 0..PURGE_STEPS {
+            if !self.purge_step(campaign).await? {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns whether there is more to delete. Others may pass the gate between two steps.
+    async fn purge_step(&self, campaign: Uuid) -> Result<bool> {
         let mut connection = self.db.connect().await?;
         let tx = connection.begin(Gate::Exclusive(campaign)).await?;
-        purge::step(&tx, campaign, PURGE_SPAN_CONTACTS).await?;
+        let has_more = purge::step(&tx, campaign, PURGE_SPAN_CONTACTS).await?;
         if let Some(found) = campaigns::find(&tx, campaign).await? {
             due::delete_older_runs(&tx, campaign, found.run, DELETE_ROWS).await?;
         }
         tx.commit().await?;
-        Ok(())
+        Ok(has_more)
     }
 
     /// Forgets a few numbers that were not dialled for longer than the cap looks back, from one on; begins
@@ -104,6 +129,18 @@ impl App {
         let next = numbers::forget(&tx, *next_number, DELETE_ROWS).await?;
         tx.commit().await?;
         *next_number = next.unwrap_or(0);
+        Ok(())
+    }
+
+    /// Deletes history that is kept no longer, in the next page of each table.
+    async fn delete_history(&self, options: &ChoreOptions, walk: &mut Walk) -> Result<()> {
+        let Some(age) = options.history_retention else { return Ok(()) };
+        let mut connection = self.db.connect().await?;
+        let tx = connection.begin(Gate::Open).await?;
+        let before = tx.now - age;
+        retention::step_interactions(&tx, walk, before, DELETE_ROWS).await?;
+        retention::step_calls(&tx, walk, before, DELETE_CALL_REPORTS).await?;
+        tx.commit().await?;
         Ok(())
     }
 

@@ -21,6 +21,7 @@ pub mod numbers;
 pub mod paces;
 pub mod purge;
 pub mod requests;
+pub mod retention;
 pub mod states;
 pub mod suppressions;
 pub mod troubles;

@@ -35,11 +35,12 @@ pub async fn pending(tx: &Tx<'_>, limit: i64) -> StoreResult<Vec<Uuid>> {
 }
 
 /// Deletes old history of the next `span` positions, and then of calls in at most `span` reports. The
-/// campaign's gate must be held alone, so that nothing is written to these rows meanwhile.
-pub async fn step(tx: &Tx<'_>, campaign: Uuid, span: i64) -> StoreResult<()> {
+/// campaign's gate must be held alone, so that nothing is written to these rows meanwhile. Returns whether
+/// there is more to delete.
+pub async fn step(tx: &Tx<'_>, campaign: Uuid, span: i64) -> StoreResult<bool> {
     let find = "SELECT p.generation, p.position, p.lease, k.next_position
         FROM history_purges p JOIN campaign_counters k USING (campaign_id) WHERE campaign_id = $1";
-    let Some(row) = tx.query_opt(find, &[&campaign]).await? else { return Ok(()) };
+    let Some(row) = tx.query_opt(find, &[&campaign]).await? else { return Ok(false) };
     let (generation, from, lease, end): (i32, i64, i64, i64) =
         (row.get(0), row.get(1), row.get(2), row.get(3));
     let (to, lease) = if from < end {
@@ -54,9 +55,9 @@ pub async fn step(tx: &Tx<'_>, campaign: Uuid, span: i64) -> StoreResult<()> {
     };
     let Some(lease) = lease else {
         tx.execute("DELETE FROM history_purges WHERE campaign_id = $1", &[&campaign]).await?;
-        return Ok(());
+        return Ok(false);
     };
     let save = "UPDATE history_purges SET position = $2, lease = $3 WHERE campaign_id = $1";
     tx.execute(save, &[&campaign, &to, &lease]).await?;
-    Ok(())
+    Ok(true)
 }

@@ -5,6 +5,7 @@
 
 mod bad_input;
 mod contacts;
+mod control_cost;
 mod crashes;
 mod dispatch;
 mod imports;
@@ -15,6 +16,7 @@ mod model;
 mod pacing;
 mod plans;
 mod promises;
+mod retention;
 mod settings;
 mod storm;
 mod support;

@@ -156,7 +156,7 @@ fn agree() {
 
 fn server_options() -> campaign_service::server::Options {
     let mut options = test_options();
-    options.chore_interval = Duration::from_secs(3_600);
+    options.chores.interval = Duration::from_secs(3_600);
     options
 }
 

@@ -8,6 +8,7 @@ use campaign_proto::v1::dispatch_service_client::DispatchServiceClient;
 use campaign_proto::v1::import_contacts_request::Part;
 use campaign_proto::v1::interaction_service_client::InteractionServiceClient;
 use campaign_service::app::DispatchLimits;
+use campaign_service::app::chores::ChoreOptions;
 use campaign_service::server::{self, Listeners, Options};
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -55,7 +56,7 @@ pub fn test_options() -> Options {
             // Tests dial some numbers more often than a day allows.
             max_attempts_per_number: 0,
         },
-        chore_interval: Duration::from_millis(50),
+        chores: ChoreOptions { interval: Duration::from_millis(50), history_retention: None },
         links: None,
     }
 }

@@ -1,0 +1,65 @@
+//! P8: control commands cost the same for any list. Counted in rows that they read and write, as
+//! PostgreSQL counts them; times are measured by `make bench`.
+
+use crate::support::{Service, TestDb, eventually, test_options};
+use campaign_proto::v1;
+use std::time::Duration;
+
+/// Rows written and rows read in tables of the database so far.
+async fn rows_touched(db: &TestDb) -> (i64, i64) {
+    let client = db.client().await;
+    // A connection tells what it did when it ends at the latest.
+    eventually("the service's connections end", || async {
+        let sql = "SELECT count(*) FROM pg_stat_activity
+            WHERE datname = current_database() AND pid <> pg_backend_pid()";
+        let others: i64 = client.query_one(sql, &[]).await.unwrap().get(0);
+        (others == 0).then_some(())
+    })
+    .await;
+    let sql = "SELECT sum(n_tup_ins + n_tup_upd + n_tup_del)::int8,
+            sum(COALESCE(idx_tup_fetch, 0) + seq_tup_read)::int8 FROM pg_stat_user_tables";
+    let row = client.query_one(sql, &[]).await.unwrap();
+    (row.get(0), row.get(1))
+}
+
+/// Rows that a run's commands write and read, with so many contacts, all of which were called before.
+async fn cost_of_commands(contacts: usize) -> (i64, i64) {
+    let db = TestDb::new().await;
+    let mut options = test_options();
+    // Chores would count too.
+    options.chores.interval = Duration::from_secs(3_600);
+    let service = Service::start_with(&db, options.clone()).await;
+    let mut clients = service.clients.clone();
+    let name = clients.create_campaign().await;
+    clients.add_contacts(&name, 0..contacts).await;
+    drop((service, clients));
+    let blocks = i64::try_from(contacts.div_ceil(32)).unwrap();
+    let history = "INSERT INTO state_blocks (campaign_id, block, states)
+        SELECT campaign_id, block, decode(repeat('01', 1280), 'hex')
+        FROM campaigns, generate_series(0, $1::int8 - 1) AS block";
+    db.client().await.execute(history, &[&blocks]).await.unwrap();
+    let before = rows_touched(&db).await;
+
+    let service = Service::start_with(&db, options).await;
+    let mut clients = service.clients.clone();
+    clients.launch(&name).await;
+    clients.pause(&name).await;
+    clients.resume(&name).await;
+    clients.cancel(&name).await;
+    let rerun = v1::LaunchSettings { rerun_all_contacts: true, ..Default::default() };
+    clients.launch_with(&name, rerun).await;
+    clients.cancel(&name).await;
+    let reset = v1::LaunchSettings { reset_contact_history: true, ..Default::default() };
+    clients.launch_with(&name, reset).await;
+    clients.cancel(&name).await;
+    drop((service, clients));
+    let after = rows_touched(&db).await;
+    (after.0 - before.0, after.1 - before.1)
+}
+
+#[tokio::test]
+async fn p8_control_commands_touch_the_same_rows_for_any_list() {
+    let (small, large) = (cost_of_commands(64).await, cost_of_commands(960).await);
+    assert!(small.0 > 0, "the commands wrote nothing, so this counts nothing");
+    assert_eq!(small, large, "rows written and read for 64 contacts and for 960");
+}
