@@ -1,7 +1,7 @@
 //! The last word before a phone rings.
 
 use super::App;
-use super::error::Result;
+use super::error::{Error, Result};
 use super::leasing::{LeaseKey, is_held, reopening};
 use crate::store::campaigns::{self, Campaign};
 use crate::store::contacts::{self, Subject};
@@ -13,7 +13,7 @@ use campaign_domain::caps::capped_until;
 use campaign_domain::eligibility::Verdict;
 use campaign_domain::lease::{AttemptId, Slot};
 use chrono::TimeDelta;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use tokio::try_join;
 
 /// The answer for one slot.
@@ -57,6 +57,16 @@ impl Authorization {
 impl App {
     /// Decides, for each slot, whether its contact may be dialled now, and makes it durable.
     pub async fn authorize(&self, key: LeaseKey, slots: &[usize]) -> Result<Authorization> {
+        loop {
+            match self.try_authorize(key, slots).await {
+                // Now it is there to be found; so each number is in the way once at the most.
+                Err(Error::Store(error)) if numbers::is_noted_meanwhile(&error) => {}
+                answer => return answer,
+            }
+        }
+    }
+
+    async fn try_authorize(&self, key: LeaseKey, slots: &[usize]) -> Result<Authorization> {
         let mut connection = self.db.connect().await?;
         let opening = connection.open(Gate::Shared(key.campaign), Durability::Durable).await?;
         let number = [key.number];
@@ -201,28 +211,26 @@ impl<'a, 'c> Deciding<'a, 'c> {
 
     /// Leaves those whose numbers may be dialled once more today, and notes that they are.
     async fn cap(&mut self, willing: &mut Vec<usize>, max_attempts: u16) -> Result<()> {
-        if max_attempts == 0 {
+        if max_attempts == 0 || willing.is_empty() {
             return Ok(());
         }
         let mut numbers: Vec<i64> = willing.iter().map(|slot| self.lease.numbers[*slot]).collect();
         numbers.sort_unstable();
-        // Most were never dialled. One that is forgotten just between the two looks is noted in the end.
-        while !numbers.is_empty() {
-            let noted: HashSet<i64> =
-                numbers::note_first(self.tx, &numbers).await?.into_iter().collect();
-            numbers.retain(|number| !noted.contains(number));
-            let dialled = numbers::lock(self.tx, &numbers).await?;
-            let (found, missing): (Vec<i64>, Vec<i64>) =
-                numbers.into_iter().partition(|number| dialled.contains_key(number));
-            let free_at = |number: &i64| capped_until(&dialled[number], max_attempts, self.tx.now);
-            let (free, capped): (Vec<i64>, Vec<i64>) =
-                found.into_iter().partition(|number| free_at(number).is_none());
-            if !capped.is_empty() {
-                self.put_off(willing, &capped, free_at).await?;
-            }
-            numbers::note_again(self.tx, &free, max_attempts).await?;
-            numbers = missing;
+        let dialled = numbers::lock(self.tx, &numbers).await?;
+        let free_at = |number: &i64| {
+            capped_until(dialled.get(number).map_or(&[], Vec::as_slice), max_attempts, self.tx.now)
+        };
+        let (free, capped): (Vec<i64>, Vec<i64>) =
+            numbers.into_iter().partition(|number| free_at(number).is_none());
+        if !capped.is_empty() {
+            self.put_off(willing, &capped, free_at).await?;
         }
+        let (again, first): (Vec<i64>, Vec<i64>) =
+            free.into_iter().partition(|number| dialled.contains_key(number));
+        try_join!(
+            numbers::note_again(self.tx, &again, max_attempts),
+            numbers::note_first(self.tx, &first),
+        )?;
         Ok(())
     }
 
