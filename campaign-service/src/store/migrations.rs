@@ -15,7 +15,7 @@ const MIGRATION_LOCK: i64 = 0x63_61_6d_70_61_69_67_6e;
 /// When the database is away, or holds a schema that is not ours. The text says which.
 pub async fn migrate(db: &Db) -> Result<usize, String> {
     let mut connection = db.connect().await.map_err(|error| error.to_string())?;
-    let client: &mut tokio_postgres::Client = &mut connection.0;
+    let client: &mut tokio_postgres::Client = connection.client_mut();
     let lock = format!("SELECT pg_advisory_lock({MIGRATION_LOCK})");
     client.batch_execute(&lock).await.map_err(|error| error.to_string())?;
     let report = embedded::migrations::runner().run_async(client).await;
@@ -36,10 +36,10 @@ pub async fn is_current(db: &Db) -> StoreResult<bool> {
         .max()
         .unwrap_or(0);
     let table = "SELECT to_regclass('refinery_schema_history') IS NOT NULL";
-    if !connection.0.query_one(table, &[]).await?.get::<_, bool>(0) {
+    if !connection.client().query_one(table, &[]).await?.get::<_, bool>(0) {
         return Ok(false);
     }
     let version = "SELECT COALESCE(max(version), 0)::int8 FROM refinery_schema_history";
-    let applied: i64 = connection.0.query_one(version, &[]).await?.get(0);
+    let applied: i64 = connection.client().query_one(version, &[]).await?.get(0);
     Ok(applied >= i64::from(newest))
 }

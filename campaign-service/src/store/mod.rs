@@ -119,7 +119,7 @@ impl Db {
         // end to end. Nothing here is worth compiling.
         config.options(format!(
             "-c statement_timeout={} -c idle_in_transaction_session_timeout=60000 \
-             -c enable_seqscan=off -c jit=off",
+             -c client_connection_check_interval=1000 -c enable_seqscan=off -c jit=off",
             limits.statement_timeout.as_millis()
         ));
         let manager = ManagerConfig { recycling_method: RecyclingMethod::Fast };
@@ -135,7 +135,7 @@ impl Db {
 
     /// A connection from the pool.
     pub async fn connect(&self) -> StoreResult<Connection> {
-        Ok(Connection(self.pool.get().await?))
+        Ok(Connection::new(self.pool.get().await?))
     }
 
     /// Opens a connection of its own that hears what replicas tell each other.
@@ -158,7 +158,7 @@ impl Db {
 
     /// Asks the database for nothing, to see that it answers.
     pub async fn ping(&self) -> StoreResult<()> {
-        self.connect().await?.0.simple_query("").await?;
+        self.connect().await?.client().simple_query("").await?;
         Ok(())
     }
 }

@@ -6,9 +6,11 @@
 use super::{StoreResult, gate_key};
 use bytes::Bytes;
 use campaign_domain::Instant;
-use deadpool_postgres::{Client, Object};
+use deadpool_postgres::Client;
 use futures_util::FutureExt;
 use std::ops::Deref;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicBool, AtomicU32};
 use tokio::try_join;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{CopyInSink, Row, Statement};
@@ -44,12 +46,19 @@ pub enum Durability {
 
 /// A pooled connection.
 #[derive(Debug)]
-pub struct Connection(pub(super) Object);
+pub struct Connection {
+    /// Always there, until dropped.
+    client: Option<Client>,
+    /// A statement may be running whose answer nobody waits for.
+    is_left_running: AtomicBool,
+}
 
 /// What a transaction is made of. Unless committed, it is rolled back when dropped.
 pub struct Statements<'c> {
-    client: &'c Client,
+    connection: &'c Connection,
     is_open: bool,
+    /// Sent and not answered.
+    unanswered: AtomicU32,
 }
 
 /// A transaction that is about to begin.
@@ -101,14 +110,45 @@ impl<'c> Deref for Tx<'c> {
 
 impl Drop for Statements<'_> {
     fn drop(&mut self) {
-        if self.is_open {
+        if self.unanswered.load(Relaxed) > 0 {
+            // Whoever asked gave up: its deadline passed, or it left.
+            self.connection.is_left_running.store(true, Relaxed);
+        } else if self.is_open {
             // Sent at once; the connection's next statement comes after it.
-            let _ = self.client.batch_execute("ROLLBACK").now_or_never();
+            let _ = self.connection.client().batch_execute("ROLLBACK").now_or_never();
+        }
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        if let Some(client) = self.client.take()
+            && self.is_left_running.load(Relaxed)
+        {
+            // Closed instead of used again, so that the database gives up on the statement (within a second:
+            // client_connection_check_interval) and rolls back.
+            drop(Client::take(client));
         }
     }
 }
 
 impl Connection {
+    pub(super) fn new(client: Client) -> Self {
+        Self { client: Some(client), is_left_running: AtomicBool::new(false) }
+    }
+
+    pub(super) fn client(&self) -> &Client {
+        self.client.as_ref().expect("a connection has its client until it is dropped")
+    }
+
+    pub(super) fn client_mut(&mut self) -> &mut Client {
+        self.client.as_mut().expect("a connection has its client until it is dropped")
+    }
+
+    fn statements(&self) -> Statements<'_> {
+        Statements { connection: self, is_open: true, unanswered: AtomicU32::new(0) }
+    }
+
     /// Starts a transaction behind a gate.
     pub async fn begin(&mut self, gate: Gate) -> StoreResult<Tx<'_>> {
         let opening = self.open(gate, Durability::Durable).await?;
@@ -138,20 +178,20 @@ impl Connection {
         };
         let sql = format!("SELECT {lock}, clock_timestamp() AS now{commit}");
         // Now, so that nothing can be sent before it.
-        let gate = self.0.prepare_cached(&sql).await?;
-        let statements = Statements { client: &self.0, is_open: true };
+        let gate = self.client().prepare_cached(&sql).await?;
+        let statements = self.statements();
         Ok(Opening { statements, gate, key })
     }
 
     /// Starts a transaction that reads one moment throughout, and passes no gate.
     pub async fn begin_snapshot(&mut self) -> StoreResult<Tx<'_>> {
-        let statement = self.0.prepare_cached("SELECT clock_timestamp() AS now").await?;
-        let statements = Statements { client: &self.0, is_open: true };
+        let statement = self.client().prepare_cached("SELECT clock_timestamp() AS now").await?;
+        let statements = self.statements();
         let begin = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
         let (_, row) = try_join!(
             biased;
-            statements.client.batch_execute(begin),
-            statements.client.query_one(&statement, &[]),
+            statements.answered(self.client().batch_execute(begin)),
+            statements.answered(self.client().query_one(&statement, &[])),
         )?;
         Ok(Tx { statements, now: row.get("now") })
     }
@@ -160,11 +200,12 @@ impl Connection {
 impl<'c> Opening<'c> {
     /// Begins and passes the gate; returns the time then. Comes first among what is sent together.
     pub async fn pass(&self) -> StoreResult<Instant> {
-        let client = self.statements.client;
+        let client = self.connection.client();
+        let key: Params<'_> = &[&self.key];
         let (_, row) = try_join!(
             biased;
-            client.batch_execute("BEGIN"),
-            async { client.query_one(&self.gate, &[&self.key]).await },
+            self.answered(client.batch_execute("BEGIN")),
+            self.answered(client.query_one(&self.gate, key)),
         )?;
         Ok(row.get("now"))
     }
@@ -186,19 +227,32 @@ impl Tx<'_> {
     /// Makes the transaction durable and lets go of the gate.
     pub async fn commit(mut self) -> StoreResult<()> {
         self.statements.is_open = false;
-        Ok(self.statements.client.batch_execute("COMMIT").await?)
+        let client = self.connection.client();
+        Ok(self.answered(client.batch_execute("COMMIT")).await?)
     }
 }
 
 impl Statements<'_> {
+    /// Counts a statement until it is answered.
+    async fn answered<T>(&self, statement: impl Future<Output = T>) -> T {
+        self.unanswered.fetch_add(1, Relaxed);
+        let answer = statement.await;
+        self.unanswered.fetch_sub(1, Relaxed);
+        answer
+    }
+
+    async fn prepare(&self, sql: &str) -> StoreResult<Statement> {
+        Ok(self.answered(self.connection.client().prepare_cached(sql)).await?)
+    }
+
     pub(super) async fn copy_in(&self, sql: &str) -> StoreResult<CopyInSink<Bytes>> {
-        let statement = self.client.prepare_cached(sql).await?;
-        Ok(self.client.copy_in(&statement).await?)
+        let statement = self.prepare(sql).await?;
+        Ok(self.answered(self.connection.client().copy_in(&statement)).await?)
     }
 
     pub(super) async fn query(&self, sql: &str, params: Params<'_>) -> StoreResult<Vec<Row>> {
-        let statement = self.client.prepare_cached(sql).await?;
-        Ok(self.client.query(&statement, params).await?)
+        let statement = self.prepare(sql).await?;
+        Ok(self.answered(self.connection.client().query(&statement, params)).await?)
     }
 
     /// Runs one statement and then, sent together with it, another; returns the other's rows.
@@ -210,19 +264,20 @@ impl Statements<'_> {
         second_params: Params<'_>,
     ) -> StoreResult<Vec<Row>> {
         // Both before either is sent, or the second might overtake the first.
-        let first = self.client.prepare_cached(first).await?;
-        let second = self.client.prepare_cached(second).await?;
+        let first = self.prepare(first).await?;
+        let second = self.prepare(second).await?;
+        let client = self.connection.client();
         let (_, rows) = try_join!(
             biased;
-            self.client.execute(&first, first_params),
-            self.client.query(&second, second_params),
+            self.answered(client.execute(&first, first_params)),
+            self.answered(client.query(&second, second_params)),
         )?;
         Ok(rows)
     }
 
     pub(super) async fn query_one(&self, sql: &str, params: Params<'_>) -> StoreResult<Row> {
-        let statement = self.client.prepare_cached(sql).await?;
-        Ok(self.client.query_one(&statement, params).await?)
+        let statement = self.prepare(sql).await?;
+        Ok(self.answered(self.connection.client().query_one(&statement, params)).await?)
     }
 
     pub(super) async fn query_opt(
@@ -230,12 +285,12 @@ impl Statements<'_> {
         sql: &str,
         params: Params<'_>,
     ) -> StoreResult<Option<Row>> {
-        let statement = self.client.prepare_cached(sql).await?;
-        Ok(self.client.query_opt(&statement, params).await?)
+        let statement = self.prepare(sql).await?;
+        Ok(self.answered(self.connection.client().query_opt(&statement, params)).await?)
     }
 
     pub(super) async fn execute(&self, sql: &str, params: Params<'_>) -> StoreResult<u64> {
-        let statement = self.client.prepare_cached(sql).await?;
-        Ok(self.client.execute(&statement, params).await?)
+        let statement = self.prepare(sql).await?;
+        Ok(self.answered(self.connection.client().execute(&statement, params)).await?)
     }
 }

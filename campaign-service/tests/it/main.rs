@@ -11,6 +11,7 @@ mod dispatch;
 mod imports;
 mod inbound;
 mod lifecycle;
+mod limits;
 mod links;
 mod model;
 mod pacing;
