@@ -1,7 +1,7 @@
 //! The program `campaign-service`.
 #![forbid(unsafe_code)]
 
-use campaign_process::{init_logs, shutdown_signal};
+use campaign_process::{init_logs, install_tls_provider, shutdown_signal};
 use campaign_service::config::{Cli, Command, DatabaseArgs, ServeArgs};
 use campaign_service::server::{self, Listeners, Options};
 use campaign_service::store::{Db, migrations};
@@ -42,6 +42,7 @@ async fn run(command: Command) -> Outcome {
 }
 
 async fn migrate(args: &DatabaseArgs) -> Outcome {
+    install_tls_provider();
     let db = Db::new(&args.database_url, &args.limits())?;
     let applied = migrations::migrate(&db).await?;
     info!(applied, "the schema is up to date");
@@ -50,6 +51,8 @@ async fn migrate(args: &DatabaseArgs) -> Outcome {
 
 async fn serve(args: ServeArgs) -> Outcome {
     let stop = shutdown_signal()?;
+    install_tls_provider();
+    let access = args.access.access(args.listen)?;
     let db = Db::new(&args.database.database_url, &args.database.limits())?;
     if !migrations::is_current(&db).await? {
         return Err("the database schema is too old; run `campaign-service migrate` first".into());
@@ -65,6 +68,8 @@ async fn serve(args: ServeArgs) -> Outcome {
         limits: args.dispatch_limits(),
         chore_interval: Duration::from_millis(args.chore_interval_millis.into()),
         links,
+        access,
+        access,
     };
     server::serve(Listeners { api, links: clicks }, db, options, stop).await?;
     info!("stopped");

@@ -6,6 +6,7 @@ use super::App;
 use super::error::{Error, Result};
 use crate::store::states::BLOCK_CONTACTS;
 use crate::store::{Gate, campaigns, due, leases, numbers, purge, requests};
+use campaign_domain::access::Reach;
 use campaign_domain::lifecycle::State;
 use chrono::TimeDelta;
 use std::time::Duration;
@@ -64,7 +65,7 @@ impl App {
         let mut connection = self.db.connect().await?;
         let tx = connection.begin(Gate::Open).await?;
         let states = [State::Scheduled, State::Running, State::Paused];
-        let active = campaigns::ids_in_states(&tx, &states, MAX_PIECES).await?;
+        let active = campaigns::ids_in_states(&tx, &Reach::All, &states, MAX_PIECES).await?;
         drop(tx);
         drop(connection);
         for campaign in active {

@@ -4,6 +4,7 @@ use super::{IDLE_POLL, Session};
 use crate::app::error::Error;
 use crate::app::leasing::Leased;
 use crate::grpc::batches::batch_to_api;
+use crate::grpc::names::CampaignName;
 use campaign_proto::v1;
 use campaign_proto::v1::dispatch_response::Message as Response;
 use tonic::Status;
@@ -15,6 +16,8 @@ impl Session {
     pub(super) async fn lease_next(&mut self) -> Result<(), Status> {
         // Asked at once, without looking for others first.
         if let Some(campaign) = self.urgent.take()
+            // All replicas are told of all campaigns.
+            && self.app.reaches(&self.reach, campaign).await?
             && self.lease_from(campaign).await?
         {
             return Ok(());
@@ -39,7 +42,7 @@ impl Session {
     }
 
     async fn start_round(&mut self) -> Result<(), Status> {
-        let mut running = self.app.running_campaigns().await?;
+        let mut running = self.app.running_campaigns(&self.reach).await?;
         running.retain(|(campaign, _)| self.serves(*campaign));
         let ids: Vec<Uuid> = running.iter().map(|(campaign, _)| *campaign).collect();
         self.shares.keep(&ids);
@@ -49,7 +52,7 @@ impl Session {
     }
 
     pub(super) fn serves(&self, campaign: Uuid) -> bool {
-        self.only.is_empty() || self.only.contains(&campaign)
+        self.only.is_empty() || self.only.contains(&CampaignName::of(campaign))
     }
 
     /// Leases from one campaign of the round; returns whether there was one that has contacts.

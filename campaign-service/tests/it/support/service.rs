@@ -8,7 +8,7 @@ use campaign_proto::v1::dispatch_service_client::DispatchServiceClient;
 use campaign_proto::v1::import_contacts_request::Part;
 use campaign_proto::v1::interaction_service_client::InteractionServiceClient;
 use campaign_service::app::DispatchLimits;
-use campaign_service::server::{self, Listeners, Options};
+use campaign_service::server::{self, Access, Listeners, Options};
 use std::net::SocketAddr;
 use std::time::Duration;
 use tokio::net::TcpListener;
@@ -57,6 +57,7 @@ pub fn test_options() -> Options {
         },
         chore_interval: Duration::from_millis(50),
         links: None,
+        access: Access::default(),
     }
 }
 
