@@ -69,7 +69,6 @@ async fn serve(args: ServeArgs) -> Outcome {
         chore_interval: Duration::from_millis(args.chore_interval_millis.into()),
         links,
         access,
-        access,
     };
     server::serve(Listeners { api, links: clicks }, db, options, stop).await?;
     info!("stopped");
