@@ -13,7 +13,11 @@ use std::net::SocketAddr;
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
+use tonic::metadata::{Ascii, MetadataValue};
+use tonic::service::Interceptor;
+use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Channel;
+use tonic::{Request, Status};
 
 /// Largest message a test sends.
 const MAX_MESSAGE_BYTES: usize = 32 * 1024 * 1024;
@@ -34,13 +38,29 @@ impl Drop for Service {
     }
 }
 
+/// The token of a client, if it has one.
+#[derive(Clone, Debug, Default)]
+pub struct Token(Option<MetadataValue<Ascii>>);
+
+impl Interceptor for Token {
+    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
+        if let Some(value) = &self.0 {
+            request.metadata_mut().insert("authorization", value.clone());
+        }
+        Ok(request)
+    }
+}
+
+type Way = InterceptedService<Channel, Token>;
+
 /// Clients of one service.
 #[derive(Clone, Debug)]
 pub struct Clients {
-    pub campaigns: CampaignServiceClient<Channel>,
-    pub contacts: ContactServiceClient<Channel>,
-    pub interactions: InteractionServiceClient<Channel>,
-    pub dispatch: DispatchServiceClient<Channel>,
+    pub channel: Channel,
+    pub campaigns: CampaignServiceClient<Way>,
+    pub contacts: ContactServiceClient<Way>,
+    pub interactions: InteractionServiceClient<Way>,
+    pub dispatch: DispatchServiceClient<Way>,
 }
 
 /// Limits that tests rely on: leases that do not run out by themselves.
@@ -87,14 +107,26 @@ impl Clients {
             async move { endpoint.connect().await.ok() }
         })
         .await;
+        Self::over(channel, Token::default())
+    }
+
+    pub fn over(channel: Channel, token: Token) -> Self {
+        let way = InterceptedService::new(channel.clone(), token);
         Self {
-            campaigns: CampaignServiceClient::new(channel.clone())
+            channel,
+            campaigns: CampaignServiceClient::new(way.clone())
                 .max_encoding_message_size(MAX_MESSAGE_BYTES),
-            contacts: ContactServiceClient::new(channel.clone())
+            contacts: ContactServiceClient::new(way.clone())
                 .max_encoding_message_size(MAX_MESSAGE_BYTES),
-            interactions: InteractionServiceClient::new(channel.clone()),
-            dispatch: DispatchServiceClient::new(channel),
+            interactions: InteractionServiceClient::new(way.clone()),
+            dispatch: DispatchServiceClient::new(way),
         }
+    }
+
+    /// The same, with a token.
+    pub fn with_token(&self, token: &str) -> Self {
+        let value = format!("Bearer {token}").parse().unwrap();
+        Self::over(self.channel.clone(), Token(Some(value)))
     }
 
     /// A campaign that could be launched and always dials; returns its name.
