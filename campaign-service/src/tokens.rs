@@ -8,7 +8,9 @@ use crate::reloading::Reloading;
 use campaign_domain::access::{Caller, Role, Tenant};
 use jsonwebtoken::errors::ErrorKind;
 use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, JwkSet, PublicKeyUse};
-use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode, decode_header};
+use jsonwebtoken::{
+    Algorithm, AlgorithmFamily, DecodingKey, DecodingKeyKind, Validation, decode, decode_header,
+};
 use serde::Deserialize;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -22,6 +24,9 @@ const MAX_SUBJECT_CHARACTERS: usize = 200;
 const MAX_KEYS: usize = 100;
 /// Shortest RSA key, in bits.
 const MIN_RSA_BITS: usize = 2_048;
+/// Length of a public key on P-256: its kind and both coordinates.
+const P256_BYTES: usize = 1 + 2 * 32;
+const ED25519_BYTES: usize = 32;
 /// Longest RSA key, in bits: longer ones cost too much to check.
 const MAX_RSA_BITS: usize = 8_192;
 
@@ -154,6 +159,10 @@ impl Tokens {
             .ok()
             .and_then(|exp| UNIX_EPOCH.checked_add(exp)?.checked_add(self.demands.leeway))
             .ok_or_else(|| invalid("has an exp that is no time"))?;
+        // To the moment: a stream that it opens ends then.
+        if ends_at <= SystemTime::now() {
+            return Err(refusal(&ErrorKind::ExpiredSignature));
+        }
         Ok(Identified { caller: Caller { actor: claims.sub, roles, tenant }, ends_at })
     }
 }
@@ -257,14 +266,67 @@ fn key_of_jwk(jwk: &Jwk) -> Result<Option<Key>, String> {
     Ok(Some(Key { id, algorithm, key }))
 }
 
+/// Before anything is computed with it, as not all that reads keys bears others.
 fn check_length(key: &DecodingKey) -> Result<(), String> {
-    let jsonwebtoken::DecodingKeyKind::RsaModulusExponent { n, .. } = key.kind() else {
-        return Ok(());
+    let wanted = match (key.kind(), key.family()) {
+        (DecodingKeyKind::RsaModulusExponent { n, .. }, _) => {
+            let leading = n.iter().take_while(|byte| **byte == 0).count();
+            let is_fit = (MIN_RSA_BITS..=MAX_RSA_BITS).contains(&((n.len() - leading) * 8));
+            return if is_fit {
+                Ok(())
+            } else {
+                Err(format!("must have {MIN_RSA_BITS} to {MAX_RSA_BITS} bits"))
+            };
+        }
+        (DecodingKeyKind::SecretOrDer(_), AlgorithmFamily::Ed) => ED25519_BYTES,
+        (DecodingKeyKind::SecretOrDer(_), _) => P256_BYTES,
     };
-    let leading = n.iter().take_while(|byte| **byte == 0).count();
-    let bits = (n.len() - leading) * 8;
-    if (MIN_RSA_BITS..=MAX_RSA_BITS).contains(&bits) {
-        return Ok(());
+    match key.try_get_as_bytes() {
+        Ok(bytes) if bytes.len() == wanted => Ok(()),
+        _ => Err("has not the length of its kind".to_owned()),
     }
-    Err(format!("has {bits} bits; it must have {MIN_RSA_BITS} to {MAX_RSA_BITS}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    fn problem(set: &Value) -> String {
+        keys_of_set(set.to_string().as_bytes()).expect_err("nobody could use it")
+    }
+
+    #[test]
+    fn a_set_with_a_key_that_is_none_is_refused() {
+        let x = "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo";
+        let good = json!({ "kty": "OKP", "crv": "Ed25519", "x": x, "kid": "a" });
+        let set = json!({ "keys": [good] }).to_string();
+        assert_eq!(keys_of_set(set.as_bytes()).expect("right").len(), 1);
+        for bad in [
+            json!({ "kty": "OKP", "crv": "Ed25519", "x": "AAAA" }),
+            json!({ "kty": "OKP", "crv": "Ed25519", "x": "" }),
+            json!({ "kty": "OKP", "crv": "Ed25519", "x": format!("{x}AAAA") }),
+            json!({ "kty": "EC", "crv": "P-256", "x": "AAAA", "y": "AAAA" }),
+            json!({ "kty": "EC", "crv": "P-256", "x": x, "y": x }),
+            json!({ "kty": "RSA", "n": "AQAB", "e": "AQAB" }),
+            json!({ "kty": "RSA", "n": "", "e": "" }),
+            json!({ "kty": "RSA", "n": "/w".repeat(100), "e": "AQAB" }),
+        ] {
+            assert!(!problem(&json!({ "keys": [good, bad] })).is_empty(), "{bad}");
+        }
+        // What is for others is not for us, and none of it a secret that could sign.
+        for other in [
+            json!({ "kty": "oct", "k": "c2VjcmV0", "alg": "HS256" }),
+            json!({ "kty": "OKP", "crv": "Ed25519", "x": x, "use": "enc" }),
+            json!({ "kty": "EC", "crv": "P-384", "x": x, "y": x }),
+        ] {
+            assert!(problem(&json!({ "keys": [other] })).contains("no key that signs"), "{other}");
+        }
+        let nameless = json!({ "kty": "OKP", "crv": "Ed25519", "x": x });
+        assert!(problem(&json!({ "keys": [good, nameless] })).contains("kid"));
+        assert!(problem(&json!({ "keys": [good, good] })).contains("kid"));
+        for pem in ["", "-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n"] {
+            assert!(key_of_pem(pem.as_bytes()).is_err());
+        }
+    }
 }

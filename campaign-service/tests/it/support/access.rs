@@ -1,6 +1,8 @@
 //! Keys, tokens and certificates, made for a test and gone with it.
 
 use super::{Service, TestDb, test_options};
+use base64::Engine;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use campaign_service::server::{Access, Options};
 use campaign_service::tls::{Tls, TlsFiles};
 use campaign_service::tokens::{Demands, KeySource, Tokens};
@@ -8,11 +10,11 @@ use jsonwebtoken::jwk::Jwk;
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode, get_current_timestamp};
 use rcgen::{
     BasicConstraints, Certificate, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer,
-    KeyPair, PKCS_ECDSA_P256_SHA256, PKCS_ED25519,
+    KeyPair, PKCS_ECDSA_P256_SHA256,
 };
 use rsa::pkcs8::EncodePrivateKey;
 use serde_json::{Value, json};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -66,13 +68,29 @@ impl Signer {
     pub fn new(id: &str) -> Self {
         let pair = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).unwrap();
         let key = EncodingKey::from_ec_der(pair.serialized_der());
-        Self { id: id.to_owned(), algorithm: Algorithm::ES256, key, public_pem: public(&pair) }
+        Self {
+            id: id.to_owned(),
+            algorithm: Algorithm::ES256,
+            key,
+            public_pem: pair.public_key_pem(),
+        }
     }
 
     pub fn ed25519(id: &str) -> Self {
-        let pair = KeyPair::generate_for(&PKCS_ED25519).unwrap();
-        let key = EncodingKey::from_ed_der(pair.serialized_der());
-        Self { id: id.to_owned(), algorithm: Algorithm::EdDSA, key, public_pem: public(&pair) }
+        // The form of the key that every reader takes: nothing but the secret.
+        let mut der = vec![0x30, 0x2e, 2, 1, 0, 0x30, 5, 6, 3, 0x2b, 0x65, 0x70, 4, 0x22, 4, 0x20];
+        der.extend(
+            [uuid::Uuid::new_v4(), uuid::Uuid::new_v4()].map(uuid::Uuid::into_bytes).concat(),
+        );
+        let (key, algorithm) = (EncodingKey::from_ed_der(&der), Algorithm::EdDSA);
+        let jwk = serde_json::to_value(Jwk::from_encoding_key(&key, algorithm).unwrap()).unwrap();
+        let mut spki = vec![0x30, 0x2a, 0x30, 5, 6, 3, 0x2b, 0x65, 0x70, 3, 0x21, 0];
+        spki.extend(URL_SAFE_NO_PAD.decode(jwk["x"].as_str().unwrap()).unwrap());
+        let public_pem = format!(
+            "-----BEGIN PUBLIC KEY-----\n{}\n-----END PUBLIC KEY-----\n",
+            STANDARD.encode(spki)
+        );
+        Self { id: id.to_owned(), algorithm, key, public_pem }
     }
 
     pub fn rsa(id: &str, bits: usize) -> Self {
@@ -122,10 +140,6 @@ pub fn claims(tenant: &str, roles: &[&str]) -> Value {
         claims["tenant"] = tenant.into();
     }
     claims
-}
-
-fn public(pair: &KeyPair) -> String {
-    pair.public_key_pem()
 }
 
 /// A service that wants tokens.
@@ -204,9 +218,4 @@ impl Authority {
             folder.write(&format!("{name}-key.pem"), &key),
         )
     }
-}
-
-/// The content of a file.
-pub fn text(path: &Path) -> String {
-    std::fs::read_to_string(path).unwrap()
 }

@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::service::Interceptor;
 use tonic::service::interceptor::InterceptedService;
-use tonic::transport::Channel;
+use tonic::transport::{Channel, ClientTlsConfig, Endpoint};
 use tonic::{Request, Status};
 
 /// Largest message a test sends.
@@ -87,21 +87,34 @@ impl Service {
     }
 
     pub async fn start_with(db: &TestDb, options: Options) -> Self {
+        Self::start_over(db, options, None).await
+    }
+
+    /// The same, with clients that speak TLS.
+    pub async fn start_over(db: &TestDb, options: Options, tls: Option<ClientTlsConfig>) -> Self {
         let listen = || TcpListener::bind("127.0.0.1:0");
         let (api, links) = (listen().await.unwrap(), listen().await.unwrap());
-        let url = format!("http://{}", api.local_addr().unwrap());
+        let scheme = if tls.is_some() { "https" } else { "http" };
+        let url = format!("{scheme}://{}", api.local_addr().unwrap());
         let link_address = links.local_addr().unwrap();
         let listeners = Listeners { api, links: Some(links) };
         let stop = CancellationToken::new();
         tokio::spawn(server::serve(listeners, db.db(), options, stop.clone()));
-        let clients = Clients::connect(&url).await;
+        let mut endpoint = Channel::from_shared(url.clone()).unwrap();
+        if let Some(tls) = tls {
+            endpoint = endpoint.tls_config(tls).unwrap();
+        }
+        let clients = Clients::connect_to(endpoint).await;
         Self { clients, url, link_address, stop }
     }
 }
 
 impl Clients {
     pub async fn connect(url: &str) -> Self {
-        let endpoint = Channel::from_shared(url.to_owned()).unwrap();
+        Self::connect_to(Channel::from_shared(url.to_owned()).unwrap()).await
+    }
+
+    async fn connect_to(endpoint: Endpoint) -> Self {
         let channel = super::eventually("the service answers", || {
             let endpoint = endpoint.clone();
             async move { endpoint.connect().await.ok() }
