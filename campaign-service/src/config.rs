@@ -3,7 +3,7 @@
 use crate::app::DispatchLimits;
 use crate::links::Links;
 use crate::server::Access;
-use crate::store::DbLimits;
+use crate::store::{Db, DbLimits};
 use crate::tls::{Tls, TlsFiles};
 use crate::tokens::{Demands, KeySource, Tokens};
 use campaign_domain::caps::MAX_ATTEMPTS_CAP;
@@ -49,6 +49,10 @@ pub struct DatabaseArgs {
     /// PostgreSQL, as in postgres://user:password@host:5432/database
     #[arg(long, env = "DATABASE_URL", hide_env_values = true)]
     pub database_url: String,
+    /// Who vouches for the database's certificate, PEM, where the URL says sslmode=require [default: whom
+    /// the system trusts]
+    #[arg(long, env = "CAMPAIGN_DATABASE_CA_FILE")]
+    pub database_ca_file: Option<PathBuf>,
     /// Connections to the database at the same time (1 to 500)
     #[arg(long, env = "CAMPAIGN_DATABASE_MAX_CONNECTIONS", default_value_t = 16,
           value_parser = clap::value_parser!(u16).range(1..=500))]
@@ -64,9 +68,15 @@ pub struct DatabaseArgs {
 }
 
 impl DatabaseArgs {
-    /// As limits.
-    #[must_use]
-    pub fn limits(&self) -> DbLimits {
+    /// The database.
+    ///
+    /// # Errors
+    /// When the URL or the file cannot be read.
+    pub fn open(&self) -> Result<Db, String> {
+        Db::new(&self.database_url, self.database_ca_file.as_deref(), &self.limits())
+    }
+
+    fn limits(&self) -> DbLimits {
         DbLimits {
             max_connections: self.database_max_connections.into(),
             connection_wait: Duration::from_secs(self.database_wait_seconds.into()),

@@ -4,7 +4,7 @@
 use campaign_process::{init_logs, install_tls_provider, shutdown_signal};
 use campaign_service::config::{Cli, Command, DatabaseArgs, ServeArgs};
 use campaign_service::server::{self, Listeners, Options};
-use campaign_service::store::{Db, migrations};
+use campaign_service::store::migrations;
 use clap::Parser;
 use std::net::SocketAddr;
 use std::process::ExitCode;
@@ -43,7 +43,7 @@ async fn run(command: Command) -> Outcome {
 
 async fn migrate(args: &DatabaseArgs) -> Outcome {
     install_tls_provider();
-    let db = Db::new(&args.database_url, &args.limits())?;
+    let db = args.open()?;
     let applied = migrations::migrate(&db).await?;
     info!(applied, "the schema is up to date");
     Ok(())
@@ -53,7 +53,7 @@ async fn serve(args: ServeArgs) -> Outcome {
     let stop = shutdown_signal()?;
     install_tls_provider();
     let access = args.access.access(args.listen)?;
-    let db = Db::new(&args.database.database_url, &args.database.limits())?;
+    let db = args.database.open()?;
     if !migrations::is_current(&db).await? {
         return Err("the database schema is too old; run `campaign-service migrate` first".into());
     }

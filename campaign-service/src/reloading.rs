@@ -96,7 +96,8 @@ fn contents(files: &[PathBuf]) -> Result<Contents, String> {
     files.iter().map(read).collect()
 }
 
-fn read_bounded(path: &Path) -> Result<Vec<u8>, String> {
+/// The content of a file, if it is of a bearable size.
+pub fn read_bounded(path: &Path) -> Result<Vec<u8>, String> {
     let mut bytes = Vec::new();
     let file = File::open(path).map_err(|error| error.to_string())?;
     file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes).map_err(|error| error.to_string())?;

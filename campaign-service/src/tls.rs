@@ -140,10 +140,7 @@ fn server_config(
 }
 
 /// The certificates in a PEM file, of which there must be one at least.
-///
-/// # Errors
-/// When there is none, or one that cannot be read.
-pub fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
+fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
     let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
     let found = found.map_err(|error| error.to_string())?;
     if found.is_empty() { Err("no CERTIFICATE in PEM".to_owned()) } else { Ok(found) }

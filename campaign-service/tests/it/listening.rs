@@ -5,16 +5,22 @@ use crate::support::processes::{Killed, dialer_worker, dials};
 use crate::support::{Clients, PATIENCE, Service, TestDb, eventually, retry, test_options};
 use campaign_proto::v1;
 use campaign_service::server::{Access, Options};
+use campaign_service::store::{Db, DbLimits};
 use campaign_service::tls::{Tls, TlsFiles};
 use campaign_service::tokens::KeySource;
 use jsonwebtoken::get_current_timestamp;
 use serde_json::json;
 use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
+use std::pin::pin;
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tokio::io::AsyncReadExt;
-use tokio::net::TcpStream;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc;
+use tokio_stream::StreamExt;
+use tokio_stream::wrappers::UnboundedReceiverStream;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Identity};
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_client::HealthClient;
@@ -162,6 +168,62 @@ async fn it_does_not_listen_to_everyone_without_authentication() {
         assert!(lines.any(|line| line.contains(warning)), "{flags:?}: no warning");
         assert!(lines.any(|line| line.contains("serving")), "{flags:?}: does not serve");
     }
+}
+
+/// Speaks TLS as PostgreSQL does, and passes on to one that does not.
+async fn tls_before_postgres(db: &TestDb, files: &TlsFiles) -> u16 {
+    let config: tokio_postgres::Config = db.url.parse().unwrap();
+    let tls = Tls::open(files).unwrap();
+    let (listener, port) = (TcpListener::bind("127.0.0.1:0").await.unwrap(), config.get_ports()[0]);
+    let (asked, own_port) = (mpsc::unbounded_channel(), listener.local_addr().unwrap().port());
+    let (sender, receiver) = asked;
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            // "SSL?" is answered "yes" before the handshake.
+            let mut question = [0; 8];
+            stream.read_exact(&mut question).await.unwrap();
+            assert_eq!(question, [0, 0, 0, 8, 4, 210, 22, 47]);
+            stream.write_all(b"S").await.unwrap();
+            sender.send(Ok(stream)).unwrap();
+        }
+    });
+    let greeted = Arc::new(tls).accept(UnboundedReceiverStream::new(receiver));
+    tokio::spawn(async move {
+        let mut greeted = pin!(greeted);
+        while let Some(Ok(mut stream)) = greeted.next().await {
+            tokio::spawn(async move {
+                let mut server = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+                let _ = tokio::io::copy_bidirectional(&mut stream, &mut server).await;
+            });
+        }
+    });
+    own_port
+}
+
+#[tokio::test]
+async fn the_database_is_reached_over_tls_that_is_verified() {
+    let db = TestDb::new().await;
+    let (folder, ours, other) = (Folder::new(), Authority::new(), Authority::new());
+    let port = tls_before_postgres(&db, &files(&folder, &ours, None)).await;
+    let direct = db.url.parse::<tokio_postgres::Config>().unwrap().get_ports()[0];
+    let through = db.url.replace(&format!(":{direct}/"), &format!(":{port}/"));
+    let url = |mode: &str| format!("{through}?sslmode={mode}");
+    let open = |mode, ca: &Authority| {
+        let file = folder.write("database-ca.pem", &ca.pem());
+        let limits = DbLimits {
+            max_connections: 4,
+            connection_wait: Duration::from_secs(5),
+            statement_timeout: Duration::from_secs(5),
+        };
+        Db::new(&url(mode), Some(&file), &limits)
+    };
+    let db = open("require", &ours).unwrap();
+    db.ping().await.unwrap();
+    db.listen().await.unwrap();
+    let strange = open("require", &other).unwrap();
+    strange.ping().await.unwrap_err();
+    assert!(strange.listen().await.is_err());
+    assert!(open("prefer", &ours).unwrap_err().contains("sslmode=require"));
 }
 
 /// A campaign that goes on for ever and tries everyone once.
