@@ -38,7 +38,7 @@ pub enum Command {
         database: DatabaseArgs,
     },
     /// Serve the API
-    Serve(ServeArgs),
+    Serve(Box<ServeArgs>),
     /// Print the state machine as a Mermaid diagram, then exit
     Diagram,
 }

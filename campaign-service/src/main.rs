@@ -49,7 +49,7 @@ async fn migrate(args: &DatabaseArgs) -> Outcome {
     Ok(())
 }
 
-async fn serve(args: ServeArgs) -> Outcome {
+async fn serve(args: Box<ServeArgs>) -> Outcome {
     let stop = shutdown_signal()?;
     install_tls_provider();
     let access = args.access.access(args.listen)?;
