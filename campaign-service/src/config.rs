@@ -3,14 +3,20 @@
 use crate::app::DispatchLimits;
 use crate::app::chores::ChoreOptions;
 use crate::links::Links;
-use crate::store::DbLimits;
+use crate::server::Access;
+use crate::store::{Db, DbLimits};
+use crate::tls::{Tls, TlsFiles};
+use crate::tokens::{Demands, KeySource, Tokens};
 use campaign_domain::caps::MAX_ATTEMPTS_CAP;
 use campaign_domain::links::is_web_address;
 use campaign_process::LogArgs;
 use chrono::TimeDelta;
 use clap::{Args, Parser, Subcommand};
 use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
+use tracing::warn;
 
 /// Owns campaigns and streams their contacts to dialer workers
 #[derive(Debug, Parser)]
@@ -34,7 +40,7 @@ pub enum Command {
         database: DatabaseArgs,
     },
     /// Serve the API
-    Serve(ServeArgs),
+    Serve(Box<ServeArgs>),
     /// Print the state machine as a Mermaid diagram, then exit
     Diagram,
 }
@@ -45,6 +51,10 @@ pub struct DatabaseArgs {
     /// PostgreSQL, as in postgres://user:password@host:5432/database
     #[arg(long, env = "DATABASE_URL", hide_env_values = true)]
     pub database_url: String,
+    /// Who vouches for the database's certificate, PEM, where the URL says sslmode=require [default: whom
+    /// the system trusts]
+    #[arg(long, env = "CAMPAIGN_DATABASE_CA_FILE")]
+    pub database_ca_file: Option<PathBuf>,
     /// Connections to the database at the same time (1 to 500)
     #[arg(long, env = "CAMPAIGN_DATABASE_MAX_CONNECTIONS", default_value_t = 16,
           value_parser = clap::value_parser!(u16).range(1..=500))]
@@ -60,9 +70,15 @@ pub struct DatabaseArgs {
 }
 
 impl DatabaseArgs {
-    /// As limits.
-    #[must_use]
-    pub fn limits(&self) -> DbLimits {
+    /// The database.
+    ///
+    /// # Errors
+    /// When the URL or the file cannot be read.
+    pub fn open(&self) -> Result<Db, String> {
+        Db::new(&self.database_url, self.database_ca_file.as_deref(), &self.limits())
+    }
+
+    fn limits(&self) -> DbLimits {
         DbLimits {
             max_connections: self.database_max_connections.into(),
             connection_wait: Duration::from_secs(self.database_wait_seconds.into()),
@@ -107,6 +123,9 @@ pub struct ServeArgs {
     /// Links in texts
     #[command(flatten)]
     pub links: LinkArgs,
+    /// Who gets in
+    #[command(flatten)]
+    pub access: AccessArgs,
     /// Time between rounds of the chores: starts, ends, expired leases, old history (50 to 60000)
     #[arg(long, env = "CAMPAIGN_CHORE_INTERVAL_MILLIS", default_value_t = 500,
           value_parser = clap::value_parser!(u32).range(50..=60_000))]
@@ -117,6 +136,112 @@ pub struct ServeArgs {
     #[arg(long, env = "CAMPAIGN_HISTORY_RETENTION_DAYS", default_value_t = 0,
           value_parser = clap::value_parser!(u16).range(0..=36_500))]
     pub history_retention_days: u16,
+}
+
+/// Who gets in
+#[derive(Args, Clone, Debug)]
+pub struct AccessArgs {
+    /// Our certificate and those that vouch for it, PEM; with it the API speaks TLS only
+    #[arg(long, env = "CAMPAIGN_TLS_CERT_FILE", requires = "tls_key_file")]
+    pub tls_cert_file: Option<PathBuf>,
+    /// The certificate's key, PEM
+    #[arg(long, env = "CAMPAIGN_TLS_KEY_FILE", requires = "tls_cert_file")]
+    pub tls_key_file: Option<PathBuf>,
+    /// Only clients with a certificate that one of these vouches for may connect, PEM
+    #[arg(long, env = "CAMPAIGN_TLS_CLIENT_CA_FILE", requires = "tls_cert_file")]
+    pub tls_client_ca_file: Option<PathBuf>,
+    /// Keys that tokens are signed with, a JSON Web Key Set; RSA (RS256), P-256 (ES256), Ed25519 (EdDSA)
+    #[arg(long, env = "CAMPAIGN_TOKEN_JWKS_FILE", requires = "token_audience")]
+    pub token_jwks_file: Option<PathBuf>,
+    /// In its place one public key, PEM
+    #[arg(
+        long,
+        env = "CAMPAIGN_TOKEN_PUBLIC_KEY_FILE",
+        requires = "token_audience",
+        conflicts_with = "token_jwks_file"
+    )]
+    pub token_public_key_file: Option<PathBuf>,
+    /// The audience (aud) that tokens must be for
+    #[arg(long, env = "CAMPAIGN_TOKEN_AUDIENCE", value_parser = clap::builder::NonEmptyStringValueParser::new())]
+    pub token_audience: Option<String>,
+    /// The issuer (iss) that tokens must be of; without it any
+    #[arg(long, env = "CAMPAIGN_TOKEN_ISSUER", requires = "token_audience",
+          value_parser = clap::builder::NonEmptyStringValueParser::new())]
+    pub token_issuer: Option<String>,
+    /// How far the clock of who makes tokens may differ from ours (0 to 300)
+    #[arg(long, env = "CAMPAIGN_TOKEN_LEEWAY_SECONDS", default_value_t = 30,
+          value_parser = clap::value_parser!(u16).range(0..=300))]
+    pub token_leeway_seconds: u16,
+    /// How often the files of keys and certificates are looked at for changes (1 to 3600)
+    #[arg(long, env = "CAMPAIGN_KEY_RELOAD_SECONDS", default_value_t = 5,
+          value_parser = clap::value_parser!(u16).range(1..=3600))]
+    pub key_reload_seconds: u16,
+    /// Let everyone who can connect do everything, also from other machines
+    #[arg(long, env = "CAMPAIGN_INSECURE_NO_AUTHENTICATION")]
+    pub insecure_no_authentication: bool,
+}
+
+impl AccessArgs {
+    /// Reads the files, for a service that listens on `listen`.
+    ///
+    /// # Errors
+    /// When a file cannot be used, or everyone on the network would get in; says what to do.
+    pub fn access(&self, listen: SocketAddr) -> Result<Access, String> {
+        let tokens = self.key_source().map(|source| Tokens::open(&source, self.demands()));
+        let files = self.tls_cert_file.clone().zip(self.tls_key_file.clone());
+        let tls = files.map(|(cert, key)| {
+            Tls::open(&TlsFiles { cert, key, client_ca: self.tls_client_ca_file.clone() })
+        });
+        let access = Access {
+            tokens: tokens.transpose()?.map(Arc::new),
+            tls: tls.transpose()?.map(Arc::new),
+            reload_interval: Duration::from_secs(self.key_reload_seconds.into()),
+        };
+        self.check(listen, &access)?;
+        Ok(access)
+    }
+
+    fn check(&self, listen: SocketAddr, access: &Access) -> Result<(), String> {
+        let is_local = listen.ip().is_loopback();
+        if access.tokens.is_some() {
+            if self.insecure_no_authentication {
+                return Err("--insecure-no-authentication contradicts the keys of tokens; leave \
+                            one out"
+                    .to_owned());
+            }
+            if access.tls.is_none() && !is_local {
+                warn!(
+                    "tokens travel in the clear; give --tls-cert-file and --tls-key-file, unless \
+                     something before the service speaks TLS"
+                );
+            }
+            return Ok(());
+        }
+        if !is_local && !self.insecure_no_authentication {
+            return Err(format!(
+                "everyone who reaches {listen} could do everything; give --token-jwks-file (or \
+                 --token-public-key-file) and --token-audience, listen on 127.0.0.1, or say \
+                 --insecure-no-authentication"
+            ));
+        }
+        if !is_local {
+            warn!("no authentication: everyone who reaches {listen} may do everything");
+        }
+        Ok(())
+    }
+
+    fn key_source(&self) -> Option<KeySource> {
+        let set = self.token_jwks_file.clone().map(KeySource::Jwks);
+        set.or_else(|| self.token_public_key_file.clone().map(KeySource::PublicKey))
+    }
+
+    fn demands(&self) -> Demands {
+        Demands {
+            audience: self.token_audience.clone().unwrap_or_default(),
+            issuer: self.token_issuer.clone(),
+            leeway: Duration::from_secs(self.token_leeway_seconds.into()),
+        }
+    }
 }
 
 /// Links in texts. All three, or none: then texts carry no links

@@ -9,5 +9,8 @@ pub mod app;
 pub mod config;
 pub mod grpc;
 pub mod links;
+mod reloading;
 pub mod server;
 pub mod store;
+pub mod tls;
+pub mod tokens;

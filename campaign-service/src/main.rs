@@ -1,10 +1,10 @@
 //! The program `campaign-service`.
 #![forbid(unsafe_code)]
 
-use campaign_process::{init_logs, shutdown_signal};
+use campaign_process::{init_logs, install_tls_provider, shutdown_signal};
 use campaign_service::config::{Cli, Command, DatabaseArgs, ServeArgs};
 use campaign_service::server::{self, Listeners, Options};
-use campaign_service::store::{Db, migrations};
+use campaign_service::store::migrations;
 use clap::Parser;
 use std::net::SocketAddr;
 use std::process::ExitCode;
@@ -45,15 +45,18 @@ async fn run(command: Command) -> Outcome {
 }
 
 async fn migrate(args: &DatabaseArgs) -> Outcome {
-    let db = Db::new(&args.database_url, &args.limits())?;
+    install_tls_provider();
+    let db = args.open()?;
     let applied = migrations::migrate(&db).await?;
     info!(applied, "the schema is up to date");
     Ok(())
 }
 
-async fn serve(args: ServeArgs) -> Outcome {
+async fn serve(args: Box<ServeArgs>) -> Outcome {
     let stop = shutdown_signal()?;
-    let db = Db::new(&args.database.database_url, &args.database.limits())?;
+    install_tls_provider();
+    let access = args.access.access(args.listen)?;
+    let db = args.database.open()?;
     if !migrations::is_current(&db).await? {
         return Err("the database schema is too old; run `campaign-service migrate` first".into());
     }
@@ -64,7 +67,8 @@ async fn serve(args: ServeArgs) -> Outcome {
         Some(address) => Some(listen(address).await?),
         None => None,
     };
-    let options = Options { limits: args.dispatch_limits(), chores: args.chore_options(), links };
+    let options =
+        Options { limits: args.dispatch_limits(), chores: args.chore_options(), links, access };
     server::serve(Listeners { api, links: clicks }, db, options, stop).await?;
     info!("stopped");
     Ok(())

@@ -3,9 +3,12 @@
 use crate::app::chores::ChoreOptions;
 use crate::app::control::ControlBus;
 use crate::app::{App, DispatchLimits};
+use crate::grpc::access::AccessLayer;
 use crate::grpc::{CampaignApi, ContactApi, DispatchApi, InteractionApi};
 use crate::links::{self, Links};
 use crate::store::Db;
+use crate::tls::Tls;
+use crate::tokens::Tokens;
 use campaign_proto::v1;
 use campaign_proto::v1::campaign_service_server::{
     CampaignServiceServer, SERVICE_NAME as CAMPAIGN,
@@ -43,6 +46,36 @@ pub struct Options {
     pub chores: ChoreOptions,
     /// For texts; `None`: they carry no links.
     pub links: Option<Links>,
+    pub access: Access,
+}
+
+/// Who gets in. Without anything: everyone.
+#[derive(Clone, Debug, Default)]
+pub struct Access {
+    /// `None`: everyone may do everything.
+    pub tokens: Option<Arc<Tokens>>,
+    /// `None`: in the clear.
+    pub tls: Option<Arc<Tls>>,
+    /// How often the files of both are looked at.
+    pub reload_interval: Duration,
+}
+
+impl Access {
+    /// Takes in changed keys and certificates until told to stop.
+    async fn reload(self, stop: CancellationToken) {
+        let interval = self.reload_interval;
+        let tokens = async {
+            if let Some(tokens) = &self.tokens {
+                tokens.run(interval, &stop).await;
+            }
+        };
+        let tls = async {
+            if let Some(tls) = &self.tls {
+                tls.run(interval, &stop).await;
+            }
+        };
+        tokio::join!(tokens, tls);
+    }
 }
 
 /// Where it is reached.
@@ -77,6 +110,7 @@ pub async fn serve(
         let (control, db, stop) = (control.clone(), db.clone(), stop.clone());
         tokio::spawn(async move { control.run(&db, &stop).await })
     };
+    let reloading = tokio::spawn(options.access.clone().reload(stop.clone()));
     let watching = tokio::spawn(watch_health(health, db, stop.clone()));
     let clicks = listeners.links.zip(links).map(|(listener, links)| {
         tokio::spawn(links::serve(listener, Arc::clone(&app), links, stop.clone()))
@@ -89,7 +123,8 @@ pub async fn serve(
     let stopped = stop.clone();
     // A message pushed to a worker must not wait for the acknowledgement of the one before.
     let incoming = TcpIncoming::from(listeners.api).with_nodelay(Some(true));
-    let served = tonic::transport::Server::builder()
+    let router = tonic::transport::Server::builder()
+        .layer(AccessLayer::new(options.access.tokens))
         .max_concurrent_streams(MAX_STREAMS_PER_CONNECTION)
         .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
         .add_service(health_service)
@@ -107,13 +142,16 @@ pub async fn serve(
         )
         .add_service(
             DispatchServiceServer::new(dispatch).max_decoding_message_size(MAX_REQUEST_BYTES),
-        )
-        .serve_with_incoming_shutdown(incoming, async move {
-            stopped.cancelled().await;
-        })
-        .await;
+        );
+    let served = match options.access.tls {
+        None => router.serve_with_incoming_shutdown(incoming, stopped.cancelled_owned()).await,
+        Some(tls) => {
+            let incoming = tls.accept(incoming);
+            router.serve_with_incoming_shutdown(incoming, stopped.cancelled_owned()).await
+        }
+    };
     stop.cancel();
-    for task in [chores, listening, watching] {
+    for task in [chores, listening, watching, reloading] {
         task.await?;
     }
     if let Some(clicks) = clicks {

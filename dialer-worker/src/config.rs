@@ -11,6 +11,7 @@ use clap::{Args, Parser, ValueEnum};
 use tonic::transport::Endpoint;
 
 use crate::http::HttpConfig;
+use crate::service::{AccessConfig, Replica};
 use crate::sip::SipConfig;
 
 /// Longest worker id the service takes.
@@ -123,6 +124,9 @@ pub struct WorkerConfig {
         default_value = "http://127.0.0.1:50051"
     )]
     pub service_urls: Vec<Endpoint>,
+    /// How to get in there.
+    #[command(flatten)]
+    pub access: AccessConfig,
     /// Name of this process, unique among the workers, 1 to 100 characters
     #[arg(
         long,
@@ -192,6 +196,12 @@ pub struct WorkerConfig {
 }
 
 impl WorkerConfig {
+    /// Where the service listens, and how to get in.
+    #[must_use]
+    pub fn replicas(&self) -> Vec<Replica> {
+        Replica::all(&self.service_urls, &self.access)
+    }
+
     /// Most contacts held or asked for and not dialled.
     #[must_use]
     pub fn prefetch_contacts(&self) -> usize {
@@ -228,8 +238,8 @@ pub struct SimulatedConfig {
 fn endpoint(text: &str) -> Result<Endpoint, String> {
     let endpoint = Endpoint::from_shared(text.to_owned()).map_err(|error| error.to_string())?;
     match endpoint.uri().scheme_str() {
-        Some("http") if endpoint.uri().host().is_some() => Ok(endpoint),
-        _ => Err("write it like http://host:50051".to_owned()),
+        Some("http" | "https") if endpoint.uri().host().is_some() => Ok(endpoint),
+        _ => Err("write it like https://host:50051 or http://host:50051".to_owned()),
     }
 }
 
@@ -297,6 +307,7 @@ mod tests {
             ["--time-scale", "nan"],
             ["--service-url", "ftp://a"],
             ["--service-url", "nonsense"],
+            ["--service-client-cert-file", "cert.pem"],
             ["--worker-id", ""],
         ] {
             assert!(parse(&flags).is_err(), "{flags:?}");

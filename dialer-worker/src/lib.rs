@@ -14,6 +14,7 @@ mod leases;
 mod pace;
 mod provider_status;
 mod reports;
+pub mod service;
 mod session;
 pub mod simulated;
 pub mod sip;
@@ -41,9 +42,7 @@ pub async fn dialer(config: &Config) -> Result<Arc<dyn Dialer>, String> {
             })?;
             Arc::new(dialer)
         }
-        Provider::Sip => {
-            Arc::new(SipDialer::start(&config.sip, &config.worker.service_urls).await?)
-        }
+        Provider::Sip => Arc::new(SipDialer::start(&config.sip, &config.worker.replicas()).await?),
         Provider::Http => Arc::new(HttpDialer::start(&config.http).await?),
     })
 }

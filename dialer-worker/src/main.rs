@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use campaign_process::{init_logs, shutdown_signal};
+use campaign_process::{init_logs, install_tls_provider, shutdown_signal};
 use clap::Parser;
 use dialer_worker::config::Config;
 use tracing::error;
@@ -26,6 +26,7 @@ async fn main() -> ExitCode {
 async fn work(config: Config) -> Result<(), String> {
     let shutdown = shutdown_signal()
         .map_err(|error| format!("signal handlers could not be installed: {error}"))?;
+    install_tls_provider();
     let dialer = dialer_worker::dialer(&config).await?;
     let summary = dialer_worker::run(&config.worker(), dialer, shutdown).await;
     if summary.unacknowledged == 0 && summary.unfinished_calls == 0 {

@@ -11,8 +11,9 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tokio_stream::StreamExt;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::transport::Endpoint;
-use tonic::{Status, Streaming};
+use tonic::{Code, Status, Streaming};
+
+use crate::service::{AccessError, Replica};
 
 /// Messages on their way to the network. Few: what to say is decided when it can be said.
 const OUTGOING_CAPACITY: usize = 8;
@@ -32,6 +33,11 @@ const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(5);
 pub(crate) enum SessionError {
     #[error("no connection: {}", causes(.0))]
     Connect(#[from] tonic::transport::Error),
+    #[error(transparent)]
+    Access(#[from] AccessError),
+    #[error("the service does not let us in: {}; put a token of the role worker into the file of \
+             --token-file", .0.message())]
+    NotAdmitted(Box<Status>),
     #[error("the service answered {:?}: {}", .0.code(), .0.message())]
     Refused(Box<Status>),
     #[error("no welcome within {} s", OPEN_LIMIT.as_secs())]
@@ -44,7 +50,10 @@ pub(crate) enum SessionError {
 
 impl From<Status> for SessionError {
     fn from(status: Status) -> Self {
-        Self::Refused(Box::new(status))
+        match status.code() {
+            Code::Unauthenticated | Code::PermissionDenied => Self::NotAdmitted(Box::new(status)),
+            _ => Self::Refused(Box::new(status)),
+        }
     }
 }
 
@@ -87,20 +96,18 @@ pub(crate) struct Session {
 
 impl Session {
     /// Connects, says hello and waits for the welcome.
-    pub async fn open(endpoint: &Endpoint, hello: Hello) -> Result<(Self, Welcome), SessionError> {
-        timeout(OPEN_LIMIT, Self::greet(endpoint, hello))
-            .await
-            .unwrap_or(Err(SessionError::Timeout))
+    pub async fn open(replica: &Replica, hello: Hello) -> Result<(Self, Welcome), SessionError> {
+        timeout(OPEN_LIMIT, Self::greet(replica, hello)).await.unwrap_or(Err(SessionError::Timeout))
     }
 
-    async fn greet(endpoint: &Endpoint, hello: Hello) -> Result<(Self, Welcome), SessionError> {
-        let endpoint = endpoint
-            .clone()
-            .tcp_nodelay(true)
+    async fn greet(replica: &Replica, hello: Hello) -> Result<(Self, Welcome), SessionError> {
+        let endpoint = replica
+            .endpoint()?
             .http2_keep_alive_interval(KEEP_ALIVE_INTERVAL)
             .keep_alive_timeout(KEEP_ALIVE_TIMEOUT)
             .keep_alive_while_idle(true);
-        let mut client = DispatchServiceClient::new(endpoint.connect().await?)
+        let channel = endpoint.connect().await?;
+        let mut client = DispatchServiceClient::with_interceptor(channel, replica.bearer())
             .max_decoding_message_size(MAX_MESSAGE_BYTES);
         let (outgoing, requests) = mpsc::channel(OUTGOING_CAPACITY);
         // Before the call, as a server may read hello before it answers anything.

@@ -25,9 +25,9 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use tokio_util::sync::CancellationToken;
-use tonic::transport::Endpoint;
 
 use crate::dialer::{Attempt, CallEnd, CallEvents, Dialer};
+use crate::service::Replica;
 pub use config::{SipConfig, Transport};
 pub use inbound::{InboundCampaign, InboundConfig};
 use stack::Stack;
@@ -43,7 +43,7 @@ impl SipDialer {
     ///
     /// # Errors
     /// When something in the configuration does not work; the text says what.
-    pub async fn start(config: &SipConfig, services: &[Endpoint]) -> Result<Self, String> {
+    pub async fn start(config: &SipConfig, services: &[Replica]) -> Result<Self, String> {
         Ok(Self { stack: Stack::start(config, services).await? })
     }
 }

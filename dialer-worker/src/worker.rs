@@ -14,12 +14,12 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_stream::StreamExt;
 use tokio_util::sync::CancellationToken;
-use tonic::transport::Endpoint;
 use tracing::{info, warn};
 
 use crate::calls::CallEvent;
 use crate::config::WorkerConfig;
 use crate::dialer::{Dialer, EarlierCalls};
+use crate::service::Replica;
 use crate::session::{Session, SessionError};
 use crate::state::State;
 
@@ -65,7 +65,8 @@ pub async fn run(
         shutdown.cancelled().await;
         dialer.stop(config.drain_grace()).await
     };
-    let ((), unrecorded_callers) = tokio::join!(worker.work(&config.service_urls), callers);
+    let replicas = config.replicas();
+    let ((), unrecorded_callers) = tokio::join!(worker.work(&replicas), callers);
     let mut summary = worker.state.summary();
     summary.unacknowledged += unrecorded_callers;
     info!(
@@ -93,10 +94,11 @@ struct Worker {
 }
 
 impl Worker {
-    async fn work(&mut self, urls: &[Endpoint]) {
+    async fn work(&mut self, replicas: &[Replica]) {
         let mut delays = reconnect_delays();
-        for url in urls.iter().cycle().skip(first_url(&self.worker_id, urls.len())) {
-            let parting = self.serve(url, &mut delays).await;
+        for replica in replicas.iter().cycle().skip(first_url(&self.worker_id, replicas.len())) {
+            let parting = self.serve(replica, &mut delays).await;
+            let url = &replica.url;
             self.state.end_stream(Instant::now());
             let delay = delays.next().unwrap_or(MAX_RECONNECT_DELAY);
             match parting {
@@ -117,7 +119,7 @@ impl Worker {
     /// One stream from hello to its end.
     async fn serve(
         &mut self,
-        url: &Endpoint,
+        replica: &Replica,
         delays: &mut ExponentialBackoff,
     ) -> Result<Parting, SessionError> {
         let hello = Hello {
@@ -126,11 +128,11 @@ impl Worker {
             leases: self.state.begin_stream(Instant::now()),
             campaigns: Vec::new(),
         };
-        let Some(opened) = self.attend(Session::open(url, hello)).await else {
+        let Some(opened) = self.attend(Session::open(replica, hello)).await else {
             return Ok(Parting::Finished);
         };
         let (session, welcome) = opened?;
-        info!(url = %url.uri(), worker_id = self.worker_id, "connected");
+        info!(url = %replica.url.uri(), worker_id = self.worker_id, "connected");
         *delays = reconnect_delays();
         self.state.welcome(&welcome, session.terms);
         self.converse(session).await

@@ -7,6 +7,7 @@ use super::error::{Error, Result};
 use crate::store::retention::Walk;
 use crate::store::states::BLOCK_CONTACTS;
 use crate::store::{Gate, campaigns, due, leases, numbers, purge, requests, retention};
+use campaign_domain::access::Reach;
 use campaign_domain::lifecycle::State;
 use chrono::TimeDelta;
 use std::time::Duration;
@@ -79,7 +80,7 @@ impl App {
         let mut connection = self.db.connect().await?;
         let tx = connection.begin(Gate::Open).await?;
         let states = [State::Scheduled, State::Running, State::Paused];
-        let active = campaigns::ids_in_states(&tx, &states, MAX_PIECES).await?;
+        let active = campaigns::ids_in_states(&tx, &Reach::All, &states, MAX_PIECES).await?;
         drop(tx);
         drop(connection);
         for campaign in active {

@@ -1,6 +1,7 @@
 //! What can go wrong in a use case. The gRPC layer maps it to a status, in one place.
 
 use crate::store::StoreError;
+use campaign_domain::access::Role;
 use campaign_domain::lifecycle::Refusal;
 
 /// What a use case gives.
@@ -34,6 +35,25 @@ pub enum Error {
         /// For people; says what to do.
         description: String,
     },
+    /// Nobody knows who calls.
+    #[error("{description}")]
+    Unauthenticated {
+        /// For programs, in capitals.
+        reason: &'static str,
+        /// For people; says what to do.
+        description: String,
+    },
+    /// The caller is not trusted with it.
+    #[error("{what} needs the role {}; ask for a token that has it", names(roles))]
+    Forbidden {
+        /// The method or setting.
+        what: String,
+        /// Any of these would do.
+        roles: Vec<Role>,
+    },
+    /// No such method.
+    #[error("there is no such method")]
+    Unimplemented,
     /// The resource changed since the caller read it.
     #[error("the campaign changed since its etag was read; get it again and repeat")]
     Outdated,
@@ -43,6 +63,10 @@ pub enum Error {
     /// The database could not.
     #[error(transparent)]
     Store(#[from] StoreError),
+}
+
+fn names(roles: &[Role]) -> String {
+    roles.iter().map(|role| role.name()).collect::<Vec<_>>().join(" or ")
 }
 
 /// One wrong field.

@@ -9,6 +9,7 @@ use crate::store::due::{self, Due};
 use crate::store::leases::{self, Lease};
 use crate::store::{Durability, Gate, Tx, troubles};
 use campaign_domain::Instant;
+use campaign_domain::access::{Reach, Tenant};
 use campaign_domain::eligibility::{RunRules, Verdict};
 use campaign_domain::lease::Slot;
 use campaign_domain::schedule::Hours;
@@ -60,11 +61,11 @@ pub struct LeasedBatch {
 }
 
 impl App {
-    /// Campaigns that may have contacts to hand out, and their weights.
-    pub async fn running_campaigns(&self) -> Result<Vec<(Uuid, i32)>> {
+    /// Campaigns within reach that may have contacts to hand out, and their weights.
+    pub async fn running_campaigns(&self, reach: &Reach) -> Result<Vec<(Uuid, i32)>> {
         let mut connection = self.db.connect().await?;
         let tx = connection.begin(Gate::Open).await?;
-        Ok(campaigns::running(&tx, MAX_CAMPAIGNS).await?)
+        Ok(campaigns::running(&tx, reach, MAX_CAMPAIGNS).await?)
     }
 
     /// Leases up to `want` contacts of a campaign to a worker.
@@ -107,11 +108,16 @@ impl App {
     }
 
     /// Notes what a worker says of its provider: why it fails, or that it works.
-    pub async fn note_provider(&self, worker_id: &str, trouble: Option<&str>) -> Result<()> {
+    pub async fn note_provider(
+        &self,
+        worker_id: &str,
+        tenant: &Tenant,
+        trouble: Option<&str>,
+    ) -> Result<()> {
         let mut connection = self.db.connect().await?;
         let tx = connection.begin_relaxed(Gate::Open).await?;
         match trouble {
-            Some(reason) => troubles::put(&tx, worker_id, reason).await?,
+            Some(reason) => troubles::put(&tx, worker_id, tenant, reason).await?,
             None => troubles::remove(&tx, worker_id).await?,
         }
         tx.commit().await?;

@@ -7,6 +7,7 @@ use crate::store::audit::{self, Entry};
 use crate::store::campaigns::{self, Campaign};
 use crate::store::notify::{self, ControlEvent, StopCause};
 use crate::store::{Gate, Tx, due, groups, leases, purge, requests};
+use campaign_domain::access::{Caller, Role};
 use campaign_domain::campaign::{Config, may_edit};
 use campaign_domain::lifecycle::{Command, State, transition};
 use campaign_domain::schedule::Schedule;
@@ -23,7 +24,7 @@ pub struct Call {
     pub request_id: String,
     /// Of the method and the whole request.
     pub fingerprint: Uuid,
-    pub actor: String,
+    pub caller: Caller,
     pub reason: String,
 }
 
@@ -53,7 +54,7 @@ impl App {
         let id = if call.request_id.is_empty() {
             Uuid::now_v7()
         } else {
-            Uuid::new_v5(&CREATE_NAMESPACE, call.request_id.as_bytes())
+            Uuid::new_v5(&CREATE_NAMESPACE, create_key(call).as_bytes())
         };
         let mut connection = self.db.connect().await?;
         let tx = connection.begin(Gate::Exclusive(id)).await?;
@@ -62,6 +63,7 @@ impl App {
         }
         let campaign = Campaign {
             id,
+            tenant: call.caller.tenant.clone(),
             state: State::Draft,
             config,
             run: 0,
@@ -94,6 +96,10 @@ impl App {
             Opened::FirstAnswer(answer) => return Ok(answer),
         };
         let settings = launch.settings;
+        call.caller.may_launch(&settings).map_err(|setting| Error::Forbidden {
+            what: setting.to_owned(),
+            roles: vec![Role::Admin],
+        })?;
         let plan = before.plan(settings.live_forever);
         let state =
             transition(before.state, Command::Launch, &plan, tx.now).map_err(Error::Refused)?;
@@ -162,8 +168,8 @@ impl App {
         let tx = connection.begin(Gate::Exclusive(id)).await?;
         let before = existing(&tx, id).await?;
         if let Some((command, reason)) = due_command(&tx, &before).await? {
-            let (actor, reason) = ("service".to_owned(), reason.to_owned());
-            let call = Call { actor, reason, ..Call::default() };
+            let caller = Caller { actor: "service".to_owned(), ..Caller::default() };
+            let call = Call { caller, reason: reason.to_owned(), ..Call::default() };
             self.apply(tx, &call, &before, command, false).await?;
         }
         Ok(())
@@ -264,6 +270,16 @@ impl App {
     }
 }
 
+/// A request id is its tenant's. It has no NUL, so that none is another's.
+fn create_key(call: &Call) -> String {
+    let tenant = &call.caller.tenant;
+    if tenant.is_empty() {
+        call.request_id.clone()
+    } else {
+        format!("{tenant}\0{}", call.request_id)
+    }
+}
+
 enum Opened {
     Campaign(Campaign),
     FirstAnswer(Campaign),
@@ -310,7 +326,7 @@ async fn finish(
     let Change { name, after, details } = change;
     let entry = Entry {
         campaign: after.id,
-        actor: &call.actor,
+        actor: &call.caller.actor,
         reason: &call.reason,
         command: name,
         before,

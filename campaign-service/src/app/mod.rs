@@ -23,6 +23,7 @@ use crate::store::audit::{self, Event};
 use crate::store::campaigns::{self, Campaign, Run};
 use crate::store::{Db, Gate, Statements};
 use campaign_domain::Instant;
+use campaign_domain::access::{Reach, Tenant};
 use error::{Error, Result};
 use grouping::Recorder;
 use std::sync::Arc;
@@ -63,6 +64,14 @@ impl App {
         Self { db, limits, links: None, recorder: Arc::default() }
     }
 
+    /// The one place that tells whether there is a campaign for who asks. Asked before anything is done
+    /// with it, its gate passed or time spent on it, so that one of somebody else cannot be told from
+    /// one that never was.
+    pub async fn reaches(&self, reach: &Reach, id: Uuid) -> Result<bool> {
+        let Reach::Of(tenant) = reach else { return Ok(true) };
+        Ok(campaigns::is_of(&self.db.connect().await?, id, tenant).await?)
+    }
+
     /// A campaign that exists, and how many contacts it has.
     pub async fn get_campaign(&self, id: Uuid) -> Result<(Campaign, i64)> {
         let mut connection = self.db.connect().await?;
@@ -71,16 +80,17 @@ impl App {
         Ok((campaign, campaigns::counters(&tx, id).await?.contacts))
     }
 
-    /// Campaigns with their contact counts, newest first, older than the last of the page before.
+    /// Campaigns of a tenant with their contact counts, newest first, older than the last of the page before.
     pub async fn list_campaigns(
         &self,
+        tenant: &Tenant,
         after: Option<(Instant, Uuid)>,
         limit: i64,
     ) -> Result<Vec<(Campaign, i64)>> {
         let mut connection = self.db.connect().await?;
         let tx = connection.begin(Gate::Open).await?;
         let mut found = Vec::new();
-        for campaign in campaigns::list(&tx, after, limit).await? {
+        for campaign in campaigns::list(&tx, tenant, after, limit).await? {
             let contacts = campaigns::counters(&tx, campaign.id).await?.contacts;
             found.push((campaign, contacts));
         }

@@ -100,7 +100,7 @@ impl App {
         let mut idle = idle_reason(&tx, &campaign, &buckets).await?;
         let mut idle_message = String::new();
         if let Some((reason @ IdleReason::NoWorker, _)) = &mut idle
-            && let Some(trouble) = troubles::latest(&tx).await?
+            && let Some(trouble) = troubles::latest(&tx, &campaign.tenant).await?
         {
             (*reason, idle_message) = (IdleReason::ProviderFailing, trouble);
         }

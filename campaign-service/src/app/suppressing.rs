@@ -1,4 +1,5 @@
-//! The suppression list, above all campaigns.
+//! The suppression lists, above all campaigns: each tenant's own, and the installation's, which holds for
+//! everybody.
 
 use super::App;
 use super::contacts::come_back;
@@ -6,6 +7,7 @@ use super::error::{Error, Result};
 use crate::store::notify::{self, ControlEvent, RemovalCause};
 use crate::store::suppressions::{self, Suppression};
 use crate::store::{Gate, Tx, campaigns, contacts, due};
+use campaign_domain::access::{Reach, Tenant};
 use campaign_domain::lifecycle::State;
 use std::collections::BTreeSet;
 use uuid::Uuid;
@@ -14,13 +16,20 @@ use uuid::Uuid;
 const MAX_CAMPAIGNS: i64 = 100_000;
 
 impl App {
-    /// Adds numbers; returns how many are new. When it returns, no attempt on them is authorised.
-    pub async fn suppress(&self, phones: &[String], source: &str) -> Result<usize> {
+    /// Adds numbers; returns how many are new. When it returns, no attempt on them is authorised in the
+    /// campaigns that the list holds for.
+    pub async fn suppress(
+        &self,
+        tenant: &Tenant,
+        phones: &[String],
+        source: &str,
+    ) -> Result<usize> {
+        let reach = tenant.suppresses();
         let mut connection = self.db.connect().await?;
         let tx = connection.begin(Gate::Open).await?;
         let phone_texts: Vec<&str> = phones.iter().map(String::as_str).collect();
-        let added = suppressions::insert(&tx, phones, source).await?;
-        let held = suppressions::find_in_active_campaigns(&tx, phones).await?;
+        let added = suppressions::insert(&tx, tenant, phones, source).await?;
+        let held = suppressions::find_in_active_campaigns(&tx, &reach, phones).await?;
         for (campaign, position) in held.iter().copied() {
             let event = ControlEvent::ContactRemoved {
                 campaign,
@@ -33,7 +42,8 @@ impl App {
         // An authorisation that read the list before is committed when its campaign's gate lets us
         // through; every later one reads the list again.
         let tx = connection.begin(Gate::Open).await?;
-        let running = campaigns::ids_in_states(&tx, &[State::Running], MAX_CAMPAIGNS).await?;
+        let states = [State::Running];
+        let running = campaigns::ids_in_states(&tx, &reach, &states, MAX_CAMPAIGNS).await?;
         drop(tx);
         for id in running.into_iter().chain(held.iter().map(|(id, _)| *id)).collect::<BTreeSet<_>>()
         {
@@ -56,52 +66,55 @@ impl App {
     }
 
     /// Takes a number off the list; contacts with it wait again in the runs under way.
-    pub async fn unsuppress(&self, phone: &str) -> Result<Suppression> {
+    pub async fn unsuppress(&self, tenant: &Tenant, phone: &str) -> Result<Suppression> {
+        let reach = tenant.suppresses();
         let phones = [phone.to_owned()];
         let mut connection = self.db.connect().await?;
         // Off the list and waiting again, or neither.
         let tx = connection.begin(Gate::Open).await?;
-        let waiting = hold_runs(&tx, &phones, &[]).await?;
-        let Some(removed) = suppressions::delete(&tx, phone).await? else {
+        let waiting = hold_runs(&tx, &reach, &phones, &[]).await?;
+        let Some(removed) = suppressions::delete(&tx, tenant, phone).await? else {
             return Err(Error::NotFound(format!("suppressions/{phone}")));
         };
         put_back(&tx, &waiting).await?;
         tx.commit().await?;
         // A run launched in between may have passed the contact before the list changed.
         let tx = connection.begin(Gate::Open).await?;
-        let late = hold_runs(&tx, &phones, &waiting).await?;
+        let late = hold_runs(&tx, &reach, &phones, &waiting).await?;
         put_back(&tx, &late).await?;
         tx.commit().await?;
         Ok(removed)
     }
 
     /// The entry of a number.
-    pub async fn get_suppression(&self, phone: &str) -> Result<Suppression> {
+    pub async fn get_suppression(&self, tenant: &Tenant, phone: &str) -> Result<Suppression> {
         let mut connection = self.db.connect().await?;
         let tx = connection.begin(Gate::Open).await?;
-        let found = suppressions::find(&tx, phone).await?;
+        let found = suppressions::find(&tx, tenant, phone).await?;
         found.ok_or_else(|| Error::NotFound(format!("suppressions/{phone}")))
     }
 
     /// Entries in order of number.
     pub async fn list_suppressions(
         &self,
+        tenant: &Tenant,
         after: Option<&str>,
         limit: i64,
     ) -> Result<Vec<Suppression>> {
         let mut connection = self.db.connect().await?;
         let tx = connection.begin(Gate::Open).await?;
-        Ok(suppressions::list(&tx, after, limit).await?)
+        Ok(suppressions::list(&tx, tenant, after, limit).await?)
     }
 }
 
 /// Where numbers stand in runs under way, but for what is known; the gates of those are passed.
 async fn hold_runs(
     tx: &Tx<'_>,
+    reach: &Reach,
     phones: &[String],
     known: &[(Uuid, i64)],
 ) -> Result<Vec<(Uuid, i64)>> {
-    let mut found = suppressions::find_in_active_campaigns(tx, phones).await?;
+    let mut found = suppressions::find_in_active_campaigns(tx, reach, phones).await?;
     found.retain(|found| !known.contains(found));
     for (id, _) in &found {
         tx.pass(*id).await?;

@@ -1,5 +1,6 @@
 //! CampaignService.
 
+use super::access::Admitted;
 use super::convert::{
     call, campaign_to_api, config, event_to_api, progress_to_api, removed_to_api, run_to_api,
     settings,
@@ -39,9 +40,10 @@ impl CampaignService for CampaignApi {
         &self,
         request: Request<v1::CreateCampaignRequest>,
     ) -> Result<Response<v1::Campaign>, Status> {
+        let caller = Admitted::of(&request)?.caller;
         let request = request.into_inner();
         let common = ["", &request.request_id, &request.actor, &request.reason];
-        let call = call("CreateCampaign", &request, common)?;
+        let call = call("CreateCampaign", &request, common, &caller)?;
         let Some(campaign) = request.campaign else {
             return Err(Error::invalid("campaign", "must be set").into());
         };
@@ -52,7 +54,10 @@ impl CampaignService for CampaignApi {
         &self,
         request: Request<v1::GetCampaignRequest>,
     ) -> Result<Response<v1::Campaign>, Status> {
-        let id = names::campaign("name", &request.get_ref().name)?;
+        let caller = Admitted::of(&request)?.caller;
+        let id = names::campaign("name", &request.get_ref().name)?
+            .within(&self.app, &caller.reach())
+            .await?;
         let (campaign, contacts) = self.app.get_campaign(id).await?;
         Ok(Response::new(campaign_to_api(&campaign, contacts)))
     }
@@ -61,17 +66,18 @@ impl CampaignService for CampaignApi {
         &self,
         request: Request<v1::ListCampaignsRequest>,
     ) -> Result<Response<v1::ListCampaignsResponse>, Status> {
+        let caller = Admitted::of(&request)?.caller;
         let request = request.into_inner();
         let size = page::size(request.page_size, PAGE.0, PAGE.1)?;
-        let after = page::last_item("campaigns", &request.page_token, |text| {
+        let after = page::last_item(&caller.tenant, "campaigns", &request.page_token, |text| {
             let (micros, id) = text.split_once(' ')?;
             let time = DateTime::from_timestamp_micros(micros.parse().ok()?)?;
             Some((time, id.parse().ok()?))
         })?;
-        let mut campaigns = self.app.list_campaigns(after, size + 1).await?;
+        let mut campaigns = self.app.list_campaigns(&caller.tenant, after, size + 1).await?;
         let next_page_token = page::cut(&mut campaigns, size, |(last, _)| {
             let last = format!("{} {}", last.created_at.timestamp_micros(), last.id);
-            page::token("campaigns", &last)
+            page::token(&caller.tenant, "campaigns", &last)
         });
         let campaigns =
             campaigns.iter().map(|(found, contacts)| campaign_to_api(found, *contacts)).collect();
@@ -82,13 +88,16 @@ impl CampaignService for CampaignApi {
         &self,
         request: Request<v1::UpdateCampaignRequest>,
     ) -> Result<Response<v1::Campaign>, Status> {
+        let caller = Admitted::of(&request)?.caller;
         let request = request.into_inner();
         let Some(campaign) = request.campaign.clone() else {
             return Err(Error::invalid("campaign", "must be set").into());
         };
-        let id = names::campaign("campaign.name", &campaign.name)?;
+        let id = names::campaign("campaign.name", &campaign.name)?
+            .within(&self.app, &caller.reach())
+            .await?;
         let common = [&campaign.etag, &request.request_id, &request.actor, &request.reason];
-        let call = call("UpdateCampaign", &request, common.map(String::as_str))?;
+        let call = call("UpdateCampaign", &request, common.map(String::as_str), &caller)?;
         let fields = super::contacts::mask_paths(
             request.update_mask,
             &[
@@ -109,10 +118,11 @@ impl CampaignService for CampaignApi {
         &self,
         request: Request<v1::DeleteCampaignRequest>,
     ) -> Result<Response<v1::Campaign>, Status> {
+        let caller = Admitted::of(&request)?.caller;
         let request = request.into_inner();
-        let id = names::campaign("name", &request.name)?;
+        let id = names::campaign("name", &request.name)?.within(&self.app, &caller.reach()).await?;
         let common = [&request.etag, &request.request_id, &request.actor, &request.reason];
-        let call = call("DeleteCampaign", &request, common.map(String::as_str))?;
+        let call = call("DeleteCampaign", &request, common.map(String::as_str), &caller)?;
         Ok(answer(&self.app.delete_campaign(id, &call).await?))
     }
 
@@ -120,8 +130,9 @@ impl CampaignService for CampaignApi {
         &self,
         request: Request<v1::PreviewLaunchRequest>,
     ) -> Result<Response<v1::PreviewLaunchResponse>, Status> {
+        let caller = Admitted::of(&request)?.caller;
         let request = request.into_inner();
-        let id = names::campaign("name", &request.name)?;
+        let id = names::campaign("name", &request.name)?.within(&self.app, &caller.reach()).await?;
         let preview = self.app.preview_launch(id, &settings(request.settings)?).await?;
         Ok(Response::new(v1::PreviewLaunchResponse {
             total: preview.total,
@@ -137,10 +148,11 @@ impl CampaignService for CampaignApi {
         &self,
         request: Request<v1::LaunchCampaignRequest>,
     ) -> Result<Response<v1::Campaign>, Status> {
+        let caller = Admitted::of(&request)?.caller;
         let request = request.into_inner();
-        let id = names::campaign("name", &request.name)?;
+        let id = names::campaign("name", &request.name)?.within(&self.app, &caller.reach()).await?;
         let common = [&request.etag, &request.request_id, &request.actor, &request.reason];
-        let call = call("LaunchCampaign", &request, common.map(String::as_str))?;
+        let call = call("LaunchCampaign", &request, common.map(String::as_str), &caller)?;
         let launch = Launch {
             settings: settings(request.settings)?,
             preview_token: request.preview_token,
@@ -153,10 +165,11 @@ impl CampaignService for CampaignApi {
         &self,
         request: Request<v1::PauseCampaignRequest>,
     ) -> Result<Response<v1::Campaign>, Status> {
+        let caller = Admitted::of(&request)?.caller;
         let request = request.into_inner();
-        let id = names::campaign("name", &request.name)?;
+        let id = names::campaign("name", &request.name)?.within(&self.app, &caller.reach()).await?;
         let common = [&request.etag, &request.request_id, &request.actor, &request.reason];
-        let call = call("PauseCampaign", &request, common.map(String::as_str))?;
+        let call = call("PauseCampaign", &request, common.map(String::as_str), &caller)?;
         let hang_up = request.hang_up_calls;
         Ok(answer(&self.app.command_campaign(id, &call, Command::Pause, hang_up).await?))
     }
@@ -165,10 +178,11 @@ impl CampaignService for CampaignApi {
         &self,
         request: Request<v1::ResumeCampaignRequest>,
     ) -> Result<Response<v1::Campaign>, Status> {
+        let caller = Admitted::of(&request)?.caller;
         let request = request.into_inner();
-        let id = names::campaign("name", &request.name)?;
+        let id = names::campaign("name", &request.name)?.within(&self.app, &caller.reach()).await?;
         let common = [&request.etag, &request.request_id, &request.actor, &request.reason];
-        let call = call("ResumeCampaign", &request, common.map(String::as_str))?;
+        let call = call("ResumeCampaign", &request, common.map(String::as_str), &caller)?;
         Ok(answer(&self.app.command_campaign(id, &call, Command::Resume, false).await?))
     }
 
@@ -176,10 +190,11 @@ impl CampaignService for CampaignApi {
         &self,
         request: Request<v1::CancelCampaignRequest>,
     ) -> Result<Response<v1::Campaign>, Status> {
+        let caller = Admitted::of(&request)?.caller;
         let request = request.into_inner();
-        let id = names::campaign("name", &request.name)?;
+        let id = names::campaign("name", &request.name)?.within(&self.app, &caller.reach()).await?;
         let common = [&request.etag, &request.request_id, &request.actor, &request.reason];
-        let call = call("CancelCampaign", &request, common.map(String::as_str))?;
+        let call = call("CancelCampaign", &request, common.map(String::as_str), &caller)?;
         Ok(answer(&self.app.command_campaign(id, &call, Command::Cancel, true).await?))
     }
 
@@ -187,7 +202,10 @@ impl CampaignService for CampaignApi {
         &self,
         request: Request<v1::GetCampaignProgressRequest>,
     ) -> Result<Response<v1::CampaignProgress>, Status> {
-        let id = names::campaign("name", &request.get_ref().name)?;
+        let caller = Admitted::of(&request)?.caller;
+        let id = names::campaign("name", &request.get_ref().name)?
+            .within(&self.app, &caller.reach())
+            .await?;
         Ok(Response::new(progress_to_api(&self.app.progress(id).await?)))
     }
 
@@ -197,8 +215,10 @@ impl CampaignService for CampaignApi {
         &self,
         request: Request<v1::WatchCampaignRequest>,
     ) -> Result<Response<Self::WatchCampaignStream>, Status> {
+        let admitted = Admitted::of(&request)?;
         let request = request.into_inner();
-        let id = names::campaign("name", &request.name)?;
+        let reach = admitted.caller.reach();
+        let id = names::campaign("name", &request.name)?.within(&self.app, &reach).await?;
         let interval = match request.interval_seconds {
             0 => Duration::from_secs(1),
             seconds @ 1..=60 => Duration::from_secs(u64::from(seconds.unsigned_abs())),
@@ -211,9 +231,14 @@ impl CampaignService for CampaignApi {
             ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
             let mut last = None;
             loop {
-                tokio::select! {
+                let token_end = tokio::select! {
+                    biased;
                     () = stop.cancelled() => break,
-                    _ = ticks.tick() => {}
+                    error = admitted.end() => Some(error),
+                    _ = ticks.tick() => None,
+                };
+                if let Some(error) = token_end {
+                    Err(error)?;
                 }
                 let progress = app.progress(id).await?;
                 let is_over = !progress.campaign.state.is_active();
@@ -235,13 +260,17 @@ impl CampaignService for CampaignApi {
         &self,
         request: Request<v1::ListRunsRequest>,
     ) -> Result<Response<v1::ListRunsResponse>, Status> {
+        let caller = Admitted::of(&request)?.caller;
         let request = request.into_inner();
-        let id = names::campaign("parent", &request.parent)?;
+        let id =
+            names::campaign("parent", &request.parent)?.within(&self.app, &caller.reach()).await?;
         let size = page::size(request.page_size, PAGE.0, PAGE.1)?;
-        let before = page::last_item("runs", &request.page_token, |text| text.parse().ok())?;
+        let before =
+            page::last_item(&caller.tenant, "runs", &request.page_token, |text| text.parse().ok())?;
         let mut runs = self.app.list_runs(id, before, size + 1).await?;
-        let next_page_token =
-            page::cut(&mut runs, size, |last| page::token("runs", &last.number.to_string()));
+        let next_page_token = page::cut(&mut runs, size, |last| {
+            page::token(&caller.tenant, "runs", &last.number.to_string())
+        });
         let runs = runs.iter().map(|run| run_to_api(id, run)).collect();
         Ok(Response::new(v1::ListRunsResponse { runs, next_page_token }))
     }
@@ -250,13 +279,18 @@ impl CampaignService for CampaignApi {
         &self,
         request: Request<v1::ListAuditEventsRequest>,
     ) -> Result<Response<v1::ListAuditEventsResponse>, Status> {
+        let caller = Admitted::of(&request)?.caller;
         let request = request.into_inner();
-        let id = names::campaign("parent", &request.parent)?;
+        let id =
+            names::campaign("parent", &request.parent)?.within(&self.app, &caller.reach()).await?;
         let size = page::size(request.page_size, PAGE.0, PAGE.1)?;
-        let before = page::last_item("events", &request.page_token, |text| text.parse().ok())?;
+        let before = page::last_item(&caller.tenant, "events", &request.page_token, |text| {
+            text.parse().ok()
+        })?;
         let mut events = self.app.list_audit_events(id, before, size + 1).await?;
-        let next_page_token =
-            page::cut(&mut events, size, |last| page::token("events", &last.number.to_string()));
+        let next_page_token = page::cut(&mut events, size, |last| {
+            page::token(&caller.tenant, "events", &last.number.to_string())
+        });
         let audit_events = events.iter().map(|event| event_to_api(id, event)).collect();
         Ok(Response::new(v1::ListAuditEventsResponse { audit_events, next_page_token }))
     }

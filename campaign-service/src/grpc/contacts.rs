@@ -1,5 +1,6 @@
 //! ContactService.
 
+use super::access::Admitted;
 use super::check::{Check, MAX_NAME_LENGTH};
 use super::convert::{reason_to_api, timestamp};
 use super::facts::{interaction_to_api, outcome_to_api};
@@ -123,7 +124,8 @@ impl ContactService for ContactApi {
         &self,
         request: Request<Streaming<v1::ImportContactsRequest>>,
     ) -> Result<Response<v1::Import>, Status> {
-        let (id, import_id) = imports::receive(&self.app, request.into_inner()).await?;
+        let admitted = Admitted::of(&request)?;
+        let (id, import_id) = imports::receive(&self.app, &admitted, request.into_inner()).await?;
         let report = self.app.get_import(id, &import_id).await?;
         Ok(Response::new(import_to_api(id, &import_id, report)))
     }
@@ -132,7 +134,9 @@ impl ContactService for ContactApi {
         &self,
         request: Request<v1::GetImportRequest>,
     ) -> Result<Response<v1::Import>, Status> {
-        let (id, import_id) = names::import("name", &request.get_ref().name)?;
+        let caller = Admitted::of(&request)?.caller;
+        let (campaign, import_id) = names::import("name", &request.get_ref().name)?;
+        let id = campaign.within(&self.app, &caller.reach()).await?;
         let report = self.app.get_import(id, import_id).await?;
         Ok(Response::new(import_to_api(id, import_id, report)))
     }
@@ -141,8 +145,10 @@ impl ContactService for ContactApi {
         &self,
         request: Request<v1::CreateContactRequest>,
     ) -> Result<Response<v1::Contact>, Status> {
+        let caller = Admitted::of(&request)?.caller;
         let request = request.into_inner();
-        let id = names::campaign("parent", &request.parent)?;
+        let id =
+            names::campaign("parent", &request.parent)?.within(&self.app, &caller.reach()).await?;
         let mut check = Check::default();
         let region = check.region("default_region", &request.default_region);
         check.require(request.contact.is_some(), "contact", "must be set");
@@ -156,7 +162,9 @@ impl ContactService for ContactApi {
         &self,
         request: Request<v1::GetContactRequest>,
     ) -> Result<Response<v1::Contact>, Status> {
-        let (id, position) = names::contact("name", &request.get_ref().name)?;
+        let caller = Admitted::of(&request)?.caller;
+        let (campaign, position) = names::contact("name", &request.get_ref().name)?;
+        let id = campaign.within(&self.app, &caller.reach()).await?;
         Ok(Response::new(contact_to_api(id, self.app.get_contact(id, position).await?)))
     }
 
@@ -164,14 +172,18 @@ impl ContactService for ContactApi {
         &self,
         request: Request<v1::ListContactsRequest>,
     ) -> Result<Response<v1::ListContactsResponse>, Status> {
+        let caller = Admitted::of(&request)?.caller;
         let request = request.into_inner();
-        let id = names::campaign("parent", &request.parent)?;
+        let id =
+            names::campaign("parent", &request.parent)?.within(&self.app, &caller.reach()).await?;
         let size = page::size(request.page_size, PAGE.0, PAGE.1)?;
-        let last = page::last_item("contacts", &request.page_token, |text| text.parse().ok())?;
+        let last = page::last_item(&caller.tenant, "contacts", &request.page_token, |text| {
+            text.parse().ok()
+        })?;
         let from = last.map_or(0, |last: i64| last.saturating_add(1));
         let mut contacts = self.app.list_contacts(id, from, size + 1).await?;
         let next_page_token = page::cut(&mut contacts, size, |last| {
-            page::token("contacts", &last.position.to_string())
+            page::token(&caller.tenant, "contacts", &last.position.to_string())
         });
         let contacts = contacts.into_iter().map(|contact| contact_to_api(id, contact)).collect();
         Ok(Response::new(v1::ListContactsResponse { contacts, next_page_token }))
@@ -181,11 +193,13 @@ impl ContactService for ContactApi {
         &self,
         request: Request<v1::UpdateContactRequest>,
     ) -> Result<Response<v1::Contact>, Status> {
+        let caller = Admitted::of(&request)?.caller;
         let request = request.into_inner();
         let Some(contact) = request.contact else {
             return Err(Error::invalid("contact", "must be set").into());
         };
-        let (id, position) = names::contact("contact.name", &contact.name)?;
+        let (campaign, position) = names::contact("contact.name", &contact.name)?;
+        let id = campaign.within(&self.app, &caller.reach()).await?;
         let known = ["display_name", "time_zone", "priority", "attributes"];
         let paths = mask_paths(request.update_mask, &known)?;
         let mut check = Check::default();
@@ -212,7 +226,9 @@ impl ContactService for ContactApi {
         &self,
         request: Request<v1::DeleteContactRequest>,
     ) -> Result<Response<v1::Contact>, Status> {
-        let (id, position) = names::contact("name", &request.get_ref().name)?;
+        let caller = Admitted::of(&request)?.caller;
+        let (campaign, position) = names::contact("name", &request.get_ref().name)?;
+        let id = campaign.within(&self.app, &caller.reach()).await?;
         Ok(Response::new(contact_to_api(id, self.app.delete_contact(id, position).await?)))
     }
 
@@ -220,10 +236,12 @@ impl ContactService for ContactApi {
         &self,
         request: Request<v1::GetContactHistoryRequest>,
     ) -> Result<Response<v1::ContactHistory>, Status> {
+        let caller = Admitted::of(&request)?.caller;
         let request = request.into_inner();
-        let (id, position) = names::contact("name", &request.name)?;
+        let (campaign, position) = names::contact("name", &request.name)?;
+        let id = campaign.within(&self.app, &caller.reach()).await?;
         let size = page::size(request.page_size, PAGE.0, PAGE.1)?;
-        let after = page::last_item("history", &request.page_token, |text| {
+        let after = page::last_item(&caller.tenant, "history", &request.page_token, |text| {
             let (micros, key) = text.split_once(' ')?;
             Some((DateTime::from_timestamp_micros(micros.parse().ok()?)?, key.to_owned()))
         })?;
@@ -232,7 +250,7 @@ impl ContactService for ContactApi {
         let (state, mut facts) = self.app.contact_history(id, position, after, limit).await?;
         let next_page_token = page::cut(&mut facts, size, |last| {
             let last = format!("{} {}", last.recorded_at.timestamp_micros(), last.id);
-            page::token("history", &last)
+            page::token(&caller.tenant, "history", &last)
         });
         let has = |flag| state.flags.intersects(flag);
         Ok(Response::new(v1::ContactHistory {
@@ -254,8 +272,10 @@ impl ContactService for ContactApi {
         &self,
         request: Request<v1::ExplainContactRequest>,
     ) -> Result<Response<v1::ContactExplanation>, Status> {
+        let caller = Admitted::of(&request)?.caller;
         let request = request.into_inner();
-        let (id, position) = names::contact("name", &request.name)?;
+        let (campaign, position) = names::contact("name", &request.name)?;
+        let id = campaign.within(&self.app, &caller.reach()).await?;
         let explanation = self.app.explain_contact(id, position).await?;
         let (standing, reason) = match explanation.standing {
             Standing::Waiting => (v1::ContactStanding::Waiting, None),
@@ -277,6 +297,7 @@ impl ContactService for ContactApi {
         &self,
         request: Request<v1::AddSuppressionsRequest>,
     ) -> Result<Response<v1::AddSuppressionsResponse>, Status> {
+        let caller = Admitted::of(&request)?.caller;
         let request = request.into_inner();
         let mut check = Check::default();
         check.require(
@@ -302,7 +323,7 @@ impl ContactService for ContactApi {
             }
         }
         let numbers: Vec<String> = numbers.into_iter().collect();
-        let added = self.app.suppress(&numbers, &request.source).await?;
+        let added = self.app.suppress(&caller.tenant, &numbers, &request.source).await?;
         let count = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
         Ok(Response::new(v1::AddSuppressionsResponse {
             added: count(added),
@@ -315,29 +336,37 @@ impl ContactService for ContactApi {
         &self,
         request: Request<v1::RemoveSuppressionRequest>,
     ) -> Result<Response<v1::Suppression>, Status> {
+        let caller = Admitted::of(&request)?.caller;
         let phone = names::suppression("name", &request.get_ref().name)?;
-        Ok(Response::new(suppression_to_api(self.app.unsuppress(phone).await?)))
+        Ok(Response::new(suppression_to_api(self.app.unsuppress(&caller.tenant, phone).await?)))
     }
 
     async fn get_suppression(
         &self,
         request: Request<v1::GetSuppressionRequest>,
     ) -> Result<Response<v1::Suppression>, Status> {
+        let caller = Admitted::of(&request)?.caller;
         let phone = names::suppression("name", &request.get_ref().name)?;
-        Ok(Response::new(suppression_to_api(self.app.get_suppression(phone).await?)))
+        Ok(Response::new(suppression_to_api(
+            self.app.get_suppression(&caller.tenant, phone).await?,
+        )))
     }
 
     async fn list_suppressions(
         &self,
         request: Request<v1::ListSuppressionsRequest>,
     ) -> Result<Response<v1::ListSuppressionsResponse>, Status> {
+        let caller = Admitted::of(&request)?.caller;
         let request = request.into_inner();
         let size = page::size(request.page_size, PAGE.0, PAGE.1)?;
-        let after =
-            page::last_item("suppressions", &request.page_token, |text| Some(text.to_owned()))?;
-        let mut found = self.app.list_suppressions(after.as_deref(), size + 1).await?;
-        let next_page_token =
-            page::cut(&mut found, size, |last| page::token("suppressions", &last.phone));
+        let after = page::last_item(&caller.tenant, "suppressions", &request.page_token, |text| {
+            Some(text.to_owned())
+        })?;
+        let mut found =
+            self.app.list_suppressions(&caller.tenant, after.as_deref(), size + 1).await?;
+        let next_page_token = page::cut(&mut found, size, |last| {
+            page::token(&caller.tenant, "suppressions", &last.phone)
+        });
         let suppressions = found.into_iter().map(suppression_to_api).collect();
         Ok(Response::new(v1::ListSuppressionsResponse { suppressions, next_page_token }))
     }

@@ -7,6 +7,7 @@ use crate::app::progress::{IdleReason, Progress};
 use crate::store::audit::Event;
 use crate::store::campaigns::{Campaign, Run};
 use campaign_domain::Instant;
+use campaign_domain::access::Caller;
 use campaign_domain::campaign::Config;
 use campaign_domain::eligibility::Reason;
 use campaign_domain::lifecycle::State;
@@ -34,11 +35,13 @@ fn duration(seconds: i64) -> prost_types::Duration {
     prost_types::Duration { seconds, nanos: 0 }
 }
 
-/// What every command carries, checked. The fingerprint tells a repeat from another request.
+/// What every command carries, checked. The fingerprint tells a repeat from another request, or of somebody
+/// else. Who had to say who he is, is that one, whatever the request says.
 pub fn call<M: prost::Message>(
     method: &str,
     request: &M,
     [etag, request_id, actor, reason]: [&str; 4],
+    caller: &Caller,
 ) -> Result<Call, Error> {
     let mut check = Check::default();
     check.text("request_id", request_id, 0..=super::check::MAX_ID_LENGTH);
@@ -49,11 +52,16 @@ pub fn call<M: prost::Message>(
     let revision = (!etag.is_empty()).then(|| etag.parse().unwrap_or(-1));
     let mut bytes = method.as_bytes().to_vec();
     bytes.extend(request.encode_to_vec());
+    bytes.extend(caller.actor.as_bytes());
+    let mut caller = caller.clone();
+    if caller.actor.is_empty() {
+        actor.clone_into(&mut caller.actor);
+    }
     Ok(Call {
         revision,
         request_id: request_id.to_owned(),
         fingerprint: Uuid::new_v5(&FINGERPRINT_NAMESPACE, &bytes),
-        actor: actor.to_owned(),
+        caller,
         reason: reason.to_owned(),
     })
 }

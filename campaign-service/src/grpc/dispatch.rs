@@ -1,5 +1,6 @@
 //! DispatchService: opens a session for each worker's stream.
 
+use super::access::Admitted;
 use super::session::Session;
 use crate::app::App;
 use crate::app::control::ControlBus;
@@ -34,12 +35,13 @@ impl DispatchService for DispatchApi {
         if self.stop.is_cancelled() {
             return Err(Status::unavailable("this replica is stopping; connect to another one"));
         }
+        let admitted = Admitted::of(&request)?;
         let (outgoing, responses) = mpsc::channel(OUTGOING_MESSAGES);
         let incoming = request.into_inner();
         let (app, control, stop) =
             (Arc::clone(&self.app), self.control.subscribe(), self.stop.clone());
         tokio::spawn(async move {
-            let session = Session::new(app, control, stop, outgoing.clone());
+            let session = Session::new(app, admitted, control, stop, outgoing.clone());
             if let Err(status) = session.run(incoming).await {
                 // An error only says that the worker is gone.
                 let _ = outgoing.send(Err(status)).await;

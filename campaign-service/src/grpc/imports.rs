@@ -1,5 +1,6 @@
 //! The stream of an import: a header, then rows.
 
+use super::access::Admitted;
 use super::check::Check;
 use super::contacts::new_contact;
 use super::names;
@@ -26,21 +27,23 @@ const IMPORT_IDLE_LIMIT: Duration = Duration::from_secs(60);
 /// Takes an import in to its end; returns the campaign and the import's id.
 pub async fn receive(
     app: &Arc<App>,
+    admitted: &Admitted,
     mut stream: Streaming<v1::ImportContactsRequest>,
 ) -> Result<(Uuid, String), Status> {
-    let Some(Part::Header(header)) = next_part(&mut stream).await? else {
+    let Some(Part::Header(header)) = next_part(admitted, &mut stream).await? else {
         return Err(Error::invalid("header", "must be the first message").into());
     };
-    let id = names::campaign("header.parent", &header.parent)?;
+    let campaign = names::campaign("header.parent", &header.parent)?;
     let mut check = Check::default();
     check.id("header.import_id", &header.import_id);
     check.require(!header.import_id.contains('/'), "header.import_id", "must not contain a slash");
     let region = check.region("header.default_region", &header.default_region);
     check.finish()?;
+    let id = campaign.within(app, &admitted.caller.reach()).await?;
     app.import_chunk(id, &header.import_id, &[]).await?;
     // While one chunk is stored, the next is read.
     let mut storing = None;
-    while let Some(part) = next_part(&mut stream).await? {
+    while let Some(part) = next_part(admitted, &mut stream).await? {
         let Part::Rows(rows) = part else {
             return Err(Error::invalid("header", "must be the first message only").into());
         };
@@ -82,11 +85,15 @@ fn read_rows(rows: v1::ImportRows, region: Option<Region>) -> Result<Vec<Row>, E
     Ok((rows.first_row..).zip(rows.rows).map(read).collect())
 }
 
-/// The next message of an import, of a client that does not keep us waiting for ever.
+/// The next message of an import, of a client that does not keep us waiting for ever, while its token holds.
 async fn next_part(
+    admitted: &Admitted,
     stream: &mut Streaming<v1::ImportContactsRequest>,
 ) -> Result<Option<Part>, Status> {
-    let message = tokio::time::timeout(IMPORT_IDLE_LIMIT, stream.message()).await;
+    let message = tokio::select! {
+        message = tokio::time::timeout(IMPORT_IDLE_LIMIT, stream.message()) => message,
+        error = admitted.end() => return Err(error.into()),
+    };
     let late = || Status::deadline_exceeded("no rows for 60 seconds; continue the import later");
     match message.map_err(|_| late())?? {
         None => Ok(None),

@@ -1,11 +1,14 @@
 //! InteractionService, and the recording of reports from streams.
 
+use super::access::Admitted;
 use super::check::Check;
 use super::convert::timestamp;
+use super::names::CampaignName;
 use super::{facts, names};
 use crate::app::App;
 use crate::app::error::Error;
 use crate::app::recording::{Outcome, Report};
+use campaign_domain::access::Reach;
 use campaign_domain::inbound::{Route, TurnAway};
 use campaign_domain::{Instant, phone};
 use campaign_proto::v1;
@@ -30,15 +33,17 @@ impl InteractionService for InteractionApi {
         &self,
         request: Request<v1::RecordInteractionsRequest>,
     ) -> Result<Response<v1::RecordInteractionsResponse>, Status> {
+        let reach = Admitted::of(&request)?.caller.reach_at_work();
         let request = request.into_inner();
-        let id = names::campaign("parent", &request.parent)?;
+        let campaign = names::campaign("parent", &request.parent)?;
+        let id = campaign.within(&self.app, &reach).await?;
         if !(1..=MAX_INTERACTIONS).contains(&request.interactions.len()) {
             let description = format!("must have 1 to {MAX_INTERACTIONS} entries");
             return Err(Error::invalid("interactions", description).into());
         }
         self.app.get_campaign(id).await?;
         let interactions = self.with_contacts(id, request.interactions).await?;
-        let results = record_all(&self.app, Some(id), interactions).await?;
+        let results = record_all(&self.app, &reach, Some(campaign), interactions).await?;
         Ok(Response::new(v1::RecordInteractionsResponse { results }))
     }
 
@@ -46,8 +51,10 @@ impl InteractionService for InteractionApi {
         &self,
         request: Request<v1::RouteInboundRequest>,
     ) -> Result<Response<v1::RouteInboundResponse>, Status> {
+        let reach = Admitted::of(&request)?.caller.reach_at_work();
         let request = request.into_inner();
-        let id = names::campaign("parent", &request.parent)?;
+        let campaign = names::campaign("parent", &request.parent)?;
+        let id = campaign.within(&self.app, &reach).await?;
         let mut check = Check::default();
         let region = check.region("default_region", &request.default_region);
         let number = phone::to_e164(&request.phone_number, region).unwrap_or_else(|problem| {
@@ -111,14 +118,15 @@ impl InteractionApi {
     }
 }
 
-/// Records facts of any campaigns (or of one only); one result each, in order, when all are durable.
+/// Records facts of any campaigns within reach (or of one only); one result each, in order, when all are durable.
 pub async fn record_all(
     app: &App,
-    only: Option<Uuid>,
+    reach: &Reach,
+    only: Option<CampaignName>,
     interactions: Vec<v1::Interaction>,
 ) -> Result<Vec<v1::InteractionResult>, Error> {
     let mut results: Vec<v1::InteractionResult> = Vec::with_capacity(interactions.len());
-    let mut by_campaign: BTreeMap<Uuid, (Vec<usize>, Vec<Report>)> = BTreeMap::new();
+    let mut by_campaign: BTreeMap<CampaignName, (Vec<usize>, Vec<Report>)> = BTreeMap::new();
     for (index, interaction) in interactions.into_iter().enumerate() {
         let interaction_id = interaction.interaction_id.clone();
         let outcome = match read(interaction, only) {
@@ -133,7 +141,11 @@ pub async fn record_all(
         results.push(facts::result(interaction_id, outcome));
     }
     for (campaign, (indexes, reports)) in by_campaign {
-        let outcomes = match app.record(campaign, reports).await {
+        let recorded = match campaign.within(app, reach).await {
+            Ok(id) => app.record(id, reports).await,
+            Err(error) => Err(error),
+        };
+        let outcomes = match recorded {
             Ok(outcomes) => outcomes,
             Err(Error::NotFound(name)) => {
                 vec![Outcome::Rejected(format!("{name} does not exist")); indexes.len()]
@@ -148,7 +160,10 @@ pub async fn record_all(
     Ok(results)
 }
 
-fn read(interaction: v1::Interaction, only: Option<Uuid>) -> Result<(Uuid, Report), Error> {
+fn read(
+    interaction: v1::Interaction,
+    only: Option<CampaignName>,
+) -> Result<(CampaignName, Report), Error> {
     if interaction.contact.is_empty() {
         return Err(Error::invalid("contact", "is not set, and no contact has the phone_number"));
     }

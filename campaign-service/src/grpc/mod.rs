@@ -1,5 +1,6 @@
 //! The API: translates requests to use cases, and their answers and errors back. Decides nothing.
 
+pub mod access;
 mod batches;
 mod campaigns;
 mod check;

@@ -1,9 +1,52 @@
 //! Resource names: `campaigns/{uuid}/contacts/{number}` and the like.
+//!
+//! A name that is read tells nothing about whether there is such a campaign for who asks; [`CampaignName`]
+//! gives its id only to who does.
 
+use crate::app::App;
 use crate::app::error::Error;
 use crate::app::leasing::LeaseKey;
+use campaign_domain::access::Reach;
 use campaign_proto::v1;
 use uuid::Uuid;
+
+/// A campaign as somebody names it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct CampaignName(Uuid);
+
+impl CampaignName {
+    /// A campaign of which somebody was told.
+    pub fn of(id: Uuid) -> Self {
+        Self(id)
+    }
+
+    /// Its id, if there is such a campaign within reach.
+    pub async fn within(self, app: &App, reach: &Reach) -> Result<Uuid, Error> {
+        if app.reaches(reach, self.0).await? {
+            return Ok(self.0);
+        }
+        Err(Error::NotFound(format!("campaigns/{}", self.0)))
+    }
+}
+
+/// A lease as somebody names it.
+#[derive(Clone, Copy, Debug)]
+pub struct LeaseName {
+    pub campaign: CampaignName,
+    number: i64,
+    token: Uuid,
+}
+
+impl LeaseName {
+    /// Its key, if its campaign is within reach.
+    pub async fn within(self, app: &App, reach: &Reach) -> Result<Option<LeaseKey>, Error> {
+        match self.campaign.within(app, reach).await {
+            Ok(campaign) => Ok(Some(LeaseKey { campaign, number: self.number, token: self.token })),
+            Err(Error::NotFound(_)) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+}
 
 /// Reads the parts of a name that a pattern leaves open, as in `campaigns/*/contacts/*`.
 fn parts<'a>(name: &'a str, pattern: &str) -> Option<Vec<&'a str>> {
@@ -29,25 +72,29 @@ fn uuid(text: &str) -> Option<Uuid> {
     Uuid::try_parse(text).ok().filter(|id| id.to_string() == text)
 }
 
+fn campaign_name(text: &str) -> Option<CampaignName> {
+    uuid(text).map(CampaignName)
+}
+
 fn number(text: &str) -> Option<i64> {
     text.parse().ok().filter(|number: &i64| *number >= 0 && number.to_string() == text)
 }
 
-pub fn campaign(field: &str, name: &str) -> Result<Uuid, Error> {
+pub fn campaign(field: &str, name: &str) -> Result<CampaignName, Error> {
     parts(name, "campaigns/*")
-        .and_then(|open| uuid(open[0]))
+        .and_then(|open| campaign_name(open[0]))
         .ok_or_else(|| malformed(field, "campaigns/{id}"))
 }
 
-pub fn contact(field: &str, name: &str) -> Result<(Uuid, i64), Error> {
+pub fn contact(field: &str, name: &str) -> Result<(CampaignName, i64), Error> {
     parts(name, "campaigns/*/contacts/*")
-        .and_then(|open| Some((uuid(open[0])?, number(open[1])?)))
+        .and_then(|open| Some((campaign_name(open[0])?, number(open[1])?)))
         .ok_or_else(|| malformed(field, "campaigns/{campaign}/contacts/{position}"))
 }
 
-pub fn import<'a>(field: &str, name: &'a str) -> Result<(Uuid, &'a str), Error> {
+pub fn import<'a>(field: &str, name: &'a str) -> Result<(CampaignName, &'a str), Error> {
     parts(name, "campaigns/*/imports/*")
-        .and_then(|open| Some((uuid(open[0])?, open[1])))
+        .and_then(|open| Some((campaign_name(open[0])?, open[1])))
         .ok_or_else(|| malformed(field, "campaigns/{campaign}/imports/{import_id}"))
 }
 
@@ -58,11 +105,11 @@ pub fn suppression<'a>(field: &str, name: &'a str) -> Result<&'a str, Error> {
 }
 
 /// Reads a lease key; `None` names no lease that could exist.
-pub fn lease_key(key: Option<&v1::LeaseKey>) -> Option<LeaseKey> {
+pub fn lease(key: Option<&v1::LeaseKey>) -> Option<LeaseName> {
     let key = key?;
     let open = parts(&key.lease, "campaigns/*/leases/*")?;
-    Some(LeaseKey {
-        campaign: uuid(open[0])?,
+    Some(LeaseName {
+        campaign: campaign_name(open[0])?,
         number: number(open[1])?,
         token: Uuid::try_parse(&key.token).ok()?,
     })
@@ -83,7 +130,7 @@ mod tests {
     #[test]
     fn only_the_form_we_print_is_read() {
         let id = Uuid::from_u128(7);
-        assert_eq!(contact("name", &contact_name(id, 12)).ok(), Some((id, 12)));
+        assert_eq!(contact("name", &contact_name(id, 12)).ok(), Some((CampaignName(id), 12)));
         let upper = id.to_string().to_uppercase().replace('0', "A");
         for bad in [
             String::new(),

@@ -3,22 +3,25 @@
 mod handing_out;
 mod revoking;
 
+use super::access::Admitted;
 use super::batches::attempt_to_api;
 use super::check::Check;
 use super::convert::timestamp;
 use super::dispatch::within;
 use super::interactions::record_all;
-use super::names;
+use super::names::{self, CampaignName};
 use crate::app::App;
 use crate::app::authorizing::{Authorization, Decision};
 use crate::app::error::Error;
 use crate::app::leasing::LeaseKey;
 use crate::store::notify::ControlEvent;
+use campaign_domain::access::Reach;
 use campaign_domain::shares::Shares;
 use campaign_proto::v1;
 use campaign_proto::v1::dispatch_request::Message as Request;
 use campaign_proto::v1::dispatch_response::Message as Response;
 use std::collections::{HashMap, HashSet};
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{Semaphore, broadcast, mpsc};
@@ -58,12 +61,16 @@ struct Held {
 /// The state of one stream.
 pub struct Session {
     app: Arc<App>,
+    admitted: Admitted,
+    /// Whose campaigns there are for the worker.
+    reach: Reach,
     control: broadcast::Receiver<ControlEvent>,
     stop: CancellationToken,
     outgoing: Outgoing,
+    /// Of a tenant's worker, after the tenant and a slash: tenants may give the same names.
     worker_id: String,
     /// Serve only these; empty: all.
-    only: HashSet<Uuid>,
+    only: HashSet<CampaignName>,
     credit: usize,
     /// By campaign and number.
     held: HashMap<(Uuid, i64), Held>,
@@ -83,12 +90,15 @@ pub struct Session {
 impl Session {
     pub fn new(
         app: Arc<App>,
+        admitted: Admitted,
         control: broadcast::Receiver<ControlEvent>,
         stop: CancellationToken,
         outgoing: Outgoing,
     ) -> Self {
         Self {
             app,
+            reach: admitted.caller.reach_at_work(),
+            admitted,
             control,
             stop,
             outgoing,
@@ -106,12 +116,13 @@ impl Session {
         }
     }
 
-    /// Serves the worker until it leaves, breaks the protocol, or does not leave a stopping replica.
+    /// Serves the worker until it leaves, breaks the protocol, does not leave a stopping replica, or its
+    /// token ends.
     pub async fn run(mut self, incoming: Streaming<v1::DispatchRequest>) -> Result<(), Status> {
         let served = self.serve(incoming).await;
         if self.is_in_trouble {
             // It says so again to the replica it connects to next.
-            self.app.note_provider(&self.worker_id, None).await?;
+            self.note_trouble(None).await?;
         }
         served
     }
@@ -127,10 +138,13 @@ impl Session {
         let mut poll_at = tokio::time::Instant::now();
         let mut leave_at = None;
         let stop = self.stop.clone();
+        let admitted = self.admitted.clone();
+        let mut token_end = pin!(admitted.end());
         loop {
             let may_lease = self.credit > 0 && leave_at.is_none();
             tokio::select! {
                 biased;
+                error = &mut token_end => return Err(error.into()),
                 // First, so that a worker who talks a lot hears of a pause all the same.
                 event = self.control.recv() => self.hear(event).await?,
                 message = incoming.message() => match message? {
@@ -171,7 +185,12 @@ impl Session {
         for name in &hello.campaigns {
             self.only.insert(names::campaign("hello.campaigns", name)?);
         }
-        self.worker_id = hello.worker_id;
+        let tenant = &self.admitted.caller.tenant;
+        self.worker_id = if tenant.is_empty() {
+            hello.worker_id
+        } else {
+            format!("{tenant}/{}", hello.worker_id)
+        };
         let leases = self.renew(&hello.leases).await?;
         let limits = &self.app.limits;
         let seconds = i64::try_from(limits.lease_ttl.as_secs()).unwrap_or(i64::MAX);
@@ -230,7 +249,7 @@ impl Session {
             .iter()
             .map(|slot| usize::try_from(*slot).unwrap_or(usize::MAX))
             .collect();
-        let answer = match names::lease_key(authorize.lease.as_ref()) {
+        let answer = match self.key(authorize.lease.as_ref()).await? {
             Some(key) => self.app.authorize(key, &slots).await?,
             None => Authorization::all(Decision::LeaseLost, slots.len()),
         };
@@ -256,8 +275,9 @@ impl Session {
         within("report.interactions", report.interactions.len(), max)?;
         let Ok(turn) = Arc::clone(&self.reports).acquire_owned().await else { return Ok(()) };
         let (app, outgoing) = (Arc::clone(&self.app), self.outgoing.clone());
+        let reach = self.reach.clone();
         tokio::spawn(async move {
-            let recorded = record_all(&app, None, report.interactions).await;
+            let recorded = record_all(&app, &reach, None, report.interactions).await;
             let response = recorded.map_err(Status::from).map(|results| {
                 let ack = v1::ReportAck { report_number: report.report_number, results };
                 v1::DispatchResponse { message: Some(Response::ReportAck(ack)) }
@@ -270,8 +290,10 @@ impl Session {
     }
 
     async fn renew(&mut self, keys: &[v1::LeaseKey]) -> Result<Vec<v1::RenewedLease>, Status> {
-        let read: Vec<Option<LeaseKey>> =
-            keys.iter().map(|key| names::lease_key(Some(key))).collect();
+        let mut read = Vec::with_capacity(keys.len());
+        for key in keys {
+            read.push(self.key(Some(key)).await?);
+        }
         let known: Vec<LeaseKey> = read.iter().flatten().copied().collect();
         let mut renewed = self.app.renew(&known).await?.into_iter();
         let mut results = Vec::with_capacity(keys.len());
@@ -300,7 +322,20 @@ impl Session {
         let reason: String = report.reason.chars().filter(|c| !c.is_control()).collect();
         let reason: String = reason.chars().take(MAX_REASON_LENGTH).collect();
         let trouble = report.failing.then_some(reason.as_str());
-        Ok(self.app.note_provider(&self.worker_id, trouble).await?)
+        self.note_trouble(trouble).await
+    }
+
+    async fn note_trouble(&self, trouble: Option<&str>) -> Result<(), Status> {
+        let tenant = &self.admitted.caller.tenant;
+        Ok(self.app.note_provider(&self.worker_id, tenant, trouble).await?)
+    }
+
+    /// The key of a lease that may be the worker's.
+    async fn key(&self, lease: Option<&v1::LeaseKey>) -> Result<Option<LeaseKey>, Status> {
+        match names::lease(lease) {
+            Some(name) => Ok(name.within(&self.app, &self.reach).await?),
+            None => Ok(None),
+        }
     }
 
     async fn release(&mut self, release: v1::Release) -> Result<(), Status> {
@@ -310,7 +345,7 @@ impl Session {
         }
         let slots: Vec<usize> =
             release.slots.iter().map(|slot| usize::try_from(*slot).unwrap_or(usize::MAX)).collect();
-        let released = match names::lease_key(release.lease.as_ref()) {
+        let released = match self.key(release.lease.as_ref()).await? {
             Some(key) => self.app.release(key, &slots).await?,
             None => 0,
         };

@@ -36,6 +36,17 @@ impl From<Error> for Status {
             Error::Precondition { reason, subject, description } => {
                 precondition(reason, &subject, description, HashMap::new())
             }
+            Error::Unauthenticated { reason, .. } => {
+                let details = ErrorDetails::with_error_info(reason, DOMAIN, HashMap::new());
+                Self::with_error_details(Code::Unauthenticated, text, details)
+            }
+            Error::Forbidden { roles, .. } => {
+                let names: Vec<&str> = roles.iter().map(|role| role.name()).collect();
+                let metadata = HashMap::from([("roles".to_owned(), names.join(","))]);
+                let details = ErrorDetails::with_error_info("ROLE_MISSING", DOMAIN, metadata);
+                Self::with_error_details(Code::PermissionDenied, text, details)
+            }
+            Error::Unimplemented => Self::unimplemented(text),
             Error::Outdated => {
                 let details =
                     ErrorDetails::with_error_info("ETAG_MISMATCH", DOMAIN, HashMap::new());

@@ -1,7 +1,8 @@
 //! Campaigns and their runs.
 
-use super::{Statements, StoreError, StoreResult, Tx, from_json, to_json};
+use super::{Connection, Statements, StoreError, StoreResult, Tx, from_json, to_json};
 use campaign_domain::Instant;
+use campaign_domain::access::{Reach, Tenant};
 use campaign_domain::campaign::Config;
 use campaign_domain::eligibility::RunRules;
 use campaign_domain::lifecycle::{Plan, State};
@@ -14,6 +15,9 @@ use uuid::Uuid;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Campaign {
     pub id: Uuid,
+    /// Never changes.
+    #[serde(default)]
+    pub tenant: Tenant,
     pub state: State,
     pub config: Config,
     /// 0 before the first launch.
@@ -76,16 +80,18 @@ impl Campaign {
     }
 }
 
-const COLUMNS: &str = "c.campaign_id, c.state, c.config, c.run, c.generation, c.cycle, r.settings,
-    r.position_limit, c.revision, c.created_at, c.updated_at, c.deleted_at IS NOT NULL AS is_deleted";
+const COLUMNS: &str = "c.campaign_id, c.tenant, c.state, c.config, c.run, c.generation, c.cycle,
+    r.settings, r.position_limit, c.revision, c.created_at, c.updated_at, c.deleted_at IS NOT NULL AS is_deleted";
 const FROM: &str =
     "FROM campaigns c LEFT JOIN runs r ON r.campaign_id = c.campaign_id AND r.run = c.run";
 
 fn read(row: &Row) -> StoreResult<Campaign> {
     let state: &str = row.get("state");
     let settings: Option<serde_json::Value> = row.get("settings");
+    let tenant: &str = row.get("tenant");
     Ok(Campaign {
         id: row.get("campaign_id"),
+        tenant: Tenant::new(tenant).ok_or_else(|| StoreError::Corrupt(tenant.to_owned()))?,
         state: State::from_name(state).ok_or_else(|| StoreError::Corrupt(state.to_owned()))?,
         config: from_json(row.get("config"))?,
         run: row.get("run"),
@@ -105,44 +111,68 @@ pub async fn find(tx: &Statements<'_>, id: Uuid) -> StoreResult<Option<Campaign>
     tx.query_opt(&sql, &[&id]).await?.as_ref().map(read).transpose()
 }
 
-/// Campaigns that are not deleted, newest first, older than the last of the page before.
+/// Whether a tenant has a campaign with this id, deleted or not.
+pub async fn is_of(connection: &Connection, id: Uuid, tenant: &Tenant) -> StoreResult<bool> {
+    let sql = "SELECT FROM campaigns WHERE campaign_id = $1 AND tenant = $2";
+    let statement = connection.client().prepare_cached(sql).await?;
+    Ok(connection.client().query_opt(&statement, &[&id, &tenant.name()]).await?.is_some())
+}
+
+/// Campaigns of a tenant that are not deleted, newest first, older than the last of the page before.
 pub async fn list(
     tx: &Tx<'_>,
+    tenant: &Tenant,
     after: Option<(Instant, Uuid)>,
     limit: i64,
 ) -> StoreResult<Vec<Campaign>> {
     let (time, id) = after.unzip();
     let sql = format!(
         "SELECT {COLUMNS} {FROM}
-         WHERE c.deleted_at IS NULL
+         WHERE c.deleted_at IS NULL AND c.tenant = $4
            AND ($1::timestamptz IS NULL OR (c.created_at, c.campaign_id) < ($1, $2::uuid))
-         ORDER BY c.created_at DESC, c.campaign_id DESC LIMIT $3"
+         ORDER BY c.tenant DESC, c.created_at DESC, c.campaign_id DESC LIMIT $3"
     );
-    tx.query(&sql, &[&time, &id, &limit]).await?.iter().map(read).collect()
+    tx.query(&sql, &[&time, &id, &limit, &tenant.name()]).await?.iter().map(read).collect()
 }
 
-/// Campaigns in one of the states, for the chores and for workers. At most `limit`.
-pub async fn ids_in_states(tx: &Tx<'_>, states: &[State], limit: i64) -> StoreResult<Vec<Uuid>> {
+/// Campaigns within reach in one of the states. At most `limit`.
+pub async fn ids_in_states(
+    tx: &Tx<'_>,
+    reach: &Reach,
+    states: &[State],
+    limit: i64,
+) -> StoreResult<Vec<Uuid>> {
     let names: Vec<&str> = states.iter().map(|state| state.name()).collect();
     let sql = "SELECT campaign_id FROM campaigns
         WHERE state = ANY($1) AND state IN ('SCHEDULED', 'RUNNING', 'PAUSED')
+            AND ($3::text IS NULL OR tenant = $3)
         ORDER BY campaign_id LIMIT $2";
-    Ok(tx.query(sql, &[&names, &limit]).await?.iter().map(|row| row.get(0)).collect())
+    Ok(tx
+        .query(sql, &[&names, &limit, &reach.tenant()])
+        .await?
+        .iter()
+        .map(|row| row.get(0))
+        .collect())
 }
 
-/// Running campaigns and their weights. At most `limit`.
-pub async fn running(tx: &Tx<'_>, limit: i64) -> StoreResult<Vec<(Uuid, i32)>> {
+/// Running campaigns within reach, and their weights. At most `limit`.
+pub async fn running(tx: &Tx<'_>, reach: &Reach, limit: i64) -> StoreResult<Vec<(Uuid, i32)>> {
     let sql = "SELECT campaign_id, (config->'pacing'->>'weight')::int FROM campaigns
-        WHERE state = 'RUNNING' ORDER BY campaign_id LIMIT $1";
-    Ok(tx.query(sql, &[&limit]).await?.iter().map(|row| (row.get(0), row.get(1))).collect())
+        WHERE state = 'RUNNING' AND ($2::text IS NULL OR tenant = $2) ORDER BY campaign_id LIMIT $1";
+    Ok(tx
+        .query(sql, &[&limit, &reach.tenant()])
+        .await?
+        .iter()
+        .map(|row| (row.get(0), row.get(1)))
+        .collect())
 }
 
 /// Adds a campaign with its counters; returns whether the id was free.
 pub async fn insert(tx: &Tx<'_>, campaign: &Campaign) -> StoreResult<bool> {
     let plan = campaign.plan(false);
     let sql = "INSERT INTO campaigns
-            (campaign_id, state, config, start_time, end_time, revision, created_at, updated_at)
-        VALUES ($1, $2, $3, $4, $5, $6, $7, $7) ON CONFLICT DO NOTHING";
+            (campaign_id, state, config, start_time, end_time, revision, created_at, updated_at, tenant)
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $7, $8) ON CONFLICT DO NOTHING";
     let added = tx
         .execute(
             sql,
@@ -154,6 +184,7 @@ pub async fn insert(tx: &Tx<'_>, campaign: &Campaign) -> StoreResult<bool> {
                 &plan.end_time,
                 &campaign.revision,
                 &campaign.created_at,
+                &campaign.tenant.name(),
             ],
         )
         .await?;

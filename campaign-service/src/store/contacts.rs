@@ -179,7 +179,10 @@ pub struct Subject {
     pub is_deleted: bool,
 }
 
-const IS_SUPPRESSED: &str = "(SELECT true FROM suppressions x WHERE x.phone = c.phone LIMIT 1) IS NOT NULL AS is_suppressed";
+/// On the list of the campaign's tenant, or on the one that holds for everybody.
+const IS_SUPPRESSED: &str = "(SELECT true FROM suppressions x WHERE x.phone = c.phone
+    AND x.tenant IN ('', (SELECT tenant FROM campaigns WHERE campaign_id = $1)) LIMIT 1)
+    IS NOT NULL AS is_suppressed";
 /// The contacts at some positions, as a subquery `c`.
 const AT_POSITIONS: &str = "unnest($2::int8[]) AS p(position)
     CROSS JOIN LATERAL (SELECT * FROM contacts

@@ -211,6 +211,7 @@ async fn suppressed(
     window: &std::ops::Range<i64>,
 ) -> StoreResult<HashSet<i64>> {
     let sql = "SELECT c.position FROM contacts c JOIN suppressions x ON x.phone = c.phone
+            AND x.tenant IN ('', (SELECT tenant FROM campaigns WHERE campaign_id = $1))
         WHERE c.campaign_id = $1 AND c.position >= $2 AND c.position < $3";
     let rows = tx.query(sql, &[&campaign, &window.start, &window.end]).await?;
     Ok(rows.iter().map(|row| row.get(0)).collect())

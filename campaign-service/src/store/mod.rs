@@ -24,14 +24,19 @@ pub mod requests;
 pub mod retention;
 pub mod states;
 pub mod suppressions;
+mod tls;
 pub mod troubles;
 mod tx;
 
 use deadpool_postgres::{Manager, ManagerConfig, Pool, RecyclingMethod, Runtime};
 use futures_util::{StreamExt, stream};
+use rustls::ClientConfig;
+use std::path::Path;
 use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::mpsc;
-use tokio_postgres::{AsyncMessage, NoTls};
+use tokio_postgres::{AsyncMessage, NoTls, Socket};
+use tokio_postgres_rustls::MakeRustlsConnect;
 use tx::Params;
 pub use tx::{Connection, Durability, Gate, Opening, Statements, Tx};
 use uuid::Uuid;
@@ -85,6 +90,8 @@ pub struct DbLimits {
 pub struct Db {
     pool: Pool,
     config: tokio_postgres::Config,
+    /// `None`: in the clear.
+    tls: Option<ClientConfig>,
 }
 
 /// Notifications that may wait to be passed on.
@@ -108,8 +115,8 @@ impl Db {
     /// A pool on a database; connects when first used.
     ///
     /// # Errors
-    /// When the URL cannot be read.
-    pub fn new(url: &str, limits: &DbLimits) -> Result<Self, String> {
+    /// When the URL or the file of who vouches for the database's certificate cannot be read.
+    pub fn new(url: &str, ca_file: Option<&Path>, limits: &DbLimits) -> Result<Self, String> {
         let mut config: tokio_postgres::Config =
             url.parse().map_err(|error| format!("the database URL cannot be read: {error}"))?;
         config.application_name("campaign-service");
@@ -122,15 +129,22 @@ impl Db {
              -c client_connection_check_interval=1000 -c enable_seqscan=off -c jit=off",
             limits.statement_timeout.as_millis()
         ));
-        let manager = ManagerConfig { recycling_method: RecyclingMethod::Fast };
-        let pool = Pool::builder(Manager::from_config(config.clone(), NoTls, manager))
+        let recycling = ManagerConfig { recycling_method: RecyclingMethod::Fast };
+        let tls = tls::client(&config, ca_file)?;
+        let manager = match tls.clone() {
+            Some(tls) => {
+                Manager::from_config(config.clone(), MakeRustlsConnect::new(tls), recycling)
+            }
+            None => Manager::from_config(config.clone(), NoTls, recycling),
+        };
+        let pool = Pool::builder(manager)
             .max_size(limits.max_connections)
             .wait_timeout(Some(limits.connection_wait))
             .create_timeout(Some(limits.connection_wait))
             .runtime(Runtime::Tokio1)
             .build()
             .map_err(|error| format!("the database pool cannot be made: {error}"))?;
-        Ok(Self { pool, config })
+        Ok(Self { pool, config, tls })
     }
 
     /// A connection from the pool.
@@ -140,18 +154,19 @@ impl Db {
 
     /// Opens a connection of its own that hears what replicas tell each other.
     pub async fn listen(&self) -> StoreResult<Listener> {
-        let (client, mut connection) = self.config.connect(NoTls).await?;
         let (sender, payloads) = mpsc::channel(LISTEN_BUFFER);
-        tokio::spawn(async move {
-            let mut messages = stream::poll_fn(move |context| connection.poll_message(context));
-            while let Some(Ok(message)) = messages.next().await {
-                if let AsyncMessage::Notification(notification) = message
-                    && sender.send(notification.payload().to_owned()).await.is_err()
-                {
-                    return;
-                }
+        let client = match self.tls.clone() {
+            Some(tls) => {
+                let (client, connection) = self.config.connect(MakeRustlsConnect::new(tls)).await?;
+                tokio::spawn(pass_on(connection, sender));
+                client
             }
-        });
+            None => {
+                let (client, connection) = self.config.connect(NoTls).await?;
+                tokio::spawn(pass_on(connection, sender));
+                client
+            }
+        };
         client.batch_execute(&format!("LISTEN {}", notify::CHANNEL)).await?;
         Ok(Listener { _client: client, payloads })
     }
@@ -160,6 +175,23 @@ impl Db {
     pub async fn ping(&self) -> StoreResult<()> {
         self.connect().await?.client().simple_query("").await?;
         Ok(())
+    }
+}
+
+/// Passes on what a connection hears, until it is gone or nobody listens.
+async fn pass_on<S>(
+    mut connection: tokio_postgres::Connection<Socket, S>,
+    payloads: mpsc::Sender<String>,
+) where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let mut messages = stream::poll_fn(move |context| connection.poll_message(context));
+    while let Some(Ok(message)) = messages.next().await {
+        if let AsyncMessage::Notification(notification) = message
+            && payloads.send(notification.payload().to_owned()).await.is_err()
+        {
+            return;
+        }
     }
 }
 

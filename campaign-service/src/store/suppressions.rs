@@ -1,7 +1,9 @@
-//! Numbers nobody may engage, above all campaigns.
+//! Numbers nobody may engage, above all campaigns: each tenant's list, and the installation's own, which
+//! holds for everybody.
 
 use super::{StoreResult, Tx};
 use campaign_domain::Instant;
+use campaign_domain::access::{Reach, Tenant};
 use uuid::Uuid;
 
 /// A number on the list.
@@ -19,45 +21,63 @@ fn read(row: &tokio_postgres::Row) -> Suppression {
 }
 
 /// Adds numbers, in one order so that two callers cannot wait for each other; returns the new ones.
-pub async fn insert(tx: &Tx<'_>, phones: &[String], source: &str) -> StoreResult<Vec<String>> {
-    let sql = "INSERT INTO suppressions (phone, source, created_at)
-        SELECT phone, $2, $3::timestamptz FROM unnest($1::text[]) AS t(phone) ORDER BY phone
+pub async fn insert(
+    tx: &Tx<'_>,
+    tenant: &Tenant,
+    phones: &[String],
+    source: &str,
+) -> StoreResult<Vec<String>> {
+    let sql = "INSERT INTO suppressions (tenant, phone, source, created_at)
+        SELECT $4, phone, $2, $3::timestamptz FROM unnest($1::text[]) AS t(phone) ORDER BY phone
         ON CONFLICT DO NOTHING RETURNING phone";
-    let rows = tx.query(sql, &[&phones, &source, &tx.now]).await?;
+    let rows = tx.query(sql, &[&phones, &source, &tx.now, &tenant.name()]).await?;
     Ok(rows.iter().map(|row| row.get(0)).collect())
 }
 
-/// Takes a number off the list; returns what it was.
-pub async fn delete(tx: &Tx<'_>, phone: &str) -> StoreResult<Option<Suppression>> {
-    let sql = format!("DELETE FROM suppressions WHERE phone = $1 RETURNING {COLUMNS}");
-    Ok(tx.query_opt(&sql, &[&phone]).await?.as_ref().map(read))
+/// Takes a number off a tenant's list; returns what it was.
+pub async fn delete(tx: &Tx<'_>, tenant: &Tenant, phone: &str) -> StoreResult<Option<Suppression>> {
+    let sql =
+        format!("DELETE FROM suppressions WHERE phone = $1 AND tenant = $2 RETURNING {COLUMNS}");
+    Ok(tx.query_opt(&sql, &[&phone, &tenant.name()]).await?.as_ref().map(read))
 }
 
-/// The entry of a number.
-pub async fn find(tx: &Tx<'_>, phone: &str) -> StoreResult<Option<Suppression>> {
-    let sql = format!("SELECT {COLUMNS} FROM suppressions WHERE phone = $1");
-    Ok(tx.query_opt(&sql, &[&phone]).await?.as_ref().map(read))
+/// The entry of a number on a tenant's list.
+pub async fn find(tx: &Tx<'_>, tenant: &Tenant, phone: &str) -> StoreResult<Option<Suppression>> {
+    let sql = format!("SELECT {COLUMNS} FROM suppressions WHERE phone = $1 AND tenant = $2");
+    Ok(tx.query_opt(&sql, &[&phone, &tenant.name()]).await?.as_ref().map(read))
 }
 
-/// Entries in order of number, after the last of the page before.
-pub async fn list(tx: &Tx<'_>, after: Option<&str>, limit: i64) -> StoreResult<Vec<Suppression>> {
+/// Whether a tenant's campaigns may not engage a number: it is on its list or on the installation's.
+pub async fn holds(tx: &Tx<'_>, tenant: &Tenant, phone: &str) -> StoreResult<bool> {
+    let sql = "SELECT EXISTS (SELECT FROM suppressions WHERE phone = $1 AND tenant IN ('', $2))";
+    Ok(tx.query_one(sql, &[&phone, &tenant.name()]).await?.get(0))
+}
+
+/// Entries of a tenant's list in order of number, after the last of the page before.
+pub async fn list(
+    tx: &Tx<'_>,
+    tenant: &Tenant,
+    after: Option<&str>,
+    limit: i64,
+) -> StoreResult<Vec<Suppression>> {
     let sql = format!(
-        "SELECT {COLUMNS} FROM suppressions WHERE $1::text IS NULL OR phone > $1
-         ORDER BY phone LIMIT $2"
+        "SELECT {COLUMNS} FROM suppressions
+         WHERE tenant = $3 AND ($1::text IS NULL OR phone > $1) ORDER BY tenant, phone LIMIT $2"
     );
-    Ok(tx.query(&sql, &[&after, &limit]).await?.iter().map(read).collect())
+    Ok(tx.query(&sql, &[&after, &limit, &tenant.name()]).await?.iter().map(read).collect())
 }
 
-/// Where numbers stand in the campaigns that have a run under way.
+/// Where numbers stand in the campaigns within reach that have a run under way.
 pub async fn find_in_active_campaigns(
     tx: &Tx<'_>,
+    reach: &Reach,
     phones: &[String],
 ) -> StoreResult<Vec<(Uuid, i64)>> {
     let sql = "SELECT c.campaign_id, c.position FROM campaigns a
         JOIN contacts c ON c.campaign_id = a.campaign_id
         WHERE a.state IN ('SCHEDULED', 'RUNNING', 'PAUSED') AND c.phone = ANY($1)
-            AND c.deleted_at IS NULL
+            AND c.deleted_at IS NULL AND ($2::text IS NULL OR a.tenant = $2)
         ORDER BY c.campaign_id, c.position";
-    let rows = tx.query(sql, &[&phones]).await?;
+    let rows = tx.query(sql, &[&phones, &reach.tenant()]).await?;
     Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect())
 }

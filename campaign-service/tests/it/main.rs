@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used, reason = "a test that meets an error has failed")]
 
+mod access;
 mod bad_input;
 mod contacts;
 mod control_cost;
@@ -13,6 +14,7 @@ mod inbound;
 mod lifecycle;
 mod limits;
 mod links;
+mod listening;
 mod model;
 mod pacing;
 mod plans;
@@ -21,4 +23,5 @@ mod retention;
 mod settings;
 mod storm;
 mod support;
+mod tenants;
 mod walkthrough;

@@ -1,5 +1,7 @@
 //! The launch guide by the tools that users have: grpcurl, and a Python client generated from the protos.
 
+use crate::support::access::Folder;
+use crate::support::processes::free_port;
 use crate::support::{Service, TestDb};
 use std::process::{Command, Output};
 
@@ -96,6 +98,38 @@ async fn the_readme_works_as_it_stands() {
         assert!(text.contains(wanted), "{wanted}: {text}");
     }
     assert_eq!(text.matches("\"command\": ").count(), 6, "{text}");
+}
+
+/// Keys, a certificate, the service and a token, as the README makes them with openssl.
+#[tokio::test]
+async fn the_readme_gets_in_with_keys_of_its_own() {
+    let db = TestDb::new().await;
+    let (folder, port) = (Folder::new(), free_port());
+    let readme = concat!(env!("CARGO_MANIFEST_DIR"), "/../README.md");
+    let readme = std::fs::read_to_string(readme).unwrap();
+    let blocks: Vec<&str> =
+        readme.split("```bash\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
+    let serve =
+        format!("{} serve --listen 127.0.0.1:{port}", env!("CARGO_BIN_EXE_campaign-service"));
+    let start = blocks[0].trim_end().replace("campaign-service serve", &serve);
+    let call = blocks[1].replace("localhost:50051", &format!("localhost:{port}"));
+    let script = format!(
+        "set -e\ncommand -v openssl >/dev/null || {{ echo install openssl; exit 1; }}\n\
+         {start} >serve.log 2>&1 &\ntrap 'kill $!' EXIT\n\
+         until grep -q serving serve.log; do kill -0 $!; sleep 0.05; done\n{call}\n\
+         TOKEN=${{TOKEN}}x\n{}",
+        call.lines().last().unwrap()
+    );
+    let tools = std::path::PathBuf::from(tool("CAMPAIGN_GRPCURL"));
+    let path = format!("{}:{}", tools.parent().unwrap().display(), std::env::var("PATH").unwrap());
+    let mut command = Command::new("sh");
+    command.args(["-c", &script]).env("PATH", path).env("DATABASE_URL", &db.url);
+    command.current_dir(folder.path(""));
+    let output = run(command).await;
+    let said = [output.stdout, output.stderr].map(|bytes| String::from_utf8(bytes).unwrap());
+    // Nobody's campaigns yet; and nothing at all with a token that was changed.
+    assert!(said[0].starts_with("{"), "{said:?}");
+    assert!(said[1].contains("Unauthenticated") && !output.status.success(), "{said:?}");
 }
 
 #[tokio::test]

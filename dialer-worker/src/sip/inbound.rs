@@ -27,11 +27,11 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
-use tonic::transport::Endpoint;
 use tracing::{debug, info};
 
 use super::call::answer_request;
 use super::stack::Stack;
+use crate::service::Replica;
 use answers::{Answer, retry_after};
 pub use config::{InboundCampaign, InboundConfig};
 use service::{AnsweredCall, Service};
@@ -53,7 +53,7 @@ pub(super) struct Inbound {
 
 impl Inbound {
     /// `None` when no campaign takes callers.
-    pub fn new(config: &InboundConfig, trunk: IpAddr, services: &[Endpoint]) -> Option<Self> {
+    pub fn new(config: &InboundConfig, trunk: IpAddr, services: &[Replica]) -> Option<Self> {
         if config.sip_inbound_campaign.is_empty() {
             return None;
         }

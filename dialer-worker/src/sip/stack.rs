@@ -21,13 +21,13 @@ use rsipstack::transport::udp::UdpConnection;
 use rsipstack::transport::{SipAddr, SipConnection, TransportLayer};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
-use tonic::transport::Endpoint;
 use tracing::{debug, error, info};
 
 use super::config::{Limits, SipConfig, Transport};
 use super::inbound::Inbound;
 use super::sdp;
 use crate::dialer::{Attempt, Fault};
+use crate::service::Replica;
 
 /// A request of the trunk that comes right behind its answer waits this long for the answer to be
 /// taken in.
@@ -61,7 +61,7 @@ struct Listed {
 }
 
 impl Stack {
-    pub async fn start(config: &SipConfig, services: &[Endpoint]) -> Result<Arc<Self>, String> {
+    pub async fn start(config: &SipConfig, services: &[Replica]) -> Result<Arc<Self>, String> {
         let name = config.sip_trunk.as_deref();
         let name = name.ok_or("--provider sip needs --sip-trunk HOST:PORT")?;
         let address = resolve(name).await?;

@@ -38,6 +38,19 @@ struct Books {
     answers_to_lose: AtomicUsize,
     /// Interaction id and seconds, each time it was told.
     told: Mutex<Vec<(String, i64)>>,
+    /// The only authorisation that gets in; empty: all do.
+    key: Mutex<String>,
+}
+
+impl Books {
+    fn admit<T>(&self, request: &Request<T>) -> Result<(), Status> {
+        let key = self.key.lock().expect("no panic").clone();
+        let shown = request.metadata().get("authorization");
+        if key.is_empty() || shown.is_some_and(|shown| *shown == *key) {
+            return Ok(());
+        }
+        Err(Status::unauthenticated("the token has expired"))
+    }
 }
 
 struct Accepting(Arc<Books>);
@@ -46,8 +59,9 @@ struct Accepting(Arc<Books>);
 impl InteractionService for Accepting {
     async fn route_inbound(
         &self,
-        _: Request<RouteInboundRequest>,
+        request: Request<RouteInboundRequest>,
     ) -> Result<Response<RouteInboundResponse>, Status> {
+        self.0.admit(&request)?;
         self.0.asked.fetch_add(1, Ordering::SeqCst);
         tokio::time::sleep(Duration::from_millis(self.0.delay.load(Ordering::SeqCst))).await;
         Ok(Response::new(RouteInboundResponse {
@@ -61,6 +75,7 @@ impl InteractionService for Accepting {
         &self,
         request: Request<RecordInteractionsRequest>,
     ) -> Result<Response<RecordInteractionsResponse>, Status> {
+        self.0.admit(&request)?;
         let request = request.into_inner();
         assert_eq!((request.parent.as_str(), request.interactions.len()), ("campaigns/a", 1));
         let interaction = request.interactions[0].interaction.clone().expect("set");
@@ -158,6 +173,28 @@ async fn a_call_is_told_under_the_same_id_until_it_is_taken() {
     let told = stage.told();
     assert_eq!(told.len(), 4);
     assert!(told.iter().all(|entry| *entry == told[0] && entry.1 == 1), "{told:?}");
+}
+
+/// The token goes with each question and account, as it is in the file then; an account that is not let in
+/// waits for one that is.
+#[tokio::test]
+#[ignore = "needs sipp: make test-sip"]
+async fn the_token_of_the_file_is_shown() {
+    let file = std::env::temp_dir().join(format!("token-{}", uuid::Uuid::new_v4()));
+    std::fs::write(&file, "first\n").expect("written");
+    let stage = Stage::set(&["--token-file", file.to_str().expect("a name")]).await;
+    let accept = |token: &str| {
+        *stage.books.key.lock().expect("no panic") = format!("Bearer {token}");
+    };
+    accept("first");
+    assert_eq!(stage.call().await, "200");
+    accept("second");
+    assert_eq!(stage.call().await, "503 30", "nobody is answered with a token from before");
+    std::fs::write(&file, "second").expect("written");
+    assert_eq!(stage.call().await, "200");
+    assert_eq!(stage.dialer.stop(Duration::from_secs(10)).await, 0);
+    assert_eq!(stage.told().len(), 2);
+    std::fs::remove_file(file).expect("it is there");
 }
 
 #[tokio::test]

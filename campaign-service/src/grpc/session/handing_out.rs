@@ -4,6 +4,7 @@ use super::{IDLE_POLL, Session};
 use crate::app::error::Error;
 use crate::app::leasing::Leased;
 use crate::grpc::batches::batch_to_api;
+use crate::grpc::names::CampaignName;
 use campaign_proto::v1;
 use campaign_proto::v1::dispatch_response::Message as Response;
 use tonic::Status;
@@ -39,7 +40,7 @@ impl Session {
     }
 
     async fn start_round(&mut self) -> Result<(), Status> {
-        let mut running = self.app.running_campaigns().await?;
+        let mut running = self.app.running_campaigns(&self.reach).await?;
         running.retain(|(campaign, _)| self.serves(*campaign));
         let ids: Vec<Uuid> = running.iter().map(|(campaign, _)| *campaign).collect();
         self.shares.keep(&ids);
@@ -49,7 +50,7 @@ impl Session {
     }
 
     pub(super) fn serves(&self, campaign: Uuid) -> bool {
-        self.only.is_empty() || self.only.contains(&campaign)
+        self.only.is_empty() || self.only.contains(&CampaignName::of(campaign))
     }
 
     /// Leases from one campaign of the round; returns whether there was one that has contacts.

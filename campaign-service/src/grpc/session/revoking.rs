@@ -20,7 +20,11 @@ impl Session {
         match event {
             Ok(ControlEvent::Work { campaign }) => {
                 // A worker that is busy comes to it in its next round.
-                if self.is_idle && self.serves(campaign) {
+                // What is another tenant's it does not even notice.
+                if self.is_idle
+                    && self.serves(campaign)
+                    && self.app.reaches(&self.reach, campaign).await?
+                {
                     self.urgent = Some(campaign);
                     self.is_idle = false;
                 }

@@ -75,7 +75,7 @@ fn open(url: &str) -> Db {
         connection_wait: Duration::from_secs(10),
         statement_timeout: Duration::from_secs(20),
     };
-    Db::new(url, &limits).unwrap()
+    Db::new(url, None, &limits).unwrap()
 }
 
 async fn connect(url: &str) -> tokio_postgres::Client {

@@ -1,5 +1,6 @@
 //! What the tests stand on: a database each, a running service, clients and a worker to command.
 
+pub mod access;
 mod database;
 pub mod processes;
 mod service;

@@ -46,10 +46,8 @@ pub fn serve(url: &str, port: u16, lease_ttl_seconds: u32) -> Killed {
 
 /// A worker with the simulated provider, which writes what it dials to a file.
 pub fn work(id: &str, ports: &[u16], log: &Path, time_scale: &str) -> Killed {
-    let program = Path::new(env!("CARGO_BIN_EXE_campaign-service")).with_file_name("dialer-worker");
-    assert!(program.exists(), "{} is not there: run `make build`", program.display());
     let urls: Vec<String> = ports.iter().map(|port| format!("http://127.0.0.1:{port}")).collect();
-    let child = Command::new(program)
+    let child = dialer_worker()
         .args(["--service-url", &urls.join(","), "--worker-id", id])
         .args(["--max-calls", "40", "--time-scale", time_scale, "--log", "error"])
         .arg("--dial-log")
@@ -57,6 +55,13 @@ pub fn work(id: &str, ports: &[u16], log: &Path, time_scale: &str) -> Killed {
         .spawn()
         .unwrap();
     Killed(child)
+}
+
+/// The worker's program.
+pub fn dialer_worker() -> Command {
+    let program = Path::new(env!("CARGO_BIN_EXE_campaign-service")).with_file_name("dialer-worker");
+    assert!(program.exists(), "{} is not there: run `make build`", program.display());
+    Command::new(program)
 }
 
 /// One dial by the provider's own account.

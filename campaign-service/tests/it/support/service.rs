@@ -9,12 +9,16 @@ use campaign_proto::v1::import_contacts_request::Part;
 use campaign_proto::v1::interaction_service_client::InteractionServiceClient;
 use campaign_service::app::DispatchLimits;
 use campaign_service::app::chores::ChoreOptions;
-use campaign_service::server::{self, Listeners, Options};
+use campaign_service::server::{self, Access, Listeners, Options};
 use std::net::SocketAddr;
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
-use tonic::transport::Channel;
+use tonic::metadata::{Ascii, MetadataValue};
+use tonic::service::Interceptor;
+use tonic::service::interceptor::InterceptedService;
+use tonic::transport::{Channel, ClientTlsConfig, Endpoint};
+use tonic::{Request, Status};
 
 /// Largest message a test sends.
 const MAX_MESSAGE_BYTES: usize = 32 * 1024 * 1024;
@@ -35,13 +39,29 @@ impl Drop for Service {
     }
 }
 
+/// The token of a client, if it has one.
+#[derive(Clone, Debug, Default)]
+pub struct Token(Option<MetadataValue<Ascii>>);
+
+impl Interceptor for Token {
+    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
+        if let Some(value) = &self.0 {
+            request.metadata_mut().insert("authorization", value.clone());
+        }
+        Ok(request)
+    }
+}
+
+type Way = InterceptedService<Channel, Token>;
+
 /// Clients of one service.
 #[derive(Clone, Debug)]
 pub struct Clients {
-    pub campaigns: CampaignServiceClient<Channel>,
-    pub contacts: ContactServiceClient<Channel>,
-    pub interactions: InteractionServiceClient<Channel>,
-    pub dispatch: DispatchServiceClient<Channel>,
+    pub channel: Channel,
+    pub campaigns: CampaignServiceClient<Way>,
+    pub contacts: ContactServiceClient<Way>,
+    pub interactions: InteractionServiceClient<Way>,
+    pub dispatch: DispatchServiceClient<Way>,
 }
 
 /// Limits that tests rely on: leases that do not run out by themselves.
@@ -58,6 +78,7 @@ pub fn test_options() -> Options {
         },
         chores: ChoreOptions { interval: Duration::from_millis(50), history_retention: None },
         links: None,
+        access: Access::default(),
     }
 }
 
@@ -67,34 +88,59 @@ impl Service {
     }
 
     pub async fn start_with(db: &TestDb, options: Options) -> Self {
+        Self::start_over(db, options, None).await
+    }
+
+    /// The same, with clients that speak TLS.
+    pub async fn start_over(db: &TestDb, options: Options, tls: Option<ClientTlsConfig>) -> Self {
         let listen = || TcpListener::bind("127.0.0.1:0");
         let (api, links) = (listen().await.unwrap(), listen().await.unwrap());
-        let url = format!("http://{}", api.local_addr().unwrap());
+        let scheme = if tls.is_some() { "https" } else { "http" };
+        let url = format!("{scheme}://{}", api.local_addr().unwrap());
         let link_address = links.local_addr().unwrap();
         let listeners = Listeners { api, links: Some(links) };
         let stop = CancellationToken::new();
         tokio::spawn(server::serve(listeners, db.db(), options, stop.clone()));
-        let clients = Clients::connect(&url).await;
+        let mut endpoint = Channel::from_shared(url.clone()).unwrap();
+        if let Some(tls) = tls {
+            endpoint = endpoint.tls_config(tls).unwrap();
+        }
+        let clients = Clients::connect_to(endpoint).await;
         Self { clients, url, link_address, stop }
     }
 }
 
 impl Clients {
     pub async fn connect(url: &str) -> Self {
-        let endpoint = Channel::from_shared(url.to_owned()).unwrap();
+        Self::connect_to(Channel::from_shared(url.to_owned()).unwrap()).await
+    }
+
+    async fn connect_to(endpoint: Endpoint) -> Self {
         let channel = super::eventually("the service answers", || {
             let endpoint = endpoint.clone();
             async move { endpoint.connect().await.ok() }
         })
         .await;
+        Self::over(channel, Token::default())
+    }
+
+    pub fn over(channel: Channel, token: Token) -> Self {
+        let way = InterceptedService::new(channel.clone(), token);
         Self {
-            campaigns: CampaignServiceClient::new(channel.clone())
+            channel,
+            campaigns: CampaignServiceClient::new(way.clone())
                 .max_encoding_message_size(MAX_MESSAGE_BYTES),
-            contacts: ContactServiceClient::new(channel.clone())
+            contacts: ContactServiceClient::new(way.clone())
                 .max_encoding_message_size(MAX_MESSAGE_BYTES),
-            interactions: InteractionServiceClient::new(channel.clone()),
-            dispatch: DispatchServiceClient::new(channel),
+            interactions: InteractionServiceClient::new(way.clone()),
+            dispatch: DispatchServiceClient::new(way),
         }
+    }
+
+    /// The same, with a token.
+    pub fn with_token(&self, token: &str) -> Self {
+        let value = format!("Bearer {token}").parse().unwrap();
+        Self::over(self.channel.clone(), Token(Some(value)))
     }
 
     /// A campaign that could be launched and always dials; returns its name.

@@ -127,6 +127,11 @@ impl Worker {
         unpack(&batch)
     }
 
+    /// Whether the service said, while something else was waited for, that there is nothing.
+    pub fn was_told_to_wait(&self) -> bool {
+        self.early.iter().any(|message| matches!(message, Response::Idle(_)))
+    }
+
     /// Asks to authorise; the decision and attempt id of each.
     pub async fn authorize(&mut self, held: &[Held]) -> Vec<(v1::AuthorizeDecision, String)> {
         let mut decisions = Vec::new();

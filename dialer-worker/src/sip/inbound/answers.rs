@@ -48,7 +48,16 @@ impl Answer {
                 );
                 Self::TurnAway(StatusCode::NotFound, None)
             }
-            Err(_) => Self::not_now(),
+            Err(status) => {
+                if matches!(status.code(), Code::Unauthenticated | Code::PermissionDenied) {
+                    error!(
+                        problem = status.message(),
+                        "callers are turned away: put a token of the role worker into the file of \
+                         --token-file"
+                    );
+                }
+                Self::not_now()
+            }
         }
     }
 
@@ -121,6 +130,7 @@ mod tests {
             (Status::unavailable(""), (503, Some(30))),
             (Status::deadline_exceeded(""), (503, Some(30))),
             (Status::internal(""), (503, Some(30))),
+            (Status::unauthenticated("the token has expired"), (503, Some(30))),
             (Status::invalid_argument("phone_number: is no number"), (433, None)),
             (Status::invalid_argument("default_region: is no country"), (404, None)),
             (Status::not_found("campaigns/a does not exist"), (404, None)),

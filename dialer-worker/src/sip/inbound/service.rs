@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use backon::{BackoffBuilder, ExponentialBuilder};
@@ -15,9 +16,12 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use sha2::{Digest, Sha256};
 use tokio::time::{sleep, timeout};
-use tonic::transport::{Channel, Endpoint};
+use tonic::service::interceptor::InterceptedService;
+use tonic::transport::Channel;
 use tonic::{Code, Status};
 use tracing::{error, warn};
+
+use crate::service::{Bearer, Replica};
 
 /// For one question to one replica.
 const ANSWER_LIMIT: Duration = Duration::from_secs(3);
@@ -25,7 +29,7 @@ const ANSWER_LIMIT: Duration = Duration::from_secs(3);
 const MIN_RETRY_DELAY: Duration = Duration::from_millis(200);
 const MAX_RETRY_DELAY: Duration = Duration::from_secs(10);
 
-type Client = InteractionServiceClient<Channel>;
+type Client = InteractionServiceClient<InterceptedService<Channel, Bearer>>;
 type Answered<T> = Result<tonic::Response<T>, Status>;
 
 /// A caller who was answered.
@@ -40,17 +44,41 @@ pub(super) struct AnsweredCall {
 /// The replicas of the service, one of which answers.
 #[derive(Debug)]
 pub(super) struct Service {
-    replicas: Vec<Client>,
+    replicas: Vec<Link>,
     /// The one that answered last.
     preferred: AtomicUsize,
 }
 
+/// A replica, and the connection to it, kept as long as it works.
+#[derive(Debug)]
+struct Link {
+    replica: Replica,
+    client: Mutex<Option<Client>>,
+}
+
+impl Link {
+    fn client(&self) -> Result<Client, Status> {
+        let mut kept = self.client.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(client) = &*kept {
+            return Ok(client.clone());
+        }
+        let endpoint =
+            self.replica.endpoint().map_err(|error| Status::unavailable(error.to_string()))?;
+        let channel = endpoint.connect_lazy();
+        let client = InteractionServiceClient::with_interceptor(channel, self.replica.bearer());
+        Ok(kept.insert(client).clone())
+    }
+
+    /// The next connection is made by the certificates of then.
+    fn forget(&self) {
+        *self.client.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+}
+
 impl Service {
-    pub fn new(urls: &[Endpoint]) -> Self {
-        let client = |url: &Endpoint| {
-            InteractionServiceClient::new(url.clone().tcp_nodelay(true).connect_lazy())
-        };
-        Self { replicas: urls.iter().map(client).collect(), preferred: AtomicUsize::new(0) }
+    pub fn new(replicas: &[Replica]) -> Self {
+        let link = |replica: &Replica| Link { replica: replica.clone(), client: Mutex::default() };
+        Self { replicas: replicas.iter().map(link).collect(), preferred: AtomicUsize::new(0) }
     }
 
     /// Asks what to do with a caller.
@@ -113,8 +141,14 @@ impl Service {
         let mut last = Status::unavailable("there is no service");
         for turn in 0..self.replicas.len() {
             let index = (first + turn) % self.replicas.len();
-            let answer = timeout(ANSWER_LIMIT, question(self.replicas[index].clone())).await;
-            match answer.unwrap_or_else(|_| Err(Status::deadline_exceeded("no answer in time"))) {
+            let link = &self.replicas[index];
+            let answer = match link.client() {
+                Ok(client) => timeout(ANSWER_LIMIT, question(client))
+                    .await
+                    .unwrap_or_else(|_| Err(Status::deadline_exceeded("no answer in time"))),
+                Err(status) => Err(status),
+            };
+            match answer {
                 Ok(response) => {
                     self.preferred.store(index, Ordering::Relaxed);
                     return Ok(response.into_inner());
@@ -122,6 +156,7 @@ impl Service {
                 Err(status)
                     if matches!(status.code(), Code::Unavailable | Code::DeadlineExceeded) =>
                 {
+                    link.forget();
                     last = status;
                 }
                 Err(status) => return Err(status),

@@ -1,0 +1,246 @@
+//! Who may call which method: one table, asked before any method is.
+
+use crate::app::error::Error;
+use crate::tokens::Tokens;
+use campaign_domain::access::{Caller, Role};
+use futures_util::future::Either;
+use http::header::AUTHORIZATION;
+use http::{HeaderMap, Request, Response};
+use std::future::{Ready, ready};
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::{Duration, SystemTime};
+use tokio::time::Instant;
+use tonic::Status;
+use tonic::body::Body;
+use tower::{Layer, Service};
+use tracing::debug;
+
+/// Who may call a method.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rule {
+    /// Everyone, also without a token.
+    Open,
+    /// Whoever has a token.
+    Known,
+    /// Who has one of these roles.
+    Roles(&'static [Role]),
+}
+
+const READ: Rule = Rule::Roles(&[Role::Viewer, Role::Operator, Role::Admin]);
+const OPERATE: Rule = Rule::Roles(&[Role::Operator, Role::Admin]);
+const DISPATCH: Rule = Rule::Roles(&[Role::Worker, Role::Admin]);
+/// A worker also reports of people who call in; in its stream it may report the same.
+const REPORT: Rule = Rule::Roles(&[Role::Reporter, Role::Worker, Role::Admin]);
+
+/// Every method and who may call it. What is not here nobody may.
+pub const RULES: &[(&str, Rule)] = &[
+    ("/campaign.v1.CampaignService/CreateCampaign", OPERATE),
+    ("/campaign.v1.CampaignService/GetCampaign", READ),
+    ("/campaign.v1.CampaignService/ListCampaigns", READ),
+    ("/campaign.v1.CampaignService/UpdateCampaign", OPERATE),
+    ("/campaign.v1.CampaignService/DeleteCampaign", OPERATE),
+    ("/campaign.v1.CampaignService/PreviewLaunch", READ),
+    // Some settings need more: Caller::may_launch.
+    ("/campaign.v1.CampaignService/LaunchCampaign", OPERATE),
+    ("/campaign.v1.CampaignService/PauseCampaign", OPERATE),
+    ("/campaign.v1.CampaignService/ResumeCampaign", OPERATE),
+    ("/campaign.v1.CampaignService/CancelCampaign", OPERATE),
+    ("/campaign.v1.CampaignService/GetCampaignProgress", READ),
+    ("/campaign.v1.CampaignService/WatchCampaign", READ),
+    ("/campaign.v1.CampaignService/ListRuns", READ),
+    ("/campaign.v1.CampaignService/ListAuditEvents", READ),
+    ("/campaign.v1.ContactService/ImportContacts", OPERATE),
+    ("/campaign.v1.ContactService/GetImport", READ),
+    ("/campaign.v1.ContactService/CreateContact", OPERATE),
+    ("/campaign.v1.ContactService/GetContact", READ),
+    ("/campaign.v1.ContactService/ListContacts", READ),
+    ("/campaign.v1.ContactService/UpdateContact", OPERATE),
+    ("/campaign.v1.ContactService/DeleteContact", OPERATE),
+    ("/campaign.v1.ContactService/GetContactHistory", READ),
+    ("/campaign.v1.ContactService/ExplainContact", READ),
+    ("/campaign.v1.ContactService/AddSuppressions", OPERATE),
+    ("/campaign.v1.ContactService/RemoveSuppression", OPERATE),
+    ("/campaign.v1.ContactService/GetSuppression", READ),
+    ("/campaign.v1.ContactService/ListSuppressions", READ),
+    ("/campaign.v1.InteractionService/RecordInteractions", REPORT),
+    ("/campaign.v1.InteractionService/RouteInbound", REPORT),
+    ("/campaign.v1.DispatchService/Dispatch", DISPATCH),
+    ("/grpc.health.v1.Health/Check", Rule::Open),
+    ("/grpc.health.v1.Health/Watch", Rule::Open),
+    ("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo", Rule::Known),
+    ("/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo", Rule::Known),
+];
+
+/// A caller who was let in, and until when.
+#[derive(Clone, Debug)]
+pub struct Admitted {
+    pub caller: Caller,
+    /// `None`: for as long as it likes.
+    ends_at: Option<Instant>,
+}
+
+impl Admitted {
+    /// The one who was let in with a request.
+    ///
+    /// # Errors
+    /// When nobody was asked, which never happens behind [`AccessLayer`].
+    pub fn of<T>(request: &tonic::Request<T>) -> Result<Self, Status> {
+        let admitted = request.extensions().get::<Self>();
+        admitted.cloned().ok_or_else(|| Status::internal("nobody asked who calls"))
+    }
+
+    /// Waits until the token no longer holds; for ever, if there is none.
+    pub async fn end(&self) -> Error {
+        match self.ends_at {
+            Some(ends_at) => tokio::time::sleep_until(ends_at).await,
+            None => std::future::pending().await,
+        }
+        Error::Unauthenticated {
+            reason: "TOKEN_EXPIRED",
+            description:
+                "the token that opened the stream has expired; open it again with a new one"
+                    .to_owned(),
+        }
+    }
+}
+
+/// Lets in whom the table lets in.
+#[derive(Clone, Debug)]
+pub struct AccessLayer {
+    /// `None`: everyone may do everything.
+    tokens: Option<Arc<Tokens>>,
+}
+
+impl AccessLayer {
+    /// By these tokens; `None`: without any.
+    #[must_use]
+    pub fn new(tokens: Option<Arc<Tokens>>) -> Self {
+        Self { tokens }
+    }
+
+    fn admit(&self, path: &str, headers: &HeaderMap) -> Result<Admitted, Error> {
+        let rule = RULES.iter().find(|(method, _)| *method == path).map(|(_, rule)| *rule);
+        if rule == Some(Rule::Open) {
+            return Ok(Admitted { caller: Caller::default(), ends_at: None });
+        }
+        let Some(tokens) = &self.tokens else {
+            let caller = Caller { roles: Role::ALL.to_vec(), ..Caller::default() };
+            return Ok(Admitted { caller, ends_at: None });
+        };
+        let identified = tokens.identify(bearer(headers)?)?;
+        let caller = identified.caller;
+        let roles = match rule {
+            Some(Rule::Roles(roles)) => roles,
+            Some(Rule::Open | Rule::Known) => &[],
+            None => return Err(Error::Unimplemented),
+        };
+        if !roles.is_empty() && !caller.has_any(roles) {
+            let what = path.trim_start_matches('/').to_owned();
+            return Err(Error::Forbidden { what, roles: roles.to_vec() });
+        }
+        // A time too far to be told is none.
+        let left = identified.ends_at.duration_since(SystemTime::now()).unwrap_or(Duration::ZERO);
+        Ok(Admitted { caller, ends_at: Instant::now().checked_add(left) })
+    }
+}
+
+/// The one token of a request.
+fn bearer(headers: &HeaderMap) -> Result<&str, Error> {
+    let error = |reason, description: &str| Error::Unauthenticated {
+        reason,
+        description: description.to_owned(),
+    };
+    let mut values = headers.get_all(AUTHORIZATION).iter();
+    let (Some(value), None) = (values.next(), values.next()) else {
+        let how = "send one token, as metadata: authorization: Bearer TOKEN";
+        return Err(error("TOKEN_MISSING", how));
+    };
+    let token = value.to_str().ok().and_then(|text| {
+        let (scheme, token) = text.split_once(' ')?;
+        scheme.eq_ignore_ascii_case("bearer").then_some(token.trim())
+    });
+    token.ok_or_else(|| error("TOKEN_INVALID", "the authorization must be: Bearer TOKEN"))
+}
+
+impl<S> Layer<S> for AccessLayer {
+    type Service = Guarded<S>;
+
+    fn layer(&self, inner: S) -> Guarded<S> {
+        Guarded { access: self.clone(), inner }
+    }
+}
+
+/// Methods behind the table.
+#[derive(Clone, Debug)]
+pub struct Guarded<S> {
+    access: AccessLayer,
+    inner: S,
+}
+
+impl<S, B> Service<Request<B>> for Guarded<S>
+where
+    S: Service<Request<B>, Response = Response<Body>>,
+{
+    type Response = Response<Body>;
+    type Error = S::Error;
+    type Future = Either<S::Future, Ready<Result<Response<Body>, S::Error>>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(context)
+    }
+
+    fn call(&mut self, mut request: Request<B>) -> Self::Future {
+        match self.access.admit(request.uri().path(), request.headers()) {
+            Ok(admitted) => {
+                request.extensions_mut().insert(admitted);
+                Either::Left(self.inner.call(request))
+            }
+            Err(error) => {
+                debug!(method = request.uri().path(), %error, "a caller was not let in");
+                Either::Right(ready(Ok(Status::from(error).into_http())))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::RULES;
+    use prost::Message;
+    use prost_types::FileDescriptorSet;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn every_method_has_one_rule_and_every_rule_a_method() {
+        let sets = [
+            campaign_proto::v1::FILE_DESCRIPTOR_SET,
+            tonic_health::pb::FILE_DESCRIPTOR_SET,
+            tonic_reflection::pb::v1::FILE_DESCRIPTOR_SET,
+            tonic_reflection::pb::v1alpha::FILE_DESCRIPTOR_SET,
+        ];
+        let mut methods = BTreeSet::new();
+        for set in sets {
+            for file in FileDescriptorSet::decode(set).expect("descriptors").file {
+                for service in &file.service {
+                    for method in &service.method {
+                        methods.insert(format!(
+                            "/{}.{}/{}",
+                            file.package(),
+                            service.name(),
+                            method.name()
+                        ));
+                    }
+                }
+            }
+        }
+        assert!(methods.len() > 30, "{methods:?}");
+        let rules: Vec<String> = RULES.iter().map(|(method, _)| (*method).to_owned()).collect();
+        let named: BTreeSet<String> = rules.iter().cloned().collect();
+        assert_eq!(rules.len(), named.len(), "a method has two rules");
+        let without: Vec<_> = methods.difference(&named).collect();
+        assert!(without.is_empty(), "methods without a rule: {without:?}");
+        let unknown: Vec<_> = named.difference(&methods).collect();
+        assert!(unknown.is_empty(), "rules without a method: {unknown:?}");
+    }
+}

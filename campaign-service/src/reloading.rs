@@ -1,0 +1,108 @@
+//! Files that may change while the service runs: keys and certificates. What is in use is the last
+//! content that was right; a bad one is reported and changes nothing.
+
+use std::fmt;
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Duration;
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info};
+
+/// Largest file taken.
+const MAX_FILE_BYTES: u64 = 1024 * 1024;
+
+type Contents = Vec<Vec<u8>>;
+type Reader<T> = dyn Fn(&[Vec<u8>]) -> Result<T, String> + Send + Sync;
+
+/// What was read from some files.
+pub struct Reloading<T> {
+    what: &'static str,
+    files: Vec<PathBuf>,
+    read: Box<Reader<T>>,
+    current: RwLock<Arc<T>>,
+    /// As last looked at, right or not, so that each change is reported once.
+    seen: Mutex<Result<Contents, String>>,
+}
+
+impl<T> fmt::Debug for Reloading<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Reloading").field("files", &self.files).finish_non_exhaustive()
+    }
+}
+
+impl<T> Reloading<T> {
+    /// Reads files; `read` makes of their contents, in order, what they stand for.
+    ///
+    /// # Errors
+    /// When a file cannot be read or is wrong; says which and how.
+    pub fn open(
+        what: &'static str,
+        files: Vec<PathBuf>,
+        read: impl Fn(&[Vec<u8>]) -> Result<T, String> + Send + Sync + 'static,
+    ) -> Result<Self, String> {
+        let contents = contents(&files)?;
+        let first = read(&contents).map_err(|error| describe(what, &files, &error))?;
+        let (current, seen) = (RwLock::new(Arc::new(first)), Mutex::new(Ok(contents)));
+        Ok(Self { what, files, read: Box::new(read), current, seen })
+    }
+
+    /// What is in use.
+    pub fn current(&self) -> Arc<T> {
+        Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Looks at the files again and again until told to stop.
+    pub async fn run(&self, interval: Duration, stop: &CancellationToken) {
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = tokio::time::sleep(interval) => self.look(),
+            }
+        }
+    }
+
+    /// Takes in what changed.
+    fn look(&self) {
+        let new = contents(&self.files);
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        if *seen == new {
+            return;
+        }
+        let made = new.as_ref().map_err(String::clone).and_then(|contents| {
+            (self.read)(contents).map_err(|error| describe(self.what, &self.files, &error))
+        });
+        match made {
+            Ok(made) => {
+                *self.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(made);
+                info!(files = ?self.files, "{} changed; the new content is in use", self.what);
+            }
+            Err(error) => error!("{error}; the content from before stays in use"),
+        }
+        *seen = new;
+    }
+}
+
+fn describe(what: &str, files: &[PathBuf], error: &str) -> String {
+    let names: Vec<String> = files.iter().map(|file| file.display().to_string()).collect();
+    format!("{what} cannot be used ({}): {error}", names.join(", "))
+}
+
+fn contents(files: &[PathBuf]) -> Result<Contents, String> {
+    let read = |file: &PathBuf| {
+        read_bounded(file).map_err(|error| format!("{} cannot be read: {error}", file.display()))
+    };
+    files.iter().map(read).collect()
+}
+
+/// The content of a file, if it is of a bearable size.
+pub fn read_bounded(path: &Path) -> Result<Vec<u8>, String> {
+    let mut bytes = Vec::new();
+    let file = File::open(path).map_err(|error| error.to_string())?;
+    file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes).map_err(|error| error.to_string())?;
+    if bytes.len() as u64 > MAX_FILE_BYTES {
+        return Err(format!("it has more than {MAX_FILE_BYTES} bytes"));
+    }
+    Ok(bytes)
+}

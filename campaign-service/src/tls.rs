@@ -1,0 +1,159 @@
+//! TLS on the API's listener, with certificates that may be replaced while it listens.
+
+use crate::reloading::Reloading;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::WebPkiClientVerifier;
+use rustls::{RootCertStore, ServerConfig};
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::TcpStream;
+use tokio::sync::{Semaphore, mpsc};
+use tokio::time::timeout;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_stream::{Stream, StreamExt};
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, warn};
+
+/// Connections that are greeted at the same time; past it, new ones wait to be accepted.
+const MAX_HANDSHAKES: usize = 1_000;
+/// Longest greeting.
+const HANDSHAKE_LIMIT: Duration = Duration::from_secs(5);
+/// Pause after a connection could not be accepted, as when there are too many.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// Where certificates and keys are, PEM.
+#[derive(Clone, Debug)]
+pub struct TlsFiles {
+    /// Ours, and those that vouch for it.
+    pub cert: PathBuf,
+    pub key: PathBuf,
+    /// Who vouches for clients; `None`: clients need no certificate.
+    pub client_ca: Option<PathBuf>,
+}
+
+/// What new connections are greeted with.
+#[derive(Debug)]
+pub struct Tls {
+    config: Reloading<ServerConfig>,
+}
+
+impl Tls {
+    /// With the certificates and keys in some files.
+    ///
+    /// # Errors
+    /// When they cannot be used together; says which and why.
+    pub fn open(files: &TlsFiles) -> Result<Self, String> {
+        let mut paths = vec![files.cert.clone(), files.key.clone()];
+        paths.extend(files.client_ca.clone());
+        let read = |contents: &[Vec<u8>]| {
+            let client_ca = contents.get(2).map(Vec::as_slice);
+            server_config(&contents[0], &contents[1], client_ca)
+        };
+        Ok(Self { config: Reloading::open("the TLS certificate", paths, read)? })
+    }
+
+    /// Takes in changed files until told to stop.
+    pub async fn run(&self, interval: Duration, stop: &CancellationToken) {
+        self.config.run(interval, stop).await;
+    }
+
+    /// Connections that were greeted, in any order. A slow one holds up no other.
+    pub fn accept<S>(
+        self: Arc<Self>,
+        incoming: S,
+    ) -> impl Stream<Item = io::Result<TlsStream<TcpStream>>>
+    where
+        S: Stream<Item = io::Result<TcpStream>> + Send + Unpin + 'static,
+    {
+        let (sender, greeted) = mpsc::channel(1);
+        tokio::spawn(accept_all(self, incoming, sender));
+        ReceiverStream::new(greeted)
+    }
+}
+
+/// Accepts until nobody takes what was accepted.
+async fn accept_all<S>(
+    tls: Arc<Tls>,
+    mut incoming: S,
+    greeted: mpsc::Sender<io::Result<TlsStream<TcpStream>>>,
+) where
+    S: Stream<Item = io::Result<TcpStream>> + Send + Unpin + 'static,
+{
+    let places = Arc::new(Semaphore::new(MAX_HANDSHAKES));
+    while let Ok(place) = Arc::clone(&places).acquire_owned().await {
+        let accepted = tokio::select! {
+            () = greeted.closed() => return,
+            accepted = incoming.next() => accepted,
+        };
+        let stream = match accepted {
+            None => return,
+            Some(Ok(stream)) => stream,
+            Some(Err(error)) => {
+                warn!(%error, "a connection could not be accepted");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+                continue;
+            }
+        };
+        let acceptor = TlsAcceptor::from(tls.config.current());
+        let greeted = greeted.clone();
+        tokio::spawn(async move {
+            match timeout(HANDSHAKE_LIMIT, acceptor.accept(stream)).await {
+                // An error only says that the service stops.
+                Ok(Ok(stream)) => drop(greeted.send(Ok(stream)).await),
+                Ok(Err(error)) => debug!(%error, "a TLS handshake failed"),
+                Err(_) => debug!("a TLS handshake took too long"),
+            }
+            drop(place);
+        });
+    }
+}
+
+fn server_config(
+    cert: &[u8],
+    key: &[u8],
+    client_ca: Option<&[u8]>,
+) -> Result<ServerConfig, String> {
+    let chain = certificates(cert).map_err(|error| format!("certificate: {error}"))?;
+    let key = PrivateKeyDer::from_pem_slice(key).map_err(|error| format!("key: {error}"))?;
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
+        .with_safe_default_protocol_versions()
+        .map_err(|error| error.to_string())?;
+    let builder = match client_ca {
+        None => builder.with_no_client_auth(),
+        Some(pem) => {
+            let roots = Arc::new(roots(pem).map_err(|error| format!("client CA: {error}"))?);
+            let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider).build();
+            builder.with_client_cert_verifier(verifier.map_err(|error| error.to_string())?)
+        }
+    };
+    let mut config = builder
+        .with_single_cert(chain, key)
+        .map_err(|error| format!("certificate and key do not go together: {error}"))?;
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    Ok(config)
+}
+
+/// The certificates in a PEM file, of which there must be one at least.
+fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
+    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
+    let found = found.map_err(|error| error.to_string())?;
+    if found.is_empty() { Err("no CERTIFICATE in PEM".to_owned()) } else { Ok(found) }
+}
+
+/// The certificates in a PEM file, as those that vouch for others.
+///
+/// # Errors
+/// When there is none, or one that cannot vouch.
+pub fn roots(pem: &[u8]) -> Result<RootCertStore, String> {
+    let mut roots = RootCertStore::empty();
+    for certificate in certificates(pem)? {
+        roots.add(certificate).map_err(|error| error.to_string())?;
+    }
+    Ok(roots)
+}

@@ -1,0 +1,332 @@
+//! Bearer tokens: JSON Web Tokens signed by someone whose public keys we have.
+//!
+//! The key decides the algorithm, never the token: so there is no token without a signature, and none
+//! signed with a public key as if it were a secret.
+
+use crate::app::error::Error;
+use crate::reloading::Reloading;
+use campaign_domain::access::{Caller, Role, Tenant};
+use jsonwebtoken::errors::ErrorKind;
+use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, JwkSet, PublicKeyUse};
+use jsonwebtoken::{
+    Algorithm, AlgorithmFamily, DecodingKey, DecodingKeyKind, Validation, decode, decode_header,
+};
+use serde::Deserialize;
+use std::path::PathBuf;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use tokio_util::sync::CancellationToken;
+
+/// Longest token.
+pub const MAX_TOKEN_BYTES: usize = 8 * 1024;
+/// Longest name of a caller, as in the audit log.
+const MAX_SUBJECT_CHARACTERS: usize = 200;
+/// Most keys valid at once.
+const MAX_KEYS: usize = 100;
+/// Shortest RSA key, in bits.
+const MIN_RSA_BITS: usize = 2_048;
+/// Length of a public key on P-256: its kind and both coordinates.
+const P256_BYTES: usize = 1 + 2 * 32;
+const ED25519_BYTES: usize = 32;
+/// Longest RSA key, in bits: longer ones cost too much to check.
+const MAX_RSA_BITS: usize = 8_192;
+
+/// Where the keys are.
+#[derive(Clone, Debug)]
+pub enum KeySource {
+    /// A JSON Web Key Set.
+    Jwks(PathBuf),
+    /// One public key, PEM.
+    PublicKey(PathBuf),
+}
+
+/// What a token must say.
+#[derive(Clone, Debug)]
+pub struct Demands {
+    pub audience: String,
+    /// `None`: anyone who has a key.
+    pub issuer: Option<String>,
+    /// How far clocks may differ.
+    pub leeway: Duration,
+}
+
+/// Reads tokens.
+#[derive(Debug)]
+pub struct Tokens {
+    keys: Reloading<Vec<Key>>,
+    demands: Demands,
+}
+
+/// A caller, and until when its token says so.
+#[derive(Clone, Debug)]
+pub struct Identified {
+    pub caller: Caller,
+    /// The leeway included.
+    pub ends_at: SystemTime,
+}
+
+#[derive(Debug)]
+struct Key {
+    id: Option<String>,
+    algorithm: Algorithm,
+    key: DecodingKey,
+}
+
+/// What we read of a token. A claim that is there must be of its kind.
+#[derive(Deserialize)]
+struct Claims {
+    sub: String,
+    exp: f64,
+    #[serde(default)]
+    roles: Vec<String>,
+    #[serde(default)]
+    tenant: String,
+}
+
+impl Tokens {
+    /// With the keys of a file.
+    ///
+    /// # Errors
+    /// When the file has no keys that can be used; says what to do.
+    pub fn open(source: &KeySource, demands: Demands) -> Result<Self, String> {
+        let what = "the file of token keys";
+        let keys = match source {
+            KeySource::Jwks(file) => {
+                Reloading::open(what, vec![file.clone()], |contents| keys_of_set(&contents[0]))
+            }
+            KeySource::PublicKey(file) => Reloading::open(what, vec![file.clone()], |contents| {
+                Ok(vec![key_of_pem(&contents[0])?])
+            }),
+        };
+        Ok(Self { keys: keys?, demands })
+    }
+
+    /// Takes in changed keys until told to stop.
+    pub async fn run(&self, interval: Duration, stop: &CancellationToken) {
+        self.keys.run(interval, stop).await;
+    }
+
+    /// Who a token says that its bearer is.
+    ///
+    /// # Errors
+    /// When it is not a token for us that holds now.
+    pub fn identify(&self, token: &str) -> Result<Identified, Error> {
+        if token.len() > MAX_TOKEN_BYTES {
+            return Err(invalid(&format!("has more than {MAX_TOKEN_BYTES} bytes")));
+        }
+        let header = decode_header(token).map_err(|_| invalid("is no JSON Web Token"))?;
+        // A token that says that more must be understood than we understand.
+        if header.crit.is_some() {
+            return Err(invalid("has critical headers, which are not supported"));
+        }
+        let keys = self.keys.current();
+        let key = choose(&keys, header.kid.as_deref(), header.alg)?;
+        let claims = decode::<Claims>(token, &key.key, &self.validation(key.algorithm))
+            .map_err(|error| refusal(error.kind()))?
+            .claims;
+        self.identified(claims)
+    }
+
+    fn validation(&self, algorithm: Algorithm) -> Validation {
+        let mut validation = Validation::new(algorithm);
+        let mut required = vec!["exp", "aud", "sub"];
+        validation.set_audience(&[&self.demands.audience]);
+        if let Some(issuer) = &self.demands.issuer {
+            validation.set_issuer(&[issuer]);
+            required.push("iss");
+        }
+        validation.set_required_spec_claims(&required);
+        validation.validate_nbf = true;
+        validation.leeway = self.demands.leeway.as_secs();
+        validation
+    }
+
+    fn identified(&self, claims: Claims) -> Result<Identified, Error> {
+        let subject_length = claims.sub.chars().count();
+        if !(1..=MAX_SUBJECT_CHARACTERS).contains(&subject_length)
+            || claims.sub.chars().any(char::is_control)
+        {
+            return Err(invalid("must have a sub of 1 to 200 characters"));
+        }
+        let tenant = Tenant::new(&claims.tenant).ok_or_else(|| {
+            invalid("must have a tenant of 1 to 63 small letters, digits and hyphens, or none")
+        })?;
+        // Other services have roles of their own.
+        let mut roles: Vec<Role> =
+            claims.roles.iter().filter_map(|name| Role::from_name(name)).collect();
+        roles.sort_unstable();
+        roles.dedup();
+        let ends_at = Duration::try_from_secs_f64(claims.exp)
+            .ok()
+            .and_then(|exp| UNIX_EPOCH.checked_add(exp)?.checked_add(self.demands.leeway))
+            .ok_or_else(|| invalid("has an exp that is no time"))?;
+        // To the moment: a stream that it opens ends then.
+        if ends_at <= SystemTime::now() {
+            return Err(refusal(&ErrorKind::ExpiredSignature));
+        }
+        Ok(Identified { caller: Caller { actor: claims.sub, roles, tenant }, ends_at })
+    }
+}
+
+/// The key that a token names; without a name, the only one of its kind.
+fn choose<'a>(keys: &'a [Key], id: Option<&str>, algorithm: Algorithm) -> Result<&'a Key, Error> {
+    let mut fits = keys.iter().filter(|key| {
+        // A single key need not have a name.
+        key.algorithm == algorithm && (id.is_none() || key.id.is_none() || key.id.as_deref() == id)
+    });
+    match (fits.next(), fits.next()) {
+        (Some(key), None) => Ok(key),
+        (Some(_), Some(_)) => Err(invalid("names no key (kid), and there are several")),
+        (None, _) => Err(invalid("is signed with a key or algorithm that is not known here")),
+    }
+}
+
+fn invalid(how: &str) -> Error {
+    Error::Unauthenticated {
+        reason: "TOKEN_INVALID",
+        description: format!("the token {how}; get one made for this service"),
+    }
+}
+
+fn refusal(kind: &ErrorKind) -> Error {
+    match kind {
+        ErrorKind::ExpiredSignature => Error::Unauthenticated {
+            reason: "TOKEN_EXPIRED",
+            description: "the token has expired; get a new one".to_owned(),
+        },
+        ErrorKind::ImmatureSignature => invalid("does not hold yet (nbf)"),
+        ErrorKind::InvalidAudience => invalid("is for another audience (aud)"),
+        ErrorKind::InvalidIssuer => invalid("is of another issuer (iss)"),
+        ErrorKind::MissingRequiredClaim(claim) => invalid(&format!("has no {claim}")),
+        ErrorKind::InvalidSignature => invalid("is not signed with the key it names"),
+        _ => invalid("cannot be read"),
+    }
+}
+
+fn keys_of_set(bytes: &[u8]) -> Result<Vec<Key>, String> {
+    let set: JwkSet = serde_json::from_slice(bytes)
+        .map_err(|error| format!("it is no JSON Web Key Set: {error}"))?;
+    if set.keys.len() > MAX_KEYS {
+        return Err(format!("it has more than {MAX_KEYS} keys"));
+    }
+    let mut keys: Vec<Key> = Vec::new();
+    for jwk in &set.keys {
+        let Some(key) = key_of_jwk(jwk)? else { continue };
+        let is_twin = |other: &Key| other.id == key.id && other.algorithm == key.algorithm;
+        if keys.iter().any(is_twin) {
+            return Err("two keys have the same kid; each needs its own".to_owned());
+        }
+        keys.push(key);
+    }
+    if keys.len() > 1 && keys.iter().any(|key| key.id.is_none()) {
+        return Err("a key has no kid; where there are several, each needs one".to_owned());
+    }
+    if keys.is_empty() {
+        return Err("it has no key that signs with RS256, ES256 or EdDSA".to_owned());
+    }
+    Ok(keys)
+}
+
+fn key_of_pem(pem: &[u8]) -> Result<Key, String> {
+    const WANTED: &str = "it must have one PUBLIC KEY in PEM: RSA, P-256 or Ed25519";
+    let text = String::from_utf8_lossy(pem);
+    if text.contains("PRIVATE") || !text.contains("PUBLIC KEY") {
+        return Err(WANTED.to_owned());
+    }
+    let key = DecodingKey::from_ec_pem(pem)
+        .or_else(|_| DecodingKey::from_ed_pem(pem))
+        .or_else(|_| DecodingKey::from_rsa_pem(pem))
+        .map_err(|_| WANTED.to_owned())?;
+    let jwk = Jwk::from_decoding_key(&key, None).map_err(|_| WANTED.to_owned())?;
+    key_of_jwk(&jwk)?.ok_or_else(|| WANTED.to_owned())
+}
+
+/// A key of a set; `None` when it is of a kind or for a use that is not ours.
+fn key_of_jwk(jwk: &Jwk) -> Result<Option<Key>, String> {
+    let id = jwk.common.key_id.clone();
+    let named = id.as_deref().unwrap_or("without kid");
+    let algorithm = match &jwk.algorithm {
+        AlgorithmParameters::RSA(_) => Algorithm::RS256,
+        AlgorithmParameters::EllipticCurve(ec) if ec.curve == EllipticCurve::P256 => {
+            Algorithm::ES256
+        }
+        AlgorithmParameters::OctetKeyPair(okp) if okp.curve == EllipticCurve::Ed25519 => {
+            Algorithm::EdDSA
+        }
+        _ => return Ok(None),
+    };
+    let is_for_other = jwk.common.key_algorithm.is_some_and(|other| other != algorithm.into());
+    if is_for_other || matches!(jwk.common.public_key_use, Some(PublicKeyUse::Encryption)) {
+        return Ok(None);
+    }
+    let key = DecodingKey::from_jwk(jwk).map_err(|error| format!("the key {named}: {error}"))?;
+    check_length(&key).map_err(|problem| format!("the key {named} {problem}"))?;
+    // A key that is none shows when it is used.
+    jsonwebtoken::crypto::verify("", b"", &key, algorithm)
+        .map_err(|error| format!("the key {named} is no public key: {error}"))?;
+    Ok(Some(Key { id, algorithm, key }))
+}
+
+/// Before anything is computed with it, as not all that reads keys bears others.
+fn check_length(key: &DecodingKey) -> Result<(), String> {
+    let wanted = match (key.kind(), key.family()) {
+        (DecodingKeyKind::RsaModulusExponent { n, .. }, _) => {
+            let leading = n.iter().take_while(|byte| **byte == 0).count();
+            let is_fit = (MIN_RSA_BITS..=MAX_RSA_BITS).contains(&((n.len() - leading) * 8));
+            return if is_fit {
+                Ok(())
+            } else {
+                Err(format!("must have {MIN_RSA_BITS} to {MAX_RSA_BITS} bits"))
+            };
+        }
+        (DecodingKeyKind::SecretOrDer(_), AlgorithmFamily::Ed) => ED25519_BYTES,
+        (DecodingKeyKind::SecretOrDer(_), _) => P256_BYTES,
+    };
+    match key.try_get_as_bytes() {
+        Ok(bytes) if bytes.len() == wanted => Ok(()),
+        _ => Err("has not the length of its kind".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    fn problem(set: &Value) -> String {
+        keys_of_set(set.to_string().as_bytes()).expect_err("nobody could use it")
+    }
+
+    #[test]
+    fn a_set_with_a_key_that_is_none_is_refused() {
+        let x = "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo";
+        let good = json!({ "kty": "OKP", "crv": "Ed25519", "x": x, "kid": "a" });
+        let set = json!({ "keys": [good] }).to_string();
+        assert_eq!(keys_of_set(set.as_bytes()).expect("right").len(), 1);
+        for bad in [
+            json!({ "kty": "OKP", "crv": "Ed25519", "x": "AAAA" }),
+            json!({ "kty": "OKP", "crv": "Ed25519", "x": "" }),
+            json!({ "kty": "OKP", "crv": "Ed25519", "x": format!("{x}AAAA") }),
+            json!({ "kty": "EC", "crv": "P-256", "x": "AAAA", "y": "AAAA" }),
+            json!({ "kty": "EC", "crv": "P-256", "x": x, "y": x }),
+            json!({ "kty": "RSA", "n": "AQAB", "e": "AQAB" }),
+            json!({ "kty": "RSA", "n": "", "e": "" }),
+            json!({ "kty": "RSA", "n": "/w".repeat(100), "e": "AQAB" }),
+        ] {
+            assert!(!problem(&json!({ "keys": [good, bad] })).is_empty(), "{bad}");
+        }
+        // What is for others is not for us, and none of it a secret that could sign.
+        for other in [
+            json!({ "kty": "oct", "k": "c2VjcmV0", "alg": "HS256" }),
+            json!({ "kty": "OKP", "crv": "Ed25519", "x": x, "use": "enc" }),
+            json!({ "kty": "EC", "crv": "P-384", "x": x, "y": x }),
+        ] {
+            assert!(problem(&json!({ "keys": [other] })).contains("no key that signs"), "{other}");
+        }
+        let nameless = json!({ "kty": "OKP", "crv": "Ed25519", "x": x });
+        assert!(problem(&json!({ "keys": [good, nameless] })).contains("kid"));
+        assert!(problem(&json!({ "keys": [good, good] })).contains("kid"));
+        for pem in ["", "-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n"] {
+            assert!(key_of_pem(pem.as_bytes()).is_err());
+        }
+    }
+}

@@ -1,0 +1,221 @@
+//! Keys, tokens and certificates, made for a test and gone with it.
+
+use super::{Service, TestDb, test_options};
+use base64::Engine;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use campaign_service::server::{Access, Options};
+use campaign_service::tls::{Tls, TlsFiles};
+use campaign_service::tokens::{Demands, KeySource, Tokens};
+use jsonwebtoken::jwk::Jwk;
+use jsonwebtoken::{Algorithm, EncodingKey, Header, encode, get_current_timestamp};
+use rcgen::{
+    BasicConstraints, Certificate, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer,
+    KeyPair, PKCS_ECDSA_P256_SHA256,
+};
+use rsa::pkcs8::EncodePrivateKey;
+use serde_json::{Value, json};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// The audience of the tests.
+pub const AUDIENCE: &str = "campaigns.test";
+/// How often files are looked at in tests.
+const RELOAD_INTERVAL: Duration = Duration::from_millis(20);
+
+/// A folder that goes with this value.
+#[derive(Debug)]
+pub struct Folder(PathBuf);
+
+impl Folder {
+    pub fn new() -> Self {
+        let path = std::env::temp_dir().join(format!("campaign-keys-{}", uuid::Uuid::new_v4()));
+        std::fs::create_dir(&path).unwrap();
+        Self(path)
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.0.join(name)
+    }
+
+    /// Puts a file in the place of another at once, as those do that rotate keys.
+    pub fn write(&self, name: &str, text: &str) -> PathBuf {
+        let draft = self.path(&format!("{name}.draft"));
+        std::fs::write(&draft, text).unwrap();
+        std::fs::rename(draft, self.path(name)).unwrap();
+        self.path(name)
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// Someone who signs tokens.
+#[derive(Clone)]
+pub struct Signer {
+    pub id: String,
+    pub algorithm: Algorithm,
+    pub key: EncodingKey,
+    /// Its public key, PEM.
+    pub public_pem: String,
+}
+
+impl Signer {
+    /// With a key on the curve P-256.
+    pub fn new(id: &str) -> Self {
+        let pair = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).unwrap();
+        let key = EncodingKey::from_ec_der(pair.serialized_der());
+        Self {
+            id: id.to_owned(),
+            algorithm: Algorithm::ES256,
+            key,
+            public_pem: pair.public_key_pem(),
+        }
+    }
+
+    pub fn ed25519(id: &str) -> Self {
+        // The form of the key that every reader takes: nothing but the secret.
+        let mut der = vec![0x30, 0x2e, 2, 1, 0, 0x30, 5, 6, 3, 0x2b, 0x65, 0x70, 4, 0x22, 4, 0x20];
+        der.extend(
+            [uuid::Uuid::new_v4(), uuid::Uuid::new_v4()].map(uuid::Uuid::into_bytes).concat(),
+        );
+        let (key, algorithm) = (EncodingKey::from_ed_der(&der), Algorithm::EdDSA);
+        let jwk = serde_json::to_value(Jwk::from_encoding_key(&key, algorithm).unwrap()).unwrap();
+        let mut spki = vec![0x30, 0x2a, 0x30, 5, 6, 3, 0x2b, 0x65, 0x70, 3, 0x21, 0];
+        spki.extend(URL_SAFE_NO_PAD.decode(jwk["x"].as_str().unwrap()).unwrap());
+        let public_pem = format!(
+            "-----BEGIN PUBLIC KEY-----\n{}\n-----END PUBLIC KEY-----\n",
+            STANDARD.encode(spki)
+        );
+        Self { id: id.to_owned(), algorithm, key, public_pem }
+    }
+
+    pub fn rsa(id: &str, bits: usize) -> Self {
+        let key = rsa::RsaPrivateKey::new(&mut rsa::rand_core::OsRng, bits).unwrap();
+        let pem = key.to_pkcs8_pem(rsa::pkcs8::LineEnding::LF).unwrap();
+        let public_pem = rsa::pkcs8::EncodePublicKey::to_public_key_pem(
+            &key.to_public_key(),
+            rsa::pkcs8::LineEnding::LF,
+        );
+        let key = EncodingKey::from_rsa_pem(pem.as_bytes()).unwrap();
+        let algorithm = Algorithm::RS256;
+        Self { id: id.to_owned(), algorithm, key, public_pem: public_pem.unwrap() }
+    }
+
+    /// Its public key, as a set has it.
+    pub fn public(&self) -> Value {
+        let mut jwk = Jwk::from_encoding_key(&self.key, self.algorithm).unwrap();
+        jwk.common.key_id = Some(self.id.clone());
+        serde_json::to_value(jwk).unwrap()
+    }
+
+    /// A token that says this.
+    pub fn sign(&self, claims: &Value) -> String {
+        let header = Header { kid: Some(self.id.clone()), ..Header::new(self.algorithm) };
+        encode(&header, claims, &self.key).unwrap()
+    }
+
+    /// A token for an hour, of someone with these roles.
+    pub fn token(&self, tenant: &str, roles: &[&str]) -> String {
+        self.sign(&claims(tenant, roles))
+    }
+}
+
+/// Key sets by their keys.
+pub fn key_set(signers: &[&Signer]) -> String {
+    let keys: Vec<Value> = signers.iter().map(|signer| signer.public()).collect();
+    json!({ "keys": keys }).to_string()
+}
+
+/// What a token for an hour says.
+pub fn claims(tenant: &str, roles: &[&str]) -> Value {
+    let mut claims = json!({
+        "sub": "ann@example.com", "aud": AUDIENCE, "roles": roles,
+        "exp": get_current_timestamp() + 3_600,
+    });
+    if !tenant.is_empty() {
+        claims["tenant"] = tenant.into();
+    }
+    claims
+}
+
+/// A service that wants tokens.
+pub struct Guarded {
+    pub service: Service,
+    pub signer: Signer,
+    pub folder: Folder,
+}
+
+impl Guarded {
+    pub async fn start(db: &TestDb) -> Self {
+        let (folder, signer) = (Folder::new(), Signer::new("first"));
+        let file = folder.write("keys.json", &key_set(&[&signer]));
+        let options = Options { access: with_tokens(KeySource::Jwks(file)), ..test_options() };
+        Self { service: Service::start_with(db, options).await, signer, folder }
+    }
+
+    /// Clients of someone with these roles.
+    pub fn clients(&self, tenant: &str, roles: &[&str]) -> super::Clients {
+        self.clients_with(&self.signer.token(tenant, roles))
+    }
+
+    pub fn clients_with(&self, token: &str) -> super::Clients {
+        self.service.clients.with_token(token)
+    }
+}
+
+/// Tokens for our audience, of any issuer, without leeway.
+pub fn with_tokens(keys: KeySource) -> Access {
+    let demands = Demands { audience: AUDIENCE.to_owned(), issuer: None, leeway: Duration::ZERO };
+    let tokens = Some(Arc::new(Tokens::open(&keys, demands).unwrap()));
+    Access { tokens, tls: None, reload_interval: RELOAD_INTERVAL }
+}
+
+/// TLS alone.
+pub fn with_tls(files: &TlsFiles) -> Access {
+    let tls = Some(Arc::new(Tls::open(files).unwrap()));
+    Access { tokens: None, tls, reload_interval: RELOAD_INTERVAL }
+}
+
+/// Someone who vouches for certificates.
+pub struct Authority {
+    issuer: Issuer<'static, KeyPair>,
+    certificate: Certificate,
+}
+
+impl Authority {
+    pub fn new() -> Self {
+        let pair = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::new(Vec::<String>::new()).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let certificate = params.self_signed(&pair).unwrap();
+        Self { issuer: Issuer::new(params, pair), certificate }
+    }
+
+    pub fn pem(&self) -> String {
+        self.certificate.pem()
+    }
+
+    /// A certificate for localhost or a client, and its key, PEM.
+    pub fn issue(&self) -> (String, String) {
+        let pair = KeyPair::generate().unwrap();
+        let names = vec!["localhost".to_owned(), "127.0.0.1".to_owned()];
+        let mut params = CertificateParams::new(names).unwrap();
+        params.extended_key_usages =
+            vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+        let certificate = params.signed_by(&pair, &self.issuer).unwrap();
+        (certificate.pem(), pair.serialize_pem())
+    }
+
+    /// Puts a new certificate and its key into files.
+    pub fn issue_to(&self, folder: &Folder, name: &str) -> (PathBuf, PathBuf) {
+        let (certificate, key) = self.issue();
+        (
+            folder.write(&format!("{name}.pem"), &certificate),
+            folder.write(&format!("{name}-key.pem"), &key),
+        )
+    }
+}

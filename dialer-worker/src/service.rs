@@ -1,0 +1,161 @@
+//! The replicas of the service, and how a worker gets in: TLS and a token. The files of both are read
+//! again for each connection and each call, so that new ones are in use without a restart.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use clap::Args;
+use tonic::metadata::{Ascii, MetadataValue};
+use tonic::service::Interceptor;
+use tonic::transport::{Certificate, ClientTlsConfig, Endpoint, Identity};
+use tonic::{Request, Status};
+use tracing::warn;
+
+/// Largest file of a certificate, key or token.
+const MAX_FILE_BYTES: u64 = 1024 * 1024;
+
+/// Flags of how to get in.
+#[derive(Args, Clone, Debug, Default)]
+pub struct AccessConfig {
+    /// Who vouches for the service's certificate, PEM; for https addresses [default: whom the system
+    /// trusts]
+    #[arg(long, env = "DIALER_SERVICE_CA_FILE", value_name = "FILE")]
+    pub service_ca_file: Option<PathBuf>,
+    /// Certificate to show to the service, PEM; for https addresses
+    #[arg(
+        long,
+        env = "DIALER_SERVICE_CLIENT_CERT_FILE",
+        value_name = "FILE",
+        requires = "service_client_key_file"
+    )]
+    pub service_client_cert_file: Option<PathBuf>,
+    /// The certificate's key, PEM
+    #[arg(
+        long,
+        env = "DIALER_SERVICE_CLIENT_KEY_FILE",
+        value_name = "FILE",
+        requires = "service_client_cert_file"
+    )]
+    pub service_client_key_file: Option<PathBuf>,
+    /// Token to send to the service, with the role worker
+    #[arg(long, env = "DIALER_TOKEN_FILE", value_name = "FILE")]
+    pub token_file: Option<PathBuf>,
+}
+
+/// Why there is no way in.
+#[derive(Debug, thiserror::Error)]
+pub enum AccessError {
+    /// A file is missing or wrong.
+    #[error("{} cannot be read: {error}", .path.display())]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        error: io::Error,
+    },
+    /// A certificate or key is wrong.
+    #[error("TLS cannot be set up: {0}; look at --service-ca-file and --service-client-cert-file")]
+    Tls(#[from] tonic::transport::Error),
+}
+
+/// One replica of the service, and how to get in.
+#[derive(Clone, Debug)]
+pub struct Replica {
+    /// Where it listens.
+    pub url: Endpoint,
+    access: Arc<AccessConfig>,
+}
+
+impl Replica {
+    /// At each address the same way.
+    #[must_use]
+    pub fn all(urls: &[Endpoint], access: &AccessConfig) -> Vec<Self> {
+        let access = Arc::new(access.clone());
+        if access.token_file.is_some() && urls.iter().any(|url| !is_https(url) && !is_local(url)) {
+            warn!(
+                "the token travels in the clear; use https addresses, unless something between does"
+            );
+        }
+        urls.iter().map(|url| Self { url: url.clone(), access: Arc::clone(&access) }).collect()
+    }
+
+    /// To connect with, by the files as they are now.
+    ///
+    /// # Errors
+    /// When a file is missing or wrong.
+    pub fn endpoint(&self) -> Result<Endpoint, AccessError> {
+        let endpoint = self.url.clone().tcp_nodelay(true);
+        if !is_https(&self.url) {
+            return Ok(endpoint);
+        }
+        let access = &self.access;
+        let mut tls = match &access.service_ca_file {
+            Some(file) => ClientTlsConfig::new().ca_certificate(Certificate::from_pem(read(file)?)),
+            None => ClientTlsConfig::new().with_native_roots(),
+        };
+        let client = access.service_client_cert_file.as_ref();
+        if let Some((cert, key)) = client.zip(access.service_client_key_file.as_ref()) {
+            tls = tls.identity(Identity::from_pem(read(cert)?, read(key)?));
+        }
+        Ok(endpoint.tls_config(tls)?)
+    }
+
+    /// What puts the token on each call.
+    #[must_use]
+    pub fn bearer(&self) -> Bearer {
+        Bearer { access: Arc::clone(&self.access) }
+    }
+}
+
+/// Puts the token on each call, as it is in the file then.
+#[derive(Clone, Debug)]
+pub struct Bearer {
+    access: Arc<AccessConfig>,
+}
+
+impl Bearer {
+    fn value(path: &Path) -> Result<MetadataValue<Ascii>, AccessError> {
+        let bytes = read(path)?;
+        let text = String::from_utf8_lossy(&bytes);
+        let mut value: MetadataValue<Ascii> =
+            format!("Bearer {}", text.trim()).parse().map_err(|_| {
+                let error = io::Error::other("it holds something else than a token");
+                AccessError::File { path: path.to_owned(), error }
+            })?;
+        // Not to be shown.
+        value.set_sensitive(true);
+        Ok(value)
+    }
+}
+
+impl Interceptor for Bearer {
+    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
+        if let Some(path) = &self.access.token_file {
+            let value =
+                Self::value(path).map_err(|error| Status::unauthenticated(error.to_string()))?;
+            request.metadata_mut().insert("authorization", value);
+        }
+        Ok(request)
+    }
+}
+
+fn is_https(url: &Endpoint) -> bool {
+    url.uri().scheme_str() == Some("https")
+}
+
+fn is_local(url: &Endpoint) -> bool {
+    matches!(url.uri().host(), Some("localhost" | "127.0.0.1" | "[::1]"))
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, AccessError> {
+    let failed = |error| AccessError::File { path: path.to_owned(), error };
+    let mut bytes = Vec::new();
+    let file = File::open(path).map_err(failed)?;
+    file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes).map_err(failed)?;
+    if bytes.len() as u64 > MAX_FILE_BYTES {
+        return Err(failed(io::Error::other(format!("it has more than {MAX_FILE_BYTES} bytes"))));
+    }
+    Ok(bytes)
+}
