@@ -1,17 +1,13 @@
 //! Files that may change while the service runs: keys and certificates. What is in use is the last
 //! content that was right; a bad one is reported and changes nothing.
 
+use campaign_process::read_key_file;
 use std::fmt;
-use std::fs::File;
-use std::io::Read;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
-
-/// Largest file taken.
-const MAX_FILE_BYTES: u64 = 1024 * 1024;
 
 type Contents = Vec<Vec<u8>>;
 type Reader<T> = dyn Fn(&[Vec<u8>]) -> Result<T, String> + Send + Sync;
@@ -91,18 +87,7 @@ fn describe(what: &str, files: &[PathBuf], error: &str) -> String {
 
 fn contents(files: &[PathBuf]) -> Result<Contents, String> {
     let read = |file: &PathBuf| {
-        read_bounded(file).map_err(|error| format!("{} cannot be read: {error}", file.display()))
+        read_key_file(file).map_err(|error| format!("{} cannot be read: {error}", file.display()))
     };
     files.iter().map(read).collect()
-}
-
-/// The content of a file, if it is of a bearable size.
-pub fn read_bounded(path: &Path) -> Result<Vec<u8>, String> {
-    let mut bytes = Vec::new();
-    let file = File::open(path).map_err(|error| error.to_string())?;
-    file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes).map_err(|error| error.to_string())?;
-    if bytes.len() as u64 > MAX_FILE_BYTES {
-        return Err(format!("it has more than {MAX_FILE_BYTES} bytes"));
-    }
-    Ok(bytes)
 }

@@ -1,20 +1,17 @@
 //! The replicas of the service, and how a worker gets in: TLS and a token. The files of both are read
 //! again for each connection and each call, so that new ones are in use without a restart.
 
-use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use campaign_process::read_key_file;
 use clap::Args;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::service::Interceptor;
 use tonic::transport::{Certificate, ClientTlsConfig, Endpoint, Identity};
 use tonic::{Request, Status};
 use tracing::warn;
-
-/// Largest file of a certificate, key or token.
-const MAX_FILE_BYTES: u64 = 1024 * 1024;
 
 /// Flags of how to get in.
 #[derive(Args, Clone, Debug, Default)]
@@ -150,12 +147,5 @@ fn is_local(url: &Endpoint) -> bool {
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, AccessError> {
-    let failed = |error| AccessError::File { path: path.to_owned(), error };
-    let mut bytes = Vec::new();
-    let file = File::open(path).map_err(failed)?;
-    file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes).map_err(failed)?;
-    if bytes.len() as u64 > MAX_FILE_BYTES {
-        return Err(failed(io::Error::other(format!("it has more than {MAX_FILE_BYTES} bytes"))));
-    }
-    Ok(bytes)
+    read_key_file(path).map_err(|error| AccessError::File { path: path.to_owned(), error })
 }

@@ -125,3 +125,38 @@ async fn hot_statements_probe_by_key_whatever_the_statistics_say() {
         }
     }
 }
+
+/// A page of one tenant's campaigns is read without those of others, however many newer ones they have.
+#[tokio::test]
+async fn a_page_of_campaigns_is_read_without_those_of_other_tenants() {
+    for is_analyzed in [false, true] {
+        let db = TestDb::new().await;
+        let service = Service::start(&db).await;
+        let mut clients = service.clients.clone();
+        for _ in 0..5 {
+            clients.create_campaign().await;
+        }
+        drop((service, clients));
+        let others = "INSERT INTO campaigns (campaign_id, config, tenant, created_at, updated_at)
+            SELECT gen_random_uuid(), '{}', 'other', now() + n * interval '1 second', now()
+            FROM generate_series(1, 3000) n";
+        db.client().await.batch_execute(others).await.unwrap();
+        if is_analyzed {
+            db.client().await.batch_execute("ANALYZE").await.unwrap();
+        }
+        let before = rows_read(&db).await["campaigns"];
+        let service = Service::start(&db).await;
+        let mut clients = service.clients.clone();
+        // Often enough that a plan is kept.
+        for _ in 0..10 {
+            let request = v1::ListCampaignsRequest { page_size: 2, ..Default::default() };
+            let page = clients.campaigns.list_campaigns(request).await.unwrap().into_inner();
+            assert_eq!(page.campaigns.len(), 2);
+        }
+        drop((service, clients));
+        let after = rows_read(&db).await["campaigns"];
+        assert_eq!(after.0 - before.0, 0, "read from end to end (analysed: {is_analyzed})");
+        let read = after.1 - before.1;
+        assert!(read <= 100, "{read} rows for ten pages of two (analysed: {is_analyzed})");
+    }
+}

@@ -238,10 +238,16 @@ async fn a_worker_gets_contacts_of_its_tenant_only() {
     let settings = v1::LaunchSettings { live_forever: true, ..Default::default() };
     other.add_contacts(&theirs, 0..5).await;
     other.launch_with(&theirs, settings).await;
+    // When it hears of a pause, the service hears of everything.
+    let mut of_all = worker(&guarded, "", Vec::new()).await;
+    let first = of_all.lease(1).await;
+    assert_eq!(campaigns_of(&first), BTreeSet::from([theirs.as_str()]));
+    other.pause(&theirs).await;
+    of_all.revoked().await;
+    other.resume(&theirs).await;
     let mut idle = worker(&guarded, "acme", Vec::new()).await;
     assert!(idle.lease(100).await.is_empty(), "nothing is acme's");
-    let mut of_all = worker(&guarded, "", Vec::new()).await;
-    assert_eq!(of_all.lease(10).await.len(), 5);
+    assert_eq!(of_all.lease(9).await.len(), 4);
     // It does not notice that another's campaign gets contacts, which a worker for all gets at once.
     other.add_contacts(&theirs, 5..10).await;
     let theirs_held = of_all.batch().await;

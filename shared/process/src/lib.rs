@@ -1,10 +1,12 @@
-//! What every process of ours needs: logs on standard error, one provider of
-//! cryptography for TLS, and an orderly shutdown.
+//! What every process of ours needs: logs on standard error, files of keys,
+//! one provider of cryptography for TLS, and an orderly shutdown.
 
+mod files;
 mod shutdown;
 mod telemetry;
 mod tls;
 
+pub use files::read_key_file;
 pub use shutdown::shutdown_signal;
 pub use telemetry::{LogArgs, LogFormat, init_logs};
 pub use tls::install_tls_provider;
