@@ -97,13 +97,18 @@ impl App {
         Ok(Leased::Batch(LeasedBatch { lease, contacts }))
     }
 
-    /// Notes what a worker says of its provider: why it fails, or that it works.
-    pub async fn note_provider(&self, worker_id: &str, trouble: Option<&str>) -> Result<()> {
+    /// Notes what a worker says of its provider on a stream: why it fails, or that it works.
+    pub async fn note_provider(
+        &self,
+        worker_id: &str,
+        stream: Uuid,
+        trouble: Option<&str>,
+    ) -> Result<()> {
         let mut connection = self.db.connect().await?;
         let tx = connection.begin_relaxed(Gate::Open).await?;
         match trouble {
-            Some(reason) => troubles::put(&tx, worker_id, reason).await?,
-            None => troubles::remove(&tx, worker_id).await?,
+            Some(reason) => troubles::put(&tx, worker_id, stream, reason).await?,
+            None => troubles::remove(&tx, worker_id, stream).await?,
         }
         tx.commit().await?;
         Ok(())

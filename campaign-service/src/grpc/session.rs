@@ -61,6 +61,8 @@ pub struct Session {
     control: broadcast::Receiver<ControlEvent>,
     stop: CancellationToken,
     outgoing: Outgoing,
+    /// Tells this stream from others of the same worker.
+    id: Uuid,
     worker_id: String,
     /// Serve only these; empty: all.
     only: HashSet<Uuid>,
@@ -92,6 +94,7 @@ impl Session {
             control,
             stop,
             outgoing,
+            id: Uuid::new_v4(),
             worker_id: String::new(),
             only: HashSet::new(),
             credit: 0,
@@ -111,7 +114,7 @@ impl Session {
         let served = self.serve(incoming).await;
         if self.is_in_trouble {
             // It says so again to the replica it connects to next.
-            self.app.note_provider(&self.worker_id, None).await?;
+            self.app.note_provider(&self.worker_id, self.id, None).await?;
         }
         served
     }
@@ -300,7 +303,7 @@ impl Session {
         let reason: String = report.reason.chars().filter(|c| !c.is_control()).collect();
         let reason: String = reason.chars().take(MAX_REASON_LENGTH).collect();
         let trouble = report.failing.then_some(reason.as_str());
-        Ok(self.app.note_provider(&self.worker_id, trouble).await?)
+        Ok(self.app.note_provider(&self.worker_id, self.id, trouble).await?)
     }
 
     async fn release(&mut self, release: v1::Release) -> Result<(), Status> {
