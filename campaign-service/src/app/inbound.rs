@@ -31,7 +31,10 @@ impl App {
         // No import may add the number between the look and the insert.
         campaigns::lock_positions(&tx, id).await?;
         let subject = find(&tx, id, phone).await?;
-        let is_suppressed = suppressions::find(&tx, phone).await?.is_some();
+        let is_suppressed = match &subject {
+            Some(subject) => subject.candidate.is_suppressed,
+            None => suppressions::find(&tx, phone).await?.is_some(),
+        };
         let caller = subject.as_ref().map_or(Caller::Unknown, |subject| {
             let state = subject.candidate.state.clone().seen_in(campaign.epoch);
             Caller::Known { has_refused: state.flags.intersects(Flags::REFUSED) }
