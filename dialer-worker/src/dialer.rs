@@ -142,6 +142,8 @@ pub enum Fact {
     OptedOut {
         /// How: "call", "text"…
         channel: String,
+        /// By any campaign.
+        everywhere: bool,
     },
     /// The campaign's goal was met.
     Success,

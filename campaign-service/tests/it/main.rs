@@ -18,4 +18,5 @@ mod promises;
 mod settings;
 mod storm;
 mod support;
+mod taking_away;
 mod walkthrough;

@@ -113,7 +113,7 @@ impl Stage {
     }
 
     async fn opt_out(&self, number: &str) {
-        let fact = Fact::OptedOut(v1::OptedOut { channel: "web".to_owned() });
+        let fact = Fact::OptedOut(v1::OptedOut { channel: "web".to_owned(), everywhere: false });
         let interaction = v1::Interaction {
             interaction_id: "web".to_owned(),
             occur_time: Some(std::time::SystemTime::now().into()),

@@ -63,6 +63,8 @@ pub(super) enum What {
     OptedOut {
         #[serde(default)]
         channel: String,
+        #[serde(default)]
+        everywhere: bool,
     },
     Success,
     TextSent,
@@ -109,7 +111,9 @@ impl What {
                 let seconds = i32::try_from(*seconds_before_transfer).unwrap_or(i32::MAX);
                 Some(Fact::Transferred { seconds_before_transfer: seconds })
             }
-            Self::OptedOut { channel } => Some(Fact::OptedOut { channel: channel.clone() }),
+            Self::OptedOut { channel, everywhere } => {
+                Some(Fact::OptedOut { channel: channel.clone(), everywhere: *everywhere })
+            }
             Self::Success => Some(Fact::Success),
             Self::TextSent => Some(Fact::TextSent),
             Self::LinkOpened { link } => Some(Fact::LinkOpened { link: link.clone() }),
