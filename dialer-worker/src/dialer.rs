@@ -121,6 +121,9 @@ pub enum Fault {
     /// No connection, so nothing was dialled.
     #[error("no connection")]
     Unreachable,
+    /// No secure connection, so nothing was dialled.
+    #[error("its certificate is not trusted, or it speaks no TLS")]
+    Untrusted,
     /// It took the request, or may have, and said nothing in time.
     #[error("no answer in time")]
     Silent,
