@@ -1,14 +1,16 @@
-//! `make bench-sip`: calls a second, and processor time for calls in progress, of the worker with the
-//! simulated and the SIP provider, beside sipp calling sipp on the same machine.
+//! `make bench-sip`, and the part `calls` of `make bench`: calls a second, and processor time for calls in
+//! progress, of the worker with the simulated and the SIP provider, beside sipp calling sipp on the same
+//! machine.
 #![forbid(unsafe_code)]
 #![allow(clippy::print_stdout, reason = "this program exists to print")]
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
 use campaign_sip::{Dispatch, Programs, Result, Sipp, Traffic};
 use clap::Parser;
+use serde_json::{Value, json};
 use tokio::process::{Child, Command};
 use tokio::time::{sleep, timeout};
 
@@ -21,6 +23,12 @@ const HOLD: Duration = Duration::from_secs(10);
 /// Calls at once while calls a second are measured: of 0.2 to 1 ms they are more than enough.
 const CALLS_AT_ONCE: u32 = 200;
 
+/// The callers compared.
+const SIMULATED: &str = "worker, simulated";
+const OVER_SIP: [(&str, Traffic, &str); 2] =
+    [("worker, SIP over UDP", Traffic::Udp, "udp"), ("worker, SIP over TCP", Traffic::Tcp, "tcp")];
+const SIPP: &str = "sipp, UDP";
+
 /// Measures the worker's providers beside sipp
 #[derive(Debug, Parser)]
 struct Args {
@@ -28,11 +36,14 @@ struct Args {
     #[arg(long, env = "BENCH_SIP_CALLS", default_value_t = 10_000)]
     calls: u64,
     /// Calls started a second at most while calls a second are measured
-    #[arg(long, env = "BENCH_SIP_CALLS_PER_SECOND", default_value_t = 2_000)]
+    #[arg(long, env = "BENCH_SIP_CALLS_PER_SECOND", default_value_t = 10_000)]
     calls_per_second: u32,
     /// Calls in progress of each measurement of processor time
     #[arg(long, env = "BENCH_SIP_IN_PROGRESS", default_value_t = 1_000)]
     in_progress: u32,
+    /// Where to write the figures as JSON too
+    #[arg(long)]
+    json: Option<PathBuf>,
 }
 
 #[tokio::main]
@@ -48,50 +59,61 @@ async fn main() -> ExitCode {
 
 async fn run(args: &Args) -> Result<()> {
     let programs = Programs::beside(&std::env::current_exe()?)?;
+    let mut measured = rates(&programs, args).await?;
+    measured.extend(in_progress(&programs, args).await?);
+    std::fs::remove_dir_all(programs.logs())?;
+    if let Some(file) = &args.json {
+        std::fs::write(file, Value::from(measured).to_string())?;
+    }
+    Ok(())
+}
+
+/// Calls a second.
+async fn rates(programs: &Programs, args: &Args) -> Result<Vec<Value>> {
     println!(
-        "{} calls that are answered and hung up at once, at most {} a second:",
+        "{} calls that are answered and hung up at once, {CALLS_AT_ONCE} at a time, at most {} a second:",
         args.calls, args.calls_per_second
     );
     let rate = args.calls_per_second.to_string();
     let at_once = CALLS_AT_ONCE.to_string();
     let limits = ["--max-calls", &at_once, "--calls-per-second", &rate];
     let simulated = [&["--time-scale", "0"], &limits[..]].concat();
-    show_rate("worker, simulated", &through_worker(&programs, args.calls, &simulated).await?, 0);
-    for (name, traffic, transport) in [
-        ("worker, SIP over UDP", Traffic::Udp, "udp"),
-        ("worker, SIP over TCP", Traffic::Tcp, "tcp"),
-    ] {
+    let spent = through_worker(programs, args.calls, &simulated).await?;
+    let mut measured = vec![show_rate(SIMULATED, &spent, 0)];
+    for (name, traffic, transport) in OVER_SIP {
         let mut sipp = Sipp::start("quick", traffic, &[]).await?;
         let trunk = sipp.address();
         let flags = [&sip(&trunk)[..], &["--sip-transport", transport], &limits[..]].concat();
-        let spent = through_worker(&programs, args.calls, &flags).await?;
+        let spent = through_worker(programs, args.calls, &flags).await?;
         sipp.finish().await?;
-        show_rate(name, &spent, sipp.count("Retransmissions"));
+        measured.push(show_rate(name, &spent, sipp.count("Retransmissions")));
     }
     let mut callee = Sipp::start("stays", Traffic::Udp, &[]).await?;
     let calls = args.calls.to_string();
     let flags = ["-r", &rate, "-l", &at_once, "-m", &calls, "-d", "0"];
     let spent = through_sipp(&callee, programs.logs(), args.calls, &flags).await?;
     callee.finish().await?;
-    show_rate("sipp, UDP", &spent, callee.count("Retransmissions"));
+    measured.push(show_rate(SIPP, &spent, callee.count("Retransmissions")));
+    Ok(measured)
+}
 
-    println!("\n{} calls in progress, processor time of the caller:", args.in_progress);
-    let in_progress = args.in_progress.to_string();
-    let limits = ["--max-calls", &in_progress, "--calls-per-second", "500"];
-    show_share("worker, simulated", hold_worker(&programs, args, &limits, None).await?, args);
-    for (name, traffic, transport) in [
-        ("worker, SIP over UDP", Traffic::Udp, "udp"),
-        ("worker, SIP over TCP", Traffic::Tcp, "tcp"),
-    ] {
+/// Processor time of calls in progress.
+async fn in_progress(programs: &Programs, args: &Args) -> Result<Vec<Value>> {
+    println!("{} calls in progress, processor time of the caller:", args.in_progress);
+    let all = args.in_progress.to_string();
+    let limits = ["--max-calls", &all, "--calls-per-second", "500"];
+    let share = hold_worker(programs, args, &limits, None).await?;
+    let mut measured = vec![show_share(SIMULATED, share, args)];
+    for (name, traffic, transport) in OVER_SIP {
         let callee = Sipp::start("stays", traffic, &[]).await?;
         let trunk = callee.address();
         let flags = [&sip(&trunk)[..], &["--sip-transport", transport], &limits[..]].concat();
-        show_share(name, hold_worker(&programs, args, &flags, Some(&callee)).await?, args);
+        let share = hold_worker(programs, args, &flags, Some(&callee)).await?;
+        measured.push(show_share(name, share, args));
     }
     let callee = Sipp::start("stays", Traffic::Udp, &[]).await?;
-    show_share("sipp, UDP", hold_sipp(&callee, programs.logs(), args).await?, args);
-    std::fs::remove_dir_all(programs.logs())?;
-    Ok(())
+    measured.push(show_share(SIPP, hold_sipp(&callee, programs.logs(), args).await?, args));
+    Ok(measured)
 }
 
 fn sip(trunk: &str) -> [&str; 4] {
@@ -217,15 +239,18 @@ fn cpu_seconds(process_id: Option<u32>) -> Result<f64> {
     Ok(ticks.iter().sum::<f64>() / TICKS_PER_SECOND)
 }
 
-fn show_rate(name: &str, spent: &Spent, repeated: u64) {
+fn show_rate(caller: &str, spent: &Spent, repeated: u64) -> Value {
     let rate = spent.calls as f64 / spent.time.as_secs_f64();
     let cpu = spent.cpu_seconds / spent.calls as f64 * 1_000.0;
     println!(
-        "  {name:<22}{rate:>8.0} calls/s {cpu:>8.2} s CPU per 1,000 calls, {repeated} repeated messages"
+        "  {caller:<22}{rate:>8.0} calls/s {cpu:>8.2} s CPU per 1,000 calls, {repeated} repeated messages"
     );
+    let detail = json!({ "cpu_seconds_per_1000_calls": cpu, "repeated_messages": repeated });
+    json!({ "measure": "rate", "caller": caller, "value": rate, "detail": detail })
 }
 
-fn show_share(name: &str, share: f64, args: &Args) {
-    let per_thousand = share * 100.0 * 1_000.0 / f64::from(args.in_progress);
-    println!("  {name:<22}{per_thousand:>8.1} % of a processor per 1,000 calls in progress");
+fn show_share(caller: &str, share: f64, args: &Args) -> Value {
+    let percent = share * 100.0 * 1_000.0 / f64::from(args.in_progress);
+    println!("  {caller:<22}{percent:>8.1} % of a processor per 1,000 calls in progress");
+    json!({ "measure": "in_progress", "caller": caller, "value": percent, "detail": null })
 }
