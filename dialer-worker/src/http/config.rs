@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 use hyper::Uri;
 
-use crate::config::Secret;
+use crate::config::{Secret, within};
 
 /// What an attempt is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -59,7 +59,7 @@ pub struct HttpConfig {
     #[arg(
         long,
         env = "DIALER_HTTP_RESPONSE_LIMIT_SECONDS",
-        value_parser = clap::value_parser!(u32).range(1..=60),
+        value_parser = within(1..=60),
         default_value_t = 10
     )]
     pub http_response_limit_seconds: u32,
@@ -67,7 +67,7 @@ pub struct HttpConfig {
     #[arg(
         long,
         env = "DIALER_HTTP_POLL_SECONDS",
-        value_parser = clap::value_parser!(u32).range(1..=3_600),
+        value_parser = within(1..=3_600),
         default_value_t = 30
     )]
     pub http_poll_seconds: u32,
@@ -75,7 +75,7 @@ pub struct HttpConfig {
     #[arg(
         long,
         env = "DIALER_HTTP_CALL_LIMIT_SECONDS",
-        value_parser = clap::value_parser!(u32).range(1..=86_400),
+        value_parser = within(1..=86_400),
         default_value_t = 3_600
     )]
     pub http_call_limit_seconds: u32,
