@@ -25,7 +25,7 @@ const EXAMPLES: &str = "Examples:
   dialer-worker --time-scale 0.01
   DIALER_SIP_PASSWORD=... dialer-worker --provider sip --sip-trunk sip.example.com:5060 \\
       --sip-user 4711 --sip-caller +4930555000 --calls-per-second 20 --max-calls 200
-  DIALER_HTTP_CALLBACK_SECRET=... dialer-worker --provider http --http-url http://127.0.0.1:8080 \\
+  DIALER_HTTP_CALLBACK_SECRET=... dialer-worker --provider http --http-url https://agents.example \\
       --http-callback-listen 127.0.0.1:8090";
 
 /// Takes leased contacts, asks before each dial, dials and reports.
