@@ -10,7 +10,7 @@ use std::process::Command;
 /// Who the others are compared with.
 const REFERENCE: &str = "sipp, UDP";
 /// What is measured, how the table calls it, and its unit. The rate is limited, to
-/// 2,000 a second unless BENCH_SIP_CALLS_PER_SECOND says otherwise: past what the machine can do, datagrams
+/// 1,000 a second unless BENCH_SIP_CALLS_PER_SECOND says otherwise: past what the machine can do, datagrams
 /// are lost.
 const MEASURES: [(&str, &str, &str); 3] = [
     ("rate", "calls, rate limited", "calls/s"),
