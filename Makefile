@@ -37,10 +37,10 @@ test-sip: ## Run the tests that need sipp (Debian package sip-tester)
 	@command -v sipp >/dev/null || { echo "sipp is missing: apt-get install sip-tester"; exit 1; }
 	@$(WITH_POSTGRES) $(CARGO) $(RUN_SIP_TESTS)
 
-# About 30 minutes on two cores. BENCH_ONLY=dispatch,import,control,stop,lead,excluded,snapshot,memory chooses
-# parts; sizes and rounds: cargo bench -p campaign-service --bench suite -- --help
-bench: ## Measure everything beside references, on one PostgreSQL (release build, about 30 minutes)
-	$(CARGO) build --release -p dialer-worker
+# About 35 minutes on two cores. BENCH_ONLY=dispatch,import,control,stop,lead,excluded,snapshot,memory,calls
+# chooses parts; sizes and rounds: cargo bench -p campaign-service --bench suite -- --help
+bench: ## Measure everything beside references, on one PostgreSQL (release build, about 35 minutes)
+	$(CARGO) build --release -p dialer-worker -p campaign-sip
 	$(CARGO) bench -p campaign-service --bench suite --no-run
 	@if [ "$$BENCH_PEERS" != 0 ]; then BENCH_PEERS_HOME=$$($(PYTHON) deploy/bench/peers.py) || exit 1; \
 	export BENCH_PEERS_HOME; fi; $(WITH_POSTGRES) $(CARGO) bench -q -p campaign-service --bench suite

@@ -2,11 +2,13 @@
 
 use std::convert::Infallible;
 use std::fmt;
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
 use campaign_process::LogArgs;
+use clap::builder::RangedI64ValueParser;
 use clap::{Args, Parser, ValueEnum};
 use tonic::transport::Endpoint;
 
@@ -24,7 +26,7 @@ const EXAMPLES: &str = "Examples:
   dialer-worker --time-scale 0.01
   DIALER_SIP_PASSWORD=... dialer-worker --provider sip --sip-trunk sip.example.com:5060 \\
       --sip-user 4711 --sip-caller +4930555000 --calls-per-second 20 --max-calls 200
-  DIALER_HTTP_CALLBACK_SECRET=... dialer-worker --provider http --http-url http://127.0.0.1:8080 \\
+  DIALER_HTTP_CALLBACK_SECRET=... dialer-worker --provider http --http-url https://agents.example \\
       --http-callback-listen 127.0.0.1:8090";
 
 /// Takes leased contacts, asks before each dial, dials and reports.
@@ -136,34 +138,21 @@ pub struct WorkerConfig {
     )]
     pub worker_id: String,
     /// Most calls in progress, 1 to 10,000
-    #[arg(
-        long,
-        env = "DIALER_MAX_CALLS",
-        value_parser = clap::value_parser!(u32).range(1..=10_000),
-        default_value_t = 50
-    )]
+    #[arg(long, env = "DIALER_MAX_CALLS", value_parser = within(1..=10_000), default_value_t = 50)]
     pub max_calls: u32,
     /// Most calls started a second, 1 to 10,000, a tenth of them at once [default: 50 with --provider
     /// sip or http, no limit with simulated]
-    #[arg(
-        long,
-        env = "DIALER_CALLS_PER_SECOND",
-        value_parser = clap::value_parser!(u32).range(1..=10_000)
-    )]
+    #[arg(long, env = "DIALER_CALLS_PER_SECOND", value_parser = within(1..=10_000))]
     pub calls_per_second: Option<u32>,
     /// Most contacts held or asked for and not dialled, 1 to 100,000 [default: twice --max-calls]
-    #[arg(
-        long,
-        env = "DIALER_PREFETCH_CONTACTS",
-        value_parser = clap::value_parser!(u32).range(1..=100_000)
-    )]
+    #[arg(long, env = "DIALER_PREFETCH_CONTACTS", value_parser = within(1..=100_000))]
     pub prefetch_contacts: Option<u32>,
     /// Facts waiting for the service's word that they are durable, 1 to 1,000,000. At this many
     /// nothing more is dialled; at twice as many the provider has to wait with its news
     #[arg(
         long,
         env = "DIALER_MAX_UNACKNOWLEDGED_REPORTS",
-        value_parser = clap::value_parser!(u32).range(1..=1_000_000),
+        value_parser = within(1..=1_000_000),
         default_value_t = 10_000
     )]
     pub max_unacknowledged_reports: u32,
@@ -172,7 +161,7 @@ pub struct WorkerConfig {
     #[arg(
         long,
         env = "DIALER_PROVIDER_FAILURES",
-        value_parser = clap::value_parser!(u32).range(1..=1_000),
+        value_parser = within(1..=1_000),
         default_value_t = 5
     )]
     pub provider_failures: u32,
@@ -181,7 +170,7 @@ pub struct WorkerConfig {
     #[arg(
         long,
         env = "DIALER_PROVIDER_RETRY_SECONDS",
-        value_parser = clap::value_parser!(u32).range(1..=3_600),
+        value_parser = within(1..=3_600),
         default_value_t = 10
     )]
     pub provider_retry_seconds: u32,
@@ -189,7 +178,7 @@ pub struct WorkerConfig {
     #[arg(
         long,
         env = "DIALER_DRAIN_GRACE_SECONDS",
-        value_parser = clap::value_parser!(u32).range(0..=3_600),
+        value_parser = within(0..=3_600),
         default_value_t = 30
     )]
     pub drain_grace_seconds: u32,
@@ -233,6 +222,11 @@ pub struct SimulatedConfig {
     /// Append what the simulated provider did to this file, as JSON lines, with phone numbers
     #[arg(long, env = "DIALER_DIAL_LOG", value_name = "FILE")]
     pub dial_log: Option<PathBuf>,
+}
+
+/// Takes whole numbers in a range, both ends included.
+pub(crate) fn within(range: RangeInclusive<i64>) -> RangedI64ValueParser<u32> {
+    RangedI64ValueParser::new().range(range)
 }
 
 fn endpoint(text: &str) -> Result<Endpoint, String> {

@@ -121,6 +121,9 @@ pub enum Fault {
     /// No connection, so nothing was dialled.
     #[error("no connection")]
     Unreachable,
+    /// No secure connection, so nothing was dialled.
+    #[error("its certificate is not trusted, or it speaks no TLS")]
+    Untrusted,
     /// It took the request, or may have, and said nothing in time.
     #[error("no answer in time")]
     Silent,
@@ -142,6 +145,8 @@ pub enum Fact {
     OptedOut {
         /// How: "call", "text"…
         channel: String,
+        /// By any campaign.
+        everywhere: bool,
     },
     /// The campaign's goal was met.
     Success,

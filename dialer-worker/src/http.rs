@@ -9,6 +9,7 @@ mod api;
 mod call;
 mod callbacks;
 mod config;
+mod connecting;
 mod signature;
 
 use std::collections::{HashMap, VecDeque};
@@ -27,6 +28,7 @@ use tracing::info;
 use crate::dialer::{Attempt, CallEnd, CallEvents, Dialer, EarlierCalls};
 use api::{Api, Event, What};
 pub use config::{Channel, HttpConfig};
+use connecting::is_in_the_clear;
 use signature::Verifier;
 
 /// News of one call that wait for it.
@@ -99,8 +101,22 @@ impl HttpDialer {
     /// When something in the configuration does not work; the text says what.
     pub async fn start(config: &HttpConfig) -> Result<Self, String> {
         let url = config.http_url.clone().ok_or("--provider http needs --http-url")?;
+        if is_in_the_clear(&url) && !config.http_allow_plaintext {
+            return Err(format!(
+                "--http-url {url} would send numbers and the API key in the clear: use https, or allow it with \
+                 --http-allow-plaintext"
+            ));
+        }
         let secret = config.http_callback_secret.as_ref();
         let secret = secret.ok_or("--provider http needs --http-callback-secret")?;
+        let api = Api::new(url.clone(), config)?;
+        // Before anybody's attempt is spent on it. One that is down may come up.
+        if url.scheme_str() == Some("https") && api.is_untrusted().await {
+            return Err(format!(
+                "{url} has no certificate that is trusted, or speaks no TLS (the line above says more): look at \
+                 --http-url, or name its authority with --http-ca-file"
+            ));
+        }
         let listener = TcpListener::bind(config.http_callback_listen).await.map_err(|error| {
             format!("--http-callback-listen {} does not work: {error}", config.http_callback_listen)
         })?;
@@ -108,7 +124,7 @@ impl HttpDialer {
         let base = config.http_callback_url.as_ref();
         let base = base.map_or_else(|| format!("http://{address}"), ToString::to_string);
         let shared = Arc::new(Shared {
-            api: Api::new(url.clone(), config),
+            api,
             channel: config.http_channel,
             callback_url: format!("{}{}", base.trim_end_matches('/'), callbacks::PATH),
             verifier: Verifier::new(secret.reveal())?,

@@ -167,7 +167,11 @@ pub(crate) fn fact(call: &CallId, fact: Fact) -> Interaction {
         Fact::Transferred { seconds_before_transfer } => {
             ("transferred", ReportedFact::Transferred(Transferred { seconds_before_transfer }))
         }
-        Fact::OptedOut { channel } => ("opted_out", ReportedFact::OptedOut(OptedOut { channel })),
+        Fact::OptedOut { channel, everywhere } => {
+            // One that goes further is not a repeat of the other.
+            let kind = if everywhere { "opted_out_everywhere" } else { "opted_out" };
+            (kind, ReportedFact::OptedOut(OptedOut { channel, everywhere }))
+        }
         Fact::Success => ("success", ReportedFact::Success(Success {})),
         Fact::TextSent => ("text_sent", ReportedFact::TextSent(TextSent {})),
         Fact::LinkOpened { link } => ("link_opened", ReportedFact::LinkOpened(LinkOpened { link })),
@@ -289,14 +293,22 @@ mod tests {
     fn ids_follow_from_attempt_and_kind() {
         let kinds = [
             Fact::Transferred { seconds_before_transfer: 61 },
-            Fact::OptedOut { channel: "call".to_owned() },
+            Fact::OptedOut { channel: "call".to_owned(), everywhere: false },
+            Fact::OptedOut { channel: "call".to_owned(), everywhere: true },
             Fact::Success,
             Fact::TextSent,
             Fact::LinkOpened { link: "https://example.com".to_owned() },
         ];
         let ids: Vec<_> =
             kinds.into_iter().map(|kind| fact(&call(5), kind).interaction_id).collect();
-        let expected = ["transferred", "opted_out", "success", "text_sent", "link_opened"];
+        let expected = [
+            "transferred",
+            "opted_out",
+            "opted_out_everywhere",
+            "success",
+            "text_sent",
+            "link_opened",
+        ];
         assert_eq!(ids, expected.map(|kind| format!("1-1-5/{kind}")));
         let end = call_ended(&call(5), CallEnd::unanswered(Outcome::Failed));
         assert_eq!((end.interaction_id.as_str(), end.attempt_id.as_str()), ("", "1-1-5"));

@@ -28,6 +28,8 @@ pub enum Part {
     Snapshot,
     /// Memory of the programs, small list and large
     Memory,
+    /// Calls of the simulated and the SIP provider beside sipp's
+    Calls,
     /// Throughput minute by minute; only when named
     Soak,
 }
@@ -35,7 +37,7 @@ pub enum Part {
 /// Measures the service beside references, in one run on one PostgreSQL
 ///
 /// Every figure stands beside its reference, measured in the same run; both take turns, so that what
-/// else the machine does falls on both. Rates are medians over the rounds. A whole run takes about 30
+/// else the machine does falls on both. Rates are medians over the rounds. A whole run takes about 35
 /// minutes on two cores; BENCH_CONTACTS=20000 BENCH_LARGE_CONTACTS=20000 gives a quick look at all parts.
 #[derive(Clone, Debug, Parser)]
 pub struct Args {

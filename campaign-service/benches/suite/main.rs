@@ -8,6 +8,7 @@
 mod api;
 mod args;
 mod bare;
+mod calls;
 mod control;
 mod dispatch;
 mod excluded;
@@ -46,6 +47,10 @@ async fn main() -> ExitCode {
         eprintln!("{}", peers::MISSING);
         return ExitCode::FAILURE;
     }
+    if args.wants(Part::Calls) && !calls::has_sipp() {
+        eprintln!("{}", calls::MISSING);
+        return ExitCode::FAILURE;
+    }
     let mut report = Report::new(arguments(&args, &scratch::version(&args.database_url).await));
     let mut failed = Vec::new();
     for part in Part::value_variants().iter().copied().filter(|part| args.wants(*part)) {
@@ -61,6 +66,7 @@ async fn main() -> ExitCode {
             Part::Excluded => tokio::spawn(excluded::run(args.clone())),
             Part::Snapshot => tokio::spawn(snapshot::run(args.clone())),
             Part::Memory => tokio::spawn(memory::run(args.clone())),
+            Part::Calls => tokio::spawn(calls::run(args.clone())),
             Part::Soak => tokio::spawn(soak::run(args.clone())),
         };
         match measured.await {

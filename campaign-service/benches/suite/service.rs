@@ -101,18 +101,19 @@ pub async fn connect(address: SocketAddr) -> Channel {
 
 /// A dialer worker with the simulated provider, whose calls take no time.
 pub fn start_dialer(service_url: &str) -> Process {
-    let program = dialer_program();
+    let program = beside_service("dialer-worker", "dialer-worker");
     let mut command = Command::new(&program);
     command.args(["--service-url", service_url, "--log", "error", "--time-scale", "0"]);
     command.args(["--max-calls", "1000"]);
     Process::start(&mut command)
 }
 
-fn dialer_program() -> PathBuf {
-    let program = Path::new(SERVICE).with_file_name("dialer-worker");
+/// A program of another package.
+pub fn beside_service(program: &str, package: &str) -> PathBuf {
+    let program = Path::new(SERVICE).with_file_name(program);
     assert!(
         program.exists(),
-        "{} is missing; run `cargo build --release -p dialer-worker`, as `make bench` does",
+        "{} is missing; run `cargo build --release -p {package}`, as `make bench` does",
         program.display()
     );
     program

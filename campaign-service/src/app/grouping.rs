@@ -81,6 +81,8 @@ impl Lane {
 impl App {
     /// Records facts about contacts of one campaign; one outcome each, in order, all durable.
     pub async fn record(&self, id: Uuid, reports: Vec<Report>) -> Result<Vec<Outcome>> {
+        let refusing = reports.iter().filter(|report| report.fact.suppresses());
+        let refusing: Vec<i64> = refusing.map(|report| report.position).collect();
         let lane = self.recorder.lane(id);
         let mut answer = lane.join(reports);
         let outcomes = loop {
@@ -97,7 +99,10 @@ impl App {
         };
         self.recorder.leave(id, &lane);
         // Only a panic leaves without an answer.
-        outcomes.unwrap_or(Err(Error::Interrupted))
+        let outcomes = outcomes.unwrap_or(Err(Error::Interrupted))?;
+        // Also of what was recorded before: its caller may have gone unanswered at this point.
+        self.take_back_contacts(id, &refusing).await?;
+        Ok(outcomes)
     }
 
     async fn record_group(self, id: Uuid, group: Vec<Waiting>, _turn: OwnedSemaphorePermit) {

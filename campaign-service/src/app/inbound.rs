@@ -31,7 +31,10 @@ impl App {
         // No import may add the number between the look and the insert.
         campaigns::lock_positions(&tx, id).await?;
         let subject = find(&tx, id, phone).await?;
-        let is_suppressed = suppressions::holds(&tx, &campaign.tenant, phone).await?;
+        let is_suppressed = match &subject {
+            Some(subject) => subject.candidate.is_suppressed,
+            None => suppressions::holds(&tx, &campaign.tenant, phone).await?,
+        };
         let caller = subject.as_ref().map_or(Caller::Unknown, |subject| {
             let state = subject.candidate.state.clone().seen_in(campaign.epoch);
             Caller::Known { has_refused: state.flags.intersects(Flags::REFUSED) }

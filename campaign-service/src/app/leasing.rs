@@ -107,18 +107,19 @@ impl App {
         Ok(Leased::Batch(LeasedBatch { lease, contacts }))
     }
 
-    /// Notes what a worker says of its provider: why it fails, or that it works.
+    /// Notes what a worker says of its provider on a stream: why it fails, or that it works.
     pub async fn note_provider(
         &self,
         worker_id: &str,
         tenant: &Tenant,
+        stream: Uuid,
         trouble: Option<&str>,
     ) -> Result<()> {
         let mut connection = self.db.connect().await?;
         let tx = connection.begin_relaxed(Gate::Open).await?;
         match trouble {
-            Some(reason) => troubles::put(&tx, worker_id, tenant, reason).await?,
-            None => troubles::remove(&tx, worker_id).await?,
+            Some(reason) => troubles::put(&tx, worker_id, tenant, stream, reason).await?,
+            None => troubles::remove(&tx, worker_id, stream).await?,
         }
         tx.commit().await?;
         Ok(())

@@ -3,6 +3,7 @@
 use super::error::Result;
 use super::leasing::next_attempt;
 use super::recording::{Outcome, Report};
+use super::suppressing::add_contacts;
 use crate::store::Tx;
 use crate::store::calls::{self, Call, CallReport};
 use crate::store::campaigns::{self, Campaign};
@@ -46,6 +47,8 @@ pub(super) struct Ledger<'a, 'c> {
     /// Contacts whose attempt is over, and the run it was of.
     ended: Vec<(i64, i32)>,
     opted_out: BTreeSet<i64>,
+    /// Opted out of every campaign.
+    suppressed: Vec<i64>,
 }
 
 /// The slot of the attempt that a report is of, if one of the leases (in order of number) holds it.
@@ -127,6 +130,7 @@ impl<'a, 'c> Ledger<'a, 'c> {
             touched: Vec::new(),
             ended: Vec::new(),
             opted_out: BTreeSet::new(),
+            suppressed: Vec::new(),
         })
     }
 
@@ -223,6 +227,9 @@ impl<'a, 'c> Ledger<'a, 'c> {
         if outlives_reset {
             self.opted_out.insert(report.position);
         }
+        if report.fact.suppresses() {
+            self.suppressed.push(report.position);
+        }
         Outcome::Recorded
     }
 
@@ -309,7 +316,7 @@ impl<'a, 'c> Ledger<'a, 'c> {
             states::save(tx, id, &self.states),
         )?;
         interactions::append(tx, id, &self.new).await?;
-        Ok(())
+        add_contacts(tx, self.campaign, &self.suppressed).await
     }
 
     /// Where contacts go, by what is written. Those that were in no attempt wait where they waited.

@@ -4,6 +4,7 @@
 use super::App;
 use super::contacts::come_back;
 use super::error::{Error, Result};
+use crate::store::campaigns::Campaign;
 use crate::store::notify::{self, ControlEvent, RemovalCause};
 use crate::store::suppressions::{self, Suppression};
 use crate::store::{Gate, Tx, campaigns, contacts, due};
@@ -24,26 +25,41 @@ impl App {
         phones: &[String],
         source: &str,
     ) -> Result<usize> {
-        let reach = tenant.suppresses();
         let mut connection = self.db.connect().await?;
         let tx = connection.begin(Gate::Open).await?;
-        let phone_texts: Vec<&str> = phones.iter().map(String::as_str).collect();
-        let added = suppressions::insert(&tx, tenant, phones, source).await?;
-        let held = suppressions::find_in_active_campaigns(&tx, &reach, phones).await?;
-        for (campaign, position) in held.iter().copied() {
-            let event = ControlEvent::ContactRemoved {
-                campaign,
-                position,
-                cause: RemovalCause::Suppressed,
-            };
-            notify::send(&tx, &event).await?;
-        }
+        let added = add(&tx, tenant, phones, source).await?;
         tx.commit().await?;
+        drop(connection);
+        self.take_back(&tenant.suppresses(), phones).await?;
+        Ok(added)
+    }
+
+    /// What is left to do when contacts' opt-outs have put their numbers on the list, however often.
+    /// Only when it is done may the opt-outs be acknowledged.
+    pub(super) async fn take_back_contacts(&self, id: Uuid, positions: &[i64]) -> Result<()> {
+        if positions.is_empty() {
+            return Ok(());
+        }
+        let mut connection = self.db.connect().await?;
+        let tx = connection.begin(Gate::Open).await?;
+        let Some(campaign) = campaigns::find(&tx, id).await? else { return Ok(()) };
+        let phones = contacts::phones(&tx, id, positions).await?;
+        drop(tx);
+        drop(connection);
+        self.take_back(&campaign.tenant.suppresses(), &phones).await
+    }
+
+    /// Takes numbers that were put on the list out of the runs under way. When it returns, no attempt on
+    /// them is authorised.
+    async fn take_back(&self, reach: &Reach, phones: &[String]) -> Result<()> {
+        let phone_texts: Vec<&str> = phones.iter().map(String::as_str).collect();
+        let mut connection = self.db.connect().await?;
         // An authorisation that read the list before is committed when its campaign's gate lets us
         // through; every later one reads the list again.
         let tx = connection.begin(Gate::Open).await?;
+        let held = suppressions::find_in_active_campaigns(&tx, reach, phones).await?;
         let states = [State::Running];
-        let running = campaigns::ids_in_states(&tx, &reach, &states, MAX_CAMPAIGNS).await?;
+        let running = campaigns::ids_in_states(&tx, reach, &states, MAX_CAMPAIGNS).await?;
         drop(tx);
         for id in running.into_iter().chain(held.iter().map(|(id, _)| *id)).collect::<BTreeSet<_>>()
         {
@@ -62,7 +78,7 @@ impl App {
             campaigns::bump_revision(&tx, id).await?;
             tx.commit().await?;
         }
-        Ok(added.len())
+        Ok(())
     }
 
     /// Takes a number off the list; contacts with it wait again in the runs under way.
@@ -105,6 +121,33 @@ impl App {
         let tx = connection.begin(Gate::Open).await?;
         Ok(suppressions::list(&tx, tenant, after, limit).await?)
     }
+}
+
+/// Puts numbers on the list and tells the workers that hold them; returns how many are new. `take_back`
+/// has to follow the commit.
+async fn add(tx: &Tx<'_>, tenant: &Tenant, phones: &[String], source: &str) -> Result<usize> {
+    let added = suppressions::insert(tx, tenant, phones, source).await?;
+    let reach = tenant.suppresses();
+    for (campaign, position) in suppressions::find_in_active_campaigns(tx, &reach, phones).await? {
+        let cause = RemovalCause::Suppressed;
+        notify::send(tx, &ControlEvent::ContactRemoved { campaign, position, cause }).await?;
+    }
+    Ok(added.len())
+}
+
+/// Puts the numbers of contacts that opted out of every campaign on the list of the campaign's tenant. `take_back_contacts` has to
+/// follow the commit.
+pub(super) async fn add_contacts(
+    tx: &Tx<'_>,
+    campaign: &Campaign,
+    positions: &[i64],
+) -> Result<()> {
+    if !positions.is_empty() {
+        let phones = contacts::phones(tx, campaign.id, positions).await?;
+        let source = format!("opt-out in campaigns/{}", campaign.id);
+        add(tx, &campaign.tenant, &phones, &source).await?;
+    }
+    Ok(())
 }
 
 /// Where numbers stand in runs under way, but for what is known; the gates of those are passed.

@@ -64,7 +64,7 @@ fn fact(check: &mut Check, fact: Option<ApiFact>) -> Option<Fact> {
         }
         ApiFact::OptedOut(opted_out) => {
             check.text("opted_out.channel", &opted_out.channel, 0..=MAX_CHANNEL_LENGTH);
-            Fact::OptedOut { channel: opted_out.channel }
+            Fact::OptedOut { channel: opted_out.channel, everywhere: opted_out.everywhere }
         }
         ApiFact::Success(_) => Fact::Success,
         ApiFact::LinkOpened(opened) => {
@@ -117,7 +117,9 @@ pub fn interaction_to_api(campaign: Uuid, stored: Interaction) -> v1::Interactio
         Fact::Transferred { seconds_before_transfer } => {
             ApiFact::Transferred(v1::Transferred { seconds_before_transfer })
         }
-        Fact::OptedOut { channel } => ApiFact::OptedOut(v1::OptedOut { channel }),
+        Fact::OptedOut { channel, everywhere } => {
+            ApiFact::OptedOut(v1::OptedOut { channel, everywhere })
+        }
         Fact::Success => ApiFact::Success(v1::Success {}),
         Fact::LinkOpened { link } => ApiFact::LinkOpened(v1::LinkOpened { link }),
         Fact::TextSent => ApiFact::TextSent(v1::TextSent {}),

@@ -67,6 +67,8 @@ pub struct Session {
     control: broadcast::Receiver<ControlEvent>,
     stop: CancellationToken,
     outgoing: Outgoing,
+    /// Tells this stream from others of the same worker.
+    id: Uuid,
     /// Of a tenant's worker, after the tenant and a slash: tenants may give the same names.
     worker_id: String,
     /// Serve only these; empty: all.
@@ -102,6 +104,7 @@ impl Session {
             control,
             stop,
             outgoing,
+            id: Uuid::new_v4(),
             worker_id: String::new(),
             only: HashSet::new(),
             credit: 0,
@@ -327,7 +330,7 @@ impl Session {
 
     async fn note_trouble(&self, trouble: Option<&str>) -> Result<(), Status> {
         let tenant = &self.admitted.caller.tenant;
-        Ok(self.app.note_provider(&self.worker_id, tenant, trouble).await?)
+        Ok(self.app.note_provider(&self.worker_id, tenant, self.id, trouble).await?)
     }
 
     /// The key of a lease that may be the worker's.

@@ -224,6 +224,13 @@ pub async fn existing(tx: &Tx<'_>, campaign: Uuid, positions: &[i64]) -> StoreRe
     Ok(tx.query(&sql, &[&campaign, &positions]).await?.iter().map(|row| row.get(0)).collect())
 }
 
+/// The numbers of contacts, deleted or not, in order.
+pub async fn phones(tx: &Tx<'_>, campaign: Uuid, positions: &[i64]) -> StoreResult<Vec<String>> {
+    let sql = format!("SELECT c.phone FROM {AT_POSITIONS} ORDER BY c.phone");
+    let rows = tx.query(&sql, &[&campaign, &positions]).await?;
+    Ok(rows.iter().map(|row| row.get(0)).collect())
+}
+
 /// The groups of contacts, by position.
 pub async fn groups(
     tx: &Tx<'_>,

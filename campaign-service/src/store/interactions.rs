@@ -30,7 +30,7 @@ fn columns(fact: &Fact) -> Option<(i16, i32, &str)> {
     Some(match fact {
         Fact::CallEnded { .. } => return None,
         Fact::Transferred { seconds_before_transfer } => (1, *seconds_before_transfer, ""),
-        Fact::OptedOut { channel } => (2, 0, channel),
+        Fact::OptedOut { channel, .. } => (2, 0, channel),
         Fact::Success => (3, 0, ""),
         Fact::LinkOpened { link } => (4, 0, link),
         Fact::TextSent => (5, 0, ""),
@@ -41,7 +41,7 @@ fn columns(fact: &Fact) -> Option<(i16, i32, &str)> {
 fn read_fact(row: &Row) -> StoreResult<Fact> {
     Ok(match row.get("kind") {
         1_i16 => Fact::Transferred { seconds_before_transfer: row.get("seconds") },
-        2 => Fact::OptedOut { channel: row.get("detail") },
+        2 => Fact::OptedOut { channel: row.get("detail"), everywhere: row.get("everywhere") },
         3 => Fact::Success,
         4 => Fact::LinkOpened { link: row.get("detail") },
         5 => Fact::TextSent,
@@ -74,7 +74,7 @@ pub async fn append(tx: &Tx<'_>, campaign: Uuid, new: &[Interaction]) -> StoreRe
     }
     let sql =
         "COPY interactions (campaign_id, position, interaction_id, generation, run, lease, slot,
-        kind, seconds, detail, occurred_at, recorded_at) FROM STDIN BINARY";
+        kind, seconds, detail, everywhere, occurred_at, recorded_at) FROM STDIN BINARY";
     let types = [
         Type::UUID,
         Type::INT8,
@@ -86,6 +86,7 @@ pub async fn append(tx: &Tx<'_>, campaign: Uuid, new: &[Interaction]) -> StoreRe
         Type::INT2,
         Type::INT4,
         Type::TEXT,
+        Type::BOOL,
         Type::TIMESTAMPTZ,
         Type::TIMESTAMPTZ,
     ];
@@ -106,6 +107,7 @@ pub async fn append(tx: &Tx<'_>, campaign: Uuid, new: &[Interaction]) -> StoreRe
                 &kind,
                 &seconds,
                 &detail,
+                &interaction.fact.suppresses(),
                 &interaction.occurred_at,
                 &interaction.recorded_at,
             ])
@@ -126,7 +128,7 @@ pub async fn list(
 ) -> StoreResult<Vec<Interaction>> {
     let (time, id) = after.unzip();
     let sql = "SELECT position, interaction_id, generation, run, lease, slot, kind, seconds, detail,
-            occurred_at, recorded_at
+            everywhere, occurred_at, recorded_at
         FROM interactions
         WHERE campaign_id = $1 AND position = $2 AND generation = $3
             AND ($4::timestamptz IS NULL OR (recorded_at, interaction_id) > ($4, $5::text COLLATE \"C\"))

@@ -3,23 +3,32 @@
 use super::{StoreResult, Tx};
 use campaign_domain::access::Tenant;
 use chrono::TimeDelta;
+use uuid::Uuid;
 
 /// A worker says so again well within this time, or is gone.
 const BELIEVED: TimeDelta = TimeDelta::minutes(5);
 
-/// Notes that a worker's provider fails.
-pub async fn put(tx: &Tx<'_>, worker_id: &str, tenant: &Tenant, reason: &str) -> StoreResult<()> {
-    let sql = "INSERT INTO provider_troubles (worker_id, reason, reported_at, tenant)
-        VALUES ($1, $2, $3, $4)
-        ON CONFLICT (worker_id) DO UPDATE
-        SET reason = excluded.reason, reported_at = excluded.reported_at";
-    tx.execute(sql, &[&worker_id, &reason, &tx.now, &tenant.name()]).await?;
+/// Notes that a worker's provider fails, as it says on a stream.
+pub async fn put(
+    tx: &Tx<'_>,
+    worker_id: &str,
+    tenant: &Tenant,
+    stream: Uuid,
+    reason: &str,
+) -> StoreResult<()> {
+    let sql = "INSERT INTO provider_troubles (worker_id, stream_id, reason, reported_at, tenant)
+        VALUES ($1, $2, $3, $4, $5)
+        ON CONFLICT (worker_id) DO UPDATE SET stream_id = excluded.stream_id,
+            reason = excluded.reason, reported_at = excluded.reported_at";
+    tx.execute(sql, &[&worker_id, &stream, &reason, &tx.now, &tenant.name()]).await?;
     Ok(())
 }
 
-/// Notes that it works again, or that the worker is gone.
-pub async fn remove(tx: &Tx<'_>, worker_id: &str) -> StoreResult<()> {
-    tx.execute("DELETE FROM provider_troubles WHERE worker_id = $1", &[&worker_id]).await?;
+/// Notes that it works again, or that the stream is over. What the worker said on another stream stays:
+/// the end of an old one may be noticed long after the new one began.
+pub async fn remove(tx: &Tx<'_>, worker_id: &str, stream: Uuid) -> StoreResult<()> {
+    let sql = "DELETE FROM provider_troubles WHERE worker_id = $1 AND stream_id = $2";
+    tx.execute(sql, &[&worker_id, &stream]).await?;
     Ok(())
 }
 

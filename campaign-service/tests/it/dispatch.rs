@@ -278,7 +278,13 @@ async fn a_campaign_says_that_the_workers_provider_fails() {
     says(IdleReason::NoWorker, "").await;
     worker.send(report(true, &"x".repeat(1_000))).await;
     says(IdleReason::ProviderFailing, &"x".repeat(200)).await;
-    // A worker that leaves takes its trouble along.
+    // The end of a stream is noticed when the worker has long been back and said so again.
+    let back = Worker::connect(&clients, "w", &name).await;
+    back.send(report(true, "still not")).await;
+    says(IdleReason::ProviderFailing, "still not").await;
     worker.close().await;
+    says(IdleReason::ProviderFailing, "still not").await;
+    // A worker that leaves takes its trouble along.
+    back.close().await;
     says(IdleReason::NoWorker, "").await;
 }

@@ -1,6 +1,6 @@
 //! People who call in.
 
-use crate::support::{Clients, Service, TestDb, Worker, always, eventually, phone};
+use crate::support::{Clients, Service, TestDb, Worker, always, phone};
 use campaign_proto::v1;
 use campaign_proto::v1::interaction::Fact;
 use campaign_proto::v1::{
@@ -141,15 +141,29 @@ async fn callers_are_turned_away_outside_the_hours() {
         ..v1::Campaign::default()
     };
     let name = clients.create_campaign_with(campaign).await;
+    clients.add_contacts(&name, 0..1).await;
     clients.launch_with(&name, live()).await;
+    let stranger = call_in(&mut clients, &name, &phone(1)).await;
+    assert_eq!(stranger.reason(), TurnAwayReason::WindowClosed, "{stranger:?}");
+    assert_eq!((stranger.contact.as_str(), stranger.created), ("", false));
     let routed = call_in(&mut clients, &name, &phone(0)).await;
     assert_eq!(routed.reason(), TurnAwayReason::WindowClosed, "{routed:?}");
     let opens = routed.open_time.unwrap().seconds;
     assert!(opens > i64::try_from(days * 86_400).unwrap(), "{opens}");
-    eventually("nobody was made a contact", || {
-        let mut clients = clients.clone();
-        let name = name.clone();
-        async move { (clients.campaign(&name).await.contact_count == 0).then_some(()) }
-    })
-    .await;
+    assert_eq!(clients.campaign(&name).await.contact_count, 1, "nobody was made a contact");
+
+    // Who is turned away was not reached: no history, and the call that was planned stays.
+    let contact = format!("{name}/contacts/0");
+    assert_eq!(routed.contact, contact);
+    assert_eq!(clients.history(&contact).await.interactions, []);
+    let explained = clients.explain(&contact).await;
+    assert_eq!(explained.standing(), ContactStanding::Waiting, "{explained:?}");
+    // What they said all the same counts at once, and before the hours.
+    let stop = Fact::OptedOut(v1::OptedOut::default());
+    let status = clients.record(&contact, "inbound-1", stop).await;
+    assert_eq!(status, v1::InteractionStatus::Recorded);
+    assert_eq!(clients.history(&contact).await.interactions.len(), 1);
+    assert_eq!(turned_away(&mut clients, &name, &phone(0)).await, TurnAwayReason::Refused);
+    let explained = clients.explain(&contact).await;
+    assert_eq!(explained.reason(), ExclusionReason::Refused, "{explained:?}");
 }

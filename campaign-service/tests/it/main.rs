@@ -23,5 +23,6 @@ mod retention;
 mod settings;
 mod storm;
 mod support;
+mod taking_away;
 mod tenants;
 mod walkthrough;

@@ -208,7 +208,8 @@ async fn p4_a_refusal_counts_from_its_acknowledgement_on() {
     let refusing: Vec<Held> = held.iter().step_by(2).cloned().collect();
     let opting_out = tokio::spawn(async move {
         for held in refusing {
-            let fact = Fact::OptedOut(v1::OptedOut { channel: "text".to_owned() });
+            let fact =
+                Fact::OptedOut(v1::OptedOut { channel: "text".to_owned(), everywhere: false });
             assert_eq!(other.record(&held.contact, "o", fact).await, InteractionStatus::Recorded);
             sender.send(held.contact).unwrap();
         }
@@ -233,85 +234,6 @@ async fn p4_a_refusal_counts_from_its_acknowledgement_on() {
         ON i.position = ANY(a.positions) AND a.authorized_at > i.recorded_at";
     let late: i64 = db.client().await.query_one(late, &[]).await.unwrap().get(0);
     assert_eq!(late, 0);
-}
-
-/// What takes the right to dial away, once it is acknowledged.
-#[derive(Clone, Copy, Debug)]
-enum Taker {
-    Pause,
-    Cancel,
-    OptOut,
-    Suppression,
-}
-
-impl Taker {
-    async fn take(self, clients: &mut Clients, held: &Held) {
-        let name = held.contact.split("/contacts/").next().unwrap().to_owned();
-        match self {
-            Self::Pause => clients.pause(&name).await,
-            Self::Cancel => clients.cancel(&name).await,
-            Self::OptOut => {
-                let fact = Fact::OptedOut(v1::OptedOut::default());
-                let status = clients.record(&held.contact, "stop", fact).await;
-                assert_eq!(status, InteractionStatus::Recorded);
-            }
-            Self::Suppression => {
-                let request = v1::AddSuppressionsRequest {
-                    phone_numbers: vec![held.phone.clone()],
-                    source: "test".to_owned(),
-                    ..Default::default()
-                };
-                clients.contacts.add_suppressions(request).await.unwrap();
-            }
-        }
-    }
-}
-
-/// P3 and P4 at their narrowest: an authorisation has read that it may be given and is not committed
-/// yet; who takes the right away on another replica is not answered before it is. Then nobody can see
-/// an authorisation committed after that answer.
-#[tokio::test]
-async fn p3_p4_whoever_takes_the_right_away_waits_for_authorisations_under_way() {
-    for taker in [Taker::Pause, Taker::Cancel, Taker::OptOut, Taker::Suppression] {
-        let db = TestDb::new().await;
-        let (one, two) = (Service::start(&db).await, Service::start(&db).await);
-        let mut clients = one.clients.clone();
-        let name = clients.create_campaign().await;
-        clients.add_contacts(&name, 0..2).await;
-        clients.launch(&name).await;
-        let mut worker = Worker::connect(&clients, "w", &name).await;
-        let held = worker.lease(2).await;
-
-        // Nobody can write an authorisation until this is rolled back.
-        let mut blocker = db.client().await;
-        let block = blocker.transaction().await.unwrap();
-        block.batch_execute("LOCK TABLE authorizations IN SHARE MODE").await.unwrap();
-        let asked = held[0].clone();
-        let asking = tokio::spawn(async move { worker.authorize(&[asked]).await.remove(0).0 });
-        let watcher = db.client().await;
-        let waits_for = |kind: &'static str| {
-            let watcher = &watcher;
-            async move {
-                let sql = "SELECT count(*) FROM pg_locks l JOIN pg_database d ON d.oid = l.database
-                    WHERE d.datname = current_database() AND NOT l.granted AND l.locktype = $1";
-                let waiting: i64 = watcher.query_one(sql, &[&kind]).await.unwrap().get(0);
-                (waiting > 0).then_some(())
-            }
-        };
-        eventually("the authorisation is under way", || waits_for("relation")).await;
-
-        let mut other = two.clients.clone();
-        let target = held[0].clone();
-        let taking = tokio::spawn(async move { taker.take(&mut other, &target).await });
-        eventually("the taker waits or is answered", || async {
-            if taking.is_finished() { Some(()) } else { waits_for("advisory").await }
-        })
-        .await;
-        assert!(!taking.is_finished(), "{taker:?} was answered before the authorisation");
-        block.rollback().await.unwrap();
-        assert_eq!(asking.await.unwrap(), Decision::Granted, "{taker:?}");
-        taking.await.unwrap();
-    }
 }
 
 /// P4: the answer to an authorisation is lost, the contact opts out, and the worker, back, asks again.

@@ -11,7 +11,7 @@ fn transfer(seconds_before_transfer: i32) -> Fact {
 }
 
 fn opted_out() -> Fact {
-    Fact::OptedOut(v1::OptedOut { channel: "text".to_owned() })
+    Fact::OptedOut(v1::OptedOut { channel: "text".to_owned(), everywhere: false })
 }
 
 fn settings(exclude: v1::Exclusions) -> v1::LaunchSettings {

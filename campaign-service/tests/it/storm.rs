@@ -73,7 +73,10 @@ async fn opt_out(mut clients: Clients, name: String) {
     for n in (0..CONTACTS).step_by(7) {
         let interaction = v1::Interaction {
             interaction_id: format!("stop-{n}"),
-            fact: Some(Fact::OptedOut(v1::OptedOut { channel: "web".to_owned() })),
+            fact: Some(Fact::OptedOut(v1::OptedOut {
+                channel: "web".to_owned(),
+                everywhere: false,
+            })),
             ..Default::default()
         };
         let reported =

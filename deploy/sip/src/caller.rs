@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::process::Command;
 use tokio::time::timeout;
 
-use crate::Result;
+use crate::{Result, Traffic};
 
 /// Longest call.
 const CALL_LIMIT: Duration = Duration::from_secs(40);
@@ -21,6 +21,8 @@ pub struct Caller {
     pub called: String,
     /// Milliseconds before the next step: hanging up, or giving up.
     pub pause_millis: u32,
+    /// How messages travel.
+    pub traffic: Traffic,
 }
 
 impl Caller {
@@ -31,6 +33,7 @@ impl Caller {
             from: format!("<sip:{number}@127.0.0.1>"),
             called: "100".to_owned(),
             pause_millis: 1_000,
+            traffic: Traffic::Udp,
         }
     }
 
@@ -48,6 +51,7 @@ impl Caller {
             .arg("-sf")
             .arg(scenario)
             .args(["-i", "127.0.0.1", "-m", "1", "-nostdin", "-s", &self.called])
+            .args(["-t", self.traffic.flag()])
             .args(["-d", &self.pause_millis.to_string(), "-key", "caller", &self.from])
             .args(["-trace_logs", "-log_file", "log", "-trace_err", "-error_file", "errors"])
             .args(["-buff_size", "200000", "-skip_rlimit"])

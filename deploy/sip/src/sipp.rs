@@ -23,6 +23,16 @@ pub enum Traffic {
     Tcp,
 }
 
+impl Traffic {
+    /// Of sipp's -t: all on one socket.
+    pub(crate) fn flag(self) -> &'static str {
+        match self {
+            Self::Udp => "u1",
+            Self::Tcp => "t1",
+        }
+    }
+}
+
 /// An INVITE that began a call, as sipp logged it. One that was only repeated is not among them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Invite {
@@ -79,7 +89,7 @@ impl Sipp {
             .arg("-sf")
             .arg(scenario)
             .args(["-i", "127.0.0.1", "-p", &port.to_string(), "-nostdin", "-aa"])
-            .args(["-t", if traffic == Traffic::Udp { "u1" } else { "t1" }])
+            .args(["-t", traffic.flag()])
             .args(["-trace_stat", "-stf", "stat.csv", "-fd", "1"])
             .args(["-trace_logs", "-log_file", "log"])
             .args(["-trace_err", "-error_file", "errors"])

@@ -11,7 +11,8 @@ use campaign_proto::v1::campaign_service_client::CampaignServiceClient;
 use campaign_proto::v1::contact_service_client::ContactServiceClient;
 use campaign_proto::v1::interaction::Fact;
 use campaign_proto::v1::interaction_service_client::InteractionServiceClient;
-use campaign_sip::{Caller, Campaign, Program, Programs};
+use campaign_sip::{Caller, Campaign, Program, Programs, Traffic};
+use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep};
 use tonic::transport::Channel;
 
@@ -30,13 +31,14 @@ struct Stage {
     service: Program,
     worker: Program,
     worker_address: String,
+    traffic: Traffic,
     campaign: Campaign,
     channel: Channel,
     _silent: UdpSocket,
 }
 
 impl Stage {
-    async fn set() -> Self {
+    async fn set(traffic: Traffic) -> Self {
         let database = Database::create().await;
         let programs =
             Programs::beside(Path::new(env!("CARGO_BIN_EXE_sip-demo"))).expect("a folder");
@@ -57,6 +59,8 @@ impl Stage {
             &trunk,
             "--sip-listen",
             &worker_address,
+            "--sip-transport",
+            if traffic == Traffic::Udp { "udp" } else { "tcp" },
             "--sip-response-limit-seconds",
             "1",
             "--provider-failures",
@@ -76,6 +80,7 @@ impl Stage {
                 service,
                 worker,
                 worker_address,
+                traffic,
                 campaign,
                 channel,
                 _silent: silent,
@@ -83,6 +88,12 @@ impl Stage {
             v1::LaunchSettings { live_forever: true, ..Default::default() },
         );
         stage.launch(settings).await;
+        // Over UDP sipp tries again until somebody listens.
+        let deadline = Instant::now() + PATIENCE;
+        while traffic == Traffic::Tcp && TcpStream::connect(&stage.worker_address).await.is_err() {
+            assert!(Instant::now() < deadline, "the worker does not listen");
+            sleep(Duration::from_millis(20)).await;
+        }
         stage
     }
 
@@ -113,7 +124,7 @@ impl Stage {
     }
 
     async fn opt_out(&self, number: &str) {
-        let fact = Fact::OptedOut(v1::OptedOut { channel: "web".to_owned() });
+        let fact = Fact::OptedOut(v1::OptedOut { channel: "web".to_owned(), everywhere: false });
         let interaction = v1::Interaction {
             interaction_id: "web".to_owned(),
             occur_time: Some(std::time::SystemTime::now().into()),
@@ -134,8 +145,31 @@ impl Stage {
         assert_eq!(result.status(), v1::InteractionStatus::Recorded, "{result:?}");
     }
 
-    /// Calls in; returns the answer. Before the worker listens nothing comes, and sipp tries again.
+    /// Gives the campaign other hours, while it is paused.
+    async fn change_hours(&self, windows: Vec<v1::WeeklyWindow>) {
+        let name = self.campaign.name.clone();
+        let pause = v1::PauseCampaignRequest { name: name.clone(), ..Default::default() };
+        self.campaigns().pause_campaign(pause).await.expect("paused");
+        let schedule = v1::Schedule { time_zone: "UTC".to_owned(), windows, ..Default::default() };
+        let campaign = v1::Campaign {
+            name: name.clone(),
+            schedule: Some(schedule),
+            ..v1::Campaign::default()
+        };
+        let paths = vec!["schedule".to_owned()];
+        let update = v1::UpdateCampaignRequest {
+            campaign: Some(campaign),
+            update_mask: Some(prost_types::FieldMask { paths }),
+            ..Default::default()
+        };
+        self.campaigns().update_campaign(update).await.expect("updated");
+        let resume = v1::ResumeCampaignRequest { name, ..Default::default() };
+        self.campaigns().resume_campaign(resume).await.expect("resumed");
+    }
+
+    /// Calls in; returns the answer.
     async fn call(&self, caller: Caller) -> String {
+        let caller = Caller { traffic: self.traffic, ..caller };
         let said = caller.call("calls_in", &self.worker_address).await.expect("a call");
         assert_eq!(said.len(), 1, "{said:?}");
         said[0].clone()
@@ -191,7 +225,12 @@ impl Stage {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs sipp: make test-sip"]
 async fn callers_are_answered_or_turned_away_as_the_service_says() {
-    let stage = Stage::set().await;
+    for traffic in [Traffic::Udp, Traffic::Tcp] {
+        answered_or_turned_away(Stage::set(traffic).await).await;
+    }
+}
+
+async fn answered_or_turned_away(stage: Stage) {
     stage.suppress(SUPPRESSED).await;
     stage.opt_out(REFUSED).await;
 
@@ -222,7 +261,7 @@ async fn callers_are_answered_or_turned_away_as_the_service_says() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs sipp: make test-sip"]
 async fn nobody_is_answered_while_the_campaign_does_not_run() {
-    let stage = Stage::set().await;
+    let stage = Stage::set(Traffic::Udp).await;
     let name = stage.campaign.name.clone();
     let pause = v1::PauseCampaignRequest { name: name.clone(), ..Default::default() };
     stage.campaigns().pause_campaign(pause).await.expect("paused");
@@ -237,5 +276,32 @@ async fn nobody_is_answered_while_the_campaign_does_not_run() {
 
     stage.has_called_in(KNOWN, 1).await;
     assert_eq!(stage.called_in(UNKNOWN).await, None, "not made a contact");
+    stage.strike().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs sipp: make test-sip"]
+async fn while_the_hours_are_shut_callers_are_told_when_they_open() {
+    let stage = Stage::set(Traffic::Udp).await;
+    let now = std::time::SystemTime::now();
+    let days = now.duration_since(std::time::UNIX_EPOCH).expect("after 1970").as_secs() / 86_400;
+    // Three days from now; 1970-01-01 was a Thursday, ISO weekday 4.
+    let weekday = i32::try_from((days + 3 + 3) % 7).expect("small") + 1;
+    let all_day = |weekday| v1::WeeklyWindow { weekday, start_minute: 0, end_minute: 1_440 };
+    stage.change_hours(vec![all_day(weekday)]).await;
+    // A day is the longest that anybody is told to wait.
+    for number in [KNOWN, UNKNOWN] {
+        assert_eq!(stage.call_from(number).await, "480 86400", "{number}");
+    }
+    assert_eq!(
+        stage.called_in(KNOWN).await,
+        Some(Vec::new()),
+        "who was turned away was not reached"
+    );
+    assert_eq!(stage.called_in(UNKNOWN).await, None, "not made a contact");
+
+    stage.change_hours((1..=7).map(all_day).collect()).await;
+    assert_eq!(stage.call_from(KNOWN).await, "200");
+    stage.has_called_in(KNOWN, 1).await;
     stage.strike().await;
 }

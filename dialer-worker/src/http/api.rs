@@ -7,18 +7,20 @@ use axum::body::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::{Method, Request, StatusCode, Uri, header};
 use hyper_util::client::legacy::Client as HyperClient;
-use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use serde::{Deserialize, Serialize};
 use tokio::time::timeout;
-use tracing::debug;
+use tracing::{debug, warn};
 
 use super::config::{Channel, HttpConfig};
+use super::connecting::{Connector, connector, tls_problem};
 use crate::config::Secret;
 use crate::dialer::{CallEnd, Fact, Fault, Outcome};
 
 /// Longest body taken in an answer.
 const MAX_ANSWER_BYTES: usize = 1 << 20;
+/// Answers 2xx when the platform works.
+const HEALTH: &str = "/v1/health";
 
 /// What is asked for: a call or a message.
 #[derive(Serialize)]
@@ -63,6 +65,8 @@ pub(super) enum What {
     OptedOut {
         #[serde(default)]
         channel: String,
+        #[serde(default)]
+        everywhere: bool,
     },
     Success,
     TextSent,
@@ -109,7 +113,9 @@ impl What {
                 let seconds = i32::try_from(*seconds_before_transfer).unwrap_or(i32::MAX);
                 Some(Fact::Transferred { seconds_before_transfer: seconds })
             }
-            Self::OptedOut { channel } => Some(Fact::OptedOut { channel: channel.clone() }),
+            Self::OptedOut { channel, everywhere } => {
+                Some(Fact::OptedOut { channel: channel.clone(), everywhere: *everywhere })
+            }
             Self::Success => Some(Fact::Success),
             Self::TextSent => Some(Fact::TextSent),
             Self::LinkOpened { link } => Some(Fact::LinkOpened { link: link.clone() }),
@@ -132,7 +138,7 @@ pub(super) enum Created {
     /// The platform will not, for this attempt.
     Refused(u16),
     /// Nothing was sent.
-    NotSent,
+    NotSent(Fault),
     /// It may have begun.
     Lost(Fault),
 }
@@ -150,7 +156,7 @@ pub(super) enum Found {
 /// A client of the platform.
 #[derive(Clone, Debug)]
 pub(super) struct Api {
-    client: HyperClient<HttpConnector, Full<Bytes>>,
+    client: HyperClient<Connector, Full<Bytes>>,
     base: Uri,
     collection: &'static str,
     api_key: Option<Secret>,
@@ -158,26 +164,29 @@ pub(super) struct Api {
 }
 
 enum Failed {
-    NotSent,
+    NotSent(Fault),
     Lost,
 }
 
 impl Api {
-    pub fn new(base: Uri, config: &HttpConfig) -> Self {
-        let mut connector = HttpConnector::new();
-        connector.set_nodelay(true);
-        connector.set_connect_timeout(Some(config.response_limit()));
+    pub fn new(base: Uri, config: &HttpConfig) -> Result<Self, String> {
         let collection = if config.http_channel == Channel::Call { "calls" } else { "messages" };
-        Self {
+        Ok(Self {
             client: HyperClient::builder(TokioExecutor::new())
                 // A request is never sent twice behind our back.
                 .retry_canceled_requests(false)
-                .build(connector),
+                .build(connector(config)?),
             base,
             collection,
             api_key: config.http_api_key.clone(),
             limit: config.response_limit(),
-        }
+        })
+    }
+
+    /// Whether the platform is there and is not the one that was meant.
+    pub async fn is_untrusted(&self) -> bool {
+        let answer = self.ask(Method::GET, HEALTH, None, Vec::new()).await;
+        matches!(answer, Err(Failed::NotSent(Fault::Untrusted)))
     }
 
     pub async fn create(&self, create: &Create<'_>) -> Created {
@@ -192,7 +201,7 @@ impl Api {
                 Created::Refused(status.as_u16())
             }
             Ok((status, _)) => Created::Lost(Fault::Refusing(status.as_u16())),
-            Err(Failed::NotSent) => Created::NotSent,
+            Err(Failed::NotSent(fault)) => Created::NotSent(fault),
             Err(Failed::Lost) => Created::Lost(Fault::Silent),
         }
     }
@@ -220,7 +229,7 @@ impl Api {
     }
 
     pub async fn is_healthy(&self) -> bool {
-        let answer = self.ask(Method::GET, "/v1/health", None, Vec::new()).await;
+        let answer = self.ask(Method::GET, HEALTH, None, Vec::new()).await;
         answer.is_ok_and(|(status, _)| status.is_success())
     }
 
@@ -246,15 +255,23 @@ impl Api {
         }
         let request = request.body(Full::new(Bytes::from(body))).map_err(|error| {
             debug!(%error, path, "a request could not be made");
-            Failed::NotSent
+            Failed::NotSent(Fault::Unreachable)
         })?;
         timeout(self.limit, self.send(request)).await.unwrap_or(Err(Failed::Lost))
     }
 
     async fn send(&self, request: Request<Full<Bytes>>) -> Result<(StatusCode, Bytes), Failed> {
         let response = self.client.request(request).await.map_err(|error| {
-            debug!(%error, "no answer of the platform");
-            if error.is_connect() { Failed::NotSent } else { Failed::Lost }
+            if !error.is_connect() {
+                debug!(%error, "no answer of the platform");
+                return Failed::Lost;
+            }
+            let Some(problem) = tls_problem(&error) else {
+                debug!(%error, "no connection to the platform");
+                return Failed::NotSent(Fault::Unreachable);
+            };
+            warn!(%problem, "no secure connection to the platform");
+            Failed::NotSent(Fault::Untrusted)
         })?;
         let status = response.status();
         let body = Limited::new(response.into_body(), MAX_ANSWER_BYTES).collect().await;

@@ -99,8 +99,8 @@ impl Call<'_> {
                     self.events.provider_works().await;
                     return Begun::No;
                 }
-                Created::NotSent => {
-                    self.events.provider_failed(Fault::Unreachable).await;
+                Created::NotSent(fault) => {
+                    self.events.provider_failed(fault).await;
                     return if was_lost { Begun::Unknown } else { Begun::No };
                 }
                 Created::Lost(fault) => {

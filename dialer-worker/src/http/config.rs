@@ -1,12 +1,13 @@
 //! Flags of the HTTP provider.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use hyper::Uri;
 
-use crate::config::Secret;
+use crate::config::{Secret, within};
 
 /// What an attempt is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -23,17 +24,24 @@ pub enum Channel {
 /// Flags of the HTTP provider.
 #[derive(Args, Clone, Debug)]
 pub struct HttpConfig {
-    /// The platform, or an adapter to it, that speaks deploy/openapi/voice-agent.yaml; http only, so
-    /// keep it on this host or in a network of yours
+    /// The platform, or an adapter to it, that speaks deploy/openapi/voice-agent.yaml: https, or http
+    /// on this host
     #[arg(long, env = "DIALER_HTTP_URL", value_parser = base_url)]
     pub http_url: Option<Uri>,
+    /// Trust only the authorities whose certificates are in this file, PEM [default: the usual public ones]
+    #[arg(long, env = "DIALER_HTTP_CA_FILE", value_name = "FILE")]
+    pub http_ca_file: Option<PathBuf>,
+    /// Take http for other hosts too: numbers and the API key can be read on the way
+    #[arg(long, env = "DIALER_HTTP_ALLOW_PLAINTEXT")]
+    pub http_allow_plaintext: bool,
     /// What an attempt is
     #[arg(long, env = "DIALER_HTTP_CHANNEL", value_enum, default_value_t)]
     pub http_channel: Channel,
     /// Sent as a bearer token
     #[arg(long, env = "DIALER_HTTP_API_KEY", hide_env_values = true)]
     pub http_api_key: Option<Secret>,
-    /// Where to listen for the platform's callbacks
+    /// Where to listen for the platform's callbacks: http, so across a network put something in front that
+    /// ends TLS (an ingress)
     #[arg(
         long,
         env = "DIALER_HTTP_CALLBACK_LISTEN",
@@ -51,7 +59,7 @@ pub struct HttpConfig {
     #[arg(
         long,
         env = "DIALER_HTTP_RESPONSE_LIMIT_SECONDS",
-        value_parser = clap::value_parser!(u32).range(1..=60),
+        value_parser = within(1..=60),
         default_value_t = 10
     )]
     pub http_response_limit_seconds: u32,
@@ -59,7 +67,7 @@ pub struct HttpConfig {
     #[arg(
         long,
         env = "DIALER_HTTP_POLL_SECONDS",
-        value_parser = clap::value_parser!(u32).range(1..=3_600),
+        value_parser = within(1..=3_600),
         default_value_t = 30
     )]
     pub http_poll_seconds: u32,
@@ -67,7 +75,7 @@ pub struct HttpConfig {
     #[arg(
         long,
         env = "DIALER_HTTP_CALL_LIMIT_SECONDS",
-        value_parser = clap::value_parser!(u32).range(1..=86_400),
+        value_parser = within(1..=86_400),
         default_value_t = 3_600
     )]
     pub http_call_limit_seconds: u32,
@@ -90,7 +98,7 @@ impl HttpConfig {
 fn base_url(text: &str) -> Result<Uri, String> {
     let uri: Uri = text.trim_end_matches('/').parse().map_err(|_| "this is no URL".to_owned())?;
     match (uri.scheme_str(), uri.host(), uri.query()) {
-        (Some("http"), Some(_), None) => Ok(uri),
-        _ => Err("write it like http://host:8080".to_owned()),
+        (Some("http" | "https"), Some(_), None) => Ok(uri),
+        _ => Err("write it like https://agents.example".to_owned()),
     }
 }

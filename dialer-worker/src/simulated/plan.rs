@@ -103,7 +103,10 @@ impl Plan {
             }
         }
         if random.random_bool(odds.opted_out) {
-            self.facts.push((talk_seconds, Fact::OptedOut { channel: "call".to_owned() }));
+            self.facts.push((
+                talk_seconds,
+                Fact::OptedOut { channel: "call".to_owned(), everywhere: false },
+            ));
         }
         self.facts.sort_by(|(at, _), (other, _)| at.total_cmp(other));
         self

@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 
 use super::inbound::InboundConfig;
-use crate::config::Secret;
+use crate::config::{Secret, within};
 
 /// How messages travel.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -60,7 +60,7 @@ pub struct SipConfig {
     #[arg(
         long,
         env = "DIALER_SIP_RESPONSE_LIMIT_SECONDS",
-        value_parser = clap::value_parser!(u32).range(1..=30),
+        value_parser = within(1..=30),
         default_value_t = 5
     )]
     pub sip_response_limit_seconds: u32,
@@ -68,7 +68,7 @@ pub struct SipConfig {
     #[arg(
         long,
         env = "DIALER_SIP_RING_LIMIT_SECONDS",
-        value_parser = clap::value_parser!(u32).range(1..=170),
+        value_parser = within(1..=170),
         default_value_t = 45
     )]
     pub sip_ring_limit_seconds: u32,
@@ -76,7 +76,7 @@ pub struct SipConfig {
     #[arg(
         long,
         env = "DIALER_SIP_TALK_LIMIT_SECONDS",
-        value_parser = clap::value_parser!(u32).range(1..=86_400),
+        value_parser = within(1..=86_400),
         default_value_t = 3_600
     )]
     pub sip_talk_limit_seconds: u32,
@@ -87,7 +87,7 @@ pub struct SipConfig {
     #[arg(
         long,
         env = "DIALER_SIP_TRANSFER_AFTER_SECONDS",
-        value_parser = clap::value_parser!(u32).range(0..=86_400),
+        value_parser = within(0..=86_400),
         default_value_t = 0
     )]
     pub sip_transfer_after_seconds: u32,

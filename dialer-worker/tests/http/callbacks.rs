@@ -53,6 +53,7 @@ async fn what_comes_late_is_reported_before_it_is_answered() {
     let (mut worker, url) = worker(&platform, &[]).await;
     for (what, is_end) in [
         (json!({"type": "opted_out", "channel": "call"}), false),
+        (json!({"type": "opted_out", "channel": "call", "everywhere": true}), false),
         (json!({"type": "ended", "outcome": "busy"}), true),
     ] {
         let body = told(&what);
@@ -65,7 +66,8 @@ async fn what_comes_late_is_reported_before_it_is_answered() {
         if is_end {
             assert_eq!(outcome(fact), Some(CallOutcome::Busy));
         } else {
-            assert!(matches!(fact.fact, Some(Fact::OptedOut(_))));
+            let Some(Fact::OptedOut(opted_out)) = &fact.fact else { panic!("{fact:?}") };
+            assert_eq!(opted_out.everywhere, what["everywhere"] == true);
         }
         let early = Duration::from_millis(100);
         assert!(tokio::time::timeout(early, &mut answer).await.is_err(), "not durable yet");

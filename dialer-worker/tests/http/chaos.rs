@@ -13,22 +13,26 @@ use crate::service::{CallingWorker, Reported};
 
 pub async fn worker(platform: &Platform, flags: &[&str]) -> (CallingWorker, String) {
     let address = free_address().to_string();
-    let http = [
+    let http = self::flags(&platform.url, &address);
+    let worker = CallingWorker::start(&[&http, flags].concat()).await;
+    (worker, format!("http://{address}/callbacks"))
+}
+
+pub fn flags<'a>(platform: &'a str, callbacks: &'a str) -> [&'a str; 12] {
+    [
         "--provider",
         "http",
         "--http-url",
-        &platform.url,
+        platform,
         "--http-callback-secret",
         SECRET,
         "--http-callback-listen",
-        &address,
+        callbacks,
         "--http-response-limit-seconds",
         "1",
         "--http-poll-seconds",
         "1",
-    ];
-    let worker = CallingWorker::start(&[&http, flags].concat()).await;
-    (worker, format!("http://{address}/callbacks"))
+    ]
 }
 
 fn named(outcome: &str) -> CallOutcome {

@@ -6,6 +6,8 @@ mod chaos;
 #[allow(dead_code, reason = "the tests of the protocol use the rest of it")]
 mod fake;
 mod platform;
+mod secure;
 #[path = "../sip/service.rs"]
 #[allow(dead_code, reason = "the tests of SIP use the rest of it")]
 mod service;
+mod tls;

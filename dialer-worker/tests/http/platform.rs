@@ -8,9 +8,11 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use axum::Router;
 use axum::body::Bytes;
 use axum::extract::{Path, State};
-use axum::http::{HeaderMap, Request, StatusCode};
+use axum::http::{HeaderMap, HeaderValue, Request, StatusCode};
+use axum::middleware::map_response;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
+use axum::serve::Listener;
 use hmac::{Hmac, KeyInit, Mac};
 use http_body_util::Full;
 use hyper_util::client::legacy::Client;
@@ -22,6 +24,8 @@ use serde_json::{Value, json};
 use sha2::Sha256;
 use tokio::net::TcpListener;
 use tokio::time::sleep;
+
+use crate::tls::{Identity, SecureListener};
 
 pub const SECRET: &str = "a secret between the two";
 
@@ -78,6 +82,23 @@ impl Platform {
     pub async fn start(faults: Faults, waits: bool) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let url = format!("http://{}", listener.local_addr().expect("bound"));
+        Self::serve(url, listener, faults, waits)
+    }
+
+    /// One over https, where each request needs a connection of its own.
+    pub async fn start_secure(identity: &Identity) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let url = format!("https://{}", listener.local_addr().expect("bound"));
+        let listener = SecureListener { listener, identity: identity.clone() };
+        Self::serve(url, listener, Faults::default(), false)
+    }
+
+    fn serve(
+        url: String,
+        listener: impl Listener<Addr = SocketAddr>,
+        faults: Faults,
+        waits: bool,
+    ) -> Self {
         let inner = Inner {
             random: SmallRng::seed_from_u64(1),
             known: HashMap::new(),
@@ -93,6 +114,7 @@ impl Platform {
             .route("/v1/messages/{key}", get(find))
             .route("/v1/calls/{key}/hang-up", post(hang_up))
             .route("/v1/health", get(health))
+            .layer(map_response(without_keep_alive))
             .with_state(platform.clone());
         tokio::spawn(async move { axum::serve(listener, router).await });
         platform
@@ -228,6 +250,12 @@ async fn hang_up(State(platform): State<Platform>, Path(key): Path<String>) -> S
     let end = json!({"type": "ended", "outcome": "answered", "duration_seconds": 1});
     platform.happen(&create, end);
     StatusCode::ACCEPTED
+}
+
+/// So that whatever changes counts for the next request.
+async fn without_keep_alive(mut response: Response) -> Response {
+    response.headers_mut().insert("connection", HeaderValue::from_static("close"));
+    response
 }
 
 async fn health(State(platform): State<Platform>) -> StatusCode {

@@ -130,7 +130,7 @@ async fn reports_are_sent_again_with_the_same_ids_until_acknowledged() {
     stream.grant().await;
     let call = worker.dialled().await;
     call.events.report(Fact::Transferred { seconds_before_transfer: 61 }).await;
-    call.events.report(Fact::OptedOut { channel: "call".to_owned() }).await;
+    call.events.report(Fact::OptedOut { channel: "call".to_owned(), everywhere: false }).await;
     let link_events = call.events.clone();
     call.end(Outcome::Answered);
     let mut first = Vec::new();

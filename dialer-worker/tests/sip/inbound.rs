@@ -13,7 +13,7 @@ use campaign_proto::v1::{
     InboundDecision, InteractionResult, InteractionStatus, RecordInteractionsRequest,
     RecordInteractionsResponse, RouteInboundRequest, RouteInboundResponse,
 };
-use campaign_sip::Caller;
+use campaign_sip::{Caller, Traffic};
 use clap::Parser;
 use dialer_worker::config::Config;
 use dialer_worker::dialer;
@@ -101,6 +101,7 @@ struct Stage {
     books: Arc<Books>,
     dialer: Arc<dyn Dialer>,
     address: String,
+    traffic: Traffic,
 }
 
 impl Stage {
@@ -134,18 +135,28 @@ impl Stage {
         ];
         let config = Config::try_parse_from([&program, flags].concat()).expect("flags are right");
         let dialer = dialer(&config).await.expect("the provider starts");
-        Self { books, dialer, address }
+        Self { books, dialer, address, traffic: Traffic::Udp }
+    }
+
+    /// The same over TCP.
+    async fn over_tcp(flags: &[&str]) -> Self {
+        let flags = [&["--sip-transport", "tcp"], flags].concat();
+        Self { traffic: Traffic::Tcp, ..Self::set(&flags).await }
+    }
+
+    fn caller(&self) -> Caller {
+        Caller { traffic: self.traffic, ..Caller::new(CALLER) }
     }
 
     async fn call(&self) -> String {
-        let said = Caller::new(CALLER).call("calls_in", &self.address).await.expect("a call");
+        let said = self.caller().call("calls_in", &self.address).await.expect("a call");
         said.join("; ")
     }
 
     /// A call that goes on in the background.
     fn begin(&self, scenario: &'static str, pause_millis: u32) -> JoinHandle<Vec<String>> {
         let address = self.address.clone();
-        let caller = Caller { pause_millis, ..Caller::new(CALLER) };
+        let caller = Caller { pause_millis, ..self.caller() };
         tokio::spawn(async move { caller.call(scenario, &address).await.expect("a call") })
     }
 
@@ -264,4 +275,20 @@ async fn a_call_ends_at_the_limit() {
     assert_eq!(patient.await.expect("no panic"), ["200", "BYE"]);
     assert_eq!(stage.dialer.stop(Duration::from_secs(10)).await, 0);
     assert_eq!(stage.told().len(), 1);
+}
+
+#[tokio::test]
+#[ignore = "needs sipp: make test-sip"]
+async fn over_tcp_callers_come_and_go_as_over_udp() {
+    let stage = Stage::over_tcp(&["--sip-talk-limit-seconds", "2"]).await;
+    assert_eq!(stage.call().await, "200");
+    assert_eq!(stage.begin("stays_in", 0).await.expect("no panic"), ["200", "BYE"]);
+    stage.books.delay.store(2_000, Ordering::SeqCst);
+    assert_eq!(stage.begin("gives_up", 300).await.expect("no panic"), ["487"]);
+    assert_eq!(stage.dialer.stop(Duration::from_secs(10)).await, 0);
+    assert_eq!((stage.books.asked.load(Ordering::SeqCst), stage.told().len()), (3, 2));
+
+    let stage = Stage::over_tcp(&["--sip-inbound-allow", "127.0.0.2"]).await;
+    assert_eq!(stage.call().await, "403");
+    assert_eq!(stage.books.asked.load(Ordering::SeqCst), 0);
 }

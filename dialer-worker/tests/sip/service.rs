@@ -83,7 +83,12 @@ impl CallingWorker {
 
     /// Answers the next message; returns what was reported in it.
     pub async fn answer_next(&mut self) -> Vec<Interaction> {
-        match self.stream.next().await {
+        let message = self.stream.next().await;
+        self.answer(message).await
+    }
+
+    async fn answer(&mut self, message: Request) -> Vec<Interaction> {
+        match message {
             Request::Credit(Credit { contacts }) => self.credit += contacts,
             Request::Authorize(asked) => {
                 let granted = vec![AuthorizeDecision::Granted; asked.slots.len()];
@@ -129,7 +134,12 @@ impl CallingWorker {
     }
 
     pub async fn note_next(&mut self, reported: &mut Reported) {
-        for fact in self.answer_next().await {
+        let message = self.stream.next().await;
+        self.note(message, reported).await;
+    }
+
+    pub async fn note(&mut self, message: Request, reported: &mut Reported) {
+        for fact in self.answer(message).await {
             if outcome(&fact).is_none() {
                 reported.facts.push(fact);
                 continue;

@@ -145,7 +145,7 @@ mod tests {
     }
 
     fn opted_out() -> Fact {
-        Fact::OptedOut { channel: String::new() }
+        Fact::OptedOut { channel: String::new(), everywhere: false }
     }
 
     #[test]

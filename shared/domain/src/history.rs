@@ -100,6 +100,9 @@ pub enum Fact {
     OptedOut {
         /// How they said so.
         channel: String,
+        /// Of every campaign: the number is suppressed too.
+        #[serde(default)]
+        everywhere: bool,
     },
     /// The goal was met.
     Success,
@@ -122,6 +125,12 @@ impl Fact {
     #[must_use]
     pub fn outlives_reset(&self) -> bool {
         matches!(self, Self::OptedOut { .. })
+    }
+
+    /// Whether the number has to go to the suppression list with it.
+    #[must_use]
+    pub fn suppresses(&self) -> bool {
+        matches!(self, Self::OptedOut { everywhere: true, .. })
     }
 }
 
@@ -356,7 +365,8 @@ mod tests {
         let state = ContactState::default().after(&Fact::Success, &recording(&retry));
         let state = state.after(&Fact::Success, &reset);
         assert_eq!(state.flags, Flags::NONE);
-        let state = state.after(&Fact::OptedOut { channel: String::new() }, &reset);
+        let refused = Fact::OptedOut { channel: String::new(), everywhere: false };
+        let state = state.after(&refused, &reset);
         assert_eq!((state.flags, state.refused_run), (Flags::REFUSED, 2));
     }
 
@@ -393,7 +403,8 @@ mod tests {
     fn any_fact() -> impl Strategy<Value = Fact> {
         prop_oneof![
             (0..200).prop_map(|seconds| Fact::Transferred { seconds_before_transfer: seconds }),
-            Just(Fact::OptedOut { channel: String::new() }),
+            any::<bool>()
+                .prop_map(|everywhere| Fact::OptedOut { channel: String::new(), everywhere }),
             Just(Fact::Success),
             Just(Fact::LinkOpened { link: String::new() }),
             Just(Fact::TextSent),

@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime};
 use campaign_proto::v1::{InboundDecision, RouteInboundResponse, TurnAwayReason};
 use rsipstack::sip::{Header, StatusCode};
 use tonic::{Code, Status};
+use tonic_types::StatusExt;
 use tracing::error;
 
 /// When to call again, unless the service says more: we, or the service, may be back…
@@ -35,10 +36,7 @@ impl Answer {
             }
             Ok(routed) => Self::turn_away(&routed, now),
             // The number is not one; everything else in the question is ours.
-            Err(status)
-                if status.code() == Code::InvalidArgument
-                    && status.message().contains("phone_number") =>
-            {
+            Err(status) if names_the_number(&status) => {
                 Self::TurnAway(StatusCode::AnonymityDisallowed, None)
             }
             Err(status) if matches!(status.code(), Code::InvalidArgument | Code::NotFound) => {
@@ -80,6 +78,13 @@ impl Answer {
     }
 }
 
+/// Whether the caller's number, and nothing else in the question, is wrong.
+fn names_the_number(status: &Status) -> bool {
+    let Some(wrong) = status.get_details_bad_request() else { return false };
+    let fields = wrong.field_violations.iter().map(|violation| violation.field.as_str());
+    status.code() == Code::InvalidArgument && fields.eq(["phone_number"])
+}
+
 /// The header that says so.
 pub(super) fn retry_after(delay: Option<Duration>) -> Vec<Header> {
     let seconds = delay.map(|delay| delay.as_secs().max(1).to_string());
@@ -89,6 +94,7 @@ pub(super) fn retry_after(delay: Option<Duration>) -> Vec<Header> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use tonic_types::ErrorDetails;
 
     fn turned_away(reason: TurnAwayReason, opens_in: Option<u64>) -> (u16, Option<u64>) {
         let now = SystemTime::now();
@@ -124,6 +130,14 @@ mod tests {
         }
     }
 
+    fn wrong(fields: &[&str]) -> Status {
+        let mut details = ErrorDetails::new();
+        for field in fields {
+            details.add_bad_request_violation(*field, "is wrong");
+        }
+        Status::with_error_details(Code::InvalidArgument, "phone_number is wrong", details)
+    }
+
     #[test]
     fn a_question_that_fails_is_nobodys_refusal() {
         for (status, expected) in [
@@ -131,8 +145,11 @@ mod tests {
             (Status::deadline_exceeded(""), (503, Some(30))),
             (Status::internal(""), (503, Some(30))),
             (Status::unauthenticated("the token has expired"), (503, Some(30))),
-            (Status::invalid_argument("phone_number: is no number"), (433, None)),
-            (Status::invalid_argument("default_region: is no country"), (404, None)),
+            (wrong(&["phone_number"]), (433, None)),
+            (wrong(&["default_region"]), (404, None)),
+            // With another field wrong as well it is our question that is.
+            (wrong(&["default_region", "phone_number"]), (404, None)),
+            (Status::invalid_argument("phone_number is said in the text only"), (404, None)),
             (Status::not_found("campaigns/a does not exist"), (404, None)),
         ] {
             assert_eq!(code(Answer::of(Err(status), SystemTime::now())), expected);

@@ -5,6 +5,8 @@ use std::str::FromStr;
 
 use clap::Args;
 
+use crate::config::within;
+
 /// Flags of calls that come in.
 #[derive(Args, Clone, Debug)]
 pub struct InboundConfig {
@@ -27,7 +29,7 @@ pub struct InboundConfig {
     #[arg(
         long,
         env = "DIALER_SIP_INBOUND_MAX_CALLS",
-        value_parser = clap::value_parser!(u32).range(1..=10_000),
+        value_parser = within(1..=10_000),
         default_value_t = 50
     )]
     pub sip_inbound_max_calls: u32,

@@ -1,0 +1,94 @@
+//! Connections to the platform, and whether it is the one that was meant.
+
+use std::error::Error;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+use hyper::Uri;
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::client::legacy::connect::HttpConnector;
+use rustls::crypto::ring;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+use rustls::{ClientConfig, RootCertStore};
+
+use super::config::HttpConfig;
+
+/// Connects over http and https.
+pub(super) type Connector = HttpsConnector<HttpConnector>;
+
+pub(super) fn connector(config: &HttpConfig) -> Result<Connector, String> {
+    let mut http = HttpConnector::new();
+    http.set_nodelay(true);
+    http.set_connect_timeout(Some(config.response_limit()));
+    http.enforce_http(false);
+    let tls = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .map_err(|error| error.to_string())?
+        .with_root_certificates(authorities(config.http_ca_file.as_deref())?)
+        .with_no_client_auth();
+    let https = HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_http1();
+    Ok(https.wrap_connector(http))
+}
+
+/// Those in the file and no others, or else the usual public ones.
+fn authorities(file: Option<&Path>) -> Result<RootCertStore, String> {
+    let Some(file) = file else {
+        return Ok(webpki_roots::TLS_SERVER_ROOTS.iter().cloned().collect());
+    };
+    let failed =
+        |what: &dyn std::fmt::Display| format!("--http-ca-file {}: {what}", file.display());
+    let mut authorities = RootCertStore::empty();
+    for certificate in CertificateDer::pem_file_iter(file).map_err(|error| failed(&error))? {
+        let certificate = certificate.map_err(|error| failed(&error))?;
+        authorities.add(certificate).map_err(|error| failed(&error))?;
+    }
+    if authorities.is_empty() {
+        return Err(failed(&"holds no certificate in PEM"));
+    }
+    Ok(authorities)
+}
+
+/// Whether what is sent there can be read on the way.
+pub(super) fn is_in_the_clear(url: &Uri) -> bool {
+    let host = url.host().unwrap_or_default().trim_matches(['[', ']']);
+    let is_here = host == "localhost"
+        || host.parse::<std::net::IpAddr>().is_ok_and(|host| host.is_loopback());
+    url.scheme_str() == Some("http") && !is_here
+}
+
+/// What is wrong with the platform's TLS, if that is why there is no connection.
+pub(super) fn tls_problem<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a rustls::Error> {
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        if let Some(problem) = error.downcast_ref::<rustls::Error>() {
+            return Some(problem);
+        }
+        // Names what it wraps only so.
+        let wrapped = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+        cause = wrapped.map(|error| error as _).or_else(|| error.source());
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_this_host_is_spoken_to_in_the_clear() {
+        for (url, expected) in [
+            ("https://agents.example", false),
+            ("http://127.0.0.1:8080", false),
+            ("http://[::1]:8080", false),
+            ("http://localhost", false),
+            ("http://agents.example", true),
+            ("http://localhost.example", true),
+            ("http://10.0.0.1:8080", true),
+            ("http://[2001:db8::1]", true),
+        ] {
+            assert_eq!(is_in_the_clear(&url.parse().expect("a URL")), expected, "{url}");
+        }
+    }
+}
