@@ -185,10 +185,12 @@ async fn p4_who_opts_out_everywhere_is_engaged_nowhere() {
     assert_eq!(explained.reason(), ExclusionReason::Unspecified, "{explained:?}");
 
     // Taken off the list they stay off it, though the same fact is reported again.
+    let status = clients.record(&web, "web again", opt_out_everywhere()).await;
+    assert_eq!(status, InteractionStatus::Recorded);
     let name = format!("suppressions/{}", held[1].phone);
     let remove = v1::RemoveSuppressionRequest { name: name.clone() };
     clients.contacts.remove_suppression(remove).await.unwrap();
-    let status = clients.record(&web, "web", opt_out_everywhere()).await;
+    let status = clients.record(&web, "web again", opt_out_everywhere()).await;
     assert_eq!(status, InteractionStatus::Duplicate);
     let get = v1::GetSuppressionRequest { name };
     assert_eq!(clients.contacts.get_suppression(get).await.unwrap_err().code(), Code::NotFound);
