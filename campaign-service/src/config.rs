@@ -2,6 +2,7 @@
 
 use crate::app::DispatchLimits;
 use crate::app::chores::ChoreOptions;
+use crate::grpc::limits::CallLimits;
 use crate::links::Links;
 use crate::server::Access;
 use crate::store::{Db, DbLimits};
@@ -13,6 +14,7 @@ use campaign_process::LogArgs;
 use chrono::TimeDelta;
 use clap::{Args, Parser, Subcommand};
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -120,6 +122,9 @@ pub struct ServeArgs {
     #[arg(long, env = "CAMPAIGN_MAX_ATTEMPTS_PER_NUMBER", default_value_t = 3,
           value_parser = clap::value_parser!(u16).range(0..=i64::from(MAX_ATTEMPTS_CAP)))]
     pub max_attempts_per_number: u16,
+    /// What callers get
+    #[command(flatten)]
+    pub calls: CallArgs,
     /// Links in texts
     #[command(flatten)]
     pub links: LinkArgs,
@@ -240,6 +245,42 @@ impl AccessArgs {
             audience: self.token_audience.clone().unwrap_or_default(),
             issuer: self.token_issuer.clone(),
             leeway: Duration::from_secs(self.token_leeway_seconds.into()),
+        }
+    }
+}
+
+/// What callers get. More is refused at once with RESOURCE_EXHAUSTED and the time to try again
+#[derive(Args, Clone, Debug)]
+pub struct CallArgs {
+    /// Most requests at the same time, streams left out (1 to 100000)
+    #[arg(long, env = "CAMPAIGN_MAX_REQUESTS", default_value_t = 256,
+          value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub max_requests: u32,
+    /// Most streams at the same time: workers, watchers, imports (1 to 1000000)
+    #[arg(long, env = "CAMPAIGN_MAX_STREAMS", default_value_t = 10_000,
+          value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub max_streams: u32,
+    /// Most requests that one caller (tenant and subject of its token) begins in a second (0 to 1000000; 0:
+    /// any number)
+    #[arg(long, env = "CAMPAIGN_MAX_REQUESTS_PER_SECOND", default_value_t = 0,
+          value_parser = clap::value_parser!(u32).range(0..=1_000_000))]
+    pub max_requests_per_second: u32,
+    /// Longest request, streams left out; the database gives up on it too (1 to 3600)
+    #[arg(long, env = "CAMPAIGN_REQUEST_TIMEOUT_SECONDS", default_value_t = 30,
+          value_parser = clap::value_parser!(u16).range(1..=3600))]
+    pub request_timeout_seconds: u16,
+}
+
+impl CallArgs {
+    /// As limits.
+    #[must_use]
+    pub fn limits(&self) -> CallLimits {
+        let count = |count: u32| usize::try_from(count).unwrap_or(usize::MAX);
+        CallLimits {
+            max_requests: count(self.max_requests),
+            max_streams: count(self.max_streams),
+            max_requests_per_second: NonZeroU32::new(self.max_requests_per_second),
+            request_timeout: Duration::from_secs(self.request_timeout_seconds.into()),
         }
     }
 }

@@ -67,8 +67,13 @@ async fn serve(args: Box<ServeArgs>) -> Outcome {
         Some(address) => Some(listen(address).await?),
         None => None,
     };
-    let options =
-        Options { limits: args.dispatch_limits(), chores: args.chore_options(), links, access };
+    let options = Options {
+        limits: args.dispatch_limits(),
+        chores: args.chore_options(),
+        links,
+        access,
+        calls: args.calls.limits(),
+    };
     server::serve(Listeners { api, links: clicks }, db, options, stop).await?;
     info!("stopped");
     Ok(())

@@ -4,6 +4,7 @@ use crate::app::chores::ChoreOptions;
 use crate::app::control::ControlBus;
 use crate::app::{App, DispatchLimits};
 use crate::grpc::access::AccessLayer;
+use crate::grpc::limits::{CallLimits, LimitLayer, WorkerStreams};
 use crate::grpc::{CampaignApi, ContactApi, DispatchApi, InteractionApi};
 use crate::links::{self, Links};
 use crate::store::Db;
@@ -47,6 +48,7 @@ pub struct Options {
     /// For texts; `None`: they carry no links.
     pub links: Option<Links>,
     pub access: Access,
+    pub calls: CallLimits,
 }
 
 /// Who gets in. Without anything: everyone.
@@ -119,12 +121,14 @@ pub async fn serve(
     let campaigns = CampaignApi { app: Arc::clone(&app), stop: stop.clone() };
     let contacts = ContactApi { app: Arc::clone(&app) };
     let interactions = InteractionApi { app: Arc::clone(&app) };
-    let dispatch = DispatchApi { app, control, stop: stop.clone() };
+    let dispatch =
+        DispatchApi { app, control, stop: stop.clone(), streams: WorkerStreams::default() };
     let stopped = stop.clone();
     // A message pushed to a worker must not wait for the acknowledgement of the one before.
     let incoming = TcpIncoming::from(listeners.api).with_nodelay(Some(true));
     let router = tonic::transport::Server::builder()
         .layer(AccessLayer::new(options.access.tokens))
+        .layer(LimitLayer::new(options.calls))
         .max_concurrent_streams(MAX_STREAMS_PER_CONNECTION)
         .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
         .add_service(health_service)

@@ -28,6 +28,8 @@ pub enum Part {
     Snapshot,
     /// Memory of the programs, small list and large
     Memory,
+    /// Three times the load that the service can bear
+    Overload,
     /// Calls of the simulated and the SIP provider beside sipp's
     Calls,
     /// Throughput minute by minute; only when named
@@ -85,6 +87,9 @@ pub struct Args {
     /// How long memory is watched, for each list
     #[arg(long, env = "BENCH_MEMORY_SECONDS", default_value_t = 20)]
     pub memory_seconds: u64,
+    /// How long the service is asked as much as it can bear, and then three times that
+    #[arg(long, env = "BENCH_OVERLOAD_SECONDS", default_value_t = 10)]
+    pub overload_seconds: u64,
     /// Length of the soak. Every call leaves a row of history: at 50,000 a second, a minute fills 0.8 GB
     /// of disk
     #[arg(long, env = "SOAK_MINUTES", default_value_t = 20)]

@@ -16,6 +16,7 @@ mod floors;
 mod import;
 mod lead;
 mod memory;
+mod overload;
 mod peers;
 mod report;
 mod scratch;
@@ -66,6 +67,7 @@ async fn main() -> ExitCode {
             Part::Excluded => tokio::spawn(excluded::run(args.clone())),
             Part::Snapshot => tokio::spawn(snapshot::run(args.clone())),
             Part::Memory => tokio::spawn(memory::run(args.clone())),
+            Part::Overload => tokio::spawn(overload::run(args.clone())),
             Part::Calls => tokio::spawn(calls::run(args.clone())),
             Part::Soak => tokio::spawn(soak::run(args.clone())),
         };
@@ -102,6 +104,7 @@ fn arguments(args: &Args, postgresql: &str) -> serde_json::Value {
         "lead_trials": args.lead_trials,
         "snapshot_seconds": args.snapshot_seconds,
         "memory_seconds": args.memory_seconds,
+        "overload_seconds": args.overload_seconds,
         "soak_minutes": args.soak_minutes,
     })
 }

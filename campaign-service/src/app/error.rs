@@ -3,6 +3,7 @@
 use crate::store::StoreError;
 use campaign_domain::access::Role;
 use campaign_domain::lifecycle::Refusal;
+use std::time::Duration;
 
 /// What a use case gives.
 pub type Result<T> = std::result::Result<T, Error>;
@@ -57,6 +58,21 @@ pub enum Error {
     /// The resource changed since the caller read it.
     #[error("the campaign changed since its etag was read; get it again and repeat")]
     Outdated,
+    /// There is too much to do.
+    #[error("{description}")]
+    Busy {
+        /// For programs, in capitals.
+        reason: &'static str,
+        /// For people; says what to do.
+        description: String,
+        /// When to try again.
+        retry_delay: Duration,
+    },
+    /// It took longer than a request may.
+    #[error(
+        "the request took too long and was given up; whether it was done is not known; repeat it"
+    )]
+    TooLong,
     /// It broke off, and whether it was done is not known.
     #[error("the request broke off; repeat it")]
     Interrupted,

@@ -1,6 +1,7 @@
 //! DispatchService: opens a session for each worker's stream.
 
 use super::access::Admitted;
+use super::limits::WorkerStreams;
 use super::session::Session;
 use crate::app::App;
 use crate::app::control::ControlBus;
@@ -22,6 +23,7 @@ pub struct DispatchApi {
     pub app: Arc<App>,
     pub control: ControlBus,
     pub stop: CancellationToken,
+    pub streams: WorkerStreams,
 }
 
 #[tonic::async_trait]
@@ -40,8 +42,9 @@ impl DispatchService for DispatchApi {
         let incoming = request.into_inner();
         let (app, control, stop) =
             (Arc::clone(&self.app), self.control.subscribe(), self.stop.clone());
+        let streams = self.streams.clone();
         tokio::spawn(async move {
-            let session = Session::new(app, admitted, control, stop, outgoing.clone());
+            let session = Session::new(app, admitted, control, stop, outgoing.clone(), streams);
             if let Err(status) = session.run(incoming).await {
                 // An error only says that the worker is gone.
                 let _ = outgoing.send(Err(status)).await;

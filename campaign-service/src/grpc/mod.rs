@@ -10,6 +10,7 @@ mod dispatch;
 mod facts;
 mod imports;
 mod interactions;
+pub mod limits;
 mod names;
 mod page;
 mod session;

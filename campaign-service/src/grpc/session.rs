@@ -9,6 +9,7 @@ use super::check::Check;
 use super::convert::timestamp;
 use super::dispatch::within;
 use super::interactions::record_all;
+use super::limits::{WorkerStream, WorkerStreams};
 use super::names::{self, CampaignName};
 use crate::app::App;
 use crate::app::authorizing::{Authorization, Decision};
@@ -67,6 +68,9 @@ pub struct Session {
     control: broadcast::Receiver<ControlEvent>,
     stop: CancellationToken,
     outgoing: Outgoing,
+    streams: WorkerStreams,
+    /// Among the worker's streams, once it said its name.
+    _place: Option<WorkerStream>,
     /// Tells this stream from others of the same worker.
     id: Uuid,
     /// Of a tenant's worker, after the tenant and a slash: tenants may give the same names.
@@ -96,6 +100,7 @@ impl Session {
         control: broadcast::Receiver<ControlEvent>,
         stop: CancellationToken,
         outgoing: Outgoing,
+        streams: WorkerStreams,
     ) -> Self {
         Self {
             app,
@@ -104,6 +109,8 @@ impl Session {
             control,
             stop,
             outgoing,
+            streams,
+            _place: None,
             id: Uuid::new_v4(),
             worker_id: String::new(),
             only: HashSet::new(),
@@ -194,6 +201,7 @@ impl Session {
         } else {
             format!("{tenant}/{}", hello.worker_id)
         };
+        self._place = Some(self.streams.open(&self.worker_id)?);
         let leases = self.renew(&hello.leases).await?;
         let limits = &self.app.limits;
         let seconds = i64::try_from(limits.lease_ttl.as_secs()).unwrap_or(i64::MAX);

@@ -52,6 +52,12 @@ impl From<Error> for Status {
                     ErrorDetails::with_error_info("ETAG_MISMATCH", DOMAIN, HashMap::new());
                 Self::with_error_details(Code::Aborted, text, details)
             }
+            Error::Busy { reason, retry_delay, .. } => {
+                let mut details = ErrorDetails::with_error_info(reason, DOMAIN, HashMap::new());
+                details.set_retry_info(Some(retry_delay));
+                Self::with_error_details(Code::ResourceExhausted, text, details)
+            }
+            Error::TooLong => Self::deadline_exceeded(text),
             Error::Interrupted => {
                 let details = ErrorDetails::with_retry_info(Some(RETRY_DELAY));
                 Self::with_error_details(Code::Unavailable, text, details)

@@ -1,9 +1,10 @@
 //! What a caller may ask of the service, and what becomes of what it no longer waits for.
 
-use crate::support::{Service, TestDb, eventually};
+use crate::support::{Service, TestDb, eventually, reason, test_options};
 use campaign_proto::v1;
 use std::time::Duration;
 use tonic::{Code, Request};
+use tonic_types::StatusExt;
 
 /// The number of a campaign's gate, as in `store`.
 fn gate(campaign: &str) -> i64 {
@@ -45,4 +46,84 @@ async fn what_a_caller_gave_up_the_database_gives_up_too() {
     holder.execute("SELECT pg_advisory_unlock($1)", &[&gate(&name)]).await.unwrap();
     assert_eq!(clients.campaign(&name).await.state(), v1::CampaignState::Draft);
     clients.launch(&name).await;
+}
+
+#[tokio::test]
+async fn what_is_too_much_is_turned_away_at_once_and_what_was_let_in_is_done() {
+    let db = TestDb::new().await;
+    let mut options = test_options();
+    options.calls.max_requests = 2;
+    let service = Service::start_with(&db, options).await;
+    let mut clients = service.clients.clone();
+    let name = clients.create_campaign().await;
+    let holder = db.client().await;
+    holder.execute("SELECT pg_advisory_lock($1)", &[&gate(&name)]).await.unwrap();
+    let mut launching = tokio::task::JoinSet::new();
+    for _ in 0..3 {
+        let (mut campaigns, name) = (clients.campaigns.clone(), name.clone());
+        launching.spawn(async move {
+            let request = v1::LaunchCampaignRequest {
+                name,
+                settings: Some(v1::LaunchSettings::default()),
+                ..Default::default()
+            };
+            campaigns.launch_campaign(request).await
+        });
+    }
+    // Two wait at the gate and have the places.
+    let status = launching.join_next().await.unwrap().unwrap().unwrap_err();
+    assert_eq!(
+        (status.code(), reason(&status)),
+        (Code::ResourceExhausted, "OVERLOADED".to_owned())
+    );
+    assert!(status.get_details_retry_info().is_some_and(|info| info.retry_delay.is_some()));
+    holder.execute("SELECT pg_advisory_unlock($1)", &[&gate(&name)]).await.unwrap();
+    let answers = launching.join_all().await;
+    let launched = answers.iter().filter(|answer| answer.is_ok()).count();
+    assert_eq!((answers.len(), launched), (2, 1), "{answers:?}");
+    // Their places are free again.
+    assert_eq!(clients.campaign(&name).await.state(), v1::CampaignState::Running);
+}
+
+#[tokio::test]
+async fn a_caller_asks_as_often_as_it_may() {
+    let db = TestDb::new().await;
+    let mut options = test_options();
+    options.calls.max_requests_per_second = std::num::NonZeroU32::new(5);
+    let service = Service::start_with(&db, options).await;
+    let mut campaigns = service.clients.campaigns.clone();
+    let mut refused = None;
+    for _ in 0..50 {
+        if let Err(status) = campaigns.list_campaigns(v1::ListCampaignsRequest::default()).await {
+            refused = Some(status);
+            break;
+        }
+    }
+    let status = refused.expect("fifty requests in a row are more than five a second");
+    assert_eq!(
+        (status.code(), reason(&status)),
+        (Code::ResourceExhausted, "RATE_LIMITED".to_owned())
+    );
+    let delay = status.get_details_retry_info().unwrap().retry_delay.unwrap();
+    tokio::time::sleep(delay).await;
+    campaigns.list_campaigns(v1::ListCampaignsRequest::default()).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_request_that_takes_too_long_is_given_up() {
+    let db = TestDb::new().await;
+    let mut options = test_options();
+    options.calls.request_timeout = Duration::from_millis(300);
+    let service = Service::start_with(&db, options).await;
+    let mut clients = service.clients.clone();
+    let name = clients.create_campaign().await;
+    let holder = db.client().await;
+    holder.execute("SELECT pg_advisory_lock($1)", &[&gate(&name)]).await.unwrap();
+    let request = v1::LaunchCampaignRequest {
+        name,
+        settings: Some(v1::LaunchSettings::default()),
+        ..Default::default()
+    };
+    let status = clients.campaigns.launch_campaign(request).await.unwrap_err();
+    assert_eq!(status.code(), Code::DeadlineExceeded, "{status:?}");
 }

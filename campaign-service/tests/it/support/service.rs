@@ -9,6 +9,7 @@ use campaign_proto::v1::import_contacts_request::Part;
 use campaign_proto::v1::interaction_service_client::InteractionServiceClient;
 use campaign_service::app::DispatchLimits;
 use campaign_service::app::chores::ChoreOptions;
+use campaign_service::grpc::limits::CallLimits;
 use campaign_service::server::{self, Access, Listeners, Options};
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -79,6 +80,12 @@ pub fn test_options() -> Options {
         chores: ChoreOptions { interval: Duration::from_millis(50), history_retention: None },
         links: None,
         access: Access::default(),
+        calls: CallLimits {
+            max_requests: 256,
+            max_streams: 1_000,
+            max_requests_per_second: None,
+            request_timeout: Duration::from_secs(60),
+        },
     }
 }
 

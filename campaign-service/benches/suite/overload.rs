@@ -1,0 +1,145 @@
+//! Three times the load that the service can bear: what is answered must not fall far, the rest must be
+//! turned away with the time to come back, and nothing that was acknowledged may be missing.
+
+use crate::api::Api;
+use crate::args::Args;
+use crate::report::{Figure, Goal, Measure};
+use crate::scratch::Scratch;
+use crate::service::Replica;
+use campaign_proto::v1;
+use campaign_proto::v1::interaction::Fact;
+use std::collections::HashSet;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+use tokio::task::JoinSet;
+use tonic::Code;
+use tonic_types::StatusExt;
+
+const CONTACTS: usize = 10_000;
+/// Requests at the same time of callers who wait for each answer; more do not make it quicker.
+const PATIENT_CALLERS: usize = 64;
+const TIMES: f64 = 3.0;
+/// How often requests are sent when nobody waits for answers.
+const TICK: Duration = Duration::from_millis(5);
+
+/// What became of requests.
+#[derive(Default)]
+struct Tally {
+    acknowledged: Mutex<HashSet<String>>,
+    turned_away: AtomicUsize,
+    sent: AtomicUsize,
+}
+
+impl Tally {
+    /// Records one fact under a name of its own.
+    async fn record(&self, mut api: Api, campaign: &str) {
+        let number = self.sent.fetch_add(1, Ordering::Relaxed);
+        let id = format!("load-{number}");
+        let interaction = v1::Interaction {
+            interaction_id: id.clone(),
+            contact: format!("{campaign}/contacts/{}", number % CONTACTS),
+            fact: Some(Fact::TextSent(v1::TextSent {})),
+            ..Default::default()
+        };
+        let request = v1::RecordInteractionsRequest {
+            parent: campaign.to_owned(),
+            interactions: vec![v1::ReportedInteraction {
+                interaction: Some(interaction),
+                ..Default::default()
+            }],
+        };
+        match api.interactions.record_interactions(request).await {
+            Ok(answer) => {
+                let result = answer.into_inner().results.remove(0);
+                assert_eq!(result.status(), v1::InteractionStatus::Recorded, "{result:?}");
+                self.acknowledged.lock().unwrap().insert(id);
+            }
+            Err(status) => {
+                assert_eq!(status.code(), Code::ResourceExhausted, "{status:?}");
+                let details = status.get_details_retry_info();
+                assert!(details.is_some_and(|info| info.retry_delay.is_some()), "{status:?}");
+                self.turned_away.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+    }
+
+    fn count(&self) -> usize {
+        self.acknowledged.lock().unwrap().len()
+    }
+}
+
+pub async fn run(args: Args) -> Vec<Figure> {
+    let length = Duration::from_secs(args.overload_seconds);
+    let (mut peaks, mut kept) = (Vec::new(), Vec::new());
+    for round in 1..=args.rounds {
+        let scratch = Scratch::new(&args.database_url).await;
+        let replica = Replica::first(&scratch.url).await;
+        let mut api = Api::new(&replica.channel);
+        let name = api.create_with(CONTACTS).await;
+        let tally = Arc::new(Tally::default());
+        let peak = patient(&api, &name, &tally, length).await;
+        let rate = pressed(&api, &name, &tally, length, peak * TIMES).await;
+        let turned_away = tally.turned_away.load(Ordering::Relaxed);
+        println!(
+            "  round {round}: {peak:.0} a second at best; {rate:.0} at {TIMES} times that, {turned_away} turned away"
+        );
+        check(&scratch, &tally).await;
+        peaks.push(peak);
+        kept.push(rate);
+    }
+    let kept = Measure::of_rounds("answered at three times the load", &kept);
+    let peak = Measure::of_rounds("answered at most", &peaks);
+    vec![Figure::new("requests/s", kept).beside(peak).goal(Goal::AtLeast(0.8))]
+}
+
+/// Requests a second when each caller waits for its answer.
+async fn patient(api: &Api, name: &str, tally: &Arc<Tally>, length: Duration) -> f64 {
+    let started = Instant::now();
+    let mut callers = JoinSet::new();
+    for _ in 0..PATIENT_CALLERS {
+        let (api, name, tally) = (api.clone(), name.to_owned(), Arc::clone(tally));
+        callers.spawn(async move {
+            while started.elapsed() < length {
+                tally.record(api.clone(), &name).await;
+            }
+        });
+    }
+    callers.join_all().await;
+    tally.count() as f64 / started.elapsed().as_secs_f64()
+}
+
+/// Requests answered a second when so many are sent, whatever becomes of them.
+async fn pressed(
+    api: &Api,
+    name: &str,
+    tally: &Arc<Tally>,
+    length: Duration,
+    per_second: f64,
+) -> f64 {
+    let (before, started) = (tally.count(), Instant::now());
+    let (mut ticks, mut sent) = (tokio::time::interval(TICK), 0.0);
+    let mut requests = JoinSet::new();
+    while started.elapsed() < length {
+        ticks.tick().await;
+        while sent < started.elapsed().as_secs_f64() * per_second {
+            let (api, name, tally) = (api.clone(), name.to_owned(), Arc::clone(tally));
+            requests.spawn(async move { tally.record(api, &name).await });
+            sent += 1.0;
+        }
+        while requests.try_join_next().is_some() {}
+    }
+    let answered = tally.count() - before;
+    let rate = answered as f64 / started.elapsed().as_secs_f64();
+    requests.join_all().await;
+    rate
+}
+
+/// Everything acknowledged is there.
+async fn check(scratch: &Scratch, tally: &Tally) {
+    let rows = scratch.client().await.query("SELECT interaction_id FROM interactions", &[]).await;
+    let there: HashSet<String> = rows.unwrap().iter().map(|row| row.get(0)).collect();
+    let acknowledged = tally.acknowledged.lock().unwrap();
+    let lost = acknowledged.iter().filter(|id| !there.contains(*id)).count();
+    assert_eq!(lost, 0, "acknowledged and lost");
+}

@@ -1,0 +1,268 @@
+//! How much is done at the same time, and for one caller. What is too much is turned away at once, with the
+//! time to come back: work that waits too long is done for nobody.
+
+use super::access::Admitted;
+use crate::app::error::Error;
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use governor::clock::Clock;
+use governor::{DefaultKeyedRateLimiter, Quota};
+use http::{Request, Response};
+use http_body_util::BodyExt;
+use std::collections::HashMap;
+use std::num::NonZeroU32;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+use std::time::Duration;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::timeout;
+use tonic::Status;
+use tonic::body::Body;
+use tower::{Layer, Service};
+
+/// When to come back after there was no place.
+const RETRY_DELAY: Duration = Duration::from_secs(1);
+/// Streams of one worker at the same time: one, and those before it that are not known to be gone.
+const MAX_STREAMS_PER_WORKER: usize = 4;
+/// Callers whose rates are kept before those that rest are forgotten.
+const MAX_RATES: usize = 10_000;
+
+/// Limits of what callers get.
+#[derive(Clone, Copy, Debug)]
+pub struct CallLimits {
+    /// Requests at the same time, streams left out.
+    pub max_requests: usize,
+    /// Streams at the same time: of workers, of watchers, of imports.
+    pub max_streams: usize,
+    /// Requests that one caller may begin in a second; `None`: any number.
+    pub max_requests_per_second: Option<NonZeroU32>,
+    /// Longest request, streams left out.
+    pub request_timeout: Duration,
+}
+
+/// How a method is limited.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Request,
+    Stream,
+    /// Health and reflection: asked most when there is too much to do.
+    Exempt,
+}
+
+fn kind(path: &str) -> Kind {
+    match path {
+        "/campaign.v1.CampaignService/WatchCampaign"
+        | "/campaign.v1.ContactService/ImportContacts"
+        | "/campaign.v1.DispatchService/Dispatch" => Kind::Stream,
+        _ if path.starts_with("/campaign.v1.") => Kind::Request,
+        _ => Kind::Exempt,
+    }
+}
+
+/// Tenant and actor.
+type Key = (String, String);
+
+#[derive(Debug)]
+struct Limits {
+    options: CallLimits,
+    requests: Arc<Semaphore>,
+    streams: Arc<Semaphore>,
+    rates: Option<DefaultKeyedRateLimiter<Key>>,
+}
+
+impl Limits {
+    /// A place, if there is one and the caller is not too quick.
+    fn admit(
+        &self,
+        kind: Kind,
+        caller: Option<&Admitted>,
+    ) -> Result<Option<OwnedSemaphorePermit>, Error> {
+        let (places, what) = match kind {
+            Kind::Exempt => return Ok(None),
+            Kind::Request => (&self.requests, "requests"),
+            Kind::Stream => (&self.streams, "streams"),
+        };
+        if let (Some(rates), Some(admitted)) = (&self.rates, caller) {
+            let caller = &admitted.caller;
+            let key = (caller.tenant.name().to_owned(), caller.actor.clone());
+            if rates.len() > MAX_RATES {
+                rates.retain_recent();
+            }
+            rates.check_key(&key).map_err(|until| Error::Busy {
+                reason: "RATE_LIMITED",
+                description: "the caller asks too often; try again a little later".to_owned(),
+                retry_delay: until.wait_time_from(rates.clock().now()),
+            })?;
+        }
+        let place = Arc::clone(places).try_acquire_owned();
+        place.map(Some).map_err(|_| Error::Busy {
+            reason: "OVERLOADED",
+            description: format!("the service has as many {what} as it takes; try again later"),
+            retry_delay: RETRY_DELAY,
+        })
+    }
+}
+
+/// Keeps to the limits. Comes after [`super::access::AccessLayer`], which knows the callers.
+#[derive(Clone, Debug)]
+pub struct LimitLayer(Arc<Limits>);
+
+impl LimitLayer {
+    #[must_use]
+    pub fn new(options: CallLimits) -> Self {
+        let rates = options
+            .max_requests_per_second
+            .map(|rate| DefaultKeyedRateLimiter::keyed(Quota::per_second(rate)));
+        let (requests, streams) = (options.max_requests, options.max_streams);
+        Self(Arc::new(Limits {
+            options,
+            requests: Arc::new(Semaphore::new(requests)),
+            streams: Arc::new(Semaphore::new(streams)),
+            rates,
+        }))
+    }
+}
+
+impl<S> Layer<S> for LimitLayer {
+    type Service = Limited<S>;
+
+    fn layer(&self, inner: S) -> Limited<S> {
+        Limited { limits: Arc::clone(&self.0), inner }
+    }
+}
+
+/// Methods within the limits.
+#[derive(Clone, Debug)]
+pub struct Limited<S> {
+    limits: Arc<Limits>,
+    inner: S,
+}
+
+impl<S, B> Service<Request<B>> for Limited<S>
+where
+    S: Service<Request<B>, Response = Response<Body>>,
+    S::Future: Send + 'static,
+    S::Error: Send + 'static,
+{
+    type Response = Response<Body>;
+    type Error = S::Error;
+    type Future = BoxFuture<'static, Result<Response<Body>, S::Error>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(context)
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        let kind = kind(request.uri().path());
+        let place = match self.limits.admit(kind, request.extensions().get()) {
+            Ok(place) => place,
+            Err(error) => return std::future::ready(Ok(turned_away(error))).boxed(),
+        };
+        let limit = self.limits.options.request_timeout;
+        let call = self.inner.call(request);
+        async move {
+            let response = match kind {
+                Kind::Request => match timeout(limit, call).await {
+                    Ok(response) => response?,
+                    Err(_) => turned_away(Error::TooLong),
+                },
+                Kind::Stream | Kind::Exempt => call.await?,
+            };
+            // The place is free when the last of the answer was sent.
+            Ok(response.map(|body| {
+                Body::new(body.map_frame(move |frame| {
+                    let _held = &place;
+                    frame
+                }))
+            }))
+        }
+        .boxed()
+    }
+}
+
+fn turned_away(error: Error) -> Response<Body> {
+    Status::from(error).into_http()
+}
+
+/// The streams that workers have open.
+#[derive(Clone, Debug, Default)]
+pub struct WorkerStreams(Arc<Mutex<HashMap<String, usize>>>);
+
+/// The place of one stream.
+#[derive(Debug)]
+pub struct WorkerStream {
+    streams: WorkerStreams,
+    worker_id: String,
+}
+
+impl WorkerStreams {
+    /// A place for one more stream of a worker.
+    ///
+    /// # Errors
+    /// When it has as many as it may.
+    pub fn open(&self, worker_id: &str) -> Result<WorkerStream, Error> {
+        let mut open = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = open.entry(worker_id.to_owned()).or_default();
+        if *count >= MAX_STREAMS_PER_WORKER {
+            return Err(Error::Busy {
+                reason: "TOO_MANY_STREAMS",
+                description: format!(
+                    "worker {worker_id} has {MAX_STREAMS_PER_WORKER} streams open; give each worker a name of its own"
+                ),
+                retry_delay: RETRY_DELAY,
+            });
+        }
+        *count += 1;
+        Ok(WorkerStream { streams: self.clone(), worker_id: worker_id.to_owned() })
+    }
+}
+
+impl Drop for WorkerStream {
+    fn drop(&mut self) {
+        let mut open = self.streams.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = open.get_mut(&self.worker_id) {
+            *count -= 1;
+            if *count == 0 {
+                open.remove(&self.worker_id);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use prost::Message;
+    use prost_types::FileDescriptorSet;
+
+    #[test]
+    fn streams_are_limited_as_streams() {
+        let set = FileDescriptorSet::decode(campaign_proto::v1::FILE_DESCRIPTOR_SET).unwrap();
+        let mut methods = 0;
+        for file in set.file.iter().filter(|file| file.package() == "campaign.v1") {
+            for service in &file.service {
+                for method in &service.method {
+                    let path = format!("/campaign.v1.{}/{}", service.name(), method.name());
+                    let is_stream = method.client_streaming() || method.server_streaming();
+                    let expected = if is_stream { Kind::Stream } else { Kind::Request };
+                    assert_eq!(kind(&path), expected, "{path}");
+                    methods += 1;
+                }
+            }
+        }
+        assert!(methods > 20, "{methods}");
+    }
+
+    #[test]
+    fn a_worker_has_so_many_streams_and_no_more() {
+        let streams = WorkerStreams::default();
+        let mut held: Vec<WorkerStream> =
+            (0..MAX_STREAMS_PER_WORKER).map(|_| streams.open("a").unwrap()).collect();
+        assert!(streams.open("a").is_err());
+        assert!(streams.open("b").is_ok());
+        held.pop();
+        assert!(streams.open("a").is_ok());
+        drop(held);
+        assert!(streams.0.lock().unwrap().is_empty());
+    }
+}
