@@ -3,5 +3,5 @@
 mod doing;
 mod plan;
 
-pub use doing::run;
+pub use doing::{Done, run};
 pub use plan::{Action, Fault, Planned, Wire, plan};

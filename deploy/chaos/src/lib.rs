@@ -4,6 +4,7 @@
 #![forbid(unsafe_code)]
 
 pub mod check;
+pub mod clocks;
 pub mod faults;
 pub mod history;
 pub mod journal;

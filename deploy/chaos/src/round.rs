@@ -10,6 +10,7 @@ use crate::world::World;
 use crate::{Result, numbers};
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -44,10 +45,10 @@ pub struct Outcome {
     pub verdict: Verdict,
     /// Histories that came to no end, faults that could not be made, programs that ended by themselves.
     pub troubles: Vec<String>,
-    /// Faults.
+    /// Faults as planned.
     pub planned: Vec<Planned>,
-    /// Named points at which something was done.
-    pub points_reached: u32,
+    /// And as they came to be, by kind.
+    pub faults: BTreeMap<String, usize>,
     /// In all.
     pub took: Duration,
 }
@@ -90,7 +91,7 @@ pub async fn play(template: &Template, setting: &Setting) -> Result<Outcome> {
         };
         living.spawn(History::new(stage, setting.seed, index).live());
     }
-    let (points_reached, mut troubles) = tokio::select! {
+    let faults::Done { kinds, failed: mut troubles } = tokio::select! {
         done = faults::run(&world, &planned) => done,
         () = world.supervise() => unreachable!("it never ends"),
     };
@@ -104,7 +105,7 @@ pub async fn play(template: &Template, setting: &Setting) -> Result<Outcome> {
     let database = postgres::connect(world.database_port).await?;
     let told = log::read(&world.provider_log())?;
     let verdict = check::judge(&database, &journal.entries(), &told).await?;
-    let outcome = Outcome { verdict, troubles, planned, points_reached, took: start.elapsed() };
+    let outcome = Outcome { verdict, troubles, planned, faults: kinds, took: start.elapsed() };
     if !outcome.is_good() {
         keep(&database, folder, &outcome).await?;
     }

@@ -2,6 +2,7 @@
 //! between all of them.
 
 use crate::Result;
+use crate::clocks::Clocks;
 use crate::postgres::{self, Template};
 use crate::program::{Program, Spec, beside, free_port};
 use crate::provider::SECRET;
@@ -51,6 +52,8 @@ pub struct World {
     pub provider_port: u16,
     /// As the workers were told.
     pub lease_ttl: Duration,
+    /// Of the replicas.
+    pub clocks: Clocks,
     /// In front of PostgreSQL, one for each replica.
     pub database_lines: Vec<Proxy>,
     /// In front of each replica.
@@ -95,6 +98,7 @@ impl World {
         database.until_up().await?;
         let database_port = database.spec.port.unwrap_or_default();
         let lease_ttl_seconds = random.random_range(1..=2_u64);
+        let clocks = Clocks::new(folder);
         let (mut database_lines, mut service_lines) = (Vec::new(), Vec::new());
         let mut replicas = Vec::new();
         for n in 0..REPLICAS {
@@ -105,6 +109,7 @@ impl World {
             spec.port = Some(port);
             spec.env.push(("DATABASE_URL".to_owned(), postgres::url(line.port)));
             spec.args = replica_args(port, lease_ttl_seconds, random);
+            spec.env.extend(clocks.environment(n)?);
             let mut replica = Program::new(spec);
             replica.start()?;
             replicas.push(Mutex::new(replica));
@@ -136,6 +141,7 @@ impl World {
             database_port,
             provider_port,
             lease_ttl: Duration::from_secs(lease_ttl_seconds),
+            clocks,
             database_lines,
             service_lines,
             provider_line,

@@ -6,16 +6,15 @@ use campaign_chaos::numbers::MAX_HISTORIES;
 use campaign_chaos::postgres::Template;
 use campaign_chaos::program::beside;
 use campaign_chaos::round::{self, Outcome, Setting};
-use campaign_chaos::{Result, faults};
+use campaign_chaos::{Result, clocks, faults};
 use clap::Parser;
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
-
-/// Seeds of rounds are this far apart for seeds of runs that are side by side.
-const ROUNDS: u64 = 1_000_000;
 
 /// Breaks everything around many campaigns, and judges whether the promises held
 #[derive(Clone, Debug, Parser)]
@@ -54,8 +53,7 @@ struct Totals {
     authorized: usize,
     rang: usize,
     facts: usize,
-    faults: usize,
-    points: u32,
+    faults: BTreeMap<String, usize>,
 }
 
 #[tokio::main]
@@ -65,6 +63,7 @@ async fn main() -> ExitCode {
         played = play(&args) => played,
         // Everything that was started is killed as its owner is dropped.
         _ = tokio::signal::ctrl_c() => Err("interrupted".into()),
+        () = terminated() => Err("told to stop".into()),
     };
     match played {
         Ok(true) => ExitCode::SUCCESS,
@@ -76,6 +75,13 @@ async fn main() -> ExitCode {
     }
 }
 
+async fn terminated() {
+    match signal(SignalKind::terminate()) {
+        Ok(mut terminate) => drop(terminate.recv().await),
+        Err(_) => std::future::pending().await,
+    }
+}
+
 async fn play(args: &Args) -> Result<bool> {
     let built = std::env::current_exe()?;
     let name = format!("campaign-chaos-{}-{}", args.seed, std::process::id());
@@ -83,6 +89,11 @@ async fn play(args: &Args) -> Result<bool> {
     std::fs::create_dir_all(&folder)?;
     let template = Template::make(&folder, &beside(&built, "campaign-service")?).await?;
     let template = Arc::new(template);
+    if clocks::library().is_none() {
+        println!(
+            "clocks do not jump: libfaketime is not installed (Debian: apt-get install faketime)"
+        );
+    }
     let each = args.round_histories.clamp(1, MAX_HISTORIES);
     let mut totals = Totals::default();
     let mut rounds = JoinSet::new();
@@ -93,7 +104,7 @@ async fn play(args: &Args) -> Result<bool> {
         while rounds.len() < args.rounds_at_once.max(1) && planned < args.histories && may_go_on {
             let histories = each.min(args.histories - planned);
             let setting = Setting {
-                seed: next % (ROUNDS * ROUNDS),
+                seed: next,
                 histories,
                 window: Duration::from_secs(args.window_seconds),
                 built: built.clone(),
@@ -126,18 +137,18 @@ fn report(args: &Args, setting: &Setting, outcome: Outcome, totals: &mut Totals,
     totals.authorized += verdict.authorized;
     totals.rang += verdict.rang;
     totals.facts += verdict.facts;
-    totals.faults += outcome.planned.len();
-    totals.points += outcome.points_reached;
+    let faults: usize = outcome.faults.values().sum();
+    for (kind, times) in &outcome.faults {
+        *totals.faults.entry(kind.clone()).or_default() += times;
+    }
     let word = if outcome.is_good() { "good" } else { "NOT GOOD" };
     println!(
-        "{} of {} histories, {:.0} s; round {}: {word}, {} faults, {} points, {} calls authorised, \
-         {} rang, {:.0} s",
+        "{} of {} histories, {:.0} s; round {}: {word}, {faults} faults, {} calls authorised, {} \
+         rang, {:.0} s",
         totals.histories,
         args.histories,
         start.elapsed().as_secs_f64(),
         setting.seed,
-        outcome.planned.len(),
-        outcome.points_reached,
         verdict.authorized,
         verdict.rang,
         outcome.took.as_secs_f64(),
@@ -169,18 +180,23 @@ fn show(planned: &[faults::Planned]) {
 }
 
 fn sum_up(args: &Args, totals: &Totals, start: Instant) {
+    let faults: usize = totals.faults.values().sum();
     println!(
-        "{} histories in {} rounds from seed {}, {:.0} s: {} faults, {} at named points; {} calls \
-         authorised, {} phones rang, {} facts in history; rounds that were not good: {:?}",
+        "{} histories in {} rounds from seed {}, {:.0} s: {} calls authorised, {} phones rang, {} facts \
+         in history, {faults} faults:",
         totals.histories,
         totals.rounds,
         args.seed,
         start.elapsed().as_secs_f64(),
-        totals.faults,
-        totals.points,
         totals.authorized,
         totals.rang,
         totals.facts,
-        totals.bad
     );
+    for (kind, times) in &totals.faults {
+        println!("  {times:6} {kind}");
+    }
+    match totals.bad.as_slice() {
+        [] => println!("no violation"),
+        bad => println!("rounds that were NOT GOOD, by seed: {bad:?}"),
+    }
 }

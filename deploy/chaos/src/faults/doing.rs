@@ -6,9 +6,9 @@ use crate::postgres;
 use crate::proxy::{Mode, Point, Proxy, Verdict};
 use crate::world::{REPLICAS, Who, World};
 use rand::Rng;
+use std::collections::BTreeMap;
 use std::io::Write;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
@@ -18,24 +18,38 @@ const TRAP_LIMIT: Duration = Duration::from_secs(3);
 /// Longest wait for an order to PostgreSQL, which may be frozen.
 const ORDER_LIMIT: Duration = Duration::from_secs(3);
 
-/// Does all of it, and comes back when the last is over. Returns how many named points were reached,
-/// and what could not be done.
-pub async fn run(world: &Arc<World>, planned: &[Planned]) -> (u32, Vec<String>) {
+/// What came of the faults.
+#[derive(Debug, Default)]
+pub struct Done {
+    /// How many of each kind; those at named points to which nobody came left out.
+    pub kinds: BTreeMap<String, usize>,
+    /// What could not be done.
+    pub failed: Vec<String>,
+}
+
+/// Does all of it, and comes back when the last is over.
+pub async fn run(world: &Arc<World>, planned: &[Planned]) -> Done {
     let start = Instant::now();
-    let reached = Arc::new(AtomicU32::new(0));
     let mut tasks = JoinSet::new();
     for Planned { at, fault } in planned.iter().copied() {
-        let (world, reached) = (Arc::clone(world), Arc::clone(&reached));
+        let world = Arc::clone(world);
         tasks.spawn(async move {
             sleep_until(start + at).await;
             note(&world, start, &format!("begins: {fault}"));
-            let done = act(&world, fault, &reached).await;
-            note(&world, start, &format!("over: {fault}"));
-            done.err().map(|error| format!("{fault}: {error}"))
+            let done = act(&world, fault).await;
+            note(&world, start, &format!("over: {fault}: {done:?}"));
+            (fault, done)
         });
     }
-    let failed = tasks.join_all().await.into_iter().flatten().collect();
-    (reached.load(Ordering::Relaxed), failed)
+    let mut all = Done::default();
+    for (fault, done) in tasks.join_all().await {
+        match done {
+            Ok(true) => *all.kinds.entry(fault.kind()).or_default() += 1,
+            Ok(false) => {}
+            Err(error) => all.failed.push(format!("{fault}: {error}")),
+        }
+    }
+    all
 }
 
 /// For people who look into a failed round.
@@ -47,8 +61,13 @@ fn note(world: &World, start: Instant, text: &str) {
     }
 }
 
-async fn act(world: &World, fault: Fault, reached: &AtomicU32) -> Result<()> {
+/// Returns whether anything was broken.
+async fn act(world: &World, fault: Fault) -> Result<bool> {
     match fault {
+        Fault::At(wire, point, passes, action) => {
+            return at_point(world, wire, point, passes, action).await;
+        }
+        Fault::Clock(n, seconds) => return world.clocks.jump(n, seconds),
         Fault::Kill(who, time) => kill(world, who, time).await,
         Fault::Freeze(who, time) => freeze(world, who, time).await,
         Fault::CrashBackend => crash_backend(world).await,
@@ -59,16 +78,11 @@ async fn act(world: &World, fault: Fault, reached: &AtomicU32) -> Result<()> {
             line.heal(resets && mode == Mode::HalfOpen).await;
             Ok(())
         }
-        Fault::At(wire, point, passes, action) => {
-            if at_point(world, wire, point, passes, action).await? {
-                reached.fetch_add(1, Ordering::Relaxed);
-            }
-            Ok(())
-        }
         Fault::ReadOnly(time) => read_only(world, time).await,
         Fault::DiskFull(time) => disk_full(world, time).await,
         Fault::RollingRestart => rolling_restart(world).await,
-    }
+    }?;
+    Ok(true)
 }
 
 fn line(world: &World, wire: Wire) -> &Proxy {

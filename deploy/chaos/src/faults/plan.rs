@@ -48,6 +48,8 @@ pub enum Fault {
     ReadOnly(Duration),
     /// PostgreSQL's disk is full for a while.
     DiskFull(Duration),
+    /// The clock of a replica jumps by so many seconds.
+    Clock(usize, i64),
     /// One replica after the other stops in order and starts again.
     RollingRestart,
 }
@@ -59,6 +61,36 @@ pub struct Planned {
     pub at: Duration,
     /// What.
     pub fault: Fault,
+}
+
+impl Fault {
+    /// In a word or two.
+    #[must_use]
+    pub fn kind(&self) -> String {
+        match self {
+            Self::Kill(who, _) => format!("kill {}", name(*who)),
+            Self::Freeze(who, _) => format!("freeze {}", name(*who)),
+            Self::CrashBackend => "crash of PostgreSQL's process".to_owned(),
+            Self::Network(_, Mode::Delay(_), ..) => "slow network".to_owned(),
+            Self::Network(_, Mode::HalfOpen, ..) => "half-open connections".to_owned(),
+            Self::Network(_, Mode::Reset, ..) => "reset connections".to_owned(),
+            Self::Network(..) => "cut network".to_owned(),
+            Self::At(_, point, ..) => format!("at {point}"),
+            Self::ReadOnly(_) => "read-only database".to_owned(),
+            Self::DiskFull(_) => "full disk".to_owned(),
+            Self::Clock(..) => "clock jump".to_owned(),
+            Self::RollingRestart => "rolling restart".to_owned(),
+        }
+    }
+}
+
+fn name(who: Who) -> &'static str {
+    match who {
+        Who::Postgres => "PostgreSQL",
+        Who::Replica(_) => "a replica",
+        Who::Worker(_) => "a worker",
+        Who::Provider => "the provider",
+    }
 }
 
 impl fmt::Display for Fault {
@@ -103,7 +135,10 @@ fn any_fault(random: &mut SmallRng, lease_ttl: Duration) -> Fault {
         }
         52..90 => at_a_point(random, lease_ttl),
         90..93 => Fault::ReadOnly(millis(random, 200..1_000)),
-        93..97 => Fault::DiskFull(millis(random, 200..1_200)),
+        93..95 => Fault::DiskFull(millis(random, 200..1_200)),
+        95..98 => {
+            Fault::Clock(random.random_range(0..REPLICAS), random.random_range(-9_000..9_000))
+        }
         _ => Fault::RollingRestart,
     }
 }
