@@ -23,6 +23,9 @@ use tokio::time::{Instant, sleep};
 /// Longest time for the provider to be rid of everything it has to tell.
 const QUIET_LIMIT: Duration = Duration::from_secs(60);
 
+/// Longest wait for the last of PostgreSQL's processes to let go of its files.
+const REMOVE_LIMIT: Duration = Duration::from_secs(10);
+
 /// What a round needs.
 #[derive(Clone, Debug)]
 pub struct Setting {
@@ -109,11 +112,25 @@ pub async fn play(template: &Template, setting: &Setting) -> Result<Outcome> {
     if !outcome.is_good() {
         keep(&database, folder, &outcome).await?;
     }
+    drop(database);
+    world.end().await?;
     drop(world);
     if outcome.is_good() {
-        std::fs::remove_dir_all(folder)?;
+        remove(folder).await?;
     }
     Ok(outcome)
+}
+
+/// Removes a folder in which the last of PostgreSQL's processes may be at work for a moment.
+async fn remove(folder: &Path) -> Result<()> {
+    let deadline = Instant::now() + REMOVE_LIMIT;
+    loop {
+        match std::fs::remove_dir_all(folder) {
+            Ok(()) => return Ok(()),
+            Err(error) if Instant::now() > deadline => return Err(error.into()),
+            Err(_) => sleep(Duration::from_millis(50)).await,
+        }
+    }
 }
 
 /// Writes down what is needed to look into it; the database goes with its disk.

@@ -10,7 +10,7 @@ use crate::proxy::{Framing, Proxy};
 use rand::Rng;
 use rand::rngs::SmallRng;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 use tokio::sync::Mutex;
 
@@ -42,10 +42,6 @@ pub enum Who {
 pub struct World {
     /// Logs, journals and data.
     pub folder: PathBuf,
-    /// Where PostgreSQL's data is.
-    pub data: PathBuf,
-    /// Whether the data is on a disk of its own, that can be filled.
-    pub has_small_disk: bool,
     /// PostgreSQL's own port.
     pub database_port: u16,
     /// The provider's own port.
@@ -64,17 +60,37 @@ pub struct World {
     replicas: Vec<Mutex<Program>>,
     workers: Vec<Mutex<Program>>,
     provider: Mutex<Program>,
+    /// Last, so that who uses it is gone before.
+    pub disk: Disk,
 }
 
-impl Drop for World {
+/// Where PostgreSQL's data is: on a disk of its own, which can be filled, if we may make one.
+#[derive(Debug)]
+pub struct Disk {
+    /// Where it is.
+    pub path: PathBuf,
+    /// Whether it is one of its own.
+    pub is_small: bool,
+}
+
+impl Drop for Disk {
     fn drop(&mut self) {
-        if self.has_small_disk {
-            // Before the file system goes, so does who uses it.
-            if let Some(id) = self.postgres.get_mut().id() {
-                let _ = Command::new("kill").args(["-s", "KILL", &id.to_string()]).status();
-            }
-            let _ = Command::new("umount").arg("-l").arg(&self.data).status();
+        if self.is_small {
+            let _ = Command::new("umount").arg("-l").arg(&self.path).status();
         }
+    }
+}
+
+impl Disk {
+    fn make(template: &Template, folder: &Path) -> Result<Self> {
+        let path = folder.join("disk");
+        std::fs::create_dir_all(&path)?;
+        let mut mount = Command::new("mount");
+        mount.args(["-t", "tmpfs", "-o", DISK, "tmpfs"]).arg(&path).stderr(Stdio::null());
+        let is_small = mount.status().is_ok_and(|status| status.success());
+        let disk = Self { path, is_small };
+        template.give(&disk.path)?;
+        Ok(disk)
     }
 }
 
@@ -92,9 +108,9 @@ impl World {
     ) -> Result<Self> {
         std::fs::create_dir_all(folder)?;
         template.give(folder)?;
-        let (data, has_small_disk) = make_disk(template, folder)?;
-        let home = data.join("data");
-        let mut database = Program::new(template.copy(&home, folder).await?);
+        let disk = Disk::make(template, folder)?;
+        let data = disk.path.join("data");
+        let mut database = Program::new(template.copy(&data, folder).await?);
         database.until_up().await?;
         let database_port = database.spec.port.unwrap_or_default();
         let lease_ttl_seconds = random.random_range(1..=2_u64);
@@ -107,51 +123,34 @@ impl World {
             let mut spec = spec(built, folder, "campaign-service", &format!("replica-{n}"))?;
             let port = free_port();
             spec.port = Some(port);
+            spec.env = clocks.environment(n)?;
             spec.env.push(("DATABASE_URL".to_owned(), postgres::url(line.port)));
             spec.args = replica_args(port, lease_ttl_seconds, random);
-            spec.env.extend(clocks.environment(n)?);
-            let mut replica = Program::new(spec);
-            replica.start()?;
-            replicas.push(Mutex::new(replica));
-            service_lines
-                .push(Proxy::start(&format!("service line {n}"), port, Framing::Http2).await?);
+            replicas.push(Mutex::new(Program::new(spec)));
+            let name = format!("service line {n}");
+            service_lines.push(Proxy::start(&name, port, Framing::Http2).await?);
             database_lines.push(line);
         }
         let provider_port = free_port();
-        let mut provider = spec(built, folder, "chaos-provider", "provider")?;
-        provider.port = Some(provider_port);
-        provider.args = provider_args(provider_port, folder, seed);
-        let mut provider = Program::new(provider);
-        provider.until_up().await?;
         let provider_line = Proxy::start("provider line", provider_port, Framing::Pieces).await?;
-        let mut workers = Vec::new();
-        for n in 0..WORKERS {
-            let mut spec = spec(built, folder, "dialer-worker", &format!("worker-{n}"))?;
-            let ports: Vec<u16> = service_lines.iter().map(|line| line.port).collect();
-            spec.args = worker_args(n, &ports, provider_line.port);
-            spec.env.push(("DIALER_HTTP_CALLBACK_SECRET".to_owned(), SECRET.to_owned()));
-            let mut worker = Program::new(spec);
-            worker.start()?;
-            workers.push(Mutex::new(worker));
-        }
+        let ports: Vec<u16> = service_lines.iter().map(|line| line.port).collect();
         let world = Self {
             folder: folder.to_owned(),
-            data,
-            has_small_disk,
             database_port,
             provider_port,
             lease_ttl: Duration::from_secs(lease_ttl_seconds),
             clocks,
             database_lines,
             service_lines,
+            workers: workers(built, folder, &ports, provider_line.port)?,
             provider_line,
             postgres: Mutex::new(database),
             replicas,
-            workers,
-            provider: Mutex::new(provider),
+            provider: Mutex::new(provider(built, folder, provider_port, seed)?),
+            disk,
         };
-        for n in 0..REPLICAS {
-            world.program(Who::Replica(n)).lock().await.until_up().await?;
+        for who in Self::everybody() {
+            world.program(who).lock().await.until_up().await?;
         }
         Ok(world)
     }
@@ -212,6 +211,17 @@ impl World {
         }
     }
 
+    /// Kills everything, and sees that it is gone.
+    ///
+    /// # Errors
+    /// When something cannot be killed.
+    pub async fn end(&self) -> Result<()> {
+        for who in Self::everybody().into_iter().rev() {
+            self.program(who).lock().await.kill().await?;
+        }
+        Ok(())
+    }
+
     /// Programs of ours that ended though nobody ended them.
     pub async fn own_ends(&self) -> Vec<String> {
         let mut ends = Vec::new();
@@ -226,17 +236,6 @@ impl World {
     pub fn provider_log(&self) -> PathBuf {
         self.folder.join("provider.jsonl")
     }
-}
-
-/// Where PostgreSQL's data goes: on a small disk of its own if we may make one.
-fn make_disk(template: &Template, folder: &Path) -> Result<(PathBuf, bool)> {
-    let disk = folder.join("disk");
-    std::fs::create_dir_all(&disk)?;
-    let mut mount = Command::new("mount");
-    mount.args(["-t", "tmpfs", "-o", DISK, "tmpfs"]).arg(&disk).stderr(std::process::Stdio::null());
-    let is_mounted = mount.status().is_ok_and(|status| status.success());
-    template.give(&disk)?;
-    Ok((disk, is_mounted))
 }
 
 fn spec(built: &Path, folder: &Path, program: &str, name: &str) -> Result<Spec> {
@@ -280,15 +279,33 @@ fn replica_args(port: u16, lease_ttl_seconds: u64, random: &mut SmallRng) -> Vec
     ])
 }
 
-fn provider_args(port: u16, folder: &Path, seed: u64) -> Vec<String> {
-    strings([
+fn provider(built: &Path, folder: &Path, port: u16, seed: u64) -> Result<Program> {
+    let mut spec = spec(built, folder, "chaos-provider", "provider")?;
+    spec.port = Some(port);
+    spec.args = strings([
         "--listen",
         &format!("127.0.0.1:{port}"),
         "--log",
         &folder.join("provider.jsonl").display().to_string(),
         "--seed",
         &seed.to_string(),
-    ])
+    ]);
+    Ok(Program::new(spec))
+}
+
+fn workers(
+    built: &Path,
+    folder: &Path,
+    service_ports: &[u16],
+    provider_port: u16,
+) -> Result<Vec<Mutex<Program>>> {
+    let worker = |n| {
+        let mut spec = spec(built, folder, "dialer-worker", &format!("worker-{n}"))?;
+        spec.args = worker_args(n, service_ports, provider_port);
+        spec.env.push(("DIALER_HTTP_CALLBACK_SECRET".to_owned(), SECRET.to_owned()));
+        Ok(Mutex::new(Program::new(spec)))
+    };
+    (0..WORKERS).map(worker).collect()
 }
 
 fn worker_args(n: usize, service_ports: &[u16], provider_port: u16) -> Vec<String> {

@@ -218,10 +218,10 @@ async fn writable(world: &World) -> Result<()> {
 
 /// Fills the disk to its last byte for a while; without a disk of its own, writes are forbidden instead.
 async fn disk_full(world: &World, time: Duration) -> Result<()> {
-    if !world.has_small_disk {
+    if !world.disk.is_small {
         return read_only(world, time).await;
     }
-    let ballast = world.data.join("ballast");
+    let ballast = world.disk.path.join("ballast");
     let filled = ballast.clone();
     tokio::task::spawn_blocking(move || {
         let Ok(mut file) = std::fs::File::create(filled) else { return };
