@@ -60,6 +60,10 @@ MUTATIONS = {
             entry
         });
 """)]),
+    "retry-at-once": (["P2"], [(
+        "shared/domain/src/retry.rs",
+        "now + TimeDelta::seconds(rule.min_delay_seconds)",
+        "now + TimeDelta::seconds(rule.min_delay_seconds * 0)")]),
     "share-the-gate": (["P3", "P4"], [(
         TX,
         'Gate::Exclusive(id) => ("pg_advisory_xact_lock($1)", gate_key(id))',

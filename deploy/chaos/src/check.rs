@@ -4,6 +4,7 @@
 mod acknowledged;
 mod attempts;
 mod book;
+mod late;
 mod leases;
 mod rules;
 mod runs;
@@ -15,6 +16,7 @@ use crate::provider::log as provider;
 use book::Book;
 use std::collections::BTreeMap;
 use std::fmt;
+use std::time::Duration;
 
 /// A promise that did not hold.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -44,6 +46,10 @@ pub struct Verdict {
     pub rang: usize,
     /// Facts in history.
     pub facts: usize,
+    /// Phones that began to ring after an OK to a stop or a refusal, authorised before it.
+    pub rang_late: usize,
+    /// The longest time after such an OK.
+    pub latest: Duration,
 }
 
 /// The findings about one campaign.
@@ -94,6 +100,7 @@ pub async fn judge(
         let said = entries.iter().filter(|entry| entry.history == *history);
         acknowledged::judge(book, said, &books.marks, &mut findings);
     }
+    late::measure(&books, &campaigns, entries, log, &mut verdict);
     verdict.rang = told::judge(&books, log, &mut verdict.violations);
     verdict.violations.sort();
     Ok(verdict)

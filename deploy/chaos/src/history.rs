@@ -84,11 +84,31 @@ impl History {
         self.import_up_to(first).await;
         self.launch(false).await;
         while !*self.stage.is_calm.borrow() {
-            self.wait(20..260).await;
+            self.wait(10..120).await;
             self.step().await;
         }
         self.finish().await?;
         Ok(self)
+    }
+
+    /// Asks what its history sums up to, when nothing can happen any more.
+    ///
+    /// # Errors
+    /// When there is no answer.
+    pub async fn total(&mut self) -> Result<(), String> {
+        let asked_at = now_micros();
+        let progress = self.progress().await.ok_or("no progress")?;
+        let totals = progress.history.unwrap_or_default();
+        let history = [
+            totals.attempts,
+            totals.refused,
+            totals.transferred,
+            totals.success,
+            totals.link_opened,
+            totals.texted,
+        ];
+        self.note(asked_at, Said::Totals { history });
+        Ok(())
     }
 
     async fn step(&mut self) {
@@ -190,7 +210,9 @@ impl History {
 
     /// One of the history's own numbers, a contact's or not yet.
     fn any_number(&mut self) -> usize {
-        self.random.random_range(0..self.numbers)
+        let is_known = self.imported > 0 && self.random.random_bool(0.8);
+        let among = if is_known { self.imported } else { self.numbers };
+        self.random.random_range(0..among)
     }
 
     fn number(&self, n: usize) -> String {

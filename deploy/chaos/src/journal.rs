@@ -40,6 +40,11 @@ pub enum Said {
         /// RECORDED, DUPLICATE or BEFORE_RESET.
         status: String,
     },
+    /// What the campaign's progress says of its history, when all is over.
+    Totals {
+        /// Attempts, then contacts that refused, were transferred, met the goal, clicked, got a text.
+        history: [i64; 6],
+    },
     /// A number is on the suppression list.
     Suppressed {
         /// In E.164.

@@ -21,10 +21,13 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
 /// Longest time for the provider to be rid of everything it has to tell.
-const QUIET_LIMIT: Duration = Duration::from_secs(60);
+const QUIET_LIMIT: Duration = Duration::from_secs(120);
 
 /// Longest wait for the last of PostgreSQL's processes to let go of its files.
 const REMOVE_LIMIT: Duration = Duration::from_secs(10);
+
+/// Clients that histories share, with a connection to each replica.
+const CLIENTS: usize = 8;
 
 /// What a round needs.
 #[derive(Clone, Debug)]
@@ -85,9 +88,10 @@ pub async fn play(template: &Template, setting: &Setting) -> Result<Outcome> {
     let (calm, is_calm) = watch::channel(false);
     let ports: Vec<u16> = world.service_lines.iter().map(|line| line.port).collect();
     let mut living = JoinSet::new();
+    let clients = (0..CLIENTS).map(|_| history::connect(&ports)).collect::<Result<Vec<_>>>()?;
     for index in 0..setting.histories.min(numbers::MAX_HISTORIES) {
         let stage = Stage {
-            clients: history::connect(&ports)?,
+            clients: clients[index % CLIENTS].clone(),
             journal: Arc::clone(&journal),
             database_port: world.database_port,
             is_calm: is_calm.clone(),
@@ -100,10 +104,17 @@ pub async fn play(template: &Template, setting: &Setting) -> Result<Outcome> {
     };
     world.heal(random.random_bool(0.5)).await?;
     calm.send_replace(true);
-    while let Some(lived) = living.join_next().await {
-        troubles.extend(lived?.err());
+    let mut lived = Vec::new();
+    while let Some(history) = living.join_next().await {
+        match history? {
+            Ok(history) => lived.push(history),
+            Err(trouble) => troubles.push(trouble),
+        }
     }
     troubles.extend(until_quiet(world.provider_port).await.err());
+    for history in &mut lived {
+        troubles.extend(history.total().await.err());
+    }
     troubles.extend(world.own_ends().await);
     let database = postgres::connect(world.database_port).await?;
     let told = log::read(&world.provider_log())?;

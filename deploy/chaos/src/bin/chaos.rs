@@ -53,6 +53,8 @@ struct Totals {
     authorized: usize,
     rang: usize,
     facts: usize,
+    rang_late: usize,
+    latest: Duration,
     faults: BTreeMap<String, usize>,
 }
 
@@ -137,6 +139,8 @@ fn report(args: &Args, setting: &Setting, outcome: Outcome, totals: &mut Totals,
     totals.authorized += verdict.authorized;
     totals.rang += verdict.rang;
     totals.facts += verdict.facts;
+    totals.rang_late += verdict.rang_late;
+    totals.latest = totals.latest.max(verdict.latest);
     let faults: usize = outcome.faults.values().sum();
     for (kind, times) in &outcome.faults {
         *totals.faults.entry(kind.clone()).or_default() += times;
@@ -195,6 +199,12 @@ fn sum_up(args: &Args, totals: &Totals, start: Instant) {
     for (kind, times) in &totals.faults {
         println!("  {times:6} {kind}");
     }
+    println!(
+        "{} phones rang after an OK to a pause, a cancel or an opt-out, authorised before it, the last \
+         {} ms after it",
+        totals.rang_late,
+        totals.latest.as_millis()
+    );
     match totals.bad.as_slice() {
         [] => println!("no violation"),
         bad => println!("rounds that were NOT GOOD, by seed: {bad:?}"),

@@ -3,7 +3,7 @@
 use super::Findings;
 use super::book::{Book, Snapshot};
 use crate::journal::{Entry, Said};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 pub(super) fn judge<'a>(
     book: &Book,
@@ -35,11 +35,33 @@ pub(super) fn judge<'a>(
             Said::Fact { number, interaction_id, kind, status } => {
                 fact(book, (number, interaction_id, *kind), status, findings);
             }
+            Said::Totals { history } => {
+                let counted = totals(book);
+                findings.expect(counted == *history, "P5", || {
+                    format!("history sums up to {history:?}, and what was recorded to {counted:?}")
+                });
+            }
             Said::Suppressed { number, mark } => {
                 suppressed(book, number, *mark, marks.get(mark), findings);
             }
         }
     }
+}
+
+/// What history must sum up to: attempts, and contacts with a fact of each kind.
+fn totals(book: &Book) -> [i64; 6] {
+    let count = |found: usize| i64::try_from(found).unwrap_or(i64::MAX);
+    let is_there = |position: i64| book.contacts.contains_key(&position);
+    let is_of_now = |run: i32| book.generation_of(run) == book.generation;
+    let ends = book.ends.iter().filter(|end| is_of_now(end.run) && is_there(end.position));
+    let attempts: BTreeSet<_> = ends.map(|end| (end.lease, end.slot)).collect();
+    let with = |kind: i16| {
+        let facts = book.facts.iter().filter(|fact| fact.kind == kind);
+        let of_now = facts.filter(|fact| fact.generation == book.generation);
+        let contacts: BTreeSet<_> = of_now.map(|fact| fact.position).collect();
+        count(contacts.len())
+    };
+    [count(attempts.len()), with(2), with(1), with(3), with(4), with(5)]
 }
 
 fn fact(

@@ -82,7 +82,7 @@ pub(super) fn judge(books: &Books, log: &[Entry], violations: &mut Vec<Violation
 }
 
 /// Lease and slot of an attempt's name, which is the run, the lease and the slot.
-fn attempt_of<'a>(book: &'a Book, attempt_id: &str) -> Option<&'a Attempt> {
+pub(super) fn attempt_of<'a>(book: &'a Book, attempt_id: &str) -> Option<&'a Attempt> {
     let mut parts = attempt_id.split('-');
     let run: i32 = parts.next()?.parse().ok()?;
     let lease: i64 = parts.next()?.parse().ok()?;

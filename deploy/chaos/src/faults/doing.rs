@@ -3,6 +3,7 @@
 use super::plan::{Action, Fault, Planned, Wire};
 use crate::Result;
 use crate::postgres;
+use crate::program::Program;
 use crate::proxy::{Mode, Point, Proxy, Verdict};
 use crate::world::{REPLICAS, Who, World};
 use rand::Rng;
@@ -15,6 +16,8 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 /// Longest wait for somebody to come to a named point.
 const TRAP_LIMIT: Duration = Duration::from_secs(3);
+/// Longest wait in a trap for a process that another fault is at.
+const TURN_LIMIT: Duration = Duration::from_secs(3);
 /// Longest wait for an order to PostgreSQL, which may be frozen.
 const ORDER_LIMIT: Duration = Duration::from_secs(3);
 
@@ -101,14 +104,17 @@ async fn kill(world: &World, who: Who, time: Duration) -> Result<()> {
 }
 
 async fn freeze(world: &World, who: Who, time: Duration) -> Result<()> {
-    let program = world.program(who).lock().await;
-    signal_all(&program, "STOP").await?;
+    freeze_held(&*world.program(who).lock().await, time).await
+}
+
+async fn freeze_held(program: &Program, time: Duration) -> Result<()> {
+    signal_all(program, "STOP").await?;
     sleep(time).await;
-    signal_all(&program, "CONT").await
+    signal_all(program, "CONT").await
 }
 
 /// PostgreSQL is many processes; they stand still together.
-async fn signal_all(program: &crate::program::Program, name: &str) -> Result<()> {
+async fn signal_all(program: &Program, name: &str) -> Result<()> {
     let Some(id) = program.id() else { return Ok(()) };
     let ids = children(id).into_iter().chain([id]).map(|id| id.to_string());
     // One of them may be gone by now.
@@ -159,7 +165,11 @@ async fn at_point(
     };
     let verdict = match action {
         Action::Kill(who, time) => {
-            let mut program = world.program(who).lock().await;
+            // Another fault may have it, and wait in its turn for what is held here.
+            let Ok(mut program) = timeout(TURN_LIMIT, world.program(who).lock()).await else {
+                let _ = held.send(Verdict::Cut);
+                return Ok(true);
+            };
             program.kill().await?;
             // The dead neither send nor receive more.
             let _ = held.send(Verdict::Cut);
@@ -168,7 +178,9 @@ async fn at_point(
             return Ok(true);
         }
         Action::Freeze(who, time) => {
-            freeze(world, who, time).await?;
+            if let Ok(program) = timeout(TURN_LIMIT, world.program(who).lock()).await {
+                freeze_held(&program, time).await?;
+            }
             Verdict::Pass
         }
         Action::Hold(time) => {
@@ -231,7 +243,8 @@ async fn disk_full(world: &World, time: Duration) -> Result<()> {
     })
     .await?;
     sleep(time).await;
-    std::fs::remove_file(ballast)?;
+    // Another one may have removed it.
+    let _ = std::fs::remove_file(ballast);
     // It may have given up for good.
     world.program(Who::Postgres).lock().await.start()
 }

@@ -10,7 +10,7 @@ use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Response, Status};
 
 /// Longest wait for an answer.
-const ANSWER_LIMIT: Duration = Duration::from_secs(3);
+const ANSWER_LIMIT: Duration = Duration::from_millis(1_500);
 /// A connection that says nothing is given up.
 const KEEP_ALIVE: Duration = Duration::from_secs(2);
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 /// Longest time that a history may take to its end when nothing goes wrong any more.
-const END_LIMIT: Duration = Duration::from_secs(120);
+const END_LIMIT: Duration = Duration::from_secs(300);
 
 impl History {
     pub(super) async fn finish(&mut self) -> Result<(), String> {
@@ -35,7 +35,7 @@ impl History {
                 }
                 CampaignState::Paused => self.command("RESUME").await,
                 CampaignState::Running if is_live => self.command("CANCEL").await,
-                _ => self.wait(150..250).await,
+                _ => self.wait(500..1_000).await,
             }
         }
         self.check_sums().await
@@ -57,20 +57,22 @@ impl History {
         .await
     }
 
+    pub(super) async fn progress(&mut self) -> Option<v1::CampaignProgress> {
+        let request = v1::GetCampaignProgressRequest { name: self.campaign.clone() };
+        self.ask(20, |mut client| {
+            let request = request.clone();
+            async move { client.campaigns.get_campaign_progress(request).await }
+        })
+        .await
+    }
+
     /// Every contact is in exactly one bucket, and in none of those of work left to do.
     async fn check_sums(&mut self) -> Result<(), String> {
-        let request = v1::GetCampaignProgressRequest { name: self.campaign.clone() };
-        let progress = self
-            .ask(20, |mut client| {
-                let request = request.clone();
-                async move { client.campaigns.get_campaign_progress(request).await }
-            })
-            .await
-            .ok_or("no progress")?;
+        let progress = self.progress().await.ok_or("no progress")?;
         let removed: i64 = progress.removed.iter().map(|reason| reason.contacts).sum();
         let open = progress.waiting + progress.waiting_retry + progress.leased + progress.in_call;
         if open != 0 || removed != progress.total {
-            return Err(format!("the sums of {} are wrong: {progress:?}", self.campaign));
+            return Err(format!("P1: the sums of {} are wrong: {progress:?}", self.campaign));
         }
         Ok(())
     }
