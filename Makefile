@@ -9,7 +9,7 @@ HAS_NEXTEST = $(shell $(CARGO) nextest --version >/dev/null 2>&1 && echo yes)
 RUN_TESTS = $(if $(HAS_NEXTEST),nextest run,test)
 RUN_SIP_TESTS = $(RUN_TESTS) -p dialer-worker -p campaign-sip $(if $(HAS_NEXTEST),--run-ignored only,-- --ignored)
 
-.PHONY: help build demo sip-demo serve test test-sip bench soak bench-sip lint fmt
+.PHONY: help build demo sip-demo serve test test-sip chaos chaos-mutations bench soak bench-sip lint fmt
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
@@ -28,6 +28,7 @@ serve: build ## Serve on port 50051 with a private PostgreSQL, until interrupted
 
 test: ## Run all tests, against a private PostgreSQL unless DATABASE_URL is set
 	$(PYTHON) -m unittest discover -s deploy/local
+	$(PYTHON) -m unittest discover -s deploy/chaos
 	$(CARGO) build --workspace --all-targets
 	@tools=$$($(TOOLS)) && eval "$$tools" && $(WITH_POSTGRES) $(CARGO) $(RUN_TESTS) --workspace
 	@if command -v sipp >/dev/null; then $(MAKE) --no-print-directory test-sip; \
@@ -37,8 +38,15 @@ test-sip: ## Run the tests that need sipp (Debian package sip-tester)
 	@command -v sipp >/dev/null || { echo "sipp is missing: apt-get install sip-tester"; exit 1; }
 	@$(WITH_POSTGRES) $(CARGO) $(RUN_SIP_TESTS)
 
-# About 35 minutes on two cores. BENCH_ONLY=dispatch,import,control,stop,lead,excluded,snapshot,memory,calls
-# chooses parts; sizes and rounds: cargo bench -p campaign-service --bench suite -- --help
+# CHAOS_HISTORIES, CHAOS_SEED and more: target/debug/chaos --help
+chaos: build ## Break everything around many campaigns, and judge whether the promises held
+	@$(WITH_POSTGRES) target/debug/chaos
+
+chaos-mutations: build ## Break the code on purpose, and expect the faults to show it
+	@$(WITH_POSTGRES) $(PYTHON) deploy/chaos/mutations.py
+
+# About 35 minutes on two cores. BENCH_ONLY=dispatch,import,control,stop,lead,excluded,snapshot,memory,overload,
+# calls chooses parts; sizes and rounds: cargo bench -p campaign-service --bench suite -- --help
 bench: ## Measure everything beside references, on one PostgreSQL (release build, about 35 minutes)
 	$(CARGO) build --release -p dialer-worker -p campaign-sip
 	$(CARGO) bench -p campaign-service --bench suite --no-run

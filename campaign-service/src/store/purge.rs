@@ -1,5 +1,9 @@
 //! Deletion of history that a reset made unreachable. Nobody sees these rows any more; this only gives
 //! their space back.
+//!
+//! Of facts that count whenever they come for the first time, the ids are kept: opt-outs, and facts of no
+//! attempt, which nothing but the id tells from new ones. Reported again they are duplicates, not facts of
+//! after the reset.
 
 use super::{StoreResult, Tx, calls, states};
 use uuid::Uuid;
@@ -46,8 +50,12 @@ pub async fn step(tx: &Tx<'_>, campaign: Uuid, span: i64) -> StoreResult<bool> {
     let (to, lease) = if from < end {
         let to = from + span;
         let sql = "DELETE FROM interactions WHERE campaign_id = $1 AND position >= $2
-            AND position < $3 AND generation < $4";
+            AND position < $3 AND generation < $4 AND lease IS NOT NULL AND kind <> 2";
         tx.execute(sql, &[&campaign, &from, &to, &generation]).await?;
+        let empty = "UPDATE interactions SET seconds = 0, detail = '', occurred_at = NULL
+            WHERE campaign_id = $1 AND position >= $2 AND position < $3 AND generation < $4
+                AND (seconds <> 0 OR detail <> '' OR occurred_at IS NOT NULL)";
+        tx.execute(empty, &[&campaign, &from, &to, &generation]).await?;
         states::purge(tx, campaign, from..to, generation).await?;
         (to, Some(lease))
     } else {

@@ -3,7 +3,9 @@
 use crate::support::{Clients, Held, Service, TestDb, Worker, phone, reason};
 use campaign_proto::v1;
 use campaign_proto::v1::interaction::Fact;
-use campaign_proto::v1::{CallOutcome, ExclusionReason, TransferredExclusion as Transferred};
+use campaign_proto::v1::{
+    CallOutcome, ExclusionReason, InteractionStatus, TransferredExclusion as Transferred,
+};
 use std::collections::BTreeSet;
 
 fn transfer(seconds_before_transfer: i32) -> Fact {
@@ -26,7 +28,7 @@ async fn campaign_with(clients: &mut Clients, facts: &[Option<Fact>]) -> String 
         if let Some(fact) = fact {
             let contact = format!("{name}/contacts/{n}");
             let status = clients.record(&contact, "fact", fact.clone()).await;
-            assert_eq!(status, v1::InteractionStatus::Recorded);
+            assert_eq!(status, InteractionStatus::Recorded);
         }
     }
     name
@@ -201,11 +203,55 @@ async fn a_reset_clears_history_and_opt_outs_but_not_the_suppression_list() {
     // What nobody sees any more is deleted in the background.
     let rows = db.client().await;
     crate::support::eventually("old history is deleted", || async {
-        let sql = "SELECT (SELECT count(*) FROM interactions) + (SELECT count(*) FROM call_reports)
-                + (SELECT count(*) FROM state_blocks)";
+        let sql = "SELECT (SELECT count(*) FROM interactions WHERE detail <> '')
+                + (SELECT count(*) FROM call_reports) + (SELECT count(*) FROM state_blocks)
+                + (SELECT count(*) FROM history_purges)";
         (rows.query_one(sql, &[]).await.unwrap().get::<_, i64>(0) == 0).then_some(())
     })
     .await;
+}
+
+/// P5: what was reported before a reset and is reported again after it, even when the old history is
+/// deleted, changes nothing: it was known before.
+#[tokio::test]
+async fn facts_of_before_a_reset_do_not_come_back_with_a_repeat() {
+    let db = TestDb::new().await;
+    let service = Service::start(&db).await;
+    let mut clients = service.clients.clone();
+    let name = clients.create_campaign().await;
+    clients.add_contacts(&name, 0..3).await;
+    clients.launch(&name).await;
+    let mut worker = Worker::connect(&clients, "w", &name).await;
+    let held = worker.lease(1).await;
+    let attempt = worker.granted(&held[0]).await;
+    worker.tell(&held[0], &attempt, "in call", opted_out()).await;
+    worker.end(&held[0], &attempt, CallOutcome::Answered).await;
+    let (second, third) = (format!("{name}/contacts/1"), format!("{name}/contacts/2"));
+    clients.record(&second, "stop", opted_out()).await;
+    clients.record(&third, "success", Fact::Success(v1::Success {})).await;
+    clients.cancel(&name).await;
+    let reset = v1::LaunchSettings { reset_contact_history: true, ..Default::default() };
+    clients.launch_with(&name, reset).await;
+    let rows = db.client().await;
+    crate::support::eventually("old history is deleted", || async {
+        let sql = "SELECT count(*) FROM history_purges";
+        (rows.query_one(sql, &[]).await.unwrap().get::<_, i64>(0) == 0).then_some(())
+    })
+    .await;
+
+    let again = worker.tell(&held[0], &attempt, "in call", opted_out()).await;
+    assert_eq!(again, InteractionStatus::Duplicate);
+    let again = clients.record(&second, "stop", opted_out()).await;
+    assert_eq!(again, InteractionStatus::Duplicate);
+    let again = clients.record(&third, "success", Fact::Success(v1::Success {})).await;
+    assert_eq!(again, InteractionStatus::Duplicate);
+    for contact in [&held[0].contact, &second, &third] {
+        let history = clients.history(contact).await;
+        assert!(!history.refused && !history.success && history.interactions.is_empty());
+    }
+    // New ones count.
+    assert_eq!(clients.record(&second, "stop 2", opted_out()).await, InteractionStatus::Recorded);
+    assert!(clients.history(&second).await.refused);
 }
 
 #[tokio::test]

@@ -1,0 +1,147 @@
+#!/usr/bin/env python3
+"""Breaks the code on purpose, one promise at a time, and expects the fault tests to notice.
+
+Each mutation is a small change to a copy of the source, which is built and run under faults until a
+violation is found. A change that no longer applies fails: then write it anew for the code as it is now.
+Run it through `make chaos-mutations`; names of mutations as arguments choose some of them."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+HOME = ROOT / "target" / "chaos-mutations"
+SOURCE = HOME / "source"
+TARGET = HOME / "target"
+PROGRAMS = ["campaign-service", "dialer-worker", "campaign-chaos"]
+HISTORIES = os.environ.get("CHAOS_MUTATION_HISTORIES", "1200")
+VIOLATION = re.compile(r"^  (P\d)\b.* in ", re.M)
+DONE = re.compile(r"^(\d+) of \d+ histories", re.M)
+
+LEASING = "campaign-service/src/app/leasing.rs"
+TX = "campaign-service/src/store/tx.rs"
+# Name: (promises of which one at least must be found broken, [(file, old, new)]).
+MUTATIONS = {
+    "drop-the-fence": (["P6"], [(
+        LEASING,
+        "lease.token == key.token && lease.expires_at > now",
+        "lease.number == key.number || lease.expires_at > now")]),
+    "acknowledge-before-commit": (["P7"], [(
+        TX,
+        'Ok(self.answered(client.batch_execute("COMMIT")).await?)',
+        'let _ = client.batch_execute("COMMIT").now_or_never();\n        Ok(())')]),
+    "skip-the-re-check": (["P4"], [(
+        "campaign-service/src/app/authorizing.rs",
+        "lease.judged_revision == revision && tx.now < lease.judged_until",
+        "lease.judged_revision <= revision || tx.now < lease.judged_until")]),
+    "advance-the-frontier-early": (["P1"], [(
+        LEASING,
+        """        let inserted = async { Ok(leases::insert(&tx, &mut lease).await?) };
+        try_join!(picking.save(), inserted)?;
+        tx.commit().await?;
+""",
+        """        picking.save().await?;
+        drop(picking);
+        tx.commit().await?;
+        let tx = connection.begin_relaxed(Gate::Shared(id)).await?;
+        leases::insert(&tx, &mut lease).await?;
+        tx.commit().await?;
+""")]),
+    "retry-a-report-without-its-id": (["P5"], [(
+        "dialer-worker/src/reports.rs",
+        "        let sent = std::mem::take(&mut self.sent).into_values().flatten();\n",
+        """        let sent = std::mem::take(&mut self.sent).into_values().flatten().map(|mut entry| {
+            if !entry.interaction.interaction_id.is_empty() {
+                entry.interaction.interaction_id.push('+');
+            }
+            entry
+        });
+""")]),
+    "retry-at-once": (["P2"], [(
+        "shared/domain/src/retry.rs",
+        "now + TimeDelta::seconds(rule.min_delay_seconds)",
+        "now + TimeDelta::seconds(rule.min_delay_seconds * 0)")]),
+    "share-the-gate": (["P3", "P4"], [(
+        TX,
+        'Gate::Exclusive(id) => ("pg_advisory_xact_lock($1)", gate_key(id))',
+        'Gate::Exclusive(id) => ("pg_advisory_xact_lock_shared($1)", gate_key(id))')]),
+}
+
+
+def say(text):
+    print(text, flush=True)
+
+
+def copy_source():
+    """What differs is written anew, with a new time: so the last mutation is taken back for cargo too."""
+    listed = subprocess.run(["git", "ls-files", "-z", "-c", "-o", "--exclude-standard"], cwd=ROOT, stdout=subprocess.PIPE, check=True)
+    for name in filter(None, listed.stdout.decode().split("\0")):
+        original, copy = ROOT / name, SOURCE / name
+        if not original.is_file():
+            continue
+        if not copy.is_file() or copy.read_bytes() != original.read_bytes():
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(original, copy)
+    if not TARGET.exists():
+        # Libraries need not be built again.
+        for part in ("deps", "build", ".fingerprint"):
+            if (ROOT / "target" / "debug" / part).exists():
+                (TARGET / "debug").mkdir(parents=True, exist_ok=True)
+                subprocess.run(["cp", "-a", ROOT / "target" / "debug" / part, TARGET / "debug"], check=True)
+
+
+def change(path, old, new):
+    text = (SOURCE / path).read_text()
+    if text.count(old) != 1:
+        sys.exit(f"{path} has {text.count(old)} times, not once, what is to be changed:\n{old}")
+    (SOURCE / path).write_text(text.replace(old, new))
+
+
+def build():
+    command = [os.environ.get("CARGO", "cargo"), "build", "--quiet"]
+    for program in PROGRAMS:
+        command += ["-p", program]
+    environment = {**os.environ, "CARGO_TARGET_DIR": str(TARGET)}
+    built = subprocess.run(command, cwd=SOURCE, env=environment, stderr=subprocess.PIPE, text=True, check=False)
+    if built.returncode != 0:
+        sys.exit(f"the mutated source does not build:\n{built.stderr}")
+
+
+def run(name):
+    """The promises found broken, and after how many histories."""
+    folder = HOME / f"logs-{name}"
+    shutil.rmtree(folder, ignore_errors=True)
+    command = [TARGET / "debug" / "chaos", "--histories", HISTORIES, "--fail-fast", "--folder", folder]
+    played = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
+    histories = [int(number) for number in DONE.findall(played.stdout)]
+    return sorted(set(VIOLATION.findall(played.stdout))), max(histories, default=0), played.stdout
+
+
+def main():
+    names = sys.argv[1:] or list(MUTATIONS)
+    unknown = [name for name in names if name not in MUTATIONS]
+    if unknown:
+        sys.exit(f"no such mutation: {', '.join(unknown)}; there are {', '.join(MUTATIONS)}")
+    missed = []
+    for name in names:
+        promises, changes = MUTATIONS[name]
+        copy_source()
+        for path, old, new in changes:
+            change(path, old, new)
+        build()
+        found, histories, output = run(name)
+        is_caught = any(promise in found for promise in promises)
+        if not is_caught:
+            missed.append(name)
+            say(output)
+        say(f"{name}: {'caught' if is_caught else 'NOT CAUGHT'} within {histories} histories; "
+            f"broken: {', '.join(found) or 'nothing'}; expected: {' or '.join(promises)}")
+    if missed:
+        sys.exit(f"not caught: {', '.join(missed)}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,106 @@
+//! P7, and P4 for suppressions: what was acknowledged is there, and holds.
+
+use super::Findings;
+use super::book::{Book, Snapshot};
+use crate::journal::{Entry, Said};
+use std::collections::{BTreeMap, BTreeSet};
+
+pub(super) fn judge<'a>(
+    book: &Book,
+    entries: impl Iterator<Item = &'a Entry>,
+    marks: &BTreeMap<i64, Snapshot>,
+    findings: &mut Findings<'_>,
+) {
+    for entry in entries {
+        match &entry.said {
+            Said::Created { .. } => {
+                let is_there = book.audits.iter().any(|audit| audit.command == "CREATE");
+                findings.expect(is_there, "P7", || "the campaign is gone".to_owned());
+            }
+            Said::Contacts { numbers } => {
+                for number in numbers {
+                    let is_there = book.position(number).is_some();
+                    findings.expect(is_there, "P7", || format!("contact {number} is gone"));
+                }
+            }
+            Said::Command { request_id, command } => {
+                let is_it = |audit: &super::book::Audit| {
+                    audit.request_id == *request_id && audit.command == *command
+                };
+                let times = book.audits.iter().filter(|audit| is_it(audit)).count();
+                findings.expect(times == 1, "P7", || {
+                    format!("{command} {request_id} is in the audit log {times} times")
+                });
+            }
+            Said::Fact { number, interaction_id, kind, status } => {
+                fact(book, (number, interaction_id, *kind), status, findings);
+            }
+            Said::Totals { history } => {
+                let counted = totals(book);
+                findings.expect(counted == *history, "P5", || {
+                    format!("history sums up to {history:?}, and what was recorded to {counted:?}")
+                });
+            }
+            Said::Suppressed { number, mark } => {
+                suppressed(book, number, *mark, marks.get(mark), findings);
+            }
+        }
+    }
+}
+
+/// What history must sum up to: attempts, and contacts with a fact of each kind.
+fn totals(book: &Book) -> [i64; 6] {
+    let count = |found: usize| i64::try_from(found).unwrap_or(i64::MAX);
+    let is_there = |position: i64| book.contacts.contains_key(&position);
+    let is_of_now = |run: i32| book.generation_of(run) == book.generation;
+    let ends = book.ends.iter().filter(|end| is_of_now(end.run) && is_there(end.position));
+    let attempts: BTreeSet<_> = ends.map(|end| (end.lease, end.slot)).collect();
+    let with = |kind: i16| {
+        let facts = book.facts.iter().filter(|fact| fact.kind == kind);
+        let of_now = facts.filter(|fact| fact.generation == book.generation);
+        let contacts: BTreeSet<_> = of_now.map(|fact| fact.position).collect();
+        count(contacts.len())
+    };
+    [count(attempts.len()), with(2), with(1), with(3), with(4), with(5)]
+}
+
+fn fact(
+    book: &Book,
+    (number, id, kind): (&str, &str, i16),
+    status: &str,
+    findings: &mut Findings<'_>,
+) {
+    if status == "INTERACTION_STATUS_BEFORE_RESET" {
+        // Only facts of attempts belong to a time.
+        findings
+            .expect(false, "P5", || format!("{id} of {number} is said to be of before a reset"));
+        return;
+    }
+    let position = book.position(number);
+    let is_it = |fact: &super::book::Fact| {
+        Some(fact.position) == position && fact.id == id && fact.kind == kind
+    };
+    let times = book.facts.iter().filter(|fact| is_it(fact)).count();
+    findings.expect(times == 1, "P7", || {
+        format!("{status} was said of {id} of {number}, which is there {times} times")
+    });
+}
+
+/// P4: once acknowledged, nobody with this number is authorised.
+fn suppressed(
+    book: &Book,
+    number: &str,
+    mark: i64,
+    seen: Option<&Snapshot>,
+    findings: &mut Findings<'_>,
+) {
+    let is_listed = book.suppressed.contains_key(number) || book.position(number).is_none();
+    findings.expect(is_listed, "P7", || format!("{number} is not on the suppression list"));
+    let position = book.position(number);
+    for attempt in book.attempts.iter().filter(|attempt| Some(attempt.position) == position) {
+        // Without a mark, the time of the answer, negative, stands in for it.
+        let is_after =
+            seen.map_or(attempt.at > mark.saturating_abs(), |seen| !seen.sees(attempt.transaction));
+        findings.expect(!is_after, "P4", || format!("{number} was suppressed, then {attempt:?}"));
+    }
+}

@@ -1,0 +1,112 @@
+//! P2, P4 and P5 as far as the database tells: each attempt was allowed, ended once, and counts once.
+
+use super::book::{Attempt, Book, Fact};
+use super::rules::{ANSWERED, OPTED_OUT, UNKNOWN, first_ends, max_attempts, min_delay, objection};
+use super::{Findings, attempts_of};
+use std::collections::{BTreeMap, BTreeSet};
+
+pub(super) fn judge(book: &Book, findings: &mut Findings<'_>) {
+    let mut slots = BTreeSet::new();
+    for attempt in &book.attempts {
+        findings.expect(slots.insert((attempt.lease, attempt.slot)), "P2", || {
+            format!("authorised twice: {attempt:?}")
+        });
+        allowed(book, attempt, findings);
+        ended(book, attempt, findings);
+    }
+    for position in book.contacts.keys() {
+        let attempts: Vec<&Attempt> = attempts_of(book, *position).collect();
+        for pair in attempts.windows(2) {
+            follows(book, pair[0], pair[1], findings);
+        }
+    }
+    once(book, findings);
+}
+
+/// P4: nothing that was committed before stands against it. The other exclusions are judged alike.
+fn allowed(book: &Book, attempt: &Attempt, findings: &mut Findings<'_>) {
+    for fact in book.facts.iter().filter(|fact| fact.position == attempt.position) {
+        // Committed after the fact was written behind its gate.
+        if fact.seen.sees(attempt.transaction) {
+            continue;
+        }
+        // Of an earlier generation it is another history.
+        let objection = objection(book, fact, attempt.run);
+        let promise = if fact.kind == OPTED_OUT { "P4" } else { "P4 (exclusions)" };
+        findings.expect(objection.is_none(), promise, || {
+            format!("{} by {fact:?}, then {attempt:?}", objection.unwrap_or_default())
+        });
+    }
+}
+
+/// P5: what was authorised ended, by its report or as unknown, unless a reset came in between.
+fn ended(book: &Book, attempt: &Attempt, findings: &mut Findings<'_>) {
+    if book.generation_of(attempt.run) != book.generation {
+        return;
+    }
+    let is_its = |lease, slot| (lease, slot) == (attempt.lease, attempt.slot);
+    let mut known: Vec<u8> =
+        book.ends.iter().filter(|end| is_its(end.lease, end.slot)).map(|end| end.outcome).collect();
+    findings.expect(!known.is_empty(), "P5", || format!("never ended: {attempt:?}"));
+    // The real end may come once, after UNKNOWN.
+    if known.first() == Some(&UNKNOWN) {
+        known.remove(0);
+    }
+    findings.expect(known.len() <= 1 && !known.contains(&UNKNOWN), "P5", || {
+        format!("ended more than once: {attempt:?}: {known:?}")
+    });
+}
+
+/// P2: one attempt after another, as the retry policy has it.
+fn follows(book: &Book, first: &Attempt, second: &Attempt, findings: &mut Findings<'_>) {
+    let end = book.ends.iter().find(|end| (end.lease, end.slot) == (first.lease, first.slot));
+    let (before, now) = (book.runs.get(&first.run), book.runs.get(&second.run));
+    let (Some(before), Some(now)) = (before, now) else { return };
+    let Some(end) = end else {
+        // The end of a call of before a reset is not kept; the provider's log tells of those.
+        findings.expect(before.generation != now.generation, "P2", || {
+            format!("{first:?} had not ended, then {second:?}")
+        });
+        return;
+    };
+    let is_over = end.at <= second.at || before.generation != now.generation;
+    findings.expect(is_over, "P2", || format!("{first:?} ended at {}, after {second:?}", end.at));
+    let is_same_cycle = before.cycle == now.cycle;
+    let is_of_now = book.cycle(book.run_at(end.at)) == now.cycle;
+    if is_same_cycle || (end.outcome == UNKNOWN && is_of_now) {
+        let wait = second.at - end.at;
+        findings.expect(wait >= min_delay(book, end.outcome), "P2", || {
+            format!("{end:?}, and {wait} microseconds later {second:?}")
+        });
+    }
+    if is_same_cycle {
+        let ends = first_ends(book, first.position, now.cycle, second.at);
+        let count = i64::try_from(ends.len()).unwrap_or(i64::MAX);
+        let is_answered = ends.iter().any(|end| end.outcome == ANSWERED);
+        let last = ends.last().map_or(0, |end| max_attempts(book, end.outcome));
+        findings.expect(!is_answered && count < last, "P2", || {
+            format!("after {count} attempts and {end:?} one more: {second:?}")
+        });
+    }
+}
+
+/// P5: a fact of an attempt is in history once, whoever reported it how often.
+fn once(book: &Book, findings: &mut Findings<'_>) {
+    let mut by_attempt: BTreeMap<(i64, i32, i16), Vec<&Fact>> = BTreeMap::new();
+    let mut ids = BTreeSet::new();
+    for fact in &book.facts {
+        findings.expect(ids.insert((fact.position, &fact.id)), "P5", || {
+            format!("recorded twice: {fact:?}")
+        });
+        if let Some((lease, slot)) = fact.attempt {
+            by_attempt.entry((lease, slot, fact.kind)).or_default().push(fact);
+        }
+        let is_kept = book.facts_kept.contains(&(fact.position, fact.id.clone()));
+        findings.expect(is_kept || fact.generation < book.generation, "P5", || {
+            format!("was in history and is not: {fact:?}")
+        });
+    }
+    for facts in by_attempt.values() {
+        findings.expect(facts.len() == 1, "P5", || format!("more than once: {facts:?}"));
+    }
+}

@@ -1,0 +1,93 @@
+//! Who may be engaged, written down again from the README: the service's own rules are what is judged.
+
+use super::book::{Book, Ended, Fact, Run};
+use serde_json::Value;
+
+pub(super) const ANSWERED: u8 = 0;
+pub(super) const UNKNOWN: u8 = 5;
+const OUTCOMES: [&str; 6] = ["", "no_answer", "busy", "voicemail", "failed", "unknown"];
+pub(super) const TRANSFERRED: i16 = 1;
+pub(super) const OPTED_OUT: i16 = 2;
+
+/// What the launch says about refusals from before it.
+fn brings_refused_back(run: &Run) -> bool {
+    run.settings["exclude"]["refused"] == false && !reruns(run)
+}
+
+fn reruns(run: &Run) -> bool {
+    run.settings["rerun_all_contacts"] == true
+}
+
+/// Why a fact keeps its contact from being engaged in a run, if it does.
+pub(super) fn objection(book: &Book, fact: &Fact, number: i32) -> Option<&'static str> {
+    let run = book.runs.get(&number)?;
+    if fact.generation != run.generation {
+        return None;
+    }
+    if fact.kind == OPTED_OUT {
+        let is_since_launch = book.run_at(fact.at) >= number;
+        return (is_since_launch || !brings_refused_back(run)).then_some("opted out");
+    }
+    // A rerun overrides what was before it.
+    if reruns(run) && book.cycle(fact.run) != run.cycle {
+        return None;
+    }
+    let exclude = &run.settings["exclude"];
+    let is_excluded = match fact.kind {
+        TRANSFERRED => match exclude["transferred"].as_str().unwrap_or_default() {
+            "ANY_TIME" => true,
+            "MORE_THAN60S" | "MORE_THAN_60S" => fact.seconds > 60,
+            "MORE_THAN90S" | "MORE_THAN_90S" => fact.seconds > 90,
+            "MORE_THAN120S" | "MORE_THAN_120S" => fact.seconds > 120,
+            _ => false,
+        },
+        3 => exclude["success"] == true,
+        4 => exclude["link_opened"] == true,
+        5 => exclude["texted"] == true,
+        _ => false,
+    };
+    is_excluded.then_some("excluded by the launch")
+}
+
+fn rule(book: &Book, outcome: u8) -> &Value {
+    let name = OUTCOMES.get(usize::from(outcome)).copied().unwrap_or_default();
+    &book.config["retry_policy"][name]
+}
+
+/// Attempts after which there is no other when one ends like this.
+pub(super) fn max_attempts(book: &Book, outcome: u8) -> i64 {
+    if outcome == ANSWERED { 0 } else { rule(book, outcome)["max_attempts"].as_i64().unwrap_or(0) }
+}
+
+/// Least wait after such an end, in microseconds.
+pub(super) fn min_delay(book: &Book, outcome: u8) -> i64 {
+    rule(book, outcome)["min_delay_seconds"].as_i64().unwrap_or(0) * 1_000_000
+}
+
+/// First record of each attempt of a contact in a cycle, in order, up to a time.
+pub(super) fn first_ends(book: &Book, position: i64, cycle: i32, until: i64) -> Vec<&Ended> {
+    let mut first: Vec<&Ended> = Vec::new();
+    for end in &book.ends {
+        let is_known = first.iter().any(|other| (other.lease, other.slot) == (end.lease, end.slot));
+        let is_its = end.position == position && book.cycle(end.run) == cycle && end.at <= until;
+        if is_its && !is_known {
+            first.push(end);
+        }
+    }
+    first
+}
+
+/// Whether a contact was reached, or is out of attempts, in a cycle at a time.
+pub(super) fn is_finished(book: &Book, position: i64, cycle: i32, until: i64) -> bool {
+    let is_answered = |end: &Ended| {
+        end.position == position
+            && end.outcome == ANSWERED
+            && book.cycle(end.run) == cycle
+            && end.at <= until
+    };
+    if book.ends.iter().any(is_answered) {
+        return true;
+    }
+    let ends = first_ends(book, position, cycle, until);
+    (1..).zip(ends).any(|(attempts, end)| attempts >= max_attempts(book, end.outcome))
+}

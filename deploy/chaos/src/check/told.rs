@@ -1,0 +1,148 @@
+//! P2 and P5 by the provider's own log: whose phone rang, and what it told.
+
+use super::book::{Attempt, Book, Books};
+use super::{Findings, Violation, campaign_of};
+use crate::provider::log::{Create, Entry, Event, What};
+use std::collections::BTreeMap;
+
+/// One call by the provider's account.
+#[derive(Debug)]
+struct Rung<'a> {
+    create: &'a Create,
+    at: i64,
+    events: Vec<(i64, &'a Event)>,
+    /// Kinds of events, and how the worker answered.
+    told: Vec<(&'a str, u16)>,
+}
+
+impl Rung<'_> {
+    fn ended_at(&self) -> Option<i64> {
+        self.events.iter().find(|(_, event)| event.is_end()).map(|(at, _)| *at)
+    }
+}
+
+/// Judges; returns how many phones rang.
+pub(super) fn judge(books: &Books, log: &[Entry], violations: &mut Vec<Violation>) -> usize {
+    let mut rungs: BTreeMap<&str, Rung<'_>> = BTreeMap::new();
+    for entry in log {
+        match &entry.what {
+            What::Rang(create) => {
+                let rung = Rung { create, at: entry.at, events: Vec::new(), told: Vec::new() };
+                let first = rungs.insert(&create.key, rung);
+                let campaign = campaign_of(&create.key);
+                let mut findings = Findings { campaign, violations };
+                findings.expect(first.is_none(), "P2", || format!("rang twice: {first:?}"));
+            }
+            What::Repeated(create) => {
+                let first = rungs.get(create.key.as_str()).map(|rung| rung.create);
+                // Another worker's callback address does not make another call.
+                let is_same = first.is_some_and(|first| {
+                    (&first.to, &first.contact) == (&create.to, &create.contact)
+                });
+                let campaign = campaign_of(&create.key);
+                let mut findings = Findings { campaign, violations };
+                findings
+                    .expect(is_same, "P2", || format!("one key for two: {first:?}, {create:?}"));
+            }
+            What::Happened(event) => {
+                if let Some(rung) = rungs.get_mut(event.key.as_str()) {
+                    rung.events.push((entry.at, event));
+                }
+            }
+            What::Told { key, kind, status } => {
+                if let Some(rung) = rungs.get_mut(key.as_str()) {
+                    rung.told.push((kind, *status));
+                }
+            }
+            What::HungUp { .. } => {}
+        }
+    }
+    let mut by_number: BTreeMap<&str, Vec<&Rung<'_>>> = BTreeMap::new();
+    for rung in rungs.values() {
+        let campaign = campaign_of(&rung.create.key);
+        let mut findings = Findings { campaign, violations };
+        match books.by_campaign.get(campaign) {
+            Some(book) => call(book, rung, &mut findings),
+            None => findings.expect(false, "P2", || format!("of no campaign: {rung:?}")),
+        }
+        by_number.entry(&rung.create.to).or_default().push(rung);
+    }
+    for calls in by_number.values_mut() {
+        calls.sort_by_key(|rung| rung.at);
+        for pair in calls.windows(2) {
+            let campaign = campaign_of(&pair[1].create.key);
+            let mut findings = Findings { campaign, violations };
+            let is_over = pair[0].ended_at().is_some_and(|ended_at| ended_at <= pair[1].at);
+            findings.expect(is_over, "P2", || {
+                format!("two calls at a time: {:?}, then {:?}", pair[0], pair[1])
+            });
+        }
+    }
+    rungs.len()
+}
+
+/// Lease and slot of an attempt's name, which is the run, the lease and the slot.
+pub(super) fn attempt_of<'a>(book: &'a Book, attempt_id: &str) -> Option<&'a Attempt> {
+    let mut parts = attempt_id.split('-');
+    let run: i32 = parts.next()?.parse().ok()?;
+    let lease: i64 = parts.next()?.parse().ok()?;
+    let slot: i32 = parts.next()?.parse().ok()?;
+    let wanted = (run, lease, slot);
+    book.attempts.iter().find(|attempt| (attempt.run, attempt.lease, attempt.slot) == wanted)
+}
+
+fn call(book: &Book, rung: &Rung<'_>, findings: &mut Findings<'_>) {
+    let create = rung.create;
+    let Some(attempt) = attempt_of(book, &create.attempt_id) else {
+        findings.expect(false, "P2", || format!("rang without being authorised: {create:?}"));
+        return;
+    };
+    findings.expect(attempt.at <= rung.at, "P2", || {
+        format!("rang at {} before it was authorised: {attempt:?}", rung.at)
+    });
+    let is_its = book.contacts.get(&attempt.position) == Some(&create.to);
+    findings.expect(is_its, "P2", || format!("the wrong number: {create:?} for {attempt:?}"));
+    // What of before a reset came after it is not kept, but for opt-outs.
+    let is_of_now = book.generation_of(attempt.run) == book.generation;
+    for (_, event) in &rung.events {
+        let answers = rung.told.iter().filter(|(kind, _)| *kind == event.kind());
+        let answers: Vec<u16> = answers.map(|(_, status)| *status).collect();
+        let is_taken = answers.iter().any(|status| (200..300).contains(status));
+        findings.expect(is_taken, "P5", || format!("never taken ({answers:?}): {event:?}"));
+        if is_taken && (is_of_now || event.kind() == "opted_out") {
+            recorded(book, attempt, event, findings);
+        }
+    }
+}
+
+/// P5: what was told and taken is in history, as it was told.
+fn recorded(book: &Book, attempt: &Attempt, event: &Event, findings: &mut Findings<'_>) {
+    let kind: i16 = match event.kind() {
+        "ended" => {
+            let outcomes = ["answered", "no_answer", "busy", "voicemail", "failed", "unknown"];
+            let told = event.body["outcome"].as_str().unwrap_or_default();
+            let told = outcomes.iter().position(|outcome| *outcome == told);
+            let is_its = |lease, slot| (lease, slot) == (attempt.lease, attempt.slot);
+            let last = book.ends.iter().rfind(|end| is_its(end.lease, end.slot));
+            let recorded = last.map(|end| usize::from(end.outcome));
+            findings.expect(recorded.is_some() && recorded == told, "P5", || {
+                format!("{attempt:?} ended as {told:?} and is recorded as {recorded:?}")
+            });
+            return;
+        }
+        "transferred" => 1,
+        "opted_out" => 2,
+        "success" => 3,
+        "link_opened" => 4,
+        "text_sent" => 5,
+        _ => return,
+    };
+    let times = book
+        .facts
+        .iter()
+        .filter(|fact| fact.kind == kind && fact.attempt == Some((attempt.lease, attempt.slot)))
+        .count();
+    findings.expect(times == 1, "P5", || {
+        format!("{} of {attempt:?} is in history {times} times", event.kind())
+    });
+}

@@ -1,0 +1,7 @@
+//! What goes wrong in a round, and when: planned from the seed, then done.
+
+mod doing;
+mod plan;
+
+pub use doing::{Done, run};
+pub use plan::{Action, Fault, Planned, Wire, plan};

@@ -1,0 +1,259 @@
+//! Doing what is planned.
+
+use super::plan::{Action, Fault, Planned, Wire};
+use crate::Result;
+use crate::postgres;
+use crate::program::Program;
+use crate::proxy::{Mode, Point, Proxy, Verdict};
+use crate::world::{REPLICAS, Who, World};
+use rand::Rng;
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep, sleep_until, timeout};
+
+/// Longest wait for somebody to come to a named point.
+const TRAP_LIMIT: Duration = Duration::from_secs(3);
+/// Longest wait in a trap for a process that another fault is at.
+const TURN_LIMIT: Duration = Duration::from_secs(3);
+/// Longest wait for an order to PostgreSQL, which may be frozen.
+const ORDER_LIMIT: Duration = Duration::from_secs(3);
+
+/// What came of the faults.
+#[derive(Debug, Default)]
+pub struct Done {
+    /// How many of each kind; those at named points to which nobody came left out.
+    pub kinds: BTreeMap<String, usize>,
+    /// What could not be done.
+    pub failed: Vec<String>,
+}
+
+/// Does all of it, and comes back when the last is over.
+pub async fn run(world: &Arc<World>, planned: &[Planned]) -> Done {
+    let start = Instant::now();
+    let mut tasks = JoinSet::new();
+    for Planned { at, fault } in planned.iter().copied() {
+        let world = Arc::clone(world);
+        tasks.spawn(async move {
+            sleep_until(start + at).await;
+            note(&world, start, &format!("begins: {fault}"));
+            let done = act(&world, fault).await;
+            note(&world, start, &format!("over: {fault}: {done:?}"));
+            (fault, done)
+        });
+    }
+    let mut all = Done::default();
+    for (fault, done) in tasks.join_all().await {
+        match done {
+            Ok(true) => *all.kinds.entry(fault.kind()).or_default() += 1,
+            Ok(false) => {}
+            Err(error) => all.failed.push(format!("{fault}: {error}")),
+        }
+    }
+    all
+}
+
+/// For people who look into a failed round.
+fn note(world: &World, start: Instant, text: &str) {
+    let path = world.folder.join("faults.log");
+    if let Ok(mut log) = std::fs::File::options().create(true).append(true).open(path) {
+        let at = crate::now_micros();
+        let _ = writeln!(log, "{at} {:.3} {text}", start.elapsed().as_secs_f64());
+    }
+}
+
+/// Returns whether anything was broken.
+async fn act(world: &World, fault: Fault) -> Result<bool> {
+    match fault {
+        Fault::At(wire, point, passes, action) => {
+            return at_point(world, wire, point, passes, action).await;
+        }
+        Fault::Clock(n, seconds) => return world.clocks.jump(n, seconds),
+        Fault::Kill(who, time) => kill(world, who, time).await,
+        Fault::Freeze(who, time) => freeze(world, who, time).await,
+        Fault::CrashBackend => crash_backend(world).await,
+        Fault::Network(wire, mode, time, resets) => {
+            let line = line(world, wire);
+            line.set(mode);
+            sleep(time).await;
+            line.heal(resets && mode == Mode::HalfOpen).await;
+            Ok(())
+        }
+        Fault::ReadOnly(time) => read_only(world, time).await,
+        Fault::DiskFull(time) => disk_full(world, time).await,
+        Fault::RollingRestart => rolling_restart(world).await,
+    }?;
+    Ok(true)
+}
+
+fn line(world: &World, wire: Wire) -> &Proxy {
+    match wire {
+        Wire::Database(n) => &world.database_lines[n],
+        Wire::Service(n) => &world.service_lines[n],
+        Wire::Provider => &world.provider_line,
+    }
+}
+
+async fn kill(world: &World, who: Who, time: Duration) -> Result<()> {
+    let mut program = world.program(who).lock().await;
+    program.kill().await?;
+    sleep(time).await;
+    program.start()
+}
+
+async fn freeze(world: &World, who: Who, time: Duration) -> Result<()> {
+    freeze_held(&*world.program(who).lock().await, time).await
+}
+
+async fn freeze_held(program: &Program, time: Duration) -> Result<()> {
+    signal_all(program, "STOP").await?;
+    sleep(time).await;
+    signal_all(program, "CONT").await
+}
+
+/// PostgreSQL is many processes; they stand still together.
+async fn signal_all(program: &Program, name: &str) -> Result<()> {
+    let Some(id) = program.id() else { return Ok(()) };
+    let ids = children(id).into_iter().chain([id]).map(|id| id.to_string());
+    // One of them may be gone by now.
+    tokio::process::Command::new("kill")
+        .args(["-s", name])
+        .args(ids)
+        .stderr(std::process::Stdio::null())
+        .status()
+        .await?;
+    Ok(())
+}
+
+fn children(id: u32) -> Vec<u32> {
+    let listed = std::fs::read_to_string(format!("/proc/{id}/task/{id}/children"));
+    listed.unwrap_or_default().split_whitespace().filter_map(|id| id.parse().ok()).collect()
+}
+
+async fn crash_backend(world: &World) -> Result<()> {
+    let program = world.program(Who::Postgres).lock().await;
+    let children = program.id().map(children).unwrap_or_default();
+    // Those that serve somebody come last, after the helpers.
+    let newest = children.len().saturating_sub(1);
+    let chosen = children.get(rand::rng().random_range(newest / 2..=newest));
+    if let Some(id) = chosen {
+        let args = ["-s", "KILL", &id.to_string()];
+        tokio::process::Command::new("kill").args(args).status().await?;
+    }
+    Ok(())
+}
+
+/// Returns whether anybody came.
+async fn at_point(
+    world: &World,
+    wire: Wire,
+    point: Point,
+    passes: u32,
+    action: Action,
+) -> Result<bool> {
+    let trap = line(world, wire).trap();
+    let held = match timeout(TRAP_LIMIT, trap.arm(point, passes)).await {
+        Ok(Ok(held)) => held,
+        // Another trap took its place.
+        Ok(Err(_)) => return Ok(false),
+        Err(_) => {
+            trap.disarm();
+            return Ok(false);
+        }
+    };
+    let verdict = match action {
+        Action::Kill(who, time) => {
+            // Another fault may have it, and wait in its turn for what is held here.
+            let Ok(mut program) = timeout(TURN_LIMIT, world.program(who).lock()).await else {
+                let _ = held.send(Verdict::Cut);
+                return Ok(true);
+            };
+            program.kill().await?;
+            // The dead neither send nor receive more.
+            let _ = held.send(Verdict::Cut);
+            sleep(time).await;
+            program.start()?;
+            return Ok(true);
+        }
+        Action::Freeze(who, time) => {
+            if let Ok(program) = timeout(TURN_LIMIT, world.program(who).lock()).await {
+                freeze_held(&program, time).await?;
+            }
+            Verdict::Pass
+        }
+        Action::Hold(time) => {
+            sleep(time).await;
+            Verdict::Pass
+        }
+        Action::Cut => Verdict::Cut,
+    };
+    // The connection may be gone.
+    let _ = held.send(verdict);
+    Ok(true)
+}
+
+async fn order(world: &World, sql: &str) -> Result<()> {
+    let (client, connection) =
+        tokio_postgres::connect(&postgres::url(world.database_port), tokio_postgres::NoTls).await?;
+    tokio::spawn(connection);
+    for statement in sql.split(';') {
+        client.batch_execute(statement).await?;
+    }
+    Ok(())
+}
+
+async fn read_only(world: &World, time: Duration) -> Result<()> {
+    let set = "ALTER SYSTEM SET default_transaction_read_only = on; SELECT pg_reload_conf()";
+    // It may be away; then there is nothing to forbid.
+    let _ = timeout(ORDER_LIMIT, order(world, set)).await;
+    sleep(time).await;
+    writable(world).await
+}
+
+/// PostgreSQL takes writes again, as soon as it is there.
+async fn writable(world: &World) -> Result<()> {
+    let reset = "SET default_transaction_read_only = off; \
+        ALTER SYSTEM RESET default_transaction_read_only; SELECT pg_reload_conf()";
+    let deadline = Instant::now() + Duration::from_secs(60);
+    loop {
+        match timeout(ORDER_LIMIT, order(world, reset)).await {
+            Ok(Ok(())) => return Ok(()),
+            other if Instant::now() > deadline => {
+                return Err(format!("PostgreSQL stays read-only: {other:?}").into());
+            }
+            _ => sleep(Duration::from_millis(100)).await,
+        }
+    }
+}
+
+/// Fills the disk to its last byte for a while; without a disk of its own, writes are forbidden instead.
+async fn disk_full(world: &World, time: Duration) -> Result<()> {
+    if !world.disk.is_small {
+        return read_only(world, time).await;
+    }
+    let ballast = world.disk.path.join("ballast");
+    let filled = ballast.clone();
+    tokio::task::spawn_blocking(move || {
+        let Ok(mut file) = std::fs::File::create(filled) else { return };
+        let piece = vec![0_u8; 1 << 20];
+        while file.write_all(&piece).is_ok() {}
+        while file.write_all(&piece[..4_096]).is_ok() {}
+    })
+    .await?;
+    sleep(time).await;
+    // Another one may have removed it.
+    let _ = std::fs::remove_file(ballast);
+    // It may have given up for good.
+    world.program(Who::Postgres).lock().await.start()
+}
+
+async fn rolling_restart(world: &World) -> Result<()> {
+    for n in 0..REPLICAS {
+        let mut replica = world.program(Who::Replica(n)).lock().await;
+        replica.stop().await?;
+        replica.until_up().await?;
+    }
+    Ok(())
+}

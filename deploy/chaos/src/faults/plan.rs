@@ -1,0 +1,198 @@
+//! The plan, from the seed alone.
+
+use crate::proxy::{Kind, Mode, Point};
+use crate::world::{REPLICAS, WORKERS, Who};
+use rand::Rng;
+use rand::rngs::SmallRng;
+use std::fmt;
+use std::time::Duration;
+
+/// A connection between two processes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wire {
+    /// From a replica to PostgreSQL.
+    Database(usize),
+    /// To a replica.
+    Service(usize),
+    /// From the workers to the provider.
+    Provider,
+}
+
+/// What is done to whoever is in a trap.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Kill -9 of a process, which comes back after a while.
+    Kill(Who, Duration),
+    /// The connection is cut there.
+    Cut,
+    /// The message is held back.
+    Hold(Duration),
+    /// A process stands still.
+    Freeze(Who, Duration),
+}
+
+/// Something that goes wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// Kill -9 of a process, which comes back after a while.
+    Kill(Who, Duration),
+    /// SIGSTOP, and SIGCONT after a while.
+    Freeze(Who, Duration),
+    /// Kill -9 of one of PostgreSQL's own processes: it recovers from its log.
+    CrashBackend,
+    /// A bad network for a while; then connections go on, or end with a reset.
+    Network(Wire, Mode, Duration, bool),
+    /// At a named point, after so many others passed it.
+    At(Wire, Point, u32, Action),
+    /// PostgreSQL takes no writes for a while.
+    ReadOnly(Duration),
+    /// PostgreSQL's disk is full for a while.
+    DiskFull(Duration),
+    /// The clock of a replica jumps by so many seconds.
+    Clock(usize, i64),
+    /// One replica after the other stops in order and starts again.
+    RollingRestart,
+}
+
+/// When.
+#[derive(Clone, Copy, Debug)]
+pub struct Planned {
+    /// Since the start.
+    pub at: Duration,
+    /// What.
+    pub fault: Fault,
+}
+
+impl Fault {
+    /// In a word or two.
+    #[must_use]
+    pub fn kind(&self) -> String {
+        match self {
+            Self::Kill(who, _) => format!("kill {}", name(*who)),
+            Self::Freeze(who, _) => format!("freeze {}", name(*who)),
+            Self::CrashBackend => "crash of PostgreSQL's process".to_owned(),
+            Self::Network(_, Mode::Delay(_), ..) => "slow network".to_owned(),
+            Self::Network(_, Mode::HalfOpen, ..) => "half-open connections".to_owned(),
+            Self::Network(_, Mode::Reset, ..) => "reset connections".to_owned(),
+            Self::Network(..) => "cut network".to_owned(),
+            Self::At(_, point, ..) => format!("at {point}"),
+            Self::ReadOnly(_) => "read-only database".to_owned(),
+            Self::DiskFull(_) => "full disk".to_owned(),
+            Self::Clock(..) => "clock jump".to_owned(),
+            Self::RollingRestart => "rolling restart".to_owned(),
+        }
+    }
+}
+
+fn name(who: Who) -> &'static str {
+    match who {
+        Who::Postgres => "PostgreSQL",
+        Who::Replica(_) => "a replica",
+        Who::Worker(_) => "a worker",
+        Who::Provider => "the provider",
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::At(wire, point, passes, action) => {
+                write!(f, "at {point} of {wire:?}, after {passes}: {action:?}")
+            }
+            other => write!(f, "{other:?}"),
+        }
+    }
+}
+
+/// Faults for a while, so many a second, the lease's life in mind.
+#[must_use]
+pub fn plan(random: &mut SmallRng, window: Duration, lease_ttl: Duration) -> Vec<Planned> {
+    let mut planned = Vec::new();
+    let mut at = Duration::from_millis(random.random_range(100..500));
+    while at < window {
+        planned.push(Planned { at, fault: any_fault(random, lease_ttl) });
+        at += Duration::from_millis(random.random_range(100..500));
+    }
+    planned
+}
+
+fn millis(random: &mut SmallRng, range: std::ops::Range<u64>) -> Duration {
+    Duration::from_millis(random.random_range(range))
+}
+
+fn any_fault(random: &mut SmallRng, lease_ttl: Duration) -> Fault {
+    match random.random_range(0..100) {
+        0..14 => Fault::Kill(anybody(random), millis(random, 0..900)),
+        14..26 => {
+            // About as long as a lease lives: a little less, a little more, much more.
+            let time = lease_ttl.mul_f64(random.random_range(0.2..1.8));
+            Fault::Freeze(anybody(random), time)
+        }
+        26..30 => Fault::CrashBackend,
+        30..52 => {
+            let time = millis(random, 100..1_500);
+            Fault::Network(any_wire(random), bad_network(random), time, random.random_bool(0.5))
+        }
+        52..90 => at_a_point(random, lease_ttl),
+        90..93 => Fault::ReadOnly(millis(random, 200..1_000)),
+        93..95 => Fault::DiskFull(millis(random, 200..1_200)),
+        95..98 => {
+            Fault::Clock(random.random_range(0..REPLICAS), random.random_range(-9_000..9_000))
+        }
+        _ => Fault::RollingRestart,
+    }
+}
+
+fn anybody(random: &mut SmallRng) -> Who {
+    match random.random_range(0..10) {
+        0..2 => Who::Postgres,
+        2..5 => Who::Replica(random.random_range(0..REPLICAS)),
+        5..9 => Who::Worker(random.random_range(0..WORKERS)),
+        _ => Who::Provider,
+    }
+}
+
+fn any_wire(random: &mut SmallRng) -> Wire {
+    match random.random_range(0..5) {
+        0..2 => Wire::Database(random.random_range(0..REPLICAS)),
+        2..4 => Wire::Service(random.random_range(0..REPLICAS)),
+        _ => Wire::Provider,
+    }
+}
+
+fn bad_network(random: &mut SmallRng) -> Mode {
+    match random.random_range(0..4) {
+        0 => Mode::Delay(millis(random, 20..250)),
+        1 => Mode::HalfOpen,
+        2 => Mode::Cut,
+        _ => Mode::Reset,
+    }
+}
+
+fn at_a_point(random: &mut SmallRng, lease_ttl: Duration) -> Fault {
+    let wire = any_wire(random);
+    let kinds = match wire {
+        Wire::Database(_) => [Kind::Commit, Kind::Committed],
+        Wire::Service(_) => [Kind::Send, Kind::Acknowledge],
+        Wire::Provider => [Kind::Dial, Kind::Dialled],
+    };
+    let kind = kinds[random.random_range(0..2)];
+    let point = Point { kind, is_after: random.random_bool(0.4) };
+    let who = match (wire, random.random_range(0..4)) {
+        (Wire::Database(n) | Wire::Service(n), 0..2) => Who::Replica(n),
+        (Wire::Database(_), _) => Who::Postgres,
+        (Wire::Provider, 0..2) => Who::Provider,
+        (_, n) => Who::Worker(n % WORKERS),
+    };
+    let action = match random.random_range(0..10) {
+        0..4 => Action::Kill(who, millis(random, 0..600)),
+        4..6 => Action::Cut,
+        6..9 => {
+            // Some are held back until just after the lease they are of has run out.
+            let factor = if random.random_bool(0.5) { 0.3 } else { 1.05 };
+            Action::Hold(lease_ttl.mul_f64(factor) + millis(random, 0..300))
+        }
+        _ => Action::Freeze(who, lease_ttl.mul_f64(random.random_range(0.3..1.5))),
+    };
+    Fault::At(wire, point, random.random_range(0..25), action)
+}

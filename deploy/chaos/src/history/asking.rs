@@ -1,0 +1,84 @@
+//! Asking a replica, and another one when there is no answer.
+
+use super::History;
+use campaign_proto::v1::campaign_service_client::CampaignServiceClient;
+use campaign_proto::v1::contact_service_client::ContactServiceClient;
+use campaign_proto::v1::interaction_service_client::InteractionServiceClient;
+use rand::Rng;
+use std::time::Duration;
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Code, Response, Status};
+
+/// Longest wait for an answer.
+const ANSWER_LIMIT: Duration = Duration::from_millis(1_500);
+/// A connection that says nothing is given up.
+const KEEP_ALIVE: Duration = Duration::from_secs(2);
+
+/// Of one replica.
+#[derive(Clone, Debug)]
+pub struct Client {
+    /// Lifecycle.
+    pub campaigns: CampaignServiceClient<Channel>,
+    /// Contacts.
+    pub contacts: ContactServiceClient<Channel>,
+    /// Facts.
+    pub interactions: InteractionServiceClient<Channel>,
+}
+
+/// Of all replicas.
+pub type Clients = Vec<Client>;
+
+/// Clients that connect when first used, and again.
+///
+/// # Errors
+/// Never for a port.
+pub fn connect(ports: &[u16]) -> crate::Result<Clients> {
+    let client = |port: &u16| {
+        let endpoint = Endpoint::from_shared(format!("http://127.0.0.1:{port}"))?
+            .timeout(ANSWER_LIMIT)
+            .connect_timeout(ANSWER_LIMIT)
+            .http2_keep_alive_interval(KEEP_ALIVE)
+            .keep_alive_timeout(KEEP_ALIVE);
+        let channel = endpoint.connect_lazy();
+        Ok(Client {
+            campaigns: CampaignServiceClient::new(channel.clone()),
+            contacts: ContactServiceClient::new(channel.clone()),
+            interactions: InteractionServiceClient::new(channel),
+        })
+    };
+    ports.iter().map(client).collect()
+}
+
+impl History {
+    /// Asks up to so often, any replica each time; `None` when there was no answer that is OK. Gives up
+    /// at once on an answer that would be the same again.
+    pub(super) async fn ask<T, F>(
+        &mut self,
+        times: usize,
+        mut question: impl FnMut(Client) -> F,
+    ) -> Option<T>
+    where
+        F: Future<Output = Result<Response<T>, Status>>,
+    {
+        for _ in 0..times {
+            let replica = self.random.random_range(0..self.stage.clients.len());
+            match question(self.stage.clients[replica].clone()).await {
+                Ok(answer) => return Some(answer.into_inner()),
+                Err(status) if is_refusal(&status) => return None,
+                Err(_) => self.wait(30..250).await,
+            }
+        }
+        None
+    }
+}
+
+fn is_refusal(status: &Status) -> bool {
+    matches!(
+        status.code(),
+        Code::InvalidArgument
+            | Code::FailedPrecondition
+            | Code::NotFound
+            | Code::AlreadyExists
+            | Code::Aborted
+    )
+}

@@ -1,0 +1,100 @@
+//! What clients asked and how they were answered: in memory for the checker, and appended to a file for
+//! people.
+
+use crate::{Result, now_micros};
+use serde::Serialize;
+use std::fs::File;
+use std::io::Write;
+use std::path::Path;
+use std::sync::{Mutex, PoisonError};
+
+/// What an answer said that was OK: from here on it must be true.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "snake_case", tag = "acknowledged")]
+pub enum Said {
+    /// A campaign, by its id.
+    Created {
+        /// The id.
+        campaign: String,
+    },
+    /// These numbers are contacts.
+    Contacts {
+        /// In E.164.
+        numbers: Vec<String>,
+    },
+    /// A command was carried out.
+    Command {
+        /// Its idempotency key.
+        request_id: String,
+        /// As in the audit log.
+        command: &'static str,
+    },
+    /// A fact is in the history.
+    Fact {
+        /// Whose.
+        number: String,
+        /// The reporter's id.
+        interaction_id: String,
+        /// As stored.
+        kind: i16,
+        /// RECORDED, DUPLICATE or BEFORE_RESET.
+        status: String,
+    },
+    /// What the campaign's progress says of its history, when all is over.
+    Totals {
+        /// Attempts, then contacts that refused, were transferred, met the goal, clicked, got a text.
+        history: [i64; 6],
+    },
+    /// A number is on the suppression list.
+    Suppressed {
+        /// In E.164.
+        number: String,
+        /// Names what was committed then, in chaos.marks.
+        mark: i64,
+    },
+}
+
+/// One answer.
+#[derive(Clone, Debug, Serialize)]
+pub struct Entry {
+    /// Of which history.
+    pub history: usize,
+    /// Microseconds since 1970, when it was asked.
+    pub asked_at: i64,
+    /// And answered.
+    pub answered_at: i64,
+    /// What it said.
+    pub said: Said,
+}
+
+/// Of all histories of a round.
+#[derive(Debug)]
+pub struct Journal {
+    entries: Mutex<(Vec<Entry>, File)>,
+}
+
+impl Journal {
+    /// A new one.
+    ///
+    /// # Errors
+    /// When the file cannot be made.
+    pub fn create(path: &Path) -> Result<Self> {
+        Ok(Self { entries: Mutex::new((Vec::new(), File::create(path)?)) })
+    }
+
+    /// Notes an answer.
+    pub fn note(&self, history: usize, asked_at: i64, said: Said) {
+        let entry = Entry { history, asked_at, answered_at: now_micros(), said };
+        let mut inner = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
+        let line = serde_json::to_string(&entry).unwrap_or_default();
+        // For people only; the checker reads what is in memory.
+        let _ = writeln!(inner.1, "{line}");
+        inner.0.push(entry);
+    }
+
+    /// All answers so far.
+    #[must_use]
+    pub fn entries(&self) -> Vec<Entry> {
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner).0.clone()
+    }
+}

@@ -1,0 +1,19 @@
+//! Numbers set aside for fiction: North American 555-01xx, in many areas.
+
+const AREAS: [u16; 60] = [
+    201, 202, 203, 205, 206, 207, 208, 209, 210, 212, 213, 214, 215, 216, 217, 218, 219, 224, 225,
+    228, 229, 231, 234, 239, 240, 248, 251, 252, 253, 254, 256, 260, 262, 267, 269, 270, 276, 281,
+    301, 302, 303, 304, 305, 307, 308, 309, 310, 312, 313, 314, 315, 316, 317, 318, 319, 320, 321,
+    323, 325, 330,
+];
+/// Numbers of one history.
+pub const NUMBERS_EACH: usize = 50;
+/// Histories that have numbers of their own.
+pub const MAX_HISTORIES: usize = AREAS.len() * 100 / NUMBERS_EACH;
+
+/// The n-th number of a history.
+#[must_use]
+pub fn number(history: usize, n: usize) -> String {
+    let at = history * NUMBERS_EACH + n % NUMBERS_EACH;
+    format!("+1{}55501{:02}", AREAS[at / 100 % AREAS.len()], at % 100)
+}

@@ -1,0 +1,290 @@
+//! A platform of voice agents (deploy/openapi/voice-agent.yaml) with faults of its own. Its log only
+//! grows, is written before anything is answered or told, and is all that it knows after it was killed.
+
+mod callback;
+pub mod log;
+mod person;
+
+use crate::{Result, now_micros};
+use axum::Router;
+use axum::body::Bytes;
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use clap::Parser;
+use log::{Create, Entry, Event, Log, What};
+use person::Person;
+use rand::rngs::SmallRng;
+use rand::{Rng, SeedableRng};
+use serde_json::json;
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+
+/// Callbacks are signed with this.
+pub const SECRET: &str = "a secret between the two";
+/// Longer than a worker waits for an answer.
+const NEVER: Duration = Duration::from_secs(30);
+/// Most callbacks under way.
+const MAX_TELLING: usize = 2_000;
+
+/// Answers calls as people do, and as platforms do
+#[derive(Clone, Debug, Parser)]
+pub struct Args {
+    /// Where to listen
+    #[arg(long)]
+    pub listen: SocketAddr,
+    /// What happened; read at the start, then appended to
+    #[arg(long)]
+    pub log: PathBuf,
+    /// Decides what becomes of each call
+    #[arg(long)]
+    pub seed: u64,
+    /// How often the platform itself fails, 0 to 1: refuses, forgets to answer
+    #[arg(long, default_value_t = 0.03)]
+    pub odds: f64,
+}
+
+#[derive(Clone)]
+struct Platform {
+    seed: u64,
+    odds: f64,
+    telling: Arc<tokio::sync::Semaphore>,
+    inner: Arc<Mutex<Inner>>,
+}
+
+struct Inner {
+    random: SmallRng,
+    log: Log,
+    calls: HashMap<String, Call>,
+    /// Events not taken yet.
+    untold: usize,
+}
+
+/// One call, by its key.
+struct Call {
+    create: Create,
+    events: Vec<Event>,
+    hang_up: CancellationToken,
+}
+
+/// Serves until it is killed.
+///
+/// # Errors
+/// When it cannot listen, or cannot read or write its log.
+pub async fn run(args: Args) -> Result<()> {
+    let known = log::read(&args.log)?;
+    let inner = Inner {
+        // Another course of platform's faults after each start.
+        random: SmallRng::seed_from_u64(args.seed ^ known.len() as u64),
+        log: Log::append_to(&args.log)?,
+        calls: HashMap::new(),
+        untold: 0,
+    };
+    let platform = Platform {
+        seed: args.seed,
+        odds: args.odds,
+        telling: Arc::new(tokio::sync::Semaphore::new(MAX_TELLING)),
+        inner: Arc::new(Mutex::new(inner)),
+    };
+    platform.remember(known);
+    let router = Router::new()
+        .route("/v1/calls", post(create))
+        .route("/v1/calls/{key}", get(find))
+        .route("/v1/calls/{key}/hang-up", post(hang_up))
+        .route("/v1/health", get(|| async { StatusCode::OK }))
+        .route("/quiet", get(quiet))
+        .with_state(platform);
+    let listener = tokio::net::TcpListener::bind(args.listen).await?;
+    Ok(axum::serve(listener, router).await?)
+}
+
+impl Platform {
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn happens(&self, odds: f64) -> bool {
+        self.lock().random.random_bool(odds)
+    }
+
+    /// Goes on where it was killed.
+    fn remember(&self, known: Vec<Entry>) {
+        let mut untaken: Vec<Event> = Vec::new();
+        for entry in known {
+            match entry.what {
+                What::Rang(create) => self.ring(create, false),
+                What::Happened(event) => {
+                    if let Some(call) = self.lock().calls.get_mut(&event.key) {
+                        call.events.push(event.clone());
+                    }
+                    untaken.push(event);
+                }
+                What::Told { key, kind, status } if log::is_final(status) => {
+                    untaken.retain(|event| event.key != key || event.kind() != kind);
+                }
+                What::HungUp { key } => {
+                    if let Some(call) = self.lock().calls.get(&key) {
+                        call.hang_up.cancel();
+                    }
+                }
+                What::Repeated(_) | What::Told { .. } => {}
+            }
+        }
+        for event in untaken {
+            self.tell(event);
+        }
+        let open: Vec<String> = {
+            let inner = self.lock();
+            let is_open = |call: &Call| !call.events.iter().any(Event::is_end);
+            inner
+                .calls
+                .iter()
+                .filter(|(_, call)| is_open(call))
+                .map(|(key, _)| key.clone())
+                .collect()
+        };
+        for key in open {
+            tokio::spawn(self.clone().live(key));
+        }
+    }
+
+    fn ring(&self, create: Create, is_logged: bool) {
+        let mut inner = self.lock();
+        if is_logged {
+            inner.log.write(What::Rang(create.clone()));
+        }
+        let call =
+            Call { create: create.clone(), events: Vec::new(), hang_up: CancellationToken::new() };
+        inner.calls.insert(create.key, call);
+    }
+
+    /// Lives through a call, as the seed and the key have it; what happened before is not repeated.
+    async fn live(self, key: String) {
+        let person = Person::of(self.seed, &key);
+        let hang_up = match self.lock().calls.get(&key) {
+            Some(call) => call.hang_up.clone(),
+            None => return,
+        };
+        let mut is_hung_up = false;
+        for (after, event) in person.events() {
+            if !is_hung_up {
+                tokio::select! {
+                    () = sleep(after) => {}
+                    () = hang_up.cancelled() => is_hung_up = true,
+                }
+            }
+            // Who is hung up on says and does nothing more; the call still ends.
+            if is_hung_up && event["type"] != "ended" {
+                continue;
+            }
+            self.happen(&key, event);
+        }
+    }
+
+    /// Something happens in a call: it is known from now on, and told.
+    fn happen(&self, key: &str, body: serde_json::Value) {
+        let event = {
+            let mut inner = self.lock();
+            let Some(call) = inner.calls.get_mut(key) else { return };
+            if call.events.iter().any(|event| event.body["type"] == body["type"]) {
+                return;
+            }
+            let mut body = body;
+            body["key"] = json!(key);
+            body["contact"] = json!(call.create.contact);
+            body["attempt_id"] = json!(call.create.attempt_id);
+            let event = Event { key: key.to_owned(), body };
+            call.events.push(event.clone());
+            inner.log.write(What::Happened(event.clone()));
+            event
+        };
+        self.tell(event);
+    }
+
+    /// Tells an event until it is taken; sometimes later, sometimes again.
+    fn tell(&self, event: Event) {
+        let (url, delay, times) = {
+            let mut inner = self.lock();
+            let Some(call) = inner.calls.get(&event.key) else { return };
+            let url = call.create.callback_url.clone();
+            inner.untold += 1;
+            let late = inner.random.random_bool(0.04);
+            let most = if late { 2_500 } else { 80 };
+            let delay = Duration::from_millis(inner.random.random_range(0..most));
+            (url, delay, 1 + u32::from(inner.random.random_bool(0.1)))
+        };
+        let platform = self.clone();
+        tokio::spawn(async move {
+            sleep(delay).await;
+            for _ in 0..times {
+                let Ok(turn) = platform.telling.acquire().await else { return };
+                let status = callback::tell(&url, &event.body).await;
+                drop(turn);
+                let (key, kind) = (event.key.clone(), event.kind().to_owned());
+                platform.lock().log.write(What::Told { key, kind, status });
+            }
+            platform.lock().untold -= 1;
+        });
+    }
+}
+
+async fn create(State(platform): State<Platform>, body: Bytes) -> Response {
+    let Ok(create) = serde_json::from_slice::<Create>(&body) else {
+        return StatusCode::BAD_REQUEST.into_response();
+    };
+    if platform.happens(platform.odds) {
+        return StatusCode::SERVICE_UNAVAILABLE.into_response();
+    }
+    let is_known = platform.lock().calls.contains_key(&create.key);
+    if is_known {
+        platform.lock().log.write(What::Repeated(create));
+    } else {
+        let key = create.key.clone();
+        platform.ring(create, true);
+        tokio::spawn(platform.clone().live(key));
+    }
+    if platform.happens(platform.odds) {
+        sleep(NEVER).await;
+    }
+    (StatusCode::CREATED, "{}").into_response()
+}
+
+async fn find(State(platform): State<Platform>, Path(key): Path<String>) -> Response {
+    if platform.happens(platform.odds) {
+        return StatusCode::SERVICE_UNAVAILABLE.into_response();
+    }
+    let inner = platform.lock();
+    match inner.calls.get(&key) {
+        Some(call) => {
+            let events: Vec<_> = call.events.iter().map(|event| &event.body).collect();
+            json!({"key": key, "events": events}).to_string().into_response()
+        }
+        None => StatusCode::NOT_FOUND.into_response(),
+    }
+}
+
+async fn hang_up(State(platform): State<Platform>, Path(key): Path<String>) -> StatusCode {
+    let mut inner = platform.lock();
+    let Some(call) = inner.calls.get(&key) else { return StatusCode::NOT_FOUND };
+    call.hang_up.cancel();
+    inner.log.write(What::HungUp { key });
+    StatusCode::ACCEPTED
+}
+
+/// Whether every call is over and all that happened is taken: 200, else 503.
+async fn quiet(State(platform): State<Platform>) -> (StatusCode, String) {
+    let inner = platform.lock();
+    let open = inner.calls.values().filter(|call| !call.events.iter().any(Event::is_end)).count();
+    let status =
+        if open + inner.untold == 0 { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    (
+        status,
+        format!("{open} calls in progress, {} events not taken, at {}", inner.untold, now_micros()),
+    )
+}
