@@ -8,10 +8,13 @@ mod contacts;
 mod convert;
 mod dispatch;
 mod facts;
+#[cfg(test)]
+mod fuzz;
 mod imports;
 mod interactions;
 mod names;
 mod page;
+pub mod panics;
 mod session;
 mod status;
 
