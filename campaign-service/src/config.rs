@@ -10,7 +10,7 @@ use crate::tls::{Tls, TlsFiles};
 use crate::tokens::{Demands, KeySource, Tokens};
 use campaign_domain::caps::MAX_ATTEMPTS_CAP;
 use campaign_domain::links::is_web_address;
-use campaign_process::LogArgs;
+use campaign_process::{LogArgs, Secret};
 use chrono::TimeDelta;
 use clap::{Args, Parser, Subcommand};
 use std::net::SocketAddr;
@@ -43,6 +43,15 @@ pub enum Command {
     },
     /// Serve the API
     Serve(Box<ServeArgs>),
+    /// Check that the audit logs are as they were written, then exit; fails if one is not
+    VerifyAudit {
+        /// The database
+        #[command(flatten)]
+        database: DatabaseArgs,
+        /// Only this campaign, as in campaigns/ID [default: all]
+        #[arg(long)]
+        campaign: Option<String>,
+    },
     /// Print the state machine as a Mermaid diagram, then exit
     Diagram,
 }
@@ -52,7 +61,7 @@ pub enum Command {
 pub struct DatabaseArgs {
     /// PostgreSQL, as in postgres://user:password@host:5432/database
     #[arg(long, env = "DATABASE_URL", hide_env_values = true)]
-    pub database_url: String,
+    pub database_url: Secret,
     /// Who vouches for the database's certificate, PEM, where the URL says sslmode=require [default: whom
     /// the system trusts]
     #[arg(long, env = "CAMPAIGN_DATABASE_CA_FILE")]
@@ -77,7 +86,7 @@ impl DatabaseArgs {
     /// # Errors
     /// When the URL or the file cannot be read.
     pub fn open(&self) -> Result<Db, String> {
-        Db::new(&self.database_url, self.database_ca_file.as_deref(), &self.limits())
+        Db::new(self.database_url.reveal(), self.database_ca_file.as_deref(), &self.limits())
     }
 
     fn limits(&self) -> DbLimits {
@@ -296,7 +305,7 @@ pub struct LinkArgs {
     pub link_base_url: Option<String>,
     /// Secret that links are signed with, the same for all replicas (at least 32 characters)
     #[arg(long, env = "CAMPAIGN_LINK_KEY", hide_env_values = true, requires = "link_listen")]
-    pub link_key: Option<String>,
+    pub link_key: Option<Secret>,
 }
 
 impl LinkArgs {
@@ -311,7 +320,7 @@ impl LinkArgs {
         if !is_web_address(base_url) {
             return Err("--link-base-url must be an http or https address".to_owned());
         }
-        Links::new(key, base_url).map(Some)
+        Links::new(key.reveal(), base_url).map(Some)
     }
 }
 

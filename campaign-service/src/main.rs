@@ -2,14 +2,17 @@
 #![forbid(unsafe_code)]
 
 use campaign_process::{init_logs, install_tls_provider, shutdown_signal};
+use campaign_service::app::auditing::{self, Verified};
 use campaign_service::config::{Cli, Command, DatabaseArgs, ServeArgs};
 use campaign_service::server::{self, Listeners, Options};
 use campaign_service::store::migrations;
 use clap::Parser;
+use std::io::Write;
 use std::net::SocketAddr;
 use std::process::ExitCode;
 use tokio::net::TcpListener;
 use tracing::{error, info};
+use uuid::Uuid;
 
 /// Contacts come and go by the hundred thousand a second, on several threads.
 #[global_allocator]
@@ -37,8 +40,10 @@ async fn run(command: Command) -> Outcome {
     match command {
         Command::Migrate { database } => migrate(&database).await,
         Command::Serve(args) => serve(args).await,
+        Command::VerifyAudit { database, campaign } => {
+            verify_audit(&database, campaign.as_deref()).await
+        }
         Command::Diagram => {
-            use std::io::Write;
             Ok(std::io::stdout().write_all(campaign_domain::lifecycle::diagram().as_bytes())?)
         }
     }
@@ -50,6 +55,54 @@ async fn migrate(args: &DatabaseArgs) -> Outcome {
     let applied = migrations::migrate(&db).await?;
     info!(applied, "the schema is up to date");
     Ok(())
+}
+
+/// Says of each log what it is like; a log that was changed is a failure.
+async fn verify_audit(args: &DatabaseArgs, campaign: Option<&str>) -> Outcome {
+    install_tls_provider();
+    let db = args.open()?;
+    let mut report = std::io::stdout();
+    let (mut logs, mut changed) = (0_u64, 0_u64);
+    let mut todo = match campaign {
+        Some(name) => vec![campaign_id(name)?],
+        None => auditing::next_campaigns(&db, Uuid::nil()).await?,
+    };
+    while let Some(last) = todo.last().copied() {
+        for id in todo {
+            let verified = auditing::verify(&db, id).await?;
+            logs += 1;
+            changed += u64::from(!verified.findings.is_empty());
+            tell(&mut report, &verified)?;
+        }
+        todo = match campaign {
+            Some(_) => Vec::new(),
+            None => auditing::next_campaigns(&db, last).await?,
+        };
+    }
+    if changed > 0 {
+        return Err(format!("{changed} of {logs} audit logs are not as they were written").into());
+    }
+    Ok(writeln!(report, "{logs} audit logs are intact")?)
+}
+
+fn campaign_id(name: &str) -> Result<Uuid, String> {
+    let id = name.strip_prefix("campaigns/").unwrap_or(name).parse();
+    id.map_err(|_| format!("--campaign {name:?} must be as in campaigns/ID"))
+}
+
+fn tell(report: &mut impl Write, verified: &Verified) -> std::io::Result<()> {
+    let Verified { campaign, events, without_hash, findings, head } = verified;
+    let what = if findings.is_empty() { "intact" } else { "CHANGED" };
+    write!(report, "campaigns/{campaign}: {what}, {events} events")?;
+    if *without_hash > 0 {
+        write!(report, ", the first {without_hash} from before hashes, not verified")?;
+    }
+    if let Some(head) = head {
+        let hex: String = head.hash.iter().map(|byte| format!("{byte:02x}")).collect();
+        write!(report, ", event {} has {hex}", head.number)?;
+    }
+    writeln!(report)?;
+    findings.iter().try_for_each(|finding| writeln!(report, "  {finding}"))
 }
 
 async fn serve(args: Box<ServeArgs>) -> Outcome {

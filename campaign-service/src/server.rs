@@ -5,6 +5,7 @@ use crate::app::control::ControlBus;
 use crate::app::{App, DispatchLimits};
 use crate::grpc::access::AccessLayer;
 use crate::grpc::limits::{CallLimits, LimitLayer, WorkerStreams};
+use crate::grpc::panics::PanicLayer;
 use crate::grpc::{CampaignApi, ContactApi, DispatchApi, InteractionApi};
 use crate::links::{self, Links};
 use crate::store::Db;
@@ -127,6 +128,7 @@ pub async fn serve(
     // A message pushed to a worker must not wait for the acknowledgement of the one before.
     let incoming = TcpIncoming::from(listeners.api).with_nodelay(Some(true));
     let router = tonic::transport::Server::builder()
+        .layer(PanicLayer)
         .layer(AccessLayer::new(options.access.tokens))
         .layer(LimitLayer::new(options.calls))
         .max_concurrent_streams(MAX_STREAMS_PER_CONNECTION)

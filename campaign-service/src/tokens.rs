@@ -65,7 +65,7 @@ pub struct Identified {
 }
 
 #[derive(Debug)]
-struct Key {
+pub(crate) struct Key {
     id: Option<String>,
     algorithm: Algorithm,
     key: DecodingKey,
@@ -202,7 +202,7 @@ fn refusal(kind: &ErrorKind) -> Error {
     }
 }
 
-fn keys_of_set(bytes: &[u8]) -> Result<Vec<Key>, String> {
+pub(crate) fn keys_of_set(bytes: &[u8]) -> Result<Vec<Key>, String> {
     let set: JwkSet = serde_json::from_slice(bytes)
         .map_err(|error| format!("it is no JSON Web Key Set: {error}"))?;
     if set.keys.len() > MAX_KEYS {
@@ -226,7 +226,7 @@ fn keys_of_set(bytes: &[u8]) -> Result<Vec<Key>, String> {
     Ok(keys)
 }
 
-fn key_of_pem(pem: &[u8]) -> Result<Key, String> {
+pub(crate) fn key_of_pem(pem: &[u8]) -> Result<Key, String> {
     const WANTED: &str = "it must have one PUBLIC KEY in PEM: RSA, P-256 or Ed25519";
     let text = String::from_utf8_lossy(pem);
     if text.contains("PRIVATE") || !text.contains("PUBLIC KEY") {

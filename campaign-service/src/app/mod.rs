@@ -1,5 +1,6 @@
 //! What the service does, one use case a file. Reads the store, asks the domain, writes the store.
 
+pub mod auditing;
 pub mod authorizing;
 pub mod chores;
 pub mod contacts;

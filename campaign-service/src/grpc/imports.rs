@@ -58,7 +58,7 @@ pub async fn receive(
     Ok((id, header.import_id))
 }
 
-fn read_rows(rows: v1::ImportRows, region: Option<Region>) -> Result<Vec<Row>, Error> {
+pub(super) fn read_rows(rows: v1::ImportRows, region: Option<Region>) -> Result<Vec<Row>, Error> {
     let count = rows.rows.len();
     let mut check = Check::default();
     check.require(

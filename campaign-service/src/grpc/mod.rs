@@ -8,11 +8,14 @@ mod contacts;
 mod convert;
 mod dispatch;
 mod facts;
+#[cfg(test)]
+mod fuzz;
 mod imports;
 mod interactions;
 pub mod limits;
 mod names;
 mod page;
+pub mod panics;
 mod session;
 mod status;
 

@@ -1,8 +1,12 @@
 //! The audit log.
 
-use super::{StoreResult, Tx};
-use campaign_domain::Instant;
+use super::{Params, StoreError, StoreResult, Tx};
 use campaign_domain::lifecycle::State;
+use campaign_domain::{Instant, audit};
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use tokio::try_join;
+use tokio_postgres::Row;
 use uuid::Uuid;
 
 /// One entry to add.
@@ -16,32 +20,132 @@ pub struct Entry<'a> {
     pub after: State,
     pub run: i32,
     pub request_id: &'a str,
-    pub details: serde_json::Value,
+    pub details: Value,
 }
 
-/// Adds an entry. The campaign's gate must be held alone, for the numbering.
+/// Adds an entry, chained to the one before. The campaign's gate must be held alone, for the numbering.
 pub async fn insert(tx: &Tx<'_>, entry: &Entry<'_>) -> StoreResult<()> {
+    let find = "SELECT h.event_number, h.hash, pg_current_snapshot()::text,
+            COALESCE((SELECT max(event_number) FROM audit_events WHERE campaign_id = $1), 0)
+        FROM (SELECT $1::uuid AS campaign_id) c LEFT JOIN audit_heads h USING (campaign_id)";
+    let row = tx.query_one(find, &[&entry.campaign]).await?;
+    let head = read_head(row.get(0), row.get(1))?;
+    let last: i64 = row.get(3);
+    // A number that was used before is not used again, whatever became of its event.
+    let number = last.max(head.map_or(0, |head| head.number)) + 1;
+    let event = audit::Event {
+        campaign: entry.campaign.as_u128(),
+        number,
+        happened_at: tx.now,
+        actor: entry.actor.to_owned(),
+        reason: entry.reason.to_owned(),
+        command: entry.command.to_owned(),
+        state_before: entry.before.map(|state| state.name().to_owned()),
+        state_after: entry.after.name().to_owned(),
+        run: entry.run,
+        request_id: entry.request_id.to_owned(),
+        details: canonical(&entry.details),
+        snapshot: row.get(2),
+    };
+    let hash = event.hash(&head.map_or(audit::NOTHING_BEFORE, |head| head.hash));
     let sql = "INSERT INTO audit_events (campaign_id, event_number, happened_at, actor, reason,
-            command, state_before, state_after, run, request_id, details)
-        SELECT $1, COALESCE(max(event_number), 0) + 1, $2, $3, $4, $5, $6, $7, $8, $9, $10
-        FROM audit_events WHERE campaign_id = $1";
-    tx.execute(
-        sql,
-        &[
-            &entry.campaign,
-            &tx.now,
-            &entry.actor,
-            &entry.reason,
-            &entry.command,
-            &entry.before.map(State::name),
-            &entry.after.name(),
-            &entry.run,
-            &entry.request_id,
-            &entry.details,
-        ],
-    )
-    .await?;
+            command, state_before, state_after, run, request_id, details, snapshot, hash)
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12::text::pg_snapshot, $13)";
+    let hash: &[u8] = &hash;
+    let add: Params<'_> = &[
+        &entry.campaign,
+        &number,
+        &tx.now,
+        &event.actor,
+        &event.reason,
+        &event.command,
+        &event.state_before,
+        &event.state_after,
+        &event.run,
+        &event.request_id,
+        &entry.details,
+        &event.snapshot,
+        &hash,
+    ];
+    let save = "INSERT INTO audit_heads (campaign_id, event_number, hash) VALUES ($1, $2, $3)
+        ON CONFLICT (campaign_id) DO UPDATE SET event_number = $2, hash = $3";
+    let keep: Params<'_> = &[&entry.campaign, &number, &hash];
+    try_join!(tx.execute(sql, add), tx.execute(save, keep))?;
     Ok(())
+}
+
+/// JSON in one form, whoever wrote it: keys in order, no spaces.
+fn canonical(value: &Value) -> String {
+    match value {
+        Value::Object(fields) => {
+            let ordered: BTreeMap<&String, &Value> = fields.iter().collect();
+            let parts: Vec<String> = ordered
+                .into_iter()
+                .map(|(key, value)| format!("{}:{}", json!(key), canonical(value)))
+                .collect();
+            format!("{{{}}}", parts.join(","))
+        }
+        Value::Array(items) => {
+            let parts: Vec<String> = items.iter().map(canonical).collect();
+            format!("[{}]", parts.join(","))
+        }
+        simple => simple.to_string(),
+    }
+}
+
+fn read_hash(bytes: &[u8]) -> StoreResult<audit::Hash> {
+    bytes.try_into().map_err(|_| StoreError::Corrupt("a hash in the audit log".to_owned()))
+}
+
+fn read_head(number: Option<i64>, hash: Option<&[u8]>) -> StoreResult<Option<audit::Head>> {
+    let Some((number, hash)) = number.zip(hash) else { return Ok(None) };
+    Ok(Some(audit::Head { number, hash: read_hash(hash)? }))
+}
+
+/// What is noted of a campaign's last event.
+pub async fn head(tx: &Tx<'_>, campaign: Uuid) -> StoreResult<Option<audit::Head>> {
+    let sql = "SELECT event_number, hash FROM audit_heads WHERE campaign_id = $1";
+    let row = tx.query_opt(sql, &[&campaign]).await?;
+    row.map_or(Ok(None), |row| read_head(row.get(0), row.get(1)))
+}
+
+/// Whole entries after a number, in order, with the hashes they carry.
+pub async fn chain(
+    tx: &Tx<'_>,
+    campaign: Uuid,
+    after: i64,
+    limit: i64,
+) -> StoreResult<Vec<(audit::Event, Option<audit::Hash>)>> {
+    let sql = "SELECT *, snapshot::text AS snapshot_text FROM audit_events
+        WHERE campaign_id = $1 AND event_number > $2 ORDER BY event_number LIMIT $3";
+    let read = |row: &Row| {
+        let event = audit::Event {
+            campaign: campaign.as_u128(),
+            number: row.get("event_number"),
+            happened_at: row.get("happened_at"),
+            actor: row.get("actor"),
+            reason: row.get("reason"),
+            command: row.get("command"),
+            state_before: row.get("state_before"),
+            state_after: row.get("state_after"),
+            run: row.get("run"),
+            request_id: row.get("request_id"),
+            details: canonical(&row.get("details")),
+            snapshot: row.get("snapshot_text"),
+        };
+        let hash: Option<&[u8]> = row.get("hash");
+        Ok((event, hash.map(read_hash).transpose()?))
+    };
+    tx.query(sql, &[&campaign, &after, &limit]).await?.iter().map(read).collect()
+}
+
+/// Campaigns that there are, or that the log knows of, after one in order of id.
+pub async fn campaigns(tx: &Tx<'_>, after: Uuid, limit: i64) -> StoreResult<Vec<Uuid>> {
+    let sql = "SELECT campaign_id FROM campaigns WHERE campaign_id > $1
+        UNION SELECT campaign_id FROM audit_heads WHERE campaign_id > $1
+        UNION SELECT campaign_id FROM audit_events WHERE campaign_id > $1
+        ORDER BY campaign_id LIMIT $2";
+    Ok(tx.query(sql, &[&after, &limit]).await?.iter().map(|row| row.get(0)).collect())
 }
 
 /// One entry as stored.

@@ -31,6 +31,7 @@ mod tx;
 use deadpool_postgres::{Manager, ManagerConfig, Pool, RecyclingMethod, Runtime};
 use futures_util::{StreamExt, stream};
 use rustls::ClientConfig;
+use std::error::Error as _;
 use std::path::Path;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -44,18 +45,49 @@ use uuid::Uuid;
 /// What a store function gives.
 pub type StoreResult<T> = Result<T, StoreError>;
 
-/// The database did not do what it was asked.
-#[derive(Debug, thiserror::Error)]
+/// The database did not do what it was asked. What it says of itself may be logged.
+#[derive(thiserror::Error)]
 pub enum StoreError {
     /// A statement failed.
-    #[error(transparent)]
+    #[error("{}", without_values(.0))]
     Database(#[from] tokio_postgres::Error),
     /// No connection in time.
-    #[error(transparent)]
+    #[error("{}", of_pool(.0))]
     Pool(#[from] deadpool_postgres::PoolError),
     /// A stored value that we never write.
     #[error("stored value cannot be read: {0}")]
     Corrupt(String),
+}
+
+impl std::fmt::Debug for StoreError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{self}")
+    }
+}
+
+/// What PostgreSQL says, but for what it may repeat of people's data: the details, which show rows and keys,
+/// and what it says of values that it cannot read (class 22).
+fn without_values(error: &tokio_postgres::Error) -> String {
+    let Some(database) = error.as_db_error() else {
+        let is_of_value = error.source().is_some_and(|source| source.is::<serde_json::Error>());
+        return if is_of_value {
+            "a stored value cannot be read".to_owned()
+        } else {
+            error.to_string()
+        };
+    };
+    let code = database.code().code();
+    let message = if code.starts_with("22") { "a value was refused" } else { database.message() };
+    let place = [database.table(), database.column(), database.constraint()];
+    let place: Vec<&str> = place.into_iter().flatten().collect();
+    format!("{message} (SQLSTATE {code}) {}", place.join(" ")).trim_end().to_owned()
+}
+
+fn of_pool(error: &deadpool_postgres::PoolError) -> String {
+    match error {
+        deadpool_postgres::PoolError::Backend(error) => without_values(error),
+        other => other.to_string(),
+    }
 }
 
 impl StoreError {
@@ -202,7 +234,9 @@ fn gate_key(id: Uuid) -> i64 {
 
 /// Reads a JSON column into a domain type.
 fn from_json<T: serde::de::DeserializeOwned>(value: serde_json::Value) -> StoreResult<T> {
-    serde_json::from_value(value).map_err(|error| StoreError::Corrupt(error.to_string()))
+    // What serde says would show the value.
+    serde_json::from_value(value)
+        .map_err(|_| StoreError::Corrupt(std::any::type_name::<T>().to_owned()))
 }
 
 /// A domain type as JSON to store. Our types have no keys that JSON lacks, so this cannot fail on them.

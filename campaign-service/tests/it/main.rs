@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that meets an error has failed")]
 
 mod access;
+mod audit;
 mod bad_input;
 mod contacts;
 mod control_cost;
@@ -17,7 +18,9 @@ mod links;
 mod listening;
 mod model;
 mod pacing;
+mod panics;
 mod plans;
+mod privacy;
 mod promises;
 mod retention;
 mod settings;

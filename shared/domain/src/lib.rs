@@ -14,12 +14,14 @@
 //! | is someone who calls in answered | [`inbound`] |
 //! | did a person open a link | [`links`] |
 //! | is this a phone number | [`phone`] |
+//! | was the audit log changed | [`audit`] |
 //! | what is a caller trusted with, and whose campaigns are there for it | [`access`] |
 //!
 //! No input or output here, and no clock: the time is an argument.
 #![forbid(unsafe_code)]
 
 pub mod access;
+pub mod audit;
 pub mod campaign;
 pub mod caps;
 pub mod eligibility;

@@ -1,12 +1,14 @@
-//! What every process of ours needs: logs on standard error, files of keys,
+//! What every process of ours needs: logs on standard error, files of keys, secrets,
 //! one provider of cryptography for TLS, and an orderly shutdown.
 
 mod files;
+mod secret;
 mod shutdown;
 mod telemetry;
 mod tls;
 
 pub use files::read_key_file;
+pub use secret::Secret;
 pub use shutdown::shutdown_signal;
 pub use telemetry::{LogArgs, LogFormat, init_logs};
 pub use tls::install_tls_provider;

@@ -32,9 +32,14 @@ pub fn free_port() -> u16 {
     std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
+/// The service's program.
+pub fn campaign_service() -> Command {
+    Command::new(env!("CARGO_BIN_EXE_campaign-service"))
+}
+
 /// A replica on this port.
 pub fn serve(url: &str, port: u16, lease_ttl_seconds: u32) -> Killed {
-    let child = Command::new(env!("CARGO_BIN_EXE_campaign-service"))
+    let child = campaign_service()
         .args(["serve", "--listen", &format!("127.0.0.1:{port}"), "--log", "error"])
         .args(["--lease-ttl-seconds", &lease_ttl_seconds.to_string()])
         .args(["--chore-interval-millis", "100"])

@@ -1,0 +1,108 @@
+//! A request that makes us panic fails with INTERNAL; no other request, stream or connection notices.
+
+use futures_util::FutureExt;
+use http::{HeaderMap, Request, Response};
+use http_body::{Body as HttpBody, Frame, SizeHint};
+use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use tonic::Status;
+use tonic::body::Body;
+use tower::{Layer, Service};
+use tracing::error;
+
+/// Puts itself around every method. What panicked is dropped and never used again.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct PanicLayer;
+
+/// Methods that may panic.
+#[derive(Clone, Debug)]
+pub struct Contained<S> {
+    inner: S,
+}
+
+impl<S> Layer<S> for PanicLayer {
+    type Service = Contained<S>;
+
+    fn layer(&self, inner: S) -> Contained<S> {
+        Contained { inner }
+    }
+}
+
+type Answering<E> = Pin<Box<dyn Future<Output = Result<Response<Body>, E>> + Send>>;
+
+impl<S, B> Service<Request<B>> for Contained<S>
+where
+    S: Service<Request<B>, Response = Response<Body>>,
+    S::Future: Send + 'static,
+    S::Error: Send + 'static,
+{
+    type Response = Response<Body>;
+    type Error = S::Error;
+    type Future = Answering<S::Error>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(context)
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        let method = request.uri().path().to_owned();
+        let calling = catch_unwind(AssertUnwindSafe(|| self.inner.call(request)));
+        Box::pin(async move {
+            let answer = match calling {
+                Ok(calling) => AssertUnwindSafe(calling).catch_unwind().await,
+                Err(panic) => Err(panic),
+            };
+            match answer {
+                Ok(Ok(response)) => {
+                    Ok(response.map(|body| Body::new(ContainedBody { body: Some(body), method })))
+                }
+                Ok(Err(error)) => Err(error),
+                Err(_) => Ok(failed(&method).into_http()),
+            }
+        })
+    }
+}
+
+/// What the panic said is in the log already, and nobody else's business.
+fn failed(method: &str) -> Status {
+    error!(method, "a request made the service panic; report this as a bug");
+    Status::internal("the service made a mistake; the request may have been done or not")
+}
+
+/// The messages of an answer, each of which may panic while it is made.
+struct ContainedBody {
+    /// `None`: it panicked.
+    body: Option<Body>,
+    method: String,
+}
+
+impl HttpBody for ContainedBody {
+    type Data = <Body as HttpBody>::Data;
+    type Error = Status;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Self::Data>, Status>>> {
+        let Some(body) = &mut self.body else { return Poll::Ready(None) };
+        match catch_unwind(AssertUnwindSafe(|| Pin::new(body).poll_frame(context))) {
+            Ok(frame) => frame,
+            Err(_) => {
+                self.body = None;
+                let mut trailers = HeaderMap::new();
+                failed(&self.method).add_header(&mut trailers)?;
+                Poll::Ready(Some(Ok(Frame::trailers(trailers))))
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.as_ref().is_none_or(Body::is_end_stream)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.as_ref().map(Body::size_hint).unwrap_or_default()
+    }
+}
