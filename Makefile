@@ -9,7 +9,7 @@ HAS_NEXTEST = $(shell $(CARGO) nextest --version >/dev/null 2>&1 && echo yes)
 RUN_TESTS = $(if $(HAS_NEXTEST),nextest run,test)
 RUN_SIP_TESTS = $(RUN_TESTS) -p dialer-worker -p campaign-sip $(if $(HAS_NEXTEST),--run-ignored only,-- --ignored)
 
-.PHONY: help build demo sip-demo serve test test-sip chaos chaos-mutations bench soak bench-sip lint fmt
+.PHONY: help build demo sip-demo serve test test-sip chaos chaos-mutations fuzz bench soak bench-sip lint fmt
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
@@ -37,6 +37,11 @@ test: ## Run all tests, against a private PostgreSQL unless DATABASE_URL is set
 test-sip: ## Run the tests that need sipp (Debian package sip-tester)
 	@command -v sipp >/dev/null || { echo "sipp is missing: apt-get install sip-tester"; exit 1; }
 	@$(WITH_POSTGRES) $(CARGO) $(RUN_SIP_TESTS)
+
+FUZZ_INPUTS ?= 1000000
+fuzz: ## Read FUZZ_INPUTS (1000000) made-up inputs of each kind with everything that faces outside (release build)
+	FUZZ_INPUTS=$(FUZZ_INPUTS) $(CARGO) test --release -p campaign-service --lib fuzz
+	FUZZ_INPUTS=$(FUZZ_INPUTS) $(CARGO) test --release -p dialer-worker --lib -- nobody_else_signs any_caller any_event
 
 # CHAOS_HISTORIES, CHAOS_SEED and more: target/debug/chaos --help
 chaos: build ## Break everything around many campaigns, and judge whether the promises held

@@ -46,3 +46,11 @@ pub async fn dialer(config: &Config) -> Result<Arc<dyn Dialer>, String> {
         Provider::Http => Arc::new(HttpDialer::start(&config.http).await?),
     })
 }
+
+/// How many inputs the tests make up of each kind.
+#[cfg(test)]
+fn fuzz_inputs() -> proptest::test_runner::Config {
+    let inputs = std::env::var("FUZZ_INPUTS").ok().and_then(|text| text.parse().ok());
+    let cases = inputs.unwrap_or(2_000);
+    proptest::test_runner::Config { cases, failure_persistence: None, ..Default::default() }
+}

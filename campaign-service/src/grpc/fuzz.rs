@@ -79,6 +79,9 @@ fn text() -> impl Strategy<Value = String> {
         "(campaigns|suppressions)/[0-9a-f-]{0,40}(/(contacts|leases|imports)/[0-9-]{0,25})?",
         "\\+?[0-9 ().;ext-]{0,30}",
         "[0-9-]{0,60}",
+        "[1-9]{1,3}-[1-9]{1,5}-[1-9]",
+        "(\\+1|\\+44|00|\\(0\\))?(415555|20794|30123)[0-9]{4,6}",
+        Just(String::new()),
         Just("Europe/Berlin".to_owned()),
         Just("2026-02-30".to_owned()),
         Just("8b0f5f3e-6a83-4d4e-9c6f-000000000001".to_owned()),
@@ -109,25 +112,26 @@ fn campaign() -> impl Strategy<Value = v1::Campaign> {
 }
 
 fn row() -> impl Strategy<Value = v1::ImportRow> {
-    (text(), text(), text(), any::<i32>()).prop_map(|(number, name, zone, priority)| {
-        v1::ImportRow {
-            phone_number: number,
-            display_name: name.clone(),
-            time_zone: zone.clone(),
-            priority,
-            attributes: [(name, zone)].into(),
-        }
+    let priority = prop_oneof![0..10, any::<i32>()];
+    (text(), text(), text(), priority).prop_map(|(number, name, zone, priority)| v1::ImportRow {
+        phone_number: number,
+        display_name: name.clone(),
+        time_zone: zone.clone(),
+        priority,
+        attributes: [(if priority % 2 == 0 { "note".to_owned() } else { name }, zone)].into(),
     })
 }
 
 fn interaction() -> impl Strategy<Value = v1::Interaction> {
     use v1::interaction::Fact;
-    (text(), text(), edge(), any::<i32>(), 0..4).prop_map(|(id, of, seconds, nanos, kind)| {
+    let seconds = prop_oneof![0_i64..90_000, edge()];
+    let nanos = prop_oneof![0..7, any::<i32>()];
+    (text(), text(), seconds, nanos, 0..4).prop_map(|(id, of, seconds, nanos, kind)| {
         let duration = Some(prost_types::Duration { seconds, nanos });
         let fact = match kind {
             0 => Fact::CallEnded(v1::CallEnded { outcome: nanos, duration }),
             1 => Fact::Transferred(v1::Transferred { seconds_before_transfer: nanos }),
-            2 => Fact::OptedOut(v1::OptedOut { channel: of.clone() }),
+            2 => Fact::OptedOut(v1::OptedOut { channel: of.clone(), everywhere: false }),
             _ => Fact::CalledIn(v1::CalledIn { duration }),
         };
         v1::Interaction {
@@ -268,7 +272,7 @@ fn inputs_are_of_both_kinds() {
     use proptest::test_runner::TestRunner;
     let mut runner = TestRunner::deterministic();
     let mut taken = [0_u32; 3];
-    for _ in 0..500 {
+    for _ in 0..1_000 {
         let row = row().new_tree(&mut runner).expect("a row").current();
         let interaction = interaction().new_tree(&mut runner).expect("one").current();
         let text = text().new_tree(&mut runner).expect("a text").current();
@@ -279,5 +283,5 @@ fn inputs_are_of_both_kinds() {
         ];
         taken.iter_mut().zip(is_taken).for_each(|(taken, is)| *taken += u32::from(is));
     }
-    assert!(taken.iter().all(|taken| (1..500).contains(taken)), "{taken:?}");
+    assert!(taken.iter().all(|taken| (1..1_000).contains(taken)), "{taken:?}");
 }

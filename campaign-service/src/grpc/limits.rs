@@ -237,7 +237,8 @@ mod tests {
 
     #[test]
     fn streams_are_limited_as_streams() {
-        let set = FileDescriptorSet::decode(campaign_proto::v1::FILE_DESCRIPTOR_SET).unwrap();
+        let set = FileDescriptorSet::decode(campaign_proto::v1::FILE_DESCRIPTOR_SET)
+            .expect("descriptors");
         let mut methods = 0;
         for file in set.file.iter().filter(|file| file.package() == "campaign.v1") {
             for service in &file.service {
@@ -257,12 +258,12 @@ mod tests {
     fn a_worker_has_so_many_streams_and_no_more() {
         let streams = WorkerStreams::default();
         let mut held: Vec<WorkerStream> =
-            (0..MAX_STREAMS_PER_WORKER).map(|_| streams.open("a").unwrap()).collect();
+            (0..MAX_STREAMS_PER_WORKER).map(|_| streams.open("a").expect("a place")).collect();
         assert!(streams.open("a").is_err());
         assert!(streams.open("b").is_ok());
         held.pop();
         assert!(streams.open("a").is_ok());
         drop(held);
-        assert!(streams.0.lock().unwrap().is_empty());
+        assert!(streams.0.lock().expect("not poisoned").is_empty());
     }
 }

@@ -46,10 +46,9 @@ async fn every_change_of_the_audit_log_is_found() {
         CREATE TABLE kept_heads AS SELECT * FROM audit_heads";
     sql.batch_execute(keep).await.unwrap();
     let of_it = format!("campaign_id = '{id}'");
-    let copy = format!(
+    let copy =
         "INSERT INTO audit_events SELECT campaign_id, 6, happened_at, actor, reason, command,
-         state_before, state_after, run, request_id, details, snapshot"
-    );
+         state_before, state_after, run, request_id, details, snapshot";
     let cases = [
         ("UPDATE audit_events SET actor = 'bob' WHERE event_number = 3 AND", "event 3 was changed"),
         (

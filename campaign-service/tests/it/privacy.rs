@@ -181,7 +181,8 @@ async fn what_the_programs_print_names_nobody() {
         printed.read("worker").contains("call ended").then_some(())
     })
     .await;
-    let opted_out = Fact::OptedOut(v1::OptedOut { channel: NAMES[0].to_owned() });
+    let opted_out =
+        Fact::OptedOut(v1::OptedOut { channel: NAMES[0].to_owned(), everywhere: false });
     clients.record(&format!("{campaign}/contacts/0"), "said-so", opted_out).await;
     provoke(&db, &mut clients, &campaign).await;
     eventually("the service says what was refused", || async {

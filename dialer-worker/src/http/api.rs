@@ -282,3 +282,34 @@ impl Api {
         Ok((status, body.to_bytes()))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    proptest::proptest! {
+        #![proptest_config(crate::fuzz_inputs())]
+
+        /// A callback that was tampered with is an event or none.
+        #[test]
+        fn any_event(
+            kind in "(answered|ended|transferred|opted_out|success|text_sent|\\PC{0,9})",
+            number in "(-?[0-9]{1,25}(\\.[0-9]{1,20})?(e[+-]?[0-9]{1,4})?|null|\\[\\])",
+            outcome in "(answered|busy|\\PC{0,9})",
+            cut in 0_usize..200,
+        ) {
+            let text = format!(
+                "{{\"key\":\"1\",\"contact\":\"campaigns/1\",\"attempt_id\":\"1-1-1\",\
+                 \"type\":\"{kind}\",\"outcome\":\"{outcome}\",\"duration_seconds\":{number},\
+                 \"seconds_before_transfer\":{number},\"channel\":\"{kind}\"}}"
+            );
+            let bytes = &text.as_bytes()[..cut.min(text.len())];
+            for bytes in [text.as_bytes(), bytes] {
+                let _ = serde_json::from_slice::<Engagement>(bytes);
+                if let Ok(event) = serde_json::from_slice::<Event>(bytes) {
+                    let _ = event.what.end();
+                }
+            }
+        }
+    }
+}

@@ -114,4 +114,18 @@ mod tests {
         }
         assert!(Verifier::new("short").is_err());
     }
+
+    proptest::proptest! {
+        #![proptest_config(crate::fuzz_inputs())]
+
+        #[test]
+        fn nobody_else_signs(
+            header in "(t=[0-9]{0,21})?(,v1=)?[0-9a-fA-F\\+]{0,66}\\PC{0,3}",
+            body in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..60),
+        ) {
+            let now = UNIX_EPOCH + Duration::from_secs(1_700_000_000);
+            let verifier = Verifier::new(SECRET).expect("long enough");
+            proptest::prop_assert!(verifier.check(&header, &body, now).is_err());
+        }
+    }
 }

@@ -133,7 +133,7 @@ impl Reading {
             (Some(hash), head) => {
                 let before = head.map_or(NOTHING_BEFORE, |head| head.hash);
                 // After one that is missing nothing can be said of it; those after it are chained to it.
-                if !(is_gap && head.is_some()) && event.hash(&before) != hash {
+                if !is_gap && event.hash(&before) != hash {
                     self.findings.push(Finding::Changed(event.number));
                 }
                 self.head = Some(Head { number: event.number, hash });

@@ -5,6 +5,9 @@ use rlibphonenumber::{ParseError, PhoneNumber, PhoneNumberFormat};
 /// Longest text that is read as a number.
 pub const MAX_RAW_LENGTH: usize = 60;
 
+/// Most digits of a number in E.164.
+const MAX_DIGITS: usize = 15;
+
 /// Why a text is not a phone number we can use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PhoneProblem {
@@ -66,7 +69,12 @@ pub fn to_e164(raw: &str, region: Option<Region>) -> Result<String, PhoneProblem
     if !number.is_valid() {
         return Err(PhoneProblem::Invalid);
     }
-    Ok(number.format_as(PhoneNumberFormat::E164).into_owned())
+    let e164 = number.format_as(PhoneNumberFormat::E164).into_owned();
+    // Some countries have longer numbers, for special services; they are not E.164.
+    if e164.len() > 1 + MAX_DIGITS {
+        return Err(PhoneProblem::Invalid);
+    }
+    Ok(e164)
 }
 
 #[cfg(test)]
@@ -75,6 +83,11 @@ mod tests {
 
     fn read(raw: &str, region: &str) -> Result<String, PhoneProblem> {
         to_e164(raw, Region::from_code(region))
+    }
+
+    #[test]
+    fn a_number_longer_than_e164_allows_is_none() {
+        assert_eq!(read("+49240006156896827", ""), Err(PhoneProblem::Invalid));
     }
 
     #[test]

@@ -108,4 +108,27 @@ mod tests {
             assert_eq!(number(&invite, false), None, "{asserted}");
         }
     }
+
+    proptest::proptest! {
+        #![proptest_config(crate::fuzz_inputs())]
+
+        #[test]
+        fn any_caller_is_a_number_or_nobody(
+            from in "[\\PC<>\"\\\\;:@]{0,20}(<(sip|tel|x):)?[+%2Bb0-9;:.-]{0,45}@?[\\PC<>\"\\\\]{0,20}",
+        ) {
+            let _ = uris(&from);
+            let message = format!(
+                "INVITE sip:1@127.0.0.1 SIP/2.0\r\nVia: SIP/2.0/UDP 127.0.0.1:5060;branch=z9hG4bK1\r\n\
+                 From: {from}\r\nP-Asserted-Identity: {from}\r\nTo: <sip:1@127.0.0.1>\r\n\
+                 Call-ID: 1\r\nCSeq: 1 INVITE\r\nContent-Length: 0\r\n\r\n"
+            );
+            let Ok(request) = Request::try_from(message.as_bytes()) else { return Ok(()) };
+            for trusted in [false, true] {
+                if let Some(number) = number(&request, trusted) {
+                    proptest::prop_assert!(number.len() <= MAX_NUMBER_LENGTH, "{number:?}");
+                    proptest::prop_assert!(!number.contains(['<', '@', '"']), "{number:?}");
+                }
+            }
+        }
+    }
 }

@@ -247,9 +247,7 @@ impl Dispatch {
                 lease.slots.advance(ask.slot, Slot::Closed);
             }
             Decision::NotNow => {
-                if lease.slots.advance(ask.slot, Slot::Closed) {
-                    world.is_waiting[contact] = true;
-                }
+                world.is_waiting[contact] |= lease.slots.advance(ask.slot, Slot::Closed);
             }
             _ => {}
         }
