@@ -62,8 +62,8 @@ struct Inner {
     random: SmallRng,
     log: Log,
     calls: HashMap<String, Call>,
-    /// Events not taken yet.
-    untold: usize,
+    /// Calls in which something may happen still, and events not taken yet.
+    unsettled: usize,
 }
 
 /// One call, by its key.
@@ -84,7 +84,7 @@ pub async fn run(args: Args) -> Result<()> {
         random: SmallRng::seed_from_u64(args.seed ^ known.len() as u64),
         log: Log::append_to(&args.log)?,
         calls: HashMap::new(),
-        untold: 0,
+        unsettled: 0,
     };
     let platform = Platform {
         seed: args.seed,
@@ -150,7 +150,7 @@ impl Platform {
                 .collect()
         };
         for key in open {
-            tokio::spawn(self.clone().live(key));
+            self.begin(key);
         }
     }
 
@@ -162,6 +162,16 @@ impl Platform {
         let call =
             Call { create: create.clone(), events: Vec::new(), hang_up: CancellationToken::new() };
         inner.calls.insert(create.key, call);
+    }
+
+    fn begin(&self, key: String) {
+        self.lock().unsettled += 1;
+        let platform = self.clone();
+        tokio::spawn(async move {
+            platform.clone().live(key).await;
+            // What happened in it is being told by now.
+            platform.lock().unsettled -= 1;
+        });
     }
 
     /// Lives through a call, as the seed and the key have it; what happened before is not repeated.
@@ -213,7 +223,7 @@ impl Platform {
             let mut inner = self.lock();
             let Some(call) = inner.calls.get(&event.key) else { return };
             let url = call.create.callback_url.clone();
-            inner.untold += 1;
+            inner.unsettled += 1;
             let late = inner.random.random_bool(0.04);
             let most = if late { 2_500 } else { 80 };
             let delay = Duration::from_millis(inner.random.random_range(0..most));
@@ -229,7 +239,7 @@ impl Platform {
                 let (key, kind) = (event.key.clone(), event.kind().to_owned());
                 platform.lock().log.write(What::Told { key, kind, status });
             }
-            platform.lock().untold -= 1;
+            platform.lock().unsettled -= 1;
         });
     }
 }
@@ -247,7 +257,7 @@ async fn create(State(platform): State<Platform>, body: Bytes) -> Response {
     } else {
         let key = create.key.clone();
         platform.ring(create, true);
-        tokio::spawn(platform.clone().live(key));
+        platform.begin(key);
     }
     if platform.happens(platform.odds) {
         sleep(NEVER).await;
@@ -280,11 +290,7 @@ async fn hang_up(State(platform): State<Platform>, Path(key): Path<String>) -> S
 /// Whether every call is over and all that happened is taken: 200, else 503.
 async fn quiet(State(platform): State<Platform>) -> (StatusCode, String) {
     let inner = platform.lock();
-    let open = inner.calls.values().filter(|call| !call.events.iter().any(Event::is_end)).count();
     let status =
-        if open + inner.untold == 0 { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    (
-        status,
-        format!("{open} calls in progress, {} events not taken, at {}", inner.untold, now_micros()),
-    )
+        if inner.unsettled == 0 { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    (status, format!("{} calls and events not settled, at {}", inner.unsettled, now_micros()))
 }
