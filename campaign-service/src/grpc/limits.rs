@@ -23,7 +23,7 @@ use tower::{Layer, Service};
 /// When to come back after there was no place.
 const RETRY_DELAY: Duration = Duration::from_secs(1);
 /// Streams of one worker at the same time: one, and those before it that are not known to be gone.
-const MAX_STREAMS_PER_WORKER: usize = 4;
+const MAX_STREAMS_PER_WORKER: usize = 16;
 /// Callers whose rates are kept before those that rest are forgotten.
 const MAX_RATES: usize = 10_000;
 

@@ -171,7 +171,7 @@ async fn what_the_programs_print_names_nobody() {
             .env("DIALER_HTTP_CALLBACK_SECRET", CALLBACK_SECRET),
     );
     eventually("the platform fails", || async {
-        printed.read("http-worker").contains("no answer of the platform").then_some(())
+        printed.read("http-worker").contains("no connection to the platform").then_some(())
     })
     .await;
     fails.kill();
