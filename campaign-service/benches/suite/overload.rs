@@ -127,7 +127,9 @@ async fn pressed(
             requests.spawn(async move { tally.record(api, &name).await });
             sent += 1.0;
         }
-        while requests.try_join_next().is_some() {}
+        while let Some(answered) = requests.try_join_next() {
+            answered.unwrap();
+        }
     }
     let answered = tally.count() - before;
     let rate = answered as f64 / started.elapsed().as_secs_f64();
