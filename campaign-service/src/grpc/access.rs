@@ -1,12 +1,13 @@
 //! Who may call which method: one table, asked before any method is.
 
+use super::refusing::refuse;
 use crate::app::error::Error;
 use crate::tokens::Tokens;
 use campaign_domain::access::{Caller, Role};
-use futures_util::future::Either;
+use futures_util::FutureExt;
+use futures_util::future::{BoxFuture, Either};
 use http::header::AUTHORIZATION;
 use http::{HeaderMap, Request, Response};
-use std::future::{Ready, ready};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, SystemTime};
@@ -181,10 +182,12 @@ pub struct Guarded<S> {
 impl<S, B> Service<Request<B>> for Guarded<S>
 where
     S: Service<Request<B>, Response = Response<Body>>,
+    S::Error: 'static,
+    B: http_body::Body<Data: Send, Error: Send> + Send + 'static,
 {
     type Response = Response<Body>;
     type Error = S::Error;
-    type Future = Either<S::Future, Ready<Result<Response<Body>, S::Error>>>;
+    type Future = Either<S::Future, BoxFuture<'static, Result<Response<Body>, S::Error>>>;
 
     fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
         self.inner.poll_ready(context)
@@ -198,7 +201,7 @@ where
             }
             Err(error) => {
                 debug!(method = request.uri().path(), %error, "a caller was not let in");
-                Either::Right(ready(Ok(Status::from(error).into_http())))
+                Either::Right(refuse(request, error).map(Ok).boxed())
             }
         }
     }

@@ -2,6 +2,7 @@
 //! time to come back: work that waits too long is done for nobody.
 
 use super::access::Admitted;
+use super::refusing::refuse;
 use crate::app::error::Error;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
@@ -42,14 +43,15 @@ pub struct CallLimits {
 
 /// How a method is limited.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
+pub enum Kind {
     Request,
     Stream,
     /// Health and reflection: asked most when there is too much to do.
     Exempt,
 }
 
-fn kind(path: &str) -> Kind {
+/// How the method at a path is limited.
+pub fn kind(path: &str) -> Kind {
     match path {
         "/campaign.v1.CampaignService/WatchCampaign"
         | "/campaign.v1.ContactService/ImportContacts"
@@ -143,6 +145,7 @@ where
     S: Service<Request<B>, Response = Response<Body>>,
     S::Future: Send + 'static,
     S::Error: Send + 'static,
+    B: http_body::Body<Data: Send, Error: Send> + Send + 'static,
 {
     type Response = Response<Body>;
     type Error = S::Error;
@@ -156,7 +159,7 @@ where
         let kind = kind(request.uri().path());
         let place = match self.limits.admit(kind, request.extensions().get()) {
             Ok(place) => place,
-            Err(error) => return std::future::ready(Ok(turned_away(error))).boxed(),
+            Err(error) => return refuse(request, error).map(Ok).boxed(),
         };
         let limit = self.limits.options.request_timeout;
         let call = self.inner.call(request);
@@ -164,7 +167,7 @@ where
             let response = match kind {
                 Kind::Request => match timeout(limit, call).await {
                     Ok(response) => response?,
-                    Err(_) => turned_away(Error::TooLong),
+                    Err(_) => Status::from(Error::TooLong).into_http(),
                 },
                 Kind::Stream | Kind::Exempt => call.await?,
             };
@@ -178,10 +181,6 @@ where
         }
         .boxed()
     }
-}
-
-fn turned_away(error: Error) -> Response<Body> {
-    Status::from(error).into_http()
 }
 
 /// The streams that workers have open.

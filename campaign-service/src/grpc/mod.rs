@@ -16,6 +16,7 @@ pub mod limits;
 mod names;
 mod page;
 pub mod panics;
+mod refusing;
 mod session;
 mod status;
 

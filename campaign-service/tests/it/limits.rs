@@ -127,3 +127,32 @@ async fn a_request_that_takes_too_long_is_given_up() {
     let status = clients.campaigns.launch_campaign(request).await.unwrap_err();
     assert_eq!(status.code(), Code::DeadlineExceeded, "{status:?}");
 }
+
+/// Turning away must not cost the callers who share a connection: not with many requests at once, each of
+/// them larger than what a connection takes in unread.
+#[tokio::test]
+async fn who_is_turned_away_often_keeps_the_connection() {
+    let db = TestDb::new().await;
+    let mut options = test_options();
+    options.calls.max_requests = 1;
+    let service = Service::start_with(&db, options).await;
+    let mut clients = service.clients.clone();
+    let name = clients.create_campaign().await;
+    let mut asking = tokio::task::JoinSet::new();
+    for _ in 0..60_000 {
+        let (mut interactions, parent) = (clients.interactions.clone(), name.clone());
+        asking.spawn(async move {
+            let unknown =
+                v1::ReportedInteraction { phone_number: "1".repeat(100), ..Default::default() };
+            let request = v1::RecordInteractionsRequest { parent, interactions: vec![unknown; 1] };
+            interactions.record_interactions(request).await.map(drop)
+        });
+    }
+    let answers = asking.join_all().await;
+    let refused: Vec<_> = answers.iter().filter_map(|answer| answer.as_ref().err()).collect();
+    assert!(!refused.is_empty(), "nobody was turned away");
+    for status in refused {
+        assert_eq!(status.code(), Code::ResourceExhausted, "{status:?}");
+        assert_eq!(reason(status), "OVERLOADED", "{status:?}");
+    }
+}
