@@ -1,10 +1,11 @@
 //! TLS on the API's listener, with certificates that may be replaced while it listens.
 
 use crate::reloading::Reloading;
+use campaign_process::{authorities, certificates};
+use rustls::ServerConfig;
+use rustls::pki_types::PrivateKeyDer;
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
-use rustls::{RootCertStore, ServerConfig};
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -127,7 +128,7 @@ fn server_config(
     let builder = match client_ca {
         None => builder.with_no_client_auth(),
         Some(pem) => {
-            let roots = Arc::new(roots(pem).map_err(|error| format!("client CA: {error}"))?);
+            let roots = Arc::new(authorities(pem).map_err(|error| format!("client CA: {error}"))?);
             let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider).build();
             builder.with_client_cert_verifier(verifier.map_err(|error| error.to_string())?)
         }
@@ -137,23 +138,4 @@ fn server_config(
         .map_err(|error| format!("certificate and key do not go together: {error}"))?;
     config.alpn_protocols = vec![b"h2".to_vec()];
     Ok(config)
-}
-
-/// The certificates in a PEM file, of which there must be one at least.
-fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
-    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
-    let found = found.map_err(|error| error.to_string())?;
-    if found.is_empty() { Err("no CERTIFICATE in PEM".to_owned()) } else { Ok(found) }
-}
-
-/// The certificates in a PEM file, as those that vouch for others.
-///
-/// # Errors
-/// When there is none, or one that cannot vouch.
-pub fn roots(pem: &[u8]) -> Result<RootCertStore, String> {
-    let mut roots = RootCertStore::empty();
-    for certificate in certificates(pem)? {
-        roots.add(certificate).map_err(|error| error.to_string())?;
-    }
-    Ok(roots)
 }

@@ -28,7 +28,7 @@ use tracing::info;
 use crate::dialer::{Attempt, CallEnd, CallEvents, Dialer, EarlierCalls};
 use api::{Api, Event, What};
 pub use config::{Channel, HttpConfig};
-use connecting::is_in_the_clear;
+pub(crate) use connecting::is_in_the_clear;
 use signature::Verifier;
 
 /// News of one call that wait for it.

@@ -13,6 +13,8 @@ use tonic::transport::{Certificate, ClientTlsConfig, Endpoint, Identity};
 use tonic::{Request, Status};
 use tracing::warn;
 
+use crate::http::is_in_the_clear;
+
 /// Flags of how to get in.
 #[derive(Args, Clone, Debug, Default)]
 pub struct AccessConfig {
@@ -70,7 +72,7 @@ impl Replica {
     #[must_use]
     pub fn all(urls: &[Endpoint], access: &AccessConfig) -> Vec<Self> {
         let access = Arc::new(access.clone());
-        if access.token_file.is_some() && urls.iter().any(|url| !is_https(url) && !is_local(url)) {
+        if access.token_file.is_some() && urls.iter().any(|url| is_in_the_clear(url.uri())) {
             warn!(
                 "the token travels in the clear; use https addresses, unless something between does"
             );
@@ -140,10 +142,6 @@ impl Interceptor for Bearer {
 
 fn is_https(url: &Endpoint) -> bool {
     url.uri().scheme_str() == Some("https")
-}
-
-fn is_local(url: &Endpoint) -> bool {
-    matches!(url.uri().host(), Some("localhost" | "127.0.0.1" | "[::1]"))
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, AccessError> {

@@ -144,7 +144,8 @@ impl<'a, 'c> Picking<'a, 'c> {
             let range = next..end;
             // Where nobody is excluded, the first read is the only one: then with everything at once.
             let (ahead, found) = if next == from {
-                let found = contacts::leasable_ahead(self.tx, id, group, range, rows).await?;
+                let found =
+                    contacts::leasable_in_range(self.tx, id, group, range, Some(rows)).await?;
                 (found.iter().map(|contact| contact.position).collect(), Some(found))
             } else {
                 (contacts::positions_ahead(self.tx, id, group, range, rows).await?, None)
@@ -187,7 +188,7 @@ impl<'a, 'c> Picking<'a, 'c> {
             (Some(found), ..) => found,
             // Close together they are cheaper to read in one go.
             (None, Some(first), Some(last)) if eligible.len() * 2 >= looked_at => {
-                contacts::leasable_in_range(self.tx, id, group, *first..last + 1).await?
+                contacts::leasable_in_range(self.tx, id, group, *first..last + 1, None).await?
             }
             _ => contacts::leasable(self.tx, id, &eligible).await?,
         };

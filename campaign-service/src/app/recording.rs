@@ -4,8 +4,10 @@ use super::App;
 use super::error::{Error, Result};
 use super::leasing::give_back;
 use super::ledger::{Ledger, is_of_open_call};
+use crate::store::campaigns::{self, Campaign};
+use crate::store::leases::{self, Lease};
 use crate::store::notify::{self, ControlEvent};
-use crate::store::{Durability, Gate, campaigns, leases};
+use crate::store::{Connection, Durability, Gate, Tx};
 use campaign_domain::Instant;
 use campaign_domain::history::{CallOutcome, Fact};
 use campaign_domain::lease::{AttemptId, Slot};
@@ -67,14 +69,8 @@ impl App {
             return Ok(outcomes);
         }
         let mut connection = self.db.connect().await?;
-        let opening = connection.open(Gate::Shared(id), Durability::Durable).await?;
-        let (now, campaign, mut leases) = try_join!(
-            biased;
-            opening.pass(),
-            campaigns::find(&opening, id),
-            leases::lock(&opening, id, &numbers),
-        )?;
-        let tx = opening.at(now);
+        let (tx, campaign, mut leases) =
+            begin_with_leases(&mut connection, Gate::Shared(id), id, &numbers).await?;
         let campaign = campaign.filter(|found| found.state.is_active());
         let Some(campaign) = campaign else { return Ok(outcomes) };
         leases.retain(|lease| lease.run == campaign.run);
@@ -116,15 +112,9 @@ impl App {
 
     async fn record_alone(&self, id: Uuid, reports: &[&Report]) -> Result<Vec<Outcome>> {
         let mut connection = self.db.connect().await?;
-        let opening = connection.open(Gate::Exclusive(id), Durability::Durable).await?;
         let numbers = lease_numbers(reports.iter().copied());
-        let (now, campaign, leases) = try_join!(
-            biased;
-            opening.pass(),
-            campaigns::find(&opening, id),
-            leases::lock(&opening, id, &numbers),
-        )?;
-        let tx = opening.at(now);
+        let (tx, campaign, leases) =
+            begin_with_leases(&mut connection, Gate::Exclusive(id), id, &numbers).await?;
         let Some(campaign) = campaign else {
             return Err(Error::NotFound(format!("campaigns/{id}")));
         };
@@ -139,12 +129,12 @@ impl App {
     /// other contacts were not dialled.
     pub async fn expire_lease(&self, id: Uuid, number: i64) -> Result<()> {
         let mut connection = self.db.connect().await?;
-        let tx = connection.begin(Gate::Exclusive(id)).await?;
-        let lease = leases::lock(&tx, id, &[number]).await?.pop();
-        let Some(mut lease) = lease.filter(|lease| lease.expires_at <= tx.now) else {
+        let (tx, campaign, mut leases) =
+            begin_with_leases(&mut connection, Gate::Exclusive(id), id, &[number]).await?;
+        let Some(mut lease) = leases.pop().filter(|lease| lease.expires_at <= tx.now) else {
             return Ok(());
         };
-        let Some(campaign) = campaigns::find(&tx, id).await? else { return Ok(()) };
+        let Some(campaign) = campaign else { return Ok(()) };
         let waiting = lease.slots.in_state(Slot::Leased);
         give_back(&tx, &mut lease, &waiting).await?;
         leases::save_slots(&tx, id, &[&lease]).await?;
@@ -170,6 +160,24 @@ impl App {
         tx.commit().await?;
         Ok(())
     }
+}
+
+/// Starts a transaction behind a gate of a campaign; reads the campaign and locks some of its leases with
+/// it.
+async fn begin_with_leases<'c>(
+    connection: &'c mut Connection,
+    gate: Gate,
+    id: Uuid,
+    numbers: &[i64],
+) -> Result<(Tx<'c>, Option<Campaign>, Vec<Lease>)> {
+    let opening = connection.open(gate, Durability::Durable).await?;
+    let (now, campaign, leases) = try_join!(
+        biased;
+        opening.pass(),
+        campaigns::find(&opening, id),
+        leases::lock(&opening, id, numbers),
+    )?;
+    Ok((opening.at(now), campaign, leases))
 }
 
 /// The leases that reports name, each once.

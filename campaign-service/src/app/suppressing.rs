@@ -135,8 +135,8 @@ async fn add(tx: &Tx<'_>, tenant: &Tenant, phones: &[String], source: &str) -> R
     Ok(added.len())
 }
 
-/// Puts the numbers of contacts that opted out of every campaign on the list of the campaign's tenant. `take_back_contacts` has to
-/// follow the commit.
+/// Puts the numbers of contacts that opted out of every campaign on the list of the campaign's tenant.
+/// `take_back_contacts` has to follow the commit.
 pub(super) async fn add_contacts(
     tx: &Tx<'_>,
     campaign: &Campaign,

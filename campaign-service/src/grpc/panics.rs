@@ -1,9 +1,9 @@
 //! A request that makes us panic fails with INTERNAL; no other request, stream or connection notices.
 
 use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
 use http::{HeaderMap, Request, Response};
 use http_body::{Body as HttpBody, Frame, SizeHint};
-use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -30,8 +30,6 @@ impl<S> Layer<S> for PanicLayer {
     }
 }
 
-type Answering<E> = Pin<Box<dyn Future<Output = Result<Response<Body>, E>> + Send>>;
-
 impl<S, B> Service<Request<B>> for Contained<S>
 where
     S: Service<Request<B>, Response = Response<Body>>,
@@ -40,7 +38,7 @@ where
 {
     type Response = Response<Body>;
     type Error = S::Error;
-    type Future = Answering<S::Error>;
+    type Future = BoxFuture<'static, Result<Response<Body>, S::Error>>;
 
     fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
         self.inner.poll_ready(context)
@@ -49,7 +47,7 @@ where
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let method = request.uri().path().to_owned();
         let calling = catch_unwind(AssertUnwindSafe(|| self.inner.call(request)));
-        Box::pin(async move {
+        async move {
             let answer = match calling {
                 Ok(calling) => AssertUnwindSafe(calling).catch_unwind().await,
                 Err(panic) => Err(panic),
@@ -61,7 +59,8 @@ where
                 Ok(Err(error)) => Err(error),
                 Err(_) => Ok(failed(&method).into_http()),
             }
-        })
+        }
+        .boxed()
     }
 }
 

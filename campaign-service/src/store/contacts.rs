@@ -1,5 +1,6 @@
 //! Contacts, and contacts as the rules see them.
 
+use super::suppressions::HOLDS_FOR_CAMPAIGN;
 use super::{Params, StoreResult, Tx, from_json, states, to_json};
 use campaign_domain::Instant;
 use campaign_domain::eligibility::Candidate;
@@ -179,10 +180,14 @@ pub struct Subject {
     pub is_deleted: bool,
 }
 
-/// On the list of the campaign's tenant, or on the one that holds for everybody.
-const IS_SUPPRESSED: &str = "(SELECT true FROM suppressions x WHERE x.phone = c.phone
-    AND x.tenant IN ('', (SELECT tenant FROM campaigns WHERE campaign_id = $1)) LIMIT 1)
-    IS NOT NULL AS is_suppressed";
+/// Whether a list that holds for the campaign `$1` has the contact `c`, as a column.
+fn is_suppressed() -> String {
+    format!(
+        "(SELECT true FROM suppressions x WHERE x.phone = c.phone AND {HOLDS_FOR_CAMPAIGN} LIMIT 1)
+         IS NOT NULL AS is_suppressed"
+    )
+}
+
 /// The contacts at some positions, as a subquery `c`.
 const AT_POSITIONS: &str = "unnest($2::int8[]) AS p(position)
     CROSS JOIN LATERAL (SELECT * FROM contacts
@@ -193,9 +198,10 @@ pub async fn subjects(tx: &Tx<'_>, campaign: Uuid, positions: &[i64]) -> StoreRe
     if positions.is_empty() {
         return Ok(Vec::new());
     }
+    let is_suppressed = is_suppressed();
     let sql = format!(
         "SELECT c.position, c.group_id, g.time_zone, c.deleted_at IS NOT NULL AS is_deleted,
-             {IS_SUPPRESSED}
+             {is_suppressed}
          FROM {AT_POSITIONS}
          JOIN contact_groups g ON g.campaign_id = $1 AND g.group_id = c.group_id
          ORDER BY c.position"
@@ -271,8 +277,9 @@ pub struct Leasable {
 }
 
 fn leasable_columns() -> String {
+    let is_suppressed = is_suppressed();
     format!(
-        "c.position, c.phone, c.display_name, c.group_id, c.attributes, {IS_SUPPRESSED},
+        "c.position, c.phone, c.display_name, c.group_id, c.attributes, {is_suppressed},
          c.deleted_at IS NOT NULL AS is_deleted"
     )
 }
@@ -304,13 +311,13 @@ pub async fn leasable(
     tx.query(&sql, &[&campaign, &positions]).await?.iter().map(read_leasable).collect()
 }
 
-/// The next contacts of a group in a range of positions, in order of position.
-pub async fn leasable_ahead(
+/// The contacts of a group in a range of positions, in order of position: the first so many, or all.
+pub async fn leasable_in_range(
     tx: &Tx<'_>,
     campaign: Uuid,
     group: i32,
     range: std::ops::Range<i64>,
-    limit: i64,
+    limit: Option<i64>,
 ) -> StoreResult<Vec<Leasable>> {
     let columns = leasable_columns();
     let sql = format!(
@@ -319,22 +326,5 @@ pub async fn leasable_ahead(
          ORDER BY c.campaign_id, c.group_id, c.position LIMIT $5"
     );
     let rows = tx.query(&sql, &[&campaign, &group, &range.start, &range.end, &limit]).await?;
-    rows.iter().map(read_leasable).collect()
-}
-
-/// The contacts of a group in a range of positions, in order of position.
-pub async fn leasable_in_range(
-    tx: &Tx<'_>,
-    campaign: Uuid,
-    group: i32,
-    range: std::ops::Range<i64>,
-) -> StoreResult<Vec<Leasable>> {
-    let columns = leasable_columns();
-    let sql = format!(
-        "SELECT {columns} FROM contacts c WHERE c.campaign_id = $1 AND c.group_id = $2
-             AND c.position >= $3 AND c.position < $4
-         ORDER BY c.campaign_id, c.group_id, c.position"
-    );
-    let rows = tx.query(&sql, &[&campaign, &group, &range.start, &range.end]).await?;
     rows.iter().map(read_leasable).collect()
 }

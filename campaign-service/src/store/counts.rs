@@ -2,6 +2,7 @@
 //! Reads the whole list once, a window of positions at a time, so that memory does not grow with it.
 
 use super::states::{self, BLOCK_CONTACTS};
+use super::suppressions::HOLDS_FOR_CAMPAIGN;
 use super::{StoreResult, Tx, campaigns};
 use campaign_domain::Instant;
 use campaign_domain::eligibility::Candidate;
@@ -210,9 +211,11 @@ async fn suppressed(
     campaign: Uuid,
     window: &std::ops::Range<i64>,
 ) -> StoreResult<HashSet<i64>> {
-    let sql = "SELECT c.position FROM contacts c JOIN suppressions x ON x.phone = c.phone
-            AND x.tenant IN ('', (SELECT tenant FROM campaigns WHERE campaign_id = $1))
-        WHERE c.campaign_id = $1 AND c.position >= $2 AND c.position < $3";
-    let rows = tx.query(sql, &[&campaign, &window.start, &window.end]).await?;
+    let sql = format!(
+        "SELECT c.position FROM contacts c
+         JOIN suppressions x ON x.phone = c.phone AND {HOLDS_FOR_CAMPAIGN}
+         WHERE c.campaign_id = $1 AND c.position >= $2 AND c.position < $3"
+    );
+    let rows = tx.query(&sql, &[&campaign, &window.start, &window.end]).await?;
     Ok(rows.iter().map(|row| row.get(0)).collect())
 }

@@ -14,6 +14,10 @@ pub struct Suppression {
     pub created_at: Instant,
 }
 
+/// Whether the entry `x` holds for the campaign `$1`: it is its tenant's, or everybody's.
+pub(super) const HOLDS_FOR_CAMPAIGN: &str =
+    "x.tenant IN ('', (SELECT tenant FROM campaigns WHERE campaign_id = $1))";
+
 const COLUMNS: &str = "phone, source, created_at";
 
 fn read(row: &tokio_postgres::Row) -> Suppression {

@@ -1,8 +1,7 @@
 //! TLS to PostgreSQL. Where there is any, the database's certificate and name are verified: TLS with
 //! whoever answers would keep nothing from who stands between.
 
-use crate::tls;
-use campaign_process::read_key_file;
+use campaign_process::{authorities, read_key_file};
 use rustls::{ClientConfig, RootCertStore};
 use std::path::Path;
 use std::sync::Arc;
@@ -36,6 +35,6 @@ fn roots(ca_file: Option<&Path>) -> Result<RootCertStore, String> {
         return Ok(roots);
     };
     let pem = read_key_file(file).map_err(|error| error.to_string());
-    pem.and_then(|pem| tls::roots(&pem))
+    pem.and_then(|pem| authorities(&pem))
         .map_err(|error| format!("--database-ca-file {}: {error}", file.display()))
 }

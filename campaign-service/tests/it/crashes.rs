@@ -1,7 +1,7 @@
 //! P7, and P2 again: real processes, killed with kill -9.
 
 use crate::support::processes::{Killed, dials, free_port, serve, work};
-use crate::support::{Clients, PATIENCE, Worker, eventually, phone};
+use crate::support::{Clients, PATIENCE, Worker, eventually, once, phone};
 use campaign_proto::v1;
 use campaign_proto::v1::interaction::Fact;
 use campaign_proto::v1::{CallOutcome, InteractionStatus};
@@ -196,15 +196,7 @@ async fn p2_calls_of_a_killed_worker_are_not_dialled_again() {
     let port = free_port();
     let _service = serve(&db.url, port, 1);
     let mut clients = Clients::connect(&format!("http://127.0.0.1:{port}")).await;
-    let once = || Some(crate::support::retry(1, 0));
-    let policy = v1::RetryPolicy {
-        no_answer: once(),
-        busy: once(),
-        failed: once(),
-        voicemail: once(),
-        unknown: once(),
-    };
-    let name = clients.create_campaign_retrying(policy).await;
+    let name = clients.create_campaign_retrying(once()).await;
     clients.add_contacts(&name, 0..400).await;
     clients.launch(&name).await;
     let log = std::env::temp_dir().join(format!("campaign-dials-{}", uuid::Uuid::new_v4()));

@@ -2,8 +2,7 @@
 
 use crate::support::access::{Authority, Folder, Signer, claims, key_set, with_tls, with_tokens};
 use crate::support::processes::{Killed, dialer_worker, dials};
-use crate::support::{Clients, PATIENCE, Service, TestDb, eventually, retry, test_options};
-use campaign_proto::v1;
+use crate::support::{PATIENCE, Service, TestDb, eventually, test_options};
 use campaign_service::server::{Access, Options};
 use campaign_service::store::{Db, DbLimits};
 use campaign_service::tls::{Tls, TlsFiles};
@@ -226,23 +225,6 @@ async fn the_database_is_reached_over_tls_that_is_verified() {
     assert!(open("prefer", &ours).unwrap_err().contains("sslmode=require"));
 }
 
-/// A campaign that goes on for ever and tries everyone once.
-async fn endless(clients: &mut Clients) -> String {
-    let once = || Some(retry(1, 0));
-    let policy = v1::RetryPolicy {
-        no_answer: once(),
-        busy: once(),
-        failed: once(),
-        voicemail: once(),
-        unknown: once(),
-    };
-    let name = clients.create_campaign_retrying(policy).await;
-    clients
-        .launch_with(&name, v1::LaunchSettings { live_forever: true, ..Default::default() })
-        .await;
-    name
-}
-
 /// A real worker, over TLS with a certificate of its own: its token is missing, refused, good, expired
 /// while another lies in the file, and the certificates of both sides change. Everyone is dialled once.
 #[tokio::test]
@@ -257,7 +239,7 @@ async fn a_worker_goes_on_while_tokens_and_certificates_change() {
     access.tls = Some(tls.into());
     let service = start(&db, access, vouched_for(trusting(&old), &old)).await;
     let mut clients = service.clients.with_token(&signer.token("acme", &["operator"]));
-    let name = endless(&mut clients).await;
+    let name = clients.launch_endless().await;
 
     let ca = folder.write("ca.pem", &old.pem());
     let (cert, key) = old.issue_to(&folder, "worker");

@@ -3,7 +3,7 @@
 //! what the service counts.
 
 use crate::support::processes::{Killed, dials, free_port, serve, work};
-use crate::support::{Clients, TestDb, phone, retry};
+use crate::support::{Clients, TestDb, phone};
 use campaign_proto::v1;
 use campaign_proto::v1::interaction::Fact;
 use std::collections::{BTreeMap, BTreeSet};
@@ -27,7 +27,7 @@ async fn promises_hold_while_everything_happens_at_once() {
     for port in ports {
         clients.push(Clients::connect(&format!("http://127.0.0.1:{port}")).await);
     }
-    let name = launch(&mut clients[0]).await;
+    let name = clients[0].launch_endless().await;
     let log = std::env::temp_dir().join(format!("campaign-storm-{}", uuid::Uuid::new_v4()));
     let workers = ["a", "b", "c"].map(|id| work(id, &ports, &log, "0.002"));
 
@@ -50,22 +50,6 @@ async fn promises_hold_while_everything_happens_at_once() {
     clients[0].pause(&name).await;
     judge(&db, &log, &progress).await;
     std::fs::remove_file(log).unwrap();
-}
-
-/// A live run in which nobody is tried twice.
-async fn launch(clients: &mut Clients) -> String {
-    let once = || Some(retry(1, 0));
-    let policy = v1::RetryPolicy {
-        no_answer: once(),
-        busy: once(),
-        failed: once(),
-        voicemail: once(),
-        unknown: once(),
-    };
-    let name = clients.create_campaign_retrying(policy).await;
-    let settings = v1::LaunchSettings { live_forever: true, ..Default::default() };
-    clients.launch_with(&name, settings).await;
-    name
 }
 
 /// Every seventh contact opts out, wherever it waits; by number, since it may not be imported yet.

@@ -5,12 +5,11 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
+use campaign_process::{authorities, read_key_file};
 use hyper::Uri;
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::connect::HttpConnector;
 use rustls::crypto::ring;
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject;
 use rustls::{ClientConfig, RootCertStore};
 
 use super::config::HttpConfig;
@@ -26,32 +25,24 @@ pub(super) fn connector(config: &HttpConfig) -> Result<Connector, String> {
     let tls = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()
         .map_err(|error| error.to_string())?
-        .with_root_certificates(authorities(config.http_ca_file.as_deref())?)
+        .with_root_certificates(trusted(config.http_ca_file.as_deref())?)
         .with_no_client_auth();
     let https = HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_http1();
     Ok(https.wrap_connector(http))
 }
 
 /// Those in the file and no others, or else the usual public ones.
-fn authorities(file: Option<&Path>) -> Result<RootCertStore, String> {
+fn trusted(file: Option<&Path>) -> Result<RootCertStore, String> {
     let Some(file) = file else {
         return Ok(webpki_roots::TLS_SERVER_ROOTS.iter().cloned().collect());
     };
-    let failed =
-        |what: &dyn std::fmt::Display| format!("--http-ca-file {}: {what}", file.display());
-    let mut authorities = RootCertStore::empty();
-    for certificate in CertificateDer::pem_file_iter(file).map_err(|error| failed(&error))? {
-        let certificate = certificate.map_err(|error| failed(&error))?;
-        authorities.add(certificate).map_err(|error| failed(&error))?;
-    }
-    if authorities.is_empty() {
-        return Err(failed(&"holds no certificate in PEM"));
-    }
-    Ok(authorities)
+    let pem = read_key_file(file).map_err(|error| error.to_string());
+    pem.and_then(|pem| authorities(&pem))
+        .map_err(|error| format!("--http-ca-file {}: {error}", file.display()))
 }
 
 /// Whether what is sent there can be read on the way.
-pub(super) fn is_in_the_clear(url: &Uri) -> bool {
+pub(crate) fn is_in_the_clear(url: &Uri) -> bool {
     let host = url.host().unwrap_or_default().trim_matches(['[', ']']);
     let is_here = host == "localhost"
         || host.parse::<std::net::IpAddr>().is_ok_and(|host| host.is_loopback());

@@ -11,4 +11,4 @@ pub use files::read_key_file;
 pub use secret::Secret;
 pub use shutdown::shutdown_signal;
 pub use telemetry::{LogArgs, LogFormat, init_logs};
-pub use tls::install_tls_provider;
+pub use tls::{authorities, certificates, install_tls_provider};

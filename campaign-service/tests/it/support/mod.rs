@@ -53,6 +53,12 @@ pub fn phone(n: usize) -> String {
     format!("+1{}55501{:02}", AREAS[n / 100], n % 100)
 }
 
+/// Whoever is called is called once, whatever comes of it.
+pub fn once() -> v1::RetryPolicy {
+    let rule = Some(retry(1, 0));
+    v1::RetryPolicy { no_answer: rule, busy: rule, failed: rule, voicemail: rule, unknown: rule }
+}
+
 /// A rule that retries at once, as long as there are attempts.
 pub fn retry(max_attempts: i32, min_delay_seconds: i64) -> v1::RetryRule {
     let min_delay = Some(prost_types::Duration { seconds: min_delay_seconds, nanos: 0 });

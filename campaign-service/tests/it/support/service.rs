@@ -167,6 +167,14 @@ impl Clients {
         .await
     }
 
+    /// A live run in which nobody is tried twice; returns its campaign's name.
+    pub async fn launch_endless(&mut self) -> String {
+        let name = self.create_campaign_retrying(super::once()).await;
+        let settings = v1::LaunchSettings { live_forever: true, ..Default::default() };
+        self.launch_with(&name, settings).await;
+        name
+    }
+
     pub async fn create_campaign_with(&mut self, campaign: v1::Campaign) -> String {
         let request = v1::CreateCampaignRequest { campaign: Some(campaign), ..Default::default() };
         self.campaigns.create_campaign(request).await.unwrap().into_inner().name
