@@ -10,7 +10,7 @@ use crate::tls::{Tls, TlsFiles};
 use crate::tokens::{Demands, KeySource, Tokens};
 use campaign_domain::caps::MAX_ATTEMPTS_CAP;
 use campaign_domain::links::is_web_address;
-use campaign_process::{LogArgs, Secret};
+use campaign_process::{HealthArgs, LogArgs, Secret};
 use chrono::TimeDelta;
 use clap::{Args, Parser, Subcommand};
 use std::net::SocketAddr;
@@ -131,6 +131,14 @@ pub struct ServeArgs {
     #[arg(long, env = "CAMPAIGN_MAX_ATTEMPTS_PER_NUMBER", default_value_t = 3,
           value_parser = clap::value_parser!(u16).range(0..=i64::from(MAX_ATTEMPTS_CAP)))]
     pub max_attempts_per_number: u16,
+    /// When stopping, workers may stay and requests may take this long; 2 seconds later what is left is cut
+    /// (0 to 3600)
+    #[arg(long, env = "CAMPAIGN_DRAIN_GRACE_SECONDS", default_value_t = 20,
+          value_parser = clap::value_parser!(u16).range(0..=3600))]
+    pub drain_grace_seconds: u16,
+    /// Where probes ask
+    #[command(flatten)]
+    pub health: HealthArgs,
     /// What callers get
     #[command(flatten)]
     pub calls: CallArgs,
@@ -346,6 +354,7 @@ impl ServeArgs {
             max_credit_contacts: count(self.max_credit_contacts),
             max_report_interactions: self.max_report_interactions.into(),
             max_attempts_per_number: self.max_attempts_per_number,
+            drain_grace: Duration::from_secs(self.drain_grace_seconds.into()),
         }
     }
 }

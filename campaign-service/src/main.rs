@@ -1,22 +1,24 @@
 //! The program `campaign-service`.
 #![forbid(unsafe_code)]
 
-use campaign_process::{init_logs, install_tls_provider, shutdown_signal};
+use campaign_process::{init_logs, install_tls_provider, listen, shutdown_signal};
 use campaign_service::app::auditing::{self, Verified};
 use campaign_service::config::{Cli, Command, DatabaseArgs, ServeArgs};
 use campaign_service::server::{self, Listeners, Options};
-use campaign_service::store::migrations;
+use campaign_service::store::{Db, migrations};
 use clap::Parser;
 use std::io::Write;
-use std::net::SocketAddr;
 use std::process::ExitCode;
-use tokio::net::TcpListener;
-use tracing::{error, info};
+use std::time::Duration;
+use tracing::{error, info, warn};
 use uuid::Uuid;
 
 /// Contacts come and go by the hundred thousand a second, on several threads.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// How often a database that cannot be used yet is looked at.
+const WAIT_INTERVAL: Duration = Duration::from_secs(1);
 
 type Outcome = Result<(), Box<dyn std::error::Error + Send + Sync>>;
 
@@ -110,8 +112,13 @@ async fn serve(args: Box<ServeArgs>) -> Outcome {
     install_tls_provider();
     let access = args.access.access(args.listen)?;
     let db = args.database.open()?;
-    if !migrations::is_current(&db).await? {
-        return Err("the database schema is too old; run `campaign-service migrate` first".into());
+    let health = args.health.start().await?;
+    let usable = tokio::select! {
+        () = until_usable(&db) => true,
+        () = stop.cancelled() => false,
+    };
+    if !usable {
+        return Ok(());
     }
     let links = args.links.links()?;
     let api = listen(args.listen).await?;
@@ -127,12 +134,26 @@ async fn serve(args: Box<ServeArgs>) -> Outcome {
         access,
         calls: args.calls.limits(),
     };
-    server::serve(Listeners { api, links: clicks }, db, options, stop).await?;
+    server::serve(Listeners { api, links: clicks }, db, options, health, stop).await?;
     info!("stopped");
     Ok(())
 }
 
-async fn listen(address: SocketAddr) -> Result<TcpListener, String> {
-    let listener = TcpListener::bind(address).await;
-    listener.map_err(|error| format!("cannot listen on {address}: {error}"))
+/// Waits until the database is there, with all in its schema that this version needs.
+async fn until_usable(db: &Db) {
+    let mut said = String::new();
+    loop {
+        let missing = match migrations::is_current(db).await {
+            Ok(true) => return,
+            Ok(false) => {
+                "the database schema is too old; run `campaign-service migrate`".to_owned()
+            }
+            Err(error) => format!("the database cannot be used: {error}"),
+        };
+        if missing != said {
+            warn!("{missing}; waiting");
+            said = missing;
+        }
+        tokio::time::sleep(WAIT_INTERVAL).await;
+    }
 }

@@ -11,6 +11,8 @@ use crate::links::{self, Links};
 use crate::store::Db;
 use crate::tls::Tls;
 use crate::tokens::Tokens;
+use campaign_process::Health;
+use campaign_process::health::{LIVENESS, READINESS};
 use campaign_proto::v1;
 use campaign_proto::v1::campaign_service_server::{
     CampaignServiceServer, SERVICE_NAME as CAMPAIGN,
@@ -25,11 +27,11 @@ use campaign_proto::v1::interaction_service_server::{
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
+use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tonic::transport::server::TcpIncoming;
-use tonic_health::ServingStatus;
-use tonic_health::server::HealthReporter;
-use tracing::warn;
+use tracing::{error, warn};
 
 /// Largest request. Above the 10 MB that a careless client sends, so that it learns which field is
 /// too long.
@@ -40,6 +42,12 @@ const MAX_STREAMS_PER_CONNECTION: u32 = 1_000;
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(20);
 /// How often the database is asked whether it is there.
 const HEALTH_INTERVAL: Duration = Duration::from_secs(2);
+/// Longest wait for its answer.
+const HEALTH_LIMIT: Duration = Duration::from_secs(5);
+/// After the grace of a drain, for what is said last.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+
+type Outcome = Result<(), Box<dyn std::error::Error + Send + Sync>>;
 
 /// How the service runs.
 #[derive(Clone, Debug)]
@@ -89,35 +97,58 @@ pub struct Listeners {
     pub links: Option<TcpListener>,
 }
 
-/// Serves on its listeners until `stop`; then lets workers leave and requests finish.
+/// Serves on its listeners until `stop`; then lets workers leave and requests finish, for as long as the grace.
 ///
 /// # Errors
-/// When a listener fails.
+/// When a listener fails, or something that has to run ends by itself.
 pub async fn serve(
     listeners: Listeners,
     db: Db,
     options: Options,
+    health: Health,
     stop: CancellationToken,
-) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+) -> Outcome {
+    let limit = options.limits.drain_grace + LAST_WORDS;
+    let too_late = async {
+        stop.cancelled().await;
+        sleep(limit).await;
+    };
+    tokio::select! {
+        served = serve_all(listeners, db, options, health, stop.clone()) => served,
+        () = too_late => {
+            warn!("not everything ended within the grace; what is left is cut");
+            Ok(())
+        }
+    }
+}
+
+/// Serves until `stop` and the end of all that was begun.
+async fn serve_all(
+    listeners: Listeners,
+    db: Db,
+    options: Options,
+    health: Health,
+    stop: CancellationToken,
+) -> Outcome {
     let links = options.links;
     let mut app = App::new(db.clone(), options.limits);
     app.links.clone_from(&links);
     let app = Arc::new(app);
     let control = ControlBus::default();
-    let (health, health_service) = tonic_health::server::health_reporter();
-    let chores = {
+    let health_service = health.service();
+    let mut tasks = JoinSet::new();
+    {
         let (app, stop) = (Arc::clone(&app), stop.clone());
-        tokio::spawn(async move { app.run_chores(&options.chores, &stop).await })
-    };
-    let listening = {
-        let (control, db, stop) = (control.clone(), db.clone(), stop.clone());
-        tokio::spawn(async move { control.run(&db, &stop).await })
-    };
-    let reloading = tokio::spawn(options.access.clone().reload(stop.clone()));
-    let watching = tokio::spawn(watch_health(health, db, stop.clone()));
-    let clicks = listeners.links.zip(links).map(|(listener, links)| {
-        tokio::spawn(links::serve(listener, Arc::clone(&app), links, stop.clone()))
-    });
+        tasks.spawn(lasting(async move { app.run_chores(&options.chores, &stop).await }));
+        let (control, listener, stop) = (control.clone(), db.clone(), stop.clone());
+        tasks.spawn(lasting(async move { control.run(&listener, &stop).await }));
+    }
+    tasks.spawn(lasting(options.access.clone().reload(stop.clone())));
+    tasks.spawn(lasting(watch_health(health.clone(), db, stop.clone())));
+    if let Some((listener, links)) = listeners.links.zip(links) {
+        tasks.spawn(links::serve(listener, Arc::clone(&app), links, stop.clone()));
+    }
+    let tending = tokio::spawn(tend(tasks, health, stop.clone()));
 
     let campaigns = CampaignApi { app: Arc::clone(&app), stop: stop.clone() };
     let contacts = ContactApi { app: Arc::clone(&app) };
@@ -157,13 +188,33 @@ pub async fn serve(
         }
     };
     stop.cancel();
-    for task in [chores, listening, watching, reloading] {
-        task.await?;
-    }
-    if let Some(clicks) = clicks {
-        clicks.await??;
-    }
+    tending.await??;
     Ok(served?)
+}
+
+/// A task that has no way to fail but to panic.
+async fn lasting(task: impl Future<Output = ()>) -> std::io::Result<()> {
+    task.await;
+    Ok(())
+}
+
+/// Waits for tasks that are to last until `stop`. When one ends before, the process is not what it should be: it goes
+/// on as well as it can, and says that a restart would help.
+async fn tend(
+    mut tasks: JoinSet<std::io::Result<()>>,
+    health: Health,
+    stop: CancellationToken,
+) -> Outcome {
+    let mut outcome: Outcome = Ok(());
+    while let Some(ended) = tasks.join_next().await {
+        if !stop.is_cancelled() {
+            error!(?ended, "a part of the service has ended; restart it");
+            health.set(LIVENESS, false).await;
+        }
+        outcome =
+            outcome.and(ended.map_err(Into::into).and_then(|ended| ended.map_err(Into::into)));
+    }
+    outcome
 }
 
 /// Our own descriptors, and those of health and of error details, so that tools can show both.
@@ -174,26 +225,61 @@ fn reflection() -> tonic_reflection::server::Builder<'static> {
         .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
 }
 
-/// Every service is as healthy as the database.
-async fn watch_health(health: HealthReporter, db: Db, stop: CancellationToken) {
+/// Every service is as healthy as the database, until `stop`; then none is.
+async fn watch_health(health: Health, db: Db, stop: CancellationToken) {
     let mut was_healthy = None;
-    loop {
-        let error = db.ping().await.err();
-        let is_healthy = error.is_none();
+    while let Some(pinged) = stop.run_until_cancelled(timeout(HEALTH_LIMIT, db.ping())).await {
+        let trouble = match pinged {
+            Ok(answer) => answer.err().map(|error| error.to_string()),
+            Err(_) => Some("it does not answer".to_owned()),
+        };
+        let is_healthy = trouble.is_none();
         if was_healthy != Some(is_healthy) {
-            if let Some(error) = error {
-                warn!(%error, "the database is away; requests fail until it is back");
+            if let Some(error) = trouble {
+                warn!(error, "the database is away; requests fail until it is back");
             }
-            let status =
-                if is_healthy { ServingStatus::Serving } else { ServingStatus::NotServing };
-            for service in ["", CAMPAIGN, CONTACT, INTERACTION, DISPATCH] {
-                health.set_service_status(service, status).await;
-            }
+            set_services(&health, is_healthy).await;
             was_healthy = Some(is_healthy);
         }
-        tokio::select! {
-            () = stop.cancelled() => return,
-            () = tokio::time::sleep(HEALTH_INTERVAL) => {}
-        }
+        stop.run_until_cancelled(sleep(HEALTH_INTERVAL)).await;
+    }
+    set_services(&health, false).await;
+}
+
+async fn set_services(health: &Health, is_serving: bool) {
+    for service in [READINESS, CAMPAIGN, CONTACT, INTERACTION, DISPATCH] {
+        health.set(service, is_serving).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tonic_health::pb::HealthCheckRequest;
+    use tonic_health::pb::health_check_response::ServingStatus;
+    use tonic_health::pb::health_client::HealthClient;
+
+    async fn status(health: &Health, service: &str) -> ServingStatus {
+        let request = HealthCheckRequest { service: service.to_owned() };
+        let answer = HealthClient::new(health.service()).check(request).await;
+        answer.expect("a known service").into_inner().status()
+    }
+
+    #[tokio::test]
+    async fn a_part_that_dies_asks_for_a_restart_and_one_that_was_told_to_stop_does_not() {
+        let (health, stop) = (Health::new().await, CancellationToken::new());
+        let mut tasks = JoinSet::new();
+        let until = stop.clone();
+        tasks.spawn(lasting(until.cancelled_owned()));
+        let tending = tokio::spawn(tend(tasks, health.clone(), stop.clone()));
+        stop.cancel();
+        assert!(tending.await.expect("no panic").is_ok());
+        assert_eq!(status(&health, LIVENESS).await, ServingStatus::Serving);
+
+        let mut tasks = JoinSet::new();
+        tasks.spawn(async { panic!("on purpose") });
+        let tended = tend(tasks, health.clone(), CancellationToken::new()).await;
+        assert!(tended.is_err());
+        assert_eq!(status(&health, LIVENESS).await, ServingStatus::NotServing);
     }
 }

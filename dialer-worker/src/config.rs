@@ -4,8 +4,8 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use campaign_process::LogArgs;
 pub use campaign_process::Secret;
+use campaign_process::{HealthArgs, LogArgs};
 use clap::builder::RangedI64ValueParser;
 use clap::{Args, Parser, ValueEnum};
 use tonic::transport::Endpoint;
@@ -46,6 +46,9 @@ pub struct Config {
     /// The HTTP provider.
     #[command(flatten, next_help_heading = "HTTP (--provider http)")]
     pub http: HttpConfig,
+    /// Where probes ask.
+    #[command(flatten, next_help_heading = "Health")]
+    pub health: HealthArgs,
     /// Logs.
     #[command(flatten, next_help_heading = "Logs")]
     pub logs: LogArgs,

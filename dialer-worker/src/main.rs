@@ -27,8 +27,9 @@ async fn work(config: Config) -> Result<(), String> {
     let shutdown = shutdown_signal()
         .map_err(|error| format!("signal handlers could not be installed: {error}"))?;
     install_tls_provider();
+    let health = config.health.start().await?;
     let dialer = dialer_worker::dialer(&config).await?;
-    let summary = dialer_worker::run(&config.worker(), dialer, shutdown).await;
+    let summary = dialer_worker::run(&config.worker(), dialer, health, shutdown).await;
     if summary.unacknowledged == 0 && summary.unfinished_calls == 0 {
         return Ok(());
     }

@@ -8,6 +8,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
+use campaign_process::Health;
+use campaign_process::health::READINESS;
 use campaign_proto::v1::dispatch_response::Message as Response;
 use campaign_proto::v1::{Drain, Hello};
 use tokio::sync::mpsc;
@@ -51,6 +53,7 @@ pub struct Summary {
 pub async fn run(
     config: &WorkerConfig,
     dialer: Arc<dyn Dialer>,
+    health: Health,
     shutdown: CancellationToken,
 ) -> Summary {
     let (sender, events) = mpsc::channel(CALL_EVENTS_CAPACITY);
@@ -58,11 +61,13 @@ pub async fn run(
     let (probe_sender, probe_answers) = mpsc::channel(1);
     let mut worker = Worker {
         worker_id: config.worker_id.clone(),
+        health: health.clone(),
         state: State::new(config, Arc::clone(&dialer), sender, probe_sender),
         outside: Outside { events, probe_answers, shutdown: shutdown.clone() },
     };
     let callers = async {
         shutdown.cancelled().await;
+        health.set(READINESS, false).await;
         dialer.stop(config.drain_grace()).await
     };
     let replicas = config.replicas();
@@ -89,6 +94,8 @@ enum Parting {
 
 struct Worker {
     worker_id: String,
+    /// Ready while there is a stream.
+    health: Health,
     state: State,
     outside: Outside,
 }
@@ -100,6 +107,7 @@ impl Worker {
             let parting = self.serve(replica, &mut delays).await;
             let url = &replica.url;
             self.state.end_stream(Instant::now());
+            self.health.set(READINESS, false).await;
             let delay = delays.next().unwrap_or(MAX_RECONNECT_DELAY);
             match parting {
                 Ok(Parting::Finished) => return,
@@ -135,6 +143,7 @@ impl Worker {
         info!(url = %replica.url.uri(), worker_id = self.worker_id, "connected");
         *delays = reconnect_delays();
         self.state.welcome(&welcome, session.terms);
+        self.health.set(READINESS, !self.state.is_stopping()).await;
         self.converse(session).await
     }
 

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use campaign_process::Health;
 use campaign_proto::v1::dispatch_request::Message as Request;
 use campaign_proto::v1::dispatch_response::Message as Response;
 use campaign_proto::v1::dispatch_service_server::{DispatchService, DispatchServiceServer};
@@ -330,10 +331,10 @@ async fn every_contact_is_dialled_once_and_reported_however_often_streams_break(
     let dialer = SimulatedDialer::new(&config.simulated).expect("log opens");
     let shutdown = CancellationToken::new();
     let stop = shutdown.clone();
-    let worker =
-        tokio::spawn(
-            async move { dialer_worker::run(&config.worker, Arc::new(dialer), stop).await },
-        );
+    let health = Health::new().await;
+    let worker = tokio::spawn(async move {
+        dialer_worker::run(&config.worker, Arc::new(dialer), health, stop).await
+    });
 
     let all_ended = async {
         while books.lock().expect("no panic").ended().count() < CONTACTS {

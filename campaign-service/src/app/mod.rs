@@ -46,6 +46,8 @@ pub struct DispatchLimits {
     pub max_report_interactions: usize,
     /// Most attempts on one number in 24 hours, over all campaigns; 0: no cap.
     pub max_attempts_per_number: u16,
+    /// How long a worker may stay after it was asked to leave.
+    pub drain_grace: Duration,
 }
 
 /// The use cases. One for the whole process.

@@ -39,8 +39,6 @@ const HELLO_LIMIT: Duration = Duration::from_secs(10);
 const SEND_LIMIT: Duration = Duration::from_secs(30);
 /// How often an idle worker's session looks for contacts that became due.
 const IDLE_POLL: Duration = Duration::from_millis(500);
-/// How long a worker may stay after it was asked to leave.
-const DRAIN_GRACE: Duration = Duration::from_secs(20);
 /// Most leases named in one message, and campaigns in hello.
 const MAX_NAMES: usize = 100;
 /// Reports of one worker that are recorded at the same time; past it, nothing is read from the worker.
@@ -162,9 +160,10 @@ impl Session {
                     Some(request) => self.answer(request).await?,
                 },
                 () = stop.cancelled(), if leave_at.is_none() => {
-                    leave_at = Some(tokio::time::Instant::now() + DRAIN_GRACE);
-                    let grace = prost_types::Duration { seconds: 20, nanos: 0 };
-                    self.send(Response::Drain(v1::Drain { grace: Some(grace) })).await?;
+                    let grace = self.app.limits.drain_grace;
+                    leave_at = Some(tokio::time::Instant::now() + grace);
+                    let grace = grace.try_into().ok();
+                    self.send(Response::Drain(v1::Drain { grace })).await?;
                 }
                 () = sleep_until(leave_at.unwrap_or(poll_at)), if leave_at.is_some() => {
                     return Err(Status::unavailable("this replica stopped; connect to another one"));

@@ -25,7 +25,7 @@ use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_client::HealthClient;
 
 /// Files of a service's certificate.
-fn files(folder: &Folder, authority: &Authority, client_ca: Option<PathBuf>) -> TlsFiles {
+pub fn files(folder: &Folder, authority: &Authority, client_ca: Option<PathBuf>) -> TlsFiles {
     let (cert, key) = authority.issue_to(folder, "service");
     TlsFiles { cert, key, client_ca }
 }
@@ -170,7 +170,7 @@ async fn it_does_not_listen_to_everyone_without_authentication() {
 }
 
 /// Speaks TLS as PostgreSQL does, and passes on to one that does not.
-async fn tls_before_postgres(db: &TestDb, files: &TlsFiles) -> u16 {
+pub async fn tls_before_postgres(db: &TestDb, files: &TlsFiles) -> u16 {
     let config: tokio_postgres::Config = db.url.parse().unwrap();
     let tls = Tls::open(files).unwrap();
     let (listener, port) = (TcpListener::bind("127.0.0.1:0").await.unwrap(), config.get_ports()[0]);

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use campaign_process::Health;
 use campaign_proto::v1::dispatch_request::Message as Request;
 use campaign_proto::v1::dispatch_response::Message as Response;
 use campaign_proto::v1::dispatch_service_server::{DispatchService, DispatchServiceServer};
@@ -409,7 +410,8 @@ impl FakeWorker {
         let stop = shutdown.clone();
         let config = config(url, flags);
         let dialer = Arc::new(FakeDialer { calls: sender, probes: probe_sender });
-        let running = tokio::spawn(async move { run(&config, dialer, stop).await });
+        let running =
+            tokio::spawn(async move { run(&config, dialer, Health::new().await, stop).await });
         Self { calls, probes, shutdown, running }
     }
 

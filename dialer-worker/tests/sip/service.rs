@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use campaign_process::Health;
 use campaign_proto::v1::dispatch_request::Message as Request;
 use campaign_proto::v1::dispatch_response::Message as Response;
 use campaign_proto::v1::{
@@ -57,7 +58,9 @@ impl CallingWorker {
         let dialer = dialer(&config).await.expect("the provider starts");
         let shutdown = CancellationToken::new();
         let stop = shutdown.clone();
-        let running = tokio::spawn(async move { run(&config.worker(), dialer, stop).await });
+        let health = Health::new().await;
+        let running =
+            tokio::spawn(async move { run(&config.worker(), dialer, health, stop).await });
         let (stream, credit) = service.welcome().await;
         Self {
             stream,

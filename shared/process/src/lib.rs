@@ -1,13 +1,17 @@
 //! What every process of ours needs: logs on standard error, files of keys, secrets,
-//! one provider of cryptography for TLS, and an orderly shutdown.
+//! one provider of cryptography for TLS, health for probes, and an orderly shutdown.
 
 mod files;
+pub mod health;
+mod listening;
 mod secret;
 mod shutdown;
 mod telemetry;
 mod tls;
 
 pub use files::read_key_file;
+pub use health::{Health, HealthArgs};
+pub use listening::listen;
 pub use secret::Secret;
 pub use shutdown::shutdown_signal;
 pub use telemetry::{LogArgs, LogFormat, init_logs};

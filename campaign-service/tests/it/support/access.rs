@@ -201,8 +201,13 @@ impl Authority {
 
     /// A certificate for localhost or a client, and its key, PEM.
     pub fn issue(&self) -> (String, String) {
+        self.issue_for(&["localhost", "127.0.0.1"])
+    }
+
+    /// A certificate for names and addresses, and its key, PEM.
+    pub fn issue_for(&self, names: &[&str]) -> (String, String) {
         let pair = KeyPair::generate().unwrap();
-        let names = vec!["localhost".to_owned(), "127.0.0.1".to_owned()];
+        let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
         let mut params = CertificateParams::new(names).unwrap();
         params.extended_key_usages =
             vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];

@@ -1,6 +1,7 @@
 //! The service in this process, on a port of its own.
 
 use super::{TestDb, always, phone};
+use campaign_process::Health;
 use campaign_proto::v1;
 use campaign_proto::v1::campaign_service_client::CampaignServiceClient;
 use campaign_proto::v1::contact_service_client::ContactServiceClient;
@@ -76,6 +77,7 @@ pub fn test_options() -> Options {
             max_report_interactions: 1_000,
             // Tests dial some numbers more often than a day allows.
             max_attempts_per_number: 0,
+            drain_grace: Duration::from_secs(20),
         },
         chores: ChoreOptions { interval: Duration::from_millis(50), history_retention: None },
         links: None,
@@ -107,7 +109,8 @@ impl Service {
         let link_address = links.local_addr().unwrap();
         let listeners = Listeners { api, links: Some(links) };
         let stop = CancellationToken::new();
-        tokio::spawn(server::serve(listeners, db.db(), options, stop.clone()));
+        let health = Health::new().await;
+        tokio::spawn(server::serve(listeners, db.db(), options, health, stop.clone()));
         let mut endpoint = Channel::from_shared(url.clone()).unwrap();
         if let Some(tls) = tls {
             endpoint = endpoint.tls_config(tls).unwrap();

@@ -1,0 +1,221 @@
+//! Pods: the programs started with what a manifest says and nothing else, probed and stopped as Kubernetes does.
+
+use super::cluster::Cluster;
+use crate::support::PATIENCE;
+use crate::support::processes::{Killed, campaign_service, dialer_worker};
+use serde_json::Value;
+use std::fs::File;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::process::{Command, ExitStatus, Stdio};
+use std::time::Duration;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep, timeout};
+use tonic::transport::Channel;
+use tonic_health::pb::HealthCheckRequest;
+use tonic_health::pb::health_check_response::ServingStatus;
+use tonic_health::pb::health_client::HealthClient;
+
+/// The template of a workload's pods.
+pub fn template(workload: &Value) -> &Value {
+    &workload["spec"]["template"]["spec"]
+}
+
+/// The one container of a workload's pods.
+pub fn container(workload: &Value) -> &Value {
+    &template(workload)["containers"][0]
+}
+
+/// The container's image is named as its program.
+pub fn program(workload: &Value) -> String {
+    let image = container(workload)["image"].as_str().unwrap();
+    let name = image.rsplit('/').next().unwrap();
+    name.split(':').next().unwrap().to_owned()
+}
+
+/// The program with the manifest's arguments and variables, as the pod at this address.
+pub fn command(workload: &Value, name: &str, address: Ipv4Addr, cluster: &Cluster) -> Command {
+    let program = program(workload);
+    let mut command = match program.as_str() {
+        "campaign-service" => campaign_service(),
+        "dialer-worker" => dialer_worker(),
+        other => panic!("there is no program {other}"),
+    };
+    let none = Vec::new();
+    let args = container(workload)["args"].as_array().unwrap_or(&none);
+    command.args(args.iter().map(|arg| arg.as_str().unwrap()));
+    command.env_clear();
+    for entry in container(workload)["env"].as_array().unwrap() {
+        let variable = entry["name"].as_str().unwrap();
+        command.env(variable, cluster.value(workload, entry, name, address));
+    }
+    command.envs(cluster.instead(&program));
+    command
+}
+
+/// What its probes found.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Found {
+    pub is_started: bool,
+    pub is_ready: bool,
+    /// Kubernetes would kill it.
+    pub is_sick: bool,
+}
+
+/// A running pod.
+pub struct Pod {
+    pub name: String,
+    pub address: Ipv4Addr,
+    pub process: Killed,
+    pre_stop: Duration,
+    grace: Duration,
+    found: watch::Receiver<Found>,
+    probing: JoinHandle<()>,
+    log: PathBuf,
+}
+
+impl Drop for Pod {
+    fn drop(&mut self) {
+        self.probing.abort();
+    }
+}
+
+impl Pod {
+    pub fn start(workload: &Value, cluster: &Cluster) -> Self {
+        let (name, address) = cluster.next_pod(workload);
+        let log = cluster.path(&format!("{name}.log"));
+        let process = command(workload, &name, address, cluster)
+            .stdin(Stdio::null())
+            .stderr(File::create(&log).unwrap())
+            .spawn()
+            .unwrap();
+        let (sender, found) = watch::channel(Found::default());
+        let probes = ["startupProbe", "readinessProbe", "livenessProbe"]
+            .map(|kind| Probe::of(&container(workload)[kind], address));
+        let seconds = |value: &Value| Duration::from_secs(value.as_u64().unwrap_or(0));
+        Self {
+            name,
+            address,
+            process: Killed(process),
+            pre_stop: seconds(&container(workload)["lifecycle"]["preStop"]["sleep"]["seconds"]),
+            grace: seconds(&template(workload)["terminationGracePeriodSeconds"]),
+            found,
+            probing: tokio::spawn(watch_over(probes, sender)),
+            log,
+        }
+    }
+
+    pub fn found(&self) -> Found {
+        *self.found.borrow()
+    }
+
+    /// Waits until its probes found something.
+    pub async fn wait(&mut self, what: &str, condition: impl FnMut(&Found) -> bool) {
+        let waited = timeout(PATIENCE, self.found.wait_for(condition)).await;
+        let is_met = waited.is_ok_and(|met| met.is_ok());
+        assert!(is_met, "{} is not {what}; it said:\n{}", self.name, self.said());
+    }
+
+    pub async fn ready(&mut self) {
+        self.wait("ready", |found| found.is_ready).await;
+    }
+
+    pub fn said(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    /// Waits as preStop says, tells it to stop, and would kill it after the grace.
+    pub async fn stop(mut self) -> ExitStatus {
+        let kill_at = Instant::now() + self.grace;
+        sleep(self.pre_stop).await;
+        assert!(!self.found().is_sick, "{} would have been killed", self.name);
+        self.probing.abort();
+        self.process.signal("TERM");
+        loop {
+            if let Some(status) = self.process.0.try_wait().unwrap() {
+                return status;
+            }
+            let name = &self.name;
+            assert!(Instant::now() < kill_at, "{name} would be killed; it said:\n{}", self.said());
+            sleep(Duration::from_millis(20)).await;
+        }
+    }
+}
+
+/// A probe of health over gRPC.
+struct Probe {
+    address: SocketAddr,
+    service: String,
+    period: Duration,
+    limit: Duration,
+    failures: u64,
+}
+
+impl Probe {
+    fn of(manifest: &Value, address: Ipv4Addr) -> Self {
+        let number = |key: &str, default: u64| manifest[key].as_u64().unwrap_or(default);
+        let port = manifest["grpc"]["port"].as_u64().unwrap().try_into().unwrap();
+        assert_eq!(number("initialDelaySeconds", 0), 0, "is not waited for here");
+        Self {
+            address: SocketAddr::from((address, port)),
+            service: manifest["grpc"]["service"].as_str().unwrap_or_default().to_owned(),
+            period: Duration::from_secs(number("periodSeconds", 10)),
+            limit: Duration::from_secs(number("timeoutSeconds", 1)),
+            failures: number("failureThreshold", 3),
+        }
+    }
+
+    async fn ask(&self) -> bool {
+        let asked = async {
+            let endpoint = Channel::from_shared(format!("http://{}", self.address)).ok()?;
+            let mut client = HealthClient::new(endpoint.connect().await.ok()?);
+            let request = HealthCheckRequest { service: self.service.clone() };
+            Some(client.check(request).await.ok()?.into_inner().status())
+        };
+        matches!(timeout(self.limit, asked).await, Ok(Some(ServingStatus::Serving)))
+    }
+
+    /// Asks again and again; tells each success, and each failure that is one too many.
+    async fn repeat(&self, mut tell: impl FnMut(bool)) {
+        let mut failures = 0;
+        loop {
+            if self.ask().await {
+                failures = 0;
+                tell(true);
+            } else {
+                failures += 1;
+                if failures >= self.failures {
+                    tell(false);
+                }
+            }
+            sleep(self.period).await;
+        }
+    }
+}
+
+async fn watch_over([startup, readiness, liveness]: [Probe; 3], found: watch::Sender<Found>) {
+    let started = async {
+        for _ in 0..startup.failures {
+            if startup.ask().await {
+                return true;
+            }
+            sleep(startup.period).await;
+        }
+        false
+    };
+    if !started.await {
+        found.send_modify(|found| found.is_sick = true);
+        return;
+    }
+    found.send_modify(|found| found.is_started = true);
+    let ready = readiness.repeat(|is_ready| {
+        found
+            .send_if_modified(|found| std::mem::replace(&mut found.is_ready, is_ready) != is_ready);
+    });
+    let alive = liveness.repeat(|is_alive| {
+        // Once is enough: it would have been killed.
+        found.send_if_modified(|found| !is_alive && !std::mem::replace(&mut found.is_sick, true));
+    });
+    tokio::join!(ready, alive);
+}
