@@ -85,7 +85,8 @@ impl Access {
                 tls.run(interval, &stop).await;
             }
         };
-        tokio::join!(tokens, tls);
+        // Also when there is nothing to look at.
+        tokio::join!(tokens, tls, stop.cancelled());
     }
 }
 
@@ -140,8 +141,10 @@ async fn serve_all(
     {
         let (app, stop) = (Arc::clone(&app), stop.clone());
         tasks.spawn(lasting(async move { app.run_chores(&options.chores, &stop).await }));
-        let (control, listener, stop) = (control.clone(), db.clone(), stop.clone());
-        tasks.spawn(lasting(async move { control.run(&listener, &stop).await }));
+    }
+    {
+        let (control, db, stop) = (control.clone(), db.clone(), stop.clone());
+        tasks.spawn(lasting(async move { control.run(&db, &stop).await }));
     }
     tasks.spawn(lasting(options.access.clone().reload(stop.clone())));
     tasks.spawn(lasting(watch_health(health.clone(), db, stop.clone())));

@@ -24,7 +24,7 @@ import cache  # noqa: E402
 RELEASE = "bookworm"
 # What BASE has, as a distroless base has it.
 BASE_PACKAGES = ["libc6", "libgcc-s1", "ca-certificates", "base-files", "tzdata"]
-BASE_PREFIXES = ("/lib", "/usr/lib", "/etc/ssl", "/usr/share/ca-certificates", "/usr/share/zoneinfo", "/etc/os-release")
+BASE_PREFIXES = ("/usr/lib", "/etc/ssl", "/usr/share/ca-certificates", "/usr/share/zoneinfo")
 MAX_BYTES = 40_000_000
 NOBODY = 65532
 PATIENCE_SECONDS = 30
@@ -86,19 +86,14 @@ def base_of(system, target):
                                 text=True, check=True)
         paths += listed.stdout.splitlines()
     for path in [*paths, "/etc/ssl/certs/ca-certificates.crt"]:
+        # Debian keeps these in /usr and leads there from the top.
+        path = f"/usr{path}" if path.startswith(("/lib/", "/lib64/")) else path
         source, copy = system / path.lstrip("/"), target / path.lstrip("/")
-        if not path.startswith(BASE_PREFIXES) or not (source.is_file() or source.is_symlink()):
-            continue
-        copy.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy2(source, copy, follow_symlinks=False)
-    # Debian keeps these in /usr and leads there from the top.
+        if path.startswith(BASE_PREFIXES) and (source.is_file() or source.is_symlink()):
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(source, copy, follow_symlinks=False)
     for folder in ("lib", "lib64"):
-        found = target / folder
-        if found.is_dir() and not found.is_symlink():
-            shutil.copytree(found, target / "usr" / folder, dirs_exist_ok=True, symlinks=True)
-            shutil.rmtree(found)
-        if (target / "usr" / folder).exists():
-            found.symlink_to(f"usr/{folder}")
+        (target / folder).symlink_to(f"usr/{folder}")
     (target / "tmp").mkdir(exist_ok=True)
     etc = target / "etc"
     etc.mkdir(exist_ok=True)

@@ -9,8 +9,8 @@ use campaign_service::tokens::{Demands, KeySource, Tokens};
 use jsonwebtoken::jwk::Jwk;
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode, get_current_timestamp};
 use rcgen::{
-    BasicConstraints, Certificate, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer,
-    KeyPair, PKCS_ECDSA_P256_SHA256,
+    BasicConstraints, Certificate, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa,
+    Issuer, KeyPair, PKCS_ECDSA_P256_SHA256,
 };
 use rsa::pkcs8::EncodePrivateKey;
 use serde_json::{Value, json};
@@ -190,6 +190,8 @@ impl Authority {
     pub fn new() -> Self {
         let pair = KeyPair::generate().unwrap();
         let mut params = CertificateParams::new(Vec::<String>::new()).unwrap();
+        // Not the name that the certificates have, or some take them to vouch for themselves.
+        params.distinguished_name.push(DnType::CommonName, "authority");
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let certificate = params.self_signed(&pair).unwrap();
         Self { issuer: Issuer::new(params, pair), certificate }
