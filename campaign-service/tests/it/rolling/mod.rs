@@ -167,6 +167,14 @@ async fn judge_calls(db: &TestDb, clients: &mut Clients, name: &str, log: &Path)
         *dialled.entry(dial.contact).or_default() += 1;
     }
     assert!(dialled.values().all(|dials| *dials == 1), "someone was called twice");
+    for position in 0..CONTACTS {
+        let contact = format!("{name}/contacts/{position}");
+        if !dialled.contains_key(&contact) {
+            eprintln!("not called: {:#?}", clients.history(&contact).await);
+            let text = std::process::Command::new("sh").arg("-c").arg(format!("cat {}/../*/dialer*.log {}/dialer*.log | grep -v 'call ended' | tail -80", log.parent().unwrap().display(), log.parent().unwrap().display())).output().unwrap();
+            eprintln!("{}", String::from_utf8_lossy(&text.stdout));
+        }
+    }
     assert_eq!(dialled.len(), CONTACTS, "someone was not called");
     let sql = "SELECT COALESCE(sum(cardinality(slots)), 0)::int8 FROM authorizations";
     let authorised: i64 = db.client().await.query_one(sql, &[]).await.unwrap().get(0);
