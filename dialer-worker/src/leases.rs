@@ -177,10 +177,10 @@ impl Leases {
         self.forget_finished();
     }
 
-    /// Stops everything; what is granted from now on is not dialled.
-    pub fn stop_all(&mut self) {
+    /// Stops everything. Grants that are still on their way are dialled or not.
+    pub fn stop_all(&mut self, dial_granted: bool) {
         for lease in &mut self.held {
-            lease.stop(false);
+            lease.stop(dial_granted);
         }
         self.forget_finished();
     }

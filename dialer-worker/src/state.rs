@@ -133,6 +133,7 @@ impl State {
             && stop.hang_up_at <= now
         {
             stop.is_hung_up = true;
+            self.leases.stop_all(false);
             self.calls.hang_up(|_, _| true);
         }
     }
@@ -154,12 +155,13 @@ impl State {
         [stop, flush, renew, pace, probe, throttled, status].into_iter().flatten().min()
     }
 
-    /// Begins to stop: nothing more is asked for; calls in progress get their grace.
+    /// Begins to stop: nothing more is asked for; calls in progress get their grace, also those that were asked
+    /// for before, or the attempt would be lost.
     pub fn stop(&mut self, now: Instant) {
         let hang_up_at = now + self.drain_grace;
         let finish_by = hang_up_at + LAST_REPORTS_LIMIT;
         self.stop = Some(Stop { hang_up_at, is_hung_up: false, finish_by });
-        self.leases.stop_all();
+        self.leases.stop_all(true);
         info!(
             calls = self.calls.in_progress(),
             grace_seconds = self.drain_grace.as_secs(),
@@ -199,7 +201,7 @@ impl State {
                 self.calls.heard(call);
                 debug!(attempt_id = call.attempt_id, %fault, "the provider failed a call");
                 if self.breaker.failed(fault, now) {
-                    self.leases.stop_all();
+                    self.leases.stop_all(false);
                 }
             }
             News::Fact(fact, done) => {
@@ -232,7 +234,7 @@ impl State {
                 self.credit_contacts = self.credit_contacts.saturating_sub(batch.contacts.len());
                 self.leases.add(batch, now);
                 if self.is_stopping() || self.breaker.is_open() {
-                    self.leases.stop_all();
+                    self.leases.stop_all(true);
                 }
             }
             Response::AuthorizeResult(result) => self.on_authorize_result(&result, now),

@@ -116,15 +116,17 @@ async fn a_stop_gives_back_what_waits_and_waits_for_calls_and_reports() {
     let release = stream.release().await;
     assert_eq!((release.lease.clone(), release.slots.as_slice()), (Some(key(2)), &[0][..]));
     stream.acknowledge_release(&release).await;
+    // Asked for before: not to dial it would cost the attempt.
     stream.decide(&asked, &[Decision::Granted]).await;
+    worker.dialled().await.end(Outcome::Busy);
     let late = stream.take_facts(1).await;
-    assert_eq!((outcome(&late[0]), keys(&late)), (Some(CallOutcome::Failed), vec!["3-1-2".into()]));
+    assert_eq!((outcome(&late[0]), keys(&late)), (Some(CallOutcome::Busy), vec!["3-1-2".into()]));
     assert!(!call.hang_up.is_cancelled(), "it has its grace");
     call.end(Outcome::Answered);
     stream.take_facts(1).await;
     stream.end().await;
     let summary = worker.stopped().await;
-    assert_eq!((summary.calls, summary.reported, summary.unacknowledged), (1, 2, 0));
+    assert_eq!((summary.calls, summary.reported, summary.unacknowledged), (2, 2, 0));
 }
 
 #[tokio::test]
@@ -135,9 +137,14 @@ async fn a_stop_hangs_up_after_the_grace() {
     stream.lease(1, 1).await;
     stream.grant().await;
     let call = worker.dialled().await;
+    stream.lease(2, 1).await;
+    let asked = stream.authorize().await;
     worker.stop();
     call.hung_up().await;
     stream.take_facts(1).await;
+    stream.decide(&asked, &[Decision::Granted]).await;
+    let late = stream.take_facts(1).await;
+    assert_eq!(outcome(&late[0]), Some(CallOutcome::Failed), "nothing is dialled after the grace");
     stream.end().await;
     assert_eq!(worker.stopped().await.unacknowledged, 0);
 }

@@ -50,7 +50,6 @@ impl Production {
         cluster.keep("dialer-sip", "user", "4711");
         cluster.keep("dialer-sip", "password", "not asked for");
         let log = cluster.path("dials");
-        cluster.set("dialer-worker", "CAMPAIGN_LOG", "debug");
         cluster.set("dialer-worker", "DIALER_PROVIDER", "simulated");
         cluster.set("dialer-worker", "DIALER_TIME_SCALE", "0.01");
         cluster.set("dialer-worker", "DIALER_DIAL_LOG", log.to_str().unwrap());
