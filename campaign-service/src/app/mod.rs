@@ -7,7 +7,7 @@ pub mod contacts;
 pub mod control;
 pub mod error;
 pub mod explaining;
-pub mod grouping;
+mod grouping;
 pub mod importing;
 pub mod inbound;
 pub mod leasing;
@@ -26,7 +26,8 @@ use crate::store::{Db, Gate, Statements};
 use campaign_domain::Instant;
 use campaign_domain::access::{Reach, Tenant};
 use error::{Error, Result};
-use grouping::Recorder;
+use leasing::Lessor;
+use recording::Recorder;
 use std::sync::Arc;
 use std::time::Duration;
 use uuid::Uuid;
@@ -56,13 +57,15 @@ pub struct App {
     /// For texts; `None`: they carry no links.
     pub links: Option<Links>,
     recorder: Arc<Recorder>,
+    lessor: Arc<Lessor>,
 }
 
 impl App {
     /// On a database.
     #[must_use]
     pub fn new(db: Db, limits: DispatchLimits) -> Self {
-        Self { db, limits, links: None, recorder: Arc::default() }
+        let (recorder, lessor) = (recording::recorder(), leasing::lessor());
+        Self { db, limits, links: None, recorder: Arc::new(recorder), lessor: Arc::new(lessor) }
     }
 
     /// The one place that tells whether there is a campaign for who asks. Asked before anything is done

@@ -10,6 +10,7 @@ mod contacts;
 mod control_cost;
 mod crashes;
 mod dispatch;
+mod excluding;
 mod imports;
 mod inbound;
 mod lifecycle;
