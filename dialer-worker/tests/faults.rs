@@ -332,7 +332,7 @@ async fn every_contact_is_dialled_once_and_reported_however_often_streams_break(
     let stop = shutdown.clone();
     let worker =
         tokio::spawn(
-            async move { dialer_worker::run(&config.worker, Arc::new(dialer), stop).await },
+            async move { dialer_worker::run(&config.worker, Arc::new(dialer), Arc::default(), stop).await },
         );
 
     let all_ended = async {
