@@ -5,7 +5,7 @@ use super::limits::{Kind, kind};
 use crate::metrics::Metrics;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use http::{HeaderMap, HeaderName, HeaderValue, Request, Response};
+use http::{HeaderMap, HeaderValue, Request, Response};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -19,7 +19,7 @@ use tracing::{Instrument, Span, info_span};
 use uuid::Uuid;
 
 /// Where a caller names its request, and is told the name.
-const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const REQUEST_ID: &str = "x-request-id";
 /// Lengths of a caller's request id: longer than any phone number, which must not get into logs.
 const REQUEST_ID_LENGTHS: std::ops::RangeInclusive<usize> = 16..=64;
 /// By their numbers.
@@ -210,6 +210,7 @@ impl HttpBody for ObservedBody {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use http::HeaderName;
 
     #[test]
     fn only_known_methods_are_named() {
@@ -224,7 +225,7 @@ mod tests {
     fn a_callers_id_is_kept_if_it_may_be_shown() {
         let id = |text: &str| {
             let value = HeaderValue::from_str(text).expect("a header");
-            request_id(&HeaderMap::from_iter([(REQUEST_ID, value)]))
+            request_id(&HeaderMap::from_iter([(HeaderName::from_static(REQUEST_ID), value)]))
         };
         for fit in ["0193c1d2-aaaa-7bbb-8ccc-0123456789ab", "order_17.attempt-2"] {
             assert_eq!(id(fit), fit);
