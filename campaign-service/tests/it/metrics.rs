@@ -3,13 +3,11 @@
 
 use super::support::processes::{Killed, campaign_service, dialer_worker, dials, free_port};
 use super::support::{Clients, TestDb, eventually};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 const CONTACTS: usize = 20;
-/// Labels that Prometheus and its histograms add.
-const LABELS_OF_OTHERS: [&str; 1] = ["le"];
 
 async fn scrape(port: u16) -> String {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
@@ -30,39 +28,54 @@ fn value(text: &str, series: &str) -> f64 {
     line.unwrap_or_else(|| panic!("{series} is not there:\n{text}")).parse().unwrap()
 }
 
-/// Names and labels of all series.
-fn exported(text: &str) -> (BTreeSet<String>, BTreeSet<String>) {
-    let (mut names, mut labels) = (BTreeSet::new(), BTreeSet::new());
-    let is_ours = |line: &&str| line.starts_with("campaign_") || line.starts_with("dialer_");
-    for line in text.lines().filter(is_ours) {
-        let series = line.rsplit_once(' ').unwrap().0;
-        let (name, rest) = series.split_once('{').unwrap_or((series, ""));
-        names.insert(name.to_owned());
+/// Names of metrics, each with names of its labels.
+type Series = BTreeMap<String, BTreeSet<String>>;
+
+fn is_ours(word: &str) -> bool {
+    word.starts_with("campaign_") || word.starts_with("dialer_")
+}
+
+/// What is shown.
+fn exported(text: &str) -> Series {
+    let mut series = Series::new();
+    for line in text.lines().filter(|line| is_ours(line)) {
+        let shown = line.rsplit_once(' ').unwrap().0;
+        let (name, rest) = shown.split_once('{').unwrap_or((shown, ""));
+        let labels = series.entry(name.to_owned()).or_default();
+        // No value of ours has a comma.
         for pair in rest.trim_end_matches('}').split(',').filter(|pair| !pair.is_empty()) {
             labels.insert(pair.split_once('=').unwrap().0.to_owned());
         }
     }
-    (names, labels)
+    series
 }
 
-/// Words of an expression that name a metric of ours, and those that name a label.
-fn asked(expression: &str) -> (BTreeSet<String>, BTreeSet<String>) {
+/// What an expression asks for; the labels of a `by` are asked of the metric that follows it.
+fn asked(expression: &str) -> Series {
     let is_word = |c: char| c.is_ascii_alphanumeric() || c == '_';
-    let words = expression.split(|c| !is_word(c));
-    let is_ours = |word: &&str| word.starts_with("campaign_") || word.starts_with("dialer_");
-    let names = words.filter(is_ours).map(str::to_owned).collect();
-    let mut labels = BTreeSet::new();
-    for part in expression.split(" by (").skip(1) {
-        let list = part.split_once(')').unwrap().0;
-        labels.extend(list.split(',').map(|label| label.trim().to_owned()));
-    }
-    for part in expression.split('{').skip(1) {
-        // No value of ours has a comma.
-        for matcher in part.split_once('}').unwrap().0.split(',') {
-            labels.insert(matcher.split(['=', '!']).next().unwrap().trim().to_owned());
+    let (mut series, mut grouped) = (Series::new(), BTreeSet::new());
+    let mut rest = expression;
+    while let Some(start) = rest.find(is_word) {
+        let from_word = &rest[start..];
+        let end = from_word.find(|c| !is_word(c)).unwrap_or(from_word.len());
+        let (word, after) = from_word.split_at(end);
+        rest = after;
+        if word == "by" {
+            let list = after.trim_start().strip_prefix('(').unwrap();
+            let (list, after) = list.split_once(')').unwrap();
+            grouped.extend(list.split(',').map(|label| label.trim().to_owned()));
+            rest = after;
+        } else if is_ours(word) {
+            let labels = series.entry(word.to_owned()).or_default();
+            labels.append(&mut grouped);
+            let matchers = after.strip_prefix('{').map(|rest| rest.split_once('}').unwrap().0);
+            for matcher in matchers.into_iter().flat_map(|matchers| matchers.split(',')) {
+                labels.insert(matcher.split(['=', '!']).next().unwrap().trim().to_owned());
+            }
         }
     }
-    (names, labels)
+    assert!(!series.is_empty() && grouped.is_empty(), "asks for none of ours: {expression}");
+    series
 }
 
 fn expressions() -> Vec<String> {
@@ -133,15 +146,13 @@ async fn what_is_shown_is_what_happened_and_all_that_is_asked_for() {
     assert_eq!(value(&worked, "dialer_calls_total"), dialled);
 
     let both = format!("{counted}\n{worked}");
-    let (names, labels) = exported(&both);
+    let shown = exported(&both);
     for expression in expressions() {
-        let (asked_names, asked_labels) = asked(&expression);
-        for name in asked_names {
-            assert!(names.contains(&name), "{name} is not exported: {expression}");
-        }
-        for label in asked_labels {
-            let is_known = labels.contains(&label) || LABELS_OF_OTHERS.contains(&label.as_str());
-            assert!(is_known, "no metric has the label {label}: {expression}");
+        for (name, labels) in asked(&expression) {
+            let known = shown.get(&name);
+            let known = known.unwrap_or_else(|| panic!("{name} is not exported: {expression}"));
+            let strange: Vec<_> = labels.difference(known).collect();
+            assert!(strange.is_empty(), "{name} has no label {strange:?}: {expression}");
         }
     }
     let id = campaign.strip_prefix("campaigns/").unwrap();
