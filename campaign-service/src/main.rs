@@ -1,6 +1,7 @@
 //! The program `campaign-service`.
 #![forbid(unsafe_code)]
 
+use campaign_process::metrics::listen_for_metrics;
 use campaign_process::{init_logs, install_tls_provider, shutdown_signal};
 use campaign_service::app::auditing::{self, Verified};
 use campaign_service::config::{Cli, Command, DatabaseArgs, ServeArgs};
@@ -120,6 +121,10 @@ async fn serve(args: Box<ServeArgs>) -> Outcome {
         Some(address) => Some(listen(address).await?),
         None => None,
     };
+    let metrics = match args.metrics_listen {
+        Some(address) => Some(listen_for_metrics(address).await?),
+        None => None,
+    };
     let options = Options {
         limits: args.dispatch_limits(),
         chores: args.chore_options(),
@@ -127,7 +132,7 @@ async fn serve(args: Box<ServeArgs>) -> Outcome {
         access,
         calls: args.calls.limits(),
     };
-    server::serve(Listeners { api, links: clicks }, db, options, stop).await?;
+    server::serve(Listeners { api, links: clicks, metrics }, db, options, stop).await?;
     info!("stopped");
     Ok(())
 }

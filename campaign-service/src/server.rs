@@ -5,12 +5,15 @@ use crate::app::control::ControlBus;
 use crate::app::{App, DispatchLimits};
 use crate::grpc::access::AccessLayer;
 use crate::grpc::limits::{CallLimits, LimitLayer, WorkerStreams};
+use crate::grpc::observing::ObserveLayer;
 use crate::grpc::panics::PanicLayer;
 use crate::grpc::{CampaignApi, ContactApi, DispatchApi, InteractionApi};
 use crate::links::{self, Links};
+use crate::metrics::Metrics;
 use crate::store::Db;
 use crate::tls::Tls;
 use crate::tokens::Tokens;
+use campaign_process::metrics::serve_metrics;
 use campaign_proto::v1;
 use campaign_proto::v1::campaign_service_server::{
     CampaignServiceServer, SERVICE_NAME as CAMPAIGN,
@@ -87,6 +90,8 @@ pub struct Listeners {
     pub api: TcpListener,
     /// For people who click links; needs [`Options::links`].
     pub links: Option<TcpListener>,
+    /// For who watches us.
+    pub metrics: Option<TcpListener>,
 }
 
 /// Serves on its listeners until `stop`; then lets workers leave and requests finish.
@@ -114,7 +119,11 @@ pub async fn serve(
         tokio::spawn(async move { control.run(&db, &stop).await })
     };
     let reloading = tokio::spawn(options.access.clone().reload(stop.clone()));
-    let watching = tokio::spawn(watch_health(health, db, stop.clone()));
+    let metrics = Arc::clone(&app.metrics);
+    let watching = tokio::spawn(watch_health(health, db, Arc::clone(&metrics), stop.clone()));
+    let measuring = listeners
+        .metrics
+        .map(|listener| tokio::spawn(measure(listener, Arc::clone(&app), stop.clone())));
     let clicks = listeners.links.zip(links).map(|(listener, links)| {
         tokio::spawn(links::serve(listener, Arc::clone(&app), links, stop.clone()))
     });
@@ -128,9 +137,10 @@ pub async fn serve(
     // A message pushed to a worker must not wait for the acknowledgement of the one before.
     let incoming = TcpIncoming::from(listeners.api).with_nodelay(Some(true));
     let router = tonic::transport::Server::builder()
+        .layer(ObserveLayer(Arc::clone(&metrics)))
         .layer(PanicLayer)
         .layer(AccessLayer::new(options.access.tokens))
-        .layer(LimitLayer::new(options.calls))
+        .layer(LimitLayer::new(options.calls, metrics))
         .max_concurrent_streams(MAX_STREAMS_PER_CONNECTION)
         .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
         .add_service(health_service)
@@ -163,6 +173,9 @@ pub async fn serve(
     if let Some(clicks) = clicks {
         clicks.await??;
     }
+    if let Some(measuring) = measuring {
+        measuring.await??;
+    }
     Ok(served?)
 }
 
@@ -174,12 +187,31 @@ fn reflection() -> tonic_reflection::server::Builder<'static> {
         .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
 }
 
+/// Shows what was counted, and counts in the background what waits.
+async fn measure(
+    listener: TcpListener,
+    app: Arc<App>,
+    stop: CancellationToken,
+) -> std::io::Result<()> {
+    let shown = Arc::clone(&app);
+    let render = move || shown.metrics.render(&shown.db.pool());
+    let serving = serve_metrics(listener, render, stop.clone());
+    let (served, ()) = tokio::join!(serving, app.watch_backlog(&stop));
+    served
+}
+
 /// Every service is as healthy as the database.
-async fn watch_health(health: HealthReporter, db: Db, stop: CancellationToken) {
+async fn watch_health(
+    health: HealthReporter,
+    db: Db,
+    metrics: Arc<Metrics>,
+    stop: CancellationToken,
+) {
     let mut was_healthy = None;
     loop {
         let error = db.ping().await.err();
         let is_healthy = error.is_none();
+        metrics.database_up.set(is_healthy.into());
         if was_healthy != Some(is_healthy) {
             if let Some(error) = error {
                 warn!(%error, "the database is away; requests fail until it is back");

@@ -330,10 +330,9 @@ async fn every_contact_is_dialled_once_and_reported_however_often_streams_break(
     let dialer = SimulatedDialer::new(&config.simulated).expect("log opens");
     let shutdown = CancellationToken::new();
     let stop = shutdown.clone();
-    let worker =
-        tokio::spawn(
-            async move { dialer_worker::run(&config.worker, Arc::new(dialer), stop).await },
-        );
+    let worker = tokio::spawn(async move {
+        dialer_worker::run(&config.worker, Arc::new(dialer), Arc::default(), stop).await
+    });
 
     let all_ended = async {
         while books.lock().expect("no panic").ended().count() < CONTACTS {

@@ -2,6 +2,7 @@
 
 pub mod auditing;
 pub mod authorizing;
+pub mod backlog;
 pub mod chores;
 pub mod contacts;
 pub mod control;
@@ -20,6 +21,7 @@ pub mod recording;
 pub mod suppressing;
 
 use crate::links::Links;
+use crate::metrics::Metrics;
 use crate::store::audit::{self, Event};
 use crate::store::campaigns::{self, Campaign, Run};
 use crate::store::{Db, Gate, Statements};
@@ -56,6 +58,7 @@ pub struct App {
     pub limits: DispatchLimits,
     /// For texts; `None`: they carry no links.
     pub links: Option<Links>,
+    pub metrics: Arc<Metrics>,
     recorder: Arc<Recorder>,
     lessor: Arc<Lessor>,
 }
@@ -64,8 +67,8 @@ impl App {
     /// On a database.
     #[must_use]
     pub fn new(db: Db, limits: DispatchLimits) -> Self {
-        let (recorder, lessor) = (recording::recorder(), leasing::lessor());
-        Self { db, limits, links: None, recorder: Arc::new(recorder), lessor: Arc::new(lessor) }
+        let (recorder, lessor) = (Arc::new(recording::recorder()), Arc::new(leasing::lessor()));
+        Self { db, limits, links: None, metrics: Arc::default(), recorder, lessor }
     }
 
     /// The one place that tells whether there is a campaign for who asks. Asked before anything is done

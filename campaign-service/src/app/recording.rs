@@ -85,7 +85,9 @@ impl App {
                 outcomes[index] = Some(outcome);
             }
         }
-        Ok(outcomes.into_iter().flatten().collect())
+        let outcomes: Vec<Outcome> = outcomes.into_iter().flatten().collect();
+        self.metrics.reported(reports, &outcomes);
+        Ok(outcomes)
     }
 
     /// Records what belongs to calls in progress under the current run; `None` for all else.
@@ -182,6 +184,7 @@ impl App {
             })
             .collect();
         let unknown: Vec<&Report> = unknown.iter().collect();
+        let unknown_calls = unknown.len();
         let mut ledger = Ledger::open(&tx, &campaign, vec![lease], &unknown).await?;
         for report in unknown {
             ledger.record(report);
@@ -189,6 +192,7 @@ impl App {
         ledger.save_alone().await?;
         notify::send(&tx, &ControlEvent::Work { campaign: id }).await?;
         tx.commit().await?;
+        self.metrics.lease_expired(unknown_calls);
         Ok(())
     }
 }

@@ -4,6 +4,7 @@
 use super::access::Admitted;
 use super::refusing::refuse;
 use crate::app::error::Error;
+use crate::metrics::Metrics;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use governor::clock::Clock;
@@ -70,6 +71,7 @@ struct Limits {
     requests: Arc<Semaphore>,
     streams: Arc<Semaphore>,
     rates: Option<DefaultKeyedRateLimiter<Key>>,
+    metrics: Arc<Metrics>,
 }
 
 impl Limits {
@@ -111,7 +113,7 @@ pub struct LimitLayer(Arc<Limits>);
 
 impl LimitLayer {
     #[must_use]
-    pub fn new(options: CallLimits) -> Self {
+    pub fn new(options: CallLimits, metrics: Arc<Metrics>) -> Self {
         let rates = options
             .max_requests_per_second
             .map(|rate| DefaultKeyedRateLimiter::keyed(Quota::per_second(rate)));
@@ -121,6 +123,7 @@ impl LimitLayer {
             requests: Arc::new(Semaphore::new(requests)),
             streams: Arc::new(Semaphore::new(streams)),
             rates,
+            metrics,
         }))
     }
 }
@@ -159,7 +162,12 @@ where
         let kind = kind(request.uri().path());
         let place = match self.limits.admit(kind, request.extensions().get()) {
             Ok(place) => place,
-            Err(error) => return refuse(request, error).map(Ok).boxed(),
+            Err(error) => {
+                if let Error::Busy { reason, .. } = &error {
+                    self.limits.metrics.refused(reason);
+                }
+                return refuse(request, error).map(Ok).boxed();
+            }
         };
         let limit = self.limits.options.request_timeout;
         let call = self.inner.call(request);

@@ -14,6 +14,7 @@ mod imports;
 mod interactions;
 pub mod limits;
 mod names;
+pub mod observing;
 mod page;
 pub mod panics;
 mod refusing;

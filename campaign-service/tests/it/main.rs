@@ -17,6 +17,7 @@ mod lifecycle;
 mod limits;
 mod links;
 mod listening;
+mod metrics;
 mod model;
 mod pacing;
 mod panics;

@@ -409,7 +409,7 @@ impl FakeWorker {
         let stop = shutdown.clone();
         let config = config(url, flags);
         let dialer = Arc::new(FakeDialer { calls: sender, probes: probe_sender });
-        let running = tokio::spawn(async move { run(&config, dialer, stop).await });
+        let running = tokio::spawn(async move { run(&config, dialer, Arc::default(), stop).await });
         Self { calls, probes, shutdown, running }
     }
 

@@ -57,7 +57,9 @@ impl CallingWorker {
         let dialer = dialer(&config).await.expect("the provider starts");
         let shutdown = CancellationToken::new();
         let stop = shutdown.clone();
-        let running = tokio::spawn(async move { run(&config.worker(), dialer, stop).await });
+        let running = tokio::spawn(async move {
+            run(&config.worker(), dialer, std::sync::Arc::default(), stop).await
+        });
         let (stream, credit) = service.welcome().await;
         Self {
             stream,

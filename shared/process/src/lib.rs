@@ -1,7 +1,8 @@
-//! What every process of ours needs: logs on standard error, files of keys, secrets,
+//! What every process of ours needs: logs on standard error, metrics, files of keys, secrets,
 //! one provider of cryptography for TLS, and an orderly shutdown.
 
 mod files;
+pub mod metrics;
 mod secret;
 mod shutdown;
 mod telemetry;
