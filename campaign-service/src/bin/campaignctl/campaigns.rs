@@ -14,7 +14,7 @@ use clap::{Args, Subcommand};
 #[derive(Debug, Subcommand)]
 pub enum CampaignsCommand {
     /// Make a campaign, a draft
-    Create(CreateArgs),
+    Create(Box<CreateArgs>),
     /// One campaign
     Get(CampaignArgs),
     /// All campaigns, newest first
@@ -125,7 +125,7 @@ pub async fn run(
     command: CampaignsCommand,
 ) -> Result<(), Failure> {
     match command {
-        CampaignsCommand::Create(args) => create(connection, printer, args).await,
+        CampaignsCommand::Create(args) => create(connection, printer, *args).await,
         CampaignsCommand::Get(args) => {
             printer.answer(&names::get(connection, &args.campaign).await?)
         }

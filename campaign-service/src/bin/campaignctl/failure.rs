@@ -87,14 +87,6 @@ impl Failure {
         &self.message
     }
 
-    pub fn code(&self) -> Option<Code> {
-        self.code
-    }
-
-    pub fn reason(&self) -> &str {
-        &self.reason
-    }
-
     /// Says it on standard error.
     pub fn tell(&self, format: Format, output: &mut impl Write) {
         let text = match format {

@@ -69,7 +69,8 @@ pub async fn launch(
     printer: &Printer,
     args: LaunchArgs,
 ) -> Result<(), Failure> {
-    if !args.yes && !(std::io::stdin().is_terminal() && std::io::stderr().is_terminal()) {
+    let is_terminal = std::io::stdin().is_terminal() && std::io::stderr().is_terminal();
+    if !args.yes && !is_terminal {
         let message = "a launch asks before it begins, and this is no terminal; nothing was done";
         let next = "add --yes, and for a reset --confirm-reset NAME";
         return Err(Failure::usage(message).next(next));

@@ -97,8 +97,8 @@ async fn the_doctor_looks_at_everything() {
     let checks = ctl.json(&["doctor"]).await;
     assert_eq!(of(&checks, "clock"), ["ok"]);
 
-    let away = ctl.run(&["doctor", "--service-url", &format!("http://127.0.0.1:{}", free_port())]);
-    let away = away.await;
+    let nowhere = format!("http://127.0.0.1:{}", free_port());
+    let away = ctl.run(&["doctor", "--service-url", &nowhere]).await;
     assert_eq!(away.code, FAILED, "{away:?}");
     assert!(away.out.contains("fail  network:") && away.out.contains("next: "), "{away:?}");
     let spoken =
