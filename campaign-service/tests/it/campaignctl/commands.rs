@@ -116,7 +116,9 @@ async fn other_peoples_names_do_nothing_to_a_terminal() {
     let ctl = Ctl::new(&service.url);
     ctl.create("Spring").await;
     let client = db.client().await;
-    let renamed = client.execute("UPDATE campaigns SET display_name = E'\\x1b[2Jgone'", &[]).await;
+    let rename =
+        r#"UPDATE campaigns SET config = jsonb_set(config, '{display_name}', '"\u001b[2Jgone"')"#;
+    let renamed = client.execute(rename, &[]).await;
     assert_eq!(renamed.unwrap(), 1);
     for args in [&["campaigns", "list"][..], &["watch", "--once"]] {
         let text = ctl.text(args).await;

@@ -23,7 +23,7 @@ async fn a_campaign_from_create_to_cancel() {
     assert_eq!(told.len(), 4, "{told:?}");
     assert_eq!(told[0], "row,field,reason");
     assert!(told[1].starts_with("4,phone_number,"), "{told:?}");
-    assert!(told[2].starts_with("5,phone_number,is already in the campaign"), "{told:?}");
+    assert!(told[2].starts_with("5,phone_number,\"is already in the campaign"), "{told:?}");
     assert!(told[3].starts_with("6,row,has 3 fields where the header has 2"), "{told:?}");
 
     let preview = ctl.json(&["preview", "Spring offer", "--exclude-success"]).await;

@@ -2,7 +2,7 @@
 
 use super::telling::Telling;
 use crate::connection::Connection;
-use crate::failure::Failure;
+use crate::failure::{Exit, Failure};
 use backon::{ExponentialBuilder, Retryable};
 use campaign_proto::v1;
 use campaign_proto::v1::import_contacts_request::Part;
@@ -62,8 +62,10 @@ impl Sender {
             .await;
         sent.map_err(|status| {
             let is_away = may_pass(&status);
-            let failure = Failure::from(status);
+            let mut failure = Failure::from(status);
             if is_away {
+                // Whatever its code: a connection that breaks says UNKNOWN.
+                failure.exit = Exit::Unavailable;
                 failure.next("run the same command again; it goes on where it broke off")
             } else {
                 failure
