@@ -6,6 +6,7 @@
 mod access;
 mod audit;
 mod bad_input;
+mod campaignctl;
 mod contacts;
 mod control_cost;
 mod crashes;

@@ -1,0 +1,85 @@
+//! The program `campaignctl`: campaigns from a terminal. It speaks to the service through gRPC only.
+#![forbid(unsafe_code)]
+
+mod campaigns;
+mod cli;
+mod config_args;
+mod connection;
+mod contacts;
+mod doctor;
+mod failure;
+mod import;
+mod interactions;
+mod json;
+mod launching;
+#[cfg(test)]
+mod methods;
+mod names;
+mod printing;
+mod profile;
+mod settings;
+mod show;
+mod suppressions;
+mod watch;
+
+use clap::{CommandFactory, Parser};
+use cli::{Cli, Command};
+use connection::Connection;
+use failure::{Exit, Failure};
+use printing::Printer;
+use profile::Setup;
+use std::process::ExitCode;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let format = cli.global.output;
+    match run(cli).await {
+        Ok(()) => ExitCode::SUCCESS,
+        // Who reads our output has enough of it, as `head` does.
+        Err(failure) if failure.is_broken_pipe => ExitCode::SUCCESS,
+        Err(failure) => {
+            failure.tell(format, &mut std::io::stderr());
+            failure.exit.into()
+        }
+    }
+}
+
+async fn run(cli: Cli) -> Result<(), Failure> {
+    campaign_process::install_tls_provider();
+    let printer = Printer::new(cli.global.output)?;
+    match cli.command {
+        Command::Completions { shell } => Ok(completions(shell)?),
+        Command::Doctor => doctor::run(&printer, &cli.global).await,
+        command => {
+            let setup = Setup::read(&cli.global)?;
+            let connection = Connection::open(&setup).await?;
+            obey(command, &connection, &printer).await.map_err(|failure| failure.at(&setup.url))
+        }
+    }
+}
+
+async fn obey(command: Command, connection: &Connection, printer: &Printer) -> Result<(), Failure> {
+    match command {
+        Command::Campaigns(command) => campaigns::run(connection, printer, *command).await,
+        Command::Contacts(command) => contacts::run(connection, printer, *command).await,
+        Command::Suppressions(command) => suppressions::run(connection, printer, command).await,
+        Command::Interactions(command) => interactions::run(connection, printer, *command).await,
+        Command::Preview(args) => launching::preview(connection, printer, &args).await,
+        Command::Launch(args) => launching::launch(connection, printer, *args).await,
+        Command::Pause(args) => campaigns::pause(connection, printer, args).await,
+        Command::Resume(args) => campaigns::resume(connection, printer, args).await,
+        Command::Cancel(args) => campaigns::cancel(connection, printer, args).await,
+        Command::Import(args) => import::run(connection, printer, *args).await,
+        Command::Watch(args) => watch::run(connection, printer, args).await,
+        Command::Doctor | Command::Completions { .. } => {
+            Err(Failure::new(Exit::Failed, "needs no connection"))
+        }
+    }
+}
+
+fn completions(shell: clap_complete::Shell) -> std::io::Result<()> {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "campaignctl", &mut script);
+    std::io::Write::write_all(&mut std::io::stdout(), &script)
+}
