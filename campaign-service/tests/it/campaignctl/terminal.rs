@@ -1,7 +1,7 @@
 //! What needs a terminal: the questions of a launch, and the live view.
 
 use super::{Ctl, DONE, REFUSED, Ran, ran};
-use crate::support::{Service, TestDb};
+use crate::support::{Service, TestDb, eventually};
 use campaign_proto::v1;
 use serde_json::json;
 use std::process::{Command, Stdio};
@@ -119,6 +119,11 @@ async fn the_readme_goes_from_a_service_to_a_campaign_that_is_watched() {
     let db = TestDb::new().await;
     let service = Service::start(&db).await;
     let ctl = Ctl::new(&service.url);
+    // Health is known a moment after the start.
+    eventually("the service is healthy", || async {
+        (ctl.run(&["doctor"]).await.code == DONE).then_some(())
+    })
+    .await;
     let root = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
     let readme = std::fs::read_to_string(format!("{root}/README.md")).unwrap();
     let blocks = readme.split("```shell\n").skip(1).map(|rest| rest.split("```").next().unwrap());
