@@ -3,10 +3,11 @@
 use crate::app::chores::ChoreOptions;
 use crate::app::control::ControlBus;
 use crate::app::{App, DispatchLimits};
-use crate::grpc::access::AccessLayer;
-use crate::grpc::limits::{CallLimits, LimitLayer, WorkerStreams};
-use crate::grpc::observing::ObserveLayer;
-use crate::grpc::panics::PanicLayer;
+use crate::grpc::access::CheckAccess;
+use crate::grpc::around::Around;
+use crate::grpc::limits::{CallLimits, KeepLimits, WorkerStreams};
+use crate::grpc::observing::Observe;
+use crate::grpc::panics::ContainPanics;
 use crate::grpc::{CampaignApi, ContactApi, DispatchApi, InteractionApi};
 use crate::links::{self, Links};
 use crate::metrics::Metrics;
@@ -137,10 +138,10 @@ pub async fn serve(
     // A message pushed to a worker must not wait for the acknowledgement of the one before.
     let incoming = TcpIncoming::from(listeners.api).with_nodelay(Some(true));
     let router = tonic::transport::Server::builder()
-        .layer(ObserveLayer(Arc::clone(&metrics)))
-        .layer(PanicLayer)
-        .layer(AccessLayer::new(options.access.tokens))
-        .layer(LimitLayer::new(options.calls, metrics))
+        .layer(Around(Observe(Arc::clone(&metrics))))
+        .layer(Around(ContainPanics))
+        .layer(Around(CheckAccess::new(options.access.tokens)))
+        .layer(Around(KeepLimits::new(options.calls, metrics)))
         .max_concurrent_streams(MAX_STREAMS_PER_CONNECTION)
         .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
         .add_service(health_service)

@@ -1,10 +1,10 @@
 //! What is seen of every call from outside: its count, time and code, and the id that its logs share.
 
 use super::access::RULES;
+use super::around::{Calling, Middleware};
 use super::limits::{Kind, kind};
 use crate::metrics::Metrics;
 use futures_util::FutureExt;
-use futures_util::future::BoxFuture;
 use http::{HeaderMap, HeaderValue, Request, Response};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use std::pin::Pin;
@@ -13,7 +13,7 @@ use std::task::{Context, Poll};
 use std::time::Instant;
 use tonic::Status;
 use tonic::body::Body;
-use tower::{Layer, Service};
+use tower::Service;
 use tracing::field::Empty;
 use tracing::{Instrument, Span, info_span};
 use uuid::Uuid;
@@ -113,38 +113,15 @@ fn request_id(headers: &HeaderMap) -> String {
 
 /// Around everything else, so that it sees also who is turned away.
 #[derive(Clone, Debug)]
-pub struct ObserveLayer(pub Arc<Metrics>);
+pub struct Observe(pub Arc<Metrics>);
 
-impl<S> Layer<S> for ObserveLayer {
-    type Service = Observed<S>;
-
-    fn layer(&self, inner: S) -> Observed<S> {
-        Observed { metrics: Arc::clone(&self.0), inner }
-    }
-}
-
-/// Methods that are observed.
-#[derive(Clone, Debug)]
-pub struct Observed<S> {
-    metrics: Arc<Metrics>,
-    inner: S,
-}
-
-impl<S, B> Service<Request<B>> for Observed<S>
-where
-    S: Service<Request<B>, Response = Response<Body>>,
-    S::Future: Send + 'static,
-    S::Error: Send + 'static,
-{
-    type Response = Response<Body>;
-    type Error = S::Error;
-    type Future = BoxFuture<'static, Result<Response<Body>, S::Error>>;
-
-    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
-        self.inner.poll_ready(context)
-    }
-
-    fn call(&mut self, request: Request<B>) -> Self::Future {
+impl Middleware for Observe {
+    fn call<S>(&self, inner: &mut S, request: Request<Body>) -> Calling<S::Error>
+    where
+        S: Service<Request<Body>, Response = Response<Body>>,
+        S::Future: Send + 'static,
+        S::Error: Send + 'static,
+    {
         let method = Method::at(request.uri().path());
         let id = request_id(request.headers());
         let span = match method.kind {
@@ -156,8 +133,8 @@ where
             Kind::Stream => info_span!("stream", method = method.name, request_id = id),
             Kind::Exempt => Span::none(),
         };
-        let mut counting = Counting::begin(&self.metrics, method);
-        let answer = span.in_scope(|| self.inner.call(request));
+        let mut counting = Counting::begin(&self.0, method);
+        let answer = span.in_scope(|| inner.call(request));
         let in_span = span.clone();
         async move {
             let mut response = answer.await?;
