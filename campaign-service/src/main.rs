@@ -1,17 +1,14 @@
 //! The program `campaign-service`.
 #![forbid(unsafe_code)]
 
-use campaign_process::metrics::listen_for_metrics;
-use campaign_process::{init_logs, install_tls_provider, shutdown_signal};
+use campaign_process::{init_logs, install_tls_provider, listen, shutdown_signal};
 use campaign_service::app::auditing::{self, Verified};
 use campaign_service::config::{Cli, Command, DatabaseArgs, ServeArgs};
 use campaign_service::server::{self, Listeners, Options};
 use campaign_service::store::migrations;
 use clap::Parser;
 use std::io::Write;
-use std::net::SocketAddr;
 use std::process::ExitCode;
-use tokio::net::TcpListener;
 use tracing::{error, info};
 use uuid::Uuid;
 
@@ -122,7 +119,7 @@ async fn serve(args: Box<ServeArgs>) -> Outcome {
         None => None,
     };
     let metrics = match args.metrics_listen {
-        Some(address) => Some(listen_for_metrics(address).await?),
+        Some(address) => Some(listen(address).await?),
         None => None,
     };
     let options = Options {
@@ -135,9 +132,4 @@ async fn serve(args: Box<ServeArgs>) -> Outcome {
     server::serve(Listeners { api, links: clicks, metrics }, db, options, stop).await?;
     info!("stopped");
     Ok(())
-}
-
-async fn listen(address: SocketAddr) -> Result<TcpListener, String> {
-    let listener = TcpListener::bind(address).await;
-    listener.map_err(|error| format!("cannot listen on {address}: {error}"))
 }

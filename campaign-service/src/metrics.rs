@@ -50,7 +50,7 @@ impl Default for Metrics {
         let mut table = MetricTable::new("campaign");
         let t = &mut table;
         Self {
-            requests: t.counter_family(
+            requests: t.family(
                 "grpc_requests",
                 "Requests and streams that ended, by service, method and gRPC code",
             ),
@@ -58,22 +58,22 @@ impl Default for Metrics {
                 "grpc_request_duration_seconds",
                 "How long requests took, by service and method, streams left out",
             ),
-            requests_in_progress: t.gauge_family(
+            requests_in_progress: t.family(
                 "grpc_requests_in_progress",
                 "Requests and open streams, by service and method; of Dispatch: the workers' streams",
             ),
-            refused: t.counters(
+            refused: t.each(
                 "refused_requests",
                 "Requests and streams turned away since there were too many, by reason",
                 ("reason", REFUSALS),
             ),
-            leases: t.counter("leases", "Leases given to workers"),
-            leased_contacts: t.counter("leased_contacts", "Contacts in the leases given"),
-            expired_leases: t.counter(
+            leases: t.one("leases", "Leases given to workers"),
+            leased_contacts: t.one("leased_contacts", "Contacts in the leases given"),
+            expired_leases: t.one(
                 "expired_leases",
                 "Leases that ran out with contacts in them, taken back by this replica",
             ),
-            authorizations: t.counters(
+            authorizations: t.each(
                 "authorizations",
                 "Answers to workers that asked whether to dial, one a contact, by result; GRANTED is a call",
                 (
@@ -94,15 +94,12 @@ impl Default for Metrics {
                 "authorize_duration_seconds",
                 "From a worker's question for a number of contacts to the durable answer",
             ),
-            call_outcomes: t.counters(
+            call_outcomes: t.each(
                 "call_outcomes",
                 "Ends of calls recorded, by outcome; a late end counts beside the UNKNOWN it replaces",
-                (
-                    "outcome",
-                    ["ANSWERED", "NO_ANSWER", "BUSY", "VOICEMAIL", "FAILED", "UNKNOWN"],
-                ),
+                ("outcome", CallOutcome::ALL.map(CallOutcome::name)),
             ),
-            interactions: t.counters(
+            interactions: t.each(
                 "interactions",
                 "Facts recorded, by kind",
                 (
@@ -118,62 +115,62 @@ impl Default for Metrics {
                     ],
                 ),
             ),
-            reports: t.counters(
+            reports: t.each(
                 "reported_facts",
                 "Facts reported, by what became of them",
                 ("result", ["RECORDED", "DUPLICATE", "BEFORE_RESET", "REJECTED"]),
             ),
-            database_up: t.gauge(
+            database_up: t.one(
                 "database_up",
                 "1 while the database answers, asked every two seconds; else 0",
             ),
-            pool: t.gauges(
+            pool: t.each(
                 "database_connections",
                 "Connections to the database: in use, idle, the most there may be, and requests that wait for one",
                 ("state", ["in_use", "idle", "max", "waiting"]),
             ),
-            chore_rounds: t.counters(
+            chore_rounds: t.each(
                 "chore_rounds",
                 "Rounds of each chore that were finished",
                 ("chore", CHORES),
             ),
-            chore_failures: t.counters(
+            chore_failures: t.each(
                 "chore_failures",
                 "Rounds of each chore that failed; the next round tries again",
                 ("chore", CHORES),
             ),
-            chore_success: t.times(
+            chore_success: t.each(
                 "chore_last_success_timestamp_seconds",
                 "When each chore was last finished, in seconds since 1970; 0: not yet",
                 ("chore", CHORES),
             ),
-            campaigns: t.gauges(
+            campaigns: t.each(
                 "campaigns",
                 "Campaigns by state, those that are over or drafts left out; the same at each replica",
                 ("state", ["SCHEDULED", "RUNNING", "PAUSED"]),
             ),
-            contacts: t.gauges(
+            contacts: t.each(
                 "contacts",
                 "Contacts of running campaigns by where they wait, every few seconds: ahead of the run, \
                  excluded ones among them; due again by now; handed out and not dialled; in a call. Ahead \
                  and due are counted to 100,000 in all; the same at each replica",
                 ("bucket", ["AHEAD", "DUE", "LEASED", "IN_CALL"]),
             ),
-            backlog: t.gauge(
+            backlog: t.one(
                 "backlog_contacts",
                 "Contacts that wait for a worker: AHEAD and DUE of campaign_contacts together, at most \
                  100,000; the same at each replica",
             ),
-            oldest_due: t.seconds(
+            oldest_due: t.one(
                 "oldest_due_contact_seconds",
                 "How long the contact of a running campaign has waited that is due again and waits longest, \
                  also while its hours are shut; 0: none",
             ),
-            overdue_start: t.seconds(
+            overdue_start: t.one(
                 "overdue_start_seconds",
                 "How long the start of a scheduled campaign is overdue; 0: none is",
             ),
-            purge_contacts: t.gauge(
+            purge_contacts: t.one(
                 "history_purge_contacts",
                 "Contacts of resets whose old history is still to be deleted in the background",
             ),
@@ -247,7 +244,7 @@ impl Metrics {
         add(
             &self.call_outcomes,
             recorded().filter_map(|fact| match fact {
-                Fact::CallEnded { outcome, .. } => Some(outcome_index(*outcome)),
+                Fact::CallEnded { outcome, .. } => Some(usize::from(outcome.number())),
                 _ => None,
             }),
         );
@@ -256,7 +253,7 @@ impl Metrics {
     /// A lease ran out with so many calls of which nobody knows how they ended.
     pub fn lease_expired(&self, unknown: usize) {
         self.expired_leases.inc();
-        self.call_outcomes[outcome_index(CallOutcome::Unknown)].inc_by(unknown as u64);
+        self.call_outcomes[usize::from(CallOutcome::Unknown.number())].inc_by(unknown as u64);
     }
 
     /// A round of a chore, by its place in [`CHORES`].
@@ -278,17 +275,6 @@ impl Metrics {
         set(std::slice::from_ref(&self.purge_contacts), [backlog.purge_contacts]);
         self.oldest_due.set(backlog.oldest_due_seconds);
         self.overdue_start.set(backlog.overdue_start_seconds);
-    }
-}
-
-fn outcome_index(outcome: CallOutcome) -> usize {
-    match outcome {
-        CallOutcome::Answered => 0,
-        CallOutcome::NoAnswer => 1,
-        CallOutcome::Busy => 2,
-        CallOutcome::Voicemail => 3,
-        CallOutcome::Failed => 4,
-        CallOutcome::Unknown => 5,
     }
 }
 

@@ -3,8 +3,8 @@
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use campaign_process::metrics::{listen_for_metrics, serve_metrics};
-use campaign_process::{init_logs, install_tls_provider, shutdown_signal};
+use campaign_process::metrics::serve_metrics;
+use campaign_process::{init_logs, install_tls_provider, listen, shutdown_signal};
 use clap::Parser;
 use dialer_worker::config::Config;
 use dialer_worker::metrics::Metrics;
@@ -33,7 +33,7 @@ async fn work(config: Config) -> Result<(), String> {
     let metrics = Arc::new(Metrics::default());
     if let Some(address) = config.metrics_listen {
         let shown = Arc::clone(&metrics);
-        let listener = listen_for_metrics(address).await?;
+        let listener = listen(address).await?;
         tokio::spawn(serve_metrics(listener, move || shown.render(), shutdown.clone()));
     }
     let dialer = dialer_worker::dialer(&config).await?;

@@ -30,9 +30,9 @@ impl Default for Metrics {
         let mut table = MetricTable::new("dialer");
         let t = &mut table;
         Self {
-            calls: t.counter("calls", "Calls dialled"),
-            calls_in_progress: t.gauge("calls_in_progress", "Calls dialled that have not ended"),
-            call_ends: t.counters(
+            calls: t.one("calls", "Calls dialled"),
+            calls_in_progress: t.one("calls_in_progress", "Calls dialled that have not ended"),
+            call_ends: t.each(
                 "call_ends",
                 "Calls that ended, by outcome",
                 (
@@ -41,16 +41,16 @@ impl Default for Metrics {
                 ),
             ),
             undialled_contacts: t
-                .gauge("undialled_contacts", "Contacts in hand that are not dialled yet"),
-            unacknowledged_facts: t.gauge(
+                .one("undialled_contacts", "Contacts in hand that are not dialled yet"),
+            unacknowledged_facts: t.one(
                 "unacknowledged_facts",
                 "Facts that the service has not said are durable; at --max-unacknowledged-reports nothing \
                  more is dialled",
             ),
-            connections: t.counter("connections", "Streams to the service that were welcomed"),
-            connected: t.gauge("connected", "1 while there is a stream to the service, else 0"),
+            connections: t.one("connections", "Streams to the service that were welcomed"),
+            connected: t.one("connected", "1 while there is a stream to the service, else 0"),
             provider_failing: t
-                .gauge("provider_failing", "1 while the provider fails and nothing is dialled, else 0"),
+                .one("provider_failing", "1 while the provider fails and nothing is dialled, else 0"),
             table,
         }
     }

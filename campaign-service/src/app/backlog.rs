@@ -5,6 +5,7 @@ use super::error::Result;
 use crate::store::{Gate, backlog, campaigns};
 use campaign_domain::Instant;
 use campaign_domain::access::Reach;
+use campaign_domain::lifecycle::State;
 use chrono::TimeDelta;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
@@ -57,9 +58,9 @@ impl App {
         for found in backlog::campaigns(&tx).await? {
             let overdue = seconds_since(found.overdue_start, tx.now);
             counted.overdue_start_seconds = counted.overdue_start_seconds.max(overdue);
-            let place = match found.state.as_str() {
-                "SCHEDULED" => &mut counted.scheduled,
-                "RUNNING" => &mut counted.running,
+            let place = match found.state {
+                State::Scheduled => &mut counted.scheduled,
+                State::Running => &mut counted.running,
                 _ => &mut counted.paused,
             };
             *place = usize::try_from(found.campaigns).unwrap_or(0);

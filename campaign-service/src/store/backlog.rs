@@ -1,14 +1,16 @@
 //! How much waits in running campaigns, counted up to a bound.
 
-use super::{StoreResult, Tx};
+use super::{StoreError, StoreResult, Tx};
 use campaign_domain::Instant;
 use campaign_domain::lease::{Slot, Slots};
+use campaign_domain::lifecycle::State;
+use tokio_postgres::Row;
 use uuid::Uuid;
 
 /// Campaigns that are not over, by state.
 #[derive(Clone, Debug)]
 pub struct StateCount {
-    pub state: String,
+    pub state: State,
     pub campaigns: i64,
     /// The earliest start of a scheduled one that has come.
     pub overdue_start: Option<Instant>,
@@ -19,14 +21,12 @@ pub async fn campaigns(tx: &Tx<'_>) -> StoreResult<Vec<StateCount>> {
     let sql = "SELECT state, count(*), min(start_time) FILTER (WHERE state = 'SCHEDULED' AND start_time <= $1)
         FROM campaigns WHERE state IN ('SCHEDULED', 'RUNNING', 'PAUSED') GROUP BY state";
     let rows = tx.query(sql, &[&tx.now]).await?;
-    Ok(rows
-        .iter()
-        .map(|row| StateCount {
-            state: row.get(0),
-            campaigns: row.get(1),
-            overdue_start: row.get(2),
-        })
-        .collect())
+    let read = |row: &Row| {
+        let state: &str = row.get(0);
+        let state = State::from_name(state).ok_or_else(|| StoreError::Corrupt(state.to_owned()))?;
+        Ok(StateCount { state, campaigns: row.get(1), overdue_start: row.get(2) })
+    };
+    rows.iter().map(read).collect()
 }
 
 /// Contacts of one campaign's run that wait.

@@ -31,30 +31,9 @@ const BLOCK_BYTES: usize = STATE_BYTES * 32;
 const SLOTS: i64 = 8_192;
 const FINISHED: u8 = 128;
 
-/// Outcomes by their stored number.
-const OUTCOMES: [CallOutcome; 6] = [
-    CallOutcome::Answered,
-    CallOutcome::NoAnswer,
-    CallOutcome::Busy,
-    CallOutcome::Voicemail,
-    CallOutcome::Failed,
-    CallOutcome::Unknown,
-];
-
-pub(super) fn outcome_number(outcome: CallOutcome) -> u8 {
-    match outcome {
-        CallOutcome::Answered => 0,
-        CallOutcome::NoAnswer => 1,
-        CallOutcome::Busy => 2,
-        CallOutcome::Voicemail => 3,
-        CallOutcome::Failed => 4,
-        CallOutcome::Unknown => 5,
-    }
-}
-
 /// An outcome that only a newer version knows is nothing this one knows.
 pub(super) fn outcome_from_number(number: u8) -> CallOutcome {
-    OUTCOMES.get(usize::from(number)).copied().unwrap_or(CallOutcome::Unknown)
+    CallOutcome::ALL.get(usize::from(number)).copied().unwrap_or(CallOutcome::Unknown)
 }
 
 /// A slot as one number; 0 is none, as no lease has the number 0.
@@ -83,7 +62,7 @@ fn pack(state: &ContactState) -> [u8; STATE_BYTES] {
     bytes[28..32].copy_from_slice(&state.longest_transfer_seconds.to_le_bytes());
     bytes[32..34].copy_from_slice(&clamped(state.attempts, u16::MAX).to_le_bytes());
     bytes[34] = clamped(state.cycle_attempts, u8::MAX);
-    let outcome = state.last_outcome.map_or(0, |outcome| outcome_number(outcome) + 1);
+    let outcome = state.last_outcome.map_or(0, |outcome| outcome.number() + 1);
     bytes[35] = outcome | if state.finished { FINISHED } else { 0 };
     // All flags there are fit in a byte.
     bytes[36] = state.flags.0.to_le_bytes()[0];
@@ -333,7 +312,7 @@ mod tests {
 
     fn any_state() -> impl Strategy<Value = ContactState> {
         let numbers = (0..9_i32, 0..9_i32, 0..9_i32, 0..86_401_i32, 0..1_000_i32, 0..256_i32);
-        let outcome = proptest::option::of(proptest::sample::select(OUTCOMES.to_vec()));
+        let outcome = proptest::option::of(proptest::sample::select(CallOutcome::ALL.to_vec()));
         let call = proptest::option::of((1..1_i64 << 49, 0..8_192_usize));
         let due = proptest::option::of(1..4_000_000_000_000_000_i64);
         (numbers, 0..256_i16, 0..256_i16, any::<(bool, bool)>(), outcome, call, due).prop_map(
@@ -359,8 +338,8 @@ mod tests {
 
     #[test]
     fn outcomes_read_back() {
-        for outcome in OUTCOMES {
-            assert_eq!(outcome_from_number(outcome_number(outcome)), outcome);
+        for outcome in CallOutcome::ALL {
+            assert_eq!(outcome_from_number(outcome.number()), outcome);
         }
     }
 

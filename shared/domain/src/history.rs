@@ -80,6 +80,38 @@ pub enum CallOutcome {
     Unknown,
 }
 
+impl CallOutcome {
+    /// All of them, by number.
+    pub const ALL: [Self; 6] =
+        [Self::Answered, Self::NoAnswer, Self::Busy, Self::Voicemail, Self::Failed, Self::Unknown];
+
+    /// Its place in [`Self::ALL`], which never changes: it is stored.
+    #[must_use]
+    pub fn number(self) -> u8 {
+        match self {
+            Self::Answered => 0,
+            Self::NoAnswer => 1,
+            Self::Busy => 2,
+            Self::Voicemail => 3,
+            Self::Failed => 4,
+            Self::Unknown => 5,
+        }
+    }
+
+    /// For programs, in capitals.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Answered => "ANSWERED",
+            Self::NoAnswer => "NO_ANSWER",
+            Self::Busy => "BUSY",
+            Self::Voicemail => "VOICEMAIL",
+            Self::Failed => "FAILED",
+            Self::Unknown => "UNKNOWN",
+        }
+    }
+}
+
 /// One reported fact.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "SCREAMING_SNAKE_CASE")]

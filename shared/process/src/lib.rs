@@ -1,7 +1,9 @@
-//! What every process of ours needs: logs on standard error, metrics, files of keys, secrets,
-//! one provider of cryptography for TLS, and an orderly shutdown.
+//! What every process of ours needs: logs on standard error, metrics, files of keys, secrets, listeners,
+//! the way into the service, one provider of cryptography for TLS, and an orderly shutdown.
 
+pub mod client;
 mod files;
+mod listening;
 pub mod metrics;
 mod secret;
 mod shutdown;
@@ -9,6 +11,7 @@ mod telemetry;
 mod tls;
 
 pub use files::read_key_file;
+pub use listening::listen;
 pub use secret::Secret;
 pub use shutdown::shutdown_signal;
 pub use telemetry::{LogArgs, LogFormat, init_logs};

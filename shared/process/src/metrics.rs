@@ -4,13 +4,15 @@
 use axum::Router;
 use axum::http::header::CONTENT_TYPE;
 use axum::routing::get;
+use prometheus_client::encoding::EncodeMetric;
 use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::TypedMetric;
 pub use prometheus_client::metrics::counter::Counter;
 pub use prometheus_client::metrics::family::Family;
 pub use prometheus_client::metrics::gauge::Gauge;
 pub use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Metric, Registry};
-use std::net::SocketAddr;
+use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use tokio::net::TcpListener;
@@ -47,70 +49,38 @@ impl MetricTable {
         metric
     }
 
-    /// Something that grows.
-    pub fn counter(&mut self, name: &'static str, help: &'static str) -> Counter {
-        self.add(name, help, Counter::default())
+    /// One that stands alone.
+    pub fn one<M>(&mut self, name: &'static str, help: &'static str) -> M
+    where
+        M: Metric + Clone + Default,
+    {
+        self.add(name, help, M::default())
     }
 
-    /// Something that grows, for each value of a label; all of them are there from the start.
-    pub fn counters<const N: usize>(
+    /// One for each value of a label; all of them are there from the start.
+    pub fn each<M, const N: usize>(
         &mut self,
         name: &'static str,
         help: &'static str,
         (label, values): (&'static str, [&'static str; N]),
-    ) -> [Counter; N] {
-        let family = self.counter_family::<1>(name, help);
+    ) -> [M; N]
+    where
+        M: EncodeMetric + TypedMetric + fmt::Debug + Clone + Default + Send + Sync + 'static,
+    {
+        let family: Family<Labels<1>, M> = self.family(name, help);
         values.map(|value| family.get_or_create_owned(&[(label, value)]))
     }
 
-    /// Something that grows, by labels that come as they are met.
-    pub fn counter_family<const N: usize>(
+    /// One for each labels, as they are met.
+    pub fn family<M, const N: usize>(
         &mut self,
         name: &'static str,
         help: &'static str,
-    ) -> Family<Labels<N>, Counter> {
+    ) -> Family<Labels<N>, M>
+    where
+        M: EncodeMetric + TypedMetric + fmt::Debug + Clone + Default + Send + Sync + 'static,
+    {
         self.add(name, help, Family::default())
-    }
-
-    /// Something that goes up and down.
-    pub fn gauge(&mut self, name: &'static str, help: &'static str) -> Gauge {
-        self.add(name, help, Gauge::default())
-    }
-
-    /// Something that goes up and down, for each value of a label.
-    pub fn gauges<const N: usize>(
-        &mut self,
-        name: &'static str,
-        help: &'static str,
-        (label, values): (&'static str, [&'static str; N]),
-    ) -> [Gauge; N] {
-        let family: Family<Labels<1>, Gauge> = self.add(name, help, Family::default());
-        values.map(|value| family.get_or_create_owned(&[(label, value)]))
-    }
-
-    /// Something that goes up and down, by labels that come as they are met.
-    pub fn gauge_family<const N: usize>(
-        &mut self,
-        name: &'static str,
-        help: &'static str,
-    ) -> Family<Labels<N>, Gauge> {
-        self.add(name, help, Family::default())
-    }
-
-    /// Seconds that go up and down.
-    pub fn seconds(&mut self, name: &'static str, help: &'static str) -> SecondsGauge {
-        self.add(name, help, SecondsGauge::default())
-    }
-
-    /// A time, in seconds since 1970, for each value of a label.
-    pub fn times<const N: usize>(
-        &mut self,
-        name: &'static str,
-        help: &'static str,
-        (label, values): (&'static str, [&'static str; N]),
-    ) -> [SecondsGauge; N] {
-        let family: Family<Labels<1>, SecondsGauge> = self.add(name, help, Family::default());
-        values.map(|value| family.get_or_create_owned(&[(label, value)]))
     }
 
     /// How long something took, in seconds.
@@ -139,15 +109,6 @@ impl MetricTable {
 
 fn histogram() -> Histogram {
     Histogram::new(DURATION_BUCKETS)
-}
-
-/// A listener for [`serve_metrics`].
-///
-/// # Errors
-/// When the address cannot be had.
-pub async fn listen_for_metrics(address: SocketAddr) -> Result<TcpListener, String> {
-    let listener = TcpListener::bind(address).await;
-    listener.map_err(|error| format!("cannot listen on {address} for metrics: {error}"))
 }
 
 /// Shows what `render` gives at `/metrics`, and nothing else, until `stop`.

@@ -6,6 +6,7 @@ use crate::connection::Connection;
 use crate::failure::Failure;
 use crate::launching::{self, LaunchArgs, PreviewArgs};
 use crate::names;
+use crate::pages;
 use crate::printing::{Format, Printer, clean, counted};
 use crate::watch::{self, WatchArgs};
 use campaign_proto::v1;
@@ -22,7 +23,7 @@ pub enum CampaignsCommand {
     /// Change a campaign's configuration; while it runs only part of it can change
     Update(Box<UpdateArgs>),
     /// Delete a campaign that does not run
-    Delete(DeleteArgs),
+    Delete(CommandArgs),
     /// What a launch would do, without doing it
     Preview(PreviewArgs),
     /// Start a new run: shows its settings and counts, and asks
@@ -30,9 +31,9 @@ pub enum CampaignsCommand {
     /// Hold a run: no more calls begin until it is resumed
     Pause(PauseArgs),
     /// Go on with a paused run
-    Resume(ResumeArgs),
+    Resume(CommandArgs),
     /// End a run for good: calls in progress are hung up
-    Cancel(CancelArgs),
+    Cancel(CommandArgs),
     /// Where every contact of the run stands
     Progress(CampaignArgs),
     /// Live view of campaigns
@@ -52,9 +53,9 @@ pub struct CampaignArgs {
 #[derive(Args, Debug)]
 pub struct CampaignPageArgs {
     /// campaigns/ID, ID, or display name
-    campaign: String,
+    pub campaign: String,
     #[command(flatten)]
-    page: PageArgs,
+    pub page: PageArgs,
 }
 
 #[derive(Args, Debug)]
@@ -85,14 +86,6 @@ pub struct UpdateArgs {
 }
 
 #[derive(Args, Debug)]
-pub struct DeleteArgs {
-    /// campaigns/ID, ID, or display name
-    campaign: String,
-    #[command(flatten)]
-    change: ChangeArgs,
-}
-
-#[derive(Args, Debug)]
 pub struct PauseArgs {
     /// campaigns/ID, ID, or display name
     campaign: String,
@@ -104,15 +97,7 @@ pub struct PauseArgs {
 }
 
 #[derive(Args, Debug)]
-pub struct ResumeArgs {
-    /// campaigns/ID, ID, or display name
-    campaign: String,
-    #[command(flatten)]
-    change: ChangeArgs,
-}
-
-#[derive(Args, Debug)]
-pub struct CancelArgs {
+pub struct CommandArgs {
     /// campaigns/ID, ID, or display name
     campaign: String,
     #[command(flatten)]
@@ -198,7 +183,7 @@ async fn update(
 async fn delete(
     connection: &Connection,
     printer: &Printer,
-    args: DeleteArgs,
+    args: CommandArgs,
 ) -> Result<(), Failure> {
     let request = v1::DeleteCampaignRequest {
         name: names::campaign(connection, &args.campaign).await?,
@@ -233,7 +218,7 @@ pub async fn pause(
 pub async fn resume(
     connection: &Connection,
     printer: &Printer,
-    args: ResumeArgs,
+    args: CommandArgs,
 ) -> Result<(), Failure> {
     let name = names::campaign(connection, &args.campaign).await?;
     let request = v1::ResumeCampaignRequest {
@@ -250,7 +235,7 @@ pub async fn resume(
 pub async fn cancel(
     connection: &Connection,
     printer: &Printer,
-    args: CancelArgs,
+    args: CommandArgs,
 ) -> Result<(), Failure> {
     let name = names::campaign(connection, &args.campaign).await?;
     let request = v1::CancelCampaignRequest {
@@ -303,16 +288,11 @@ pub async fn progress(
 }
 
 async fn list(connection: &Connection, printer: &Printer, page: PageArgs) -> Result<(), Failure> {
-    let PageArgs { page_size, mut page_token, all } = page;
-    loop {
+    let fetch = async |page_size, page_token| {
         let request = v1::ListCampaignsRequest { page_size, page_token };
-        let mut answer = connection.campaigns().list_campaigns(request).await?.into_inner();
-        page_token = turn(&mut answer.next_page_token, all);
-        printer.answer(&answer)?;
-        if page_token.is_empty() {
-            return Ok(());
-        }
-    }
+        Ok(connection.campaigns().list_campaigns(request).await?.into_inner())
+    };
+    pages::print(printer, page, fetch, |answer| &mut answer.next_page_token).await
 }
 
 async fn runs(
@@ -321,16 +301,11 @@ async fn runs(
     args: CampaignPageArgs,
 ) -> Result<(), Failure> {
     let parent = names::campaign(connection, &args.campaign).await?;
-    let PageArgs { page_size, mut page_token, all } = args.page;
-    loop {
+    let fetch = async |page_size, page_token| {
         let request = v1::ListRunsRequest { parent: parent.clone(), page_size, page_token };
-        let mut answer = connection.campaigns().list_runs(request).await?.into_inner();
-        page_token = turn(&mut answer.next_page_token, all);
-        printer.answer(&answer)?;
-        if page_token.is_empty() {
-            return Ok(());
-        }
-    }
+        Ok(connection.campaigns().list_runs(request).await?.into_inner())
+    };
+    pages::print(printer, args.page, fetch, |answer| &mut answer.next_page_token).await
 }
 
 async fn audit(
@@ -339,19 +314,9 @@ async fn audit(
     args: CampaignPageArgs,
 ) -> Result<(), Failure> {
     let parent = names::campaign(connection, &args.campaign).await?;
-    let PageArgs { page_size, mut page_token, all } = args.page;
-    loop {
+    let fetch = async |page_size, page_token| {
         let request = v1::ListAuditEventsRequest { parent: parent.clone(), page_size, page_token };
-        let mut answer = connection.campaigns().list_audit_events(request).await?.into_inner();
-        page_token = turn(&mut answer.next_page_token, all);
-        printer.answer(&answer)?;
-        if page_token.is_empty() {
-            return Ok(());
-        }
-    }
-}
-
-/// The token of the page to print next; empty if that is for the reader to say.
-pub fn turn(next_page_token: &mut String, all: bool) -> String {
-    if all { std::mem::take(next_page_token) } else { String::new() }
+        Ok(connection.campaigns().list_audit_events(request).await?.into_inner())
+    };
+    pages::print(printer, args.page, fetch, |answer| &mut answer.next_page_token).await
 }

@@ -1,6 +1,6 @@
 //! What can be typed.
 
-use crate::campaigns::{CampaignsCommand, CancelArgs, PauseArgs, ResumeArgs};
+use crate::campaigns::{CampaignsCommand, CommandArgs, PauseArgs};
 use crate::contacts::ContactsCommand;
 use crate::failure::EXIT_CODES;
 use crate::import::ImportArgs;
@@ -66,6 +66,20 @@ pub struct Global {
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    #[command(flatten)]
+    Service(ServiceCommand),
+    /// Check configuration, connection, token, health, clock and versions
+    Doctor,
+    /// Print a script that completes commands in a shell
+    Completions {
+        /// bash, zsh, fish, elvish or powershell
+        shell: clap_complete::Shell,
+    },
+}
+
+/// What the service is asked for.
+#[derive(Debug, Subcommand)]
+pub enum ServiceCommand {
     /// Campaigns: set up, look, launch, stop
     #[command(subcommand)]
     Campaigns(Box<CampaignsCommand>),
@@ -85,20 +99,13 @@ pub enum Command {
     /// Hold a run: no more calls begin until it is resumed
     Pause(PauseArgs),
     /// Go on with a paused run
-    Resume(ResumeArgs),
+    Resume(CommandArgs),
     /// End a run for good: calls in progress are hung up
-    Cancel(CancelArgs),
+    Cancel(CommandArgs),
     /// Import contacts from a CSV or NDJSON file, or standard input
     Import(Box<ImportArgs>),
     /// Live view of campaigns
     Watch(WatchArgs),
-    /// Check configuration, connection, token, health, clock and versions
-    Doctor,
-    /// Print a script that completes commands in a shell
-    Completions {
-        /// bash, zsh, fish, elvish or powershell
-        shell: clap_complete::Shell,
-    },
 }
 
 /// What every command that changes a campaign takes.

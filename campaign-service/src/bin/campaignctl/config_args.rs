@@ -10,6 +10,9 @@ use prost_types::{Duration, Timestamp};
 use serde_json::Value;
 use std::str::FromStr;
 
+/// Days as people write them, from weekday 1 on.
+pub const DAYS: [&str; 7] = ["mon", "tue", "wed", "thu", "fri", "sat", "sun"];
+
 /// What a campaign is. Flags go before the file.
 #[derive(Args, Clone, Debug, Default)]
 pub struct ConfigArgs {
@@ -89,8 +92,7 @@ impl FromStr for Window {
 }
 
 fn day(text: &str) -> Option<i32> {
-    let days = ["mon", "tue", "wed", "thu", "fri", "sat", "sun"];
-    let at = days.iter().position(|day| text.eq_ignore_ascii_case(day))?;
+    let at = DAYS.iter().position(|day| text.eq_ignore_ascii_case(day))?;
     i32::try_from(at + 1).ok()
 }
 

@@ -2,19 +2,19 @@
 
 use crate::failure::{Exit, Failure};
 use crate::profile::Setup;
-use campaign_process::read_key_file;
+use campaign_process::client::{bearer, client_tls, read_token};
 use campaign_proto::v1::campaign_service_client::CampaignServiceClient;
 use campaign_proto::v1::contact_service_client::ContactServiceClient;
 use campaign_proto::v1::interaction_service_client::InteractionServiceClient;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
-use tonic::metadata::{Ascii, MetadataValue};
 use tonic::service::Interceptor;
 use tonic::service::interceptor::InterceptedService;
-use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
+use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, Status};
 
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// Longest wait for a connection.
+pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Dead connections are noticed on streams too.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(20);
 /// A page of a thousand contacts with all the attributes they may have.
@@ -95,24 +95,15 @@ impl Interceptor for Way {
             request.set_timeout(timeout);
         }
         if let Some(path) = &self.token_file {
-            let token = token(path).map_err(Status::unauthenticated)?;
-            let value: Result<MetadataValue<Ascii>, _> = format!("Bearer {token}").parse();
-            let mut value = value.map_err(|_| {
+            let token = read_token(path)
+                .map_err(|error| Status::unauthenticated(format!("the token file {error}")))?;
+            let value = bearer(&token).ok_or_else(|| {
                 Status::unauthenticated(format!("{} holds no token", path.display()))
             })?;
-            // Not to be shown.
-            value.set_sensitive(true);
             request.metadata_mut().insert("authorization", value);
         }
         Ok(request)
     }
-}
-
-/// The token in a file.
-pub fn token(path: &Path) -> Result<String, String> {
-    let bytes = read_key_file(path)
-        .map_err(|error| format!("the token file {} cannot be read: {error}", path.display()))?;
-    Ok(String::from_utf8_lossy(&bytes).trim().to_owned())
 }
 
 /// Where to connect to, by the files as they are now.
@@ -138,22 +129,13 @@ pub fn endpoint(setup: &Setup) -> Result<Endpoint, Failure> {
     if !is_https {
         return Ok(endpoint);
     }
-    let mut tls = match &setup.ca_file {
-        Some(file) => ClientTlsConfig::new().ca_certificate(Certificate::from_pem(read(file)?)),
-        None => ClientTlsConfig::new().with_native_roots(),
-    };
-    if let Some((cert, key)) = &setup.identity {
-        tls = tls.identity(Identity::from_pem(read(cert)?, read(key)?));
-    }
+    let identity = setup.identity.as_ref().map(|(cert, key)| (cert.as_path(), key.as_path()));
+    let tls = client_tls(setup.ca_file.as_deref(), identity)
+        .map_err(|error| Failure::usage(error.to_string()))?;
     endpoint.tls_config(tls).map_err(|error| {
         Failure::usage(format!("TLS cannot be set up: {}", causes(&error)))
             .next("look at ca_file, client_cert_file and client_key_file")
     })
-}
-
-fn read(path: &Path) -> Result<Vec<u8>, Failure> {
-    read_key_file(path)
-        .map_err(|error| Failure::usage(format!("{} cannot be read: {error}", path.display())))
 }
 
 /// An error with what caused it.

@@ -1,11 +1,12 @@
 //! Commands on contacts.
 
-use crate::campaigns::turn;
+use crate::campaigns::CampaignPageArgs;
 use crate::cli::PageArgs;
 use crate::connection::Connection;
 use crate::failure::Failure;
 use crate::import::{self, ImportArgs};
 use crate::names;
+use crate::pages;
 use crate::printing::{Format, Printer};
 use campaign_proto::v1;
 use clap::{Args, Subcommand};
@@ -22,7 +23,7 @@ pub enum ContactsCommand {
     /// One contact
     Get(ContactArgs),
     /// Contacts of a campaign, in order of creation
-    List(ListArgs),
+    List(CampaignPageArgs),
     /// Change a contact; its number stays
     Update(UpdateArgs),
     /// Engage a contact no more
@@ -61,14 +62,6 @@ pub struct AddArgs {
     default_region: String,
     #[command(flatten)]
     fields: FieldArgs,
-}
-
-#[derive(Args, Debug)]
-pub struct ListArgs {
-    /// campaigns/ID, ID, or display name
-    campaign: String,
-    #[command(flatten)]
-    page: PageArgs,
 }
 
 #[derive(Args, Debug)]
@@ -201,18 +194,17 @@ async fn get_import(
     printer.remark(&import::problem_table(problems))
 }
 
-async fn list(connection: &Connection, printer: &Printer, args: ListArgs) -> Result<(), Failure> {
+async fn list(
+    connection: &Connection,
+    printer: &Printer,
+    args: CampaignPageArgs,
+) -> Result<(), Failure> {
     let parent = names::campaign(connection, &args.campaign).await?;
-    let PageArgs { page_size, mut page_token, all } = args.page;
-    loop {
+    let fetch = async |page_size, page_token| {
         let request = v1::ListContactsRequest { parent: parent.clone(), page_size, page_token };
-        let mut answer = connection.contacts().list_contacts(request).await?.into_inner();
-        page_token = turn(&mut answer.next_page_token, all);
-        printer.answer(&answer)?;
-        if page_token.is_empty() {
-            return Ok(());
-        }
-    }
+        Ok(connection.contacts().list_contacts(request).await?.into_inner())
+    };
+    pages::print(printer, args.page, fetch, |answer| &mut answer.next_page_token).await
 }
 
 async fn history(
@@ -221,14 +213,9 @@ async fn history(
     args: HistoryArgs,
 ) -> Result<(), Failure> {
     let name = names::contact(connection, &args.contact).await?;
-    let PageArgs { page_size, mut page_token, all } = args.page;
-    loop {
+    let fetch = async |page_size, page_token| {
         let request = v1::GetContactHistoryRequest { name: name.clone(), page_size, page_token };
-        let mut answer = connection.contacts().get_contact_history(request).await?.into_inner();
-        page_token = turn(&mut answer.next_page_token, all);
-        printer.answer(&answer)?;
-        if page_token.is_empty() {
-            return Ok(());
-        }
-    }
+        Ok(connection.contacts().get_contact_history(request).await?.into_inner())
+    };
+    pages::print(printer, args.page, fetch, |answer| &mut answer.next_page_token).await
 }

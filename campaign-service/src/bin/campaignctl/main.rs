@@ -15,6 +15,7 @@ mod launching;
 #[cfg(test)]
 mod methods;
 mod names;
+mod pages;
 mod printing;
 mod profile;
 mod settings;
@@ -23,9 +24,9 @@ mod suppressions;
 mod watch;
 
 use clap::{CommandFactory, Parser};
-use cli::{Cli, Command};
+use cli::{Cli, Command, ServiceCommand};
 use connection::Connection;
-use failure::{Exit, Failure};
+use failure::Failure;
 use printing::Printer;
 use profile::Setup;
 use std::process::ExitCode;
@@ -51,7 +52,7 @@ async fn run(cli: Cli) -> Result<(), Failure> {
     match cli.command {
         Command::Completions { shell } => Ok(completions(shell)?),
         Command::Doctor => doctor::run(&printer, &cli.global).await,
-        command => {
+        Command::Service(command) => {
             let setup = Setup::read(&cli.global)?;
             let connection = Connection::open(&setup).await?;
             obey(command, &connection, &printer).await.map_err(|failure| failure.at(&setup.url))
@@ -59,22 +60,27 @@ async fn run(cli: Cli) -> Result<(), Failure> {
     }
 }
 
-async fn obey(command: Command, connection: &Connection, printer: &Printer) -> Result<(), Failure> {
+async fn obey(
+    command: ServiceCommand,
+    connection: &Connection,
+    printer: &Printer,
+) -> Result<(), Failure> {
     match command {
-        Command::Campaigns(command) => campaigns::run(connection, printer, *command).await,
-        Command::Contacts(command) => contacts::run(connection, printer, *command).await,
-        Command::Suppressions(command) => suppressions::run(connection, printer, command).await,
-        Command::Interactions(command) => interactions::run(connection, printer, *command).await,
-        Command::Preview(args) => launching::preview(connection, printer, &args).await,
-        Command::Launch(args) => launching::launch(connection, printer, *args).await,
-        Command::Pause(args) => campaigns::pause(connection, printer, args).await,
-        Command::Resume(args) => campaigns::resume(connection, printer, args).await,
-        Command::Cancel(args) => campaigns::cancel(connection, printer, args).await,
-        Command::Import(args) => import::run(connection, printer, *args).await,
-        Command::Watch(args) => watch::run(connection, printer, args).await,
-        Command::Doctor | Command::Completions { .. } => {
-            Err(Failure::new(Exit::Failed, "needs no connection"))
+        ServiceCommand::Campaigns(command) => campaigns::run(connection, printer, *command).await,
+        ServiceCommand::Contacts(command) => contacts::run(connection, printer, *command).await,
+        ServiceCommand::Suppressions(command) => {
+            suppressions::run(connection, printer, command).await
         }
+        ServiceCommand::Interactions(command) => {
+            interactions::run(connection, printer, *command).await
+        }
+        ServiceCommand::Preview(args) => launching::preview(connection, printer, &args).await,
+        ServiceCommand::Launch(args) => launching::launch(connection, printer, *args).await,
+        ServiceCommand::Pause(args) => campaigns::pause(connection, printer, args).await,
+        ServiceCommand::Resume(args) => campaigns::resume(connection, printer, args).await,
+        ServiceCommand::Cancel(args) => campaigns::cancel(connection, printer, args).await,
+        ServiceCommand::Import(args) => import::run(connection, printer, *args).await,
+        ServiceCommand::Watch(args) => watch::run(connection, printer, args).await,
     }
 }
 

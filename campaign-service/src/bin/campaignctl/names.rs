@@ -2,6 +2,7 @@
 
 use crate::connection::Connection;
 use crate::failure::{Exit, Failure};
+use crate::show::state;
 use campaign_proto::v1;
 use uuid::Uuid;
 
@@ -24,16 +25,12 @@ pub async fn campaign(connection: &Connection, text: &str) -> Result<String, Fai
         several => {
             let listed = several.iter().take(MAX_LISTED);
             let listed: Vec<String> =
-                listed.map(|one| format!("{} ({})", one.name, state(one))).collect();
+                listed.map(|one| format!("{} ({})", one.name, state(one.state()))).collect();
             let count = several.len();
             let message = format!("{count} campaigns are called {text:?}: {}", listed.join(", "));
             Err(Failure::usage(message).next("name the one that is meant by its campaigns/ID"))
         }
     }
-}
-
-fn state(campaign: &v1::Campaign) -> String {
-    crate::show::state(campaign.state())
 }
 
 /// All campaigns with this display name.

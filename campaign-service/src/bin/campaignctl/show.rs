@@ -2,6 +2,7 @@
 
 mod contacts;
 
+use crate::config_args::DAYS;
 use crate::printing::{counted, grouped, sheet, table};
 use crate::settings;
 use campaign_proto::v1;
@@ -112,7 +113,6 @@ fn schedule(schedule: &v1::Schedule) -> String {
 }
 
 fn window(window: &v1::WeeklyWindow) -> String {
-    const DAYS: [&str; 7] = ["mon", "tue", "wed", "thu", "fri", "sat", "sun"];
     let day = usize::try_from(window.weekday - 1).ok().and_then(|day| DAYS.get(day));
     let at = |minute: i32| format!("{:02}:{:02}", minute / 60, minute % 60);
     format!("{} {}-{}", day.unwrap_or(&"?"), at(window.start_minute), at(window.end_minute))
@@ -137,6 +137,11 @@ impl Show for v1::ListCampaignsResponse {
         });
         table(["CAMPAIGN", "STATE", "RUN", "CONTACTS", "NAME"], rows) + &more(&self.next_page_token)
     }
+}
+
+/// Contacts that are not engaged any more.
+pub fn left_out(progress: &v1::CampaignProgress) -> i64 {
+    progress.removed.iter().map(|count| count.contacts).sum()
 }
 
 /// Reasons with their counts, those with most first.
@@ -171,7 +176,6 @@ impl Show for v1::CampaignProgress {
 
     fn human(&self) -> String {
         let history = self.history.unwrap_or_default();
-        let left_out: i64 = self.removed.iter().map(|count| count.contacts).sum();
         let reasons: Vec<String> = removed(&self.removed)
             .into_iter()
             .map(|(reason, contacts)| format!("{} {reason}", grouped(contacts)))
@@ -186,7 +190,7 @@ impl Show for v1::CampaignProgress {
             ("waiting to retry", grouped(self.waiting_retry)),
             ("at a worker", grouped(self.leased)),
             ("in a call", grouped(self.in_call)),
-            ("done or left out", format!("{}{reasons}", grouped(left_out))),
+            ("done or left out", format!("{}{reasons}", grouped(left_out(self)))),
             ("attempts", grouped(history.attempts)),
             ("success", grouped(history.success)),
             ("transferred", grouped(history.transferred)),

@@ -1,9 +1,9 @@
 //! Commands on the list of numbers that nobody may engage.
 
-use crate::campaigns::turn;
 use crate::cli::PageArgs;
 use crate::connection::Connection;
 use crate::failure::Failure;
+use crate::pages;
 use crate::printing::{Format, Printer, clean, counted, in_part};
 use campaign_proto::v1;
 use clap::Subcommand;
@@ -78,14 +78,9 @@ pub async fn run(
 }
 
 async fn list(connection: &Connection, printer: &Printer, page: PageArgs) -> Result<(), Failure> {
-    let PageArgs { page_size, mut page_token, all } = page;
-    loop {
+    let fetch = async |page_size, page_token| {
         let request = v1::ListSuppressionsRequest { page_size, page_token };
-        let mut answer = connection.contacts().list_suppressions(request).await?.into_inner();
-        page_token = turn(&mut answer.next_page_token, all);
-        printer.answer(&answer)?;
-        if page_token.is_empty() {
-            return Ok(());
-        }
-    }
+        Ok(connection.contacts().list_suppressions(request).await?.into_inner())
+    };
+    pages::print(printer, page, fetch, |answer| &mut answer.next_page_token).await
 }

@@ -3,16 +3,20 @@
 mod versions;
 
 use crate::cli::Global;
-use crate::connection::{self, Connection};
+use crate::connection::{self, CONNECT_TIMEOUT, Connection};
 use crate::failure::{Exit, Failure};
 use crate::printing::{Format, Printer, clean};
 use crate::profile::Setup;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use campaign_process::client::{is_in_the_clear, read_token};
 use campaign_proto::v1;
+use campaign_proto::v1::campaign_service_server::SERVICE_NAME as CAMPAIGN;
+use campaign_proto::v1::contact_service_server::SERVICE_NAME as CONTACT;
+use campaign_proto::v1::dispatch_service_server::SERVICE_NAME as DISPATCH;
+use campaign_proto::v1::interaction_service_server::SERVICE_NAME as INTERACTION;
 use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
-use std::net::IpAddr;
 use std::time::Duration;
 use tokio::net::TcpStream;
 use tonic::Code;
@@ -20,13 +24,7 @@ use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
 
-const SERVICES: [&str; 4] = [
-    "campaign.v1.CampaignService",
-    "campaign.v1.ContactService",
-    "campaign.v1.InteractionService",
-    "campaign.v1.DispatchService",
-];
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+const SERVICES: [&str; 4] = [CAMPAIGN, CONTACT, INTERACTION, DISPATCH];
 /// A token that expires sooner is worth a warning.
 const TOKEN_MARGIN_SECONDS: f64 = 600.0;
 /// Clocks that differ by more make logs and tokens hard to read.
@@ -138,7 +136,7 @@ async fn findings(global: &Global) -> Vec<Finding> {
             return findings;
         }
     };
-    findings.push(tls(&setup, is_https, endpoint.uri().host().unwrap_or_default()));
+    findings.push(tls(&setup, endpoint.uri()));
     findings.extend(health(&connection).await);
     let (campaigns, answered) = ask(&connection).await;
     findings.push(answered);
@@ -152,9 +150,12 @@ fn token(setup: &Setup) -> Finding {
     let Some(path) = &setup.token_file else {
         return found("token", Verdict::Ok, "none is sent", "");
     };
-    let text = match connection::token(path) {
+    let text = match read_token(path) {
         Ok(text) => text,
-        Err(error) => return found("token", Verdict::Fail, error, "correct token_file"),
+        Err(error) => {
+            let message = format!("the token file {error}");
+            return found("token", Verdict::Fail, message, "correct token_file");
+        }
     };
     let claims = text
         .split('.')
@@ -207,17 +208,15 @@ async fn reach(uri: &http::Uri) -> Finding {
     }
 }
 
-fn tls(setup: &Setup, is_https: bool, host: &str) -> Finding {
-    let is_here = host == "localhost"
-        || host.trim_matches(['[', ']']).parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback());
-    if is_https {
+fn tls(setup: &Setup, uri: &http::Uri) -> Finding {
+    if uri.scheme_str() == Some("https") {
         let by = setup
             .ca_file
             .as_ref()
             .map_or("whom the system trusts".to_owned(), |file| file.display().to_string());
         return found("tls", Verdict::Ok, format!("the service's certificate holds, by {by}"), "");
     }
-    if is_here {
+    if !is_in_the_clear(uri) {
         return found("tls", Verdict::Ok, "none, on this machine", "");
     }
     let message = "none: numbers of people and the token travel in the clear";

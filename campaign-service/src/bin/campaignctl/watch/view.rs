@@ -2,7 +2,7 @@
 
 use super::board::{Board, Watched};
 use crate::printing::{clean, grouped};
-use crate::show::{idle, removed, state};
+use crate::show::{idle, left_out, removed, state};
 use campaign_proto::v1;
 use ratatui::buffer::Buffer;
 use ratatui::layout::{Constraint, Layout, Rect};
@@ -96,11 +96,6 @@ fn colour(state: v1::CampaignState) -> Color {
         v1::CampaignState::Cancelled => Color::Red,
         _ => Color::Reset,
     }
-}
-
-/// Contacts that are not engaged any more.
-fn left_out(progress: &v1::CampaignProgress) -> i64 {
-    progress.removed.iter().map(|count| count.contacts).sum()
 }
 
 fn bar(progress: &v1::CampaignProgress) -> String {
