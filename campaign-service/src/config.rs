@@ -107,6 +107,9 @@ pub struct ServeArgs {
     /// Address and port to listen on; port 0 takes a free one
     #[arg(long, env = "CAMPAIGN_LISTEN", default_value = "127.0.0.1:50051")]
     pub listen: SocketAddr,
+    /// Address and port to show Prometheus the metrics at, as /metrics, to everyone who reaches it
+    #[arg(long, env = "CAMPAIGN_METRICS_LISTEN")]
+    pub metrics_listen: Option<SocketAddr>,
     /// A lease ends this long after it was given or renewed (1 to 3600)
     #[arg(long, env = "CAMPAIGN_LEASE_TTL_SECONDS", default_value_t = 30,
           value_parser = clap::value_parser!(u16).range(1..=3600))]

@@ -9,6 +9,7 @@ pub mod app;
 pub mod config;
 pub mod grpc;
 pub mod links;
+pub mod metrics;
 mod reloading;
 pub mod server;
 pub mod store;

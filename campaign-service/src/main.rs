@@ -127,6 +127,10 @@ async fn serve(args: Box<ServeArgs>) -> Outcome {
         Some(address) => Some(listen(address).await?),
         None => None,
     };
+    let metrics = match args.metrics_listen {
+        Some(address) => Some(listen(address).await?),
+        None => None,
+    };
     let options = Options {
         limits: args.dispatch_limits(),
         chores: args.chore_options(),
@@ -134,7 +138,7 @@ async fn serve(args: Box<ServeArgs>) -> Outcome {
         access,
         calls: args.calls.limits(),
     };
-    server::serve(Listeners { api, links: clicks }, db, options, health, stop).await?;
+    server::serve(Listeners { api, links: clicks, metrics }, db, options, health, stop).await?;
     info!("stopped");
     Ok(())
 }

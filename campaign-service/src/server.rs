@@ -3,16 +3,20 @@
 use crate::app::chores::ChoreOptions;
 use crate::app::control::ControlBus;
 use crate::app::{App, DispatchLimits};
-use crate::grpc::access::AccessLayer;
-use crate::grpc::limits::{CallLimits, LimitLayer, WorkerStreams};
-use crate::grpc::panics::PanicLayer;
+use crate::grpc::access::CheckAccess;
+use crate::grpc::around::Around;
+use crate::grpc::limits::{CallLimits, KeepLimits, WorkerStreams};
+use crate::grpc::observing::Observe;
+use crate::grpc::panics::ContainPanics;
 use crate::grpc::{CampaignApi, ContactApi, DispatchApi, InteractionApi};
 use crate::links::{self, Links};
+use crate::metrics::Metrics;
 use crate::store::Db;
 use crate::tls::Tls;
 use crate::tokens::Tokens;
 use campaign_process::Health;
 use campaign_process::health::{LIVENESS, READINESS};
+use campaign_process::metrics::serve_metrics;
 use campaign_proto::v1;
 use campaign_proto::v1::campaign_service_server::{
     CampaignServiceServer, SERVICE_NAME as CAMPAIGN,
@@ -96,6 +100,8 @@ pub struct Listeners {
     pub api: TcpListener,
     /// For people who click links; needs [`Options::links`].
     pub links: Option<TcpListener>,
+    /// For who watches us.
+    pub metrics: Option<TcpListener>,
 }
 
 /// Serves on its listeners until `stop`; then lets workers leave and requests finish, for as long as the grace.
@@ -147,7 +153,12 @@ async fn serve_all(
         tasks.spawn(lasting(async move { control.run(&db, &stop).await }));
     }
     tasks.spawn(lasting(options.access.clone().reload(stop.clone())));
-    tasks.spawn(lasting(watch_health(health.clone(), db, stop.clone())));
+    let metrics = Arc::clone(&app.metrics);
+    let watching = watch_health(health.clone(), db, Arc::clone(&metrics), stop.clone());
+    tasks.spawn(lasting(watching));
+    if let Some(listener) = listeners.metrics {
+        tasks.spawn(measure(listener, Arc::clone(&app), stop.clone()));
+    }
     if let Some((listener, links)) = listeners.links.zip(links) {
         tasks.spawn(links::serve(listener, Arc::clone(&app), links, stop.clone()));
     }
@@ -162,9 +173,10 @@ async fn serve_all(
     // A message pushed to a worker must not wait for the acknowledgement of the one before.
     let incoming = TcpIncoming::from(listeners.api).with_nodelay(Some(true));
     let router = tonic::transport::Server::builder()
-        .layer(PanicLayer)
-        .layer(AccessLayer::new(options.access.tokens))
-        .layer(LimitLayer::new(options.calls))
+        .layer(Around(Observe(Arc::clone(&metrics))))
+        .layer(Around(ContainPanics))
+        .layer(Around(CheckAccess::new(options.access.tokens)))
+        .layer(Around(KeepLimits::new(options.calls, metrics)))
         .max_concurrent_streams(MAX_STREAMS_PER_CONNECTION)
         .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
         .add_service(health_service)
@@ -228,8 +240,21 @@ fn reflection() -> tonic_reflection::server::Builder<'static> {
         .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
 }
 
+/// Shows what was counted, and counts in the background what waits.
+async fn measure(
+    listener: TcpListener,
+    app: Arc<App>,
+    stop: CancellationToken,
+) -> std::io::Result<()> {
+    let shown = Arc::clone(&app);
+    let render = move || shown.metrics.render(&shown.db.pool());
+    let serving = serve_metrics(listener, render, stop.clone());
+    let (served, ()) = tokio::join!(serving, app.watch_backlog(&stop));
+    served
+}
+
 /// Every service is as healthy as the database, until `stop`; then none is.
-async fn watch_health(health: Health, db: Db, stop: CancellationToken) {
+async fn watch_health(health: Health, db: Db, metrics: Arc<Metrics>, stop: CancellationToken) {
     let mut was_healthy = None;
     while let Some(pinged) = stop.run_until_cancelled(timeout(HEALTH_LIMIT, db.ping())).await {
         let trouble = match pinged {
@@ -237,6 +262,7 @@ async fn watch_health(health: Health, db: Db, stop: CancellationToken) {
             Err(_) => Some("it does not answer".to_owned()),
         };
         let is_healthy = trouble.is_none();
+        metrics.database_up.set(is_healthy.into());
         if was_healthy != Some(is_healthy) {
             if let Some(error) = trouble {
                 warn!(error, "the database is away; requests fail until it is back");

@@ -39,7 +39,11 @@ MUTATIONS = {
         "lease.judged_revision <= revision || tx.now < lease.judged_until")]),
     "advance-the-frontier-early": (["P1"], [(
         LEASING,
-        """        let inserted = async { Ok(leases::insert(&tx, &mut lease).await?) };
+        """        let inserted = async {
+            let leases = batches.iter_mut().flatten().map(|batch| &mut batch.lease);
+            try_join_all(leases.map(|lease| leases::insert(&tx, lease))).await?;
+            Ok(())
+        };
         try_join!(picking.save(), inserted)?;
         tx.commit().await?;
 """,
@@ -47,7 +51,8 @@ MUTATIONS = {
         drop(picking);
         tx.commit().await?;
         let tx = connection.begin_relaxed(Gate::Shared(id)).await?;
-        leases::insert(&tx, &mut lease).await?;
+        let leases = batches.iter_mut().flatten().map(|batch| &mut batch.lease);
+        try_join_all(leases.map(|lease| leases::insert(&tx, lease))).await?;
         tx.commit().await?;
 """)]),
     "retry-a-report-without-its-id": (["P5"], [(

@@ -1,5 +1,6 @@
 //! Flags of the program; each can also be given in the environment.
 
+use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -49,6 +50,9 @@ pub struct Config {
     /// Where probes ask.
     #[command(flatten, next_help_heading = "Health")]
     pub health: HealthArgs,
+    /// Address and port to show Prometheus the metrics at, as /metrics, to everyone who reaches it
+    #[arg(long, env = "DIALER_METRICS_LISTEN")]
+    pub metrics_listen: Option<SocketAddr>,
     /// Logs.
     #[command(flatten, next_help_heading = "Logs")]
     pub logs: LogArgs,

@@ -25,10 +25,11 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
+use campaign_process::client::is_in_the_clear;
+
 use crate::dialer::{Attempt, CallEnd, CallEvents, Dialer, EarlierCalls};
 use api::{Api, Event, What};
 pub use config::{Channel, HttpConfig};
-pub(crate) use connecting::is_in_the_clear;
 use signature::Verifier;
 
 /// News of one call that wait for it.

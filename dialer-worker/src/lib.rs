@@ -11,6 +11,7 @@ pub mod config;
 pub mod dialer;
 pub mod http;
 mod leases;
+pub mod metrics;
 mod pace;
 mod provider_status;
 mod reports;

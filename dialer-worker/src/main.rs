@@ -1,10 +1,13 @@
 //! The dialer worker as a program.
 
 use std::process::ExitCode;
+use std::sync::Arc;
 
-use campaign_process::{init_logs, install_tls_provider, shutdown_signal};
+use campaign_process::metrics::serve_metrics;
+use campaign_process::{init_logs, install_tls_provider, listen, shutdown_signal};
 use clap::Parser;
 use dialer_worker::config::Config;
+use dialer_worker::metrics::Metrics;
 use tracing::error;
 
 #[tokio::main]
@@ -28,8 +31,14 @@ async fn work(config: Config) -> Result<(), String> {
         .map_err(|error| format!("signal handlers could not be installed: {error}"))?;
     install_tls_provider();
     let health = config.health.start().await?;
+    let metrics = Arc::new(Metrics::default());
+    if let Some(address) = config.metrics_listen {
+        let shown = Arc::clone(&metrics);
+        let listener = listen(address).await?;
+        tokio::spawn(serve_metrics(listener, move || shown.render(), shutdown.clone()));
+    }
     let dialer = dialer_worker::dialer(&config).await?;
-    let summary = dialer_worker::run(&config.worker(), dialer, health, shutdown).await;
+    let summary = dialer_worker::run(&config.worker(), dialer, health, metrics, shutdown).await;
     if summary.unacknowledged == 0 && summary.unfinished_calls == 0 {
         return Ok(());
     }

@@ -5,15 +5,13 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use campaign_process::read_key_file;
+use campaign_process::client::{FileError, bearer, client_tls, is_in_the_clear, read_token};
 use clap::Args;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::service::Interceptor;
-use tonic::transport::{Certificate, ClientTlsConfig, Endpoint, Identity};
+use tonic::transport::Endpoint;
 use tonic::{Request, Status};
 use tracing::warn;
-
-use crate::http::is_in_the_clear;
 
 /// Flags of how to get in.
 #[derive(Args, Clone, Debug, Default)]
@@ -47,13 +45,8 @@ pub struct AccessConfig {
 #[derive(Debug, thiserror::Error)]
 pub enum AccessError {
     /// A file is missing or wrong.
-    #[error("{} cannot be read: {error}", .path.display())]
-    File {
-        /// Which.
-        path: PathBuf,
-        /// Why.
-        error: io::Error,
-    },
+    #[error(transparent)]
+    File(#[from] FileError),
     /// A certificate or key is wrong.
     #[error("TLS cannot be set up: {0}; look at --service-ca-file and --service-client-cert-file")]
     Tls(#[from] tonic::transport::Error),
@@ -90,14 +83,9 @@ impl Replica {
             return Ok(endpoint);
         }
         let access = &self.access;
-        let mut tls = match &access.service_ca_file {
-            Some(file) => ClientTlsConfig::new().ca_certificate(Certificate::from_pem(read(file)?)),
-            None => ClientTlsConfig::new().with_native_roots(),
-        };
-        let client = access.service_client_cert_file.as_ref();
-        if let Some((cert, key)) = client.zip(access.service_client_key_file.as_ref()) {
-            tls = tls.identity(Identity::from_pem(read(cert)?, read(key)?));
-        }
+        let cert = access.service_client_cert_file.as_deref();
+        let identity = cert.zip(access.service_client_key_file.as_deref());
+        let tls = client_tls(access.service_ca_file.as_deref(), identity)?;
         Ok(endpoint.tls_config(tls)?)
     }
 
@@ -115,17 +103,11 @@ pub struct Bearer {
 }
 
 impl Bearer {
-    fn value(path: &Path) -> Result<MetadataValue<Ascii>, AccessError> {
-        let bytes = read(path)?;
-        let text = String::from_utf8_lossy(&bytes);
-        let mut value: MetadataValue<Ascii> =
-            format!("Bearer {}", text.trim()).parse().map_err(|_| {
-                let error = io::Error::other("it holds something else than a token");
-                AccessError::File { path: path.to_owned(), error }
-            })?;
-        // Not to be shown.
-        value.set_sensitive(true);
-        Ok(value)
+    fn value(path: &Path) -> Result<MetadataValue<Ascii>, FileError> {
+        bearer(&read_token(path)?).ok_or_else(|| {
+            let error = io::Error::other("it holds something else than a token");
+            FileError { path: path.to_owned(), error }
+        })
     }
 }
 
@@ -142,8 +124,4 @@ impl Interceptor for Bearer {
 
 fn is_https(url: &Endpoint) -> bool {
     url.uri().scheme_str() == Some("https")
-}
-
-fn read(path: &Path) -> Result<Vec<u8>, AccessError> {
-    read_key_file(path).map_err(|error| AccessError::File { path: path.to_owned(), error })
 }

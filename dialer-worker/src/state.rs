@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use campaign_process::metrics::Gauge;
 use campaign_proto::v1::dispatch_request::Message as Request;
 use campaign_proto::v1::dispatch_response::Message as Response;
 use campaign_proto::v1::{
@@ -17,6 +18,7 @@ use crate::calls::{CallEvent, Calls, News};
 use crate::config::WorkerConfig;
 use crate::dialer::{CallEnd, Dialer, Outcome};
 use crate::leases::Leases;
+use crate::metrics::Metrics;
 use crate::pace::{Pace, Throughput};
 use crate::provider_status::ProviderStatus;
 use crate::reports::{self, Outbox};
@@ -37,6 +39,7 @@ struct Stop {
 }
 
 pub(crate) struct State {
+    metrics: Arc<Metrics>,
     max_calls: usize,
     prefetch_contacts: usize,
     drain_grace: Duration,
@@ -60,11 +63,13 @@ impl State {
     pub fn new(
         config: &WorkerConfig,
         dialer: Arc<dyn Dialer>,
+        metrics: Arc<Metrics>,
         events: mpsc::Sender<CallEvent>,
         probe_answers: mpsc::Sender<bool>,
     ) -> Self {
         let now = Instant::now();
         Self {
+            metrics,
             max_calls: config.max_calls as usize,
             prefetch_contacts: config.prefetch_contacts(),
             drain_grace: config.drain_grace(),
@@ -102,6 +107,8 @@ impl State {
 
     pub fn welcome(&mut self, welcome: &Welcome, terms: Terms) {
         self.terms = Some(terms);
+        self.metrics.connections.inc();
+        self.metrics.connected.set(1);
         self.leases.set_ttl(terms.lease_ttl);
         self.throughput.set_window(terms.lease_ttl);
         self.leases.renewed(&welcome.leases);
@@ -109,6 +116,7 @@ impl State {
 
     pub fn end_stream(&mut self, now: Instant) {
         self.terms = None;
+        self.metrics.connected.set(0);
         self.credit_contacts = 0;
         self.leases.end_stream();
         self.outbox.end_stream(now);
@@ -125,6 +133,7 @@ impl State {
     /// Does what is due by now.
     pub fn tick(&mut self, now: Instant) {
         self.leases.expire(now);
+        self.show();
         if !self.is_stopping() && self.breaker.take_probe(now) {
             self.calls.probe(self.probe_answers.clone());
         }
@@ -136,6 +145,15 @@ impl State {
             self.leases.stop_all(false);
             self.calls.hang_up(|_, _| true);
         }
+    }
+
+    /// Notes for who watches how things stand.
+    fn show(&self) {
+        let set = |gauge: &Gauge, count: usize| gauge.set(i64::try_from(count).unwrap_or(i64::MAX));
+        set(&self.metrics.calls_in_progress, self.calls.in_progress());
+        set(&self.metrics.undialled_contacts, self.leases.undialled());
+        set(&self.metrics.unacknowledged_facts, self.outbox.len());
+        self.metrics.provider_failing.set(self.breaker.is_open().into());
     }
 
     /// When there is something to do next, if nothing happens before. Messages count only while one
@@ -161,12 +179,17 @@ impl State {
         let hang_up_at = now + self.drain_grace;
         let finish_by = hang_up_at + LAST_REPORTS_LIMIT;
         self.stop = Some(Stop { hang_up_at, is_hung_up: false, finish_by });
-        self.leases.stop_all(true);
+        self.leases.stop_all(self.may_dial());
         info!(
             calls = self.calls.in_progress(),
             grace_seconds = self.drain_grace.as_secs(),
             "stopping; calls in progress may finish within the grace"
         );
+    }
+
+    /// Whether what is granted from now on may still be dialled.
+    fn may_dial(&self) -> bool {
+        !self.breaker.is_open() && self.stop.is_none_or(|stop| !stop.is_hung_up)
     }
 
     pub fn is_stopping(&self) -> bool {
@@ -211,6 +234,7 @@ impl State {
                 debug!(attempt_id = call.attempt_id, outcome = ?end.outcome, "call ended");
                 if let Some(done) = self.calls.ended(call) {
                     self.leases.call_ended(&call.lease);
+                    self.metrics.call_ended(end.outcome);
                     self.outbox.push_for(reports::call_ended(call, end), done, now);
                 }
             }
@@ -234,7 +258,7 @@ impl State {
                 self.credit_contacts = self.credit_contacts.saturating_sub(batch.contacts.len());
                 self.leases.add(batch, now);
                 if self.is_stopping() || self.breaker.is_open() {
-                    self.leases.stop_all(true);
+                    self.leases.stop_all(self.may_dial());
                 }
             }
             Response::AuthorizeResult(result) => self.on_authorize_result(&result, now),
@@ -257,6 +281,7 @@ impl State {
         for granted in self.leases.answer(result, now) {
             if granted.dial {
                 dialled += 1;
+                self.metrics.calls.inc();
                 self.calls.start(granted);
             } else {
                 let (call, attempt) = granted.into_call();

@@ -21,6 +21,7 @@ use tracing::{info, warn};
 use crate::calls::CallEvent;
 use crate::config::WorkerConfig;
 use crate::dialer::{Dialer, EarlierCalls};
+use crate::metrics::Metrics;
 use crate::service::Replica;
 use crate::session::{Session, SessionError};
 use crate::state::State;
@@ -54,6 +55,7 @@ pub async fn run(
     config: &WorkerConfig,
     dialer: Arc<dyn Dialer>,
     health: Health,
+    metrics: Arc<Metrics>,
     shutdown: CancellationToken,
 ) -> Summary {
     let (sender, events) = mpsc::channel(CALL_EVENTS_CAPACITY);
@@ -62,7 +64,7 @@ pub async fn run(
     let mut worker = Worker {
         worker_id: config.worker_id.clone(),
         health: health.clone(),
-        state: State::new(config, Arc::clone(&dialer), sender, probe_sender),
+        state: State::new(config, Arc::clone(&dialer), metrics, sender, probe_sender),
         outside: Outside { events, probe_answers, shutdown: shutdown.clone() },
     };
     let callers = async {

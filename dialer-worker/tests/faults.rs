@@ -333,7 +333,7 @@ async fn every_contact_is_dialled_once_and_reported_however_often_streams_break(
     let stop = shutdown.clone();
     let health = Health::new().await;
     let worker = tokio::spawn(async move {
-        dialer_worker::run(&config.worker, Arc::new(dialer), health, stop).await
+        dialer_worker::run(&config.worker, Arc::new(dialer), health, Arc::default(), stop).await
     });
 
     let all_ended = async {

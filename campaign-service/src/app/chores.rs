@@ -28,6 +28,16 @@ const PURGE_STEPS: usize = 16;
 /// How long first answers to request ids are kept.
 const REQUEST_RETENTION: TimeDelta = TimeDelta::days(7);
 
+/// The chores, in order.
+pub const CHORES: [&str; 6] = [
+    "expiring leases",
+    "advancing campaigns",
+    "purging history",
+    "forgetting old answers",
+    "forgetting old attempts",
+    "deleting old history",
+];
+
 /// When chores run, and what they are to do.
 #[derive(Clone, Copy, Debug)]
 pub struct ChoreOptions {
@@ -49,14 +59,15 @@ impl App {
                 _ = ticks.tick() => {}
             }
             let results = [
-                ("expiring leases", self.expire_leases().await),
-                ("advancing campaigns", self.advance_campaigns().await),
-                ("purging history", self.purge_history().await),
-                ("forgetting old answers", self.forget_answers().await),
-                ("forgetting old attempts", self.forget_numbers(&mut next_number).await),
-                ("deleting old history", self.delete_history(options, &mut walk).await),
+                self.expire_leases().await,
+                self.advance_campaigns().await,
+                self.purge_history().await,
+                self.forget_answers().await,
+                self.forget_numbers(&mut next_number).await,
+                self.delete_history(options, &mut walk).await,
             ];
-            for (chore, result) in results {
+            for (index, (chore, result)) in CHORES.into_iter().zip(results).enumerate() {
+                self.metrics.chore_done(index, result.is_ok());
                 if let Err(error) = result {
                     warn!(chore, %error, "a chore failed; it is tried again in the next round");
                 }

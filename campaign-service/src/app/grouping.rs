@@ -1,51 +1,93 @@
-//! Group commit: what many workers report of one campaign at the same time is recorded in one
-//! transaction. Nobody waits for company: whoever comes while a turn is free takes it, and takes along
-//! what others left meanwhile.
+//! Group commit: what many callers ask of one campaign at the same time is done in one transaction. Nobody
+//! waits for company: whoever comes while a turn is free takes it, and takes along what others asked
+//! meanwhile.
 
-use super::App;
 use super::error::{Error, Result};
-use super::recording::{Outcome, Report};
 use std::collections::{HashMap, VecDeque};
+use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+use tokio::sync::{Semaphore, oneshot};
 use uuid::Uuid;
 
-/// Transactions of one campaign at the same time: one computes while the other waits for the disk.
-const TURNS: usize = 2;
-/// Most facts in one transaction, unless one report has more.
-const MAX_FACTS: usize = 2_000;
-
-/// The campaigns that have reports under way in this process.
-#[derive(Debug, Default)]
-pub struct Recorder {
-    lanes: Mutex<HashMap<Uuid, Arc<Lane>>>,
+/// The campaigns of which something is asked in this process.
+pub struct Groups<Ask, Answer> {
+    lanes: Mutex<HashMap<Uuid, Arc<Lane<Ask, Answer>>>>,
+    /// Groups of one campaign that are worked on at the same time.
+    turns: usize,
+    /// Most of one group in total, unless one caller asks for more.
+    max_size: usize,
+    /// How much one caller asks for.
+    size: fn(&Ask) -> usize,
 }
 
 #[derive(Debug)]
-struct Lane {
-    waiting: Mutex<VecDeque<Waiting>>,
+struct Lane<Ask, Answer> {
+    waiting: Mutex<VecDeque<Waiting<Ask, Answer>>>,
     turns: Arc<Semaphore>,
 }
 
-/// Facts of one caller, and where the answer goes.
+/// What one caller asks, and where the answer goes.
 #[derive(Debug)]
-struct Waiting {
-    reports: Vec<Report>,
-    answer: oneshot::Sender<Result<Vec<Outcome>>>,
+struct Waiting<Ask, Answer> {
+    ask: Ask,
+    answer: oneshot::Sender<Result<Answer>>,
 }
 
-impl Recorder {
-    fn lane(&self, id: Uuid) -> Arc<Lane> {
+impl<Ask, Answer> fmt::Debug for Groups<Ask, Answer> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Groups").field("turns", &self.turns).finish_non_exhaustive()
+    }
+}
+
+impl<Ask, Answer> Groups<Ask, Answer>
+where
+    Ask: Clone + Send + 'static,
+    Answer: Send + 'static,
+{
+    pub fn new(turns: usize, max_size: usize, size: fn(&Ask) -> usize) -> Self {
+        Self { lanes: Mutex::default(), turns, max_size, size }
+    }
+
+    /// Asks something of a campaign. `work` answers a group of callers, one answer each, in order.
+    pub async fn ask<Work, Working>(&self, id: Uuid, ask: Ask, work: Work) -> Result<Answer>
+    where
+        Work: Fn(Vec<Ask>) -> Working + Clone + Send + 'static,
+        Working: Future<Output = Result<Vec<Answer>>> + Send,
+    {
+        let lane = self.lane(id);
+        let mut answer = lane.join(ask);
+        let answer = loop {
+            tokio::select! {
+                biased;
+                answer = &mut answer => break answer,
+                turn = Arc::clone(&lane.turns).acquire_owned() => {
+                    let Ok(turn) = turn else { continue };
+                    let (group, work) = (lane.take_group(self.max_size, self.size), work.clone());
+                    // On its own: it is for others too, who must not depend on our caller staying.
+                    let task = async move {
+                        answer_group(group, work).await;
+                        drop(turn);
+                    };
+                    let _ = tokio::spawn(task).await;
+                }
+            }
+        };
+        self.leave(id, &lane);
+        // Only a panic leaves without an answer.
+        answer.unwrap_or(Err(Error::Interrupted))
+    }
+
+    fn lane(&self, id: Uuid) -> Arc<Lane<Ask, Answer>> {
         let mut lanes = self.lanes.lock().unwrap_or_else(PoisonError::into_inner);
         let new = || {
-            let (waiting, turns) = (Mutex::default(), Arc::new(Semaphore::new(TURNS)));
+            let (waiting, turns) = (Mutex::default(), Arc::new(Semaphore::new(self.turns)));
             Arc::new(Lane { waiting, turns })
         };
         Arc::clone(lanes.entry(id).or_insert_with(new))
     }
 
-    /// Forgets a campaign that nobody reports about.
-    fn leave(&self, id: Uuid, lane: &Arc<Lane>) {
+    /// Forgets a campaign of which nobody asks anything.
+    fn leave(&self, id: Uuid, lane: &Arc<Lane<Ask, Answer>>) {
         let mut lanes = self.lanes.lock().unwrap_or_else(PoisonError::into_inner);
         // The map's, and ours: under the map's lock nobody gets another.
         if Arc::strong_count(lane) <= 2 {
@@ -54,22 +96,22 @@ impl Recorder {
     }
 }
 
-impl Lane {
-    fn join(&self, reports: Vec<Report>) -> oneshot::Receiver<Result<Vec<Outcome>>> {
+impl<Ask, Answer> Lane<Ask, Answer> {
+    fn join(&self, ask: Ask) -> oneshot::Receiver<Result<Answer>> {
         let (answer, receiver) = oneshot::channel();
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        waiting.push_back(Waiting { reports, answer });
+        waiting.push_back(Waiting { ask, answer });
         receiver
     }
 
-    /// The reports that waited longest, those whose caller is gone excepted.
-    fn take_group(&self) -> Vec<Waiting> {
+    /// Those who waited longest, callers who are gone excepted.
+    fn take_group(&self, max_size: usize, size: fn(&Ask) -> usize) -> Vec<Waiting<Ask, Answer>> {
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         waiting.retain(|waiting| !waiting.answer.is_closed());
-        let (mut group, mut facts) = (Vec::new(), 0);
+        let (mut group, mut total) = (Vec::new(), 0);
         while let Some(next) = waiting.front() {
-            facts += next.reports.len();
-            if facts > MAX_FACTS && !group.is_empty() {
+            total += size(&next.ask);
+            if total > max_size && !group.is_empty() {
                 break;
             }
             group.extend(waiting.pop_front());
@@ -78,59 +120,26 @@ impl Lane {
     }
 }
 
-impl App {
-    /// Records facts about contacts of one campaign; one outcome each, in order, all durable.
-    pub async fn record(&self, id: Uuid, reports: Vec<Report>) -> Result<Vec<Outcome>> {
-        let refusing = reports.iter().filter(|report| report.fact.suppresses());
-        let refusing: Vec<i64> = refusing.map(|report| report.position).collect();
-        let lane = self.recorder.lane(id);
-        let mut answer = lane.join(reports);
-        let outcomes = loop {
-            tokio::select! {
-                biased;
-                answer = &mut answer => break answer,
-                turn = Arc::clone(&lane.turns).acquire_owned() => {
-                    let Ok(turn) = turn else { continue };
-                    // On its own: it is for others too, who must not depend on our caller staying.
-                    let task = self.clone().record_group(id, lane.take_group(), turn);
-                    let _ = tokio::spawn(task).await;
-                }
+async fn answer_group<Ask, Answer, Work, Working>(group: Vec<Waiting<Ask, Answer>>, work: Work)
+where
+    Ask: Clone,
+    Work: Fn(Vec<Ask>) -> Working,
+    Working: Future<Output = Result<Vec<Answer>>>,
+{
+    if group.len() > 1 {
+        let asked = group.iter().map(|waiting| waiting.ask.clone()).collect();
+        if let Ok(answers) = work(asked).await {
+            for (waiting, answer) in group.into_iter().zip(answers) {
+                // An error only says that the caller is gone; it will ask again.
+                let _ = waiting.answer.send(Ok(answer));
             }
-        };
-        self.recorder.leave(id, &lane);
-        // Only a panic leaves without an answer.
-        let outcomes = outcomes.unwrap_or(Err(Error::Interrupted))?;
-        // Also of what was recorded before: its caller may have gone unanswered at this point.
-        self.take_back_contacts(id, &refusing).await?;
-        Ok(outcomes)
-    }
-
-    async fn record_group(self, id: Uuid, group: Vec<Waiting>, _turn: OwnedSemaphorePermit) {
-        let reports: Vec<Report> =
-            group.iter().flat_map(|waiting| waiting.reports.iter().cloned()).collect();
-        if reports.is_empty() {
             return;
         }
-        match self.record_now(id, &reports).await {
-            Ok(outcomes) => {
-                let mut outcomes = outcomes.into_iter();
-                for Waiting { reports, answer } in group {
-                    let own = outcomes.by_ref().take(reports.len()).collect();
-                    // An error only says that the caller is gone; it will report again.
-                    let _ = answer.send(Ok(own));
-                }
-            }
-            // One caller's trouble must not be everyone's.
-            Err(_) if group.len() > 1 => {
-                for Waiting { reports, answer } in group {
-                    let _ = answer.send(self.record_now(id, &reports).await);
-                }
-            }
-            Err(error) => {
-                if let Some(Waiting { answer, .. }) = group.into_iter().next() {
-                    let _ = answer.send(Err(error));
-                }
-            }
-        }
+    }
+    // Alone, or again one by one: one caller's trouble must not be everyone's.
+    for waiting in group {
+        let answers = work(vec![waiting.ask]).await;
+        let answer = answers.and_then(|mut answers| answers.pop().ok_or(Error::Interrupted));
+        let _ = waiting.answer.send(answer);
     }
 }

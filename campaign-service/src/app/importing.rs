@@ -23,7 +23,7 @@ pub struct Row {
     pub contact: std::result::Result<NewContact, (String, String)>,
 }
 
-/// An import and its first problems.
+/// An import and some of its problems.
 #[derive(Clone, Debug)]
 pub struct ImportReport {
     pub import: Import,
@@ -48,15 +48,20 @@ impl App {
         Ok(import)
     }
 
-    /// Where an import stands.
-    pub async fn get_import(&self, id: Uuid, import_id: &str) -> Result<ImportReport> {
+    /// Where an import stands, with the first problems after a row.
+    pub async fn get_import(
+        &self,
+        id: Uuid,
+        import_id: &str,
+        after_row: i64,
+    ) -> Result<ImportReport> {
         let mut connection = self.db.connect().await?;
         let tx = connection.begin(Gate::Open).await?;
         existing(&tx, id).await?;
         let Some(import) = imports::find(&tx, id, import_id).await? else {
             return Err(Error::NotFound(format!("campaigns/{id}/imports/{import_id}")));
         };
-        let problems = imports::problems(&tx, id, import_id, MAX_PROBLEMS).await?;
+        let problems = imports::problems(&tx, id, import_id, after_row, MAX_PROBLEMS).await?;
         Ok(ImportReport { import, problems })
     }
 }

@@ -1,6 +1,7 @@
 //! Leases: handing contacts out, keeping them, taking them back.
 
 use super::error::Result;
+use super::grouping::Groups;
 use super::picking::Picking;
 use super::{App, present};
 use crate::store::campaigns;
@@ -14,11 +15,16 @@ use campaign_domain::eligibility::{RunRules, Verdict};
 use campaign_domain::lease::Slot;
 use campaign_domain::schedule::Hours;
 use chrono::TimeDelta;
+use futures_util::future::try_join_all;
 use tokio::try_join;
 use uuid::Uuid;
 
 /// When the hours of a contact's zone are looked at again if no opening is in sight.
 const SHUT_RECHECK: TimeDelta = TimeDelta::days(1);
+/// Transactions of one campaign at the same time: they wait for the same frontiers, so one takes for all.
+const TURNS: usize = 1;
+/// Most contacts leased in one transaction, unless one worker takes more.
+const MAX_CONTACTS: usize = 4_000;
 /// Most campaigns that one worker is served from.
 const MAX_CAMPAIGNS: i64 = 1_000;
 
@@ -41,6 +47,20 @@ pub struct LeasedContact {
     pub attempt_number: i32,
     /// For a text; empty: none.
     pub link: String,
+}
+
+/// A worker that asks for contacts, and how many it takes.
+#[derive(Clone, Debug)]
+pub struct Want {
+    pub worker_id: String,
+    pub contacts: usize,
+}
+
+/// Leases of many workers, made together.
+pub(super) type Lessor = Groups<Want, Leased>;
+
+pub(super) fn lessor() -> Lessor {
+    Groups::new(TURNS, MAX_CONTACTS, |want| want.contacts)
 }
 
 /// What a worker that asks for contacts gets.
@@ -68,8 +88,15 @@ impl App {
         Ok(campaigns::running(&tx, reach, MAX_CAMPAIGNS).await?)
     }
 
-    /// Leases up to `want` contacts of a campaign to a worker.
-    pub async fn lease(&self, worker_id: &str, id: Uuid, want: usize) -> Result<Leased> {
+    /// Leases up to `contacts` contacts of a campaign to a worker.
+    pub async fn lease(&self, worker_id: &str, id: Uuid, contacts: usize) -> Result<Leased> {
+        let want = Want { worker_id: worker_id.to_owned(), contacts };
+        let app = self.clone();
+        self.lessor.ask(id, want, move |wants| app.clone().lease_group(id, wants)).await
+    }
+
+    async fn lease_group(self, id: Uuid, mut wants: Vec<Want>) -> Result<Vec<Leased>> {
+        let nothing = |wants: &[Want]| Ok(wants.iter().map(|_| Leased::Nothing).collect());
         let mut connection = self.db.connect().await?;
         // A lease that a crash of the database forgets was never given: its contacts wait as before.
         let opening = connection.open(Gate::Shared(id), Durability::Relaxed).await?;
@@ -81,30 +108,33 @@ impl App {
         )?;
         let tx = opening.at(now);
         let campaign = present(campaign, id)?;
-        let Some(schedule) = &campaign.config.schedule else { return Ok(Leased::Nothing) };
+        let Some(schedule) = &campaign.config.schedule else { return nothing(&wants) };
         if !campaign.is_dialling(tx.now) {
-            return Ok(Leased::Nothing);
+            return nothing(&wants);
         }
         let most = self.limits.max_batch_contacts.min(campaign.config.pacing.lease_limit());
-        let want = want.min(most);
+        for want in &mut wants {
+            want.contacts = want.contacts.min(most);
+        }
+        let want = wants.iter().map(|want| want.contacts).sum();
         let mut picking = Picking::new(&tx, &campaign, revision, schedule, want).await?;
         picking.take_due().await?;
         let has_more = picking.take_ahead(self.limits.max_scan_contacts).await?;
-        if picking.is_empty() {
-            picking.save().await?;
-            tx.commit().await?;
-            return Ok(if has_more { Leased::NothingYet } else { Leased::Nothing });
-        }
-        let (mut lease, mut contacts) = picking.make_lease(worker_id, self.limits.lease_ttl);
+        let mut batches = picking.make_leases(&wants, self.limits.lease_ttl);
         if let Some(links) = self.links.as_ref().filter(|_| !campaign.config.link_url.is_empty()) {
-            for leased in &mut contacts {
+            for leased in batches.iter_mut().flatten().flat_map(|batch| &mut batch.contacts) {
                 leased.link = links.link(id, leased.contact.position);
             }
         }
-        let inserted = async { Ok(leases::insert(&tx, &mut lease).await?) };
+        let inserted = async {
+            let leases = batches.iter_mut().flatten().map(|batch| &mut batch.lease);
+            try_join_all(leases.map(|lease| leases::insert(&tx, lease))).await?;
+            Ok(())
+        };
         try_join!(picking.save(), inserted)?;
         tx.commit().await?;
-        Ok(Leased::Batch(LeasedBatch { lease, contacts }))
+        let none = || if has_more { Leased::NothingYet } else { Leased::Nothing };
+        Ok(batches.into_iter().map(|batch| batch.map_or_else(none, Leased::Batch)).collect())
     }
 
     /// Notes what a worker says of its provider on a stream: why it fails, or that it works.

@@ -2,12 +2,13 @@
 
 pub mod auditing;
 pub mod authorizing;
+pub mod backlog;
 pub mod chores;
 pub mod contacts;
 pub mod control;
 pub mod error;
 pub mod explaining;
-pub mod grouping;
+mod grouping;
 pub mod importing;
 pub mod inbound;
 pub mod leasing;
@@ -20,13 +21,15 @@ pub mod recording;
 pub mod suppressing;
 
 use crate::links::Links;
+use crate::metrics::Metrics;
 use crate::store::audit::{self, Event};
 use crate::store::campaigns::{self, Campaign, Run};
 use crate::store::{Db, Gate, Statements};
 use campaign_domain::Instant;
 use campaign_domain::access::{Reach, Tenant};
 use error::{Error, Result};
-use grouping::Recorder;
+use leasing::Lessor;
+use recording::Recorder;
 use std::sync::Arc;
 use std::time::Duration;
 use uuid::Uuid;
@@ -57,14 +60,17 @@ pub struct App {
     pub limits: DispatchLimits,
     /// For texts; `None`: they carry no links.
     pub links: Option<Links>,
+    pub metrics: Arc<Metrics>,
     recorder: Arc<Recorder>,
+    lessor: Arc<Lessor>,
 }
 
 impl App {
     /// On a database.
     #[must_use]
     pub fn new(db: Db, limits: DispatchLimits) -> Self {
-        Self { db, limits, links: None, recorder: Arc::default() }
+        let (recorder, lessor) = (Arc::new(recording::recorder()), Arc::new(leasing::lessor()));
+        Self { db, limits, links: None, metrics: Arc::default(), recorder, lessor }
     }
 
     /// The one place that tells whether there is a campaign for who asks. Asked before anything is done

@@ -1,10 +1,12 @@
-//! Choosing the contacts of one lease: those due again, then those ahead of the frontiers.
+//! Choosing the contacts of leases: those due again, then those ahead of the frontiers.
 //!
 //! What is known of contacts is read first, in blocks, and everything else only of those that it lets
 //! through, so that a list of which most are excluded costs little to walk.
 
+mod walking;
+
 use super::error::Result;
-use super::leasing::LeasedContact;
+use super::leasing::{LeasedBatch, LeasedContact, Want};
 use crate::store::Tx;
 use crate::store::campaigns::Campaign;
 use crate::store::contacts::{self, Leasable};
@@ -16,24 +18,35 @@ use campaign_domain::eligibility::{Candidate, RunRules, Verdict};
 use campaign_domain::history::ContactState;
 use campaign_domain::lease::{Slot, Slots};
 use campaign_domain::schedule::{Hours, Schedule};
+use campaign_domain::shares::split;
 use campaign_domain::{Instant, phone};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Duration;
 use tokio::try_join;
 use uuid::Uuid;
+use walking::{Spread, Walk};
 
 /// Contacts looked at first when fewer are wanted.
 const MIN_READ_CONTACTS: usize = 32;
-/// Most contacts looked at in one read.
-const MAX_READ_CONTACTS: usize = 16_384;
-
 /// A contact chosen, and the number of the attempt it is up for.
 struct Picked {
     contact: Leasable,
     attempt_number: i32,
 }
 
-/// Choosing the contacts of one lease.
+/// What came of looking at some contacts.
+struct Looked {
+    contacts: usize,
+    /// The position after the last of them.
+    after: Option<i64>,
+}
+
+/// Whether a contact is there and on no list.
+fn is_free(contact: &Leasable) -> bool {
+    !contact.is_deleted && !contact.is_suppressed
+}
+
+/// Choosing the contacts of the leases of some workers.
 pub(super) struct Picking<'a, 'c> {
     tx: &'a Tx<'c>,
     campaign: &'a Campaign,
@@ -93,10 +106,6 @@ impl<'a, 'c> Picking<'a, 'c> {
         })
     }
 
-    pub fn is_empty(&self) -> bool {
-        self.picked.is_empty()
-    }
-
     /// Contacts whose retry is due, or that were given back.
     pub async fn take_due(&mut self) -> Result<()> {
         let (id, run) = (self.campaign.id, self.campaign.run);
@@ -105,13 +114,17 @@ impl<'a, 'c> Picking<'a, 'c> {
         due.sort_unstable();
         let states = states::find(self.tx, id, due.iter().map(|(position, _)| *position)).await?;
         let mut known = states.in_order();
-        let eligible: Vec<i64> = due
-            .into_iter()
-            .filter(|(position, group)| self.is_eligible(&known.get(*position), *position, *group))
-            .map(|(position, _)| position)
-            .collect();
-        let found = contacts::leasable(self.tx, id, &eligible).await?;
-        self.pick(&eligible, &states, found);
+        let mut eligible = Vec::with_capacity(due.len());
+        for (position, group) in due {
+            match self.judge(known.get(position), position) {
+                Verdict::Eligible => eligible.push(position),
+                Verdict::NotBefore(due_at) => self.later.push(Due { position, group, due_at }),
+                Verdict::Removed(_) => {}
+            }
+        }
+        let mut found = contacts::leasable(self.tx, id, &eligible).await?;
+        found.retain(is_free);
+        self.pick(&states, found);
         Ok(())
     }
 
@@ -135,65 +148,80 @@ impl<'a, 'c> Picking<'a, 'c> {
         let (id, run) = (self.campaign.id, self.campaign.run);
         let from = groups::lock_frontier(self.tx, id, run, group).await?;
         let end = self.campaign.position_limit.unwrap_or(i64::MAX);
-        let mut next = from;
-        let mut read = MIN_READ_CONTACTS;
-        while self.picked.len() < self.want && *scan_left > 0 {
-            // More with each read: where most are excluded, few reads must find those who are not.
-            let limit = (self.want - self.picked.len()).max(read).min(*scan_left);
-            let rows = i64::try_from(limit).unwrap_or(i64::MAX);
-            let range = next..end;
-            // Where nobody is excluded, the first read is the only one: then with everything at once.
-            let (ahead, found) = if next == from {
-                let found =
-                    contacts::leasable_in_range(self.tx, id, group, range, Some(rows)).await?;
-                (found.iter().map(|contact| contact.position).collect(), Some(found))
-            } else {
-                (contacts::positions_ahead(self.tx, id, group, range, rows).await?, None)
-            };
-            let (looked_at, after) = self.take_from(group, &ahead, found).await?;
-            next = after.unwrap_or(next);
-            *scan_left -= looked_at;
-            if ahead.len() < limit && looked_at == ahead.len() {
-                break;
-            }
-            read = (read * 8).min(MAX_READ_CONTACTS);
+        // Where nobody is excluded, the first read is the only one: so with everything at once.
+        let limit = self.missing().max(MIN_READ_CONTACTS).min(*scan_left);
+        let rows = i64::try_from(limit).unwrap_or(i64::MAX);
+        let found = contacts::leasable_in_range(self.tx, id, group, from..end, Some(rows)).await?;
+        let positions: Vec<i64> = found.iter().map(|contact| contact.position).collect();
+        let picked_before = self.picked.len();
+        let first = self.take_from(group, &positions, self.missing(), Some(found)).await?;
+        *scan_left -= first.contacts;
+        let mut walk = Walk {
+            group,
+            next: first.after.unwrap_or(from),
+            end,
+            looked_at: first.contacts,
+            picked: self.picked.len() - picked_before,
+            spread: Spread::of(&positions),
+        };
+        if positions.len() == limit || first.contacts < positions.len() {
+            self.walk(&mut walk, scan_left).await?;
         }
-        self.steps.push(Step { group, positions: from..next });
+        self.steps.push(Step { group, positions: from..walk.next });
         Ok(())
     }
 
-    /// Takes what is wanted of contacts of a group, in order of position; returns how many were looked
-    /// at, and the position after the last of them.
+    /// Contacts still wanted.
+    fn missing(&self) -> usize {
+        self.want.saturating_sub(self.picked.len())
+    }
+
+    /// Takes what is missing of those at some positions who are in a group, in order of position, until
+    /// `enough` of all are let through by their history.
     async fn take_from(
         &mut self,
         group: i32,
         ahead: &[i64],
+        enough: usize,
         found: Option<Vec<Leasable>>,
-    ) -> Result<(usize, Option<i64>)> {
-        let id = self.campaign.id;
+    ) -> Result<Looked> {
+        let (id, missing) = (self.campaign.id, self.missing());
         let states = states::find(self.tx, id, ahead.iter().copied()).await?;
-        let (mut eligible, mut looked_at) = (Vec::new(), 0_usize);
+        let (mut eligible, mut waiting, mut contacts) = (Vec::new(), Vec::new(), 0_usize);
         let mut known = states.in_order();
         for position in ahead {
-            if self.picked.len() + eligible.len() >= self.want {
+            if eligible.len() >= enough {
                 break;
             }
-            looked_at += 1;
-            if self.is_eligible(&known.get(*position), *position, group) {
-                eligible.push(*position);
+            contacts += 1;
+            match self.judge(known.get(*position), *position) {
+                Verdict::Eligible => eligible.push(*position),
+                Verdict::NotBefore(due_at) => {
+                    waiting.push(Due { position: *position, group, due_at });
+                }
+                Verdict::Removed(_) => {}
             }
         }
-        let after = looked_at.checked_sub(1).map(|last| ahead[last] + 1);
-        let found = match (found, eligible.first(), eligible.last()) {
-            (Some(found), ..) => found,
-            // Close together they are cheaper to read in one go.
-            (None, Some(first), Some(last)) if eligible.len() * 2 >= looked_at => {
-                contacts::leasable_in_range(self.tx, id, group, *first..last + 1, None).await?
-            }
-            _ => contacts::leasable(self.tx, id, &eligible).await?,
+        let mut after = contacts.checked_sub(1).map(|last| ahead[last] + 1);
+        let mut found = match found {
+            Some(found) => found,
+            None => self.of_group(group, &eligible, &waiting, contacts).await?,
         };
-        self.pick(&eligible, &states, found);
-        Ok((looked_at, after))
+        let is_there = |due: &Due| {
+            found.binary_search_by_key(&due.position, |contact| contact.position).is_ok()
+        };
+        waiting.retain(is_there);
+        found.retain(|contact| {
+            is_free(contact) && eligible.binary_search(&contact.position).is_ok()
+        });
+        if let Some(too_many) = found.get(missing).map(|contact| contact.position) {
+            found.truncate(missing);
+            waiting.retain(|due| due.position < too_many);
+            after = Some(too_many);
+        }
+        self.later.extend(waiting);
+        self.pick(&states, found);
+        Ok(Looked { contacts, after })
     }
 
     /// Writes down how far it came, and who is looked at again later.
@@ -206,36 +234,39 @@ impl<'a, 'c> Picking<'a, 'c> {
         Ok(())
     }
 
-    /// Whether history lets a contact through now; notes those to look at again later.
-    fn is_eligible(&mut self, state: &ContactState, position: i64, group: i32) -> bool {
-        let verdict = match self.in_older_call.get(&position) {
+    /// What history says of a contact now.
+    fn judge(&self, state: ContactState, position: i64) -> Verdict {
+        match self.in_older_call.get(&position) {
             Some(lease_end) => Verdict::NotBefore(*lease_end),
+            // Whether it is suppressed shows with the rest of the contact.
             None => {
-                // Whether it is suppressed shows with the rest of the contact.
-                let candidate = Candidate { position, is_suppressed: false, state: state.clone() };
+                let candidate = Candidate { position, is_suppressed: false, state };
                 self.rules.judge(&candidate, self.tx.now)
             }
-        };
-        if let Verdict::NotBefore(due_at) = verdict {
-            self.later.push(Due { position, group, due_at });
         }
-        verdict == Verdict::Eligible
     }
 
-    /// Picks contacts that are eligible, there, and not suppressed. Both lists are in order of position.
-    fn pick(&mut self, eligible: &[i64], states: &States, found: Vec<Leasable>) {
+    fn pick(&mut self, states: &States, found: Vec<Leasable>) {
         for contact in found {
-            let is_wanted = eligible.binary_search(&contact.position).is_ok();
-            if is_wanted && !contact.is_deleted && !contact.is_suppressed {
-                let state = states.get(contact.position).seen_in(self.rules.epoch);
-                self.picked.push(Picked { contact, attempt_number: state.cycle_attempts + 1 });
-            }
+            let state = states.get(contact.position).seen_in(self.rules.epoch);
+            self.picked.push(Picked { contact, attempt_number: state.cycle_attempts + 1 });
         }
     }
 
-    /// The lease of what was picked, not stored yet, and its contacts.
-    pub fn make_lease(&mut self, worker_id: &str, ttl: Duration) -> (Lease, Vec<LeasedContact>) {
-        let picked = std::mem::take(&mut self.picked);
+    /// Leases of what was picked, shared out among workers and not stored yet; one each, in order, where
+    /// there is something for it.
+    pub fn make_leases(&mut self, wants: &[Want], ttl: Duration) -> Vec<Option<LeasedBatch>> {
+        let contacts: Vec<usize> = wants.iter().map(|want| want.contacts).collect();
+        let shares = split(self.picked.len(), &contacts);
+        let mut picked = std::mem::take(&mut self.picked).into_iter();
+        let batch = |(want, share): (&Want, usize)| {
+            let own: Vec<Picked> = picked.by_ref().take(share).collect();
+            (!own.is_empty()).then(|| self.make_lease(&want.worker_id, own, ttl))
+        };
+        wants.iter().zip(shares).map(batch).collect()
+    }
+
+    fn make_lease(&self, worker_id: &str, picked: Vec<Picked>, ttl: Duration) -> LeasedBatch {
         let zones: BTreeMap<i32, &str> =
             self.groups.iter().map(|group| (group.id, group.time_zone.as_str())).collect();
         let used: HashSet<i32> = picked.iter().map(|picked| picked.contact.group).collect();
@@ -269,6 +300,6 @@ impl<'a, 'c> Picking<'a, 'c> {
             link: String::new(),
         };
         let contacts = picked.into_iter().enumerate().map(leased).collect();
-        (lease, contacts)
+        LeasedBatch { lease, contacts }
     }
 }

@@ -2,6 +2,7 @@
 
 use super::App;
 use super::error::{Error, Result};
+use super::grouping::Groups;
 use super::leasing::give_back;
 use super::ledger::{Ledger, is_of_open_call};
 use crate::store::campaigns::{self, Campaign};
@@ -39,12 +40,42 @@ pub enum Outcome {
     Rejected(String),
 }
 
+/// Transactions of one campaign at the same time: one computes while the other waits for the disk.
+const TURNS: usize = 2;
+/// Most facts in one transaction, unless one caller has more.
+const MAX_FACTS: usize = 2_000;
+
+/// Reports of many callers, recorded together.
+pub(super) type Recorder = Groups<Vec<Report>, Vec<Outcome>>;
+
+pub(super) fn recorder() -> Recorder {
+    Groups::new(TURNS, MAX_FACTS, Vec::len)
+}
+
 impl App {
     /// Records facts about contacts of one campaign; one outcome each, in order, all durable.
+    pub async fn record(&self, id: Uuid, reports: Vec<Report>) -> Result<Vec<Outcome>> {
+        let refusing = reports.iter().filter(|report| report.fact.suppresses());
+        let refusing: Vec<i64> = refusing.map(|report| report.position).collect();
+        let app = self.clone();
+        let record = move |group| app.clone().record_group(id, group);
+        let outcomes = self.recorder.ask(id, reports, record).await?;
+        // Also of what was recorded before: its caller may have gone unanswered at this point.
+        self.take_back_contacts(id, &refusing).await?;
+        Ok(outcomes)
+    }
+
+    async fn record_group(self, id: Uuid, group: Vec<Vec<Report>>) -> Result<Vec<Vec<Outcome>>> {
+        let sizes: Vec<usize> = group.iter().map(Vec::len).collect();
+        let mut outcomes = self.record_now(id, &group.concat()).await?.into_iter();
+        Ok(sizes.into_iter().map(|size| outcomes.by_ref().take(size).collect()).collect())
+    }
+
+    /// Records facts in a transaction of their own.
     ///
     /// Facts of calls in progress share the campaign with everything else: the contact is in the
     /// call's slot and nowhere else, so that nobody judges it meanwhile. All others have it alone.
-    pub(super) async fn record_now(&self, id: Uuid, reports: &[Report]) -> Result<Vec<Outcome>> {
+    async fn record_now(&self, id: Uuid, reports: &[Report]) -> Result<Vec<Outcome>> {
         let mut outcomes = self.record_of_open_calls(id, reports).await?;
         let rest: Vec<usize> =
             (0..reports.len()).filter(|index| outcomes[*index].is_none()).collect();
@@ -54,7 +85,9 @@ impl App {
                 outcomes[index] = Some(outcome);
             }
         }
-        Ok(outcomes.into_iter().flatten().collect())
+        let outcomes: Vec<Outcome> = outcomes.into_iter().flatten().collect();
+        self.metrics.reported(reports, &outcomes);
+        Ok(outcomes)
     }
 
     /// Records what belongs to calls in progress under the current run; `None` for all else.
@@ -151,6 +184,7 @@ impl App {
             })
             .collect();
         let unknown: Vec<&Report> = unknown.iter().collect();
+        let unknown_calls = unknown.len();
         let mut ledger = Ledger::open(&tx, &campaign, vec![lease], &unknown).await?;
         for report in unknown {
             ledger.record(report);
@@ -158,6 +192,7 @@ impl App {
         ledger.save_alone().await?;
         notify::send(&tx, &ControlEvent::Work { campaign: id }).await?;
         tx.commit().await?;
+        self.metrics.lease_expired(unknown_calls);
         Ok(())
     }
 }

@@ -1,20 +1,19 @@
 //! Who may call which method: one table, asked before any method is.
 
+use super::around::{Calling, Middleware};
 use super::refusing::refuse;
 use crate::app::error::Error;
 use crate::tokens::Tokens;
 use campaign_domain::access::{Caller, Role};
 use futures_util::FutureExt;
-use futures_util::future::{BoxFuture, Either};
 use http::header::AUTHORIZATION;
 use http::{HeaderMap, Request, Response};
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::{Duration, SystemTime};
 use tokio::time::Instant;
 use tonic::Status;
 use tonic::body::Body;
-use tower::{Layer, Service};
+use tower::Service;
 use tracing::debug;
 
 /// Who may call a method.
@@ -85,7 +84,7 @@ impl Admitted {
     /// The one who was let in with a request.
     ///
     /// # Errors
-    /// When nobody was asked, which never happens behind [`AccessLayer`].
+    /// When nobody was asked, which never happens behind [`CheckAccess`].
     pub fn of<T>(request: &tonic::Request<T>) -> Result<Self, Status> {
         let admitted = request.extensions().get::<Self>();
         admitted.cloned().ok_or_else(|| Status::internal("nobody asked who calls"))
@@ -108,12 +107,12 @@ impl Admitted {
 
 /// Lets in whom the table lets in.
 #[derive(Clone, Debug)]
-pub struct AccessLayer {
+pub struct CheckAccess {
     /// `None`: everyone may do everything.
     tokens: Option<Arc<Tokens>>,
 }
 
-impl AccessLayer {
+impl CheckAccess {
     /// By these tokens; `None`: without any.
     #[must_use]
     pub fn new(tokens: Option<Arc<Tokens>>) -> Self {
@@ -164,44 +163,21 @@ fn bearer(headers: &HeaderMap) -> Result<&str, Error> {
     token.ok_or_else(|| error("TOKEN_INVALID", "the authorization must be: Bearer TOKEN"))
 }
 
-impl<S> Layer<S> for AccessLayer {
-    type Service = Guarded<S>;
-
-    fn layer(&self, inner: S) -> Guarded<S> {
-        Guarded { access: self.clone(), inner }
-    }
-}
-
-/// Methods behind the table.
-#[derive(Clone, Debug)]
-pub struct Guarded<S> {
-    access: AccessLayer,
-    inner: S,
-}
-
-impl<S, B> Service<Request<B>> for Guarded<S>
-where
-    S: Service<Request<B>, Response = Response<Body>>,
-    S::Error: 'static,
-    B: http_body::Body<Data: Send, Error: Send> + Send + 'static,
-{
-    type Response = Response<Body>;
-    type Error = S::Error;
-    type Future = Either<S::Future, BoxFuture<'static, Result<Response<Body>, S::Error>>>;
-
-    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
-        self.inner.poll_ready(context)
-    }
-
-    fn call(&mut self, mut request: Request<B>) -> Self::Future {
-        match self.access.admit(request.uri().path(), request.headers()) {
+impl Middleware for CheckAccess {
+    fn call<S>(&self, inner: &mut S, mut request: Request<Body>) -> Calling<S::Error>
+    where
+        S: Service<Request<Body>, Response = Response<Body>>,
+        S::Future: Send + 'static,
+        S::Error: Send + 'static,
+    {
+        match self.admit(request.uri().path(), request.headers()) {
             Ok(admitted) => {
                 request.extensions_mut().insert(admitted);
-                Either::Left(self.inner.call(request))
+                inner.call(request).boxed()
             }
             Err(error) => {
                 debug!(method = request.uri().path(), %error, "a caller was not let in");
-                Either::Right(refuse(request, error).map(Ok).boxed())
+                refuse(request, error).map(Ok).boxed()
             }
         }
     }

@@ -126,7 +126,7 @@ impl ContactService for ContactApi {
     ) -> Result<Response<v1::Import>, Status> {
         let admitted = Admitted::of(&request)?;
         let (id, import_id) = imports::receive(&self.app, &admitted, request.into_inner()).await?;
-        let report = self.app.get_import(id, &import_id).await?;
+        let report = self.app.get_import(id, &import_id, 0).await?;
         Ok(Response::new(import_to_api(id, &import_id, report)))
     }
 
@@ -135,9 +135,14 @@ impl ContactService for ContactApi {
         request: Request<v1::GetImportRequest>,
     ) -> Result<Response<v1::Import>, Status> {
         let caller = Admitted::of(&request)?.caller;
-        let (campaign, import_id) = names::import("name", &request.get_ref().name)?;
+        let request = request.get_ref();
+        let (campaign, import_id) = names::import("name", &request.name)?;
+        let mut check = Check::default();
+        let after = request.problems_after_row;
+        check.require(after >= 0, "problems_after_row", "must be 0 or more");
+        check.finish()?;
         let id = campaign.within(&self.app, &caller.reach()).await?;
-        let report = self.app.get_import(id, import_id).await?;
+        let report = self.app.get_import(id, import_id, after).await?;
         Ok(Response::new(import_to_api(id, import_id, report)))
     }
 

@@ -13,6 +13,7 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
+use tracing::Instrument;
 
 /// Messages that may wait for a slow worker; past it, nothing more is read from the worker.
 const OUTGOING_MESSAGES: usize = 64;
@@ -43,13 +44,14 @@ impl DispatchService for DispatchApi {
         let (app, control, stop) =
             (Arc::clone(&self.app), self.control.subscribe(), self.stop.clone());
         let streams = self.streams.clone();
-        tokio::spawn(async move {
+        let serving = async move {
             let session = Session::new(app, admitted, control, stop, outgoing.clone(), streams);
             if let Err(status) = session.run(incoming).await {
                 // An error only says that the worker is gone.
                 let _ = outgoing.send(Err(status)).await;
             }
-        });
+        };
+        tokio::spawn(serving.in_current_span());
         Ok(Response::new(ReceiverStream::new(responses)))
     }
 }

@@ -43,7 +43,8 @@ impl InteractionService for InteractionApi {
         }
         self.app.get_campaign(id).await?;
         let interactions = self.with_contacts(id, request.interactions).await?;
-        let results = record_all(&self.app, &reach, Some(campaign), interactions).await?;
+        // The only campaign that may be named is within reach already.
+        let results = record_all(&self.app, &Reach::All, Some(campaign), interactions).await?;
         Ok(Response::new(v1::RecordInteractionsResponse { results }))
     }
 

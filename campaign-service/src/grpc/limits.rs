@@ -2,10 +2,11 @@
 //! time to come back: work that waits too long is done for nobody.
 
 use super::access::Admitted;
+use super::around::{Calling, Middleware};
 use super::refusing::refuse;
 use crate::app::error::Error;
+use crate::metrics::Metrics;
 use futures_util::FutureExt;
-use futures_util::future::BoxFuture;
 use governor::clock::Clock;
 use governor::{DefaultKeyedRateLimiter, Quota};
 use http::{Request, Response};
@@ -13,13 +14,12 @@ use http_body_util::BodyExt;
 use std::collections::HashMap;
 use std::num::NonZeroU32;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 use tonic::Status;
 use tonic::body::Body;
-use tower::{Layer, Service};
+use tower::Service;
 
 /// When to come back after there was no place.
 const RETRY_DELAY: Duration = Duration::from_secs(1);
@@ -70,6 +70,7 @@ struct Limits {
     requests: Arc<Semaphore>,
     streams: Arc<Semaphore>,
     rates: Option<DefaultKeyedRateLimiter<Key>>,
+    metrics: Arc<Metrics>,
 }
 
 impl Limits {
@@ -105,13 +106,13 @@ impl Limits {
     }
 }
 
-/// Keeps to the limits. Comes after [`super::access::AccessLayer`], which knows the callers.
+/// Keeps to the limits. Comes after [`super::access::CheckAccess`], which knows the callers.
 #[derive(Clone, Debug)]
-pub struct LimitLayer(Arc<Limits>);
+pub struct KeepLimits(Arc<Limits>);
 
-impl LimitLayer {
+impl KeepLimits {
     #[must_use]
-    pub fn new(options: CallLimits) -> Self {
+    pub fn new(options: CallLimits, metrics: Arc<Metrics>) -> Self {
         let rates = options
             .max_requests_per_second
             .map(|rate| DefaultKeyedRateLimiter::keyed(Quota::per_second(rate)));
@@ -121,48 +122,30 @@ impl LimitLayer {
             requests: Arc::new(Semaphore::new(requests)),
             streams: Arc::new(Semaphore::new(streams)),
             rates,
+            metrics,
         }))
     }
 }
 
-impl<S> Layer<S> for LimitLayer {
-    type Service = Limited<S>;
-
-    fn layer(&self, inner: S) -> Limited<S> {
-        Limited { limits: Arc::clone(&self.0), inner }
-    }
-}
-
-/// Methods within the limits.
-#[derive(Clone, Debug)]
-pub struct Limited<S> {
-    limits: Arc<Limits>,
-    inner: S,
-}
-
-impl<S, B> Service<Request<B>> for Limited<S>
-where
-    S: Service<Request<B>, Response = Response<Body>>,
-    S::Future: Send + 'static,
-    S::Error: Send + 'static,
-    B: http_body::Body<Data: Send, Error: Send> + Send + 'static,
-{
-    type Response = Response<Body>;
-    type Error = S::Error;
-    type Future = BoxFuture<'static, Result<Response<Body>, S::Error>>;
-
-    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
-        self.inner.poll_ready(context)
-    }
-
-    fn call(&mut self, request: Request<B>) -> Self::Future {
+impl Middleware for KeepLimits {
+    fn call<S>(&self, inner: &mut S, request: Request<Body>) -> Calling<S::Error>
+    where
+        S: Service<Request<Body>, Response = Response<Body>>,
+        S::Future: Send + 'static,
+        S::Error: Send + 'static,
+    {
         let kind = kind(request.uri().path());
-        let place = match self.limits.admit(kind, request.extensions().get()) {
+        let place = match self.0.admit(kind, request.extensions().get()) {
             Ok(place) => place,
-            Err(error) => return refuse(request, error).map(Ok).boxed(),
+            Err(error) => {
+                if let Error::Busy { reason, .. } = &error {
+                    self.0.metrics.refused(reason);
+                }
+                return refuse(request, error).map(Ok).boxed();
+            }
         };
-        let limit = self.limits.options.request_timeout;
-        let call = self.inner.call(request);
+        let limit = self.0.options.request_timeout;
+        let call = inner.call(request);
         async move {
             let response = match kind {
                 Kind::Request => match timeout(limit, call).await {

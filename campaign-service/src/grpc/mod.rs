@@ -1,6 +1,7 @@
 //! The API: translates requests to use cases, and their answers and errors back. Decides nothing.
 
 pub mod access;
+pub mod around;
 mod batches;
 mod campaigns;
 mod check;
@@ -14,6 +15,7 @@ mod imports;
 mod interactions;
 pub mod limits;
 mod names;
+pub mod observing;
 mod page;
 pub mod panics;
 mod refusing;

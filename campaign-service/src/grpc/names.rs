@@ -23,6 +23,7 @@ impl CampaignName {
     /// Its id, if there is such a campaign within reach.
     pub async fn within(self, app: &App, reach: &Reach) -> Result<Uuid, Error> {
         if app.reaches(reach, self.0).await? {
+            tracing::Span::current().record("campaign", tracing::field::display(self.0));
             return Ok(self.0);
         }
         Err(Error::NotFound(format!("campaigns/{}", self.0)))

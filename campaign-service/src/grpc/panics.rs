@@ -1,7 +1,7 @@
 //! A request that makes us panic fails with INTERNAL; no other request, stream or connection notices.
 
+use super::around::{Calling, Middleware};
 use futures_util::FutureExt;
-use futures_util::future::BoxFuture;
 use http::{HeaderMap, Request, Response};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -9,44 +9,22 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use tonic::Status;
 use tonic::body::Body;
-use tower::{Layer, Service};
+use tower::Service;
 use tracing::error;
 
-/// Puts itself around every method. What panicked is dropped and never used again.
+/// Lets nothing out. What panicked is dropped and never used again.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct PanicLayer;
+pub struct ContainPanics;
 
-/// Methods that may panic.
-#[derive(Clone, Debug)]
-pub struct Contained<S> {
-    inner: S,
-}
-
-impl<S> Layer<S> for PanicLayer {
-    type Service = Contained<S>;
-
-    fn layer(&self, inner: S) -> Contained<S> {
-        Contained { inner }
-    }
-}
-
-impl<S, B> Service<Request<B>> for Contained<S>
-where
-    S: Service<Request<B>, Response = Response<Body>>,
-    S::Future: Send + 'static,
-    S::Error: Send + 'static,
-{
-    type Response = Response<Body>;
-    type Error = S::Error;
-    type Future = BoxFuture<'static, Result<Response<Body>, S::Error>>;
-
-    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
-        self.inner.poll_ready(context)
-    }
-
-    fn call(&mut self, request: Request<B>) -> Self::Future {
+impl Middleware for ContainPanics {
+    fn call<S>(&self, inner: &mut S, request: Request<Body>) -> Calling<S::Error>
+    where
+        S: Service<Request<Body>, Response = Response<Body>>,
+        S::Future: Send + 'static,
+        S::Error: Send + 'static,
+    {
         let method = request.uri().path().to_owned();
-        let calling = catch_unwind(AssertUnwindSafe(|| self.inner.call(request)));
+        let calling = catch_unwind(AssertUnwindSafe(|| inner.call(request)));
         async move {
             let answer = match calling {
                 Ok(calling) => AssertUnwindSafe(calling).catch_unwind().await,

@@ -29,6 +29,7 @@ use tokio::sync::{Semaphore, broadcast, mpsc};
 use tokio::time::{sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 use tonic::{Status, Streaming};
+use tracing::Instrument;
 use uuid::Uuid;
 
 /// The protocol that this version speaks.
@@ -200,7 +201,8 @@ impl Session {
         } else {
             format!("{tenant}/{}", hello.worker_id)
         };
-        self._place = Some(self.streams.open(&self.worker_id)?);
+        let place = self.streams.open(&self.worker_id);
+        self._place = Some(place.inspect_err(|_| self.app.metrics.refused("TOO_MANY_STREAMS"))?);
         let leases = self.renew(&hello.leases).await?;
         let limits = &self.app.limits;
         let seconds = i64::try_from(limits.lease_ttl.as_secs()).unwrap_or(i64::MAX);
@@ -259,10 +261,13 @@ impl Session {
             .iter()
             .map(|slot| usize::try_from(*slot).unwrap_or(usize::MAX))
             .collect();
+        let asked_at = tokio::time::Instant::now();
         let answer = match self.key(authorize.lease.as_ref()).await? {
             Some(key) => self.app.authorize(key, &slots).await?,
             None => Authorization::all(Decision::LeaseLost, slots.len()),
         };
+        self.app.metrics.authorize_duration.observe(asked_at.elapsed().as_secs_f64());
+        self.app.metrics.authorized(&answer.decisions);
         let attempts = authorize
             .slots
             .into_iter()
@@ -286,7 +291,7 @@ impl Session {
         let Ok(turn) = Arc::clone(&self.reports).acquire_owned().await else { return Ok(()) };
         let (app, outgoing) = (Arc::clone(&self.app), self.outgoing.clone());
         let reach = self.reach.clone();
-        tokio::spawn(async move {
+        let recording = async move {
             let recorded = record_all(&app, &reach, None, report.interactions).await;
             let response = recorded.map_err(Status::from).map(|results| {
                 let ack = v1::ReportAck { report_number: report.report_number, results };
@@ -295,7 +300,8 @@ impl Session {
             // An error only says that the worker is gone, or too slow; it reports again.
             let _ = timeout(SEND_LIMIT, outgoing.send(response)).await;
             drop(turn);
-        });
+        };
+        tokio::spawn(recording.in_current_span());
         Ok(())
     }
 

@@ -3,7 +3,7 @@
 //! A call takes 32 bytes of a row: slot, outcome, a byte not used yet, seconds, position, the contact's
 //! call before (as in states), when it happened by the reporter's clock in microseconds or 0.
 
-use super::states::{outcome_from_number, outcome_number, pack_slot, unpack_slot};
+use super::states::{outcome_from_number, pack_slot, unpack_slot};
 use super::{StoreResult, Tx};
 use campaign_domain::Instant;
 use campaign_domain::history::CallOutcome;
@@ -43,7 +43,7 @@ pub struct CallReport {
 
 fn pack(call: &Call, bytes: &mut Vec<u8>) {
     bytes.extend(u16::try_from(call.slot).unwrap_or(u16::MAX).to_le_bytes());
-    bytes.extend([outcome_number(call.outcome), 0]);
+    bytes.extend([call.outcome.number(), 0]);
     bytes.extend(call.duration_seconds.to_le_bytes());
     bytes.extend(call.position.to_le_bytes());
     bytes.extend(pack_slot(call.previous).to_le_bytes());

@@ -264,6 +264,20 @@ pub async fn positions_ahead(
     Ok(row.get::<_, Option<Vec<i64>>>(0).unwrap_or_default())
 }
 
+/// The position of the last contact of a group in a range, deleted or not.
+pub async fn last_position(
+    tx: &Tx<'_>,
+    campaign: Uuid,
+    group: i32,
+    range: std::ops::Range<i64>,
+) -> StoreResult<Option<i64>> {
+    let sql = "SELECT position FROM contacts
+        WHERE campaign_id = $1 AND group_id = $2 AND position >= $3 AND position < $4
+        ORDER BY campaign_id DESC, group_id DESC, position DESC LIMIT 1";
+    let row = tx.query_opt(sql, &[&campaign, &group, &range.start, &range.end]).await?;
+    Ok(row.map(|row| row.get(0)))
+}
+
 /// What a worker needs of a contact, and what may keep it from getting it.
 #[derive(Debug)]
 pub struct Leasable {

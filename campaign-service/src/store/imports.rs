@@ -67,16 +67,18 @@ pub async fn save(
     Ok(())
 }
 
-/// The first problems of an import, in order of row.
+/// The first problems of an import after a row, in order of row.
 pub async fn problems(
     tx: &Tx<'_>,
     campaign: Uuid,
     import_id: &str,
+    after_row: i64,
     limit: i64,
 ) -> StoreResult<Vec<Problem>> {
     let sql = "SELECT row_number, field, reason FROM import_problems
-        WHERE campaign_id = $1 AND import_id = $2 ORDER BY row_number LIMIT $3";
-    let rows = tx.query(sql, &[&campaign, &import_id, &limit]).await?;
+        WHERE campaign_id = $1 AND import_id = $2 AND row_number > $3
+        ORDER BY row_number LIMIT $4";
+    let rows = tx.query(sql, &[&campaign, &import_id, &after_row, &limit]).await?;
     Ok(rows
         .iter()
         .map(|row| Problem { row: row.get(0), field: row.get(1), reason: row.get(2) })

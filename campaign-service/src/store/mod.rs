@@ -6,6 +6,7 @@
 //! choice, it reads a whole campaign for each batch, as long as statistics say that the campaign is small.
 
 pub mod audit;
+pub mod backlog;
 pub mod calls;
 pub mod campaigns;
 pub mod contacts;
@@ -126,6 +127,18 @@ pub struct Db {
     tls: Option<ClientConfig>,
 }
 
+/// How a pool is used.
+#[derive(Clone, Copy, Debug)]
+pub struct PoolStatus {
+    /// Open.
+    pub connections: usize,
+    /// Of those, free.
+    pub idle: usize,
+    pub max_connections: usize,
+    /// Who waits for one.
+    pub waiting: usize,
+}
+
 /// Notifications that may wait to be passed on.
 const LISTEN_BUFFER: usize = 1_024;
 
@@ -182,6 +195,18 @@ impl Db {
     /// A connection from the pool.
     pub async fn connect(&self) -> StoreResult<Connection> {
         Ok(Connection::new(self.pool.get().await?))
+    }
+
+    /// How the pool is used at this moment.
+    #[must_use]
+    pub fn pool(&self) -> PoolStatus {
+        let status = self.pool.status();
+        PoolStatus {
+            connections: status.size,
+            idle: status.available,
+            max_connections: status.max_size,
+            waiting: status.waiting,
+        }
     }
 
     /// Opens a connection of its own that hears what replicas tell each other.

@@ -11,7 +11,8 @@
 //! | 28..32 | longest_transfer_seconds |
 //! | 32..34 | attempts |
 //! | 34..38 | cycle_attempts; last_outcome + 1, and 128 when finished; flags; cycle_flags |
-//! | 38..40 | not used yet |
+//! | 38 | 1 when `may_ring` |
+//! | 39 | not used yet |
 
 use super::{Params, StoreResult, Tx};
 use campaign_domain::Instant;
@@ -30,30 +31,9 @@ const BLOCK_BYTES: usize = STATE_BYTES * 32;
 const SLOTS: i64 = 8_192;
 const FINISHED: u8 = 128;
 
-/// Outcomes by their stored number.
-const OUTCOMES: [CallOutcome; 6] = [
-    CallOutcome::Answered,
-    CallOutcome::NoAnswer,
-    CallOutcome::Busy,
-    CallOutcome::Voicemail,
-    CallOutcome::Failed,
-    CallOutcome::Unknown,
-];
-
-pub(super) fn outcome_number(outcome: CallOutcome) -> u8 {
-    match outcome {
-        CallOutcome::Answered => 0,
-        CallOutcome::NoAnswer => 1,
-        CallOutcome::Busy => 2,
-        CallOutcome::Voicemail => 3,
-        CallOutcome::Failed => 4,
-        CallOutcome::Unknown => 5,
-    }
-}
-
 /// An outcome that only a newer version knows is nothing this one knows.
 pub(super) fn outcome_from_number(number: u8) -> CallOutcome {
-    OUTCOMES.get(usize::from(number)).copied().unwrap_or(CallOutcome::Unknown)
+    CallOutcome::ALL.get(usize::from(number)).copied().unwrap_or(CallOutcome::Unknown)
 }
 
 /// A slot as one number; 0 is none, as no lease has the number 0.
@@ -82,11 +62,12 @@ fn pack(state: &ContactState) -> [u8; STATE_BYTES] {
     bytes[28..32].copy_from_slice(&state.longest_transfer_seconds.to_le_bytes());
     bytes[32..34].copy_from_slice(&clamped(state.attempts, u16::MAX).to_le_bytes());
     bytes[34] = clamped(state.cycle_attempts, u8::MAX);
-    let outcome = state.last_outcome.map_or(0, |outcome| outcome_number(outcome) + 1);
+    let outcome = state.last_outcome.map_or(0, |outcome| outcome.number() + 1);
     bytes[35] = outcome | if state.finished { FINISHED } else { 0 };
     // All flags there are fit in a byte.
     bytes[36] = state.flags.0.to_le_bytes()[0];
     bytes[37] = state.cycle_flags.0.to_le_bytes()[0];
+    bytes[38] = u8::from(state.may_ring);
     bytes
 }
 
@@ -112,6 +93,7 @@ fn unpack(bytes: &[u8]) -> ContactState {
         finished: bytes[35] & FINISHED != 0,
         flags: Flags(i16::from(bytes[36])),
         cycle_flags: Flags(i16::from(bytes[37])),
+        may_ring: bytes[38] != 0,
     }
 }
 
@@ -296,7 +278,7 @@ pub async fn in_range(
 }
 
 /// Deletes the states of generations before this one in a range of positions that begins and ends with
-/// a block. The campaign's gate must be held alone.
+/// a block, but for those who wait as their phone may still ring. The campaign's gate must be held alone.
 pub async fn purge(
     tx: &Tx<'_>,
     campaign: Uuid,
@@ -304,13 +286,14 @@ pub async fn purge(
     generation: i32,
 ) -> StoreResult<()> {
     let mut states = in_range(tx, campaign, positions).await?;
-    let old: Vec<i64> = states
-        .iter()
-        .filter(|(_, state)| state.epoch.generation < generation)
-        .map(|(position, _)| position)
-        .collect();
-    for position in old {
-        states.set(position, &ContactState::default());
+    let old: Vec<(i64, ContactState)> =
+        states.iter().filter(|(_, state)| state.epoch.generation < generation).collect();
+    for (position, state) in old {
+        let waits = state.may_ring && state.due_at.is_some_and(|due_at| due_at > tx.now);
+        // Of a cycle that no run has, as nothing but the wait is left of it.
+        let epoch = Epoch { generation, cycle: 0 };
+        let left = if waits { state.seen_in(epoch) } else { ContactState::default() };
+        states.set(position, &left);
     }
     let is_empty = |number: &&i64| states.blocks[*number].iter().all(|byte| *byte == 0);
     let (gone, kept): (Vec<i64>, Vec<i64>) =
@@ -329,11 +312,11 @@ mod tests {
 
     fn any_state() -> impl Strategy<Value = ContactState> {
         let numbers = (0..9_i32, 0..9_i32, 0..9_i32, 0..86_401_i32, 0..1_000_i32, 0..256_i32);
-        let outcome = proptest::option::of(proptest::sample::select(OUTCOMES.to_vec()));
+        let outcome = proptest::option::of(proptest::sample::select(CallOutcome::ALL.to_vec()));
         let call = proptest::option::of((1..1_i64 << 49, 0..8_192_usize));
         let due = proptest::option::of(1..4_000_000_000_000_000_i64);
-        (numbers, 0..256_i16, 0..256_i16, any::<bool>(), outcome, call, due).prop_map(
-            |(numbers, flags, cycle_flags, finished, last_outcome, call, due)| {
+        (numbers, 0..256_i16, 0..256_i16, any::<(bool, bool)>(), outcome, call, due).prop_map(
+            |(numbers, flags, cycle_flags, (finished, may_ring), last_outcome, call, due)| {
                 let (generation, cycle, refused_run, longest, attempts, cycle_attempts) = numbers;
                 ContactState {
                     epoch: Epoch { generation, cycle },
@@ -346,6 +329,7 @@ mod tests {
                     cycle_attempts: cycle_attempts.min(255),
                     finished,
                     due_at: due.and_then(Instant::from_timestamp_micros),
+                    may_ring,
                     last_call: call.map(|(lease, slot)| SlotId { lease, slot }),
                 }
             },
@@ -354,8 +338,8 @@ mod tests {
 
     #[test]
     fn outcomes_read_back() {
-        for outcome in OUTCOMES {
-            assert_eq!(outcome_from_number(outcome_number(outcome)), outcome);
+        for outcome in CallOutcome::ALL {
+            assert_eq!(outcome_from_number(outcome.number()), outcome);
         }
     }
 

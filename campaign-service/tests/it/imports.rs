@@ -85,7 +85,7 @@ async fn an_import_cut_in_half_resumes_without_duplicates() {
     let stream = tokio_stream::wrappers::ReceiverStream::new(receiver);
     let broken = tokio::spawn(async move { other.import_contacts(stream).await });
     let import_name = format!("{name}/imports/cut");
-    let get = v1::GetImportRequest { name: import_name };
+    let get = v1::GetImportRequest { name: import_name, ..Default::default() };
     let next_row = crate::support::eventually("two chunks are committed", || {
         let (mut clients, get) = (clients.clone(), get.clone());
         async move {

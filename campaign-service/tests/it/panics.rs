@@ -1,7 +1,8 @@
 //! A request that makes the service panic harms nobody else.
 
 use super::support::{PATIENCE, eventually};
-use campaign_service::grpc::panics::PanicLayer;
+use campaign_service::grpc::around::Around;
+use campaign_service::grpc::panics::ContainPanics;
 use std::pin::Pin;
 use tokio::time::timeout;
 use tokio_stream::{Stream, StreamExt};
@@ -37,11 +38,11 @@ impl Health for Fragile {
         request: Request<HealthCheckRequest>,
     ) -> Result<Response<Self::WatchStream>, Status> {
         let panics = request.get_ref().service == "panic";
-        let mut ticks = tokio::time::interval(std::time::Duration::from_millis(10));
         let stream = async_stream::stream! {
             yield Ok(serving());
             loop {
-                ticks.tick().await;
+                // Not ready at once: the message before is sent when there is nothing more to send with it.
+                tokio::time::sleep(std::time::Duration::from_millis(10)).await;
                 assert!(!panics, "in the middle of a stream");
                 yield Ok(serving());
             }
@@ -58,7 +59,8 @@ fn asking(service: &str) -> HealthCheckRequest {
 async fn a_panic_fails_its_request_and_no_other() {
     let incoming = TcpIncoming::bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let url = format!("http://{}", incoming.local_addr().unwrap());
-    let server = Server::builder().layer(PanicLayer).add_service(HealthServer::new(Fragile));
+    let server =
+        Server::builder().layer(Around(ContainPanics)).add_service(HealthServer::new(Fragile));
     let serving = tokio::spawn(server.serve_with_incoming(incoming));
     let endpoint = Channel::from_shared(url).unwrap();
     let channel =

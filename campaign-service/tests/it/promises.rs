@@ -325,8 +325,10 @@ async fn p5_a_fact_counts_once_whenever_it_comes() {
     }
     let history = clients.history(&held[3].contact).await;
     assert!(history.refused && !history.success);
+    // Nobody knows how the third one's call ended: its phone may still ring, whatever was launched.
     let mut fresh = Worker::connect(&clients, "w3", &name).await;
-    assert_eq!(fresh.lease(10).await.len(), 3);
+    let again: Vec<String> = fresh.lease(10).await.into_iter().map(|held| held.phone).collect();
+    assert_eq!(again, [held[0].phone.as_str(), held[1].phone.as_str()]);
 }
 
 /// P6: what the holder of an expired or foreign lease asks is refused.

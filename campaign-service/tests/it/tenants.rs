@@ -72,7 +72,8 @@ async fn ask_all(clients: &Clients, name: &str) -> BTreeMap<&'static str, Status
         default_region: String::new(),
     });
     let import = tokio_stream::once(v1::ImportContactsRequest { part: Some(header) });
-    let get_import = v1::GetImportRequest { name: format!("{}/imports/0-10", name()) };
+    let get_import =
+        v1::GetImportRequest { name: format!("{}/imports/0-10", name()), ..Default::default() };
     let new = v1::Contact { phone_number: phone(50), ..Default::default() };
     let create =
         v1::CreateContactRequest { parent: name(), contact: Some(new), ..Default::default() };

@@ -46,8 +46,6 @@ pub struct Verdict {
     pub rang: usize,
     /// Facts in history.
     pub facts: usize,
-    /// Calls that a rerun or a reset began while one before it rang whose end nobody knew.
-    pub began_afresh: usize,
     /// Phones that began to ring after an OK to a stop or a refusal, authorised before it.
     pub rang_late: usize,
     /// The longest time after such an OK.
@@ -103,7 +101,7 @@ pub async fn judge(
         acknowledged::judge(book, said, &books.marks, &mut findings);
     }
     late::measure(&books, &campaigns, entries, log, &mut verdict);
-    (verdict.rang, verdict.began_afresh) = told::judge(&books, log, &mut verdict.violations);
+    verdict.rang = told::judge(&books, log, &mut verdict.violations);
     verdict.violations.sort();
     Ok(verdict)
 }

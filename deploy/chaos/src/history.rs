@@ -191,7 +191,7 @@ impl History {
             failed: rule(1..=2, 0..=1),
             voicemail: rule(1..=2, 0..=1),
             // Longer than anything is held up here, so that no call overtakes one of which nobody knew.
-            unknown: rule(1..=2, 3..=3),
+            unknown: rule(1..=2, 4..=4),
         };
         let max_calls_in_progress = if self.random.random_bool(0.15) { 3 } else { 0 };
         v1::Campaign {

@@ -69,6 +69,8 @@ struct Inner {
 /// One call, by its key.
 struct Call {
     create: Create,
+    /// Microseconds since 1970.
+    rang_at: i64,
     events: Vec<Event>,
     hang_up: CancellationToken,
 }
@@ -104,6 +106,14 @@ pub async fn run(args: Args) -> Result<()> {
     Ok(axum::serve(listener, router).await?)
 }
 
+impl Inner {
+    fn ring(&mut self, create: Create, rang_at: i64) {
+        let key = create.key.clone();
+        let hang_up = CancellationToken::new();
+        self.calls.insert(key, Call { create, rang_at, events: Vec::new(), hang_up });
+    }
+}
+
 impl Platform {
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
@@ -118,7 +128,7 @@ impl Platform {
         let mut untaken: Vec<Event> = Vec::new();
         for entry in known {
             match entry.what {
-                What::Rang(create) => self.ring(create, false),
+                What::Rang(create) => self.lock().ring(create, entry.at),
                 What::Happened(event) => {
                     if let Some(call) = self.lock().calls.get_mut(&event.key) {
                         call.events.push(event.clone());
@@ -154,16 +164,6 @@ impl Platform {
         }
     }
 
-    fn ring(&self, create: Create, is_logged: bool) {
-        let mut inner = self.lock();
-        if is_logged {
-            inner.log.write(What::Rang(create.clone()));
-        }
-        let call =
-            Call { create: create.clone(), events: Vec::new(), hang_up: CancellationToken::new() };
-        inner.calls.insert(create.key, call);
-    }
-
     fn begin(&self, key: String) {
         self.lock().unsettled += 1;
         let platform = self.clone();
@@ -174,31 +174,35 @@ impl Platform {
         });
     }
 
-    /// Lives through a call, as the seed and the key have it; what happened before is not repeated.
+    /// Lives through a call, as the seed and the key have it; what happened before is not repeated. Who
+    /// talks on the phone goes on while the platform's program is down, and hangs up when he would have.
     async fn live(self, key: String) {
         let person = Person::of(self.seed, &key);
-        let hang_up = match self.lock().calls.get(&key) {
-            Some(call) => call.hang_up.clone(),
+        let (rang_at, hang_up) = match self.lock().calls.get(&key) {
+            Some(call) => (call.rang_at, call.hang_up.clone()),
             None => return,
         };
         let mut is_hung_up = false;
         for (after, event) in person.events() {
+            let mut at = rang_at.saturating_add(i64::try_from(after.as_micros()).unwrap_or(0));
+            let wait = Duration::from_micros(u64::try_from(at - now_micros()).unwrap_or(0));
             if !is_hung_up {
                 tokio::select! {
-                    () = sleep(after) => {}
+                    () = sleep(wait) => {}
                     () = hang_up.cancelled() => is_hung_up = true,
                 }
             }
+            at = at.min(now_micros());
             // Who is hung up on says and does nothing more; the call still ends.
             if is_hung_up && event["type"] != "ended" {
                 continue;
             }
-            self.happen(&key, event);
+            self.happen(&key, event, at);
         }
     }
 
     /// Something happens in a call: it is known from now on, and told.
-    fn happen(&self, key: &str, body: serde_json::Value) {
+    fn happen(&self, key: &str, body: serde_json::Value, at: i64) {
         let event = {
             let mut inner = self.lock();
             let Some(call) = inner.calls.get_mut(key) else { return };
@@ -211,7 +215,7 @@ impl Platform {
             body["attempt_id"] = json!(call.create.attempt_id);
             let event = Event { key: key.to_owned(), body };
             call.events.push(event.clone());
-            inner.log.write(What::Happened(event.clone()));
+            inner.log.write_of(at, What::Happened(event.clone()));
             event
         };
         self.tell(event);
@@ -255,8 +259,12 @@ async fn create(State(platform): State<Platform>, body: Bytes) -> Response {
     if is_known {
         platform.lock().log.write(What::Repeated(create));
     } else {
-        let key = create.key.clone();
-        platform.ring(create, true);
+        let (key, rang_at) = (create.key.clone(), now_micros());
+        {
+            let mut inner = platform.lock();
+            inner.log.write_of(rang_at, What::Rang(create.clone()));
+            inner.ring(create, rang_at);
+        }
         platform.begin(key);
     }
     if platform.happens(platform.odds) {

@@ -6,7 +6,6 @@ use std::path::Path;
 use std::sync::Arc;
 
 use campaign_process::{authorities, read_key_file};
-use hyper::Uri;
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::connect::HttpConnector;
 use rustls::crypto::ring;
@@ -41,14 +40,6 @@ fn trusted(file: Option<&Path>) -> Result<RootCertStore, String> {
         .map_err(|error| format!("--http-ca-file {}: {error}", file.display()))
 }
 
-/// Whether what is sent there can be read on the way.
-pub(crate) fn is_in_the_clear(url: &Uri) -> bool {
-    let host = url.host().unwrap_or_default().trim_matches(['[', ']']);
-    let is_here = host == "localhost"
-        || host.parse::<std::net::IpAddr>().is_ok_and(|host| host.is_loopback());
-    url.scheme_str() == Some("http") && !is_here
-}
-
 /// What is wrong with the platform's TLS, if that is why there is no connection.
 pub(super) fn tls_problem<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a rustls::Error> {
     let mut cause = Some(error);
@@ -61,25 +52,4 @@ pub(super) fn tls_problem<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a ru
         cause = wrapped.map(|error| error as _).or_else(|| error.source());
     }
     None
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_this_host_is_spoken_to_in_the_clear() {
-        for (url, expected) in [
-            ("https://agents.example", false),
-            ("http://127.0.0.1:8080", false),
-            ("http://[::1]:8080", false),
-            ("http://localhost", false),
-            ("http://agents.example", true),
-            ("http://localhost.example", true),
-            ("http://10.0.0.1:8080", true),
-            ("http://[2001:db8::1]", true),
-        ] {
-            assert_eq!(is_in_the_clear(&url.parse().expect("a URL")), expected, "{url}");
-        }
-    }
 }

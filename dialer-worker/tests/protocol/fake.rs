@@ -410,8 +410,9 @@ impl FakeWorker {
         let stop = shutdown.clone();
         let config = config(url, flags);
         let dialer = Arc::new(FakeDialer { calls: sender, probes: probe_sender });
-        let running =
-            tokio::spawn(async move { run(&config, dialer, Health::new().await, stop).await });
+        let running = tokio::spawn(async move {
+            run(&config, dialer, Health::new().await, Arc::default(), stop).await
+        });
         Self { calls, probes, shutdown, running }
     }
 

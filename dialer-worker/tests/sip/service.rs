@@ -59,8 +59,9 @@ impl CallingWorker {
         let shutdown = CancellationToken::new();
         let stop = shutdown.clone();
         let health = Health::new().await;
-        let running =
-            tokio::spawn(async move { run(&config.worker(), dialer, health, stop).await });
+        let running = tokio::spawn(async move {
+            run(&config.worker(), dialer, health, std::sync::Arc::default(), stop).await
+        });
         let (stream, credit) = service.welcome().await;
         Self {
             stream,

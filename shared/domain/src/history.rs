@@ -80,6 +80,38 @@ pub enum CallOutcome {
     Unknown,
 }
 
+impl CallOutcome {
+    /// All of them, by number.
+    pub const ALL: [Self; 6] =
+        [Self::Answered, Self::NoAnswer, Self::Busy, Self::Voicemail, Self::Failed, Self::Unknown];
+
+    /// Its place in [`Self::ALL`], which never changes: it is stored.
+    #[must_use]
+    pub fn number(self) -> u8 {
+        match self {
+            Self::Answered => 0,
+            Self::NoAnswer => 1,
+            Self::Busy => 2,
+            Self::Voicemail => 3,
+            Self::Failed => 4,
+            Self::Unknown => 5,
+        }
+    }
+
+    /// For programs, in capitals.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Answered => "ANSWERED",
+            Self::NoAnswer => "NO_ANSWER",
+            Self::Busy => "BUSY",
+            Self::Voicemail => "VOICEMAIL",
+            Self::Failed => "FAILED",
+            Self::Unknown => "UNKNOWN",
+        }
+    }
+}
+
 /// One reported fact.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "SCREAMING_SNAKE_CASE")]
@@ -157,6 +189,9 @@ pub struct ContactState {
     pub finished: bool,
     /// When the next attempt may be.
     pub due_at: Option<Instant>,
+    /// Nobody knows how the last attempt ended, so its phone may still ring: `due_at` holds in later
+    /// cycles and generations too.
+    pub may_ring: bool,
     /// The last attempt of the generation whose end was recorded; what is stored of it names the one
     /// before.
     pub last_call: Option<SlotId>,
@@ -193,14 +228,15 @@ impl ContactState {
     /// The state as seen in an epoch: what belongs to older ones is gone.
     #[must_use]
     pub fn seen_in(mut self, epoch: Epoch) -> Self {
+        let wait = self.due_at.filter(|_| self.may_ring);
         if self.epoch.generation != epoch.generation {
-            return Self { epoch, ..Self::default() };
+            return Self { epoch, due_at: wait, may_ring: wait.is_some(), ..Self::default() };
         }
         if self.epoch.cycle != epoch.cycle {
             self.cycle_flags = Flags::NONE;
             self.cycle_attempts = 0;
             self.finished = false;
-            self.due_at = None;
+            self.due_at = wait;
         }
         self.epoch = epoch;
         self
@@ -241,10 +277,7 @@ impl ContactState {
             Fact::LinkOpened { .. } => state.add(Flags::LINK_OPENED, at),
             Fact::TextSent => state.add(Flags::TEXTED, at),
             // Who has just been talked to is not called as well.
-            Fact::CalledIn { .. } if at.fact_epoch.cycle == at.epoch.cycle => {
-                state.finished = true;
-                state.due_at = None;
-            }
+            Fact::CalledIn { .. } if at.fact_epoch.cycle == at.epoch.cycle => state.finish(),
             Fact::CalledIn { .. } => {}
         }
         state
@@ -263,10 +296,10 @@ impl ContactState {
             if self.last_outcome == Some(CallOutcome::Unknown) {
                 self.last_outcome = Some(outcome);
             }
+            self.may_ring = self.may_ring && self.last_call != at.call;
             // The attempt is counted already and its retry arranged; only an answer changes that.
             if in_cycle && outcome == CallOutcome::Answered {
-                self.finished = true;
-                self.due_at = None;
+                self.finish();
             }
             return;
         }
@@ -277,17 +310,24 @@ impl ContactState {
             self.cycle_attempts += 1;
             self.due_at = at.retry.next_attempt(outcome, self.cycle_attempts, at.now);
             self.finished = self.finished || self.due_at.is_none();
-        } else {
-            self.end_earlier_call(outcome, at);
+            self.may_ring = false;
         }
+        self.end_earlier_call(outcome, at);
     }
 
     /// A call of before a rerun or a reset counts for nothing in the new run; but while nobody knows
-    /// whether its phone still rings, no other call may follow at once.
+    /// whether a phone still rings, no other call may follow at once, whatever is launched meanwhile.
     fn end_earlier_call(&mut self, outcome: CallOutcome, at: &Recording<'_>) {
         if outcome == CallOutcome::Unknown {
             self.due_at = at.retry.next_attempt(outcome, 0, at.now);
+            self.may_ring = true;
         }
+    }
+
+    fn finish(&mut self) {
+        self.finished = true;
+        self.due_at = None;
+        self.may_ring = false;
     }
 }
 
@@ -385,6 +425,32 @@ mod tests {
             );
             let state = ContactState::default().after(&ended(CallOutcome::Busy), &later);
             assert_eq!(state.due_at, None);
+        }
+    }
+
+    #[test]
+    fn who_may_still_be_rung_waits_whatever_is_launched() {
+        let retry = RetryPolicy::default();
+        let wait = Some(at(retry.unknown.min_delay_seconds));
+        let call = Some(SlotId { lease: 1, slot: 0 });
+        let first = Recording { call, ..recording(&retry) };
+        let unknown = ContactState::default().after(&ended(CallOutcome::Unknown), &first);
+        let rerun = Epoch { generation: 0, cycle: 2 };
+        let reset = Epoch { generation: 1, cycle: 3 };
+        let reset_again = Epoch { generation: 2, cycle: 4 };
+        for epochs in [vec![rerun], vec![reset], vec![rerun, reset, reset_again]] {
+            let state = epochs.iter().fold(unknown.clone(), |state, epoch| state.seen_in(*epoch));
+            assert_eq!((state.due_at, state.finished), (wait, false), "{epochs:?}");
+        }
+        // Out of attempts, it waits all the same once a rerun gives it more.
+        let again = unknown.clone().after(&ended(CallOutcome::Unknown), &first);
+        assert!(again.finished);
+        assert_eq!(again.seen_in(rerun).due_at, wait);
+        // Known now, it does not; but what is told of another call says nothing of this one.
+        for (call, due_at) in [(call, None), (Some(SlotId { lease: 2, slot: 0 }), wait)] {
+            let late = Recording { replaces_unknown: true, call, ..first };
+            let state = unknown.clone().after(&ended(CallOutcome::Busy), &late);
+            assert_eq!(state.seen_in(rerun).due_at, due_at);
         }
     }
 

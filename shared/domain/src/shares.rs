@@ -46,9 +46,35 @@ impl<K: Ord + Copy> Shares<K> {
     }
 }
 
+/// Shares out what was found among those who want so much each: all get the same, but nobody more than
+/// wanted.
+#[must_use]
+pub fn split(found: usize, wants: &[usize]) -> Vec<usize> {
+    let mut shares = vec![0; wants.len()];
+    let mut order: Vec<usize> = (0..wants.len()).collect();
+    order.sort_by_key(|index| wants[*index]);
+    let mut left = found;
+    for (served, index) in order.into_iter().enumerate() {
+        // What does not come out even goes to those who want most.
+        shares[index] = wants[index].min(left / (wants.len() - served));
+        left -= shares[index];
+    }
+    shares
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_was_found_is_shared_out_evenly_and_whole() {
+        assert_eq!(split(1_000, &[500, 500]), [500, 500]);
+        assert_eq!(split(5_000, &[500, 20]), [500, 20]);
+        assert_eq!(split(500, &[500, 500, 20]), [240, 240, 20]);
+        assert_eq!(split(2, &[5, 5, 5]), [0, 1, 1]);
+        assert_eq!(split(0, &[5]), [0]);
+        assert_eq!(split(5, &[]), [0; 0]);
+    }
 
     fn handed_out(weights: &[(char, i32)], batches: usize, batch: usize) -> BTreeMap<char, usize> {
         let mut shares = Shares::default();

@@ -1,9 +1,11 @@
-//! What every process of ours needs: logs on standard error, files of keys, secrets,
-//! one provider of cryptography for TLS, health for probes, and an orderly shutdown.
+//! What every process of ours needs: logs on standard error, metrics, health for probes, files of keys, secrets,
+//! listeners, the way into the service, one provider of cryptography for TLS, and an orderly shutdown.
 
+pub mod client;
 mod files;
 pub mod health;
 mod listening;
+pub mod metrics;
 mod secret;
 mod shutdown;
 mod telemetry;

@@ -39,7 +39,7 @@ pub fn init_logs(args: &LogArgs) -> Result<(), String> {
         .with_writer(std::io::stderr);
     let started = match args.log_format {
         LogFormat::Text => logs.with_target(false).try_init(),
-        LogFormat::Json => logs.json().flatten_event(true).try_init(),
+        LogFormat::Json => logs.json().flatten_event(true).with_span_list(false).try_init(),
     };
     started.map_err(|error| format!("logging could not start: {error}"))
 }

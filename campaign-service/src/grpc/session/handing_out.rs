@@ -84,6 +84,8 @@ impl Session {
         };
         self.shares.handed(campaign, batch.contacts.len(), weight);
         self.credit = self.credit.saturating_sub(batch.contacts.len());
+        self.app.metrics.leases.inc();
+        self.app.metrics.leased_contacts.inc_by(batch.contacts.len() as u64);
         let now = tokio::time::Instant::now();
         self.held.retain(|_, held| held.gone_at > now);
         self.hold(campaign, batch.lease.number, batch.lease.run);

@@ -398,6 +398,7 @@ impl Pair<'_> {
                 && event.cycle == hold.cycle
         });
         unknown.unwrap().kind = Kind::Ended { outcome, was_unknown: true };
+        contact.may_ring = false;
         *is_told = true;
         Ok(())
     }

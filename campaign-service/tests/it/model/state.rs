@@ -84,6 +84,8 @@ pub struct Contact {
     pub is_deleted: bool,
     /// Hands of this and older runs; more than one when a run was cancelled with the contact held.
     pub holds: Vec<Hold>,
+    /// Nobody knows how its last call ended.
+    pub may_ring: bool,
     /// In this generation and cycle it waits, since a call of an earlier one ended nobody knows how.
     pub waits_in: Option<(i32, i32)>,
 }
@@ -208,6 +210,11 @@ impl Model {
         (self.run, self.generation, self.cycle) = (view.run, view.generation, view.cycle);
         self.settings = settings;
         self.size_at_launch = self.contacts.len();
+        if settings.rerun || settings.reset {
+            for contact in self.contacts.iter_mut().filter(|contact| contact.may_ring) {
+                contact.waits_in = Some((view.generation, view.cycle));
+            }
+        }
     }
 
     pub fn verdict(&self, view: &View, position: usize) -> Verdict {
@@ -326,6 +333,7 @@ impl Model {
         for position in 0..self.contacts.len() {
             for hold in std::mem::take(&mut self.contacts[position].holds) {
                 if hold.is_in_call {
+                    self.contacts[position].may_ring = true;
                     let now = (self.generation, self.cycle);
                     if (hold.generation, hold.cycle) != now {
                         self.contacts[position].waits_in = Some(now);

@@ -107,7 +107,7 @@ impl Service {
         let scheme = if tls.is_some() { "https" } else { "http" };
         let url = format!("{scheme}://{}", api.local_addr().unwrap());
         let link_address = links.local_addr().unwrap();
-        let listeners = Listeners { api, links: Some(links) };
+        let listeners = Listeners { api, links: Some(links), metrics: None };
         let stop = CancellationToken::new();
         let health = Health::new().await;
         tokio::spawn(server::serve(listeners, db.db(), options, health, stop.clone()));

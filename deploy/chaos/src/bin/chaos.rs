@@ -54,7 +54,6 @@ struct Totals {
     rang: usize,
     facts: usize,
     rang_late: usize,
-    began_afresh: usize,
     latest: Duration,
     faults: BTreeMap<String, usize>,
 }
@@ -141,7 +140,6 @@ fn report(args: &Args, setting: &Setting, outcome: Outcome, totals: &mut Totals,
     totals.rang += verdict.rang;
     totals.facts += verdict.facts;
     totals.rang_late += verdict.rang_late;
-    totals.began_afresh += verdict.began_afresh;
     totals.latest = totals.latest.max(verdict.latest);
     let faults: usize = outcome.faults.values().sum();
     for (kind, times) in &outcome.faults {
@@ -206,10 +204,6 @@ fn sum_up(args: &Args, totals: &Totals, start: Instant) {
          {} ms after it",
         totals.rang_late,
         totals.latest.as_millis()
-    );
-    println!(
-        "known gap: {} calls of a rerun or a reset began while one before it rang that had ended as UNKNOWN",
-        totals.began_afresh
     );
     match totals.bad.as_slice() {
         [] => println!("no violation"),

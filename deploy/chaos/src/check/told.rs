@@ -1,7 +1,6 @@
 //! P2 and P5 by the provider's own log: whose phone rang, and what it told.
 
-use super::book::{Attempt, Book, Books, Ended};
-use super::rules::UNKNOWN;
+use super::book::{Attempt, Book, Books};
 use super::{Findings, Violation, campaign_of};
 use crate::provider::log::{Create, Entry, Event, What};
 use std::collections::BTreeMap;
@@ -22,12 +21,8 @@ impl Rung<'_> {
     }
 }
 
-/// Judges; returns how many phones rang, and how many calls began during another as is known to happen.
-pub(super) fn judge(
-    books: &Books,
-    log: &[Entry],
-    violations: &mut Vec<Violation>,
-) -> (usize, usize) {
+/// Judges; returns how many phones rang.
+pub(super) fn judge(books: &Books, log: &[Entry], violations: &mut Vec<Violation>) -> usize {
     let rungs = read(log, violations);
     let mut by_number: BTreeMap<&str, Vec<&Rung<'_>>> = BTreeMap::new();
     for rung in rungs.values() {
@@ -39,38 +34,18 @@ pub(super) fn judge(
         }
         by_number.entry(&rung.create.to).or_default().push(rung);
     }
-    let mut known = 0;
     for calls in by_number.values_mut() {
         calls.sort_by_key(|rung| rung.at);
         for pair in calls.windows(2) {
             let campaign = campaign_of(&pair[1].create.key);
             let is_over = pair[0].ended_at().is_some_and(|ended_at| ended_at <= pair[1].at);
-            let book = books.by_campaign.get(campaign);
-            if !is_over && book.is_some_and(|book| began_afresh(book, pair[0], pair[1])) {
-                known += 1;
-                continue;
-            }
             let mut findings = Findings { campaign, violations };
             findings.expect(is_over, "P2", || {
                 format!("two calls at a time: {:?}, then {:?}", pair[0], pair[1])
             });
         }
     }
-    (rungs.len(), known)
-}
-
-/// A gap that is known, and counted: an attempt was recorded as unknown, and then a rerun or a reset was
-/// launched, which does not wait as the retry policy would.
-fn began_afresh(book: &Book, first: &Rung<'_>, second: &Rung<'_>) -> bool {
-    let attempt = |rung: &Rung<'_>| attempt_of(book, &rung.create.attempt_id);
-    let (Some(first), Some(second)) = (attempt(first), attempt(second)) else { return false };
-    let is_its = |end: &&Ended| (end.lease, end.slot) == (first.lease, first.slot);
-    let Some(end) = book.ends.iter().find(is_its) else { return false };
-    let cycle = book.cycle(second.run);
-    end.outcome == UNKNOWN
-        && book.cycle(first.run) != cycle
-        && book.cycle(book.run_at(end.at)) != cycle
-        && end.at <= second.at
+    rungs.len()
 }
 
 /// Calls by key.

@@ -101,7 +101,12 @@ impl Log {
 
     /// In one piece, and before anybody hears of it: a platform that cannot write its log is dead.
     pub fn write(&mut self, what: What) {
-        let entry = Entry { at: now_micros(), what };
+        self.write_of(now_micros(), what);
+    }
+
+    /// The same for what was at this time, in microseconds since 1970.
+    pub fn write_of(&mut self, at: i64, what: What) {
+        let entry = Entry { at, what };
         let mut line = serde_json::to_vec(&entry).unwrap_or_default();
         line.push(b'\n');
         if let Err(error) = self.0.write_all(&line) {

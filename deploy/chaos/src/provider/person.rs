@@ -7,6 +7,9 @@ use serde_json::{Value, json};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Duration;
 
+/// Shorter than what the campaigns wait after an outcome that nobody knows: phones are silent by then.
+const LONGEST_CALL_MILLIS: u64 = 1_500;
+
 /// What somebody does when called.
 #[derive(Debug)]
 pub(super) struct Person {
@@ -20,7 +23,7 @@ impl Person {
         Self { random: SmallRng::seed_from_u64(hasher.finish()) }
     }
 
-    /// What happens, each this long after what came before. In any order: facts come in late, too.
+    /// What happens, each this long after the phone began to ring. In any order: facts come in late, too.
     pub fn events(mut self) -> Vec<(Duration, Value)> {
         let outcome = match self.random.random_range(0..100) {
             0..45 => "answered",
@@ -48,10 +51,12 @@ impl Person {
                 }
             }
         }
-        events.shuffle(&mut self.random);
         // Most calls are short; some outlast a lease.
-        let most = if self.random.random_bool(0.06) { 1_500 } else { 150 };
-        let mut timed = |event| (Duration::from_millis(self.random.random_range(5..most)), event);
-        events.into_iter().map(&mut timed).collect()
+        let most = if self.random.random_bool(0.06) { LONGEST_CALL_MILLIS } else { 400 };
+        let mut after: Vec<u64> =
+            events.iter().map(|_| self.random.random_range(5..most)).collect();
+        after.sort_unstable();
+        events.shuffle(&mut self.random);
+        after.into_iter().map(Duration::from_millis).zip(events).collect()
     }
 }

@@ -53,7 +53,7 @@ impl Hash for Known {
         let state = &self.0;
         (state.flags, state.attempts, state.last_outcome, state.refused_run).hash(hasher);
         (state.cycle_flags, state.cycle_attempts, state.finished).hash(hasher);
-        (state.due_at, state.last_call).hash(hasher);
+        (state.due_at, state.may_ring, state.last_call).hash(hasher);
     }
 }
 

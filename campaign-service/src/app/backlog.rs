@@ -1,0 +1,87 @@
+//! How much there is to do, for those who watch: counted in the background, every few seconds, up to a bound.
+
+use super::App;
+use super::error::Result;
+use crate::store::{Gate, backlog, campaigns};
+use campaign_domain::Instant;
+use campaign_domain::access::Reach;
+use campaign_domain::lifecycle::State;
+use chrono::TimeDelta;
+use std::time::Duration;
+use tokio_util::sync::CancellationToken;
+use tracing::debug;
+
+/// Between two counts.
+const INTERVAL: Duration = Duration::from_secs(5);
+/// Running campaigns looked at.
+const MAX_CAMPAIGNS: i64 = 1_000;
+/// Most contacts counted in all; whoever scales by the number has long had enough.
+const MAX_CONTACTS: usize = 100_000;
+/// Most leases looked into.
+const MAX_LEASES: i64 = 10_000;
+
+/// How much there is to do.
+#[derive(Clone, Debug, Default)]
+pub struct Backlog {
+    pub scheduled: usize,
+    pub running: usize,
+    pub paused: usize,
+    pub ahead: usize,
+    pub due: usize,
+    pub leased: usize,
+    pub in_call: usize,
+    pub oldest_due_seconds: f64,
+    pub overdue_start_seconds: f64,
+    pub purge_contacts: usize,
+}
+
+impl App {
+    /// Counts what waits, again and again, until told to stop.
+    pub async fn watch_backlog(&self, stop: &CancellationToken) {
+        loop {
+            match self.count_backlog().await {
+                Ok(backlog) => self.metrics.waiting(&backlog),
+                // That the database is away is said elsewhere.
+                Err(error) => debug!(%error, "what waits could not be counted"),
+            }
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = tokio::time::sleep(INTERVAL) => {}
+            }
+        }
+    }
+
+    async fn count_backlog(&self) -> Result<Backlog> {
+        let mut connection = self.db.connect().await?;
+        let tx = connection.begin(Gate::Open).await?;
+        let mut counted = Backlog::default();
+        for found in backlog::campaigns(&tx).await? {
+            let overdue = seconds_since(found.overdue_start, tx.now);
+            counted.overdue_start_seconds = counted.overdue_start_seconds.max(overdue);
+            let place = match found.state {
+                State::Scheduled => &mut counted.scheduled,
+                State::Running => &mut counted.running,
+                _ => &mut counted.paused,
+            };
+            *place = usize::try_from(found.campaigns).unwrap_or(0);
+        }
+        let mut oldest_due = None;
+        for (campaign, _) in campaigns::running(&tx, &Reach::All, MAX_CAMPAIGNS).await? {
+            let left = MAX_CONTACTS.saturating_sub(counted.ahead + counted.due);
+            let most = i64::try_from(left).unwrap_or(0);
+            let Some(waiting) = backlog::waiting(&tx, campaign, most).await? else { continue };
+            let count = |count: i64| usize::try_from(count).unwrap_or(0);
+            counted.due += count(waiting.due);
+            counted.ahead += count(waiting.ahead).min(left - count(waiting.due));
+            oldest_due = waiting.oldest_due.into_iter().chain(oldest_due).min();
+        }
+        counted.oldest_due_seconds = seconds_since(oldest_due, tx.now);
+        (counted.leased, counted.in_call) = backlog::held(&tx, MAX_LEASES).await?;
+        counted.purge_contacts = usize::try_from(backlog::purges(&tx).await?).unwrap_or(0);
+        Ok(counted)
+    }
+}
+
+fn seconds_since(time: Option<Instant>, now: Instant) -> f64 {
+    time.map_or(TimeDelta::zero(), |time| now - time).as_seconds_f64().max(0.0)
+}

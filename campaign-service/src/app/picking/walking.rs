@@ -1,0 +1,113 @@
+//! Walking through a group of which many are excluded: what is known of contacts is read in long stretches,
+//! and everything else only of those that it lets through.
+
+use super::{Leasable, MIN_READ_CONTACTS, Picking};
+use crate::app::error::Result;
+use crate::store::contacts;
+use crate::store::due::Due;
+
+/// Most contacts looked at in one read.
+const MAX_READ_CONTACTS: usize = 65_536;
+/// Positions for each contact of a group up to which it is dense.
+const MAX_SPREAD: usize = 2;
+
+/// How the contacts of a group lie among all others of the campaign.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Spread {
+    /// There are hardly others: who is in the group may be asked last.
+    Dense,
+    Sparse,
+}
+
+impl Spread {
+    pub(super) fn of(positions: &[i64]) -> Self {
+        let (Some(first), Some(last)) = (positions.first(), positions.last()) else {
+            return Self::Sparse;
+        };
+        let is_dense = usize::try_from(last - first)
+            .is_ok_and(|span| span <= positions.len().saturating_mul(MAX_SPREAD));
+        if is_dense { Self::Dense } else { Self::Sparse }
+    }
+}
+
+/// A walk through a group of which not all are let through.
+pub(super) struct Walk {
+    pub(super) group: i32,
+    pub(super) next: i64,
+    /// There is nobody from here on.
+    pub(super) end: i64,
+    /// Contacts looked at so far, and how many of them were picked.
+    pub(super) looked_at: usize,
+    pub(super) picked: usize,
+    pub(super) spread: Spread,
+}
+
+impl Walk {
+    /// How many must be looked at to find so many, going by those seen so far and some more.
+    fn guess(&self, missing: usize) -> usize {
+        let guess = missing.saturating_mul(self.looked_at) / self.picked.max(1);
+        (guess + guess / 8).clamp(MIN_READ_CONTACTS, MAX_READ_CONTACTS)
+    }
+}
+
+impl Picking<'_, '_> {
+    /// Takes what is missing from contacts of a group of which many are excluded.
+    pub(super) async fn walk(&mut self, walk: &mut Walk, scan_left: &mut usize) -> Result<()> {
+        let (id, group) = (self.campaign.id, walk.group);
+        if walk.spread == Spread::Dense {
+            let last = contacts::last_position(self.tx, id, group, walk.next..walk.end).await?;
+            walk.end = last.map_or(walk.next, |last| last + 1);
+        }
+        while self.missing() > 0 && *scan_left > 0 {
+            let limit = walk.guess(self.missing()).min(*scan_left);
+            let rows = i64::try_from(limit).unwrap_or(i64::MAX);
+            let range = walk.next..walk.end;
+            let (ahead, enough) = match walk.spread {
+                // Positions of others cost less than asking which are the group's.
+                Spread::Dense => {
+                    let ahead = range.start..range.end.min(range.start.saturating_add(rows));
+                    (ahead.collect(), self.missing() * MAX_SPREAD)
+                }
+                Spread::Sparse => {
+                    let ahead = contacts::positions_ahead(self.tx, id, group, range, rows).await?;
+                    (ahead, self.missing())
+                }
+            };
+            let picked_before = self.picked.len();
+            let looked = self.take_from(group, &ahead, enough, None).await?;
+            *scan_left -= looked.contacts;
+            walk.next = looked.after.unwrap_or(walk.next);
+            walk.looked_at += looked.contacts;
+            walk.picked += self.picked.len() - picked_before;
+            if ahead.len() < limit && looked.contacts == ahead.len() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Those at some of the positions looked at who are in a group, in order of position.
+    pub(super) async fn of_group(
+        &self,
+        group: i32,
+        eligible: &[i64],
+        waiting: &[Due],
+        looked_at: usize,
+    ) -> Result<Vec<Leasable>> {
+        let id = self.campaign.id;
+        // Who waits is looked up too: it may be of another group.
+        let mut wanted = eligible.to_vec();
+        wanted.extend(waiting.iter().map(|due| due.position));
+        wanted.sort_unstable();
+        // Close together they are cheaper to read in one go.
+        if let (Some(first), Some(last)) = (wanted.first(), wanted.last())
+            && wanted.len() * 2 >= looked_at
+        {
+            let range = *first..last + 1;
+            return Ok(contacts::leasable_in_range(self.tx, id, group, range, None).await?);
+        }
+        let mut found = contacts::leasable(self.tx, id, &wanted).await?;
+        found.retain(|contact| contact.group == group);
+        Ok(found)
+    }
+}

@@ -1,0 +1,300 @@
+//! A campaign's configuration from flags and from a file.
+
+use crate::failure::Failure;
+use crate::json;
+use crate::printing::Printer;
+use campaign_proto::v1;
+use chrono::DateTime;
+use clap::Args;
+use prost_types::{Duration, Timestamp};
+use serde_json::Value;
+use std::str::FromStr;
+
+/// Days as people write them, from weekday 1 on.
+pub const DAYS: [&str; 7] = ["mon", "tue", "wed", "thu", "fri", "sat", "sun"];
+
+/// What a campaign is. Flags go before the file.
+#[derive(Args, Clone, Debug, Default)]
+pub struct ConfigArgs {
+    /// Configuration as JSON with the names of the API, as in {"schedule": {"timeZone": "Europe/Berlin"}}; -
+    /// for standard input
+    #[arg(long, value_name = "FILE")]
+    file: Option<String>,
+    /// What the campaign is for; must be set before a launch
+    #[arg(long, value_name = "TEXT")]
+    description: Option<String>,
+    /// Zone of contacts whose own is not known, as in Europe/Berlin; must be set before a launch
+    #[arg(long, value_name = "ZONE")]
+    time_zone: Option<String>,
+    /// Hours for calls, as in mon-fri=09:00-17:30; repeat for more [default: 08:00 to 21:00 every day]
+    #[arg(long = "window", value_name = "DAYS=HOURS")]
+    windows: Vec<Window>,
+    /// Day without calls, YYYY-MM-DD; repeat for more
+    #[arg(long = "blackout-date", value_name = "DATE")]
+    blackout_dates: Vec<String>,
+    /// Nothing is dialled before, as in 2027-01-31T09:00:00+01:00
+    #[arg(long, value_name = "TIME")]
+    start_time: Option<Time>,
+    /// The run is over then
+    #[arg(long, value_name = "TIME")]
+    end_time: Option<Time>,
+    /// Attempts and delay in minutes after an outcome, as in busy=3/30; outcomes: no_answer, busy, failed,
+    /// voicemail, unknown; repeat for more
+    #[arg(long = "retry", value_name = "OUTCOME=ATTEMPTS/MINUTES")]
+    retries: Vec<Retry>,
+    /// New calls a second; 0: no limit
+    #[arg(long, value_name = "N")]
+    max_calls_per_second: Option<i32>,
+    /// Calls at the same time; 0: no limit
+    #[arg(long, value_name = "N")]
+    max_calls_in_progress: Option<i32>,
+    /// Share of the workers that serve several campaigns, 1 to 100
+    #[arg(long, value_name = "N")]
+    weight: Option<i32>,
+    /// Where links in texts lead
+    #[arg(long, value_name = "URL")]
+    link_url: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Time(Timestamp);
+
+impl FromStr for Time {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let time = DateTime::parse_from_rfc3339(text)
+            .map_err(|error| format!("{error}; write it as in 2027-01-31T09:00:00+01:00"))?;
+        let nanos = time.timestamp_subsec_nanos().try_into().unwrap_or(0);
+        Ok(Self(Timestamp { seconds: time.timestamp(), nanos }))
+    }
+}
+
+/// Weekdays, from and to, with hours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Window {
+    days: (i32, i32),
+    minutes: (i32, i32),
+}
+
+impl FromStr for Window {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let read = || {
+            let (days, hours) = text.split_once('=')?;
+            let (from, to) = days.split_once('-').unwrap_or((days, days));
+            let (start, end) = hours.split_once('-')?;
+            Some(Self { days: (day(from)?, day(to)?), minutes: (minute(start)?, minute(end)?) })
+        };
+        read().ok_or_else(|| "must be as in mon-fri=09:00-17:30, or sat=10:00-24:00".to_owned())
+    }
+}
+
+fn day(text: &str) -> Option<i32> {
+    let at = DAYS.iter().position(|day| text.eq_ignore_ascii_case(day))?;
+    i32::try_from(at + 1).ok()
+}
+
+fn minute(text: &str) -> Option<i32> {
+    let (hour, minute) = text.split_once(':')?;
+    let (hour, minute): (i32, i32) = (hour.parse().ok()?, minute.parse().ok()?);
+    let is_time = (0..24).contains(&hour) && (0..60).contains(&minute) || (hour, minute) == (24, 0);
+    is_time.then_some(hour * 60 + minute)
+}
+
+impl Window {
+    /// One for each day; from Saturday to Monday goes over Sunday.
+    fn to_api(self) -> Vec<v1::WeeklyWindow> {
+        let (from, to) = self.days;
+        let last = if to < from { to + 7 } else { to };
+        let (start_minute, end_minute) = self.minutes;
+        let of =
+            |day: i32| v1::WeeklyWindow { weekday: (day - 1) % 7 + 1, start_minute, end_minute };
+        (from..=last).map(of).collect()
+    }
+}
+
+#[derive(Clone, Debug)]
+struct Retry {
+    outcome: String,
+    rule: v1::RetryRule,
+}
+
+impl FromStr for Retry {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let read = || {
+            let (outcome, rule) = text.split_once('=')?;
+            let known = ["no_answer", "busy", "failed", "voicemail", "unknown"];
+            let outcome = known.contains(&outcome).then(|| outcome.to_owned())?;
+            let (attempts, minutes) = rule.split_once('/')?;
+            let seconds = minutes.parse::<i64>().ok()?.checked_mul(60)?;
+            let min_delay = Some(Duration { seconds, nanos: 0 });
+            let rule = v1::RetryRule { max_attempts: attempts.parse().ok()?, min_delay };
+            Some(Self { outcome, rule })
+        };
+        read().ok_or_else(|| {
+            "must be as in busy=3/30, of no_answer, busy, failed, voicemail, unknown".to_owned()
+        })
+    }
+}
+
+impl ConfigArgs {
+    /// Puts file and flags into a campaign; returns the paths that they touch.
+    pub fn apply(
+        &self,
+        printer: &Printer,
+        campaign: &mut v1::Campaign,
+    ) -> Result<Vec<String>, Failure> {
+        let mut paths = Vec::new();
+        if let Some(file) = &self.file {
+            paths.extend(from_file(printer, &json::file(file)?, campaign)?);
+        }
+        let mut touch = |path: &str| {
+            if !paths.iter().any(|touched| touched == path) {
+                paths.push(path.to_owned());
+            }
+        };
+        if let Some(description) = &self.description {
+            campaign.description.clone_from(description);
+            touch("description");
+        }
+        if let Some(link_url) = &self.link_url {
+            campaign.link_url.clone_from(link_url);
+            touch("link_url");
+        }
+        if self.schedule(campaign.schedule.get_or_insert_default()) {
+            touch("schedule");
+        } else if let Some(Time(end)) = self.end_time {
+            campaign.schedule.get_or_insert_default().end_time = Some(end);
+            // The only part that may change while a run is live forever.
+            touch("schedule.end_time");
+        } else if campaign.schedule == Some(v1::Schedule::default()) {
+            campaign.schedule = None;
+        }
+        if self.pacing(campaign.pacing.get_or_insert_default()) {
+            touch("pacing");
+        }
+        for Retry { outcome, rule } in &self.retries {
+            let policy = campaign.retry_policy.get_or_insert_default();
+            let place = match outcome.as_str() {
+                "no_answer" => &mut policy.no_answer,
+                "busy" => &mut policy.busy,
+                "failed" => &mut policy.failed,
+                "voicemail" => &mut policy.voicemail,
+                _ => &mut policy.unknown,
+            };
+            *place = Some(*rule);
+            touch("retry_policy");
+        }
+        Ok(paths)
+    }
+
+    /// All of it but an end alone; returns whether anything was given.
+    fn schedule(&self, schedule: &mut v1::Schedule) -> bool {
+        let is_given = self.time_zone.is_some()
+            || !self.windows.is_empty()
+            || !self.blackout_dates.is_empty()
+            || self.start_time.is_some();
+        if !is_given {
+            return false;
+        }
+        if let Some(time_zone) = &self.time_zone {
+            schedule.time_zone.clone_from(time_zone);
+        }
+        if !self.windows.is_empty() {
+            schedule.windows = self.windows.iter().flat_map(|window| window.to_api()).collect();
+        }
+        if !self.blackout_dates.is_empty() {
+            schedule.blackout_dates.clone_from(&self.blackout_dates);
+        }
+        if let Some(Time(start)) = self.start_time {
+            schedule.start_time = Some(start);
+        }
+        if let Some(Time(end)) = self.end_time {
+            schedule.end_time = Some(end);
+        }
+        true
+    }
+
+    fn pacing(&self, pacing: &mut v1::Pacing) -> bool {
+        let given = [
+            (self.max_calls_per_second, &mut pacing.max_calls_per_second),
+            (self.max_calls_in_progress, &mut pacing.max_calls_in_progress),
+            (self.weight, &mut pacing.weight),
+        ];
+        let mut is_given = false;
+        for (value, place) in given {
+            if let Some(value) = value {
+                *place = value;
+                is_given = true;
+            }
+        }
+        is_given
+    }
+}
+
+/// Takes over the fields that a file has, each as a whole; returns their paths.
+fn from_file(
+    printer: &Printer,
+    value: &Value,
+    campaign: &mut v1::Campaign,
+) -> Result<Vec<String>, Failure> {
+    let read: v1::Campaign = json::read(&printer.pool, "Campaign", value)?;
+    let mut paths = Vec::new();
+    for key in value.as_object().into_iter().flat_map(|fields| fields.keys()) {
+        let path = match key.as_str() {
+            "displayName" | "display_name" => {
+                campaign.display_name.clone_from(&read.display_name);
+                "display_name"
+            }
+            "description" => {
+                campaign.description.clone_from(&read.description);
+                "description"
+            }
+            "schedule" => {
+                campaign.schedule.clone_from(&read.schedule);
+                "schedule"
+            }
+            "retryPolicy" | "retry_policy" => {
+                campaign.retry_policy = read.retry_policy;
+                "retry_policy"
+            }
+            "pacing" => {
+                campaign.pacing = read.pacing;
+                "pacing"
+            }
+            "linkUrl" | "link_url" => {
+                campaign.link_url.clone_from(&read.link_url);
+                "link_url"
+            }
+            // The service's own, as `campaigns get -o json` prints them.
+            _ => continue,
+        };
+        paths.push(path.to_owned());
+    }
+    Ok(paths)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn windows_are_read_as_people_write_them() {
+        let days = |text: &str| -> Vec<i32> {
+            let window: Window = text.parse().expect("a window");
+            window.to_api().iter().map(|window| window.weekday).collect()
+        };
+        assert_eq!(days("mon-fri=09:00-17:30"), [1, 2, 3, 4, 5]);
+        assert_eq!(days("Sat-Mon=10:00-24:00"), [6, 7, 1]);
+        assert_eq!(days("sun=00:00-24:00"), [7]);
+        let window: Window = "mon=09:05-17:30".parse().expect("a window");
+        assert_eq!(window.minutes, (545, 1_050));
+        for wrong in ["", "mon", "mon=9", "mon=09:00-25:00", "day=09:00-10:00", "mon=09:60-10:00"] {
+            assert!(wrong.parse::<Window>().is_err(), "{wrong:?}");
+        }
+    }
+}

@@ -1,0 +1,153 @@
+//! The way to the service: TLS, a token on each call, and a limit for each answer.
+
+use crate::failure::{Exit, Failure};
+use crate::profile::Setup;
+use campaign_process::client::{bearer, client_tls, read_token};
+use campaign_proto::v1::campaign_service_client::CampaignServiceClient;
+use campaign_proto::v1::contact_service_client::ContactServiceClient;
+use campaign_proto::v1::interaction_service_client::InteractionServiceClient;
+use std::path::PathBuf;
+use std::time::Duration;
+use tonic::service::Interceptor;
+use tonic::service::interceptor::InterceptedService;
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Request, Status};
+
+/// Longest wait for a connection.
+pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// Dead connections are noticed on streams too.
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(20);
+/// A page of a thousand contacts with all the attributes they may have.
+const MAX_ANSWER_BYTES: usize = 16 * 1024 * 1024;
+
+/// Calls with a token and a limit.
+pub type Calls = InterceptedService<Channel, Way>;
+
+/// An open connection.
+#[derive(Clone, Debug)]
+pub struct Connection {
+    pub channel: Channel,
+    pub actor: String,
+    token_file: Option<PathBuf>,
+    timeout: Duration,
+}
+
+impl Connection {
+    /// Connects, or says why that does not work.
+    pub async fn open(setup: &Setup) -> Result<Self, Failure> {
+        let connecting = endpoint(setup)?.connect().await;
+        let channel = connecting.map_err(|error| {
+            let message = format!("{} does not answer: {}", setup.url, causes(&error));
+            let next = "is the service running there? campaignctl doctor looks closer";
+            Failure::new(Exit::Unavailable, message).next(next)
+        })?;
+        Ok(Self {
+            channel,
+            actor: setup.actor.clone(),
+            token_file: setup.token_file.clone(),
+            timeout: setup.timeout,
+        })
+    }
+
+    pub fn campaigns(&self) -> CampaignServiceClient<Calls> {
+        CampaignServiceClient::new(self.calls()).max_decoding_message_size(MAX_ANSWER_BYTES)
+    }
+
+    pub fn contacts(&self) -> ContactServiceClient<Calls> {
+        ContactServiceClient::new(self.calls()).max_decoding_message_size(MAX_ANSWER_BYTES)
+    }
+
+    pub fn interactions(&self) -> InteractionServiceClient<Calls> {
+        InteractionServiceClient::new(self.calls())
+    }
+
+    /// For streams, which may last.
+    pub fn watching(&self) -> CampaignServiceClient<Calls> {
+        CampaignServiceClient::new(self.streams())
+    }
+
+    /// For streams, which may last.
+    pub fn importing(&self) -> ContactServiceClient<Calls> {
+        ContactServiceClient::new(self.streams()).max_decoding_message_size(MAX_ANSWER_BYTES)
+    }
+
+    pub fn calls(&self) -> Calls {
+        let way = Way { token_file: self.token_file.clone(), timeout: Some(self.timeout) };
+        InterceptedService::new(self.channel.clone(), way)
+    }
+
+    fn streams(&self) -> Calls {
+        let way = Way { token_file: self.token_file.clone(), timeout: None };
+        InterceptedService::new(self.channel.clone(), way)
+    }
+}
+
+/// Puts the token on each call, as it is in the file then, and the limit.
+#[derive(Clone, Debug)]
+pub struct Way {
+    token_file: Option<PathBuf>,
+    timeout: Option<Duration>,
+}
+
+impl Interceptor for Way {
+    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
+        if let Some(timeout) = self.timeout {
+            request.set_timeout(timeout);
+        }
+        if let Some(path) = &self.token_file {
+            let token = read_token(path)
+                .map_err(|error| Status::unauthenticated(format!("the token file {error}")))?;
+            let value = bearer(&token).ok_or_else(|| {
+                Status::unauthenticated(format!("{} holds no token", path.display()))
+            })?;
+            request.metadata_mut().insert("authorization", value);
+        }
+        Ok(request)
+    }
+}
+
+/// Where to connect to, by the files as they are now.
+pub fn endpoint(setup: &Setup) -> Result<Endpoint, Failure> {
+    let malformed = || {
+        Failure::usage(format!(
+            "the service_url {:?} must be as in https://campaigns.example.com:50051",
+            setup.url
+        ))
+    };
+    let endpoint = Endpoint::from_shared(setup.url.clone()).map_err(|_| malformed())?;
+    let scheme = endpoint.uri().scheme_str();
+    if endpoint.uri().host().is_none() || !matches!(scheme, Some("http" | "https")) {
+        return Err(malformed());
+    }
+    let is_https = scheme == Some("https");
+    let endpoint = endpoint
+        .connect_timeout(CONNECT_TIMEOUT)
+        .tcp_nodelay(true)
+        .http2_keep_alive_interval(KEEPALIVE_INTERVAL)
+        .user_agent(concat!("campaignctl/", env!("CARGO_PKG_VERSION")))
+        .map_err(|error| Failure::new(Exit::Failed, causes(&error)))?;
+    if !is_https {
+        return Ok(endpoint);
+    }
+    let identity = setup.identity.as_ref().map(|(cert, key)| (cert.as_path(), key.as_path()));
+    let tls = client_tls(setup.ca_file.as_deref(), identity)
+        .map_err(|error| Failure::usage(error.to_string()))?;
+    endpoint.tls_config(tls).map_err(|error| {
+        Failure::usage(format!("TLS cannot be set up: {}", causes(&error)))
+            .next("look at ca_file, client_cert_file and client_key_file")
+    })
+}
+
+/// An error with what caused it.
+pub fn causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            text = format!("{text}: {cause_text}");
+        }
+        source = cause.source();
+    }
+    text
+}

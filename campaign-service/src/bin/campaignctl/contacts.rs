@@ -1,0 +1,221 @@
+//! Commands on contacts.
+
+use crate::campaigns::CampaignPageArgs;
+use crate::cli::PageArgs;
+use crate::connection::Connection;
+use crate::failure::Failure;
+use crate::import::{self, ImportArgs};
+use crate::names;
+use crate::pages;
+use crate::printing::{Format, Printer};
+use campaign_proto::v1;
+use clap::{Args, Subcommand};
+use std::collections::HashMap;
+
+#[derive(Debug, Subcommand)]
+pub enum ContactsCommand {
+    /// Import contacts from a CSV or NDJSON file, or standard input
+    Import(Box<ImportArgs>),
+    /// Where an import stands, with rows that were not taken
+    GetImport(GetImportArgs),
+    /// Add one contact
+    Add(AddArgs),
+    /// One contact
+    Get(ContactArgs),
+    /// Contacts of a campaign, in order of creation
+    List(CampaignPageArgs),
+    /// Change a contact; its number stays
+    Update(UpdateArgs),
+    /// Engage a contact no more
+    Delete(ContactArgs),
+    /// What is known of a contact, with the facts that say so
+    History(HistoryArgs),
+    /// Why a contact is or is not engaged now
+    Explain(ContactArgs),
+}
+
+#[derive(Args, Debug)]
+pub struct ContactArgs {
+    /// campaigns/ID/contacts/N, or CAMPAIGN/N with the campaign's ID or display name
+    contact: String,
+}
+
+#[derive(Args, Debug)]
+pub struct GetImportArgs {
+    /// campaigns/ID, ID, or display name
+    campaign: String,
+    /// The import's id, as `import` says it
+    import_id: String,
+    /// Only problems of rows after this one
+    #[arg(long, value_name = "ROW", default_value_t = 0)]
+    problems_after_row: i64,
+}
+
+#[derive(Args, Debug)]
+pub struct AddArgs {
+    /// campaigns/ID, ID, or display name
+    campaign: String,
+    /// As people write it
+    phone_number: String,
+    /// Country of a number without a country code, as in US
+    #[arg(long, value_name = "CODE", default_value = "", hide_default_value = true)]
+    default_region: String,
+    #[command(flatten)]
+    fields: FieldArgs,
+}
+
+#[derive(Args, Debug)]
+pub struct UpdateArgs {
+    /// campaigns/ID/contacts/N, or CAMPAIGN/N with the campaign's ID or display name
+    contact: String,
+    #[command(flatten)]
+    fields: FieldArgs,
+}
+
+#[derive(Args, Debug)]
+pub struct HistoryArgs {
+    /// campaigns/ID/contacts/N, or CAMPAIGN/N with the campaign's ID or display name
+    contact: String,
+    #[command(flatten)]
+    page: PageArgs,
+}
+
+/// What a contact is besides its number.
+#[derive(Args, Debug)]
+pub struct FieldArgs {
+    /// Name
+    #[arg(long)]
+    display_name: Option<String>,
+    /// Zone, as in America/Denver; empty: the campaign's
+    #[arg(long, value_name = "ZONE")]
+    time_zone: Option<String>,
+    /// 0 to 9; higher is dialled first
+    #[arg(long, value_name = "N")]
+    priority: Option<i32>,
+    /// Passed to the worker; repeat for more. An update replaces all of them
+    #[arg(long = "attribute", value_name = "KEY=VALUE", value_parser = attribute)]
+    attributes: Vec<(String, String)>,
+}
+
+fn attribute(text: &str) -> Result<(String, String), String> {
+    let pair = text.split_once('=').map(|(key, value)| (key.to_owned(), value.to_owned()));
+    pair.ok_or_else(|| "must be as in company=Acme".to_owned())
+}
+
+impl FieldArgs {
+    /// Puts them into a contact; returns the paths that they touch.
+    fn apply(self, contact: &mut v1::Contact) -> Vec<String> {
+        let mut paths = Vec::new();
+        if let Some(display_name) = self.display_name {
+            contact.display_name = display_name;
+            paths.push("display_name".to_owned());
+        }
+        if let Some(time_zone) = self.time_zone {
+            contact.time_zone = time_zone;
+            paths.push("time_zone".to_owned());
+        }
+        if let Some(priority) = self.priority {
+            contact.priority = priority;
+            paths.push("priority".to_owned());
+        }
+        if !self.attributes.is_empty() {
+            contact.attributes = self.attributes.into_iter().collect::<HashMap<_, _>>();
+            paths.push("attributes".to_owned());
+        }
+        paths
+    }
+}
+
+pub async fn run(
+    connection: &Connection,
+    printer: &Printer,
+    command: ContactsCommand,
+) -> Result<(), Failure> {
+    match command {
+        ContactsCommand::Import(args) => import::run(connection, printer, *args).await,
+        ContactsCommand::GetImport(args) => get_import(connection, printer, args).await,
+        ContactsCommand::Add(args) => {
+            let parent = names::campaign(connection, &args.campaign).await?;
+            let mut contact =
+                v1::Contact { phone_number: args.phone_number, ..v1::Contact::default() };
+            args.fields.apply(&mut contact);
+            let default_region = args.default_region;
+            let request =
+                v1::CreateContactRequest { parent, contact: Some(contact), default_region };
+            printer.answer(&connection.contacts().create_contact(request).await?.into_inner())
+        }
+        ContactsCommand::Get(args) => {
+            let name = names::contact(connection, &args.contact).await?;
+            let request = v1::GetContactRequest { name };
+            printer.answer(&connection.contacts().get_contact(request).await?.into_inner())
+        }
+        ContactsCommand::List(args) => list(connection, printer, args).await,
+        ContactsCommand::Update(args) => {
+            let name = names::contact(connection, &args.contact).await?;
+            let mut contact = v1::Contact { name, ..v1::Contact::default() };
+            let paths = args.fields.apply(&mut contact);
+            if paths.is_empty() {
+                let message = "nothing to change; campaignctl contacts update --help";
+                return Err(Failure::usage(message));
+            }
+            let update_mask = Some(prost_types::FieldMask { paths });
+            let request = v1::UpdateContactRequest { contact: Some(contact), update_mask };
+            printer.answer(&connection.contacts().update_contact(request).await?.into_inner())
+        }
+        ContactsCommand::Delete(args) => {
+            let name = names::contact(connection, &args.contact).await?;
+            let request = v1::DeleteContactRequest { name };
+            let deleted = connection.contacts().delete_contact(request).await?.into_inner();
+            if printer.format == Format::Json {
+                return printer.answer(&deleted);
+            }
+            printer.text("deleted; a refusal is kept, should the number come again")
+        }
+        ContactsCommand::History(args) => history(connection, printer, args).await,
+        ContactsCommand::Explain(args) => {
+            let name = names::contact(connection, &args.contact).await?;
+            let request = v1::ExplainContactRequest { name };
+            printer.answer(&connection.contacts().explain_contact(request).await?.into_inner())
+        }
+    }
+}
+
+async fn get_import(
+    connection: &Connection,
+    printer: &Printer,
+    args: GetImportArgs,
+) -> Result<(), Failure> {
+    let campaign = names::campaign(connection, &args.campaign).await?;
+    let name = format!("{campaign}/imports/{}", args.import_id);
+    let request = v1::GetImportRequest { name, problems_after_row: args.problems_after_row };
+    let answer = connection.contacts().get_import(request).await?.into_inner();
+    printer.answer(&answer)?;
+    let problems = answer.problems.iter();
+    printer.remark(&import::problem_table(problems))
+}
+
+async fn list(
+    connection: &Connection,
+    printer: &Printer,
+    args: CampaignPageArgs,
+) -> Result<(), Failure> {
+    let parent = names::campaign(connection, &args.campaign).await?;
+    let fetch = async |page_size, page_token| {
+        let request = v1::ListContactsRequest { parent: parent.clone(), page_size, page_token };
+        Ok(connection.contacts().list_contacts(request).await?.into_inner())
+    };
+    pages::print(printer, args.page, fetch, |answer| &mut answer.next_page_token).await
+}
+
+async fn history(
+    connection: &Connection,
+    printer: &Printer,
+    args: HistoryArgs,
+) -> Result<(), Failure> {
+    let name = names::contact(connection, &args.contact).await?;
+    let fetch = async |page_size, page_token| {
+        let request = v1::GetContactHistoryRequest { name: name.clone(), page_size, page_token };
+        Ok(connection.contacts().get_contact_history(request).await?.into_inner())
+    };
+    pages::print(printer, args.page, fetch, |answer| &mut answer.next_page_token).await
+}

@@ -1,0 +1,83 @@
+//! Whether service and program know the same API. The service does not say its version; by reflection it says its
+//! methods.
+
+use super::{Finding, SERVICES, Verdict, found};
+use crate::connection::Connection;
+use crate::failure::Failure;
+use campaign_proto::v1;
+use prost::Message;
+use prost_types::{FileDescriptorProto, FileDescriptorSet};
+use std::collections::BTreeSet;
+use tonic_reflection::pb::v1::ServerReflectionRequest;
+use tonic_reflection::pb::v1::server_reflection_client::ServerReflectionClient;
+use tonic_reflection::pb::v1::server_reflection_request::MessageRequest;
+use tonic_reflection::pb::v1::server_reflection_response::MessageResponse;
+
+pub async fn compare(connection: &Connection) -> Finding {
+    let version = concat!("campaignctl ", env!("CARGO_PKG_VERSION"));
+    let theirs = match reflected(connection).await {
+        Ok(methods) => methods,
+        Err(error) => {
+            let message = format!("{version}; the service does not describe itself: {error}");
+            return found("versions", Verdict::Warn, message, "is this the campaign service?");
+        }
+    };
+    let ours = own();
+    let missing: Vec<&str> = ours.difference(&theirs).map(String::as_str).collect();
+    let newer: Vec<&str> = theirs.difference(&ours).map(String::as_str).collect();
+    if !missing.is_empty() {
+        let message = format!("{version}; the service lacks {}", missing.join(", "));
+        return found(
+            "versions",
+            Verdict::Warn,
+            message,
+            "use the campaignctl of the service's version",
+        );
+    }
+    if !newer.is_empty() {
+        let message = format!("{version}; the service also has {}", newer.join(", "));
+        return found("versions", Verdict::Warn, message, "a newer campaignctl knows them");
+    }
+    let message = format!("{version}; the service has the same {} methods", ours.len());
+    found("versions", Verdict::Ok, message, "")
+}
+
+/// The methods that we know.
+fn own() -> BTreeSet<String> {
+    let set = FileDescriptorSet::decode(v1::FILE_DESCRIPTOR_SET).unwrap_or_default();
+    methods(&set.file)
+}
+
+/// The methods that the service has.
+async fn reflected(connection: &Connection) -> Result<BTreeSet<String>, String> {
+    let mut client = ServerReflectionClient::new(connection.calls());
+    let requests = SERVICES.map(|service| ServerReflectionRequest {
+        host: String::new(),
+        message_request: Some(MessageRequest::FileContainingSymbol(service.to_owned())),
+    });
+    let said = |status| Failure::from(status).message().to_owned();
+    let answer = client.server_reflection_info(tokio_stream::iter(requests)).await.map_err(said)?;
+    let mut answers = answer.into_inner();
+    let mut files = Vec::new();
+    while let Some(answer) = answers.message().await.map_err(said)? {
+        // A service that is not there is an error in its place; its methods are missing then.
+        if let Some(MessageResponse::FileDescriptorResponse(found)) = answer.message_response {
+            for bytes in found.file_descriptor_proto {
+                let file = FileDescriptorProto::decode(bytes.as_slice());
+                files.push(file.map_err(|error| error.to_string())?);
+            }
+        }
+    }
+    Ok(methods(&files))
+}
+
+fn methods(files: &[FileDescriptorProto]) -> BTreeSet<String> {
+    let ours = files.iter().filter(|file| file.package() == "campaign.v1");
+    let services = ours.flat_map(|file| &file.service);
+    services
+        .flat_map(|service| {
+            let methods = service.method.iter();
+            methods.map(|method| format!("{}/{}", service.name(), method.name()))
+        })
+        .collect()
+}

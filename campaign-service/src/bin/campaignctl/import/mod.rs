@@ -1,0 +1,212 @@
+//! Imports from files and streams: resumed where they broke off, with a report on every row that was not taken.
+
+mod problems;
+mod rows;
+mod sending;
+mod telling;
+
+pub use problems::table as problem_table;
+
+use crate::connection::Connection;
+use crate::failure::{Exit, Failure};
+use crate::names;
+use crate::printing::{Printer, counted, in_part};
+use campaign_proto::v1;
+use clap::{Args, ValueEnum};
+use problems::ErrorFile;
+use rows::{Chunk, Rows};
+use sending::Sender;
+use sha2::{Digest, Sha256};
+use std::fs::File;
+use std::io::Read;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+use telling::Telling;
+use tokio::sync::{mpsc, oneshot};
+use uuid::Uuid;
+
+/// Rows that are committed by one stream. They are kept until it is answered, to be sent again if it breaks.
+const MAX_BATCH_ROWS: usize = 20_000;
+const MAX_BATCH_BYTES: usize = 16 * 1024 * 1024;
+/// Chunks that are read ahead.
+const CHUNKS_AHEAD: usize = 4;
+/// Problems that are shown when there is no file for them.
+const PROBLEMS_SHOWN: usize = 10;
+
+#[derive(Args, Debug)]
+pub struct ImportArgs {
+    /// campaigns/ID, ID, or display name
+    campaign: String,
+    /// CSV with a header, or NDJSON with the names of the API; - for standard input
+    file: String,
+    /// What the file is [default: by its name; CSV where that does not tell]
+    #[arg(long, value_enum)]
+    format: Option<FileFormat>,
+    /// Country of numbers without a country code, as in US
+    #[arg(long, value_name = "CODE", default_value = "", hide_default_value = true)]
+    default_region: String,
+    /// Column of a field, as in phone_number=Mobile; fields: phone_number, display_name, time_zone, priority
+    #[arg(long = "column", value_name = "FIELD=HEADER")]
+    columns: Vec<String>,
+    /// What to do with columns that are no field
+    #[arg(long, value_enum, default_value_t)]
+    other_columns: OtherColumns,
+    /// What stands between columns
+    #[arg(long, value_name = "CHARACTER", default_value_t = ',')]
+    delimiter: char,
+    /// CSV file for the rows that were not taken: row, field, reason
+    #[arg(long, value_name = "FILE")]
+    errors: Option<PathBuf>,
+    /// Goes on with the import of this id [default: from the file's content, so that running again goes on]
+    #[arg(long, value_name = "ID")]
+    import_id: Option<String>,
+    /// How long to try again while the service is away
+    #[arg(long, value_name = "N", default_value_t = 300, value_parser = clap::value_parser!(u64).range(0..=86_400))]
+    give_up_seconds: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum FileFormat {
+    Csv,
+    Ndjson,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum OtherColumns {
+    /// Name them and stop
+    #[default]
+    Refuse,
+    /// Leave them out
+    Ignore,
+    /// Pass them to the worker as attributes of the contact
+    Attributes,
+}
+
+pub async fn run(
+    connection: &Connection,
+    printer: &Printer,
+    args: ImportArgs,
+) -> Result<(), Failure> {
+    let parent = names::campaign(connection, &args.campaign).await?;
+    let errors = args.errors.as_ref().map(|path| ErrorFile::create(path)).transpose()?;
+    let (input, length) = open(&args.file)?;
+    let bytes = Arc::new(AtomicU64::new(0));
+    let rows = Rows::open(input, &args, Arc::clone(&bytes))?;
+    let import_id = match &args.import_id {
+        Some(id) => id.clone(),
+        None => derived_id(&args)?,
+    };
+    let header = v1::ImportHeader {
+        parent,
+        import_id: import_id.clone(),
+        default_region: args.default_region.clone(),
+    };
+    let sender = Sender::new(connection, header, Duration::from_secs(args.give_up_seconds));
+    let next_row = sender.next_row().await?;
+    let telling = Telling::start(&import_id, next_row, length, bytes);
+    let (chunks, received) = mpsc::channel(CHUNKS_AHEAD);
+    let (finished, read) = oneshot::channel();
+    // A thread that nobody waits for: when sending fails, it may still wait for standard input.
+    std::thread::spawn(move || finished.send(rows.read_into(next_row, &chunks)));
+    let sent = send_all(&sender, received, &telling).await;
+    telling.finish();
+    sent?;
+    let read = read.await.map_err(|_| Failure::new(Exit::Failed, "the file's reader broke off"))?;
+    let read = read.map_err(|error| Failure::usage(format!("{}: {error}", args.file)))?;
+    if read.rows == 0 {
+        return Err(Failure::usage(format!("{} has no rows", args.file)));
+    }
+    let told = problems::collect(&sender, read.problems, errors, PROBLEMS_SHOWN).await?;
+    report(printer, &args, told)
+}
+
+/// Sends what is read, batch by batch.
+async fn send_all(
+    sender: &Sender,
+    mut received: mpsc::Receiver<Chunk>,
+    telling: &Telling,
+) -> Result<(), Failure> {
+    let (mut batch, mut rows, mut bytes) = (Vec::new(), 0, 0);
+    loop {
+        let chunk = received.recv().await;
+        let is_last = chunk.is_none();
+        if let Some(chunk) = chunk {
+            rows += chunk.rows.rows.len();
+            bytes += chunk.bytes;
+            batch.push(chunk.rows);
+        }
+        let is_full = rows >= MAX_BATCH_ROWS || bytes >= MAX_BATCH_BYTES;
+        if !batch.is_empty() && (is_full || is_last) {
+            let import = sender.send(&batch, telling).await?;
+            telling.update(&import);
+            (batch, rows, bytes) = (Vec::new(), 0, 0);
+        }
+        if is_last {
+            return Ok(());
+        }
+    }
+}
+
+fn report(printer: &Printer, args: &ImportArgs, told: problems::Told) -> Result<(), Failure> {
+    printer.answer(&told.import)?;
+    let rest = told.count.saturating_sub(told.import.problems.len().min(PROBLEMS_SHOWN));
+    match &args.errors {
+        Some(path) if told.count > 0 => {
+            printer.remark(&format!("rows that were not taken: {}", path.display()))?;
+        }
+        None if told.count > 0 => {
+            let shown = told.import.problems.iter().take(PROBLEMS_SHOWN);
+            let mut text = problem_table(shown);
+            if rest > 0 {
+                text.push_str(&format!("and {rest} more; --errors FILE writes all of them\n"));
+            }
+            printer.remark(&text)?;
+        }
+        _ => {}
+    }
+    match told.import.rejected {
+        0 => Ok(()),
+        rejected => {
+            let rows = counted(rejected, "row was", "rows were");
+            let next = "correct them, and import them from a file of their own";
+            Err(in_part(format!("{rows} rejected; all others are in the campaign")).next(next))
+        }
+    }
+}
+
+/// What is read, and how long it is if that is known.
+fn open(file: &str) -> Result<(Box<dyn Read + Send>, Option<u64>), Failure> {
+    if file == "-" {
+        return Ok((Box::new(std::io::stdin()), None));
+    }
+    let wrong = |error| Failure::usage(format!("{file} cannot be read: {error}"));
+    let opened = File::open(file).map_err(wrong)?;
+    let length = opened.metadata().map_err(wrong)?.len();
+    Ok((Box::new(opened), Some(length)))
+}
+
+/// The same for the same content read in the same way; another one each time for standard input, which cannot
+/// be read twice.
+fn derived_id(args: &ImportArgs) -> Result<String, Failure> {
+    if args.file == "-" {
+        return Ok(format!("stdin-{}", Uuid::new_v4().simple()));
+    }
+    let mut hash = Sha256::new();
+    let ImportArgs { default_region, columns, other_columns, delimiter, format, .. } = args;
+    hash.update(format!(
+        "{default_region:?} {columns:?} {other_columns:?} {delimiter:?} {format:?}"
+    ));
+    let wrong = |error| Failure::usage(format!("{} cannot be read: {error}", args.file));
+    let mut file = File::open(&args.file).map_err(wrong)?;
+    let mut buffer = vec![0; 64 * 1024];
+    loop {
+        match file.read(&mut buffer).map_err(wrong)? {
+            0 => break,
+            read => hash.update(&buffer[..read]),
+        }
+    }
+    let hex: String = hash.finalize().iter().take(16).map(|byte| format!("{byte:02x}")).collect();
+    Ok(format!("file-{hex}"))
+}

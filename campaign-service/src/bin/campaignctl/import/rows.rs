@@ -1,0 +1,325 @@
+//! Rows as people export them: CSV with a header, or JSON lines. Read one after the other, each of bounded size.
+//! A row that cannot be read keeps its number, so that all rows have the numbers they have in the file.
+
+use super::{FileFormat, ImportArgs, OtherColumns};
+use crate::failure::Failure;
+use campaign_proto::v1;
+use prost::Message;
+use serde::Deserialize;
+use std::collections::{BTreeMap, HashMap};
+use std::io::{BufRead, BufReader, Read};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use tokio::sync::mpsc;
+
+/// Rows and bytes of one message.
+const MAX_CHUNK_ROWS: usize = 2_500;
+const MAX_CHUNK_BYTES: usize = 4 * 1024 * 1024;
+/// Longest row.
+const MAX_ROW_BYTES: u64 = 1024 * 1024;
+/// Most unreadable rows of which the reason is kept; the service names those beyond, too, in its own words.
+const MAX_PROBLEMS: usize = 10_000;
+
+/// Rows for one message.
+#[derive(Debug)]
+pub struct Chunk {
+    pub rows: v1::ImportRows,
+    /// Their size.
+    pub bytes: usize,
+}
+
+/// What was read in all.
+#[derive(Debug, Default)]
+pub struct ReadRows {
+    pub rows: i64,
+    /// Rows that could not be read, by number.
+    pub problems: BTreeMap<i64, v1::RowProblem>,
+}
+
+/// A row, or the field that cannot be read and why.
+type RowOrProblem = Result<v1::ImportRow, (&'static str, String)>;
+
+/// A file of rows.
+pub struct Rows {
+    source: Source,
+    /// Bytes since the last row.
+    since_row: Arc<AtomicU64>,
+}
+
+enum Source {
+    Csv { reader: Box<csv::Reader<Limited>>, columns: Vec<Column> },
+    Ndjson(Box<BufReader<Limited>>),
+}
+
+/// Counts what is read, and stops at a row that has no end.
+struct Limited {
+    inner: Box<dyn Read + Send>,
+    since_row: Arc<AtomicU64>,
+    total: Arc<AtomicU64>,
+}
+
+impl Read for Limited {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let read = self.inner.read(buffer)?;
+        self.total.fetch_add(read as u64, Ordering::Relaxed);
+        let since = self.since_row.fetch_add(read as u64, Ordering::Relaxed);
+        if since > MAX_ROW_BYTES {
+            let text = "a row has more than 1 MiB; is there a quote that is never closed?";
+            return Err(std::io::Error::other(text));
+        }
+        Ok(read)
+    }
+}
+
+/// What a column is for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Column {
+    PhoneNumber,
+    DisplayName,
+    TimeZone,
+    Priority,
+    Attribute(String),
+    Ignored,
+}
+
+impl Rows {
+    pub fn open(
+        inner: Box<dyn Read + Send>,
+        args: &ImportArgs,
+        total: Arc<AtomicU64>,
+    ) -> Result<Self, Failure> {
+        let since_row = Arc::new(AtomicU64::new(0));
+        let limited = Limited { inner, since_row: Arc::clone(&since_row), total };
+        let source = match args.format.unwrap_or_else(|| by_name(&args.file)) {
+            FileFormat::Ndjson => Source::Ndjson(Box::new(BufReader::new(limited))),
+            FileFormat::Csv => {
+                let delimiter = u8::try_from(args.delimiter)
+                    .map_err(|_| Failure::usage("--delimiter must be one plain character"))?;
+                let mut reader = csv::ReaderBuilder::new()
+                    .has_headers(false)
+                    .flexible(true)
+                    .delimiter(delimiter)
+                    .from_reader(limited);
+                let columns = header(&mut reader, args)?;
+                Source::Csv { reader: Box::new(reader), columns }
+            }
+        };
+        Ok(Self { source, since_row })
+    }
+
+    /// Passes on the rows from a number on; stops when nobody takes them.
+    pub fn read_into(
+        mut self,
+        next_row: i64,
+        chunks: &mpsc::Sender<Chunk>,
+    ) -> Result<ReadRows, String> {
+        let mut read = ReadRows::default();
+        let mut chunk = Chunk { rows: v1::ImportRows::default(), bytes: 0 };
+        while let Some(row) =
+            self.next().map_err(|error| format!("row {}: {error}", read.rows + 1))?
+        {
+            read.rows += 1;
+            let row = row.unwrap_or_else(|(field, reason)| {
+                if read.problems.len() < MAX_PROBLEMS {
+                    let problem =
+                        v1::RowProblem { row: read.rows, field: field.to_owned(), reason };
+                    read.problems.insert(read.rows, problem);
+                }
+                // Rejected by the service: it has no number.
+                v1::ImportRow::default()
+            });
+            if read.rows < next_row {
+                continue;
+            }
+            if chunk.rows.rows.is_empty() {
+                chunk.rows.first_row = read.rows;
+            }
+            chunk.bytes += row.encoded_len();
+            chunk.rows.rows.push(row);
+            if chunk.rows.rows.len() >= MAX_CHUNK_ROWS || chunk.bytes >= MAX_CHUNK_BYTES {
+                let full = std::mem::replace(
+                    &mut chunk,
+                    Chunk { rows: v1::ImportRows::default(), bytes: 0 },
+                );
+                if chunks.blocking_send(full).is_err() {
+                    return Ok(read);
+                }
+            }
+        }
+        if !chunk.rows.rows.is_empty() {
+            // Nobody takes it only when sending failed, which is told elsewhere.
+            let _ = chunks.blocking_send(chunk);
+        }
+        Ok(read)
+    }
+
+    fn next(&mut self) -> Result<Option<RowOrProblem>, String> {
+        self.since_row.store(0, Ordering::Relaxed);
+        match &mut self.source {
+            Source::Csv { reader, columns } => {
+                let mut record = csv::ByteRecord::new();
+                let is_row =
+                    reader.read_byte_record(&mut record).map_err(|error| error.to_string())?;
+                Ok(is_row.then(|| csv_row(&record, columns)))
+            }
+            Source::Ndjson(reader) => loop {
+                let mut line = Vec::new();
+                let read =
+                    reader.read_until(b'\n', &mut line).map_err(|error| error.to_string())?;
+                if read == 0 {
+                    return Ok(None);
+                }
+                if !line.trim_ascii().is_empty() {
+                    return Ok(Some(json_row(&line)));
+                }
+            },
+        }
+    }
+}
+
+fn by_name(file: &str) -> FileFormat {
+    let extension = file.rsplit_once('.').map(|(_, extension)| extension.to_lowercase());
+    match extension.as_deref() {
+        Some("ndjson" | "jsonl" | "json") => FileFormat::Ndjson,
+        _ => FileFormat::Csv,
+    }
+}
+
+/// What each column is for.
+fn header(reader: &mut csv::Reader<Limited>, args: &ImportArgs) -> Result<Vec<Column>, Failure> {
+    let wrong = |text: String| Failure::usage(format!("{}: {text}", args.file));
+    let mut record = csv::ByteRecord::new();
+    let found = reader.read_byte_record(&mut record).map_err(|error| wrong(error.to_string()))?;
+    if !found {
+        return Err(wrong("it is empty; the first line must name the columns".to_owned()));
+    }
+    let mut names = Vec::new();
+    for name in &record {
+        let name =
+            std::str::from_utf8(name).map_err(|_| wrong("the header is not UTF-8".to_owned()))?;
+        names.push(name.trim_start_matches('\u{feff}').trim().to_owned());
+    }
+    let mut columns: Vec<Option<Column>> = names.iter().map(|name| by_header(name)).collect();
+    for pair in &args.columns {
+        let (field, name) = pair
+            .split_once('=')
+            .and_then(|(field, name)| Some((by_field(field)?, name.trim())))
+            .ok_or_else(|| {
+                Failure::usage(format!("--column {pair:?} must be as in phone_number=Mobile"))
+            })?;
+        let at = names.iter().position(|known| known == name).ok_or_else(|| {
+            wrong(format!("it has no column {name:?}; it has: {}", names.join(", ")))
+        })?;
+        for column in columns.iter_mut().filter(|column| **column == Some(field.clone())) {
+            *column = None;
+        }
+        columns[at] = Some(field);
+    }
+    let others: Vec<&str> = names
+        .iter()
+        .zip(&columns)
+        .filter(|(_, column)| column.is_none())
+        .map(|(name, _)| name.as_str())
+        .collect();
+    if !columns.contains(&Some(Column::PhoneNumber)) {
+        return Err(wrong(format!("no column is phone_number; it has: {}", names.join(", "))).next(
+            "name it with --column phone_number=HEADER, or what separates columns with --delimiter",
+        ));
+    }
+    if args.other_columns == OtherColumns::Refuse && !others.is_empty() {
+        return Err(wrong(format!("columns that are no field: {}", others.join(", "))).next(
+            "--other-columns attributes passes them to the worker, --other-columns ignore leaves them out",
+        ));
+    }
+    for field in [Column::PhoneNumber, Column::DisplayName, Column::TimeZone, Column::Priority] {
+        if columns.iter().filter(|column| **column == Some(field.clone())).count() > 1 {
+            let text = format!("two columns are {field:?}; say which with --column");
+            return Err(wrong(text));
+        }
+    }
+    let other = |name: &String| match args.other_columns {
+        OtherColumns::Attributes => Column::Attribute(name.clone()),
+        OtherColumns::Refuse | OtherColumns::Ignore => Column::Ignored,
+    };
+    Ok(names
+        .iter()
+        .zip(columns)
+        .map(|(name, column)| column.unwrap_or_else(|| other(name)))
+        .collect())
+}
+
+fn by_field(name: &str) -> Option<Column> {
+    match name {
+        "phone_number" => Some(Column::PhoneNumber),
+        "display_name" => Some(Column::DisplayName),
+        "time_zone" => Some(Column::TimeZone),
+        "priority" => Some(Column::Priority),
+        _ => None,
+    }
+}
+
+/// As people name their columns.
+fn by_header(name: &str) -> Option<Column> {
+    if let Some(key) = name.strip_prefix("attributes.") {
+        return Some(Column::Attribute(key.to_owned()));
+    }
+    match name.to_lowercase().replace([' ', '-'], "_").as_str() {
+        "phone_number" | "phone" => Some(Column::PhoneNumber),
+        "display_name" | "name" | "full_name" => Some(Column::DisplayName),
+        "time_zone" | "timezone" => Some(Column::TimeZone),
+        "priority" => Some(Column::Priority),
+        _ => None,
+    }
+}
+
+fn csv_row(record: &csv::ByteRecord, columns: &[Column]) -> RowOrProblem {
+    if record.len() > columns.len() {
+        let (has, wants) = (record.len(), columns.len());
+        let reason =
+            format!("has {has} fields where the header has {wants}; quote what has a comma in it");
+        return Err(("row", reason));
+    }
+    let mut row = v1::ImportRow::default();
+    for (bytes, column) in record.iter().zip(columns) {
+        let text = std::str::from_utf8(bytes).map_err(|_| ("row", "is not UTF-8".to_owned()))?;
+        match column {
+            Column::PhoneNumber => text.clone_into(&mut row.phone_number),
+            Column::DisplayName => text.clone_into(&mut row.display_name),
+            Column::TimeZone => text.clone_into(&mut row.time_zone),
+            Column::Priority if text.trim().is_empty() => {}
+            Column::Priority => {
+                row.priority = text
+                    .trim()
+                    .parse()
+                    .map_err(|_| ("priority", "must be a number from 0 to 9".to_owned()))?;
+            }
+            Column::Attribute(key) if !text.trim().is_empty() => {
+                row.attributes.insert(key.clone(), text.to_owned());
+            }
+            Column::Attribute(_) | Column::Ignored => {}
+        }
+    }
+    Ok(row)
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct JsonRow {
+    #[serde(alias = "phoneNumber", default)]
+    phone_number: String,
+    #[serde(alias = "displayName", default)]
+    display_name: String,
+    #[serde(alias = "timeZone", default)]
+    time_zone: String,
+    #[serde(default)]
+    priority: i32,
+    #[serde(default)]
+    attributes: HashMap<String, String>,
+}
+
+fn json_row(line: &[u8]) -> RowOrProblem {
+    let row: JsonRow = serde_json::from_slice(line)
+        .map_err(|error| ("row", format!("is not understood: {error}")))?;
+    let JsonRow { phone_number, display_name, time_zone, priority, attributes } = row;
+    Ok(v1::ImportRow { phone_number, display_name, time_zone, priority, attributes })
+}

@@ -1,0 +1,69 @@
+//! Campaigns as people name them: `campaigns/ID`, the ID, or a display name that only one has.
+
+use crate::connection::Connection;
+use crate::failure::{Exit, Failure};
+use crate::show::state;
+use campaign_proto::v1;
+use uuid::Uuid;
+
+/// Largest page of campaigns.
+const PAGE: i32 = 200;
+/// Most campaigns that are listed when a name is ambiguous.
+const MAX_LISTED: usize = 10;
+
+/// The resource name of a campaign.
+pub async fn campaign(connection: &Connection, text: &str) -> Result<String, Failure> {
+    let id = text.strip_prefix("campaigns/").unwrap_or(text);
+    if let Ok(id) = Uuid::try_parse(id) {
+        return Ok(format!("campaigns/{id}"));
+    }
+    let found = called(connection, text).await?;
+    match found.as_slice() {
+        [one] => Ok(one.name.clone()),
+        [] => Err(Failure::new(Exit::NotFound, format!("no campaign is called {text:?}"))
+            .next("campaignctl campaigns list shows what there is")),
+        several => {
+            let listed = several.iter().take(MAX_LISTED);
+            let listed: Vec<String> =
+                listed.map(|one| format!("{} ({})", one.name, state(one.state()))).collect();
+            let count = several.len();
+            let message = format!("{count} campaigns are called {text:?}: {}", listed.join(", "));
+            Err(Failure::usage(message).next("name the one that is meant by its campaigns/ID"))
+        }
+    }
+}
+
+/// All campaigns with this display name.
+async fn called(connection: &Connection, name: &str) -> Result<Vec<v1::Campaign>, Failure> {
+    let mut found = Vec::new();
+    let mut page_token = String::new();
+    loop {
+        let request = v1::ListCampaignsRequest { page_size: PAGE, page_token };
+        let page = connection.campaigns().list_campaigns(request).await?.into_inner();
+        found.extend(page.campaigns.into_iter().filter(|one| one.display_name == name));
+        page_token = page.next_page_token;
+        if page_token.is_empty() {
+            return Ok(found);
+        }
+    }
+}
+
+/// The campaign itself.
+pub async fn get(connection: &Connection, text: &str) -> Result<v1::Campaign, Failure> {
+    let name = campaign(connection, text).await?;
+    let request = v1::GetCampaignRequest { name };
+    Ok(connection.campaigns().get_campaign(request).await?.into_inner())
+}
+
+/// The resource name of a contact: `CAMPAIGN/contacts/N`, or `CAMPAIGN/N`.
+pub async fn contact(connection: &Connection, text: &str) -> Result<String, Failure> {
+    let parts = text.rsplit_once("/contacts/").or_else(|| text.rsplit_once('/'));
+    match parts {
+        Some((of, number)) if number.parse::<u64>().is_ok() => {
+            Ok(format!("{}/contacts/{number}", campaign(connection, of).await?))
+        }
+        _ => Err(Failure::usage(format!(
+            "{text:?} must be as in campaigns/ID/contacts/0, or CAMPAIGN/0"
+        ))),
+    }
+}

@@ -1,0 +1,119 @@
+//! Answers on standard output: tables for people, or JSON with the names that grpcurl prints.
+
+use crate::failure::{Exit, Failure};
+use crate::json;
+use crate::show::Show;
+use clap::ValueEnum;
+use comfy_table::{Table, presets};
+use prost_reflect::DescriptorPool;
+use std::io::Write;
+
+/// How answers look.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// For people.
+    #[default]
+    Human,
+    /// proto3 JSON, as grpcurl prints it.
+    Json,
+}
+
+/// Prints answers.
+#[derive(Clone, Debug)]
+pub struct Printer {
+    pub format: Format,
+    pub pool: DescriptorPool,
+}
+
+impl Printer {
+    pub fn new(format: Format) -> Result<Self, Failure> {
+        Ok(Self { format, pool: json::pool()? })
+    }
+
+    /// An answer of the service.
+    pub fn answer<M: Show>(&self, answer: &M) -> Result<(), Failure> {
+        match self.format {
+            Format::Human => self.text(&answer.human()),
+            Format::Json => self.text(&json::pretty(&self.pool, answer)?),
+        }
+    }
+
+    /// One answer of many, in JSON on a line of its own.
+    pub fn answer_of_many<M: Show>(&self, answer: &M) -> Result<(), Failure> {
+        match self.format {
+            Format::Human => self.text(&answer.human()),
+            Format::Json => self.text(&json::line(&self.pool, answer)?),
+        }
+    }
+
+    /// More for people, that no program needs.
+    pub fn remark(&self, text: &str) -> Result<(), Failure> {
+        if self.format == Format::Human { self.text(text) } else { Ok(()) }
+    }
+
+    pub fn text(&self, text: &str) -> Result<(), Failure> {
+        let mut output = std::io::stdout().lock();
+        output.write_all(text.as_bytes())?;
+        if !text.ends_with('\n') {
+            output.write_all(b"\n")?;
+        }
+        Ok(output.flush()?)
+    }
+}
+
+/// Columns without lines around them.
+pub fn table<const N: usize>(
+    header: [&str; N],
+    rows: impl IntoIterator<Item = [String; N]>,
+) -> String {
+    let mut table = Table::new();
+    table.load_preset(presets::NOTHING);
+    table.set_header(header);
+    for row in rows {
+        table.add_row(row.map(|cell| clean(&cell)));
+    }
+    for column in table.column_iter_mut() {
+        column.set_padding((0, 2));
+    }
+    trimmed(&table.to_string())
+}
+
+/// Names and values, one a line.
+pub fn sheet<'a>(rows: impl IntoIterator<Item = (&'a str, String)>) -> String {
+    let rows: Vec<_> = rows.into_iter().filter(|(_, value)| !value.is_empty()).collect();
+    let width = rows.iter().map(|(name, _)| name.len()).max().unwrap_or(0) + 2;
+    let lines = rows.iter().map(|(name, value)| format!("{name:width$}{}\n", clean(value)));
+    lines.collect()
+}
+
+fn trimmed(text: &str) -> String {
+    text.lines().map(|line| format!("{}\n", line.trim_end())).collect()
+}
+
+/// Without what would command a terminal: names are other people's.
+pub fn clean(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+}
+
+/// 1234567 as people read it.
+pub fn grouped(number: i64) -> String {
+    let digits = number.unsigned_abs().to_string();
+    let mut text = String::new();
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    if number < 0 { format!("-{text}") } else { text }
+}
+
+/// One contact, two contacts.
+pub fn counted(number: i64, one: &str, many: &str) -> String {
+    format!("{} {}", grouped(number), if number == 1 { one } else { many })
+}
+
+/// An answer that came, though not all of it was taken.
+pub fn in_part(message: String) -> Failure {
+    Failure::new(Exit::InPart, message)
+}

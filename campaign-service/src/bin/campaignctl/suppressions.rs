@@ -1,0 +1,86 @@
+//! Commands on the list of numbers that nobody may engage.
+
+use crate::cli::PageArgs;
+use crate::connection::Connection;
+use crate::failure::Failure;
+use crate::pages;
+use crate::printing::{Format, Printer, clean, counted, in_part};
+use campaign_proto::v1;
+use clap::Subcommand;
+
+#[derive(Debug, Subcommand)]
+pub enum SuppressionsCommand {
+    /// Add numbers: once this is answered, no campaign calls them
+    Add {
+        /// As people write them; 1 to 1,000
+        #[arg(required = true)]
+        phone_numbers: Vec<String>,
+        /// Where they come from, as in "phone call"
+        #[arg(long)]
+        source: String,
+        /// Country of numbers without a country code, as in US
+        #[arg(long, value_name = "CODE", default_value = "", hide_default_value = true)]
+        default_region: String,
+    },
+    /// One number of the list
+    Get {
+        /// With + and country code
+        phone_number: String,
+    },
+    /// The list, in order of number
+    List(PageArgs),
+    /// Take a number off the list: campaigns may call it again
+    Remove {
+        /// With + and country code
+        phone_number: String,
+    },
+}
+
+fn named(phone_number: &str) -> String {
+    let number = phone_number.strip_prefix("suppressions/").unwrap_or(phone_number);
+    format!("suppressions/{number}")
+}
+
+pub async fn run(
+    connection: &Connection,
+    printer: &Printer,
+    command: SuppressionsCommand,
+) -> Result<(), Failure> {
+    match command {
+        SuppressionsCommand::Add { phone_numbers, source, default_region } => {
+            let request = v1::AddSuppressionsRequest { phone_numbers, default_region, source };
+            let answer = connection.contacts().add_suppressions(request).await?.into_inner();
+            printer.answer(&answer)?;
+            match answer.problems.len() {
+                0 => Ok(()),
+                count => {
+                    let count = i64::try_from(count).unwrap_or(i64::MAX);
+                    let numbers = counted(count, "number was", "numbers were");
+                    Err(in_part(format!("{numbers} not understood and can still be called"))
+                        .next("write them with + and the country code, and add them again"))
+                }
+            }
+        }
+        SuppressionsCommand::Get { phone_number } => {
+            let request = v1::GetSuppressionRequest { name: named(&phone_number) };
+            printer.answer(&connection.contacts().get_suppression(request).await?.into_inner())
+        }
+        SuppressionsCommand::List(page) => list(connection, printer, page).await,
+        SuppressionsCommand::Remove { phone_number } => {
+            let request = v1::RemoveSuppressionRequest { name: named(&phone_number) };
+            let removed = connection.contacts().remove_suppression(request).await?.into_inner();
+            if printer.format == Format::Json {
+                return printer.answer(&removed);
+            }
+            printer.text(&format!("{} may be called again", clean(&removed.phone_number)))
+        }
+    }
+}
+
+async fn list(connection: &Connection, printer: &Printer, page: PageArgs) -> Result<(), Failure> {
+    let fetch = async |page_size, page_token| {
+        let request = v1::ListSuppressionsRequest { page_size, page_token };
+        Ok(connection.contacts().list_suppressions(request).await?.into_inner())
+    };
+    pages::print(printer, page, fetch, |answer| &mut answer.next_page_token).await
+}

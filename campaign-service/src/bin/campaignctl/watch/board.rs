@@ -1,0 +1,108 @@
+//! What a view knows.
+
+use campaign_proto::v1;
+use std::collections::VecDeque;
+use std::time::Duration;
+
+/// Time over which rates are taken.
+const RATE_WINDOW: Duration = Duration::from_secs(10);
+/// Most counts that are kept for rates.
+const MAX_SAMPLES: usize = 64;
+
+/// All campaigns of a view, and the one whose details are shown.
+#[derive(Clone, Debug, Default)]
+pub struct Board {
+    pub campaigns: Vec<Watched>,
+    pub chosen: usize,
+}
+
+/// One campaign.
+#[derive(Clone, Debug, Default)]
+pub struct Watched {
+    pub name: String,
+    pub display_name: String,
+    pub progress: Option<v1::CampaignProgress>,
+    /// Why there is nothing new of it.
+    pub trouble: Option<String>,
+    /// When counts came, since the view began, and the attempts they had.
+    samples: VecDeque<(Duration, i64)>,
+}
+
+impl Board {
+    pub fn new(campaigns: Vec<Watched>) -> Self {
+        Self { campaigns, chosen: 0 }
+    }
+
+    pub fn choose_next(&mut self) {
+        self.chosen = (self.chosen + 1).min(self.campaigns.len().saturating_sub(1));
+    }
+
+    pub fn choose_previous(&mut self) {
+        self.chosen = self.chosen.saturating_sub(1);
+    }
+}
+
+impl Watched {
+    pub fn new(name: String, display_name: String) -> Self {
+        Self { name, display_name, ..Self::default() }
+    }
+
+    /// Takes new counts over.
+    pub fn update(&mut self, progress: v1::CampaignProgress, now: Duration) {
+        let attempts = progress.history.unwrap_or_default().attempts;
+        if self.samples.back().is_some_and(|(_, last)| *last > attempts) {
+            // The history was reset.
+            self.samples.clear();
+        }
+        // The one before the window stays: it says how many there were when the window began.
+        let begin = now.saturating_sub(RATE_WINDOW);
+        while self.samples.get(1).is_some_and(|(time, _)| *time <= begin)
+            || self.samples.len() >= MAX_SAMPLES
+        {
+            self.samples.pop_front();
+        }
+        self.samples.push_back((now, attempts));
+        self.progress = Some(progress);
+        self.trouble = None;
+    }
+
+    /// Attempts that ended in a second, of late; `None` before there are two counts.
+    pub fn rate(&self, now: Duration) -> Option<f64> {
+        let begin = now.saturating_sub(RATE_WINDOW);
+        let before = self.samples.iter().rev().find(|(time, _)| *time <= begin);
+        let (since, count) = before.or(self.samples.front()).copied()?;
+        let (_, last) = self.samples.back()?;
+        let span = now.saturating_sub(since.max(begin)).as_secs_f64();
+        let ended = f64::from(i32::try_from(last - count).unwrap_or(i32::MAX));
+        (span >= 1.0).then(|| ended / span)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn with_attempts(attempts: i64) -> v1::CampaignProgress {
+        let history = Some(v1::HistoryTotals { attempts, ..Default::default() });
+        v1::CampaignProgress { history, ..Default::default() }
+    }
+
+    #[test]
+    fn rates_are_of_the_last_seconds_and_end_with_the_calls() {
+        let at = Duration::from_secs;
+        let mut watched = Watched::default();
+        assert_eq!(watched.rate(at(0)), None);
+        watched.update(with_attempts(1_000), at(0));
+        assert_eq!(watched.rate(at(0)), None, "one count says nothing");
+        for second in 1..=30 {
+            let attempts = 1_000 + i64::try_from(second).expect("small") * 20;
+            watched.update(with_attempts(attempts), at(second));
+        }
+        assert_eq!(watched.rate(at(30)), Some(20.0));
+        // Nothing new: the same attempts over ever later windows.
+        assert_eq!(watched.rate(at(35)), Some(10.0));
+        assert_eq!(watched.rate(at(60)), Some(0.0));
+        watched.update(with_attempts(0), at(61));
+        assert_eq!(watched.rate(at(63)), Some(0.0), "a reset is no negative rate");
+    }
+}

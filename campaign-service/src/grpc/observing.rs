@@ -1,0 +1,215 @@
+//! What is seen of every call from outside: its count, time and code, and the id that its logs share.
+
+use super::access::RULES;
+use super::around::{Calling, Middleware};
+use super::limits::{Kind, kind};
+use crate::metrics::Metrics;
+use futures_util::FutureExt;
+use http::{HeaderMap, HeaderValue, Request, Response};
+use http_body::{Body as HttpBody, Frame, SizeHint};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Instant;
+use tonic::Status;
+use tonic::body::Body;
+use tower::Service;
+use tracing::field::Empty;
+use tracing::{Instrument, Span, info_span};
+use uuid::Uuid;
+
+/// Where a caller names its request, and is told the name.
+const REQUEST_ID: &str = "x-request-id";
+/// Lengths of a caller's request id: longer than any phone number, which must not get into logs.
+const REQUEST_ID_LENGTHS: std::ops::RangeInclusive<usize> = 16..=64;
+/// By their numbers.
+const CODES: [&str; 17] = [
+    "OK",
+    "CANCELLED",
+    "UNKNOWN",
+    "INVALID_ARGUMENT",
+    "DEADLINE_EXCEEDED",
+    "NOT_FOUND",
+    "ALREADY_EXISTS",
+    "PERMISSION_DENIED",
+    "RESOURCE_EXHAUSTED",
+    "FAILED_PRECONDITION",
+    "ABORTED",
+    "OUT_OF_RANGE",
+    "UNIMPLEMENTED",
+    "INTERNAL",
+    "UNAVAILABLE",
+    "DATA_LOSS",
+    "UNAUTHENTICATED",
+];
+
+/// A method that there is, or any other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Method {
+    service: &'static str,
+    name: &'static str,
+    kind: Kind,
+}
+
+impl Method {
+    fn at(path: &str) -> Self {
+        let known = RULES.iter().find(|(known, _)| *known == path).map(|(known, _)| *known);
+        let parts = known.and_then(|known| known.strip_prefix('/')?.split_once('/'));
+        let (service, name) = parts.unwrap_or(("other", "other"));
+        Self { service, name, kind: kind(path) }
+    }
+
+    fn labels(self) -> [(&'static str, &'static str); 2] {
+        [("service", self.service), ("method", self.name)]
+    }
+}
+
+/// A call, counted when it is over.
+struct Counting {
+    metrics: Arc<Metrics>,
+    method: Method,
+    started: Instant,
+    /// `None`: the caller left before there was one.
+    code: Option<&'static str>,
+}
+
+impl Counting {
+    fn begin(metrics: &Arc<Metrics>, method: Method) -> Self {
+        metrics.requests_in_progress.get_or_create(&method.labels()).inc();
+        Self { metrics: Arc::clone(metrics), method, started: Instant::now(), code: None }
+    }
+
+    /// Takes the code, where these are the headers that have it.
+    fn look_at(&mut self, headers: &HeaderMap) {
+        let Some(number) = headers.get("grpc-status") else { return };
+        let number = number.to_str().ok().and_then(|text| text.parse::<usize>().ok());
+        self.code = Some(number.and_then(|number| CODES.get(number)).unwrap_or(&"UNKNOWN"));
+    }
+}
+
+impl Drop for Counting {
+    fn drop(&mut self) {
+        let labels = self.method.labels();
+        let code = ("code", self.code.unwrap_or("CANCELLED"));
+        self.metrics.requests_in_progress.get_or_create(&labels).dec();
+        self.metrics.requests.get_or_create(&[labels[0], labels[1], code]).inc();
+        // How long a stream lasts says nothing, and what others ask of health neither.
+        if self.method.kind == Kind::Request {
+            let taken = self.started.elapsed().as_secs_f64();
+            self.metrics.request_duration.get_or_create(&labels).observe(taken);
+        }
+    }
+}
+
+/// The caller's id of the request, if it is one that may be in logs; else a new one.
+fn request_id(headers: &HeaderMap) -> String {
+    let is_fit = |text: &&str| {
+        let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+        REQUEST_ID_LENGTHS.contains(&text.len()) && text.bytes().all(fits)
+    };
+    let given = headers.get(REQUEST_ID).and_then(|value| value.to_str().ok()).filter(is_fit);
+    given.map_or_else(|| Uuid::new_v4().to_string(), str::to_owned)
+}
+
+/// Around everything else, so that it sees also who is turned away.
+#[derive(Clone, Debug)]
+pub struct Observe(pub Arc<Metrics>);
+
+impl Middleware for Observe {
+    fn call<S>(&self, inner: &mut S, request: Request<Body>) -> Calling<S::Error>
+    where
+        S: Service<Request<Body>, Response = Response<Body>>,
+        S::Future: Send + 'static,
+        S::Error: Send + 'static,
+    {
+        let method = Method::at(request.uri().path());
+        let id = request_id(request.headers());
+        let span = match method.kind {
+            // Noted once it is known.
+            Kind::Request => {
+                info_span!("request", method = method.name, request_id = id, campaign = Empty)
+            }
+            // Of many campaigns, one after the other.
+            Kind::Stream => info_span!("stream", method = method.name, request_id = id),
+            Kind::Exempt => Span::none(),
+        };
+        let mut counting = Counting::begin(&self.0, method);
+        let answer = span.in_scope(|| inner.call(request));
+        let in_span = span.clone();
+        async move {
+            let mut response = answer.await?;
+            counting.look_at(response.headers());
+            // Made of letters that a header takes.
+            if let Ok(id) = HeaderValue::from_str(&id) {
+                response.headers_mut().insert(REQUEST_ID, id);
+            }
+            Ok(response.map(|body| Body::new(ObservedBody { body, counting, span })))
+        }
+        .instrument(in_span)
+        .boxed()
+    }
+}
+
+/// The messages of an answer, and its end.
+struct ObservedBody {
+    body: Body,
+    counting: Counting,
+    span: Span,
+}
+
+impl HttpBody for ObservedBody {
+    type Data = <Body as HttpBody>::Data;
+    type Error = Status;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Self::Data>, Status>>> {
+        let Self { body, counting, span } = &mut *self;
+        let frame = span.in_scope(|| Pin::new(body).poll_frame(context));
+        if let Poll::Ready(Some(Ok(frame))) = &frame
+            && let Some(trailers) = frame.trailers_ref()
+        {
+            counting.look_at(trailers);
+        }
+        frame
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http::HeaderName;
+
+    #[test]
+    fn only_known_methods_are_named() {
+        let method = Method::at("/campaign.v1.DispatchService/Dispatch");
+        assert_eq!((method.service, method.name), ("campaign.v1.DispatchService", "Dispatch"));
+        for path in ["", "/", "/campaign.v1.DispatchService/+12015550147", "/a/b/c"] {
+            assert_eq!(Method::at(path).name, "other", "{path}");
+        }
+    }
+
+    #[test]
+    fn a_callers_id_is_kept_if_it_may_be_shown() {
+        let id = |text: &str| {
+            let value = HeaderValue::from_str(text).expect("a header");
+            request_id(&HeaderMap::from_iter([(HeaderName::from_static(REQUEST_ID), value)]))
+        };
+        for fit in ["0193c1d2-aaaa-7bbb-8ccc-0123456789ab", "order_17.attempt-2"] {
+            assert_eq!(id(fit), fit);
+        }
+        for unfit in ["12015550147", "+1201555014712345", "Xaverine Quintessa", &"a".repeat(65)] {
+            assert_ne!(id(unfit), *unfit);
+        }
+        assert_ne!(request_id(&HeaderMap::new()), request_id(&HeaderMap::new()));
+    }
+}

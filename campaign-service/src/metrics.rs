@@ -1,0 +1,298 @@
+//! What the service counts: the table of its metrics, and how facts of the service become counts.
+//!
+//! What is counted in the database is the same at each replica; add up only what a replica did itself.
+
+use crate::app::authorizing::Decision;
+use crate::app::backlog::Backlog;
+use crate::app::chores::CHORES;
+use crate::app::recording::{Outcome, Report};
+use crate::store::PoolStatus;
+use campaign_domain::history::{CallOutcome, Fact};
+use campaign_process::metrics::{
+    Counter, Durations, Family, Gauge, Histogram, Labels, MetricTable, SecondsGauge,
+};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// Why callers are turned away: reasons of [`crate::app::error::Error::Busy`].
+const REFUSALS: [&str; 3] = ["RATE_LIMITED", "OVERLOADED", "TOO_MANY_STREAMS"];
+
+/// One for each metric.
+#[derive(Debug)]
+pub struct Metrics {
+    table: MetricTable,
+    pub requests: Family<Labels<3>, Counter>,
+    pub request_duration: Durations<2>,
+    pub requests_in_progress: Family<Labels<2>, Gauge>,
+    refused: [Counter; 3],
+    pub leases: Counter,
+    pub leased_contacts: Counter,
+    pub expired_leases: Counter,
+    authorizations: [Counter; 8],
+    pub authorize_duration: Histogram,
+    call_outcomes: [Counter; 6],
+    interactions: [Counter; 7],
+    reports: [Counter; 4],
+    pub database_up: Gauge,
+    pool: [Gauge; 4],
+    chore_rounds: [Counter; 6],
+    chore_failures: [Counter; 6],
+    chore_success: [SecondsGauge; 6],
+    campaigns: [Gauge; 3],
+    contacts: [Gauge; 4],
+    backlog: Gauge,
+    oldest_due: SecondsGauge,
+    overdue_start: SecondsGauge,
+    purge_contacts: Gauge,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        let mut table = MetricTable::new("campaign");
+        let t = &mut table;
+        Self {
+            requests: t.family(
+                "grpc_requests",
+                "Requests and streams that ended, by service, method and gRPC code",
+            ),
+            request_duration: t.durations(
+                "grpc_request_duration_seconds",
+                "How long requests took, by service and method, streams left out",
+            ),
+            requests_in_progress: t.family(
+                "grpc_requests_in_progress",
+                "Requests and open streams, by service and method; of Dispatch: the workers' streams",
+            ),
+            refused: t.each(
+                "refused_requests",
+                "Requests and streams turned away since there were too many, by reason",
+                ("reason", REFUSALS),
+            ),
+            leases: t.one("leases", "Leases given to workers"),
+            leased_contacts: t.one("leased_contacts", "Contacts in the leases given"),
+            expired_leases: t.one(
+                "expired_leases",
+                "Leases that ran out with contacts in them, taken back by this replica",
+            ),
+            authorizations: t.each(
+                "authorizations",
+                "Answers to workers that asked whether to dial, one a contact, by result; GRANTED is a call",
+                (
+                    "result",
+                    [
+                        "GRANTED",
+                        "ALREADY_GRANTED",
+                        "LEASE_LOST",
+                        "NOT_RUNNING",
+                        "EXCLUDED",
+                        "NOT_NOW",
+                        "SLOT_CLOSED",
+                        "THROTTLED",
+                    ],
+                ),
+            ),
+            authorize_duration: t.duration(
+                "authorize_duration_seconds",
+                "From a worker's question for a number of contacts to the durable answer",
+            ),
+            call_outcomes: t.each(
+                "call_outcomes",
+                "Ends of calls recorded, by outcome; a late end counts beside the UNKNOWN it replaces",
+                ("outcome", CallOutcome::ALL.map(CallOutcome::name)),
+            ),
+            interactions: t.each(
+                "interactions",
+                "Facts recorded, by kind",
+                (
+                    "kind",
+                    [
+                        "CALL_ENDED",
+                        "TRANSFERRED",
+                        "OPTED_OUT",
+                        "SUCCESS",
+                        "LINK_OPENED",
+                        "TEXT_SENT",
+                        "CALLED_IN",
+                    ],
+                ),
+            ),
+            reports: t.each(
+                "reported_facts",
+                "Facts reported, by what became of them",
+                ("result", ["RECORDED", "DUPLICATE", "BEFORE_RESET", "REJECTED"]),
+            ),
+            database_up: t.one(
+                "database_up",
+                "1 while the database answers, asked every two seconds; else 0",
+            ),
+            pool: t.each(
+                "database_connections",
+                "Connections to the database: in use, idle, the most there may be, and requests that wait for one",
+                ("state", ["in_use", "idle", "max", "waiting"]),
+            ),
+            chore_rounds: t.each(
+                "chore_rounds",
+                "Rounds of each chore that were finished",
+                ("chore", CHORES),
+            ),
+            chore_failures: t.each(
+                "chore_failures",
+                "Rounds of each chore that failed; the next round tries again",
+                ("chore", CHORES),
+            ),
+            chore_success: t.each(
+                "chore_last_success_timestamp_seconds",
+                "When each chore was last finished, in seconds since 1970; 0: not yet",
+                ("chore", CHORES),
+            ),
+            campaigns: t.each(
+                "campaigns",
+                "Campaigns by state, those that are over or drafts left out; the same at each replica",
+                ("state", ["SCHEDULED", "RUNNING", "PAUSED"]),
+            ),
+            contacts: t.each(
+                "contacts",
+                "Contacts of running campaigns by where they wait, every few seconds: ahead of the run, \
+                 excluded ones among them; due again by now; handed out and not dialled; in a call. Ahead \
+                 and due are counted to 100,000 in all; the same at each replica",
+                ("bucket", ["AHEAD", "DUE", "LEASED", "IN_CALL"]),
+            ),
+            backlog: t.one(
+                "backlog_contacts",
+                "Contacts that wait for a worker: AHEAD and DUE of campaign_contacts together, at most \
+                 100,000; the same at each replica",
+            ),
+            oldest_due: t.one(
+                "oldest_due_contact_seconds",
+                "How long the contact of a running campaign has waited that is due again and waits longest, \
+                 also while its hours are shut; 0: none",
+            ),
+            overdue_start: t.one(
+                "overdue_start_seconds",
+                "How long the start of a scheduled campaign is overdue; 0: none is",
+            ),
+            purge_contacts: t.one(
+                "history_purge_contacts",
+                "Contacts of resets whose old history is still to be deleted in the background",
+            ),
+            table,
+        }
+    }
+}
+
+impl Metrics {
+    /// As text; the pool as it is now.
+    #[must_use]
+    pub fn render(&self, pool: &PoolStatus) -> String {
+        let in_use = pool.connections.saturating_sub(pool.idle);
+        set(&self.pool, [in_use, pool.idle, pool.max_connections, pool.waiting]);
+        self.table.render()
+    }
+
+    /// Somebody was turned away.
+    pub fn refused(&self, reason: &str) {
+        if let Some(index) = REFUSALS.iter().position(|known| *known == reason) {
+            self.refused[index].inc();
+        }
+    }
+
+    /// Answers to one question of a worker.
+    pub fn authorized(&self, decisions: &[Decision]) {
+        add(
+            &self.authorizations,
+            decisions.iter().map(|decision| match decision {
+                Decision::Granted(_) => 0,
+                Decision::AlreadyGranted(_) => 1,
+                Decision::LeaseLost => 2,
+                Decision::NotRunning => 3,
+                Decision::Excluded => 4,
+                Decision::NotNow => 5,
+                Decision::SlotClosed => 6,
+                Decision::Throttled => 7,
+            }),
+        );
+    }
+
+    /// What became of facts.
+    pub fn reported(&self, reports: &[Report], outcomes: &[Outcome]) {
+        add(
+            &self.reports,
+            outcomes.iter().map(|outcome| match outcome {
+                Outcome::Recorded => 0,
+                Outcome::Duplicate => 1,
+                Outcome::BeforeReset => 2,
+                Outcome::Rejected(_) => 3,
+            }),
+        );
+        let recorded = || {
+            let pairs = reports.iter().zip(outcomes);
+            pairs
+                .filter(|(_, outcome)| **outcome == Outcome::Recorded)
+                .map(|(report, _)| &report.fact)
+        };
+        add(
+            &self.interactions,
+            recorded().map(|fact| match fact {
+                Fact::CallEnded { .. } => 0,
+                Fact::Transferred { .. } => 1,
+                Fact::OptedOut { .. } => 2,
+                Fact::Success => 3,
+                Fact::LinkOpened { .. } => 4,
+                Fact::TextSent => 5,
+                Fact::CalledIn { .. } => 6,
+            }),
+        );
+        add(
+            &self.call_outcomes,
+            recorded().filter_map(|fact| match fact {
+                Fact::CallEnded { outcome, .. } => Some(usize::from(outcome.number())),
+                _ => None,
+            }),
+        );
+    }
+
+    /// A lease ran out with so many calls of which nobody knows how they ended.
+    pub fn lease_expired(&self, unknown: usize) {
+        self.expired_leases.inc();
+        self.call_outcomes[usize::from(CallOutcome::Unknown.number())].inc_by(unknown as u64);
+    }
+
+    /// A round of a chore, by its place in [`CHORES`].
+    pub fn chore_done(&self, chore: usize, is_success: bool) {
+        if !is_success {
+            self.chore_failures[chore].inc();
+            return;
+        }
+        self.chore_rounds[chore].inc();
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        self.chore_success[chore].set(now.as_secs_f64());
+    }
+
+    /// What waits, as just counted.
+    pub fn waiting(&self, backlog: &Backlog) {
+        set(&self.campaigns, [backlog.scheduled, backlog.running, backlog.paused]);
+        set(&self.contacts, [backlog.ahead, backlog.due, backlog.leased, backlog.in_call]);
+        set(std::slice::from_ref(&self.backlog), [backlog.ahead + backlog.due]);
+        set(std::slice::from_ref(&self.purge_contacts), [backlog.purge_contacts]);
+        self.oldest_due.set(backlog.oldest_due_seconds);
+        self.overdue_start.set(backlog.overdue_start_seconds);
+    }
+}
+
+fn set<const N: usize>(gauges: &[Gauge], values: [usize; N]) {
+    for (gauge, value) in gauges.iter().zip(values) {
+        gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
+    }
+}
+
+/// Adds up first, so that each counter is touched once.
+fn add<const N: usize>(counters: &[Counter; N], indexes: impl Iterator<Item = usize>) {
+    let mut sums = [0; N];
+    for index in indexes {
+        sums[index] += 1;
+    }
+    for (counter, sum) in counters.iter().zip(sums) {
+        if sum > 0 {
+            counter.inc_by(sum);
+        }
+    }
+}

@@ -1,0 +1,127 @@
+//! Every other command, and what is said when one is not done.
+
+use super::{Ctl, IN_PART, NOT_FOUND, REFUSED, USAGE};
+use crate::support::{Service, TestDb};
+use serde_json::Value;
+
+#[tokio::test]
+async fn every_command_on_contacts_and_suppressions_answers() {
+    let db = TestDb::new().await;
+    let service = Service::start(&db).await;
+    let ctl = Ctl::new(&service.url);
+    let name = ctl.create("Spring").await;
+    let add = ["contacts", "add", "Spring", "(201) 555-0100", "--default-region", "US"];
+    let more = ["--display-name", "Ada", "--priority", "3", "--attribute", "company=Acme"];
+    let added = ctl.json(&[&add[..], &more].concat()).await;
+    let contact = added["name"].as_str().unwrap();
+    assert_eq!(contact, format!("{name}/contacts/0"));
+    assert_eq!((&added["priority"], &added["attributes"]["company"]), (&3.into(), &"Acme".into()));
+    let exists = ctl.refused(&add, REFUSED).await;
+    assert!(exists.contains(contact), "{exists}");
+
+    ctl.text(&["contacts", "update", "Spring/0", "--time-zone", "America/Denver"]).await;
+    let got = ctl.json(&["contacts", "get", contact]).await;
+    assert_eq!(got["timeZone"], "America/Denver");
+    assert_eq!(got["displayName"], "Ada", "nothing else changed: {got}");
+    ctl.text(&["contacts", "add", "Spring", "+12015550101"]).await;
+    let page = ctl.text(&["contacts", "list", "Spring", "--page-size", "1"]).await;
+    assert!(page.contains("Ada") && page.contains("there is more: --page-token "), "{page}");
+    let all = ctl.text(&["contacts", "list", "Spring", "--page-size", "1", "--all"]).await;
+    assert!(all.contains("+12015550101") && !all.contains("--page-token"), "{all}");
+    let explained = ctl.text(&["contacts", "explain", "Spring/0"]).await;
+    assert!(explained.contains("standing"), "{explained}");
+
+    let numbers = ["suppressions", "add", "+12015550101", "12", "--source", "phone call"];
+    let suppressed = ctl.run(&numbers).await;
+    assert_eq!(suppressed.code, IN_PART, "{suppressed:?}");
+    assert!(suppressed.out.contains("1 added") && suppressed.err.contains("1 number was not"));
+    let listed = ctl.json(&["suppressions", "list"]).await;
+    assert_eq!(listed["suppressions"][0]["source"], "phone call");
+    ctl.text(&["suppressions", "get", "+12015550101"]).await;
+    ctl.text(&["suppressions", "remove", "+12015550101"]).await;
+    ctl.refused(&["suppressions", "get", "+12015550101"], NOT_FOUND).await;
+
+    let facts = r#"[{"phoneNumber": "+12015550100", "interaction": {"interactionId": "a", "success": {}}},
+        {"phoneNumber": "+12015550199", "interaction": {"interactionId": "b", "success": {}}}]"#;
+    let recorded = ctl.run_with(&["interactions", "record", "Spring", "--file", "-"], facts).await;
+    assert_eq!(recorded.code, IN_PART, "the second is of nobody: {recorded:?}");
+    assert!(recorded.out.contains("recorded") && recorded.out.contains("rejected"), "{recorded:?}");
+    let history = ctl.text(&["contacts", "history", "Spring/0"]).await;
+    assert!(history.contains("success"), "{history}");
+    let routed = ctl.json(&["interactions", "route-inbound", "Spring", "+12015550100"]).await;
+    assert_eq!(routed["reason"], "TURN_AWAY_REASON_NOT_RUNNING", "{routed}");
+    ctl.text(&["contacts", "delete", "Spring/0"]).await;
+    ctl.refused(&["contacts", "get", "Spring/0"], NOT_FOUND).await;
+}
+
+#[tokio::test]
+async fn a_campaign_is_changed_in_part() {
+    let db = TestDb::new().await;
+    let service = Service::start(&db).await;
+    let ctl = Ctl::new(&service.url);
+    let file = r#"{"displayName": "Spring", "pacing": {"maxCallsPerSecond": 5},
+        "schedule": {"timeZone": "Europe/Berlin", "blackoutDates": ["2027-12-24"]}}"#;
+    let file = ctl.file("campaign.json", file);
+    let created = ctl.json(&["campaigns", "create", "--file", &file, "--weight", "2"]).await;
+    assert_eq!(created["displayName"], "Spring");
+    assert_eq!(created["pacing"]["maxCallsPerSecond"], 5);
+    assert_eq!(created["pacing"]["weight"], 2, "{created}");
+    let update = ["campaigns", "update", "Spring", "--window", "mon-fri=09:00-17:30"];
+    let more = ["--retry", "busy=3/30", "--display-name", "Summer"];
+    let updated = ctl.json(&[&update[..], &more].concat()).await;
+    assert_eq!(updated["schedule"]["windows"].as_array().unwrap().len(), 5);
+    assert_eq!(updated["schedule"]["blackoutDates"][0], "2027-12-24", "the rest stays: {updated}");
+    assert_eq!(updated["retryPolicy"]["busy"]["minDelay"], "1800s", "{updated}");
+
+    let stale = ["campaigns", "update", "Summer", "--description", "x", "--etag"];
+    let etag = created["etag"].as_str().unwrap();
+    let stale = ctl.refused(&[&stale[..], &[etag]].concat(), REFUSED).await;
+    assert!(stale.contains("ETAG_MISMATCH"), "{stale}");
+    let unknown = ctl.file("unknown.json", r#"{"colour": "red"}"#);
+    let unknown = ctl.refused(&["campaigns", "update", "Summer", "--file", &unknown], USAGE).await;
+    assert!(unknown.contains("colour"), "{unknown}");
+    ctl.text(&["campaigns", "delete", "Summer"]).await;
+    ctl.refused(&["campaigns", "get", "Summer"], NOT_FOUND).await;
+}
+
+#[tokio::test]
+async fn names_that_fit_none_or_several_are_said_so() {
+    let db = TestDb::new().await;
+    let service = Service::start(&db).await;
+    let ctl = Ctl::new(&service.url);
+    let none = ctl.text(&["campaigns", "list"]).await;
+    assert!(none.contains("campaignctl campaigns create"), "{none}");
+    let names = [ctl.create("Spring").await, ctl.create("Spring").await];
+    let several = ctl.refused(&["pause", "Spring"], USAGE).await;
+    assert!(names.iter().all(|name| several.contains(name)), "{several}");
+    let id = names[0].strip_prefix("campaigns/").unwrap();
+    let first = ctl.json(&["campaigns", "get", id]).await;
+    assert_eq!(first["name"], names[0]);
+    let missing = ctl.refused(&["pause", "Autumn"], NOT_FOUND).await;
+    assert!(missing.contains("Autumn") && missing.contains("campaigns list"), "{missing}");
+    // For programs.
+    let wrong = ctl.run(&["campaigns", "create", "", "-o", "json"]).await;
+    assert_eq!(wrong.code, USAGE, "{wrong:?}");
+    let error: Value = serde_json::from_str(&wrong.err).unwrap();
+    assert_eq!(error["error"]["code"], "InvalidArgument");
+    assert_eq!(error["error"]["fields"][0]["field"], "campaign.display_name", "{error}");
+    assert_eq!(error["error"]["exitCode"], USAGE);
+}
+
+/// What a campaign is called cannot command a terminal.
+#[tokio::test]
+async fn other_peoples_names_do_nothing_to_a_terminal() {
+    let db = TestDb::new().await;
+    let service = Service::start(&db).await;
+    let ctl = Ctl::new(&service.url);
+    ctl.create("Spring").await;
+    let client = db.client().await;
+    let rename =
+        r#"UPDATE campaigns SET config = jsonb_set(config, '{display_name}', '"\u001b[2Jgone"')"#;
+    let renamed = client.execute(rename, &[]).await;
+    assert_eq!(renamed.unwrap(), 1);
+    for args in [&["campaigns", "list"][..], &["watch", "--once"]] {
+        let text = ctl.text(args).await;
+        assert!(text.contains("gone") && !text.contains('\u{1b}'), "{text:?}");
+    }
+}

@@ -1,0 +1,162 @@
+//! Imports: files as people have them, and a service that goes away in between.
+
+use super::{Ctl, DONE, IN_PART, UNAVAILABLE, USAGE, csv, exists};
+use crate::support::processes::{Killed, free_port, serve};
+use crate::support::{Clients, Service, TestDb, eventually, phone};
+use campaign_proto::v1;
+use std::process::Stdio;
+
+#[tokio::test]
+async fn rows_come_in_as_people_have_them() {
+    let db = TestDb::new().await;
+    let service = Service::start(&db).await;
+    let ctl = Ctl::new(&service.url);
+    let name = ctl.create("Spring").await;
+    let excel = "\u{feff}Full Name;Mobile;Time Zone;Company\r\n\
+        \"Lovelace; Ada\";(201) 555-0100;America/Denver;Acme\r\n\r\n;201.555.0101;;\r\n";
+    let file = ctl.file("excel.csv", excel);
+    let import = ["import", "Spring", &file, "--default-region", "US"];
+    let refused = ctl.refused(&import, USAGE).await;
+    assert!(refused.contains("phone_number") && refused.contains("--delimiter"), "{refused}");
+    let import = [&import[..], &["--delimiter", ";", "--column", "phone_number=Mobile"]].concat();
+    let refused = ctl.refused(&import, USAGE).await;
+    assert!(refused.contains("Company") && refused.contains("--other-columns"), "{refused}");
+    let import = [&import[..], &["--other-columns", "attributes"]].concat();
+    let done = ctl.run(&import).await;
+    assert_eq!(done.code, DONE, "{done:?}");
+    let contacts = ctl.json(&["contacts", "list", "Spring"]).await;
+    let contacts = contacts["contacts"].as_array().unwrap();
+    let contact = contacts.iter().find(|one| one["phoneNumber"] == "+12015550100").unwrap();
+    assert_eq!(contact["displayName"], "Lovelace; Ada", "{contact}");
+    assert_eq!(contact["attributes"]["Company"], "Acme", "{contact}");
+
+    let lines = format!(
+        "{{\"phoneNumber\": \"{}\", \"priority\": 2}}\n\nnot JSON\n{{\"phone\": \"1\"}}\n",
+        phone(2)
+    );
+    let import = ["contacts", "import", &name, "-", "--format", "ndjson", "-o", "json"];
+    let done = ctl.run_with(&import, &lines).await;
+    assert_eq!(done.code, IN_PART, "{done:?}");
+    let import: serde_json::Value = serde_json::from_str(&done.out).unwrap();
+    assert_eq!((&import["created"], &import["rejected"]), (&"1".into(), &"2".into()));
+    let problems = import["problems"].as_array().unwrap();
+    assert_eq!(problems[0]["row"], "2");
+    assert!(problems[1]["reason"].as_str().unwrap().contains("unknown field `phone`"), "{import}");
+    let id = import["name"].as_str().unwrap().rsplit('/').next().unwrap();
+    let stand = ctl.text(&["contacts", "get-import", "Spring", id]).await;
+    assert!(stand.contains("3 rows: 1 created") && stand.contains("phone_number"), "{stand}");
+
+    let endless = format!("phone_number\n\"{}", "x".repeat(3 * 1024 * 1024));
+    let endless = ctl.run_with(&["import", "Spring", "-"], &endless).await;
+    assert_eq!(endless.code, USAGE, "{endless:?}");
+    assert!(endless.err.contains("quote that is never closed"), "{endless:?}");
+}
+
+/// All of them, although one answer of the service has no more than 1,000.
+#[tokio::test]
+async fn every_row_that_was_not_taken_is_in_the_file() {
+    let db = TestDb::new().await;
+    let service = Service::start(&db).await;
+    let ctl = Ctl::new(&service.url);
+    ctl.create("Spring").await;
+    let rows: String = (0..2_500).map(|n| format!("n/a,{n}\n")).collect();
+    let file = ctl.file("bad.csv", &format!("phone_number,priority\n{rows}"));
+    let errors = ctl.path("errors.csv");
+    let done = ctl.run(&["import", "Spring", &file, "--errors", &errors]).await;
+    assert_eq!(done.code, IN_PART, "{done:?}");
+    let told = std::fs::read_to_string(&errors).unwrap();
+    let rows: Vec<&str> =
+        told.lines().skip(1).map(|line| line.split(',').next().unwrap()).collect();
+    let wanted: Vec<String> = (1..=2_500).map(|row: i32| row.to_string()).collect();
+    assert_eq!(rows, wanted);
+    // Without a file, some, and how many more there are.
+    let again = ctl.run(&["import", "Spring", &file]).await;
+    assert!(again.err.contains("goes on at row 2,501"), "{again:?}");
+    assert!(again.out.contains("and 2490 more; --errors FILE"), "{again:?}");
+}
+
+async fn wait_for_row(clients: &mut Clients, name: &str, least: i64) -> i64 {
+    eventually(&format!("row {least} is committed"), || {
+        let (mut clients, name) = (clients.clone(), name.to_owned());
+        async move {
+            let request = v1::GetImportRequest { name, problems_after_row: i64::MAX };
+            let import = clients.contacts.get_import(request).await.ok()?.into_inner();
+            (import.next_row > least).then_some(import.next_row)
+        }
+    })
+    .await
+}
+
+/// Killed in the midst of it: the import waits for the service, or is run again, and no row is lost or twice.
+#[tokio::test]
+async fn an_import_goes_on_after_the_service_was_killed() {
+    const ROWS: usize = 60_000;
+    const NUMBERS: usize = 2_000;
+    let (db, port) = (TestDb::new().await, free_port());
+    let url = format!("http://127.0.0.1:{port}");
+    let mut service = serve(&db.url, port, 60);
+    let mut clients = Clients::connect(&url).await;
+    let ctl = Ctl::new(&url);
+    let name = ctl.create("Spring").await;
+    let file = ctl.file("contacts.csv", &csv((0..ROWS).map(|n| n % NUMBERS)));
+    let import_name = format!("{name}/imports/one");
+    let args = ["import", &name, &file, "--import-id", "one"];
+    let start = |more: &[&str]| {
+        let mut command = ctl.command(&[&args[..], more].concat());
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.spawn().unwrap()
+    };
+
+    // It gives up at once, and says how to go on.
+    let child = start(&["--give-up-seconds", "0"]);
+    let first = wait_for_row(&mut clients, &import_name, 1).await;
+    service.kill();
+    let ran = finished(child).await;
+    assert_eq!(ran.code, UNAVAILABLE, "{ran:?}");
+    assert!(ran.err.contains("run the same command again"), "{ran:?}");
+
+    // Run again it goes on, and waits while the service is away.
+    service = serve(&db.url, port, 60);
+    let mut clients = Clients::connect(&url).await;
+    let child = start(&[]);
+    let second = wait_for_row(&mut clients, &import_name, first).await;
+    service.kill();
+    assert!(usize::try_from(second).unwrap() <= ROWS, "it was killed in the midst of it");
+    let _service: Killed = serve(&db.url, port, 60);
+    let ran = finished(child).await;
+    assert_eq!(ran.code, DONE, "{ran:?}");
+    assert!(ran.err.contains("goes on at row") && ran.err.contains("broke off"), "{ran:?}");
+    assert!(ran.out.contains("60,000 rows: 2,000 created, 58,000 duplicates"), "{ran:?}");
+
+    // And once more: there is nothing left to do.
+    let ran = ctl.run(&args).await;
+    assert!(ran.code == DONE && ran.err.contains("row 60,001"), "{ran:?}");
+    assert!(ran.out.contains("60,000 rows: 2,000 created"), "{ran:?}");
+    assert!(!exists(&ctl.path("errors.csv")));
+}
+
+async fn finished(child: std::process::Child) -> super::Ran {
+    let wait = move || child.wait_with_output().unwrap();
+    super::Ran::of(tokio::task::spawn_blocking(wait).await.unwrap())
+}
+
+#[tokio::test]
+async fn the_same_file_is_the_same_import_and_a_changed_one_is_not() {
+    let db = TestDb::new().await;
+    let service = Service::start(&db).await;
+    let ctl = Ctl::new(&service.url);
+    ctl.create("Spring").await;
+    let file = ctl.file("contacts.csv", &csv(0..5));
+    let import = ["import", "Spring", &file];
+    let first = ctl.json(&import).await;
+    let again = ctl.json(&import).await;
+    assert_eq!(first, again);
+    assert_eq!(first["created"], "5");
+    ctl.file("contacts.csv", &csv(0..7));
+    let changed = ctl.json(&import).await;
+    assert_ne!(first["name"], changed["name"]);
+    assert_eq!((&changed["created"], &changed["duplicates"]), (&"2".into(), &"5".into()));
+    // Read in another way it is another import, too.
+    let other = ctl.json(&[&import[..], &["--default-region", "US"]].concat()).await;
+    assert_ne!(other["name"], changed["name"]);
+}

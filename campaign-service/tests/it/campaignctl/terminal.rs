@@ -1,0 +1,143 @@
+//! What needs a terminal: the questions of a launch, and the live view.
+
+use super::{Ctl, DONE, REFUSED, Ran, ran};
+use crate::support::{Service, TestDb, eventually};
+use campaign_proto::v1;
+use serde_json::json;
+use std::process::{Command, Stdio};
+
+/// Runs a program on a terminal; waits for words and types what goes with them.
+const TYPIST: &str = r#"
+import json, os, pty, sys, time
+pid, terminal = pty.fork()
+if pid == 0:
+    os.execvp(sys.argv[2], sys.argv[2:])
+import fcntl, struct, termios
+fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 120, 0, 0))
+shown, end = "", time.monotonic() + 20
+def more():
+    global shown
+    try:
+        read = os.read(terminal, 65536)
+    except OSError:
+        return False
+    shown += read.decode(errors="replace")
+    return bool(read)
+for words, typed in json.loads(sys.argv[1]):
+    at = len(shown)
+    while words not in shown:
+        if time.monotonic() > end or not more():
+            sys.exit(f"never saw {words!r} in:\n{shown}")
+    print(shown)
+    shown = ""
+    os.write(terminal, typed.encode())
+while more():
+    pass
+print(shown)
+sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+"#;
+
+/// What comes of a command on a terminal, given words to wait for and what to type then.
+async fn typed(ctl: &Ctl, args: &[&str], dialogue: &[(&str, &str)]) -> Ran {
+    let mut command = Command::new("python3");
+    ctl.surround(&mut command);
+    command.env("TERM", "xterm").args(["-c", TYPIST, &json!(dialogue).to_string()]);
+    command.arg(env!("CARGO_BIN_EXE_campaignctl")).args(args).stdin(Stdio::null());
+    ran(command).await
+}
+
+#[tokio::test]
+async fn a_launch_shows_settings_and_counts_and_asks() {
+    let db = TestDb::new().await;
+    let service = Service::start(&db).await;
+    let mut clients = service.clients.clone();
+    let ctl = Ctl::new(&service.url);
+    let name = ctl.create("Spring offer").await;
+    clients.add_contacts(&name, 0..3).await;
+    let launch = ["launch", "Spring offer", "--exclude-texted"];
+
+    let no = typed(&ctl, &launch, &[("Launch?", "\n")]).await;
+    assert_eq!(no.code, REFUSED, "{no:?}");
+    for wanted in ["Launch Spring offer", "exclude.texted", "who received a text is left out"] {
+        assert!(no.out.contains(wanted), "{wanted}: {}", no.out);
+    }
+    assert!(no.out.contains("3 of 3 contacts would be engaged"), "{}", no.out);
+    let wrong_name = [("Launch?", "7\n"), ("Launch?", "y\n"), ("Type its name", "spring\n")];
+    let no = typed(&ctl, &launch, &wrong_name).await;
+    assert_eq!(no.code, REFUSED, "{no:?}");
+    assert!(no.out.contains("All history is cleared for good"), "the warning: {}", no.out);
+    assert_eq!(clients.campaign(&name).await.state(), v1::CampaignState::Draft);
+
+    // The eighth setting is changed, and the reset confirmed.
+    let dialogue = [
+        ("Launch?", "8\n"),
+        ("Launch?", "7\n"),
+        ("Launch?", "y\n"),
+        ("Type its name", "Spring offer\n"),
+    ];
+    let yes = typed(&ctl, &launch, &dialogue).await;
+    assert_eq!(yes.code, DONE, "{yes:?}");
+    assert!(yes.out.contains("launched Spring offer, run 1: RUNNING"), "{}", yes.out);
+    let settings = clients.campaign(&name).await.launch_settings.unwrap();
+    assert!(settings.live_forever && settings.reset_contact_history, "{settings:?}");
+    assert!(settings.exclude.unwrap().texted, "{settings:?}");
+}
+
+#[tokio::test]
+async fn a_watch_is_live_on_a_terminal_and_a_frame_elsewhere() {
+    let db = TestDb::new().await;
+    let service = Service::start(&db).await;
+    let mut clients = service.clients.clone();
+    let ctl = Ctl::new(&service.url);
+    let name = ctl.create("Spring offer").await;
+    clients.add_contacts(&name, 0..3).await;
+    let settings = v1::LaunchSettings { live_forever: true, ..Default::default() };
+    clients.launch_with(&name, settings).await;
+    let frame = ctl.text(&["watch"]).await;
+    for wanted in ["Spring offer", "RUNNING", "no worker takes its contacts", "contacts 3"] {
+        assert!(frame.contains(wanted), "{wanted}:\n{frame}");
+    }
+    let watched = typed(&ctl, &["watch", "Spring offer"], &[("no worker takes", "q")]).await;
+    assert_eq!(watched.code, DONE, "{watched:?}");
+    assert!(watched.out.contains("\u{1b}[?1049l"), "the screen before is back: {watched:?}");
+
+    let once = ctl.json(&["watch", &name, "--once"]).await;
+    assert_eq!((&once["waiting"], &once["state"]), (&"3".into(), &"CAMPAIGN_STATE_RUNNING".into()));
+    // The stream ends with the campaign.
+    let mut child = ctl.command(&["watch", &name, "-o", "json"]);
+    let child = child.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    clients.cancel(&name).await;
+    let wait = move || child.wait_with_output().unwrap();
+    let ran = Ran::of(tokio::task::spawn_blocking(wait).await.unwrap());
+    assert_eq!(ran.code, DONE, "{ran:?}");
+    let last: serde_json::Value = serde_json::from_str(ran.out.lines().last().unwrap()).unwrap();
+    assert_eq!(last["state"], "CAMPAIGN_STATE_CANCELLED");
+}
+
+#[tokio::test]
+async fn the_readme_goes_from_a_service_to_a_campaign_that_is_watched() {
+    let db = TestDb::new().await;
+    let service = Service::start(&db).await;
+    let ctl = Ctl::new(&service.url);
+    // Health is known a moment after the start.
+    eventually("the service is healthy", || async {
+        (ctl.run(&["doctor"]).await.code == DONE).then_some(())
+    })
+    .await;
+    let root = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
+    let readme = std::fs::read_to_string(format!("{root}/README.md")).unwrap();
+    let blocks = readme.split("```shell\n").skip(1).map(|rest| rest.split("```").next().unwrap());
+    let lines = blocks.collect::<String>();
+    assert!(lines.contains("campaignctl watch"), "{lines}");
+    let script = format!("set -e\n{lines}").replace("target/errors.csv", &ctl.path("errors.csv"));
+    let folder = std::path::Path::new(env!("CARGO_BIN_EXE_campaignctl")).parent().unwrap();
+    let script = script.replace("$PWD/target/debug", &folder.display().to_string());
+    let mut command = Command::new("sh");
+    ctl.surround(&mut command);
+    command.args(["-c", &script]).current_dir(root).stdin(Stdio::null());
+    let ran = ran(command).await;
+    assert_eq!(ran.code, DONE, "{ran:?}");
+    for wanted in ["launched Spring offer, run 1: RUNNING", "PAUSED", "CANCELLED"] {
+        assert!(ran.out.contains(wanted), "{wanted}: {ran:?}");
+    }
+}

@@ -1,0 +1,131 @@
+//! What a process counts, for Prometheus. A process declares each metric once, in one table; `/metrics` shows
+//! them. Counting costs an atomic addition, whether somebody looks or not.
+
+use axum::Router;
+use axum::http::header::CONTENT_TYPE;
+use axum::routing::get;
+use prometheus_client::encoding::EncodeMetric;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::TypedMetric;
+pub use prometheus_client::metrics::counter::Counter;
+pub use prometheus_client::metrics::family::Family;
+pub use prometheus_client::metrics::gauge::Gauge;
+pub use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::{Metric, Registry};
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+/// OpenMetrics, which Prometheus asks for.
+const CONTENT: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+/// Upper bounds of the buckets of durations, in seconds.
+const DURATION_BUCKETS: [f64; 13] =
+    [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
+
+/// Names and values of labels. Only text of the program itself can be one: no id, number or name of anybody.
+pub type Labels<const N: usize> = [(&'static str, &'static str); N];
+
+/// A gauge of seconds or of a time.
+pub type SecondsGauge = Gauge<f64, AtomicU64>;
+
+/// Histograms of durations, by labels.
+pub type Durations<const N: usize> = Family<Labels<N>, Histogram, fn() -> Histogram>;
+
+/// The metrics of a process. Names are as Prometheus has them, counters without their `_total`.
+#[derive(Debug)]
+pub struct MetricTable(Registry);
+
+impl MetricTable {
+    /// Without any yet; each will have this prefix and an underscore before its name.
+    #[must_use]
+    pub fn new(prefix: &'static str) -> Self {
+        Self(Registry::with_prefix(prefix))
+    }
+
+    fn add<M: Metric + Clone>(&mut self, name: &'static str, help: &'static str, metric: M) -> M {
+        self.0.register(name, help, metric.clone());
+        metric
+    }
+
+    /// One that stands alone.
+    pub fn one<M>(&mut self, name: &'static str, help: &'static str) -> M
+    where
+        M: Metric + Clone + Default,
+    {
+        self.add(name, help, M::default())
+    }
+
+    /// One for each value of a label; all of them are there from the start.
+    pub fn each<M, const N: usize>(
+        &mut self,
+        name: &'static str,
+        help: &'static str,
+        (label, values): (&'static str, [&'static str; N]),
+    ) -> [M; N]
+    where
+        M: EncodeMetric + TypedMetric + fmt::Debug + Clone + Default + Send + Sync + 'static,
+    {
+        let family: Family<Labels<1>, M> = self.family(name, help);
+        values.map(|value| family.get_or_create_owned(&[(label, value)]))
+    }
+
+    /// One for each labels, as they are met.
+    pub fn family<M, const N: usize>(
+        &mut self,
+        name: &'static str,
+        help: &'static str,
+    ) -> Family<Labels<N>, M>
+    where
+        M: EncodeMetric + TypedMetric + fmt::Debug + Clone + Default + Send + Sync + 'static,
+    {
+        self.add(name, help, Family::default())
+    }
+
+    /// How long something took, in seconds.
+    pub fn duration(&mut self, name: &'static str, help: &'static str) -> Histogram {
+        self.add(name, help, histogram())
+    }
+
+    /// How long something took, in seconds, by labels that come as they are met.
+    pub fn durations<const N: usize>(
+        &mut self,
+        name: &'static str,
+        help: &'static str,
+    ) -> Durations<N> {
+        self.add(name, help, Family::new_with_constructor(histogram as fn() -> Histogram))
+    }
+
+    /// All of them as text.
+    #[must_use]
+    pub fn render(&self) -> String {
+        let mut text = String::new();
+        // Text in memory takes everything.
+        let _ = encode(&mut text, &self.0);
+        text
+    }
+}
+
+fn histogram() -> Histogram {
+    Histogram::new(DURATION_BUCKETS)
+}
+
+/// Shows what `render` gives at `/metrics`, and nothing else, until `stop`.
+///
+/// # Errors
+/// When the listener fails.
+pub async fn serve_metrics(
+    listener: TcpListener,
+    render: impl Fn() -> String + Send + Sync + 'static,
+    stop: CancellationToken,
+) -> std::io::Result<()> {
+    let render = Arc::new(render);
+    let show = move || async move { ([(CONTENT_TYPE, CONTENT)], render()) };
+    let router = Router::new().route("/metrics", get(show));
+    // Without a wait for those that stay connected: a scraper does.
+    tokio::select! {
+        served = async { axum::serve(listener, router).await } => served,
+        () = stop.cancelled() => Ok(()),
+    }
+}
