@@ -15,6 +15,7 @@ VERSIONS = ("1.30", kubernetes_validate.latest_version())
 OURS = ("campaign-service", "dialer-worker")
 # What the programs need after their grace: for last words on streams, for last reports of calls.
 AFTER_GRACE_SECONDS = {"campaign-service": 2, "dialer-worker": 10}
+METRICS_LISTEN = {"campaign-service": "CAMPAIGN_METRICS_LISTEN", "dialer-worker": "DIALER_METRICS_LISTEN"}
 GRACE = {"campaign-service": "CAMPAIGN_DRAIN_GRACE_SECONDS", "dialer-worker": "DIALER_DRAIN_GRACE_SECONDS"}
 # Between the last second that a program may need, and being killed.
 MARGIN_SECONDS = 10
@@ -128,7 +129,7 @@ class Overlay:
             workload = self.workloads[program]
             ports = self.ports_of(workload)
             listeners = {"grpc": "CAMPAIGN_LISTEN", "health": "CAMPAIGN_HEALTH_LISTEN",
-                         "metrics": "CAMPAIGN_METRICS_LISTEN"}
+                         "metrics": METRICS_LISTEN[program]}
             for port, number in ports.items():
                 self.assertEqual(environment(workload)[listeners[port]], f"0.0.0.0:{number}")
             inside = container(workload)
@@ -191,7 +192,7 @@ class Prod(Overlay, unittest.TestCase):
         [scaled] = of_kind(self.objects, "ScaledObject")
         self.assertIn(scaled["spec"]["scaleTargetRef"]["name"], self.workloads)
         queries = [trigger["metadata"]["query"] for trigger in scaled["spec"]["triggers"]]
-        for metric in ("campaign_backlog_contacts", "campaign_calls_in_progress"):
+        for metric in ("campaign_backlog_contacts", "dialer_calls_in_progress"):
             self.assertTrue(any(metric in query for query in queries), metric)
         for trigger in scaled["spec"]["triggers"]:
             self.assertEqual(trigger["type"], "prometheus")
@@ -210,7 +211,8 @@ class Prod(Overlay, unittest.TestCase):
         self.assertGreater(len(alerts), 5)
         for alert in alerts:
             self.assertIn(alert["labels"]["severity"], ("critical", "warning", "info"), alert["alert"])
-            self.assertTrue({"summary", "description"} <= set(alert["annotations"]), alert["alert"])
+            self.assertIn("summary", alert["annotations"], alert["alert"])
+            self.assertTrue({"description", "runbook_url"} & set(alert["annotations"]), alert["alert"])
         named = re.findall(r'(deployment|job_name|horizontalpodautoscaler)="([^"]+)"', str(alerts))
         self.assertEqual([found for _, found in named if found not in self.workloads], [])
 
