@@ -1,5 +1,5 @@
-//! What the programs show to who watches: it is what happened, it names nobody, and dashboard and alerts ask
-//! for nothing else.
+//! What the programs show to who watches: it is what happened, it names nobody, and dashboard, alerts and the
+//! scaling of workers ask for nothing else.
 
 use super::support::processes::{Killed, campaign_service, dialer_worker, dials, free_port};
 use super::support::{Clients, TestDb, eventually};
@@ -103,6 +103,9 @@ fn expressions() -> Vec<String> {
         }
     }
     assert_eq!(count, 5, "alerts");
+    let scaling = read("../kubernetes/components/keda/dialer-worker.yaml");
+    let queries = scaling.lines().filter_map(|line| line.trim().strip_prefix("query: "));
+    found.extend(queries.map(str::to_owned));
     found
 }
 
