@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 pub use campaign_process::Secret;
-use campaign_process::{HealthArgs, LogArgs};
+use campaign_process::{ConfigArgs, HealthArgs, LogArgs};
 use clap::builder::RangedI64ValueParser;
 use clap::{Args, Parser, ValueEnum};
 use tonic::transport::Endpoint;
@@ -56,6 +56,9 @@ pub struct Config {
     /// Logs.
     #[command(flatten, next_help_heading = "Logs")]
     pub logs: LogArgs,
+    /// Options in a file.
+    #[command(flatten, next_help_heading = "Options in a file")]
+    pub config: ConfigArgs,
 }
 
 impl Config {
@@ -67,17 +70,6 @@ impl Config {
             worker.calls_per_second.get_or_insert(DEFAULT_CALLS_PER_SECOND);
         }
         worker
-    }
-
-    /// The log flags. The SIP library logs whole messages, with people's numbers, so it says nothing
-    /// unless it is named.
-    #[must_use]
-    pub fn logs(&self) -> LogArgs {
-        let mut logs = self.logs.clone();
-        if !logs.log.contains("rsipstack") {
-            logs.log.push_str(",rsipstack=off");
-        }
-        logs
     }
 }
 
