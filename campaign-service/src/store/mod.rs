@@ -37,6 +37,7 @@ use std::path::Path;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::mpsc;
+use tokio_postgres::error::SqlState;
 use tokio_postgres::{AsyncMessage, NoTls, Socket};
 use tokio_postgres_rustls::MakeRustlsConnect;
 use tx::Params;
@@ -101,11 +102,17 @@ impl StoreError {
             Self::Database(error) => error.code().is_none_or(|code| {
                 // Connection, resources, operator intervention, system errors, and transactions
                 // rolled back for others' sake: PostgreSQL's appendix on error codes.
-                ["08", "53", "57", "58", "40"].iter().any(|class| code.code().starts_with(class))
+                *code == ONLY_READS
+                    || ["08", "53", "57", "58", "40"]
+                        .iter()
+                        .any(|class| code.code().starts_with(class))
             }),
         }
     }
 }
+
+/// What a server says of a write that is a standby, or that was told to take none for now.
+const ONLY_READS: SqlState = SqlState::READ_ONLY_SQL_TRANSACTION;
 
 /// Limits of the service's use of the database.
 #[derive(Clone, Debug)]

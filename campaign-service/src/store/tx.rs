@@ -3,7 +3,7 @@
 //! Statements that do not need each other's answers are sent together (`try_join!`): a round trip costs
 //! more than most of them. They are run in the order sent.
 
-use super::{StoreResult, gate_key};
+use super::{ONLY_READS, StoreResult, gate_key};
 use bytes::Bytes;
 use campaign_domain::Instant;
 use deadpool_postgres::Client;
@@ -49,8 +49,9 @@ pub enum Durability {
 pub struct Connection {
     /// Always there, until dropped.
     client: Option<Client>,
-    /// A statement may be running whose answer nobody waits for.
-    is_left_running: AtomicBool,
+    /// Not to be used again: a statement may be running whose answer nobody waits for, or the server there
+    /// only reads, as it does after another has taken its place.
+    is_unfit: AtomicBool,
 }
 
 /// What a transaction is made of. Unless committed, it is rolled back when dropped.
@@ -112,7 +113,7 @@ impl Drop for Statements<'_> {
     fn drop(&mut self) {
         if self.unanswered.load(Relaxed) > 0 {
             // Whoever asked gave up: its deadline passed, or it left.
-            self.connection.is_left_running.store(true, Relaxed);
+            self.connection.is_unfit.store(true, Relaxed);
         } else if self.is_open {
             // Sent at once; the connection's next statement comes after it.
             let _ = self.connection.client().batch_execute("ROLLBACK").now_or_never();
@@ -123,7 +124,7 @@ impl Drop for Statements<'_> {
 impl Drop for Connection {
     fn drop(&mut self) {
         if let Some(client) = self.client.take()
-            && self.is_left_running.load(Relaxed)
+            && self.is_unfit.load(Relaxed)
         {
             // Closed instead of used again, so that the database gives up on the statement (within a second:
             // client_connection_check_interval) and rolls back.
@@ -134,7 +135,7 @@ impl Drop for Connection {
 
 impl Connection {
     pub(super) fn new(client: Client) -> Self {
-        Self { client: Some(client), is_left_running: AtomicBool::new(false) }
+        Self { client: Some(client), is_unfit: AtomicBool::new(false) }
     }
 
     pub(super) fn client(&self) -> &Client {
@@ -234,10 +235,16 @@ impl Tx<'_> {
 
 impl Statements<'_> {
     /// Counts a statement until it is answered.
-    async fn answered<T>(&self, statement: impl Future<Output = T>) -> T {
+    async fn answered<T>(
+        &self,
+        statement: impl Future<Output = Result<T, tokio_postgres::Error>>,
+    ) -> Result<T, tokio_postgres::Error> {
         self.unanswered.fetch_add(1, Relaxed);
         let answer = statement.await;
         self.unanswered.fetch_sub(1, Relaxed);
+        if answer.as_ref().is_err_and(|error| error.code() == Some(&ONLY_READS)) {
+            self.connection.is_unfit.store(true, Relaxed);
+        }
         answer
     }
 

@@ -156,3 +156,46 @@ async fn who_is_turned_away_often_keeps_the_connection() {
         assert_eq!(reason(status), "OVERLOADED", "{status:?}");
     }
 }
+
+/// Has those who connect from now on only read, or read and write.
+async fn only_read(admin: &tokio_postgres::Client, db: &TestDb, does: bool) {
+    let name = db.url.rsplit('/').next().unwrap().split('?').next().unwrap();
+    let sql = format!("ALTER DATABASE {name} SET default_transaction_read_only = {does}");
+    admin.batch_execute(&sql).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_database_that_only_reads_for_now_is_away_and_then_back() {
+    let db = TestDb::new().await;
+    let service = Service::start(&db).await;
+    let mut clients = service.clients.clone();
+    clients.create_campaign().await;
+    let admin = db.client().await;
+    only_read(&admin, &db, true).await;
+    let others = "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity
+        WHERE datname = current_database() AND pid <> pg_backend_pid()";
+    admin.query(others, &[]).await.unwrap();
+    let create = v1::CreateCampaignRequest {
+        campaign: Some(v1::Campaign { display_name: "Later".to_owned(), ..Default::default() }),
+        ..Default::default()
+    };
+    // More often than there are connections that were cut: no answer is about these alone.
+    for _ in 0..20 {
+        let status = clients.campaigns.create_campaign(create.clone()).await.unwrap_err();
+        assert_eq!(status.code(), Code::Unavailable, "{status:?}");
+        assert!(status.get_details_retry_info().is_some());
+    }
+    // No connection is cut now: the service lets go of those that only read by itself.
+    only_read(&admin, &db, false).await;
+    // As many as go through all connections that there are.
+    eventually("one campaign after another is created", || {
+        let (mut campaigns, create) = (clients.campaigns.clone(), create.clone());
+        async move {
+            for _ in 0..20 {
+                campaigns.create_campaign(create.clone()).await.ok()?;
+            }
+            Some(())
+        }
+    })
+    .await;
+}
