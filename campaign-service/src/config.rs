@@ -11,7 +11,7 @@ use crate::tls::{Tls, TlsFiles};
 use crate::tokens::{Demands, KeySource, Tokens};
 use campaign_domain::caps::MAX_ATTEMPTS_CAP;
 use campaign_domain::links::is_web_address;
-use campaign_process::{LogArgs, Secret, read_key_file};
+use campaign_process::{ConfigArgs, LogArgs, Secret, read_key_file};
 use chrono::TimeDelta;
 use clap::{Args, Parser, Subcommand};
 use std::net::SocketAddr;
@@ -31,6 +31,9 @@ pub struct Cli {
     /// Logs
     #[command(flatten)]
     pub logs: LogArgs,
+    /// Options in a file
+    #[command(flatten)]
+    pub config: ConfigArgs,
 }
 
 /// What the program can do

@@ -1,13 +1,14 @@
 //! The program `campaign-service`.
 #![forbid(unsafe_code)]
 
-use campaign_process::{init_logs, install_tls_provider, listen, shutdown_signal};
+use campaign_process::{
+    Options, init_logs, install_tls_provider, listen, options, shutdown_signal,
+};
 use campaign_service::app::auditing::{self, Verified};
 use campaign_service::app::erasing;
 use campaign_service::config::{Cli, Command, DatabaseArgs, ServeArgs};
-use campaign_service::server::{self, Listeners, Options};
+use campaign_service::server::{self, Listeners};
 use campaign_service::store::migrations;
-use clap::Parser;
 use std::io::Write;
 use std::process::ExitCode;
 use tracing::{error, info};
@@ -21,9 +22,14 @@ type Outcome = Result<(), Box<dyn std::error::Error + Send + Sync>>;
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let Options { options: cli, file } = options::<Cli>("CAMPAIGN_CONFIG_FILE");
     let outcome = match init_logs(&cli.logs) {
-        Ok(()) => run(cli.command).await,
+        Ok(logs) => {
+            if let Some(file) = file {
+                tokio::spawn(file.follow(logs));
+            }
+            run(cli.command).await
+        }
         Err(error) => Err(error.into()),
     };
     match outcome {
@@ -125,7 +131,7 @@ async fn serve(args: Box<ServeArgs>) -> Outcome {
         Some(address) => Some(listen(address).await?),
         None => None,
     };
-    let options = Options {
+    let options = server::Options {
         limits: args.dispatch_limits(),
         chores: args.chore_options(),
         links,

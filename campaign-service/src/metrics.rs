@@ -158,8 +158,8 @@ impl Default for Metrics {
             ),
             backlog: t.one(
                 "backlog_contacts",
-                "Contacts that wait for a worker: AHEAD and DUE of campaign_contacts together, at most \
-                 100,000; the same at each replica",
+                "Contacts that wait for a worker: AHEAD and DUE of campaign_contacts together, those left out \
+                 whose hours are shut, at most 100,000; the same at each replica",
             ),
             oldest_due: t.one(
                 "oldest_due_contact_seconds",
@@ -271,7 +271,7 @@ impl Metrics {
     pub fn waiting(&self, backlog: &Backlog) {
         set(&self.campaigns, [backlog.scheduled, backlog.running, backlog.paused]);
         set(&self.contacts, [backlog.ahead, backlog.due, backlog.leased, backlog.in_call]);
-        set(std::slice::from_ref(&self.backlog), [backlog.ahead + backlog.due]);
+        set(std::slice::from_ref(&self.backlog), [backlog.callable]);
         set(std::slice::from_ref(&self.purge_contacts), [backlog.purge_contacts]);
         self.oldest_due.set(backlog.oldest_due_seconds);
         self.overdue_start.set(backlog.overdue_start_seconds);

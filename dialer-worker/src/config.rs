@@ -5,8 +5,8 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use campaign_process::LogArgs;
 pub use campaign_process::Secret;
+use campaign_process::{ConfigArgs, LogArgs};
 use clap::builder::RangedI64ValueParser;
 use clap::{Args, Parser, ValueEnum};
 use tonic::transport::Endpoint;
@@ -53,6 +53,9 @@ pub struct Config {
     /// Logs.
     #[command(flatten, next_help_heading = "Logs")]
     pub logs: LogArgs,
+    /// Options in a file.
+    #[command(flatten, next_help_heading = "Options in a file")]
+    pub config: ConfigArgs,
 }
 
 impl Config {
@@ -64,17 +67,6 @@ impl Config {
             worker.calls_per_second.get_or_insert(DEFAULT_CALLS_PER_SECOND);
         }
         worker
-    }
-
-    /// The log flags. The SIP library logs whole messages, with people's numbers, so it says nothing
-    /// unless it is named.
-    #[must_use]
-    pub fn logs(&self) -> LogArgs {
-        let mut logs = self.logs.clone();
-        if !logs.log.contains("rsipstack") {
-            logs.log.push_str(",rsipstack=off");
-        }
-        logs
     }
 }
 

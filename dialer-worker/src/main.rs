@@ -4,18 +4,24 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use campaign_process::metrics::serve_metrics;
-use campaign_process::{init_logs, install_tls_provider, listen, shutdown_signal};
-use clap::Parser;
+use campaign_process::{
+    Options, init_logs, install_tls_provider, listen, options, shutdown_signal,
+};
 use dialer_worker::config::Config;
 use dialer_worker::metrics::Metrics;
 use tracing::error;
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let config = Config::parse();
-    if let Err(text) = init_logs(&config.logs()) {
-        eprintln!("{text}");
-        return ExitCode::FAILURE;
+    let Options { options: config, file } = options::<Config>("DIALER_CONFIG_FILE");
+    match init_logs(&config.logs) {
+        Ok(logs) => {
+            file.map(|file| tokio::spawn(file.follow(logs)));
+        }
+        Err(text) => {
+            eprintln!("{text}");
+            return ExitCode::FAILURE;
+        }
     }
     match work(config).await {
         Ok(()) => ExitCode::SUCCESS,

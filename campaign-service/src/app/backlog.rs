@@ -2,14 +2,17 @@
 
 use super::App;
 use super::error::Result;
-use crate::store::{Gate, backlog, campaigns};
+use crate::store::backlog::Waiting;
+use crate::store::{Gate, Tx, backlog, campaigns, groups};
 use campaign_domain::Instant;
 use campaign_domain::access::Reach;
 use campaign_domain::lifecycle::State;
+use campaign_domain::schedule::Hours;
 use chrono::TimeDelta;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
+use uuid::Uuid;
 
 /// Between two counts.
 const INTERVAL: Duration = Duration::from_secs(5);
@@ -28,6 +31,8 @@ pub struct Backlog {
     pub paused: usize,
     pub ahead: usize,
     pub due: usize,
+    /// Of those ahead and due, who may be called at this hour.
+    pub callable: usize,
     pub leased: usize,
     pub in_call: usize,
     pub oldest_due_seconds: f64,
@@ -69,8 +74,10 @@ impl App {
         for (campaign, _) in campaigns::running(&tx, &Reach::All, MAX_CAMPAIGNS).await? {
             let left = MAX_CONTACTS.saturating_sub(counted.ahead + counted.due);
             let most = i64::try_from(left).unwrap_or(0);
-            let Some(waiting) = backlog::waiting(&tx, campaign, most).await? else { continue };
-            let count = |count: i64| usize::try_from(count).unwrap_or(0);
+            let Some(waiting) = backlog::waiting(&tx, campaign, None, most).await? else {
+                continue;
+            };
+            counted.callable += callable(&tx, campaign, &waiting, most).await?.min(left);
             counted.due += count(waiting.due);
             counted.ahead += count(waiting.ahead).min(left - count(waiting.due));
             oldest_due = waiting.oldest_due.into_iter().chain(oldest_due).min();
@@ -80,6 +87,27 @@ impl App {
         counted.purge_contacts = usize::try_from(backlog::purges(&tx).await?).unwrap_or(0);
         Ok(counted)
     }
+}
+
+/// Of those who wait in a campaign, who may be called at this hour.
+async fn callable(tx: &Tx<'_>, campaign: Uuid, waiting: &Waiting, most: i64) -> Result<usize> {
+    let Some(found) = campaigns::find(tx, campaign).await? else { return Ok(0) };
+    let zones = groups::zones(tx, campaign).await?;
+    let is_open = |zone: &str| match &found.config.schedule {
+        Some(schedule) => schedule.hours(zone, tx.now) == Hours::Open,
+        None => true,
+    };
+    let open: Vec<i32> =
+        zones.iter().filter(|(_, zone)| is_open(zone)).map(|(group, _)| *group).collect();
+    if open.len() == zones.len() {
+        return Ok(count(waiting.ahead + waiting.due));
+    }
+    let waiting = backlog::waiting(tx, campaign, Some(&open), most).await?;
+    Ok(waiting.map_or(0, |waiting| count(waiting.ahead + waiting.due)))
+}
+
+fn count(count: i64) -> usize {
+    usize::try_from(count).unwrap_or(0)
 }
 
 fn seconds_since(time: Option<Instant>, now: Instant) -> f64 {

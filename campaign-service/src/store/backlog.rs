@@ -39,8 +39,13 @@ pub struct Waiting {
     pub oldest_due: Option<Instant>,
 }
 
-/// Counts who waits in a campaign; no more than `most` of each kind.
-pub async fn waiting(tx: &Tx<'_>, campaign: Uuid, most: i64) -> StoreResult<Option<Waiting>> {
+/// Counts who waits in a campaign, in all groups or in these; no more than `most` of each kind.
+pub async fn waiting(
+    tx: &Tx<'_>,
+    campaign: Uuid,
+    groups: Option<&[i32]>,
+    most: i64,
+) -> StoreResult<Option<Waiting>> {
     // As in groups::all, each LIMIT leaves only a walk of the index from where the run is.
     let sql = "SELECT (SELECT count(*) FROM (SELECT FROM contact_groups g
             LEFT JOIN LATERAL (SELECT f.next_position FROM frontiers f
@@ -52,16 +57,18 @@ pub async fn waiting(tx: &Tx<'_>, campaign: Uuid, most: i64) -> StoreResult<Opti
                     AND a.position >= COALESCE(f.next_position, 0)
                     AND a.position < COALESCE(r.position_limit, 9223372036854775807)
                 ORDER BY a.campaign_id, a.group_id, a.position LIMIT $2) ahead
-            WHERE g.campaign_id = c.campaign_id LIMIT $2) ahead),
+            WHERE g.campaign_id = c.campaign_id AND ($4::int4[] IS NULL OR g.group_id = ANY($4))
+            LIMIT $2) ahead),
         (SELECT count(*) FROM (SELECT FROM due_contacts d
             WHERE d.campaign_id = c.campaign_id AND d.run = c.run AND d.due_at <= $3
+                AND ($4::int4[] IS NULL OR d.group_id = ANY($4))
             ORDER BY d.campaign_id, d.run, d.due_at LIMIT $2) due),
         (SELECT d.due_at FROM due_contacts d
             WHERE d.campaign_id = c.campaign_id AND d.run = c.run AND d.due_at <= $3
             ORDER BY d.campaign_id, d.run, d.due_at LIMIT 1)
         FROM campaigns c JOIN runs r ON r.campaign_id = c.campaign_id AND r.run = c.run
         WHERE c.campaign_id = $1";
-    let row = tx.query_opt(sql, &[&campaign, &most, &tx.now]).await?;
+    let row = tx.query_opt(sql, &[&campaign, &most, &tx.now, &groups]).await?;
     Ok(row.map(|row| Waiting { ahead: row.get(0), due: row.get(1), oldest_due: row.get(2) }))
 }
 

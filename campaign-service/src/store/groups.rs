@@ -38,6 +38,13 @@ pub async fn all(
         .collect())
 }
 
+/// Groups of a campaign and their time zones.
+pub async fn zones(tx: &Tx<'_>, campaign: Uuid) -> StoreResult<Vec<(i32, String)>> {
+    let sql = "SELECT group_id, time_zone FROM contact_groups WHERE campaign_id = $1";
+    let rows = tx.query(sql, &[&campaign]).await?;
+    Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect())
+}
+
 /// The frontier of a group, locked until commit so that no two leases get the same contacts.
 pub async fn lock_frontier(tx: &Tx<'_>, campaign: Uuid, run: i32, group: i32) -> StoreResult<i64> {
     let lock = "SELECT FROM contact_groups WHERE campaign_id = $1 AND group_id = $2

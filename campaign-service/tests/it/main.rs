@@ -7,6 +7,7 @@ mod access;
 mod audit;
 mod bad_input;
 mod campaignctl;
+mod configuration;
 mod contacts;
 mod control_cost;
 mod crashes;

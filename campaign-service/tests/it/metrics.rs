@@ -2,7 +2,9 @@
 //! for nothing else.
 
 use super::support::processes::{Killed, campaign_service, dialer_worker, dials, free_port};
-use super::support::{Clients, TestDb, eventually};
+use super::support::{Clients, TestDb, always, eventually};
+use campaign_proto::v1;
+use chrono::{Days, TimeDelta, Utc};
 use std::collections::{BTreeMap, BTreeSet};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -161,4 +163,49 @@ async fn what_is_shown_is_what_happened_and_all_that_is_asked_for() {
         let number = super::support::phone(n);
         assert!(!both.contains(number.trim_start_matches('+')), "{number} is shown");
     }
+}
+
+#[tokio::test]
+async fn who_may_not_be_called_at_this_hour_is_no_backlog() {
+    let db = TestDb::new().await;
+    let [port, metrics_port] = [(); 2].map(|()| free_port());
+    let mut service = campaign_service();
+    service.args(["serve", "--log", "error", "--listen", &format!("127.0.0.1:{port}")]);
+    service.args(["--metrics-listen", &format!("127.0.0.1:{metrics_port}")]);
+    let _service = Killed(service.env("DATABASE_URL", &db.url).spawn().unwrap());
+    let mut clients = Clients::connect(&format!("http://127.0.0.1:{port}")).await;
+    // Today and tomorrow where the day begins first; where it begins last it is another date.
+    let (first, last) = ("Pacific/Kiritimati", "Pacific/Pago_Pago");
+    let today = (Utc::now() + TimeDelta::hours(14)).date_naive();
+    let dates = [today, today + Days::new(1)].map(|date| date.to_string());
+    let schedule = v1::Schedule { blackout_dates: dates.into(), ..always() };
+    let campaign = v1::Campaign {
+        display_name: "Two ends of the earth".to_owned(),
+        description: "For tests".to_owned(),
+        schedule: Some(schedule),
+        ..Default::default()
+    };
+    let campaign = clients.create_campaign_with(campaign).await;
+    for (n, zone) in [first, first, last, last, last].into_iter().enumerate() {
+        let contact = v1::Contact {
+            phone_number: super::support::phone(n),
+            time_zone: zone.to_owned(),
+            ..Default::default()
+        };
+        let request = v1::CreateContactRequest {
+            parent: campaign.clone(),
+            contact: Some(contact),
+            ..Default::default()
+        };
+        clients.contacts.create_contact(request).await.unwrap();
+    }
+    clients.launch(&campaign).await;
+    let counted = eventually("those who wait are counted", || async {
+        let text = scrape(metrics_port).await;
+        let is_counted = value(&text, "campaign_contacts{bucket=\"AHEAD\"}") >= 5.0
+            && value(&text, "campaign_backlog_contacts") > 0.0;
+        is_counted.then_some(text)
+    })
+    .await;
+    assert_eq!(value(&counted, "campaign_backlog_contacts"), 3.0);
 }

@@ -1,10 +1,11 @@
-//! What every process of ours needs: logs on standard error, metrics, files of keys, secrets, listeners,
+//! What every process of ours needs: options, logs on standard error, metrics, files of keys, secrets, listeners,
 //! the way into the service, one provider of cryptography for TLS, and an orderly shutdown.
 
 pub mod client;
 mod files;
 mod listening;
 pub mod metrics;
+mod options;
 mod secret;
 mod shutdown;
 mod telemetry;
@@ -12,7 +13,8 @@ mod tls;
 
 pub use files::read_key_file;
 pub use listening::listen;
+pub use options::{ConfigArgs, Options, OptionsFile, options};
 pub use secret::Secret;
 pub use shutdown::shutdown_signal;
-pub use telemetry::{LogArgs, LogFormat, init_logs};
+pub use telemetry::{LogArgs, LogFilter, LogFormat, init_logs};
 pub use tls::{authorities, certificates, install_tls_provider};

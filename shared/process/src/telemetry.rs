@@ -3,6 +3,10 @@
 use clap::{Args, ValueEnum};
 use std::io::IsTerminal;
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::util::SubscriberInitExt;
+
+/// What is logged unless said otherwise.
+pub const DEFAULT_LOG: &str = "info";
 
 /// How log lines look.
 #[derive(Clone, Copy, Debug, Default, ValueEnum)]
@@ -18,28 +22,62 @@ pub enum LogFormat {
 #[derive(Args, Clone, Debug)]
 pub struct LogArgs {
     /// What to log: error, warn, info, debug, trace, or per module as `RUST_LOG` has it
-    #[arg(long, global = true, env = "CAMPAIGN_LOG", default_value = "info")]
+    #[arg(long, global = true, env = "CAMPAIGN_LOG", default_value = DEFAULT_LOG)]
     pub log: String,
     /// How log lines look
     #[arg(long, global = true, env = "CAMPAIGN_LOG_FORMAT", value_enum, default_value_t)]
     pub log_format: LogFormat,
 }
 
+/// What is logged, to be changed while the program runs.
+pub struct LogFilter(Box<dyn Fn(EnvFilter) -> Result<(), String> + Send + Sync>);
+
+impl std::fmt::Debug for LogFilter {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("LogFilter").finish_non_exhaustive()
+    }
+}
+
+impl LogFilter {
+    /// Logs this from now on.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn set(&self, log: &str) -> Result<(), String> {
+        (self.0)(filter(log)?)
+    }
+}
+
+/// The SIP library logs whole messages, with people's numbers, so it says nothing unless it is named.
+fn filter(log: &str) -> Result<EnvFilter, String> {
+    let quiet = if log.contains("rsipstack") { "" } else { ",rsipstack=off" };
+    EnvFilter::try_new(format!("{log}{quiet}"))
+        .map_err(|error| format!("log {log:?} cannot be read: {error}"))
+}
+
 /// Starts logging. Call once, first thing in `main`.
 ///
 /// # Errors
 /// When `args.log` cannot be read or logging was started before; the text says which.
-pub fn init_logs(args: &LogArgs) -> Result<(), String> {
-    let filter = EnvFilter::try_new(&args.log)
-        .map_err(|error| format!("--log {:?} cannot be read: {error}", args.log))?;
+pub fn init_logs(args: &LogArgs) -> Result<LogFilter, String> {
     let is_terminal = std::io::stderr().is_terminal();
     let logs = tracing_subscriber::fmt()
-        .with_env_filter(filter)
+        .with_env_filter(filter(&args.log)?)
         .with_ansi(is_terminal)
         .with_writer(std::io::stderr);
-    let started = match args.log_format {
-        LogFormat::Text => logs.with_target(false).try_init(),
-        LogFormat::Json => logs.json().flatten_event(true).with_span_list(false).try_init(),
+    macro_rules! start {
+        ($logs:expr) => {{
+            let logs = $logs.with_filter_reloading();
+            let handle = logs.reload_handle();
+            let set = move |filter| handle.reload(filter).map_err(|error| error.to_string());
+            (logs.finish().try_init(), LogFilter(Box::new(set)))
+        }};
+    }
+    // One type each.
+    let (started, logs) = match args.log_format {
+        LogFormat::Text => start!(logs.with_target(false)),
+        LogFormat::Json => start!(logs.json().flatten_event(true).with_span_list(false)),
     };
-    started.map_err(|error| format!("logging could not start: {error}"))
+    started.map_err(|error| format!("logging could not start: {error}"))?;
+    Ok(logs)
 }

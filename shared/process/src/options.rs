@@ -1,0 +1,286 @@
+//! A program's options: from flags, the environment and a file, in that order, and which came from where.
+
+use crate::files::read_key_file;
+use crate::telemetry::LogFilter;
+use clap::error::ErrorKind;
+use clap::parser::ValueSource;
+use clap::{Arg, ArgAction, ArgMatches, Args, Command, Parser};
+use std::ffi::OsString;
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use toml::{Table, Value};
+use tracing::{error, info, warn};
+
+/// Between two looks at the file.
+const LOOK_INTERVAL: Duration = Duration::from_secs(2);
+/// The option that may change while the program runs.
+const LOG: &str = "log";
+/// What a file cannot say.
+const NOT_IN_FILES: [&str; 2] = ["config_file", "print_config"];
+
+/// Where options come from, besides flags and the environment.
+#[derive(Args, Clone, Debug)]
+pub struct ConfigArgs {
+    /// More options, in a TOML file: `lease_ttl_seconds = 30` for --lease-ttl-seconds 30. Flags and the
+    /// environment come first. A changed `log` is in use within seconds, the others after a restart
+    #[arg(long, global = true, value_name = "FILE")]
+    pub config_file: Option<PathBuf>,
+    /// Print every option with its value and where that comes from, then exit
+    #[arg(long, global = true)]
+    pub print_config: bool,
+}
+
+/// The options, and the file that some of them are from.
+#[derive(Debug)]
+pub struct Options<T> {
+    /// As asked for.
+    pub options: T,
+    /// To be followed, if there is one.
+    pub file: Option<OptionsFile>,
+}
+
+/// The options of this program; `file_variable` names the file in the environment. Exits where there is
+/// nothing more to do: after --help and --print-config, and with what is wrong.
+#[must_use]
+pub fn options<T: Parser>(file_variable: &'static str) -> Options<T> {
+    let command = T::command().mut_arg("config_file", |arg| arg.env(file_variable));
+    let read = read(command, std::env::args_os().collect());
+    let parsed = read.and_then(|mut read| {
+        if read.matches.get_flag("print_config") {
+            print(&read.shown());
+        }
+        let options = T::from_arg_matches_mut(&mut read.matches)?;
+        Ok(Options { options, file: read.file })
+    });
+    parsed.unwrap_or_else(|error| error.exit())
+}
+
+#[allow(clippy::print_stdout, reason = "it was asked for")]
+fn print(text: &str) {
+    print!("{text}");
+    std::process::exit(0);
+}
+
+/// Options as read.
+struct Read {
+    command: Command,
+    matches: ArgMatches,
+    file: Option<OptionsFile>,
+    from_file: Vec<String>,
+}
+
+fn read(mut command: Command, mut args: Vec<OsString>) -> Result<Read, clap::Error> {
+    command.build();
+    // What is given otherwise, and which file: complaints are for the second reading.
+    let first = command.clone().ignore_errors(true).try_get_matches_from(&args)?;
+    let path = first.get_one::<PathBuf>("config_file").cloned();
+    let Some(path) = path else {
+        let matches = command.clone().try_get_matches_from(args)?;
+        return Ok(Read { command, matches, file: None, from_file: Vec::new() });
+    };
+    let wrong = |text: String| command.clone().error(ErrorKind::InvalidValue, text);
+    let table = load(&path).map_err(wrong)?;
+    known(&command, &table, &path).map_err(wrong)?;
+    let (chosen, given) = deepest(&command, &first);
+    let mut from_file = Vec::new();
+    for (key, value) in &table {
+        // Of another command of this program, or said already by who comes first.
+        let Some(arg) = chosen.get_arguments().find(|arg| is_called(arg, key)) else { continue };
+        let id = arg.get_id().as_str();
+        if matches!(
+            given.value_source(id),
+            Some(ValueSource::CommandLine | ValueSource::EnvVariable)
+        ) {
+            continue;
+        }
+        let said = flags(arg, key, value);
+        args.extend(said.map_err(|error| wrong(format!("{}: {error}", path.display())))?);
+        from_file.push(id.to_owned());
+    }
+    let matches = command.clone().try_get_matches_from(args)?;
+    let log_is_fixed = table.get(LOG).is_some() && !from_file.iter().any(|id| id == LOG);
+    let file = OptionsFile { path, command: command.clone(), table, log_is_fixed };
+    Ok(Read { command, matches, file: Some(file), from_file })
+}
+
+/// The command that was asked for, and what it was given.
+fn deepest<'a>(command: &'a Command, matches: &'a ArgMatches) -> (&'a Command, &'a ArgMatches) {
+    match matches.subcommand() {
+        Some((name, matches)) => match command.find_subcommand(name) {
+            Some(command) => deepest(command, matches),
+            None => (command, matches),
+        },
+        None => (command, matches),
+    }
+}
+
+fn load(path: &Path) -> Result<Table, String> {
+    let bytes = read_key_file(path)
+        .map_err(|error| format!("--config-file {} cannot be read: {error}", path.display()))?;
+    let text = String::from_utf8(bytes)
+        .map_err(|_| format!("--config-file {} is not UTF-8 text", path.display()))?;
+    text.parse().map_err(|error| format!("--config-file {}: {error}", path.display()))
+}
+
+/// Refuses what no command of the program knows.
+fn known(command: &Command, table: &Table, path: &Path) -> Result<(), String> {
+    let unknown = table.keys().find(|key| !knows(command, key));
+    match unknown {
+        Some(key) => Err(format!(
+            "{}: {key:?} is not an option; write an option's name without dashes in front, and with _ for -, as \
+             in --help",
+            path.display()
+        )),
+        None => Ok(()),
+    }
+}
+
+fn knows(command: &Command, key: &str) -> bool {
+    command.get_arguments().any(|arg| is_called(arg, key))
+        || command.get_subcommands().any(|command| knows(command, key))
+}
+
+fn is_called(arg: &Arg, key: &str) -> bool {
+    let is_name = name(arg).is_some_and(|name| name == key);
+    is_name
+        && arg.get_action().takes_values() | matches!(arg.get_action(), ArgAction::SetTrue)
+        && !NOT_IN_FILES.contains(&key)
+}
+
+/// As in a file.
+fn name(arg: &Arg) -> Option<String> {
+    arg.get_long().map(|long| long.replace('-', "_"))
+}
+
+/// What a file says, as flags say it: so that what holds for flags holds for it.
+fn flags(arg: &Arg, key: &str, value: &Value) -> Result<Vec<OsString>, String> {
+    let long = arg.get_long().unwrap_or_default();
+    if matches!(arg.get_action(), ArgAction::SetTrue) {
+        return match value {
+            Value::Boolean(true) => Ok(vec![format!("--{long}").into()]),
+            Value::Boolean(false) => Ok(Vec::new()),
+            _ => Err(format!("{key} must be true or false")),
+        };
+    }
+    let values = match value {
+        Value::Array(values) if matches!(arg.get_action(), ArgAction::Append) => values.as_slice(),
+        value => std::slice::from_ref(value),
+    };
+    let said = |value: &Value| match value {
+        Value::String(text) => Ok(format!("--{long}={text}").into()),
+        Value::Integer(_) | Value::Float(_) => Ok(format!("--{long}={value}").into()),
+        _ => Err(format!("{key} must be a text or a number")),
+    };
+    values.iter().map(said).collect()
+}
+
+impl Read {
+    /// Every option, as a file would say it.
+    fn shown(&self) -> String {
+        let (command, matches) = deepest(&self.command, &self.matches);
+        let mut text = String::new();
+        for arg in command
+            .get_arguments()
+            .filter(|arg| name(arg).is_some_and(|name| is_called(arg, &name)))
+        {
+            let id = arg.get_id().as_str();
+            let key = name(arg).unwrap_or_default();
+            let source = match matches.value_source(id) {
+                None => {
+                    let _ = writeln!(text, "# {key} is not set");
+                    continue;
+                }
+                Some(_) if self.from_file.iter().any(|from| from == id) => "file".to_owned(),
+                Some(ValueSource::CommandLine) => "flag".to_owned(),
+                Some(ValueSource::EnvVariable) => {
+                    let variable = arg.get_env().unwrap_or_default().to_string_lossy();
+                    format!("environment, {variable}")
+                }
+                Some(_) => "default".to_owned(),
+            };
+            let _ = writeln!(text, "{key} = {}  # {source}", value(arg, matches));
+        }
+        text
+    }
+}
+
+fn value(arg: &Arg, matches: &ArgMatches) -> String {
+    let id = arg.get_id().as_str();
+    if matches!(arg.get_action(), ArgAction::SetTrue) {
+        return matches.get_flag(id).to_string();
+    }
+    // What help does not show is a secret.
+    if arg.is_hide_env_values_set() {
+        return Value::from("(not shown)").to_string();
+    }
+    let raw = matches.get_raw(id).into_iter().flatten();
+    let mut values: Vec<Value> = raw.map(|value| plain(&value.to_string_lossy())).collect();
+    match arg.get_action() {
+        ArgAction::Append => Value::Array(values).to_string(),
+        _ => values.pop().map(|value| value.to_string()).unwrap_or_default(),
+    }
+}
+
+/// Numbers as numbers.
+fn plain(text: &str) -> Value {
+    text.parse::<i64>().map_or_else(|_| Value::from(text), Value::from)
+}
+
+/// A file of options while the program runs.
+#[derive(Debug)]
+pub struct OptionsFile {
+    path: PathBuf,
+    command: Command,
+    table: Table,
+    /// By a flag or the environment.
+    log_is_fixed: bool,
+}
+
+impl OptionsFile {
+    /// Takes in what may change, as long as the program runs. A file that is wrong is reported, and changes
+    /// nothing.
+    pub async fn follow(mut self, logs: LogFilter) {
+        let mut last_error = String::new();
+        loop {
+            tokio::time::sleep(LOOK_INTERVAL).await;
+            match self.look(&logs) {
+                Ok(()) => last_error.clear(),
+                Err(error) if error == last_error => {}
+                Err(error) => {
+                    error!("{error}; the options from before stay in use");
+                    last_error = error;
+                }
+            }
+        }
+    }
+
+    fn look(&mut self, logs: &LogFilter) -> Result<(), String> {
+        let new = load(&self.path)?;
+        if new == self.table {
+            return Ok(());
+        }
+        known(&self.command, &new, &self.path)?;
+        if new.get(LOG) != self.table.get(LOG) && !self.log_is_fixed {
+            let log = match new.get(LOG) {
+                Some(value) => value.as_str().ok_or("log must be a text")?,
+                None => crate::telemetry::DEFAULT_LOG,
+            };
+            logs.set(log)?;
+            info!(log, "what is logged changed");
+        }
+        let keys = self.table.keys().chain(new.keys().filter(|key| !self.table.contains_key(*key)));
+        let changed: Vec<&str> = keys
+            .filter(|key| *key != LOG && self.table.get(*key) != new.get(*key))
+            .map(String::as_str)
+            .collect();
+        if !changed.is_empty() {
+            warn!(
+                options = changed.join(", "),
+                "options changed that are in use after a restart only"
+            );
+        }
+        self.table = new;
+        Ok(())
+    }
+}
