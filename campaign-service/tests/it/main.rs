@@ -13,6 +13,7 @@ mod contacts;
 mod control_cost;
 mod crashes;
 mod dispatch;
+mod erasure;
 mod excluding;
 mod imports;
 mod inbound;
