@@ -9,7 +9,7 @@ HAS_NEXTEST = $(shell $(CARGO) nextest --version >/dev/null 2>&1 && echo yes)
 RUN_TESTS = $(if $(HAS_NEXTEST),nextest run,test)
 RUN_SIP_TESTS = $(RUN_TESTS) -p dialer-worker -p campaign-sip $(if $(HAS_NEXTEST),--run-ignored only,-- --ignored)
 
-.PHONY: help build demo sip-demo serve test test-sip image-check chaos chaos-mutations fuzz bench soak bench-sip lint fmt
+.PHONY: help build demo sip-demo serve test test-sip image-check chaos chaos-mutations fuzz bench soak bench-sip compatibility lint fmt
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
@@ -54,6 +54,9 @@ chaos: build ## Break everything around many campaigns, and judge whether the pr
 
 chaos-mutations: build ## Break the code on purpose, and expect the faults to show it
 	@$(WITH_POSTGRES) $(PYTHON) deploy/chaos/mutations.py
+
+compatibility: build ## Run programs of COMPATIBILITY_BASE (a tag or commit) and of this version together, on this schema
+	@$(PYTHON) deploy/compatibility/check.py
 
 # About 35 minutes on two cores. BENCH_ONLY=dispatch,import,control,stop,lead,excluded,snapshot,memory,overload,
 # calls chooses parts; sizes and rounds: cargo bench -p campaign-service --bench suite -- --help

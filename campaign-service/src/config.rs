@@ -2,6 +2,7 @@
 
 use crate::app::DispatchLimits;
 use crate::app::chores::ChoreOptions;
+use crate::eraser::Eraser;
 use crate::grpc::limits::CallLimits;
 use crate::links::Links;
 use crate::server::Access;
@@ -10,7 +11,7 @@ use crate::tls::{Tls, TlsFiles};
 use crate::tokens::{Demands, KeySource, Tokens};
 use campaign_domain::caps::MAX_ATTEMPTS_CAP;
 use campaign_domain::links::is_web_address;
-use campaign_process::{ConfigArgs, HealthArgs, LogArgs, Secret};
+use campaign_process::{ConfigArgs, HealthArgs, LogArgs, Secret, read_key_file};
 use chrono::TimeDelta;
 use clap::{Args, Parser, Subcommand};
 use std::net::SocketAddr;
@@ -164,6 +165,10 @@ pub struct ServeArgs {
     #[arg(long, env = "CAMPAIGN_HISTORY_RETENTION_DAYS", default_value_t = 0,
           value_parser = clap::value_parser!(u16).range(0..=36_500))]
     pub history_retention_days: u16,
+    /// Secret that erased people are known by afterwards, at least 32 bytes, the same for all replicas and for
+    /// ever [default: nobody can be erased]
+    #[arg(long, env = "CAMPAIGN_ERASURE_KEY_FILE")]
+    pub erasure_key_file: Option<PathBuf>,
 }
 
 /// Who gets in
@@ -339,6 +344,17 @@ impl LinkArgs {
 }
 
 impl ServeArgs {
+    /// Who knows erased people.
+    ///
+    /// # Errors
+    /// When the key cannot be read, or is too short.
+    pub fn eraser(&self) -> Result<Option<Eraser>, String> {
+        let Some(path) = &self.erasure_key_file else { return Ok(None) };
+        let key = read_key_file(path).map_err(|error| error.to_string());
+        let eraser = key.and_then(|key| Eraser::new(&key));
+        eraser.map(Some).map_err(|why| format!("--erasure-key-file {}: {why}", path.display()))
+    }
+
     /// As options.
     #[must_use]
     pub fn chore_options(&self) -> ChoreOptions {

@@ -7,6 +7,7 @@
 
 pub mod app;
 pub mod config;
+pub mod eraser;
 pub mod grpc;
 pub mod links;
 pub mod metrics;

@@ -5,6 +5,7 @@ use campaign_process::{
     Options, init_logs, install_tls_provider, listen, options, shutdown_signal,
 };
 use campaign_service::app::auditing::{self, Verified};
+use campaign_service::app::erasing;
 use campaign_service::config::{Cli, Command, DatabaseArgs, ServeArgs};
 use campaign_service::server::{self, Listeners};
 use campaign_service::store::{Db, migrations};
@@ -127,6 +128,8 @@ async fn serve(args: Box<ServeArgs>) -> Outcome {
         return Ok(());
     }
     let links = args.links.links()?;
+    let eraser = args.eraser()?;
+    erasing::check_key(&db, eraser.as_ref()).await?;
     let api = listen(args.listen).await?;
     info!(address = %api.local_addr()?, "serving");
     let clicks = match args.links.link_listen {
@@ -141,6 +144,7 @@ async fn serve(args: Box<ServeArgs>) -> Outcome {
         limits: args.dispatch_limits(),
         chores: args.chore_options(),
         links,
+        eraser,
         access,
         calls: args.calls.limits(),
     };

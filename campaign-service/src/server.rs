@@ -3,6 +3,7 @@
 use crate::app::chores::ChoreOptions;
 use crate::app::control::ControlBus;
 use crate::app::{App, DispatchLimits};
+use crate::eraser::Eraser;
 use crate::grpc::access::CheckAccess;
 use crate::grpc::around::Around;
 use crate::grpc::limits::{CallLimits, KeepLimits, WorkerStreams};
@@ -60,6 +61,8 @@ pub struct Options {
     pub chores: ChoreOptions,
     /// For texts; `None`: they carry no links.
     pub links: Option<Links>,
+    /// Knows erased people; `None`: nobody can be erased.
+    pub eraser: Option<Eraser>,
     pub access: Access,
     pub calls: CallLimits,
 }
@@ -140,6 +143,7 @@ async fn serve_all(
     let links = options.links;
     let mut app = App::new(db.clone(), options.limits);
     app.links.clone_from(&links);
+    app.eraser = options.eraser;
     let app = Arc::new(app);
     let control = ControlBus::default();
     let health_service = health.service();

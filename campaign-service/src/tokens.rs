@@ -3,6 +3,9 @@
 //! The key decides the algorithm, never the token: so there is no token without a signature, and none
 //! signed with a public key as if it were a secret.
 
+#[cfg(test)]
+mod fuzz;
+
 use crate::app::error::Error;
 use crate::reloading::Reloading;
 use campaign_domain::access::{Caller, Role, Tenant};

@@ -1,5 +1,5 @@
 //! What the service does by itself: scheduled starts and ends, lists that are done, leases that ran
-//! out, old history. Each chore looks for due work and does a bounded part of it; every replica runs
+//! out, old history, erasures that were left. Each chore looks for due work and does a bounded part of it; every replica runs
 //! all of them, and each piece of work checks again behind its gate, so that it is done once.
 
 use super::App;
@@ -29,13 +29,14 @@ const PURGE_STEPS: usize = 16;
 const REQUEST_RETENTION: TimeDelta = TimeDelta::days(7);
 
 /// The chores, in order.
-pub const CHORES: [&str; 6] = [
+pub const CHORES: [&str; 7] = [
     "expiring leases",
     "advancing campaigns",
     "purging history",
     "forgetting old answers",
     "forgetting old attempts",
     "deleting old history",
+    "finishing erasures",
 ];
 
 /// When chores run, and what they are to do.
@@ -65,6 +66,7 @@ impl App {
                 self.forget_answers().await,
                 self.forget_numbers(&mut next_number).await,
                 self.delete_history(options, &mut walk).await,
+                self.finish_erasures().await,
             ];
             for (index, (chore, result)) in CHORES.into_iter().zip(results).enumerate() {
                 self.metrics.chore_done(index, result.is_ok());

@@ -7,7 +7,7 @@ use super::{App, existing, present};
 use crate::store::campaigns::{self, Campaign};
 use crate::store::contacts::{self, Contact, NewContact};
 use crate::store::notify::{self, ControlEvent};
-use crate::store::{Durability, Gate, Tx, due, groups};
+use crate::store::{Durability, Gate, Tx, due, erasures, groups};
 use tokio::try_join;
 use uuid::Uuid;
 
@@ -22,15 +22,26 @@ impl App {
         let opening = connection.open(Gate::Exclusive(id), Durability::Durable).await?;
         let wanted = [(new.time_zone.clone(), new.priority)];
         // No import may add the number between the look and the insert.
-        let (now, campaign, group, ()) = try_join!(
+        let (now, campaign, group, (), key) = try_join!(
             biased;
             opening.pass(),
             campaigns::find(&opening, id),
             groups::find(&opening, id, &wanted),
             campaigns::lock_positions(&opening, id),
+            erasures::key_id(&opening),
         )?;
         let tx = opening.at(now);
         let campaign = present(campaign, id)?;
+        if !self.erased_among(&tx, key, &campaign.tenant, &[&new.phone]).await?.is_empty() {
+            return Err(Error::Precondition {
+                reason: "PERSON_ERASED",
+                subject: "contact.phone_number".to_owned(),
+                description:
+                    "the number is of a person who was erased; if they want to hear of you again, \
+                              RemoveSuppression lets the number in"
+                        .to_owned(),
+            });
+        }
         let group = match group.first() {
             Some(group) => *group,
             None => group_of(&tx, id, new).await?,

@@ -7,12 +7,16 @@ use crate::store::campaigns::{self, Campaign};
 use crate::store::contacts::{self, NewContact};
 use crate::store::imports::{self, Import, Problem};
 use crate::store::notify::{self, ControlEvent};
-use crate::store::{Gate, Tx, groups};
+use crate::store::{Gate, Tx, erasures, groups};
 use std::collections::{HashMap, HashSet};
+use tokio::try_join;
 use uuid::Uuid;
 
 /// Most problems that an answer carries.
 const MAX_PROBLEMS: i64 = 1_000;
+
+/// What is said of a number that may not come back.
+const ERASED: &str = "is of a person who was erased, and is not taken in again";
 
 /// One row, read.
 #[derive(Clone, Debug)]
@@ -35,12 +39,12 @@ impl App {
     pub async fn import_chunk(&self, id: Uuid, import_id: &str, rows: &[Row]) -> Result<Import> {
         let mut connection = self.db.connect().await?;
         let mut tx = connection.begin(Gate::Open).await?;
-        let mut chunk = Chunk::open(&tx, id, import_id, rows).await?;
+        let mut chunk = Chunk::open(self, &tx, id, import_id, rows).await?;
         if chunk.has_deleted() {
             // Those come back, into the run under way too, which takes the campaign for itself.
             drop(tx);
             tx = connection.begin(Gate::Exclusive(id)).await?;
-            chunk = Chunk::open(&tx, id, import_id, rows).await?;
+            chunk = Chunk::open(self, &tx, id, import_id, rows).await?;
         }
         chunk.sort(&tx).await?;
         let import = chunk.save(&tx).await?;
@@ -74,12 +78,20 @@ struct Chunk<'a> {
     rows: Vec<&'a Row>,
     /// Position, and whether deleted, of the numbers that the campaign has.
     known: HashMap<String, (i64, bool)>,
+    /// Numbers of people who were erased.
+    erased: HashSet<&'a str>,
     fresh: Vec<&'a NewContact>,
     problems: Vec<Problem>,
 }
 
 impl<'a> Chunk<'a> {
-    async fn open(tx: &Tx<'_>, id: Uuid, import_id: &'a str, rows: &'a [Row]) -> Result<Self> {
+    async fn open(
+        app: &App,
+        tx: &Tx<'_>,
+        id: Uuid,
+        import_id: &'a str,
+        rows: &'a [Row],
+    ) -> Result<Self> {
         let campaign = existing(tx, id).await?;
         let import = imports::lock(tx, id, import_id).await?;
         let first = rows.first().map_or(import.next_row, |row| row.number);
@@ -90,16 +102,18 @@ impl<'a> Chunk<'a> {
             ));
         }
         let rows: Vec<&Row> = rows.iter().filter(|row| row.number >= import.next_row).collect();
-        let phones: Vec<&str> = rows
+        let phones: Vec<&'a str> = rows
             .iter()
             .filter_map(|row| row.contact.as_ref().ok())
             .map(|contact| contact.phone.as_str())
             .collect();
         campaigns::lock_positions(tx, id).await?;
-        let found = contacts::find_by_phones(tx, id, &phones).await?;
+        let (found, key) =
+            try_join!(contacts::find_by_phones(tx, id, &phones), erasures::key_id(tx))?;
+        let erased = app.erased_among(tx, key, &campaign.tenant, &phones).await?;
         let known = found.into_iter().map(|(phone, at, deleted)| (phone, (at, deleted))).collect();
         let (fresh, problems) = (Vec::new(), Vec::new());
-        Ok(Self { campaign, import_id, import, rows, known, fresh, problems })
+        Ok(Self { campaign, import_id, import, rows, known, erased, fresh, problems })
     }
 
     fn has_deleted(&self) -> bool {
@@ -119,6 +133,11 @@ impl<'a> Chunk<'a> {
                     continue;
                 }
             };
+            if self.erased.contains(contact.phone.as_str()) {
+                self.import.rejected += 1;
+                self.add_problem(row, "phone_number", ERASED);
+                continue;
+            }
             let is_first = seen.insert(&contact.phone);
             match self.known.get(&contact.phone) {
                 None if is_first => self.fresh.push(contact),

@@ -4,7 +4,7 @@ use super::error::Result;
 use super::{App, existing};
 use crate::store::campaigns::{self, Campaign};
 use crate::store::contacts::{self, NewContact, Subject};
-use crate::store::{Gate, Tx, groups, states, suppressions};
+use crate::store::{Gate, Tx, erasures, groups, states, suppressions};
 use campaign_domain::history::Flags;
 use campaign_domain::inbound::{Caller, Reception, Route, route};
 use campaign_domain::schedule::Hours;
@@ -33,7 +33,11 @@ impl App {
         let subject = find(&tx, id, phone).await?;
         let is_suppressed = match &subject {
             Some(subject) => subject.candidate.is_suppressed,
-            None => suppressions::holds(&tx, &campaign.tenant, phone).await?,
+            None => {
+                let key = erasures::key_id(&tx).await?;
+                suppressions::holds(&tx, &campaign.tenant, phone).await?
+                    || !self.erased_among(&tx, key, &campaign.tenant, &[phone]).await?.is_empty()
+            }
         };
         let caller = subject.as_ref().map_or(Caller::Unknown, |subject| {
             let state = subject.candidate.state.clone().seen_in(campaign.epoch);

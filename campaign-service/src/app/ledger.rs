@@ -30,6 +30,8 @@ pub(super) struct Ledger<'a, 'c> {
     leases: Vec<Lease>,
     /// Positions of contacts that are there, deleted or not; those in calls in progress left out.
     contacts: HashSet<i64>,
+    /// Of those, the ones who were erased.
+    erased: HashSet<i64>,
     /// Of all contacts reported on, locked.
     states: States,
     /// Of the runs that attempts belong to.
@@ -51,14 +53,21 @@ pub(super) struct Ledger<'a, 'c> {
     suppressed: Vec<i64>,
 }
 
-/// The slot of the attempt that a report is of, if one of the leases (in order of number) holds it.
-fn slot_of(leases: &[Lease], report: &Report) -> Option<Slot> {
+/// The lease that holds the attempt that a report is of, if it is one of these, in order of number; and the
+/// attempt's slot.
+fn lease_of<'l>(leases: &'l [Lease], report: &Report) -> Option<(&'l Lease, usize)> {
     let attempt = report.attempt?;
     let index = leases.binary_search_by_key(&attempt.lease, |lease| lease.number).ok()?;
     let lease = &leases[index];
     let is_its =
         lease.run == attempt.run && lease.positions.get(attempt.slot) == Some(&report.position);
-    lease.slots.get(attempt.slot).filter(|_| is_its)
+    is_its.then_some((lease, attempt.slot))
+}
+
+/// The slot of the attempt that a report is of, if one of the leases (in order of number) holds it.
+fn slot_of(leases: &[Lease], report: &Report) -> Option<Slot> {
+    let (lease, slot) = lease_of(leases, report)?;
+    lease.slots.get(slot)
 }
 
 /// Whether a report is of a call in progress under one of the leases, in order of number.
@@ -83,8 +92,11 @@ impl<'a, 'c> Ledger<'a, 'c> {
         let (of_open, others): (Vec<&Report>, Vec<&Report>) =
             reports.iter().copied().partition(|report| is_of_open_call(&leases, report));
         let unsure: Vec<i64> = others.iter().map(|report| report.position).collect();
-        let contacts: HashSet<i64> =
-            contacts::existing(tx, id, &unsure).await?.into_iter().collect();
+        let there = contacts::existing(tx, id, &unsure).await?;
+        let contacts: HashSet<i64> = there.iter().map(|(position, _)| *position).collect();
+        let erased =
+            there.into_iter().filter_map(|(position, is_erased)| is_erased.then_some(position));
+        let erased: HashSet<i64> = erased.collect();
         let ends = others.iter().filter(|report| is_end(report));
         let ended_in: BTreeSet<i64> =
             ends.filter_map(|report| Some(report.attempt?.lease)).collect();
@@ -116,6 +128,7 @@ impl<'a, 'c> Ledger<'a, 'c> {
             campaign,
             leases,
             contacts,
+            erased,
             states,
             epochs,
             ended_calls: ended_calls
@@ -142,6 +155,9 @@ impl<'a, 'c> Ledger<'a, 'c> {
         if !is_in_call && !self.contacts.contains(&report.position) {
             return Outcome::Rejected("the contact does not exist".to_owned());
         }
+        if self.is_of_erased(report) {
+            return self.record_of_erased(report);
+        }
         let Some(fact_epoch) = self.fact_epoch(report) else {
             return Outcome::Rejected("attempt_id names no run of this campaign".to_owned());
         };
@@ -153,6 +169,22 @@ impl<'a, 'c> Ledger<'a, 'c> {
                 Outcome::Rejected("attempt_id must be set for the end of a call".to_owned())
             }
             _ => self.record_fact(report, fact_epoch),
+        }
+    }
+
+    /// Whether a report is of somebody who was erased, also during the call.
+    fn is_of_erased(&self, report: &Report) -> bool {
+        let lease = lease_of(&self.leases, report);
+        let number = lease.and_then(|(lease, slot)| lease.numbers.get(slot));
+        number == Some(&0) || self.erased.contains(&report.position)
+    }
+
+    /// Of who was erased nothing is kept, but that a call is over.
+    fn record_of_erased(&mut self, report: &Report) -> Outcome {
+        let attempt = report.attempt.filter(|_| is_end(report));
+        match attempt {
+            Some(attempt) if self.end_attempt(report, attempt) => Outcome::Recorded,
+            _ => Outcome::BeforeReset,
         }
     }
 

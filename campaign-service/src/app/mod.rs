@@ -6,6 +6,7 @@ pub mod backlog;
 pub mod chores;
 pub mod contacts;
 pub mod control;
+pub mod erasing;
 pub mod error;
 pub mod explaining;
 mod grouping;
@@ -20,6 +21,7 @@ pub mod progress;
 pub mod recording;
 pub mod suppressing;
 
+use crate::eraser::Eraser;
 use crate::links::Links;
 use crate::metrics::Metrics;
 use crate::store::audit::{self, Event};
@@ -60,6 +62,8 @@ pub struct App {
     pub limits: DispatchLimits,
     /// For texts; `None`: they carry no links.
     pub links: Option<Links>,
+    /// Knows erased people; `None`: nobody can be erased.
+    pub eraser: Option<Eraser>,
     pub metrics: Arc<Metrics>,
     recorder: Arc<Recorder>,
     lessor: Arc<Lessor>,
@@ -70,7 +74,8 @@ impl App {
     #[must_use]
     pub fn new(db: Db, limits: DispatchLimits) -> Self {
         let (recorder, lessor) = (Arc::new(recording::recorder()), Arc::new(leasing::lessor()));
-        Self { db, limits, links: None, metrics: Arc::default(), recorder, lessor }
+        let (links, eraser) = (None, None);
+        Self { db, limits, links, eraser, metrics: Arc::default(), recorder, lessor }
     }
 
     /// The one place that tells whether there is a campaign for who asks. Asked before anything is done

@@ -34,7 +34,7 @@ pub enum Outcome {
     Recorded,
     /// Was there before.
     Duplicate,
-    /// Belongs to history that a reset cleared.
+    /// Belongs to history that is gone: a reset cleared it, or the person was erased.
     BeforeReset,
     /// Cannot be recorded; why.
     Rejected(String),

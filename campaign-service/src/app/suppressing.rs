@@ -27,10 +27,12 @@ impl App {
     ) -> Result<usize> {
         let mut connection = self.db.connect().await?;
         let tx = connection.begin(Gate::Open).await?;
-        let added = add(&tx, tenant, phones, source).await?;
+        // A number that was erased stays what it is, a hash.
+        let phones = self.hold_erased(&tx, tenant, phones, source).await?;
+        let added = add(&tx, tenant, &phones, source).await?;
         tx.commit().await?;
         drop(connection);
-        self.take_back(&tenant.suppresses(), phones).await?;
+        self.take_back(&tenant.suppresses(), &phones).await?;
         Ok(added)
     }
 
@@ -51,7 +53,7 @@ impl App {
 
     /// Takes numbers that were put on the list out of the runs under way. When it returns, no attempt on
     /// them is authorised.
-    async fn take_back(&self, reach: &Reach, phones: &[String]) -> Result<()> {
+    pub(super) async fn take_back(&self, reach: &Reach, phones: &[String]) -> Result<()> {
         let phone_texts: Vec<&str> = phones.iter().map(String::as_str).collect();
         let mut connection = self.db.connect().await?;
         // An authorisation that read the list before is committed when its campaign's gate lets us
@@ -81,7 +83,7 @@ impl App {
         Ok(())
     }
 
-    /// Takes a number off the list; contacts with it wait again in the runs under way.
+    /// Takes a number off the list, erased or not; contacts with it wait again in the runs under way.
     pub async fn unsuppress(&self, tenant: &Tenant, phone: &str) -> Result<Suppression> {
         let reach = tenant.suppresses();
         let phones = [phone.to_owned()];
@@ -89,7 +91,9 @@ impl App {
         // Off the list and waiting again, or neither.
         let tx = connection.begin(Gate::Open).await?;
         let waiting = hold_runs(&tx, &reach, &phones, &[]).await?;
-        let Some(removed) = suppressions::delete(&tx, tenant, phone).await? else {
+        let listed = suppressions::delete(&tx, tenant, phone).await?;
+        let erased = self.lift_erasure(&tx, tenant, phone).await?;
+        let Some(removed) = listed.or(erased) else {
             return Err(Error::NotFound(format!("suppressions/{phone}")));
         };
         put_back(&tx, &waiting).await?;
@@ -102,11 +106,14 @@ impl App {
         Ok(removed)
     }
 
-    /// The entry of a number.
+    /// The entry of a number, erased or not.
     pub async fn get_suppression(&self, tenant: &Tenant, phone: &str) -> Result<Suppression> {
         let mut connection = self.db.connect().await?;
         let tx = connection.begin(Gate::Open).await?;
-        let found = suppressions::find(&tx, tenant, phone).await?;
+        let found = match suppressions::find(&tx, tenant, phone).await? {
+            Some(found) => Some(found),
+            None => self.erased_entry(&tx, tenant, phone).await?,
+        };
         found.ok_or_else(|| Error::NotFound(format!("suppressions/{phone}")))
     }
 
@@ -127,12 +134,18 @@ impl App {
 /// has to follow the commit.
 async fn add(tx: &Tx<'_>, tenant: &Tenant, phones: &[String], source: &str) -> Result<usize> {
     let added = suppressions::insert(tx, tenant, phones, source).await?;
+    tell(tx, tenant, phones).await?;
+    Ok(added.len())
+}
+
+/// Tells the workers that hold numbers that these are on the list.
+pub(super) async fn tell(tx: &Tx<'_>, tenant: &Tenant, phones: &[String]) -> Result<()> {
     let reach = tenant.suppresses();
     for (campaign, position) in suppressions::find_in_active_campaigns(tx, &reach, phones).await? {
         let cause = RemovalCause::Suppressed;
         notify::send(tx, &ControlEvent::ContactRemoved { campaign, position, cause }).await?;
     }
-    Ok(added.len())
+    Ok(())
 }
 
 /// Puts the numbers of contacts that opted out of every campaign on the list of the campaign's tenant.

@@ -29,6 +29,7 @@ pub enum Rule {
 
 const READ: Rule = Rule::Roles(&[Role::Viewer, Role::Operator, Role::Admin]);
 const OPERATE: Rule = Rule::Roles(&[Role::Operator, Role::Admin]);
+const ADMINISTER: Rule = Rule::Roles(&[Role::Admin]);
 const DISPATCH: Rule = Rule::Roles(&[Role::Worker, Role::Admin]);
 /// A worker also reports of people who call in; in its stream it may report the same.
 const REPORT: Rule = Rule::Roles(&[Role::Reporter, Role::Worker, Role::Admin]);
@@ -63,6 +64,7 @@ pub const RULES: &[(&str, Rule)] = &[
     ("/campaign.v1.ContactService/RemoveSuppression", OPERATE),
     ("/campaign.v1.ContactService/GetSuppression", READ),
     ("/campaign.v1.ContactService/ListSuppressions", READ),
+    ("/campaign.v1.ContactService/ErasePerson", ADMINISTER),
     ("/campaign.v1.InteractionService/RecordInteractions", REPORT),
     ("/campaign.v1.InteractionService/RouteInbound", REPORT),
     ("/campaign.v1.DispatchService/Dispatch", DISPATCH),

@@ -2,7 +2,7 @@
 
 use super::access::Admitted;
 use super::check::{Check, MAX_NAME_LENGTH};
-use super::convert::{reason_to_api, timestamp};
+use super::convert::{call, reason_to_api, timestamp};
 use super::facts::{interaction_to_api, outcome_to_api};
 use super::{imports, names, page};
 use crate::app::App;
@@ -374,5 +374,34 @@ impl ContactService for ContactApi {
         });
         let suppressions = found.into_iter().map(suppression_to_api).collect();
         Ok(Response::new(v1::ListSuppressionsResponse { suppressions, next_page_token }))
+    }
+
+    async fn erase_person(
+        &self,
+        request: Request<v1::ErasePersonRequest>,
+    ) -> Result<Response<v1::ErasePersonResponse>, Status> {
+        let caller = Admitted::of(&request)?.caller;
+        let request = request.into_inner();
+        let common = ["", "", &request.actor, &request.reason];
+        let caller = call("ErasePerson", &request, common, &caller)?.caller;
+        let mut check = Check::default();
+        let region = check.region("default_region", &request.default_region);
+        let phone = phone::to_e164(&request.phone_number, region).unwrap_or_else(|problem| {
+            check.fail("phone_number", problem.to_string());
+            String::new()
+        });
+        for (field, text) in [("actor", &caller.actor), ("reason", &request.reason)] {
+            let digits: String = text.chars().filter(char::is_ascii_digit).collect();
+            let names = !phone.is_empty() && digits.contains(phone.trim_start_matches('+'));
+            check.require(!names, field, "must not have the number: it is kept for ever");
+        }
+        check.finish()?;
+        let erased =
+            self.app.erase_person(&caller.tenant, &phone, &caller.actor, &request.reason).await?;
+        Ok(Response::new(v1::ErasePersonResponse {
+            contacts_erased: erased.contacts,
+            interactions_deleted: erased.interactions,
+            campaigns_searched: erased.campaigns,
+        }))
     }
 }

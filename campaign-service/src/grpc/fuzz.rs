@@ -13,7 +13,7 @@ use proptest::sample::Index;
 use prost::Message;
 
 /// How many inputs of each kind.
-fn inputs() -> ProptestConfig {
+pub(crate) fn inputs() -> ProptestConfig {
     let cases = std::env::var("FUZZ_INPUTS").ok().and_then(|text| text.parse().ok());
     ProptestConfig {
         cases: cases.unwrap_or(2_000),
@@ -24,7 +24,7 @@ fn inputs() -> ProptestConfig {
 
 /// One change of some bytes: a byte, a piece taken out, doubled or put elsewhere, an end cut off.
 #[derive(Clone, Debug)]
-enum Change {
+pub(crate) enum Change {
     Byte(Index, u8),
     Insert(Index, Vec<u8>),
     Remove(Index, Index),
@@ -32,7 +32,7 @@ enum Change {
     Cut(Index),
 }
 
-fn change() -> impl Strategy<Value = Change> {
+pub(crate) fn change() -> impl Strategy<Value = Change> {
     let at = any::<Index>;
     prop_oneof![
         (at(), any::<u8>()).prop_map(|(at, byte)| Change::Byte(at, byte)),
@@ -43,7 +43,7 @@ fn change() -> impl Strategy<Value = Change> {
     ]
 }
 
-fn changed(mut bytes: Vec<u8>, changes: &[Change]) -> Vec<u8> {
+pub(crate) fn changed(mut bytes: Vec<u8>, changes: &[Change]) -> Vec<u8> {
     for change in changes {
         let length = bytes.len();
         let place = |at: &Index| at.index(length + 1);

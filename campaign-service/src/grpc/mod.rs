@@ -10,7 +10,7 @@ mod convert;
 mod dispatch;
 mod facts;
 #[cfg(test)]
-mod fuzz;
+pub(crate) mod fuzz;
 mod imports;
 mod interactions;
 pub mod limits;

@@ -155,6 +155,19 @@ pub async fn ids_in_states(
         .collect())
 }
 
+/// Campaigns within reach, deleted or not, after one in order of id. At most `limit`.
+pub async fn ids_after(
+    tx: &Tx<'_>,
+    reach: &Reach,
+    after: Uuid,
+    limit: i64,
+) -> StoreResult<Vec<Uuid>> {
+    let sql = "SELECT campaign_id FROM campaigns
+        WHERE campaign_id > $1 AND ($2::text IS NULL OR tenant = $2) ORDER BY campaign_id LIMIT $3";
+    let rows = tx.query(sql, &[&after, &reach.tenant(), &limit]).await?;
+    Ok(rows.iter().map(|row| row.get(0)).collect())
+}
+
 /// Running campaigns within reach, and their weights. At most `limit`.
 pub async fn running(tx: &Tx<'_>, reach: &Reach, limit: i64) -> StoreResult<Vec<(Uuid, i32)>> {
     let sql = "SELECT campaign_id, (config->'pacing'->>'weight')::int FROM campaigns

@@ -170,6 +170,19 @@ pub async fn mark_deleted(tx: &Tx<'_>, campaign: Uuid, position: i64) -> StoreRe
     Ok(())
 }
 
+/// Leaves nothing of a contact but its position, for good. What stands for its number is no number.
+pub async fn erase(tx: &Tx<'_>, campaign: Uuid, position: i64) -> StoreResult<()> {
+    let sql =
+        "UPDATE contacts SET phone = 'erased:' || position, display_name = '', attributes = '{}',
+            deleted_at = COALESCE(deleted_at, $3)
+        WHERE campaign_id = $1 AND position = $2";
+    tx.execute(sql, &[&campaign, &position, &tx.now]).await?;
+    Ok(())
+}
+
+/// Whether the contact `c` was erased.
+const IS_ERASED: &str = "c.phone LIKE 'erased:%'";
+
 /// A contact as the rules see it, without what only a worker needs.
 #[derive(Clone, Debug)]
 pub struct Subject {
@@ -221,18 +234,23 @@ pub async fn subjects(tx: &Tx<'_>, campaign: Uuid, positions: &[i64]) -> StoreRe
     Ok(rows.iter().map(subject).collect())
 }
 
-/// Which of these positions are contacts', deleted or not.
-pub async fn existing(tx: &Tx<'_>, campaign: Uuid, positions: &[i64]) -> StoreResult<Vec<i64>> {
+/// Which of these positions are contacts', deleted or not, and whether they were erased.
+pub async fn existing(
+    tx: &Tx<'_>,
+    campaign: Uuid,
+    positions: &[i64],
+) -> StoreResult<Vec<(i64, bool)>> {
     if positions.is_empty() {
         return Ok(Vec::new());
     }
-    let sql = format!("SELECT c.position FROM {AT_POSITIONS}");
-    Ok(tx.query(&sql, &[&campaign, &positions]).await?.iter().map(|row| row.get(0)).collect())
+    let sql = format!("SELECT c.position, {IS_ERASED} FROM {AT_POSITIONS}");
+    let rows = tx.query(&sql, &[&campaign, &positions]).await?;
+    Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect())
 }
 
-/// The numbers of contacts, deleted or not, in order.
+/// The numbers of contacts, deleted or not, in order; those who were erased have none.
 pub async fn phones(tx: &Tx<'_>, campaign: Uuid, positions: &[i64]) -> StoreResult<Vec<String>> {
-    let sql = format!("SELECT c.phone FROM {AT_POSITIONS} ORDER BY c.phone");
+    let sql = format!("SELECT c.phone FROM {AT_POSITIONS} WHERE NOT {IS_ERASED} ORDER BY c.phone");
     let rows = tx.query(&sql, &[&campaign, &positions]).await?;
     Ok(rows.iter().map(|row| row.get(0)).collect())
 }

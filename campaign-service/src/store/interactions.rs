@@ -117,6 +117,13 @@ pub async fn append(tx: &Tx<'_>, campaign: Uuid, new: &[Interaction]) -> StoreRe
     Ok(())
 }
 
+/// Deletes a contact's interactions of all generations; returns how many.
+pub async fn delete_of(tx: &Tx<'_>, campaign: Uuid, position: i64) -> StoreResult<i64> {
+    let sql = "DELETE FROM interactions WHERE campaign_id = $1 AND position = $2";
+    let deleted = tx.execute(sql, &[&campaign, &position]).await?;
+    Ok(i64::try_from(deleted).unwrap_or(i64::MAX))
+}
+
 /// A contact's interactions in a generation, oldest first, after the last of the page before.
 pub async fn list(
     tx: &Tx<'_>,

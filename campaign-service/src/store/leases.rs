@@ -17,7 +17,7 @@ pub struct Lease {
     pub expires_at: Instant,
     /// In order of slot.
     pub positions: Vec<i64>,
-    /// Phone numbers in order of slot: E.164 without the plus sign.
+    /// Phone numbers in order of slot: E.164 without the plus sign; 0 of who was erased.
     pub numbers: Vec<i64>,
     pub slots: Slots,
     /// At this revision of the campaign, and until then, its contacts are known to be eligible.
@@ -86,6 +86,19 @@ pub async fn holding(tx: &Tx<'_>, campaign: Uuid, position: i64) -> StoreResult<
     let sql =
         format!("SELECT {COLUMNS} FROM leases WHERE campaign_id = $1 AND $2 = ANY(positions)");
     Ok(tx.query(&sql, &[&campaign, &position]).await?.iter().map(read).collect())
+}
+
+/// Takes a contact's number out of the leases that hold it: 0 in its place says that it was erased.
+pub async fn forget_number(
+    tx: &Tx<'_>,
+    campaign: Uuid,
+    position: i64,
+    number: i64,
+) -> StoreResult<()> {
+    let sql = "UPDATE leases SET numbers = array_replace(numbers, $3, 0)
+        WHERE campaign_id = $1 AND $2 = ANY(positions)";
+    tx.execute(sql, &[&campaign, &position, &number]).await?;
+    Ok(())
 }
 
 /// Calls in progress of a campaign, under any run.

@@ -12,6 +12,7 @@ pub mod campaigns;
 pub mod contacts;
 pub mod counts;
 pub mod due;
+pub mod erasures;
 pub mod groups;
 pub mod imports;
 pub mod interactions;

@@ -38,6 +38,15 @@ pub async fn insert(
     Ok(rows.iter().map(|row| row.get(0)).collect())
 }
 
+/// Puts a number on a tenant's list from this source, whatever the list said of it; kept from others until
+/// commit.
+pub async fn put(tx: &Tx<'_>, tenant: &Tenant, phone: &str, source: &str) -> StoreResult<()> {
+    let sql = "INSERT INTO suppressions (tenant, phone, source, created_at) VALUES ($1, $2, $3, $4)
+        ON CONFLICT (phone, tenant) DO UPDATE SET source = excluded.source";
+    tx.execute(sql, &[&tenant.name(), &phone, &source, &tx.now]).await?;
+    Ok(())
+}
+
 /// Takes a number off a tenant's list; returns what it was.
 pub async fn delete(tx: &Tx<'_>, tenant: &Tenant, phone: &str) -> StoreResult<Option<Suppression>> {
     let sql =

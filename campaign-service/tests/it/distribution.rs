@@ -40,6 +40,8 @@ const TABLES: &[(&str, Place)] = &[
     ("contact_groups", Place::Campaign),
     ("contacts", Place::Campaign),
     ("due_contacts", Place::Campaign),
+    ("erasure_key", Place::Everywhere),
+    ("erasures", Place::Everywhere),
     ("frontiers", Place::Campaign),
     ("history_purges", Place::Campaign),
     ("import_problems", Place::Campaign),

@@ -242,6 +242,14 @@ impl ContactState {
         self
     }
 
+    /// What may be left of it when the contact is erased: that its phone may still ring.
+    #[must_use]
+    pub fn erased(self, now: Instant) -> Self {
+        let wait = self.due_at.filter(|due_at| self.may_ring && *due_at > now);
+        let epoch = if wait.is_some() { self.epoch } else { Epoch::default() };
+        Self { epoch, due_at: wait, may_ring: wait.is_some(), ..Self::default() }
+    }
+
     /// The state while the contact is on a call that it began: nobody calls it meanwhile.
     #[must_use]
     pub fn on_inbound_call(self, epoch: Epoch, now: Instant) -> Self {
@@ -452,6 +460,23 @@ mod tests {
             let state = unknown.clone().after(&ended(CallOutcome::Busy), &late);
             assert_eq!(state.seen_in(rerun).due_at, due_at);
         }
+    }
+
+    #[test]
+    fn of_who_was_erased_stays_only_that_the_phone_may_ring() {
+        let retry = RetryPolicy::default();
+        let call = Some(SlotId { lease: 1, slot: 0 });
+        let first = Recording { call, ..recording(&retry) };
+        let unknown = ContactState::default().after(&ended(CallOutcome::Unknown), &first);
+        let left = unknown.clone().after(&Fact::Success, &first).erased(at(0));
+        let (wait, epoch) = (unknown.due_at, unknown.epoch);
+        assert!(wait.is_some());
+        let only_wait = ContactState { epoch, due_at: wait, may_ring: true, ..Default::default() };
+        assert_eq!(left, only_wait);
+        let later = at(retry.unknown.min_delay_seconds);
+        assert_eq!(unknown.erased(later), ContactState::default());
+        let busy = ContactState::default().after(&ended(CallOutcome::Busy), &first);
+        assert_eq!(busy.erased(at(0)), ContactState::default());
     }
 
     #[test]

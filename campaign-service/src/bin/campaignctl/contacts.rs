@@ -3,7 +3,7 @@
 use crate::campaigns::CampaignPageArgs;
 use crate::cli::PageArgs;
 use crate::connection::Connection;
-use crate::failure::Failure;
+use crate::failure::{Exit, Failure};
 use crate::import::{self, ImportArgs};
 use crate::names;
 use crate::pages;
@@ -28,6 +28,8 @@ pub enum ContactsCommand {
     Update(UpdateArgs),
     /// Engage a contact no more
     Delete(ContactArgs),
+    /// Erase a person in all campaigns, for good; needs the role admin
+    Erase(EraseArgs),
     /// What is known of a contact, with the facts that say so
     History(HistoryArgs),
     /// Why a contact is or is not engaged now
@@ -70,6 +72,21 @@ pub struct UpdateArgs {
     contact: String,
     #[command(flatten)]
     fields: FieldArgs,
+}
+
+#[derive(Args, Debug)]
+pub struct EraseArgs {
+    /// As people write it
+    phone_number: String,
+    /// Country of a number without a country code, as in US
+    #[arg(long, value_name = "CODE", default_value = "", hide_default_value = true)]
+    default_region: String,
+    /// Why, for the audit log, which keeps it: name nobody
+    #[arg(long, default_value = "", hide_default_value = true)]
+    reason: String,
+    /// Confirm: nothing brings the person's history back
+    #[arg(long)]
+    yes: bool,
 }
 
 #[derive(Args, Debug)]
@@ -171,6 +188,7 @@ pub async fn run(
             }
             printer.text("deleted; a refusal is kept, should the number come again")
         }
+        ContactsCommand::Erase(args) => erase(connection, printer, args).await,
         ContactsCommand::History(args) => history(connection, printer, args).await,
         ContactsCommand::Explain(args) => {
             let name = names::contact(connection, &args.contact).await?;
@@ -205,6 +223,20 @@ async fn list(
         Ok(connection.contacts().list_contacts(request).await?.into_inner())
     };
     pages::print(printer, args.page, fetch, |answer| &mut answer.next_page_token).await
+}
+
+async fn erase(connection: &Connection, printer: &Printer, args: EraseArgs) -> Result<(), Failure> {
+    if !args.yes {
+        let message = "erasing is for good, in all campaigns; nothing was done";
+        return Err(Failure::new(Exit::Refused, message).next("add --yes"));
+    }
+    let request = v1::ErasePersonRequest {
+        phone_number: args.phone_number,
+        default_region: args.default_region,
+        actor: connection.actor.clone(),
+        reason: args.reason,
+    };
+    printer.answer(&connection.contacts().erase_person(request).await?.into_inner())
 }
 
 async fn history(

@@ -29,6 +29,7 @@ const COMMANDS: &[(&str, &str)] = &[
     ("ContactService/RemoveSuppression", "suppressions remove"),
     ("ContactService/GetSuppression", "suppressions get"),
     ("ContactService/ListSuppressions", "suppressions list"),
+    ("ContactService/ErasePerson", "contacts erase"),
     ("InteractionService/RecordInteractions", "interactions record"),
     ("InteractionService/RouteInbound", "interactions route-inbound"),
 ];

@@ -41,6 +41,11 @@ async fn every_command_on_contacts_and_suppressions_answers() {
     ctl.text(&["suppressions", "remove", "+12015550101"]).await;
     ctl.refused(&["suppressions", "get", "+12015550101"], NOT_FOUND).await;
 
+    let without_yes = ctl.refused(&["contacts", "erase", "+12015550101"], REFUSED).await;
+    assert!(without_yes.contains("--yes"), "{without_yes}");
+    let no_key = ctl.refused(&["contacts", "erase", "+12015550101", "--yes"], REFUSED).await;
+    assert!(no_key.contains("--erasure-key-file"), "{no_key}");
+
     let facts = r#"[{"phoneNumber": "+12015550100", "interaction": {"interactionId": "a", "success": {}}},
         {"phoneNumber": "+12015550199", "interaction": {"interactionId": "b", "success": {}}}]"#;
     let recorded = ctl.run_with(&["interactions", "record", "Spring", "--file", "-"], facts).await;

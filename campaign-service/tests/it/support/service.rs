@@ -81,6 +81,7 @@ pub fn test_options() -> Options {
         },
         chores: ChoreOptions { interval: Duration::from_millis(50), history_retention: None },
         links: None,
+        eraser: None,
         access: Access::default(),
         calls: CallLimits {
             max_requests: 256,

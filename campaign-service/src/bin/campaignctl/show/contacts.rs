@@ -172,6 +172,18 @@ impl Show for v1::AddSuppressionsResponse {
     }
 }
 
+impl Show for v1::ErasePersonResponse {
+    const NAME: &'static str = "ErasePersonResponse";
+
+    fn human(&self) -> String {
+        sheet([
+            ("contacts erased", grouped(self.contacts_erased)),
+            ("interactions deleted", grouped(self.interactions_deleted)),
+            ("campaigns searched", grouped(self.campaigns_searched)),
+        ])
+    }
+}
+
 impl Show for v1::RecordInteractionsResponse {
     const NAME: &'static str = "RecordInteractionsResponse";
 

@@ -1,0 +1,288 @@
+//! Erasing a person: everything that is known of a number goes, in all campaigns that the caller's
+//! suppressions hold for; what stays is a keyed hash of the number, so that no list brings it back.
+//!
+//! The number is suppressed first, together with the note that it is to be erased, and only off the list when
+//! it is gone everywhere. So nobody is called between two steps, and whoever finds the note goes on with it.
+
+use super::App;
+use super::error::{Error, Result};
+use super::suppressing;
+use crate::eraser::{Eraser, KeyId};
+use crate::store::audit::{self, Entry};
+use crate::store::campaigns::{self, Campaign};
+use crate::store::erasures::{self, Erasure};
+use crate::store::suppressions::{self, Suppression};
+use crate::store::{Db, Gate, Tx, contacts, due, interactions, leases, states};
+use campaign_domain::access::Tenant;
+use campaign_domain::phone;
+use chrono::TimeDelta;
+use serde_json::json;
+use std::collections::{HashMap, HashSet};
+use uuid::Uuid;
+
+/// What suppressions say that stand for an erasure.
+const SOURCE: &str = "erased";
+/// Campaigns looked up at once.
+const PAGE_CAMPAIGNS: i64 = 1_000;
+/// Erasures that a chore finishes in one round.
+const MAX_UNFINISHED: i64 = 100;
+/// How long whoever began an erasure is left to finish it.
+const PATIENCE: TimeDelta = TimeDelta::minutes(1);
+
+/// What an erasure did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Erased {
+    /// At most one in each campaign.
+    pub contacts: i64,
+    pub interactions: i64,
+    /// Looked through, deleted ones too.
+    pub campaigns: i64,
+}
+
+impl App {
+    /// Erases the person with a number, in E.164. When it returns, nothing of it is left.
+    pub async fn erase_person(
+        &self,
+        tenant: &Tenant,
+        phone: &str,
+        actor: &str,
+        reason: &str,
+    ) -> Result<Erased> {
+        let Some(eraser) = &self.eraser else {
+            return Err(Error::Precondition {
+                reason: "ERASURE_KEY_NOT_SET",
+                subject: "--erasure-key-file".to_owned(),
+                description:
+                    "nobody can be erased without a key for the hashes that are kept: start every \
+                              replica of the service with --erasure-key-file"
+                        .to_owned(),
+            });
+        };
+        let erasure = Erasure {
+            tenant: tenant.clone(),
+            hash: eraser.hash(phone),
+            phone: phone.to_owned(),
+            actor: actor.to_owned(),
+            reason: reason.to_owned(),
+        };
+        self.begin_erasure(eraser, &erasure).await?;
+        self.finish_erasure(&erasure).await
+    }
+
+    /// From here on it will be done, whoever does it.
+    async fn begin_erasure(&self, eraser: &Eraser, erasure: &Erasure) -> Result<()> {
+        let mut connection = self.db.connect().await?;
+        let tx = connection.begin(Gate::Open).await?;
+        erasures::pin_key(&tx, &eraser.key_id()).await?;
+        known_key(Some(eraser), erasures::key_id(&tx).await?)?;
+        // The list before the note: in the order of whoever takes a number off the list.
+        suppressions::put(&tx, &erasure.tenant, &erasure.phone, SOURCE).await?;
+        suppressing::tell(&tx, &erasure.tenant, std::slice::from_ref(&erasure.phone)).await?;
+        erasures::begin(&tx, erasure).await?;
+        tx.commit().await?;
+        Ok(())
+    }
+
+    /// Does all of an erasure that was begun, however much of it was done before.
+    pub async fn finish_erasure(&self, erasure: &Erasure) -> Result<Erased> {
+        let reach = erasure.tenant.suppresses();
+        self.take_back(&reach, std::slice::from_ref(&erasure.phone)).await?;
+        let (mut erased, mut last) = (Erased::default(), Uuid::nil());
+        loop {
+            let mut connection = self.db.connect().await?;
+            let tx = connection.begin(Gate::Open).await?;
+            let page = campaigns::ids_after(&tx, &reach, last, PAGE_CAMPAIGNS).await?;
+            drop(tx);
+            drop(connection);
+            let Some(end) = page.last() else { break };
+            last = *end;
+            for id in page {
+                erased.campaigns += 1;
+                if let Some(interactions) = self.erase_in(id, erasure).await? {
+                    erased.contacts += 1;
+                    erased.interactions += interactions;
+                }
+            }
+        }
+        let mut connection = self.db.connect().await?;
+        let tx = connection.begin(Gate::Open).await?;
+        erasures::finish(&tx, erasure).await?;
+        tx.commit().await?;
+        Ok(erased)
+    }
+
+    /// Erases a person in one campaign, deleted or not; returns how many interactions went, or `None` when it
+    /// was no contact there.
+    pub async fn erase_in(&self, id: Uuid, erasure: &Erasure) -> Result<Option<i64>> {
+        let phones = [erasure.phone.as_str()];
+        let mut connection = self.db.connect().await?;
+        // Whoever adds contacts at this moment has not seen the note; whoever comes later does.
+        let tx = connection.begin(Gate::Open).await?;
+        campaigns::lock_positions(&tx, id).await?;
+        if contacts::find_by_phones(&tx, id, &phones).await?.is_empty() {
+            return Ok(None);
+        }
+        drop(tx);
+        let tx = connection.begin(Gate::Exclusive(id)).await?;
+        campaigns::lock_positions(&tx, id).await?;
+        let found = contacts::find_by_phones(&tx, id, &phones).await?.into_iter().next();
+        let Some((_, position, is_deleted)) = found else { return Ok(None) };
+        let Some(campaign) = campaigns::find(&tx, id).await? else { return Ok(None) };
+        let interactions = erase_contact(&tx, id, position, &erasure.phone).await?;
+        if !is_deleted {
+            campaigns::count_contacts(&tx, id, -1).await?;
+        }
+        campaigns::bump_revision(&tx, id).await?;
+        note(&tx, &campaign, erasure).await?;
+        tx.commit().await?;
+        Ok(Some(interactions))
+    }
+
+    /// Finishes erasures that were left.
+    pub(super) async fn finish_erasures(&self) -> Result<()> {
+        let mut connection = self.db.connect().await?;
+        let tx = connection.begin(Gate::Open).await?;
+        let unfinished = erasures::under_way(&tx, tx.now - PATIENCE, MAX_UNFINISHED).await?;
+        drop(tx);
+        drop(connection);
+        for erasure in unfinished {
+            self.finish_erasure(&erasure).await?;
+        }
+        Ok(())
+    }
+
+    /// Which of these numbers, in E.164, a tenant's campaigns may not know; `key` as read in this
+    /// transaction. Whoever adds contacts asks while their positions are locked.
+    pub(super) async fn erased_among<'p>(
+        &self,
+        tx: &Tx<'_>,
+        key: Option<KeyId>,
+        tenant: &Tenant,
+        phones: &[&'p str],
+    ) -> Result<HashSet<&'p str>> {
+        let Some(eraser) = known_key(self.eraser.as_ref(), key)? else {
+            return Ok(HashSet::new());
+        };
+        let hashed: HashMap<_, &str> =
+            phones.iter().map(|phone| (eraser.hash(phone), *phone)).collect();
+        let hashes: Vec<_> = hashed.keys().copied().collect();
+        let found = erasures::find(tx, tenant, &hashes).await?;
+        Ok(found.iter().filter_map(|hash| hashed.get(hash).copied()).collect())
+    }
+
+    /// Keeps numbers from a tenant that were erased for everybody or for it, without writing them down;
+    /// returns the others.
+    pub(super) async fn hold_erased(
+        &self,
+        tx: &Tx<'_>,
+        tenant: &Tenant,
+        phones: &[String],
+        source: &str,
+    ) -> Result<Vec<String>> {
+        let texts: Vec<&str> = phones.iter().map(String::as_str).collect();
+        let erased = self.erased_among(tx, erasures::key_id(tx).await?, tenant, &texts).await?;
+        if let (Some(eraser), false) = (&self.eraser, erased.is_empty()) {
+            let hashes: Vec<_> = erased.iter().map(|phone| eraser.hash(phone)).collect();
+            erasures::hold(tx, tenant, &hashes, source).await?;
+        }
+        Ok(phones.iter().filter(|phone| !erased.contains(phone.as_str())).cloned().collect())
+    }
+
+    /// What a tenant noted of an erased number, as an entry of its list; nobody else changes it until commit.
+    pub(super) async fn erased_entry(
+        &self,
+        tx: &Tx<'_>,
+        tenant: &Tenant,
+        phone: &str,
+    ) -> Result<Option<Suppression>> {
+        let Some(eraser) = known_key(self.eraser.as_ref(), erasures::key_id(tx).await?)? else {
+            return Ok(None);
+        };
+        let noted = erasures::lock(tx, tenant, &eraser.hash(phone)).await?;
+        Ok(noted.map(|noted| Suppression {
+            phone: phone.to_owned(),
+            source: SOURCE.to_owned(),
+            created_at: noted.erased_at,
+        }))
+    }
+
+    /// Lets a tenant know an erased number again; returns what was noted of it. Comes after its number was
+    /// taken off the list in the same transaction, which must not be committed when this fails.
+    pub(super) async fn lift_erasure(
+        &self,
+        tx: &Tx<'_>,
+        tenant: &Tenant,
+        phone: &str,
+    ) -> Result<Option<Suppression>> {
+        let Some(eraser) = known_key(self.eraser.as_ref(), erasures::key_id(tx).await?)? else {
+            return Ok(None);
+        };
+        let hash = eraser.hash(phone);
+        let Some(noted) = erasures::lock(tx, tenant, &hash).await? else { return Ok(None) };
+        if noted.is_under_way {
+            return Err(Error::Precondition {
+                reason: "ERASURE_UNDER_WAY",
+                subject: format!("suppressions/{phone}"),
+                description: "the person is being erased; try again in a minute".to_owned(),
+            });
+        }
+        erasures::delete(tx, tenant, &hash).await?;
+        let (phone, source) = (phone.to_owned(), SOURCE.to_owned());
+        Ok(Some(Suppression { phone, source, created_at: noted.erased_at }))
+    }
+}
+
+/// Whether the service may run with this key: people who were erased would come back with another or none.
+pub async fn check_key(db: &Db, eraser: Option<&Eraser>) -> Result<()> {
+    let mut connection = db.connect().await?;
+    let tx = connection.begin(Gate::Open).await?;
+    known_key(eraser, erasures::key_id(&tx).await?)?;
+    Ok(())
+}
+
+/// The key that people were erased under; `None` when nobody ever was.
+fn known_key(eraser: Option<&Eraser>, pinned: Option<KeyId>) -> Result<Option<&Eraser>> {
+    match (pinned, eraser) {
+        (None, _) => Ok(None),
+        (Some(pinned), Some(eraser)) if eraser.key_id() == pinned => Ok(Some(eraser)),
+        (Some(_), _) => Err(Error::Precondition {
+            reason: "ERASURE_KEY_WRONG",
+            subject: "--erasure-key-file".to_owned(),
+            description:
+                "people were erased under another key, and would not be recognised: start the \
+                          service with --erasure-key-file and the key that was used then"
+                    .to_owned(),
+        }),
+    }
+}
+
+/// Leaves nothing of a contact but its position; returns how many interactions went. The gate must be held
+/// alone.
+async fn erase_contact(tx: &Tx<'_>, id: Uuid, position: i64, phone: &str) -> Result<i64> {
+    contacts::erase(tx, id, position).await?;
+    let interactions = interactions::delete_of(tx, id, position).await?;
+    let mut states = states::lock(tx, id, [position]).await?;
+    let left = states.get(position).erased(tx.now);
+    states.set(position, &left);
+    states::save(tx, id, &states).await?;
+    leases::forget_number(tx, id, position, phone::as_integer(phone)).await?;
+    due::remove(tx, id, &[position]).await?;
+    Ok(interactions)
+}
+
+/// What the audit log keeps: that somebody was erased, by a hash that says nothing without the key.
+async fn note(tx: &Tx<'_>, campaign: &Campaign, erasure: &Erasure) -> Result<()> {
+    let person: String = erasure.hash.iter().map(|byte| format!("{byte:02x}")).collect();
+    let entry = Entry {
+        campaign: campaign.id,
+        actor: &erasure.actor,
+        reason: &erasure.reason,
+        command: "ERASE",
+        before: Some(campaign.state),
+        after: campaign.state,
+        run: campaign.run,
+        request_id: "",
+        details: json!({ "person": person }),
+    };
+    Ok(audit::insert(tx, &entry).await?)
+}

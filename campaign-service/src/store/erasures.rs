@@ -1,0 +1,136 @@
+//! People who were erased, known by keyed hashes of their numbers.
+
+use super::{Params, Statements, StoreError, StoreResult, Tx};
+use crate::eraser::{KeyId, PersonHash};
+use campaign_domain::Instant;
+use campaign_domain::access::Tenant;
+use tokio_postgres::Row;
+
+/// Somebody to erase.
+#[derive(Clone, Debug)]
+pub struct Erasure {
+    pub tenant: Tenant,
+    pub hash: PersonHash,
+    pub phone: String,
+    pub actor: String,
+    pub reason: String,
+}
+
+/// The key that people were erased under; `None` when nobody ever was.
+pub async fn key_id(tx: &Statements<'_>) -> StoreResult<Option<KeyId>> {
+    let row = tx.query_opt("SELECT key_id FROM erasure_key", &[]).await?;
+    let read = |row: Row| {
+        let corrupt = |_| StoreError::Corrupt("the id of the erasure key".to_owned());
+        row.get::<_, &[u8]>(0).try_into().map_err(corrupt)
+    };
+    row.map(read).transpose()
+}
+
+/// Makes a key the one that people are erased under, unless there is one.
+pub async fn pin_key(tx: &Tx<'_>, key_id: &KeyId) -> StoreResult<()> {
+    let sql = "INSERT INTO erasure_key (key_id) VALUES ($1) ON CONFLICT DO NOTHING";
+    tx.execute(sql, &[&key_id.as_slice()]).await?;
+    Ok(())
+}
+
+/// Notes that somebody is to be erased; the number stays until [`finish`].
+pub async fn begin(tx: &Tx<'_>, erasure: &Erasure) -> StoreResult<()> {
+    let sql = "INSERT INTO erasures (tenant, hash, erased_at, actor, reason, phone)
+        VALUES ($1, $2, $3, $4, $5, $6)
+        ON CONFLICT (tenant, hash) DO UPDATE SET phone = excluded.phone";
+    let params: Params<'_> = &[
+        &erasure.tenant.name(),
+        &erasure.hash.as_slice(),
+        &tx.now,
+        &erasure.actor,
+        &erasure.reason,
+        &erasure.phone,
+    ];
+    tx.execute(sql, params).await?;
+    Ok(())
+}
+
+/// Forgets the number of somebody who is erased wherever the tenant's suppressions hold: takes it off the
+/// lists there too. What another tenant's list said of it, its own erasure says from now on.
+pub async fn finish(tx: &Tx<'_>, erasure: &Erasure) -> StoreResult<()> {
+    let (tenant, hash) = (erasure.tenant.name(), erasure.hash.as_slice());
+    let reach = erasure.tenant.suppresses();
+    let unlist = "WITH gone AS (
+            DELETE FROM suppressions WHERE phone = $1 AND ($2::text IS NULL OR tenant = $2)
+            RETURNING tenant)
+        INSERT INTO erasures (tenant, hash, erased_at, actor, reason)
+        SELECT tenant, $3, $4, $5, $6 FROM gone WHERE tenant <> $7 ON CONFLICT DO NOTHING";
+    let (phone, actor, reason) = (&erasure.phone, &erasure.actor, &erasure.reason);
+    let params: Params<'_> = &[phone, &reach.tenant(), &hash, &tx.now, actor, reason, &tenant];
+    tx.execute(unlist, params).await?;
+    let sql = "UPDATE erasures SET phone = NULL WHERE tenant = $1 AND hash = $2";
+    tx.execute(sql, &[&tenant, &hash]).await?;
+    Ok(())
+}
+
+/// Erasures begun before a time and not finished, oldest first.
+pub async fn under_way(tx: &Tx<'_>, before: Instant, limit: i64) -> StoreResult<Vec<Erasure>> {
+    let sql = "SELECT tenant, hash, phone, actor, reason FROM erasures
+        WHERE phone IS NOT NULL AND erased_at < $1 ORDER BY erased_at LIMIT $2";
+    let read = |row: &Row| {
+        let corrupt = || StoreError::Corrupt("an erasure".to_owned());
+        Ok(Erasure {
+            tenant: Tenant::new(row.get("tenant")).ok_or_else(corrupt)?,
+            hash: row.get::<_, &[u8]>("hash").try_into().map_err(|_| corrupt())?,
+            phone: row.get("phone"),
+            actor: row.get("actor"),
+            reason: row.get("reason"),
+        })
+    };
+    tx.query(sql, &[&before, &limit]).await?.iter().map(read).collect()
+}
+
+/// Which of these people a tenant's campaigns may not know: it erased them, or the installation did.
+pub async fn find(
+    tx: &Tx<'_>,
+    tenant: &Tenant,
+    hashes: &[PersonHash],
+) -> StoreResult<Vec<PersonHash>> {
+    let hashes: Vec<&[u8]> = hashes.iter().map(PersonHash::as_slice).collect();
+    let sql = "SELECT DISTINCT hash FROM erasures WHERE tenant IN ('', $1) AND hash = ANY($2)";
+    let rows = tx.query(sql, &[&tenant.name(), &hashes]).await?;
+    Ok(rows.iter().filter_map(|row| row.get::<_, &[u8]>(0).try_into().ok()).collect())
+}
+
+/// Notes that a tenant, too, is to know nothing of people who are erased already.
+pub async fn hold(
+    tx: &Tx<'_>,
+    tenant: &Tenant,
+    hashes: &[PersonHash],
+    reason: &str,
+) -> StoreResult<()> {
+    let hashes: Vec<&[u8]> = hashes.iter().map(PersonHash::as_slice).collect();
+    let sql = "INSERT INTO erasures (tenant, hash, erased_at, actor, reason)
+        SELECT $1, hash, $3::timestamptz, '', $4 FROM unnest($2::bytea[]) AS t(hash) ORDER BY hash
+        ON CONFLICT DO NOTHING";
+    tx.execute(sql, &[&tenant.name(), &hashes, &tx.now, &reason]).await?;
+    Ok(())
+}
+
+/// What is noted of somebody who was erased.
+#[derive(Clone, Copy, Debug)]
+pub struct Noted {
+    pub erased_at: Instant,
+    /// Not everywhere yet.
+    pub is_under_way: bool,
+}
+
+/// What a tenant noted of somebody, kept from others until commit.
+pub async fn lock(tx: &Tx<'_>, tenant: &Tenant, hash: &PersonHash) -> StoreResult<Option<Noted>> {
+    let sql = "SELECT erased_at, phone IS NOT NULL FROM erasures
+        WHERE tenant = $1 AND hash = $2 FOR UPDATE";
+    let row = tx.query_opt(sql, &[&tenant.name(), &hash.as_slice()]).await?;
+    Ok(row.map(|row| Noted { erased_at: row.get(0), is_under_way: row.get(1) }))
+}
+
+/// Lets a tenant know somebody again.
+pub async fn delete(tx: &Tx<'_>, tenant: &Tenant, hash: &PersonHash) -> StoreResult<()> {
+    let sql = "DELETE FROM erasures WHERE tenant = $1 AND hash = $2";
+    tx.execute(sql, &[&tenant.name(), &hash.as_slice()]).await?;
+    Ok(())
+}

@@ -1,0 +1,515 @@
+//! A person is erased everywhere at once, and nothing brings them back.
+
+use crate::support::access::{Folder, Guarded, Signer, key_set, with_tokens};
+use crate::support::processes::{self, Killed, free_port};
+use crate::support::{
+    Clients, Held, Service, TestDb, Worker, bad_fields, eventually, phone, reason,
+};
+use crate::support::{once, test_options};
+use campaign_proto::v1;
+use campaign_proto::v1::import_contacts_request::Part;
+use campaign_proto::v1::interaction::Fact;
+use campaign_proto::v1::{AuthorizeDecision, CallOutcome, InteractionStatus, TurnAwayReason};
+use campaign_service::eraser::Eraser;
+use campaign_service::server::Options;
+use campaign_service::tokens::KeySource;
+use tonic::{Code, Status};
+use uuid::Uuid;
+
+const KEY: &[u8] = b"for tests: nobody else has this key, or knows of it";
+const NAME: &str = "Quentin Quillfeather";
+/// Who is erased.
+const PERSON: usize = 7;
+
+fn with_key() -> Options {
+    Options { eraser: Some(Eraser::new(KEY).unwrap()), ..test_options() }
+}
+
+/// A contact of the person.
+fn person() -> v1::Contact {
+    v1::Contact {
+        phone_number: phone(PERSON),
+        display_name: NAME.to_owned(),
+        attributes: [("wife".to_owned(), "Quintessa".to_owned())].into(),
+        ..Default::default()
+    }
+}
+
+async fn create(clients: &mut Clients, parent: &str) -> Result<v1::Contact, Status> {
+    let request = v1::CreateContactRequest {
+        parent: parent.to_owned(),
+        contact: Some(person()),
+        default_region: String::new(),
+    };
+    clients.contacts.create_contact(request).await.map(tonic::Response::into_inner)
+}
+
+async fn try_to_erase(clients: &mut Clients) -> Result<v1::ErasePersonResponse, Status> {
+    let request = v1::ErasePersonRequest {
+        phone_number: phone(PERSON),
+        actor: "ann".to_owned(),
+        reason: "asked for it by letter".to_owned(),
+        ..Default::default()
+    };
+    clients.contacts.erase_person(request).await.map(tonic::Response::into_inner)
+}
+
+async fn erase(clients: &mut Clients) -> v1::ErasePersonResponse {
+    try_to_erase(clients).await.unwrap()
+}
+
+async fn suppress(clients: &mut Clients) -> v1::AddSuppressionsResponse {
+    let request = v1::AddSuppressionsRequest {
+        phone_numbers: vec![phone(PERSON)],
+        source: NAME.to_owned(),
+        ..Default::default()
+    };
+    clients.contacts.add_suppressions(request).await.unwrap().into_inner()
+}
+
+fn entry() -> String {
+    format!("suppressions/{}", phone(PERSON))
+}
+
+async fn get_entry(clients: &mut Clients) -> Result<v1::Suppression, Status> {
+    let request = v1::GetSuppressionRequest { name: entry() };
+    clients.contacts.get_suppression(request).await.map(tonic::Response::into_inner)
+}
+
+async fn lift(clients: &mut Clients) -> Result<v1::Suppression, Status> {
+    let request = v1::RemoveSuppressionRequest { name: entry() };
+    clients.contacts.remove_suppression(request).await.map(tonic::Response::into_inner)
+}
+
+/// Imports the person and somebody else.
+async fn import(clients: &mut Clients, parent: &str, id: &str) -> v1::Import {
+    let header = v1::ImportHeader {
+        parent: parent.to_owned(),
+        import_id: id.to_owned(),
+        default_region: String::new(),
+    };
+    let row = |n| v1::ImportRow { phone_number: phone(n), ..Default::default() };
+    let rows = v1::ImportRows { first_row: 1, rows: vec![row(PERSON), row(50)] };
+    let parts = [Part::Header(header), Part::Rows(rows)]
+        .map(|part| v1::ImportContactsRequest { part: Some(part) });
+    clients.contacts.import_contacts(tokio_stream::iter(parts)).await.unwrap().into_inner()
+}
+
+async fn call_in(clients: &mut Clients, parent: &str) -> v1::RouteInboundResponse {
+    let request = v1::RouteInboundRequest {
+        parent: parent.to_owned(),
+        phone_number: phone(PERSON),
+        default_region: String::new(),
+    };
+    clients.interactions.route_inbound(request).await.unwrap().into_inner()
+}
+
+/// The tables, of all there are, in which anything of the person can be read.
+async fn tables_that_know(db: &TestDb) -> Vec<String> {
+    let number = phone(PERSON).trim_start_matches('+').to_owned();
+    let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    let as_integer: i64 = number.parse().unwrap();
+    let mut wanted: Vec<String> = [number.as_str(), "Quentin", "Quillfeather", "Quintessa"]
+        .iter()
+        .flat_map(|text| [(*text).to_owned(), hex(text.as_bytes())])
+        .collect();
+    wanted.extend([hex(&as_integer.to_le_bytes()[..6]), hex(&as_integer.to_be_bytes()[2..])]);
+    let client = db.client().await;
+    let tables = "SELECT relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+        WHERE n.nspname NOT IN ('pg_catalog', 'information_schema', 'pg_toast') AND relkind IN ('r', 'm')";
+    let tables = client.query(tables, &[]).await.unwrap();
+    assert!(tables.len() > 40, "partitions and all: {}", tables.len());
+    let mut knowing = Vec::new();
+    for table in &tables {
+        let table: &str = table.get(0);
+        let sql = format!("SELECT row_to_json(t)::text FROM {table} t");
+        let rows = client.query(&sql, &[]).await.unwrap();
+        let is_known = |row: &tokio_postgres::Row| {
+            let text: &str = row.get(0);
+            wanted.iter().any(|wanted| text.contains(wanted.as_str()))
+        };
+        if rows.iter().any(is_known) {
+            knowing.push(table.to_owned());
+        }
+    }
+    knowing.sort();
+    knowing
+}
+
+/// A campaign with the person and two others.
+async fn campaign(clients: &mut Clients) -> String {
+    let name = clients.create_campaign_retrying(once()).await;
+    clients.add_contacts(&name, 0..2).await;
+    create(clients, &name).await.unwrap();
+    name
+}
+
+fn is_person(held: &&Held) -> bool {
+    held.phone == phone(PERSON)
+}
+
+/// Leases everybody; returns the person.
+async fn lease(worker: &mut Worker) -> Held {
+    worker.lease(3).await.iter().find(is_person).unwrap().clone()
+}
+
+async fn count(client: &tokio_postgres::Client, sql: &str) -> i64 {
+    client.query_one(&format!("SELECT count(*) FROM {sql}"), &[]).await.unwrap().get(0)
+}
+
+fn is_audit_intact(db: &TestDb) -> bool {
+    let mut command = processes::campaign_service();
+    command.args(["verify-audit", "--log", "error"]).env("DATABASE_URL", &db.url);
+    command.output().unwrap().status.success()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_left_of_a_person_in_the_whole_database() {
+    let db = TestDb::new().await;
+    let mut options = with_key();
+    options.limits.max_attempts_per_number = 3;
+    let service = Service::start_with(&db, options).await;
+    let mut clients = service.clients.clone();
+    let mut names = Vec::new();
+    for _ in 0..5 {
+        names.push(campaign(&mut clients).await);
+    }
+    let [called, held, deleted, unlisted, draft] = &names[..] else { unreachable!() };
+    // In one it was called and said something, with its name in it.
+    clients.launch(called).await;
+    let mut worker = Worker::connect(&clients, "w", called).await;
+    let contact = lease(&mut worker).await;
+    let attempt = worker.granted(&contact).await;
+    let said = Fact::OptedOut(v1::OptedOut { channel: NAME.to_owned(), everywhere: true });
+    worker.tell(&contact, &attempt, &phone(PERSON), said).await;
+    worker.end(&contact, &attempt, CallOutcome::Answered).await;
+    lift(&mut clients).await.unwrap();
+    // In one a worker holds it.
+    clients.launch(held).await;
+    let mut holder = Worker::connect(&clients, "h", held).await;
+    let contact = lease(&mut holder).await;
+    // One is deleted; in one it is; in one it stands twice in an import.
+    let request = v1::DeleteCampaignRequest { name: deleted.clone(), ..Default::default() };
+    clients.campaigns.delete_campaign(request).await.unwrap();
+    let request = v1::DeleteContactRequest { name: format!("{unlisted}/contacts/2") };
+    clients.contacts.delete_contact(request).await.unwrap();
+    assert_eq!(import(&mut clients, draft, "again").await.duplicates, 1);
+    suppress(&mut clients).await;
+    let knew = tables_that_know(&db).await;
+    for table in ["contacts", "leases", "number_attempts", "suppressions"] {
+        assert!(
+            knew.contains(&table.to_owned()),
+            "{table} must know, or is not looked at: {knew:?}"
+        );
+    }
+    assert!(knew.iter().any(|table| table.starts_with("interactions_")), "{knew:?}");
+    let before = clients.progress(called).await.total;
+
+    let erased = erase(&mut clients).await;
+    assert_eq!((erased.contacts_erased, erased.interactions_deleted), (5, 1), "{erased:?}");
+    assert_eq!(erased.campaigns_searched, 5);
+    assert_eq!(tables_that_know(&db).await, ["number_attempts"], "for a day");
+    let (decision, _) = holder.authorize(&[contact]).await.remove(0);
+    assert_eq!(decision, AuthorizeDecision::Excluded);
+    assert_eq!(clients.progress(called).await.total, before - 1);
+    for name in [called, held, unlisted, draft] {
+        let request = v1::ListContactsRequest { parent: name.clone(), ..Default::default() };
+        let list = clients.contacts.list_contacts(request).await.unwrap().into_inner().contacts;
+        assert_eq!(list.len(), if name == draft { 3 } else { 2 }, "{list:?}");
+        assert!(list.iter().all(|contact| contact.phone_number.starts_with('+')));
+        let request = v1::GetContactRequest { name: format!("{name}/contacts/2") };
+        let status = clients.contacts.get_contact(request).await.unwrap_err();
+        assert_eq!(status.code(), Code::NotFound);
+    }
+    let client = db.client().await;
+    let hash: String =
+        Eraser::new(KEY).unwrap().hash(&phone(PERSON)).iter().map(|b| format!("{b:02x}")).collect();
+    let noted = format!(
+        "audit_events WHERE command = 'ERASE' AND actor = 'ann' AND details->>'person' = '{hash}'"
+    );
+    assert_eq!(count(&client, &noted).await, 5);
+    assert!(is_audit_intact(&db));
+    // Erased again, there is nothing to do.
+    assert_eq!(erase(&mut clients).await.contacts_erased, 0);
+
+    let age = "UPDATE number_attempts SET attempted_at = ARRAY[now() - interval '25 hours']";
+    client.batch_execute(age).await.unwrap();
+    eventually("when it was dialled is forgotten", || async {
+        tables_that_know(&db).await.is_empty().then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn whoever_was_erased_does_not_come_back_until_let() {
+    let db = TestDb::new().await;
+    let service = Service::start_with(&db, with_key()).await;
+    let mut clients = service.clients.clone();
+    let name = campaign(&mut clients).await;
+    let live_forever = v1::LaunchSettings { live_forever: true, ..Default::default() };
+    clients.launch_with(&name, live_forever).await;
+    erase(&mut clients).await;
+    let report = import(&mut clients, &name, "again").await;
+    assert_eq!((report.created, report.rejected, report.next_row), (1, 1, 3), "{report:?}");
+    assert!(report.problems[0].reason.contains("erased"), "{report:?}");
+    let status = create(&mut clients, &name).await.unwrap_err();
+    assert_eq!(
+        (status.code(), reason(&status)),
+        (Code::FailedPrecondition, "PERSON_ERASED".into())
+    );
+    let routed = call_in(&mut clients, &name).await;
+    assert_eq!(routed.reason(), TurnAwayReason::Suppressed, "{routed:?}");
+    let listed = suppress(&mut clients).await;
+    assert_eq!((listed.added, listed.already_listed), (0, 1));
+    assert_eq!(get_entry(&mut clients).await.unwrap().source, "erased");
+    assert_eq!(tables_that_know(&db).await, [""; 0]);
+
+    assert_eq!(lift(&mut clients).await.unwrap().source, "erased");
+    assert_eq!(get_entry(&mut clients).await.unwrap_err().code(), Code::NotFound);
+    assert_eq!(lift(&mut clients).await.unwrap_err().code(), Code::NotFound);
+    let contact = create(&mut clients, &name).await.unwrap();
+    assert_eq!(contact.name, format!("{name}/contacts/4"), "a new one");
+    let mut worker = Worker::connect(&clients, "w", &name).await;
+    assert!(worker.lease(4).await.iter().any(|held| held.contact == contact.name));
+}
+
+#[tokio::test]
+async fn a_call_in_progress_ends_and_brings_nothing_back() {
+    let db = TestDb::new().await;
+    let service = Service::start_with(&db, with_key()).await;
+    let mut clients = service.clients.clone();
+    let name = campaign(&mut clients).await;
+    clients.launch(&name).await;
+    let mut worker = Worker::connect(&clients, "w", &name).await;
+    let contact = lease(&mut worker).await;
+    let attempt = worker.granted(&contact).await;
+    erase(&mut clients).await;
+    let out = || Fact::OptedOut(v1::OptedOut { channel: NAME.to_owned(), everywhere: true });
+    let text = || Fact::TextSent(v1::TextSent {});
+    let gone = InteractionStatus::BeforeReset;
+    assert_eq!(worker.tell(&contact, &attempt, &phone(PERSON), text()).await, gone);
+    assert_eq!(worker.tell(&contact, &attempt, "out", out()).await, gone);
+    let answered = CallOutcome::Answered;
+    assert_eq!(worker.end(&contact, &attempt, answered).await, InteractionStatus::Recorded);
+    // Once more, when the lease is there, and when it is gone.
+    assert_eq!(worker.end(&contact, &attempt, answered).await, gone);
+    worker.release(&contact.lease, Vec::new()).await;
+    assert_eq!(worker.end(&contact, &attempt, answered).await, gone);
+    assert_eq!(worker.tell(&contact, &attempt, NAME, out()).await, gone);
+    assert_eq!(clients.record(&contact.contact, NAME, out()).await, gone);
+    assert_eq!(tables_that_know(&db).await, [""; 0]);
+    let client = db.client().await;
+    assert_eq!(count(&client, "leases").await, 0, "the call is over");
+    for empty in ["suppressions", "interactions", "call_reports"] {
+        assert_eq!(count(&client, empty).await, 0, "{empty}");
+    }
+}
+
+#[tokio::test]
+async fn an_import_under_way_does_not_slip_through() {
+    let db = TestDb::new().await;
+    let service = Service::start_with(&db, with_key()).await;
+    let mut clients = service.clients.clone();
+    let name = clients.create_campaign().await;
+    clients.add_contacts(&name, 0..1).await;
+    // An import that looked before the erasure began, and commits later.
+    let mut client = db.client().await;
+    let id: Uuid = name.strip_prefix("campaigns/").unwrap().parse().unwrap();
+    let tx = client.transaction().await.unwrap();
+    let take =
+        "UPDATE campaign_counters SET next_position = 2, contacts = 2 WHERE campaign_id = $1";
+    tx.execute(take, &[&id]).await.unwrap();
+    let mut eraser = clients.clone();
+    let erasing = tokio::spawn(async move { erase(&mut eraser).await });
+    let watcher = db.client().await;
+    eventually("the erasure waits for the import", || async {
+        let waiting =
+            "pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()";
+        (count(&watcher, waiting).await > 0).then_some(())
+    })
+    .await;
+    let add = "INSERT INTO contacts (campaign_id, position, phone, group_id, display_name, attributes, created_at)
+        SELECT campaign_id, 1, $2, group_id, $3, '{}', now() FROM contacts WHERE campaign_id = $1";
+    tx.execute(add, &[&id, &phone(PERSON), &NAME]).await.unwrap();
+    tx.commit().await.unwrap();
+    assert_eq!(erasing.await.unwrap().contacts_erased, 1);
+    assert_eq!(tables_that_know(&db).await, [""; 0]);
+}
+
+#[tokio::test]
+async fn each_tenant_erases_for_itself_and_the_installation_for_everybody() {
+    let db = TestDb::new().await;
+    let (folder, signer) = (Folder::new(), Signer::new("first"));
+    let file = folder.write("keys.json", &key_set(&[&signer]));
+    let options = Options { access: with_tokens(KeySource::Jwks(file)), ..with_key() };
+    let service = Service::start_with(&db, options).await;
+    let guarded = Guarded { service, signer, folder };
+    let [mut acme, mut other, mut nobody] =
+        ["acme", "other", ""].map(|tenant| guarded.clients(tenant, &["admin"]));
+    let (ours, theirs) = (campaign(&mut acme).await, campaign(&mut other).await);
+    let status = try_to_erase(&mut guarded.clients("acme", &["operator"])).await.unwrap_err();
+    assert_eq!(status.code(), Code::PermissionDenied);
+
+    let erased = erase(&mut acme).await;
+    assert_eq!((erased.contacts_erased, erased.campaigns_searched), (1, 1));
+    assert_eq!(create(&mut acme, &ours).await.unwrap_err().code(), Code::FailedPrecondition);
+    let request = v1::GetContactRequest { name: format!("{theirs}/contacts/2") };
+    let kept = other.contacts.get_contact(request).await.unwrap().into_inner();
+    assert_eq!(kept.display_name, NAME);
+    assert_eq!(get_entry(&mut other).await.unwrap_err().code(), Code::NotFound);
+    assert_eq!(lift(&mut other).await.unwrap_err().code(), Code::NotFound);
+    assert_eq!(get_entry(&mut nobody).await.unwrap_err().code(), Code::NotFound);
+    let another = other.create_campaign().await;
+    create(&mut other, &another).await.unwrap();
+
+    suppress(&mut other).await;
+    assert_eq!(erase(&mut nobody).await.contacts_erased, 2);
+    assert_eq!(tables_that_know(&db).await, [""; 0], "other's list neither");
+    lift(&mut nobody).await.unwrap();
+    // What the installation takes back does not undo what others asked for.
+    for (clients, name) in [(&mut acme, &ours), (&mut other, &theirs)] {
+        assert_eq!(create(clients, name).await.unwrap_err().code(), Code::FailedPrecondition);
+        assert_eq!(get_entry(clients).await.unwrap().source, "erased");
+        lift(clients).await.unwrap();
+        create(clients, name).await.unwrap();
+    }
+}
+
+/// A replica with the key, that can be killed.
+async fn replica(db: &TestDb, folder: &Folder) -> (Killed, Clients) {
+    let port = free_port();
+    let child = processes::campaign_service()
+        .args(["serve", "--log", "error", "--listen", &format!("127.0.0.1:{port}")])
+        .args(["--chore-interval-millis", "50", "--erasure-key-file"])
+        .arg(folder.path("erasure.key"))
+        .env("DATABASE_URL", &db.url)
+        .spawn()
+        .unwrap();
+    (Killed(child), Clients::connect(&format!("http://127.0.0.1:{port}")).await)
+}
+
+/// Kills the service where it waits for `block` in the last campaign; nobody is called, and another finishes.
+async fn dies_half_way(block: &str, is_begun: &str, are_workers_told: bool) {
+    let db = TestDb::new().await;
+    let folder = Folder::new();
+    folder.write("erasure.key", std::str::from_utf8(KEY).unwrap());
+    let service = Service::start_with(&db, with_key()).await;
+    let mut clients = service.clients.clone();
+    let mut names = vec![campaign(&mut clients).await, campaign(&mut clients).await];
+    names.sort();
+    for name in &names {
+        clients.launch(name).await;
+    }
+    let last = names[1].as_str();
+    let mut worker = Worker::connect(&clients, "w", last).await;
+    let contact = lease(&mut worker).await;
+
+    let (mut dying, mut doomed) = replica(&db, &folder).await;
+    let id: Uuid = last.strip_prefix("campaigns/").unwrap().parse().unwrap();
+    let mut blocker = db.client().await;
+    let tx = blocker.transaction().await.unwrap();
+    let gate = id.as_u64_pair().1.cast_signed();
+    let block = block.replace("GATE", &gate.to_string()).replace("ID", &id.to_string());
+    tx.batch_execute(&block).await.unwrap();
+    let erasing = tokio::spawn(async move { try_to_erase(&mut doomed).await });
+    let client = db.client().await;
+    eventually("it is half way", || async {
+        let waiting =
+            "pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()";
+        let is_waiting = count(&client, waiting).await > 0;
+        (is_waiting && count(&client, is_begun).await > 0).then_some(())
+    })
+    .await;
+    dying.kill();
+    erasing.await.unwrap().unwrap_err();
+    tx.rollback().await.unwrap();
+
+    let status = lift(&mut clients).await.unwrap_err();
+    assert_eq!(reason(&status), "ERASURE_UNDER_WAY", "or somebody would be called");
+    if are_workers_told {
+        let (decision, _) = worker.authorize(std::slice::from_ref(&contact)).await.remove(0);
+        assert_eq!(decision, AuthorizeDecision::Excluded);
+    }
+    worker.release(&contact.lease, Vec::new()).await;
+    let left = worker.lease(3).await;
+    assert_eq!((left.len(), left.iter().find(is_person).is_some()), (2, false));
+    assert_eq!(create(&mut clients, &names[0]).await.unwrap_err().code(), Code::FailedPrecondition);
+    assert_eq!(count(&client, "erasures WHERE phone IS NOT NULL").await, 1);
+
+    let (_heir, _) = replica(&db, &folder).await;
+    let age = "UPDATE erasures SET erased_at = erased_at - interval '2 minutes'";
+    client.batch_execute(age).await.unwrap();
+    eventually("a chore finishes it", || async {
+        (count(&client, "erasures WHERE phone IS NULL").await == 1).then_some(())
+    })
+    .await;
+    assert_eq!(tables_that_know(&db).await, [""; 0]);
+    assert_eq!(count(&client, "audit_events WHERE command = 'ERASE'").await, 2, "once in each");
+    assert!(is_audit_intact(&db));
+    for name in &names {
+        assert_eq!(clients.progress(name).await.total, 2);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_dies_before_workers_know_leaves_the_number_suppressed() {
+    dies_half_way("SELECT pg_advisory_xact_lock(GATE)", "suppressions", false).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_dies_between_two_campaigns_leaves_the_rest_to_others() {
+    let block = "SELECT FROM campaign_counters WHERE campaign_id = 'ID' FOR UPDATE";
+    dies_half_way(block, "contacts WHERE phone LIKE 'erased:%'", true).await;
+}
+
+/// What a service says that does not start with these arguments.
+fn refusal(db: &TestDb, args: &[&str]) -> String {
+    let mut command = processes::campaign_service();
+    command.args(["serve", "--listen", "127.0.0.1:0", "--log", "error"]).args(args);
+    let output = command.env("DATABASE_URL", &db.url).output().unwrap();
+    assert!(!output.status.success());
+    String::from_utf8(output.stderr).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_key_or_none_is_refused_once_somebody_was_erased() {
+    let db = TestDb::new().await;
+    let folder = Folder::new();
+    let key = folder.write("erasure.key", std::str::from_utf8(KEY).unwrap());
+    let other = folder.write("other.key", &"another ".repeat(8));
+    let short = folder.write("short.key", &"x".repeat(31));
+    // Begun before, as by a rolling change of flags: keeps people out when it cannot tell who was erased.
+    let without = Service::start(&db).await;
+    let mut keyless = without.clients.clone();
+    let wrong = Options { eraser: Some(Eraser::new(&[7; 32]).unwrap()), ..test_options() };
+    let wrong = Service::start_with(&db, wrong).await;
+    let status = try_to_erase(&mut keyless).await.unwrap_err();
+    assert_eq!(reason(&status), "ERASURE_KEY_NOT_SET");
+    assert!(status.message().contains("--erasure-key-file"), "{status:?}");
+    let name = campaign(&mut keyless).await;
+    let (service, mut clients) = replica(&db, &folder).await;
+    let named = v1::ErasePersonRequest {
+        phone_number: phone(PERSON),
+        reason: format!("{} wrote", phone(PERSON)),
+        ..Default::default()
+    };
+    let status = clients.contacts.erase_person(named).await.unwrap_err();
+    assert_eq!(bad_fields(&status), ["reason"]);
+    assert_eq!(erase(&mut clients).await.contacts_erased, 1);
+    drop(service);
+    for clients in [&mut keyless, &mut wrong.clients.clone()] {
+        let status = create(clients, &name).await.unwrap_err();
+        assert_eq!(reason(&status), "ERASURE_KEY_WRONG");
+        assert!(try_to_erase(clients).await.is_err());
+    }
+    for args in [&[][..], &["--erasure-key-file", other.to_str().unwrap()]] {
+        let said = refusal(&db, args);
+        assert!(said.contains("people were erased under another key"), "{said}");
+        assert!(said.contains("--erasure-key-file"), "{said}");
+    }
+    let said = refusal(&db, &["--erasure-key-file", short.to_str().unwrap()]);
+    assert!(said.contains("at least 32 bytes"), "{said}");
+    assert!(key.exists());
+    let (_service, mut clients) = replica(&db, &folder).await;
+    assert_eq!(reason(&create(&mut clients, &name).await.unwrap_err()), "PERSON_ERASED");
+}

@@ -1,0 +1,81 @@
+#!/usr/bin/env python3
+"""Runs the demo with programs of two versions together, all on the newer schema.
+
+The older version is the commit or tag in COMPATIBILITY_BASE. The demo is the older one: it is a client that knows
+nothing of what is new, and compares what each program counts. Run it through `make compatibility`."""
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+HOME = ROOT / "target" / "compatibility"
+NEWER = ROOT / "target" / "debug"
+# What runs together: version of the service, of the worker.
+MIXES = [("older", "older"), ("newer", "older"), ("older", "newer")]
+LIMIT_SECONDS = 600
+
+
+def fail(text):
+    print(text, file=sys.stderr)
+    sys.exit(1)
+
+
+def older(base):
+    """Builds the older version; returns where its programs are."""
+    source = HOME / "source"
+    found = subprocess.run(["git", "rev-parse", "--verify", "--quiet", f"{base}^{{commit}}"], cwd=ROOT,
+                           capture_output=True, text=True)
+    if found.returncode != 0:
+        fail(f"COMPATIBILITY_BASE={base} is no commit or tag here; fetch it, or name another")
+    shutil.rmtree(source, ignore_errors=True)
+    source.mkdir(parents=True)
+    archive = subprocess.Popen(["git", "archive", found.stdout.strip()], cwd=ROOT, stdout=subprocess.PIPE)
+    subprocess.run(["tar", "x", "-C", source], stdin=archive.stdout, check=True)
+    if archive.wait() != 0:
+        fail("git archive failed")
+    print(f"building {base} in {HOME}; some minutes the first time", flush=True)
+    subprocess.run(["cargo", "build", "-q", "-p", "campaign-service", "-p", "dialer-worker", "-p", "campaign-demo"],
+                   cwd=source, env={**os.environ, "CARGO_TARGET_DIR": str(HOME / "target")}, check=True)
+    return HOME / "target" / "debug"
+
+
+def run(folder, service, worker, old):
+    """Runs the older demo with a service and a worker, after the newer version's migration."""
+    # Migrations are always the newer version's, as in an upgrade.
+    program = folder / "campaign-service"
+    program.write_text(f'#!/bin/sh\n[ "$1" = migrate ] && exec {NEWER}/campaign-service "$@"\n'
+                       f'exec {service}/campaign-service "$@"\n')
+    program.chmod(0o755)
+    shutil.copy(worker / "dialer-worker", folder)
+    shutil.copy(old / "campaign-demo", folder)
+    demo = [folder / "campaign-demo", "--contacts", ROOT / "deploy" / "demo" / "contacts.csv"]
+    postgres = [sys.executable, ROOT / "deploy" / "local" / "with_postgres.py", "--"]
+    return subprocess.run(postgres + demo, cwd=folder, capture_output=True, text=True, timeout=LIMIT_SECONDS)
+
+
+def main():
+    base = os.environ.get("COMPATIBILITY_BASE")
+    if not base:
+        fail("say which version is in use: make compatibility COMPATIBILITY_BASE=v1.2.3 (a tag or commit)")
+    old = older(base)
+    versions = {"older": old, "newer": NEWER}
+    bad = 0
+    for service, worker in MIXES:
+        name = f"{service} service, {worker} worker, older client, newer schema"
+        print(f"{name} …", flush=True)
+        with tempfile.TemporaryDirectory() as folder:
+            ran = run(Path(folder), versions[service], versions[worker], old)
+        if ran.returncode != 0:
+            bad += 1
+            print(ran.stdout[-4000:], ran.stderr[-4000:], f"NOT COMPATIBLE: {name}", sep="\n")
+        else:
+            print("  as it should be")
+    sys.exit(1 if bad else 0)
+
+
+if __name__ == "__main__":
+    main()
