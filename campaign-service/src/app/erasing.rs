@@ -7,10 +7,10 @@
 use super::App;
 use super::error::{Error, Result};
 use super::suppressing;
-use crate::eraser::{Eraser, KeyId};
+use crate::eraser::{Eraser, KeyId, PersonHash};
 use crate::store::audit::{self, Entry};
 use crate::store::campaigns::{self, Campaign};
-use crate::store::erasures::{self, Erasure};
+use crate::store::erasures::{self, Erasure, Noted};
 use crate::store::suppressions::{self, Suppression};
 use crate::store::{Db, Gate, Tx, contacts, due, interactions, leases, states};
 use campaign_domain::access::Tenant;
@@ -188,22 +188,15 @@ impl App {
         Ok(phones.iter().filter(|phone| !erased.contains(phone.as_str())).cloned().collect())
     }
 
-    /// What a tenant noted of an erased number, as an entry of its list; nobody else changes it until commit.
+    /// What a tenant noted of an erased number, as an entry of its list.
     pub(super) async fn erased_entry(
         &self,
         tx: &Tx<'_>,
         tenant: &Tenant,
         phone: &str,
     ) -> Result<Option<Suppression>> {
-        let Some(eraser) = known_key(self.eraser.as_ref(), erasures::key_id(tx).await?)? else {
-            return Ok(None);
-        };
-        let noted = erasures::lock(tx, tenant, &eraser.hash(phone)).await?;
-        Ok(noted.map(|noted| Suppression {
-            phone: phone.to_owned(),
-            source: SOURCE.to_owned(),
-            created_at: noted.erased_at,
-        }))
+        let noted = self.lock_erasure(tx, tenant, phone).await?;
+        Ok(noted.map(|(_, noted)| as_entry(phone, &noted)))
     }
 
     /// Lets a tenant know an erased number again; returns what was noted of it. Comes after its number was
@@ -214,11 +207,9 @@ impl App {
         tenant: &Tenant,
         phone: &str,
     ) -> Result<Option<Suppression>> {
-        let Some(eraser) = known_key(self.eraser.as_ref(), erasures::key_id(tx).await?)? else {
+        let Some((hash, noted)) = self.lock_erasure(tx, tenant, phone).await? else {
             return Ok(None);
         };
-        let hash = eraser.hash(phone);
-        let Some(noted) = erasures::lock(tx, tenant, &hash).await? else { return Ok(None) };
         if noted.is_under_way {
             return Err(Error::Precondition {
                 reason: "ERASURE_UNDER_WAY",
@@ -227,9 +218,27 @@ impl App {
             });
         }
         erasures::delete(tx, tenant, &hash).await?;
-        let (phone, source) = (phone.to_owned(), SOURCE.to_owned());
-        Ok(Some(Suppression { phone, source, created_at: noted.erased_at }))
+        Ok(Some(as_entry(phone, &noted)))
     }
+
+    /// What a tenant noted of an erased number; nobody else changes it until commit.
+    async fn lock_erasure(
+        &self,
+        tx: &Tx<'_>,
+        tenant: &Tenant,
+        phone: &str,
+    ) -> Result<Option<(PersonHash, Noted)>> {
+        let Some(eraser) = known_key(self.eraser.as_ref(), erasures::key_id(tx).await?)? else {
+            return Ok(None);
+        };
+        let hash = eraser.hash(phone);
+        Ok(erasures::lock(tx, tenant, &hash).await?.map(|noted| (hash, noted)))
+    }
+}
+
+fn as_entry(phone: &str, noted: &Noted) -> Suppression {
+    let (phone, source) = (phone.to_owned(), SOURCE.to_owned());
+    Suppression { phone, source, created_at: noted.erased_at }
 }
 
 /// Whether the service may run with this key: people who were erased would come back with another or none.
