@@ -5,7 +5,7 @@ use crate::support::processes::{self, Killed, free_port};
 use crate::support::{
     Clients, Held, Service, TestDb, Worker, bad_fields, eventually, phone, reason,
 };
-use crate::support::{once, test_options};
+use crate::support::{PATIENCE, once, test_options};
 use campaign_proto::v1;
 use campaign_proto::v1::import_contacts_request::Part;
 use campaign_proto::v1::interaction::Fact;
@@ -466,9 +466,18 @@ async fn who_dies_between_two_campaigns_leaves_the_rest_to_others() {
 fn refusal(db: &TestDb, args: &[&str]) -> String {
     let mut command = processes::campaign_service();
     command.args(["serve", "--listen", "127.0.0.1:0", "--log", "error"]).args(args);
-    let output = command.env("DATABASE_URL", &db.url).output().unwrap();
-    assert!(!output.status.success());
-    String::from_utf8(output.stderr).unwrap()
+    command.env("DATABASE_URL", &db.url).stderr(std::process::Stdio::piped());
+    let mut service = Killed(command.spawn().unwrap());
+    let deadline = std::time::Instant::now() + PATIENCE;
+    let status = loop {
+        if let Some(status) = service.0.try_wait().unwrap() {
+            break status;
+        }
+        assert!(std::time::Instant::now() < deadline, "it serves with {args:?}");
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    };
+    assert!(!status.success());
+    std::io::read_to_string(service.0.stderr.take().unwrap()).unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]
