@@ -68,7 +68,7 @@ impl App {
                 State::Running => &mut counted.running,
                 _ => &mut counted.paused,
             };
-            *place = usize::try_from(found.campaigns).unwrap_or(0);
+            *place = count(found.campaigns);
         }
         let mut oldest_due = None;
         for (campaign, _) in campaigns::running(&tx, &Reach::All, MAX_CAMPAIGNS).await? {
@@ -84,13 +84,16 @@ impl App {
         }
         counted.oldest_due_seconds = seconds_since(oldest_due, tx.now);
         (counted.leased, counted.in_call) = backlog::held(&tx, MAX_LEASES).await?;
-        counted.purge_contacts = usize::try_from(backlog::purges(&tx).await?).unwrap_or(0);
+        counted.purge_contacts = count(backlog::purges(&tx).await?);
         Ok(counted)
     }
 }
 
 /// Of those who wait in a campaign, who may be called at this hour.
 async fn callable(tx: &Tx<'_>, campaign: Uuid, waiting: &Waiting, most: i64) -> Result<usize> {
+    if waiting.ahead + waiting.due == 0 {
+        return Ok(0);
+    }
     let Some(found) = campaigns::find(tx, campaign).await? else { return Ok(0) };
     let zones = groups::zones(tx, campaign).await?;
     let is_open = |zone: &str| match &found.config.schedule {

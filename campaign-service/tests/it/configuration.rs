@@ -4,6 +4,7 @@ use crate::support::access::Folder;
 use crate::support::processes::{Killed, campaign_service, dialer_worker};
 use crate::support::{Clients, PATIENCE, TestDb};
 use std::io::{BufRead, BufReader};
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 
@@ -107,12 +108,11 @@ fn until(lines: &Receiver<String>, what: &str) -> Vec<String> {
     said
 }
 
-#[tokio::test]
-async fn a_changed_log_level_is_in_use_without_a_restart() {
-    let (db, folder) = (TestDb::new().await, Folder::new());
-    let file = folder.write("options.toml", "log = \"info\"\nmax_requests = 7\n");
+/// A service with these flags and this file, and what it says from then on.
+fn start(db: &TestDb, file: &Path, flags: &[&str]) -> (Killed, Receiver<String>) {
     let child = campaign_service()
         .args(["serve", "--listen", "127.0.0.1:0", "--chore-interval-millis", "50"])
+        .args(flags)
         .env("DATABASE_URL", &db.url)
         .arg("--config-file")
         .arg(file)
@@ -124,6 +124,14 @@ async fn a_changed_log_level_is_in_use_without_a_restart() {
     std::thread::spawn(move || {
         errors.lines().map_while(Result::ok).try_for_each(|line| sender.send(line))
     });
+    (service, lines)
+}
+
+#[tokio::test]
+async fn a_changed_log_level_is_in_use_without_a_restart() {
+    let (db, folder) = (TestDb::new().await, Folder::new());
+    let file = folder.write("options.toml", "log = \"info\"\nmax_requests = 7\n");
+    let (_service, lines) = start(&db, &file, &[]);
     let serving = until(&lines, "serving").pop().unwrap();
     let address = serving.rsplit("address=").next().unwrap().trim();
     let mut caller = Clients::connect(&format!("http://{address}")).await;
@@ -140,4 +148,15 @@ async fn a_changed_log_level_is_in_use_without_a_restart() {
     until(&lines, "the options from before stay in use");
     caller.create_campaign().await;
     until(&lines, "DEBUG");
+}
+
+#[tokio::test]
+async fn a_log_level_that_a_flag_gave_is_no_files_to_change() {
+    let (db, folder) = (TestDb::new().await, Folder::new());
+    let file = folder.write("options.toml", "max_requests = 7\n");
+    let (_service, lines) = start(&db, &file, &["--log", "info"]);
+    until(&lines, "serving");
+    folder.write("options.toml", "log = \"error\"\nmax_requests = 8\n");
+    let said = until(&lines, "options=\"max_requests\"");
+    assert!(!said.iter().any(|line| line.contains("what is logged changed")), "{said:?}");
 }

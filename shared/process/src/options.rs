@@ -83,15 +83,18 @@ fn read(mut command: Command, mut args: Vec<OsString>) -> Result<Read, clap::Err
     let table = load(&path).map_err(wrong)?;
     known(&command, &table, &path).map_err(wrong)?;
     let (chosen, given) = deepest(&command, &first);
+    let comes_first = |id| {
+        let source = given.value_source(id);
+        matches!(source, Some(ValueSource::CommandLine | ValueSource::EnvVariable))
+    };
     let mut from_file = Vec::new();
     for (key, value) in &table {
         // Of another command of this program, or said already by who comes first.
-        let Some(arg) = chosen.get_arguments().find(|arg| is_called(arg, key)) else { continue };
+        let Some(arg) = chosen.get_arguments().find(|arg| name(arg).as_ref() == Some(key)) else {
+            continue;
+        };
         let id = arg.get_id().as_str();
-        if matches!(
-            given.value_source(id),
-            Some(ValueSource::CommandLine | ValueSource::EnvVariable)
-        ) {
+        if comes_first(id) {
             continue;
         }
         let said = flags(arg, key, value);
@@ -99,8 +102,8 @@ fn read(mut command: Command, mut args: Vec<OsString>) -> Result<Read, clap::Err
         from_file.push(id.to_owned());
     }
     let matches = command.clone().try_get_matches_from(args)?;
-    let log_is_fixed = table.get(LOG).is_some() && !from_file.iter().any(|id| id == LOG);
-    let file = OptionsFile { path, command: command.clone(), table, log_is_fixed };
+    let file =
+        OptionsFile { path, command: command.clone(), table, log_is_fixed: comes_first(LOG) };
     Ok(Read { command, matches, file: Some(file), from_file })
 }
 
@@ -137,20 +140,16 @@ fn known(command: &Command, table: &Table, path: &Path) -> Result<(), String> {
 }
 
 fn knows(command: &Command, key: &str) -> bool {
-    command.get_arguments().any(|arg| is_called(arg, key))
+    command.get_arguments().any(|arg| name(arg).as_deref() == Some(key))
         || command.get_subcommands().any(|command| knows(command, key))
 }
 
-fn is_called(arg: &Arg, key: &str) -> bool {
-    let is_name = name(arg).is_some_and(|name| name == key);
-    is_name
-        && arg.get_action().takes_values() | matches!(arg.get_action(), ArgAction::SetTrue)
-        && !NOT_IN_FILES.contains(&key)
-}
-
-/// As in a file.
+/// As in a file, if a file can say it.
 fn name(arg: &Arg) -> Option<String> {
-    arg.get_long().map(|long| long.replace('-', "_"))
+    let action = arg.get_action();
+    let name = arg.get_long()?.replace('-', "_");
+    let is_option = action.takes_values() || matches!(action, ArgAction::SetTrue);
+    (is_option && !NOT_IN_FILES.contains(&name.as_str())).then_some(name)
 }
 
 /// What a file says, as flags say it: so that what holds for flags holds for it.
@@ -180,12 +179,8 @@ impl Read {
     fn shown(&self) -> String {
         let (command, matches) = deepest(&self.command, &self.matches);
         let mut text = String::new();
-        for arg in command
-            .get_arguments()
-            .filter(|arg| name(arg).is_some_and(|name| is_called(arg, &name)))
-        {
+        for (arg, key) in command.get_arguments().filter_map(|arg| Some((arg, name(arg)?))) {
             let id = arg.get_id().as_str();
-            let key = name(arg).unwrap_or_default();
             let source = match matches.value_source(id) {
                 None => {
                     let _ = writeln!(text, "# {key} is not set");
