@@ -1,10 +1,7 @@
 //! The key under which erased people are known.
 
-use hmac::{Hmac, KeyInit, Mac};
-use sha2::Sha256;
-
-/// Shortest key, in bytes.
-pub const MIN_KEY_BYTES: usize = 32;
+use crate::mac_key::MacKey;
+use hmac::Mac;
 
 /// HMAC-SHA256 of a number.
 pub type PersonHash = [u8; 32];
@@ -13,16 +10,9 @@ pub type PersonHash = [u8; 32];
 pub type KeyId = [u8; 8];
 
 /// Hashes numbers with a secret key: who does not have it cannot try out all numbers there are.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct Eraser {
-    key: Hmac<Sha256>,
-}
-
-/// The key is nobody's business.
-impl std::fmt::Debug for Eraser {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Eraser").finish_non_exhaustive()
-    }
+    key: MacKey,
 }
 
 impl Eraser {
@@ -31,18 +21,11 @@ impl Eraser {
     /// # Errors
     /// When it is too short.
     pub fn new(key: &[u8]) -> Result<Self, String> {
-        if key.len() < MIN_KEY_BYTES {
-            return Err(format!("the erasure key must have at least {MIN_KEY_BYTES} bytes"));
-        }
-        let key = Hmac::new_from_slice(key).map_err(|error| error.to_string())?;
-        Ok(Self { key })
+        Ok(Self { key: MacKey::new(key, "erasure", "bytes")? })
     }
 
     fn mac(&self, purpose: &str, text: &str) -> PersonHash {
-        let mut mac = self.key.clone();
-        mac.update(purpose.as_bytes());
-        mac.update(text.as_bytes());
-        mac.finalize().into_bytes().into()
+        self.key.mac(purpose.as_bytes()).chain_update(text).finalize().into_bytes().into()
     }
 
     /// The hash of a number in E.164.

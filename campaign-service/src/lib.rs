@@ -10,6 +10,7 @@ pub mod config;
 pub mod eraser;
 pub mod grpc;
 pub mod links;
+mod mac_key;
 pub mod metrics;
 mod reloading;
 pub mod server;

@@ -1,9 +1,9 @@
 //! Short signed tokens that stand for a contact in a link.
 
+use crate::mac_key::MacKey;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use hmac::{Hmac, KeyInit, Mac};
-use sha2::Sha256;
+use hmac::Mac;
 use uuid::Uuid;
 
 /// Bytes of a campaign's id, of a position, and of the signature; 43 characters in all.
@@ -12,20 +12,11 @@ const POSITION_BYTES: usize = 6;
 /// A guess is right once in 2^80; the service answers each over the network.
 const MAC_BYTES: usize = 10;
 const TOKEN_BYTES: usize = ID_BYTES + POSITION_BYTES + MAC_BYTES;
-/// Shortest key, in bytes.
-pub const MIN_KEY_BYTES: usize = 32;
 
 /// Makes and reads tokens with one key.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct Signer {
-    key: Hmac<Sha256>,
-}
-
-/// The key is nobody's business.
-impl std::fmt::Debug for Signer {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Signer").finish_non_exhaustive()
-    }
+    key: MacKey,
 }
 
 impl Signer {
@@ -34,17 +25,7 @@ impl Signer {
     /// # Errors
     /// When it is too short.
     pub fn new(key: &str) -> Result<Self, String> {
-        if key.len() < MIN_KEY_BYTES {
-            return Err(format!("the link key must have at least {MIN_KEY_BYTES} characters"));
-        }
-        let key = Hmac::new_from_slice(key.as_bytes()).map_err(|error| error.to_string())?;
-        Ok(Self { key })
-    }
-
-    fn mac(&self, bytes: &[u8]) -> Hmac<Sha256> {
-        let mut mac = self.key.clone();
-        mac.update(bytes);
-        mac
+        Ok(Self { key: MacKey::new(key.as_bytes(), "link", "characters")? })
     }
 
     /// The token of a contact.
@@ -54,7 +35,7 @@ impl Signer {
         let signed = ID_BYTES + POSITION_BYTES;
         bytes[..ID_BYTES].copy_from_slice(campaign.as_bytes());
         bytes[ID_BYTES..signed].copy_from_slice(&position.to_be_bytes()[8 - POSITION_BYTES..]);
-        let mac = self.mac(&bytes[..signed]).finalize().into_bytes();
+        let mac = self.key.mac(&bytes[..signed]).finalize().into_bytes();
         bytes[signed..].copy_from_slice(&mac[..MAC_BYTES]);
         URL_SAFE_NO_PAD.encode(bytes)
     }
@@ -66,7 +47,7 @@ impl Signer {
         let bytes: [u8; TOKEN_BYTES] = bytes.try_into().ok()?;
         let (signed, mac) = bytes.split_at(ID_BYTES + POSITION_BYTES);
         // In constant time.
-        self.mac(signed).verify_truncated_left(mac).ok()?;
+        self.key.mac(signed).verify_truncated_left(mac).ok()?;
         let (id, position) = signed.split_at(ID_BYTES);
         let position = position.iter().fold(0, |sum, byte| sum << 8 | i64::from(*byte));
         Some((Uuid::from_slice(id).ok()?, position))
