@@ -2,12 +2,9 @@
 
 The clients retry as deploy/kubernetes/service-config.json says, and in no other way."""
 
-import importlib
 import json
 import pathlib
-import subprocess
 import sys
-import tempfile
 import threading
 import time
 
@@ -16,23 +13,9 @@ import grpc
 TOP = pathlib.Path(__file__).resolve().parents[4]
 PAUSE_SECONDS = 0.02
 
-
-def generate():
-    out = tempfile.mkdtemp()
-    files = sorted(str(path) for path in TOP.glob("proto/campaign/v1/*.proto"))
-    subprocess.run([sys.executable, "-m", "grpc_tools.protoc", f"-I{TOP / 'proto'}", f"--python_out={out}",
-                    f"--grpc_python_out={out}", *files], check=True)
-    sys.path.insert(0, out)
-
-
-generate()
-campaigns_pb = importlib.import_module("campaign.v1.campaign_service_pb2")
-contacts_pb = importlib.import_module("campaign.v1.contact_service_pb2")
-facts_pb = importlib.import_module("campaign.v1.interaction_pb2")
-reports_pb = importlib.import_module("campaign.v1.interaction_service_pb2")
-CampaignStub = importlib.import_module("campaign.v1.campaign_service_pb2_grpc").CampaignServiceStub
-ContactStub = importlib.import_module("campaign.v1.contact_service_pb2_grpc").ContactServiceStub
-InteractionStub = importlib.import_module("campaign.v1.interaction_service_pb2_grpc").InteractionServiceStub
+# The example generates the clients, as a user would.
+sys.path.insert(0, str(TOP / "deploy" / "examples"))
+import python_client as clients  # noqa: E402, from where the example is
 
 
 class Client:
@@ -60,23 +43,24 @@ class Client:
             return None
 
     def run(self, stop):
-        campaigns, contacts = CampaignStub(self.channel), ContactStub(self.channel)
-        interactions = InteractionStub(self.channel)
+        campaigns, contacts = clients.CampaignStub(self.channel), clients.ContactStub(self.channel)
+        interactions = clients.InteractionStub(self.channel)
         turn = 0
         while not stop.is_set():
             turn += 1
             identifier = f"{self.number}-{turn}"
-            self.call(campaigns.PauseCampaign, campaigns_pb.PauseCampaignRequest(
+            self.call(campaigns.PauseCampaign, clients.campaigns_pb.PauseCampaignRequest(
                 name=self.campaign, request_id=f"pause-{identifier}"))
-            self.call(campaigns.ResumeCampaign, campaigns_pb.ResumeCampaignRequest(
+            self.call(campaigns.ResumeCampaign, clients.campaigns_pb.ResumeCampaignRequest(
                 name=self.campaign, request_id=f"resume-{identifier}"))
             contact = f"{self.told['facts']}/contacts/{turn % self.told['contacts']}"
-            fact = facts_pb.Interaction(interaction_id=identifier, contact=contact, link_opened=facts_pb.LinkOpened())
-            report = reports_pb.RecordInteractionsRequest(
-                parent=self.told["facts"], interactions=[reports_pb.ReportedInteraction(interaction=fact)])
+            fact = clients.facts_pb.Interaction(interaction_id=identifier, contact=contact,
+                                                link_opened=clients.facts_pb.LinkOpened())
+            report = clients.reports_pb.RecordInteractionsRequest(
+                parent=self.told["facts"], interactions=[clients.reports_pb.ReportedInteraction(interaction=fact)])
             if self.call(interactions.RecordInteractions, report):
                 self.acknowledged.append(identifier)
-            self.call(contacts.GetContactHistory, contacts_pb.GetContactHistoryRequest(name=contact))
+            self.call(contacts.GetContactHistory, clients.contacts_pb.GetContactHistoryRequest(name=contact))
             time.sleep(PAUSE_SECONDS)
 
 
