@@ -230,7 +230,7 @@ impl ContactState {
     pub fn seen_in(mut self, epoch: Epoch) -> Self {
         let wait = self.due_at.filter(|_| self.may_ring);
         if self.epoch.generation != epoch.generation {
-            return Self { epoch, due_at: wait, may_ring: wait.is_some(), ..Self::default() };
+            return Self::ringing_until(wait, epoch);
         }
         if self.epoch.cycle != epoch.cycle {
             self.cycle_flags = Flags::NONE;
@@ -247,6 +247,11 @@ impl ContactState {
     pub fn erased(self, now: Instant) -> Self {
         let wait = self.due_at.filter(|due_at| self.may_ring && *due_at > now);
         let epoch = if wait.is_some() { self.epoch } else { Epoch::default() };
+        Self::ringing_until(wait, epoch)
+    }
+
+    /// Nothing is known but that the phone may still ring until then, if it may.
+    fn ringing_until(wait: Option<Instant>, epoch: Epoch) -> Self {
         Self { epoch, due_at: wait, may_ring: wait.is_some(), ..Self::default() }
     }
 
