@@ -13,6 +13,9 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "deploy" / "local"))
+from lending import lend_libraries  # noqa: E402
+
 HOME = ROOT / "target" / "chaos-mutations"
 SOURCE = HOME / "source"
 TARGET = HOME / "target"
@@ -21,6 +24,7 @@ HISTORIES = os.environ.get("CHAOS_MUTATION_HISTORIES", "1200")
 VIOLATION = re.compile(r"^  (P\d)\b.* in ", re.M)
 DONE = re.compile(r"^(\d+) of \d+ histories", re.M)
 
+ERASING = "campaign-service/src/app/erasing.rs"
 LEASING = "campaign-service/src/app/leasing.rs"
 TX = "campaign-service/src/store/tx.rs"
 # Name: (promises of which one at least must be found broken, [(file, old, new)]).
@@ -69,6 +73,13 @@ MUTATIONS = {
         "shared/domain/src/retry.rs",
         "now + TimeDelta::seconds(rule.min_delay_seconds)",
         "now + TimeDelta::seconds(rule.min_delay_seconds * 0)")]),
+    "authorise-who-was-erased": (["P4"], [
+        (ERASING, "        self.take_back(&reach, std::slice::from_ref(&erasure.phone)).await?;\n", ""),
+        (ERASING, "        campaigns::bump_revision(&tx, id).await?;\n", "")]),
+    "take-in-who-was-erased": (["P4"], [(
+        "campaign-service/src/app/importing.rs",
+        "let erased = app.erased_among(tx, &keys, &campaign.tenant, &phones).await?;",
+        "let _ = (app, keys);\n        let erased = HashSet::new();")]),
     "share-the-gate": (["P3", "P4"], [(
         TX,
         'Gate::Exclusive(id) => ("pg_advisory_xact_lock($1)", gate_key(id))',
@@ -90,12 +101,7 @@ def copy_source():
         if not copy.is_file() or copy.read_bytes() != original.read_bytes():
             copy.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(original, copy)
-    if not TARGET.exists():
-        # Libraries need not be built again.
-        for part in ("deps", "build", ".fingerprint"):
-            if (ROOT / "target" / "debug" / part).exists():
-                (TARGET / "debug").mkdir(parents=True, exist_ok=True)
-                subprocess.run(["cp", "-a", ROOT / "target" / "debug" / part, TARGET / "debug"], check=True)
+    lend_libraries(TARGET)
 
 
 def change(path, old, new):
