@@ -116,7 +116,7 @@ impl History {
     }
 
     async fn step(&mut self) {
-        match self.random.random_range(0..107) {
+        match self.random.random_range(0..110) {
             0..22 => self.report_opt_out().await,
             22..36 => self.report_fact().await,
             36..46 => self.report_again().await,
@@ -135,8 +135,8 @@ impl History {
                 self.import_up_to(self.imported + more).await;
             }
             95..100 => self.suppress().await,
-            100..104 => self.erase().await,
-            104 => self.let_in_again().await,
+            100..106 => self.erase().await,
+            106 => self.let_in_again().await,
             _ => self.import_another_list().await,
         }
     }
