@@ -72,7 +72,7 @@ impl Findings<'_> {
     }
 }
 
-/// Judges all campaigns of a round.
+/// Judges all campaigns of a round; in a mixed one a version before took part.
 ///
 /// # Errors
 /// When the database cannot be read.
@@ -80,6 +80,7 @@ pub async fn judge(
     database: &tokio_postgres::Client,
     entries: &[Entry],
     log: &[provider::Entry],
+    is_mixed: bool,
 ) -> Result<Verdict> {
     let mut books = book::load(database).await?;
     let mut verdict = Verdict::default();
@@ -98,7 +99,7 @@ pub async fn judge(
         verdict.authorized += book.attempts.len();
         verdict.facts += book.facts.len();
     }
-    let erasures = Erasures::read(entries);
+    let erasures = Erasures::read(entries, is_mixed);
     let left = erased::left_of(database, &erasures).await?;
     verdict.erased = erasures.for_good().count();
     for (history, campaign) in &campaigns {

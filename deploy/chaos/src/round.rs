@@ -123,7 +123,8 @@ pub async fn play(template: &Template, setting: &Setting) -> Result<Outcome> {
     }
     troubles.extend(world.own_ends().await);
     let told = log::read(&world.provider_log())?;
-    let verdict = check::judge(&database, &journal.entries(), &told).await?;
+    let is_mixed = setting.programs.previous.is_some();
+    let verdict = check::judge(&database, &journal.entries(), &told, is_mixed).await?;
     let outcome = Outcome { verdict, troubles, planned, faults: kinds, took: start.elapsed() };
     if !outcome.is_good() {
         keep(&database, folder, &outcome).await?;

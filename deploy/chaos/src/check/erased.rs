@@ -21,11 +21,13 @@ pub(super) struct Erasures<'a> {
     /// And since when, by its first mark.
     done: BTreeMap<&'a str, i64>,
     lift_asked: BTreeSet<&'a str>,
+    /// Whether a version before took part, which may have let people in again without a word in the log.
+    is_mixed: bool,
 }
 
 impl<'a> Erasures<'a> {
-    pub fn read(entries: &'a [Entry]) -> Self {
-        let mut erasures = Self::default();
+    pub fn read(entries: &'a [Entry], is_mixed: bool) -> Self {
+        let mut erasures = Self { is_mixed, ..Self::default() };
         for entry in entries {
             match &entry.said {
                 Said::EraseAsked { number } => drop(erasures.asked.insert(number)),
@@ -129,7 +131,7 @@ pub(super) fn judge(
     for entry in entries {
         match &entry.said {
             Said::Erased { number, .. } => drop(acknowledged.insert(number)),
-            Said::Lifted { number } if acknowledged.contains(number) => {
+            Said::Lifted { number } if acknowledged.contains(number) && !erasures.is_mixed => {
                 let [erased, lifted] =
                     ["ERASE", "LIFT_ERASURE"].map(|command| noted(book, command, number));
                 findings.expect(erased == 0 || lifted > 0, "P7 (erased)", || {
