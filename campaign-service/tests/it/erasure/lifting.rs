@@ -53,7 +53,7 @@ async fn who_is_let_in_again_is_noted_first_and_once() {
     folder.write("erasure.key", std::str::from_utf8(KEY).unwrap());
     let service = Service::start_with(&db, with_key()).await;
     let mut clients = service.clients.clone();
-    let mut names = vec![campaign(&mut clients).await, campaign(&mut clients).await];
+    let mut names = [campaign(&mut clients).await, campaign(&mut clients).await];
     names.sort();
     erase(&mut clients).await;
     let (mut dying, mut doomed) = replica(&db, &folder).await;
