@@ -122,6 +122,7 @@ pub async fn play(template: &Template, setting: &Setting) -> Result<Outcome> {
         troubles.extend(history.total().await.err());
     }
     troubles.extend(world.own_ends().await);
+    troubles.extend(postgres::not_understood(&folder.join("postgres.log"))?);
     let told = log::read(&world.provider_log())?;
     let is_mixed = setting.programs.previous.is_some();
     let verdict = check::judge(&database, &journal.entries(), &told, is_mixed).await?;

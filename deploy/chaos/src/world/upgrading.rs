@@ -12,8 +12,10 @@ use tokio::time::{Instant, sleep, timeout};
 /// Longest wait for a migration, whatever goes wrong meanwhile; and for one try.
 const MIGRATION_LIMIT: Duration = Duration::from_secs(60);
 const MIGRATION_TRY_LIMIT: Duration = Duration::from_secs(10);
-/// Between two programs of an upgrade.
+/// Between two programs of an upgrade, and between two tries to migrate.
 const UPGRADE_STEP: Duration = Duration::from_millis(300);
+/// How long both versions work on the new schema.
+const SIDE_BY_SIDE: Duration = Duration::from_secs(2);
 
 impl World {
     /// Upgrades from the version before, as people do it: this version migrates while the other works, and
@@ -29,6 +31,7 @@ impl World {
         }
         self.migrate().await?;
         self.program(first).lock().await.until_up().await?;
+        sleep(SIDE_BY_SIDE).await;
         let replicas = (1..REPLICAS).map(|n| (Who::Replica(n), SERVICE));
         let workers = (0..WORKERS).map(|n| (Who::Worker(n), WORKER));
         for (who, name) in replicas.chain(workers) {
