@@ -55,7 +55,7 @@ chaos: build ## Break everything around many campaigns, and judge whether the pr
 chaos-mutations: build ## Break the code on purpose, and expect the faults to show it
 	@$(WITH_POSTGRES) $(PYTHON) deploy/chaos/mutations.py
 
-compatibility: build ## Run programs of COMPATIBILITY_BASE (a tag or commit) and of this version together, on this schema
+compatibility: build ## Run programs of COMPATIBILITY_BASE (a tag or commit) and of this version together, also under faults
 	@$(PYTHON) deploy/compatibility/check.py
 
 # About 35 minutes on two cores. BENCH_ONLY=dispatch,import,control,stop,lead,excluded,snapshot,memory,size,overload,

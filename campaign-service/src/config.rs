@@ -165,10 +165,15 @@ pub struct ServeArgs {
     #[arg(long, env = "CAMPAIGN_HISTORY_RETENTION_DAYS", default_value_t = 0,
           value_parser = clap::value_parser!(u16).range(0..=36_500))]
     pub history_retention_days: u16,
-    /// Secret that erased people are known by afterwards, at least 32 bytes, the same for all replicas and for
-    /// ever [default: nobody can be erased]
-    #[arg(long, env = "CAMPAIGN_ERASURE_KEY_FILE")]
-    pub erasure_key_file: Option<PathBuf>,
+    /// Secret that erased people are known by afterwards, at least 32 bytes, the same for all replicas; several
+    /// files, separated by commas: the first is used, all are known, and none may ever be left out that was used
+    /// [default: nobody can be erased]
+    #[arg(long, env = "CAMPAIGN_ERASURE_KEY_FILE", value_delimiter = ',')]
+    pub erasure_key_file: Vec<PathBuf>,
+    /// After so long an erasure whose service died is finished by another, 1 to 3,600
+    #[arg(long, env = "CAMPAIGN_ERASURE_PATIENCE_SECONDS", default_value_t = 60,
+          value_parser = clap::value_parser!(u16).range(1..=3_600))]
+    pub erasure_patience_seconds: u16,
 }
 
 /// Who gets in
@@ -352,12 +357,19 @@ impl ServeArgs {
     /// Who knows erased people.
     ///
     /// # Errors
-    /// When the key cannot be read, or is too short.
+    /// When a key cannot be read, or is too short.
     pub fn eraser(&self) -> Result<Option<Eraser>, String> {
-        let Some(path) = &self.erasure_key_file else { return Ok(None) };
-        let key = read_key_file(path).map_err(|error| error.to_string());
-        let eraser = key.and_then(|key| Eraser::new(&key));
-        eraser.map(Some).map_err(|why| format!("--erasure-key-file {}: {why}", path.display()))
+        let mut eraser = None;
+        for path in &self.erasure_key_file {
+            let key = read_key_file(path).map_err(|error| error.to_string());
+            let with_key = key.and_then(|key| match eraser.take() {
+                None => Eraser::new(&key),
+                Some(known) => Eraser::with_former(known, &key),
+            });
+            let wrong = |why| format!("--erasure-key-file {}: {why}", path.display());
+            eraser = Some(with_key.map_err(wrong)?);
+        }
+        Ok(eraser)
     }
 
     /// As options.
@@ -367,6 +379,7 @@ impl ServeArgs {
         ChoreOptions {
             interval: Duration::from_millis(self.chore_interval_millis.into()),
             history_retention: (days > 0).then(|| TimeDelta::days(days)),
+            erasure_patience: TimeDelta::seconds(self.erasure_patience_seconds.into()),
         }
     }
 

@@ -1,4 +1,4 @@
-//! The key under which erased people are known.
+//! The keys under which erased people are known.
 
 use crate::mac_key::MacKey;
 use hmac::Mac;
@@ -9,10 +9,25 @@ pub type PersonHash = [u8; 32];
 /// Tells a key from others, and nothing else of it.
 pub type KeyId = [u8; 8];
 
-/// Hashes numbers with a secret key: who does not have it cannot try out all numbers there are.
+/// Hashes numbers with secret keys: who does not have them cannot try out all numbers there are.
 #[derive(Clone, Debug)]
 pub struct Eraser {
-    key: MacKey,
+    current: MacKey,
+    /// Of before: nobody is erased under them any more, and who was is known by them.
+    former: Vec<MacKey>,
+}
+
+fn key(bytes: &[u8]) -> Result<MacKey, String> {
+    MacKey::new(bytes, "erasure", "bytes")
+}
+
+fn mac(key: &MacKey, purpose: &str, text: &str) -> PersonHash {
+    key.mac(purpose.as_bytes()).chain_update(text).finalize().into_bytes().into()
+}
+
+fn id(key: &MacKey) -> KeyId {
+    let [a, b, c, d, e, f, g, h, ..] = mac(key, "key", "");
+    [a, b, c, d, e, f, g, h]
 }
 
 impl Eraser {
@@ -20,25 +35,44 @@ impl Eraser {
     ///
     /// # Errors
     /// When it is too short.
-    pub fn new(key: &[u8]) -> Result<Self, String> {
-        Ok(Self { key: MacKey::new(key, "erasure", "bytes")? })
+    pub fn new(current: &[u8]) -> Result<Self, String> {
+        Ok(Self { current: key(current)?, former: Vec::new() })
     }
 
-    fn mac(&self, purpose: &str, text: &str) -> PersonHash {
-        self.key.mac(purpose.as_bytes()).chain_update(text).finalize().into_bytes().into()
+    /// Knows those, too, who were erased under a key of before.
+    ///
+    /// # Errors
+    /// When it is too short.
+    pub fn with_former(mut self, former: &[u8]) -> Result<Self, String> {
+        self.former.push(key(former)?);
+        Ok(self)
     }
 
-    /// The hash of a number in E.164.
+    fn keys(&self) -> impl Iterator<Item = &MacKey> {
+        std::iter::once(&self.current).chain(&self.former)
+    }
+
+    /// The hash that a number in E.164 is erased under.
     #[must_use]
     pub fn hash(&self, phone: &str) -> PersonHash {
-        self.mac("number ", phone)
+        mac(&self.current, "number ", phone)
     }
 
-    /// The key's id.
+    /// The hashes that a number in E.164 may have been erased under.
+    pub fn hashes(&self, phone: &str) -> impl Iterator<Item = PersonHash> {
+        self.keys().map(move |key| mac(key, "number ", phone))
+    }
+
+    /// The id of the key that people are erased under.
     #[must_use]
     pub fn key_id(&self) -> KeyId {
-        let [a, b, c, d, e, f, g, h, ..] = self.mac("key", "");
-        [a, b, c, d, e, f, g, h]
+        id(&self.current)
+    }
+
+    /// Whether people who were erased under a key are known.
+    #[must_use]
+    pub fn has_key(&self, key_id: &KeyId) -> bool {
+        self.keys().any(|key| id(key) == *key_id)
     }
 }
 
@@ -46,14 +80,28 @@ impl Eraser {
 mod tests {
     use super::*;
 
+    const ANN: &str = "+12015550100";
+
     #[test]
     fn hashes_are_the_keys_own() {
         let [one, two] = [1, 2].map(|byte| Eraser::new(&[byte; 32]).expect("long enough"));
-        assert_eq!(one.hash("+12015550100"), one.hash("+12015550100"));
-        assert_ne!(one.hash("+12015550100"), one.hash("+12015550101"));
-        assert_ne!(one.hash("+12015550100"), two.hash("+12015550100"));
+        assert_eq!(one.hash(ANN), one.hash(ANN));
+        assert_ne!(one.hash(ANN), one.hash("+12015550101"));
+        assert_ne!(one.hash(ANN), two.hash(ANN));
         assert_ne!(one.key_id(), two.key_id());
         assert!(Eraser::new(&[1; 31]).is_err());
         assert!(!format!("{one:?}").contains('1'));
+    }
+
+    #[test]
+    fn keys_of_before_are_known_and_not_used() {
+        let [one, two] = [1, 2].map(|byte| Eraser::new(&[byte; 32]).expect("long enough"));
+        let both = two.clone().with_former(&[1; 32]).expect("long enough");
+        assert_eq!(both.hash(ANN), two.hash(ANN));
+        assert_eq!(both.hashes(ANN).collect::<Vec<_>>(), [two.hash(ANN), one.hash(ANN)]);
+        assert_eq!(both.key_id(), two.key_id());
+        assert!(both.has_key(&one.key_id()) && both.has_key(&two.key_id()));
+        assert!(!two.has_key(&one.key_id()));
+        assert!(two.with_former(&[1; 31]).is_err());
     }
 }

@@ -129,7 +129,7 @@ async fn serve(args: Box<ServeArgs>) -> Outcome {
     }
     let links = args.links.links()?;
     let eraser = args.eraser()?;
-    erasing::check_key(&db, eraser.as_ref()).await?;
+    erasing::check_keys(&db, eraser.as_ref()).await?;
     let api = listen(args.listen).await?;
     info!(address = %api.local_addr()?, "serving");
     let clicks = match args.links.link_listen {

@@ -46,6 +46,8 @@ pub struct ChoreOptions {
     pub interval: Duration,
     /// How long interactions are kept; `None`: as long as the campaign.
     pub history_retention: Option<TimeDelta>,
+    /// How long whoever began an erasure is left to finish it.
+    pub erasure_patience: TimeDelta,
 }
 
 impl App {
@@ -66,7 +68,7 @@ impl App {
                 self.forget_answers().await,
                 self.forget_numbers(&mut next_number).await,
                 self.delete_history(options, &mut walk).await,
-                self.finish_erasures().await,
+                self.finish_erasures(options.erasure_patience).await,
             ];
             for (index, (chore, result)) in CHORES.into_iter().zip(results).enumerate() {
                 self.metrics.chore_done(index, result.is_ok());

@@ -22,17 +22,17 @@ impl App {
         let opening = connection.open(Gate::Exclusive(id), Durability::Durable).await?;
         let wanted = [(new.time_zone.clone(), new.priority)];
         // No import may add the number between the look and the insert.
-        let (now, campaign, group, (), key) = try_join!(
+        let (now, campaign, group, (), keys) = try_join!(
             biased;
             opening.pass(),
             campaigns::find(&opening, id),
             groups::find(&opening, id, &wanted),
             campaigns::lock_positions(&opening, id),
-            erasures::key_id(&opening),
+            erasures::key_ids(&opening),
         )?;
         let tx = opening.at(now);
         let campaign = present(campaign, id)?;
-        if !self.erased_among(&tx, key, &campaign.tenant, &[&new.phone]).await?.is_empty() {
+        if !self.erased_among(&tx, &keys, &campaign.tenant, &[&new.phone]).await?.is_empty() {
             return Err(Error::Precondition {
                 reason: "PERSON_ERASED",
                 subject: "contact.phone_number".to_owned(),

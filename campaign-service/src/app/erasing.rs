@@ -26,8 +26,8 @@ const SOURCE: &str = "erased";
 const PAGE_CAMPAIGNS: i64 = 1_000;
 /// Erasures that a chore finishes in one round.
 const MAX_UNFINISHED: i64 = 100;
-/// How long whoever began an erasure is left to finish it.
-const PATIENCE: TimeDelta = TimeDelta::minutes(1);
+/// Campaigns whose logs are told in one page that a person is let in again.
+const TOLD_CAMPAIGNS: i64 = 1_000;
 
 /// What an erasure did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -73,8 +73,10 @@ impl App {
     async fn begin_erasure(&self, eraser: &Eraser, erasure: &Erasure) -> Result<()> {
         let mut connection = self.db.connect().await?;
         let tx = connection.begin(Gate::Open).await?;
-        erasures::pin_key(&tx, &eraser.key_id()).await?;
-        known_key(Some(eraser), erasures::key_id(&tx).await?)?;
+        if !erasures::key_ids(&tx).await?.contains(&eraser.key_id()) {
+            erasures::pin_key(&tx, &eraser.key_id()).await?;
+        }
+        known_keys(Some(eraser), &erasures::key_ids(&tx).await?)?;
         // The list before the note: in the order of whoever takes a number off the list.
         suppressions::put(&tx, &erasure.tenant, &erasure.phone, SOURCE).await?;
         suppressing::tell(&tx, &erasure.tenant, std::slice::from_ref(&erasure.phone)).await?;
@@ -133,16 +135,17 @@ impl App {
             campaigns::count_contacts(&tx, id, -1).await?;
         }
         campaigns::bump_revision(&tx, id).await?;
-        note(&tx, &campaign, erasure).await?;
+        let person = erasure.hash.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+        note(&tx, &campaign, "ERASE", &person, (&erasure.actor, &erasure.reason)).await?;
         tx.commit().await?;
         Ok(Some(interactions))
     }
 
-    /// Finishes erasures that were left.
-    pub(super) async fn finish_erasures(&self) -> Result<()> {
+    /// Finishes erasures that were begun longer ago than this, and left.
+    pub(super) async fn finish_erasures(&self, patience: TimeDelta) -> Result<()> {
         let mut connection = self.db.connect().await?;
         let tx = connection.begin(Gate::Open).await?;
-        let unfinished = erasures::under_way(&tx, tx.now - PATIENCE, MAX_UNFINISHED).await?;
+        let unfinished = erasures::under_way(&tx, tx.now - patience, MAX_UNFINISHED).await?;
         drop(tx);
         drop(connection);
         for erasure in unfinished {
@@ -151,20 +154,22 @@ impl App {
         Ok(())
     }
 
-    /// Which of these numbers, in E.164, a tenant's campaigns may not know; `key` as read in this
+    /// Which of these numbers, in E.164, a tenant's campaigns may not know; `keys` as read in this
     /// transaction. Whoever adds contacts asks while their positions are locked.
     pub(super) async fn erased_among<'p>(
         &self,
         tx: &Tx<'_>,
-        key: Option<KeyId>,
+        keys: &[KeyId],
         tenant: &Tenant,
         phones: &[&'p str],
     ) -> Result<HashSet<&'p str>> {
-        let Some(eraser) = known_key(self.eraser.as_ref(), key)? else {
+        let Some(eraser) = known_keys(self.eraser.as_ref(), keys)? else {
             return Ok(HashSet::new());
         };
-        let hashed: HashMap<_, &str> =
-            phones.iter().map(|phone| (eraser.hash(phone), *phone)).collect();
+        let hashed: HashMap<_, &str> = phones
+            .iter()
+            .flat_map(|phone| eraser.hashes(phone).map(move |hash| (hash, *phone)))
+            .collect();
         let hashes: Vec<_> = hashed.keys().copied().collect();
         let found = erasures::find(tx, tenant, &hashes).await?;
         Ok(found.iter().filter_map(|hash| hashed.get(hash).copied()).collect())
@@ -180,7 +185,7 @@ impl App {
         source: &str,
     ) -> Result<Vec<String>> {
         let texts: Vec<&str> = phones.iter().map(String::as_str).collect();
-        let erased = self.erased_among(tx, erasures::key_id(tx).await?, tenant, &texts).await?;
+        let erased = self.erased_among(tx, &erasures::key_ids(tx).await?, tenant, &texts).await?;
         if let (Some(eraser), false) = (&self.eraser, erased.is_empty()) {
             let hashes: Vec<_> = erased.iter().map(|phone| eraser.hash(phone)).collect();
             erasures::hold(tx, tenant, &hashes, source).await?;
@@ -199,6 +204,35 @@ impl App {
         Ok(noted.map(|(_, noted)| as_entry(phone, &noted)))
     }
 
+    /// Notes, in the log of each campaign that had an erased number and may soon know it again, that a tenant
+    /// lets it in. Before it is let in, so that nobody is let in unnoted; asked again, it goes on.
+    pub(super) async fn note_lifting(
+        &self,
+        tenant: &Tenant,
+        phone: &str,
+        actor: &str,
+        reason: &str,
+    ) -> Result<()> {
+        let mut connection = self.db.connect().await?;
+        loop {
+            let tx = connection.begin(Gate::Open).await?;
+            let Some((hashes, noted)) = self.lock_erasure(&tx, tenant, phone).await? else { break };
+            refuse_under_way(&noted, phone)?;
+            let page = erasures::campaigns_to_tell(&tx, tenant, &hashes, TOLD_CAMPAIGNS).await?;
+            drop(tx);
+            if page.is_empty() {
+                break;
+            }
+            for (id, person) in page {
+                let tx = connection.begin(Gate::Exclusive(id)).await?;
+                let Some(campaign) = campaigns::find(&tx, id).await? else { continue };
+                note(&tx, &campaign, "LIFT_ERASURE", &person, (actor, reason)).await?;
+                tx.commit().await?;
+            }
+        }
+        Ok(())
+    }
+
     /// Lets a tenant know an erased number again; returns what was noted of it. Comes after its number was
     /// taken off the list in the same transaction, which must not be committed when this fails.
     pub(super) async fn lift_erasure(
@@ -207,17 +241,11 @@ impl App {
         tenant: &Tenant,
         phone: &str,
     ) -> Result<Option<Suppression>> {
-        let Some((hash, noted)) = self.lock_erasure(tx, tenant, phone).await? else {
+        let Some((hashes, noted)) = self.lock_erasure(tx, tenant, phone).await? else {
             return Ok(None);
         };
-        if noted.is_under_way {
-            return Err(Error::Precondition {
-                reason: "ERASURE_UNDER_WAY",
-                subject: format!("suppressions/{phone}"),
-                description: "the person is being erased; try again in a minute".to_owned(),
-            });
-        }
-        erasures::delete(tx, tenant, &hash).await?;
+        refuse_under_way(&noted, phone)?;
+        erasures::delete(tx, tenant, &hashes).await?;
         Ok(Some(as_entry(phone, &noted)))
     }
 
@@ -227,13 +255,23 @@ impl App {
         tx: &Tx<'_>,
         tenant: &Tenant,
         phone: &str,
-    ) -> Result<Option<(PersonHash, Noted)>> {
-        let Some(eraser) = known_key(self.eraser.as_ref(), erasures::key_id(tx).await?)? else {
-            return Ok(None);
-        };
-        let hash = eraser.hash(phone);
-        Ok(erasures::lock(tx, tenant, &hash).await?.map(|noted| (hash, noted)))
+    ) -> Result<Option<(Vec<PersonHash>, Noted)>> {
+        let keys = erasures::key_ids(tx).await?;
+        let Some(eraser) = known_keys(self.eraser.as_ref(), &keys)? else { return Ok(None) };
+        let hashes: Vec<_> = eraser.hashes(phone).collect();
+        Ok(erasures::lock(tx, tenant, &hashes).await?.map(|noted| (hashes, noted)))
     }
+}
+
+fn refuse_under_way(noted: &Noted, phone: &str) -> Result<()> {
+    if !noted.is_under_way {
+        return Ok(());
+    }
+    Err(Error::Precondition {
+        reason: "ERASURE_UNDER_WAY",
+        subject: format!("suppressions/{phone}"),
+        description: "the person is being erased; try again in a minute".to_owned(),
+    })
 }
 
 fn as_entry(phone: &str, noted: &Noted) -> Suppression {
@@ -241,28 +279,32 @@ fn as_entry(phone: &str, noted: &Noted) -> Suppression {
     Suppression { phone, source, created_at: noted.erased_at }
 }
 
-/// Whether the service may run with this key: people who were erased would come back with another or none.
-pub async fn check_key(db: &Db, eraser: Option<&Eraser>) -> Result<()> {
+/// Whether the service may run with these keys: people who were erased would come back with others or none.
+pub async fn check_keys(db: &Db, eraser: Option<&Eraser>) -> Result<()> {
     let mut connection = db.connect().await?;
     let tx = connection.begin(Gate::Open).await?;
-    known_key(eraser, erasures::key_id(&tx).await?)?;
+    known_keys(eraser, &erasures::key_ids(&tx).await?)?;
     Ok(())
 }
 
-/// The key that people were erased under; `None` when nobody ever was.
-fn known_key(eraser: Option<&Eraser>, pinned: Option<KeyId>) -> Result<Option<&Eraser>> {
-    match (pinned, eraser) {
-        (None, _) => Ok(None),
-        (Some(pinned), Some(eraser)) if eraser.key_id() == pinned => Ok(Some(eraser)),
-        (Some(_), _) => Err(Error::Precondition {
+/// Who knows everybody that was erased, under these keys; `None` when nobody ever was.
+fn known_keys<'e>(eraser: Option<&'e Eraser>, pinned: &[KeyId]) -> Result<Option<&'e Eraser>> {
+    if pinned.is_empty() {
+        return Ok(None);
+    }
+    let knows_all = |eraser: &&Eraser| pinned.iter().all(|key_id| eraser.has_key(key_id));
+    let Some(eraser) = eraser.filter(knows_all) else {
+        return Err(Error::Precondition {
             reason: "ERASURE_KEY_WRONG",
             subject: "--erasure-key-file".to_owned(),
             description:
                 "people were erased under another key, and would not be recognised: start the \
-                          service with --erasure-key-file and the key that was used then"
+                          service with --erasure-key-file and every key that was ever used, the \
+                          current one first"
                     .to_owned(),
-        }),
-    }
+        });
+    };
+    Ok(Some(eraser))
 }
 
 /// Leaves nothing of a contact but its position; returns how many interactions went. The gate must be held
@@ -279,14 +321,19 @@ async fn erase_contact(tx: &Tx<'_>, id: Uuid, position: i64, phone: &str) -> Res
     Ok(interactions)
 }
 
-/// What the audit log keeps: that somebody was erased, by a hash that says nothing without the key.
-async fn note(tx: &Tx<'_>, campaign: &Campaign, erasure: &Erasure) -> Result<()> {
-    let person: String = erasure.hash.iter().map(|byte| format!("{byte:02x}")).collect();
+/// What the audit log keeps of a person: a hash that says nothing without the key.
+async fn note(
+    tx: &Tx<'_>,
+    campaign: &Campaign,
+    command: &str,
+    person: &str,
+    (actor, reason): (&str, &str),
+) -> Result<()> {
     let entry = Entry {
         campaign: campaign.id,
-        actor: &erasure.actor,
-        reason: &erasure.reason,
-        command: "ERASE",
+        actor,
+        reason,
+        command,
         before: Some(campaign.state),
         after: campaign.state,
         run: campaign.run,

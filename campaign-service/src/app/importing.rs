@@ -108,9 +108,9 @@ impl<'a> Chunk<'a> {
             .map(|contact| contact.phone.as_str())
             .collect();
         campaigns::lock_positions(tx, id).await?;
-        let (found, key) =
-            try_join!(contacts::find_by_phones(tx, id, &phones), erasures::key_id(tx))?;
-        let erased = app.erased_among(tx, key, &campaign.tenant, &phones).await?;
+        let (found, keys) =
+            try_join!(contacts::find_by_phones(tx, id, &phones), erasures::key_ids(tx))?;
+        let erased = app.erased_among(tx, &keys, &campaign.tenant, &phones).await?;
         let known = found.into_iter().map(|(phone, at, deleted)| (phone, (at, deleted))).collect();
         let (fresh, problems) = (Vec::new(), Vec::new());
         Ok(Self { campaign, import_id, import, rows, known, erased, fresh, problems })

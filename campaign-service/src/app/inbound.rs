@@ -34,9 +34,9 @@ impl App {
         let is_suppressed = match &subject {
             Some(subject) => subject.candidate.is_suppressed,
             None => {
-                let key = erasures::key_id(&tx).await?;
+                let keys = erasures::key_ids(&tx).await?;
                 suppressions::holds(&tx, &campaign.tenant, phone).await?
-                    || !self.erased_among(&tx, key, &campaign.tenant, &[phone]).await?.is_empty()
+                    || !self.erased_among(&tx, &keys, &campaign.tenant, &[phone]).await?.is_empty()
             }
         };
         let caller = subject.as_ref().map_or(Caller::Unknown, |subject| {

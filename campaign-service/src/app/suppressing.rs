@@ -84,7 +84,14 @@ impl App {
     }
 
     /// Takes a number off the list, erased or not; contacts with it wait again in the runs under way.
-    pub async fn unsuppress(&self, tenant: &Tenant, phone: &str) -> Result<Suppression> {
+    pub async fn unsuppress(
+        &self,
+        tenant: &Tenant,
+        phone: &str,
+        actor: &str,
+        reason: &str,
+    ) -> Result<Suppression> {
+        self.note_lifting(tenant, phone, actor, reason).await?;
         let reach = tenant.suppresses();
         let phones = [phone.to_owned()];
         let mut connection = self.db.connect().await?;

@@ -50,6 +50,15 @@ pub fn mask_paths(
     Ok(paths.into_iter().collect())
 }
 
+/// What the audit log keeps of who was erased must not have the number.
+fn unnamed(check: &mut Check, phone: &str, actor: &str, reason: &str) {
+    for (field, text) in [("actor", actor), ("reason", reason)] {
+        let digits: String = text.chars().filter(char::is_ascii_digit).collect();
+        let names = !phone.is_empty() && digits.contains(phone.trim_start_matches('+'));
+        check.require(!names, field, "must not have the number: it is kept for ever");
+    }
+}
+
 fn contact_to_api(campaign: Uuid, contact: Contact) -> v1::Contact {
     v1::Contact {
         name: names::contact_name(campaign, contact.position),
@@ -342,8 +351,16 @@ impl ContactService for ContactApi {
         request: Request<v1::RemoveSuppressionRequest>,
     ) -> Result<Response<v1::Suppression>, Status> {
         let caller = Admitted::of(&request)?.caller;
-        let phone = names::suppression("name", &request.get_ref().name)?;
-        Ok(Response::new(suppression_to_api(self.app.unsuppress(&caller.tenant, phone).await?)))
+        let request = request.into_inner();
+        let phone = names::suppression("name", &request.name)?;
+        let common = ["", "", &request.actor, &request.reason];
+        let caller = call("RemoveSuppression", &request, common, &caller)?.caller;
+        let mut check = Check::default();
+        unnamed(&mut check, phone, &caller.actor, &request.reason);
+        check.finish()?;
+        let removed =
+            self.app.unsuppress(&caller.tenant, phone, &caller.actor, &request.reason).await?;
+        Ok(Response::new(suppression_to_api(removed)))
     }
 
     async fn get_suppression(
@@ -390,11 +407,7 @@ impl ContactService for ContactApi {
             check.fail("phone_number", problem.to_string());
             String::new()
         });
-        for (field, text) in [("actor", &caller.actor), ("reason", &request.reason)] {
-            let digits: String = text.chars().filter(char::is_ascii_digit).collect();
-            let names = !phone.is_empty() && digits.contains(phone.trim_start_matches('+'));
-            check.require(!names, field, "must not have the number: it is kept for ever");
-        }
+        unnamed(&mut check, &phone, &caller.actor, &request.reason);
         check.finish()?;
         let erased =
             self.app.erase_person(&caller.tenant, &phone, &caller.actor, &request.reason).await?;

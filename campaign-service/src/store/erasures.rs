@@ -5,6 +5,7 @@ use crate::eraser::{KeyId, PersonHash};
 use campaign_domain::Instant;
 use campaign_domain::access::Tenant;
 use tokio_postgres::Row;
+use uuid::Uuid;
 
 /// Somebody to erase.
 #[derive(Clone, Debug)]
@@ -16,18 +17,20 @@ pub struct Erasure {
     pub reason: String,
 }
 
-/// The key that people were erased under; `None` when nobody ever was.
-pub async fn key_id(tx: &Statements<'_>) -> StoreResult<Option<KeyId>> {
-    let row = tx.query_opt("SELECT key_id FROM erasure_key", &[]).await?;
-    let read = |row: Row| {
-        let corrupt = |_| StoreError::Corrupt("the id of the erasure key".to_owned());
+/// The keys that people were erased under; none when nobody ever was.
+pub async fn key_ids(tx: &Statements<'_>) -> StoreResult<Vec<KeyId>> {
+    let rows = tx.query("SELECT key_id FROM erasure_key", &[]).await?;
+    let read = |row: &Row| {
+        let corrupt = |_| StoreError::Corrupt("the id of an erasure key".to_owned());
         row.get::<_, &[u8]>(0).try_into().map_err(corrupt)
     };
-    row.map(read).transpose()
+    rows.iter().map(read).collect()
 }
 
-/// Makes a key the one that people are erased under, unless there is one.
+/// Notes that people are erased under a key. Until commit nobody notes another: whoever does reads all that
+/// there are afterwards.
 pub async fn pin_key(tx: &Tx<'_>, key_id: &KeyId) -> StoreResult<()> {
+    tx.execute("LOCK TABLE erasure_key IN SHARE ROW EXCLUSIVE MODE", &[]).await?;
     let sql = "INSERT INTO erasure_key (key_id) VALUES ($1) ON CONFLICT DO NOTHING";
     tx.execute(sql, &[&key_id.as_slice()]).await?;
     Ok(())
@@ -120,17 +123,52 @@ pub struct Noted {
     pub is_under_way: bool,
 }
 
-/// What a tenant noted of somebody, kept from others until commit.
-pub async fn lock(tx: &Tx<'_>, tenant: &Tenant, hash: &PersonHash) -> StoreResult<Option<Noted>> {
-    let sql = "SELECT erased_at, phone IS NOT NULL FROM erasures
-        WHERE tenant = $1 AND hash = $2 FOR UPDATE";
-    let row = tx.query_opt(sql, &[&tenant.name(), &hash.as_slice()]).await?;
-    Ok(row.map(|row| Noted { erased_at: row.get(0), is_under_way: row.get(1) }))
+/// What a tenant noted of somebody, by the hashes that the person may have; kept from others until commit.
+pub async fn lock(
+    tx: &Tx<'_>,
+    tenant: &Tenant,
+    hashes: &[PersonHash],
+) -> StoreResult<Option<Noted>> {
+    let hashes: Vec<&[u8]> = hashes.iter().map(PersonHash::as_slice).collect();
+    let sql = "SELECT erased_at, phone IS NOT NULL AS is_under_way FROM erasures
+        WHERE tenant = $1 AND hash = ANY($2) ORDER BY hash FOR UPDATE";
+    let rows = tx.query(sql, &[&tenant.name(), &hashes]).await?;
+    let erased_at = rows.iter().map(|row| row.get("erased_at")).max();
+    let is_under_way = rows.iter().any(|row| row.get("is_under_way"));
+    Ok(erased_at.map(|erased_at| Noted { erased_at, is_under_way }))
 }
 
 /// Lets a tenant know somebody again.
-pub async fn delete(tx: &Tx<'_>, tenant: &Tenant, hash: &PersonHash) -> StoreResult<()> {
-    let sql = "DELETE FROM erasures WHERE tenant = $1 AND hash = $2";
-    tx.execute(sql, &[&tenant.name(), &hash.as_slice()]).await?;
+pub async fn delete(tx: &Tx<'_>, tenant: &Tenant, hashes: &[PersonHash]) -> StoreResult<()> {
+    let hashes: Vec<&[u8]> = hashes.iter().map(PersonHash::as_slice).collect();
+    let sql = "DELETE FROM erasures WHERE tenant = $1 AND hash = ANY($2)";
+    tx.execute(sql, &[&tenant.name(), &hashes]).await?;
     Ok(())
+}
+
+/// Campaigns that may know somebody again once a tenant lets them, and the hash that their logs have of the
+/// person: those whose last word of it is that it was erased, and that no other tenant's erasure holds for.
+pub async fn campaigns_to_tell(
+    tx: &Tx<'_>,
+    tenant: &Tenant,
+    hashes: &[PersonHash],
+    limit: i64,
+) -> StoreResult<Vec<(Uuid, String)>> {
+    let sql = "SELECT DISTINCT ON (a.campaign_id) a.campaign_id, a.details ->> 'person' AS person,
+            a.command, c.tenant
+        FROM audit_events a JOIN campaigns c USING (campaign_id)
+        WHERE a.command IN ('ERASE', 'LIFT_ERASURE')
+            AND a.details ->> 'person' IN (SELECT encode(hash, 'hex') FROM unnest($2::bytea[]) AS t(hash))
+            AND ($3::text IS NULL OR c.tenant = $3)
+        ORDER BY a.campaign_id, a.event_number DESC";
+    let sql = format!(
+        "SELECT l.campaign_id, l.person FROM ({sql}) l
+        WHERE l.command = 'ERASE' AND NOT EXISTS (SELECT FROM erasures o
+            WHERE o.hash = ANY($2) AND o.tenant IN ('', l.tenant) AND o.tenant <> $1)
+        ORDER BY l.campaign_id LIMIT $4"
+    );
+    let hashes: Vec<&[u8]> = hashes.iter().map(PersonHash::as_slice).collect();
+    let reach = tenant.suppresses();
+    let params: Params<'_> = &[&tenant.name(), &hashes, &reach.tenant(), &limit];
+    Ok(tx.query(&sql, params).await?.iter().map(|row| (row.get(0), row.get(1))).collect())
 }

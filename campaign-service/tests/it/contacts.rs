@@ -105,7 +105,7 @@ async fn a_suppressed_number_is_not_authorised_and_comes_back_when_removed() {
     let get = v1::GetSuppressionRequest { name: entry.clone() };
     let found = clients.contacts.get_suppression(get).await.unwrap().into_inner();
     assert_eq!(found.source, "registry");
-    let remove = v1::RemoveSuppressionRequest { name: entry.clone() };
+    let remove = v1::RemoveSuppressionRequest { name: entry.clone(), ..Default::default() };
     clients.contacts.remove_suppression(remove.clone()).await.unwrap();
     let status = clients.contacts.remove_suppression(remove).await.unwrap_err();
     assert_eq!(status.code(), Code::NotFound);

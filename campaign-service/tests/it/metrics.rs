@@ -1,28 +1,15 @@
 //! What the programs show to who watches: it is what happened, it names nobody, and dashboard, alerts and the
 //! scaling of workers ask for nothing else.
 
-use super::support::processes::{Killed, campaign_service, dialer_worker, dials, free_port};
+use super::support::processes::{
+    Killed, campaign_service, dialer_worker, dials, free_port, scrape,
+};
 use super::support::{Clients, TestDb, always, eventually};
 use campaign_proto::v1;
 use chrono::{Days, TimeDelta, Utc};
 use std::collections::{BTreeMap, BTreeSet};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 
 const CONTACTS: usize = 20;
-
-async fn scrape(port: u16) -> String {
-    let mut stream = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
-    stream
-        .write_all(b"GET /metrics HTTP/1.1\r\nhost: test\r\nconnection: close\r\n\r\n")
-        .await
-        .unwrap();
-    let mut text = String::new();
-    stream.read_to_string(&mut text).await.unwrap();
-    assert!(text.starts_with("HTTP/1.1 200"), "{text}");
-    assert!(text.contains("# EOF"), "{text}");
-    text
-}
 
 /// The value of a series written as shown.
 fn value(text: &str, series: &str) -> f64 {

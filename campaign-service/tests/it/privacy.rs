@@ -1,6 +1,6 @@
 //! Neither people's numbers and names nor secrets are in anything that the programs print.
 
-use super::support::processes::{Killed, campaign_service, dialer_worker, free_port};
+use super::support::processes::{Killed, campaign_service, dialer_worker, free_port, scrape};
 use super::support::{Clients, TestDb, always, eventually};
 use campaign_proto::v1;
 use campaign_proto::v1::interaction::Fact;
@@ -132,11 +132,14 @@ async fn what_the_programs_print_names_nobody() {
     let printed = Printed::new();
     let port = free_port();
     let url = format!("http://127.0.0.1:{port}");
+    let metrics_ports = [free_port(), free_port()];
+    let metrics = metrics_ports.map(|port| format!("127.0.0.1:{port}"));
     let _service = printed.run(
         "service",
         campaign_service()
             .args(["serve", "--log", "debug", "--listen", &format!("127.0.0.1:{port}")])
             .args(["--link-listen", "127.0.0.1:0", "--link-base-url", "http://go.example"])
+            .args(["--metrics-listen", &metrics[0]])
             .env("CAMPAIGN_LINK_KEY", LINK_KEY)
             .env("DATABASE_URL", with_password(&db.url)),
     );
@@ -175,7 +178,9 @@ async fn what_the_programs_print_names_nobody() {
     })
     .await;
     fails.kill();
-    let _works = printed.run("worker", worker("simulated").args(["--time-scale", "0.001"]));
+    let mut works = worker("simulated");
+    works.args(["--time-scale", "0.001", "--metrics-listen", &metrics[1]]);
+    let _works = printed.run("worker", &mut works);
     clients.add_contacts(&campaign, 0..20).await;
     eventually("calls end", || async {
         printed.read("worker").contains("call ended").then_some(())
@@ -197,8 +202,15 @@ async fn what_the_programs_print_names_nobody() {
     let names = NAMES.iter().flat_map(|name| name.split(' ')).map(str::to_owned);
     let secrets = [LINK_KEY, DATABASE_PASSWORD, API_KEY, CALLBACK_SECRET, TOKEN].map(str::to_owned);
     let hidden: Vec<String> = numbers.chain(imported).chain(names).chain(secrets).collect();
-    let texts = printed.all();
+    let mut texts = printed.all();
     assert!(texts.iter().map(|(_, text)| text.len()).sum::<usize>() > 1_000);
+    for (port, shows) in
+        metrics_ports.into_iter().zip(["campaign_authorizations_total", "dialer_calls_total"])
+    {
+        let text = scrape(port).await;
+        assert!(text.contains(shows), "{text}");
+        texts.push((format!("/metrics with {shows}"), text));
+    }
     for (file, text) in texts {
         for hidden in &hidden {
             let line = text.lines().find(|line| line.contains(hidden));

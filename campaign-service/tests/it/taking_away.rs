@@ -188,7 +188,7 @@ async fn p4_who_opts_out_everywhere_is_engaged_nowhere() {
     let status = clients.record(&web, "web again", opt_out_everywhere()).await;
     assert_eq!(status, InteractionStatus::Recorded);
     let name = format!("suppressions/{}", held[1].phone);
-    let remove = v1::RemoveSuppressionRequest { name: name.clone() };
+    let remove = v1::RemoveSuppressionRequest { name: name.clone(), ..Default::default() };
     clients.contacts.remove_suppression(remove).await.unwrap();
     let status = clients.record(&web, "web again", opt_out_everywhere()).await;
     assert_eq!(status, InteractionStatus::Duplicate);

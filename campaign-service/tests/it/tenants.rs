@@ -332,7 +332,7 @@ async fn a_suppression_holds_for_its_tenant_and_the_installations_for_everybody(
         let answer = suppress(clients, number).await;
         assert_eq!((answer.added, answer.already_listed), (1, 0));
         let name = format!("suppressions/{}", phone(number));
-        let request = v1::RemoveSuppressionRequest { name: name.clone() };
+        let request = v1::RemoveSuppressionRequest { name: name.clone(), ..Default::default() };
         clients.contacts.remove_suppression(request.clone()).await.unwrap();
         let again = clients.contacts.remove_suppression(request).await.unwrap_err();
         let get = v1::GetSuppressionRequest { name };

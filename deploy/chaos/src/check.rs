@@ -4,6 +4,7 @@
 mod acknowledged;
 mod attempts;
 mod book;
+mod erased;
 mod late;
 mod leases;
 mod rules;
@@ -14,6 +15,7 @@ use crate::Result;
 use crate::journal::Entry;
 use crate::provider::log as provider;
 use book::Book;
+use erased::Erasures;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
@@ -46,6 +48,8 @@ pub struct Verdict {
     pub rang: usize,
     /// Facts in history.
     pub facts: usize,
+    /// People who were erased and not let in again.
+    pub erased: usize,
     /// Phones that began to ring after an OK to a stop or a refusal, authorised before it.
     pub rang_late: usize,
     /// The longest time after such an OK.
@@ -68,7 +72,7 @@ impl Findings<'_> {
     }
 }
 
-/// Judges all campaigns of a round.
+/// Judges all campaigns of a round; in a mixed one a version before took part.
 ///
 /// # Errors
 /// When the database cannot be read.
@@ -76,6 +80,7 @@ pub async fn judge(
     database: &tokio_postgres::Client,
     entries: &[Entry],
     log: &[provider::Entry],
+    is_mixed: bool,
 ) -> Result<Verdict> {
     let mut books = book::load(database).await?;
     let mut verdict = Verdict::default();
@@ -94,14 +99,18 @@ pub async fn judge(
         verdict.authorized += book.attempts.len();
         verdict.facts += book.facts.len();
     }
+    let erasures = Erasures::read(entries, is_mixed);
+    let left = erased::left_of(database, &erasures).await?;
+    verdict.erased = erasures.for_good().count();
     for (history, campaign) in &campaigns {
         let Some(book) = books.by_campaign.get(campaign) else { continue };
         let mut findings = Findings { campaign, violations: &mut verdict.violations };
-        let said = entries.iter().filter(|entry| entry.history == *history);
-        acknowledged::judge(book, said, &books.marks, &mut findings);
+        let said: Vec<&Entry> = entries.iter().filter(|entry| entry.history == *history).collect();
+        acknowledged::judge((&books, book), &said, &erasures, &mut findings);
+        erased::judge((&books, book), &said, (&erasures, &left), &mut findings);
     }
     late::measure(&books, &campaigns, entries, log, &mut verdict);
-    verdict.rang = told::judge(&books, log, &mut verdict.violations);
+    verdict.rang = told::judge(&books, log, &erasures, &mut verdict.violations);
     verdict.violations.sort();
     Ok(verdict)
 }

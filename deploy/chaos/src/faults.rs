@@ -4,4 +4,4 @@ mod doing;
 mod plan;
 
 pub use doing::{Done, run};
-pub use plan::{Action, Fault, Planned, Wire, plan};
+pub use plan::{Action, Fault, Planned, Wire, plan, upgrade};

@@ -2,6 +2,7 @@
 //! times, of any replica, and asks again when it has no answer.
 
 mod asking;
+mod erasing;
 mod finishing;
 mod launching;
 mod reporting;
@@ -46,6 +47,8 @@ pub struct History {
     numbers: usize,
     imported: usize,
     next_id: u32,
+    /// Numbers that were erased, and not let in again.
+    erased: Vec<usize>,
     /// Facts reported before, to be repeated.
     reported: Vec<(usize, String, v1::interaction::Fact)>,
 }
@@ -70,6 +73,7 @@ impl History {
             numbers,
             imported: 0,
             next_id: 0,
+            erased: Vec::new(),
             reported: Vec::new(),
         }
     }
@@ -91,7 +95,7 @@ impl History {
         Ok(self)
     }
 
-    /// Asks what its history sums up to, when nothing can happen any more.
+    /// Asks what its history sums up to and what became of who was erased, when nothing can happen any more.
     ///
     /// # Errors
     /// When there is no answer.
@@ -108,11 +112,11 @@ impl History {
             totals.texted,
         ];
         self.note(asked_at, Said::Totals { history });
-        Ok(())
+        self.look_for_erased().await
     }
 
     async fn step(&mut self) {
-        match self.random.random_range(0..100) {
+        match self.random.random_range(0..110) {
             0..22 => self.report_opt_out().await,
             22..36 => self.report_fact().await,
             36..46 => self.report_again().await,
@@ -130,7 +134,10 @@ impl History {
                 let more = self.random.random_range(1..8);
                 self.import_up_to(self.imported + more).await;
             }
-            _ => self.suppress().await,
+            95..100 => self.suppress().await,
+            100..106 => self.erase().await,
+            106 => self.let_in_again().await,
+            _ => self.import_another_list().await,
         }
     }
 

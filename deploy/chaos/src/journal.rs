@@ -45,6 +45,35 @@ pub enum Said {
         /// Attempts, then contacts that refused, were transferred, met the goal, clicked, got a text.
         history: [i64; 6],
     },
+    /// Somebody is to be erased: asked only, and may happen at any time from then on.
+    EraseAsked {
+        /// In E.164.
+        number: String,
+    },
+    /// Somebody is erased.
+    Erased {
+        /// In E.164.
+        number: String,
+        /// Names what was committed then, in chaos.marks.
+        mark: i64,
+    },
+    /// Somebody who was erased is to be let in again: asked only.
+    LiftAsked {
+        /// In E.164.
+        number: String,
+    },
+    /// Somebody who was erased is let in again.
+    Lifted {
+        /// In E.164.
+        number: String,
+    },
+    /// What the list says of a number that was erased, when all is over.
+    Listed {
+        /// In E.164.
+        number: String,
+        /// Empty when it is not on the list.
+        source: String,
+    },
     /// A number is on the suppression list.
     Suppressed {
         /// In E.164.

@@ -4,7 +4,9 @@ CREATE SCHEMA chaos;
 
 -- Facts and ends of calls, also those that a reset lets the service delete.
 CREATE TABLE chaos.facts AS
-    SELECT *, ''::text AS seen FROM interactions LIMIT 0;
+    SELECT campaign_id, position, interaction_id, kind, seconds, generation, run, lease, slot, recorded_at,
+        ''::text AS seen
+    FROM interactions LIMIT 0;
 CREATE TABLE chaos.calls AS
     SELECT campaign_id, lease, report, run, generation, recorded_at, calls, ''::text AS seen
     FROM call_reports LIMIT 0;
@@ -15,12 +17,21 @@ CREATE TABLE chaos.leases (
     expires_at timestamptz,
     seen text NOT NULL
 );
+-- Whose contact each position is, also of who was erased since.
+CREATE TABLE chaos.contacts (
+    campaign_id uuid NOT NULL,
+    position bigint NOT NULL,
+    phone text NOT NULL,
+    added_at timestamptz NOT NULL,
+    transaction text NOT NULL
+);
 -- What was committed when a client had its answer.
 CREATE TABLE chaos.marks (mark bigint PRIMARY KEY, seen text NOT NULL);
 
 CREATE FUNCTION chaos.note_fact() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
-    INSERT INTO chaos.facts SELECT NEW.*, pg_current_snapshot()::text;
+    INSERT INTO chaos.facts VALUES (NEW.campaign_id, NEW.position, NEW.interaction_id, NEW.kind, NEW.seconds,
+        NEW.generation, NEW.run, NEW.lease, NEW.slot, NEW.recorded_at, pg_current_snapshot()::text);
     RETURN NULL;
 END $$;
 CREATE TRIGGER note_fact AFTER INSERT ON interactions
@@ -34,6 +45,15 @@ BEGIN
 END $$;
 CREATE TRIGGER note_call AFTER INSERT ON call_reports
     FOR EACH ROW EXECUTE FUNCTION chaos.note_call();
+
+CREATE FUNCTION chaos.note_contact() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    INSERT INTO chaos.contacts VALUES (NEW.campaign_id, NEW.position, NEW.phone, clock_timestamp(),
+        pg_current_xact_id()::text);
+    RETURN NULL;
+END $$;
+CREATE TRIGGER note_contact AFTER INSERT ON contacts
+    FOR EACH ROW EXECUTE FUNCTION chaos.note_contact();
 
 CREATE FUNCTION chaos.note_lease() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN

@@ -11,6 +11,10 @@ use tokio_postgres::{Client, NoTls};
 
 /// Longest wait for it to answer.
 const START_LIMIT: Duration = Duration::from_secs(60);
+/// The code of an error before all that it says.
+const LOG_PREFIX: &str = "log_line_prefix=%m [%p] %e ";
+/// Of errors in what was asked: there is no such table or column.
+const NOT_UNDERSTOOD: &str = " 42";
 /// What we note in the database beside the service's tables.
 const OBSERVE: &str = include_str!("observe.sql");
 
@@ -95,6 +99,7 @@ impl Template {
             "shared_buffers=32MB",
             "max_connections=100",
             "authentication_timeout=5s",
+            LOG_PREFIX,
             // A checkpoint is of no use here, and a segment is not reserved that a small disk lacks.
             "min_wal_size=32MB",
         ];
@@ -112,6 +117,19 @@ impl Template {
             port: Some(port),
         }
     }
+}
+
+/// What PostgreSQL did not understand, by its log: a program and the schema do not fit.
+///
+/// # Errors
+/// When the log cannot be read.
+pub fn not_understood(log: &Path) -> Result<Vec<String>> {
+    let text = String::from_utf8_lossy(&std::fs::read(log)?).into_owned();
+    let is_one = |line: &&str| {
+        let said = line.split_once(']').map(|(_, said)| said);
+        said.is_some_and(|said| said.starts_with(NOT_UNDERSTOOD) && said.contains("ERROR:"))
+    };
+    Ok(text.lines().filter(is_one).take(3).map(str::to_owned).collect())
 }
 
 /// How to reach a database, also through a proxy.

@@ -6,7 +6,7 @@ use crate::history::{self, History, Stage};
 use crate::journal::Journal;
 use crate::postgres::{self, Template};
 use crate::provider::log;
-use crate::world::World;
+use crate::world::{Programs, World};
 use crate::{Result, numbers};
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
@@ -38,8 +38,8 @@ pub struct Setting {
     pub histories: usize,
     /// How long things go wrong.
     pub window: Duration,
-    /// A program of the same build as all others.
-    pub built: PathBuf,
+    /// What is played with.
+    pub programs: Programs,
     /// Of this round; removed when all went well.
     pub folder: PathBuf,
 }
@@ -81,9 +81,13 @@ pub async fn play(template: &Template, setting: &Setting) -> Result<Outcome> {
     let start = Instant::now();
     let mut random = SmallRng::seed_from_u64(setting.seed);
     let folder = &setting.folder;
-    let world = World::start(template, &setting.built, folder, setting.seed, &mut random).await?;
+    let world =
+        World::start(template, &setting.programs, folder, setting.seed, &mut random).await?;
     let world = Arc::new(world);
-    let planned = faults::plan(&mut random, setting.window, world.lease_ttl);
+    let mut planned = faults::plan(&mut random, setting.window, world.lease_ttl);
+    if setting.programs.previous.is_some() {
+        planned.push(faults::upgrade(&mut random, setting.window));
+    }
     let journal = Arc::new(Journal::create(&folder.join("journal.jsonl"))?);
     let (calm, is_calm) = watch::channel(false);
     let ports: Vec<u16> = world.service_lines.iter().map(|line| line.port).collect();
@@ -112,13 +116,16 @@ pub async fn play(template: &Template, setting: &Setting) -> Result<Outcome> {
         }
     }
     troubles.extend(until_quiet(world.provider_port).await.err());
+    let database = postgres::connect(world.database_port).await?;
+    troubles.extend(until_erased(&database).await?);
     for history in &mut lived {
         troubles.extend(history.total().await.err());
     }
     troubles.extend(world.own_ends().await);
-    let database = postgres::connect(world.database_port).await?;
+    troubles.extend(postgres::not_understood(&folder.join("postgres.log"))?);
     let told = log::read(&world.provider_log())?;
-    let verdict = check::judge(&database, &journal.entries(), &told).await?;
+    let is_mixed = setting.programs.previous.is_some();
+    let verdict = check::judge(&database, &journal.entries(), &told, is_mixed).await?;
     let outcome = Outcome { verdict, troubles, planned, faults: kinds, took: start.elapsed() };
     if !outcome.is_good() {
         keep(&database, folder, &outcome).await?;
@@ -166,7 +173,9 @@ async fn keep(database: &tokio_postgres::Client, folder: &Path, outcome: &Outcom
         "chaos.facts",
         "chaos.calls",
         "chaos.leases",
+        "chaos.contacts",
         "suppressions",
+        "erasures",
         "state_blocks",
     ];
     for table in tables {
@@ -176,6 +185,22 @@ async fn keep(database: &tokio_postgres::Client, folder: &Path, outcome: &Outcom
         std::fs::write(folder.join(format!("{table}.jsonl")), lines.join("\n"))?;
     }
     Ok(())
+}
+
+/// Waits until every erasure that was begun is finished, by whoever is left.
+async fn until_erased(database: &tokio_postgres::Client) -> Result<Option<String>> {
+    let deadline = Instant::now() + QUIET_LIMIT;
+    loop {
+        let sql = "SELECT count(*) FROM erasures WHERE phone IS NOT NULL";
+        let under_way: i64 = database.query_one(sql, &[]).await?.get(0);
+        if under_way == 0 {
+            return Ok(None);
+        }
+        if Instant::now() > deadline {
+            return Ok(Some(format!("{under_way} erasures come to no end")));
+        }
+        sleep(Duration::from_millis(50)).await;
+    }
 }
 
 /// Waits until every call is over, and told.

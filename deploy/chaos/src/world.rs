@@ -1,6 +1,8 @@
 //! The environment of one round: PostgreSQL, two replicas, three workers, a provider, and proxies
 //! between all of them.
 
+mod upgrading;
+
 use crate::Result;
 use crate::clocks::Clocks;
 use crate::postgres::{self, Template};
@@ -13,6 +15,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 use tokio::sync::Mutex;
+use tokio::time::sleep;
+
+const SERVICE: &str = "campaign-service";
+const WORKER: &str = "dialer-worker";
 
 /// Replicas of the service.
 pub const REPLICAS: usize = 2;
@@ -21,8 +27,35 @@ pub const WORKERS: usize = 3;
 /// Of the file system for PostgreSQL's data, where we may make one: a little more than it needs.
 const DISK: &str = "size=160m";
 
+/// That erased people are known by.
+pub const ERASURE_KEY: &[u8] = b"of the fault tests, and of nobody else: 32 bytes at least";
+
 /// How often it is looked whether everything runs.
 const SUPERVISION_INTERVAL: Duration = Duration::from_millis(300);
+
+/// Where programs are.
+#[derive(Clone, Debug)]
+pub struct Programs {
+    /// One of this version.
+    pub built: PathBuf,
+    /// One of the version before, if that is there first: its worker is beside its service.
+    pub previous: Option<PathBuf>,
+}
+
+impl Programs {
+    /// A program of the version that is there first.
+    fn first(&self) -> &Path {
+        self.previous.as_ref().unwrap_or(&self.built)
+    }
+
+    /// The service that is there first.
+    ///
+    /// # Errors
+    /// When it is not there.
+    pub fn first_service(&self) -> Result<PathBuf> {
+        beside(self.first(), SERVICE)
+    }
+}
 
 /// One of the processes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,6 +75,8 @@ pub enum Who {
 pub struct World {
     /// Logs, journals and data.
     pub folder: PathBuf,
+    /// A program of this version.
+    built: PathBuf,
     /// PostgreSQL's own port.
     pub database_port: u16,
     /// The provider's own port.
@@ -101,13 +136,15 @@ impl World {
     /// When something does not start.
     pub async fn start(
         template: &Template,
-        built: &Path,
+        programs: &Programs,
         folder: &Path,
         seed: u64,
         random: &mut SmallRng,
     ) -> Result<Self> {
         std::fs::create_dir_all(folder)?;
         template.give(folder)?;
+        std::fs::write(folder.join("erasure.key"), ERASURE_KEY)?;
+        let (built, first) = (programs.built.as_path(), programs.first());
         let disk = Disk::make(template, folder)?;
         let data = disk.path.join("data");
         let mut database = Program::new(template.copy(&data, folder).await?);
@@ -120,11 +157,12 @@ impl World {
         for n in 0..REPLICAS {
             let name = format!("database line {n}");
             let line = Proxy::start(&name, database_port, Framing::Postgres).await?;
-            let mut spec = spec(built, folder, "campaign-service", &format!("replica-{n}"))?;
+            let mut spec = spec(first, folder, SERVICE, &format!("replica-{n}"))?;
             let port = free_port();
             spec.port = Some(port);
             spec.env = clocks.environment(n)?;
             spec.env.push(("DATABASE_URL".to_owned(), postgres::url(line.port)));
+            spec.env.extend(erasing(folder));
             spec.args = replica_args(port, lease_ttl_seconds, random);
             replicas.push(Mutex::new(Program::new(spec)));
             let name = format!("service line {n}");
@@ -136,13 +174,14 @@ impl World {
         let ports: Vec<u16> = service_lines.iter().map(|line| line.port).collect();
         let world = Self {
             folder: folder.to_owned(),
+            built: built.to_owned(),
             database_port,
             provider_port,
             lease_ttl: Duration::from_secs(lease_ttl_seconds),
             clocks,
             database_lines,
             service_lines,
-            workers: workers(built, folder, &ports, provider_line.port)?,
+            workers: workers(first, folder, &ports, provider_line.port)?,
             provider_line,
             postgres: Mutex::new(database),
             replicas,
@@ -207,7 +246,7 @@ impl World {
                     let _ = program.start();
                 }
             }
-            tokio::time::sleep(SUPERVISION_INTERVAL).await;
+            sleep(SUPERVISION_INTERVAL).await;
         }
     }
 
@@ -236,6 +275,14 @@ impl World {
     pub fn provider_log(&self) -> PathBuf {
         self.folder.join("provider.jsonl")
     }
+}
+
+/// By the environment, since a version before may not know all of it.
+fn erasing(folder: &Path) -> [(String, String); 2] {
+    let key = folder.join("erasure.key").display().to_string();
+    // Soon, so that a round does not wait long for what was left.
+    [("CAMPAIGN_ERASURE_KEY_FILE", key), ("CAMPAIGN_ERASURE_PATIENCE_SECONDS", "2".to_owned())]
+        .map(|(name, value)| (name.to_owned(), value))
 }
 
 fn spec(built: &Path, folder: &Path, program: &str, name: &str) -> Result<Spec> {
@@ -300,7 +347,7 @@ fn workers(
     provider_port: u16,
 ) -> Result<Vec<Mutex<Program>>> {
     let worker = |n| {
-        let mut spec = spec(built, folder, "dialer-worker", &format!("worker-{n}"))?;
+        let mut spec = spec(built, folder, WORKER, &format!("worker-{n}"))?;
         spec.args = worker_args(n, service_ports, provider_port);
         spec.env.push(("DIALER_HTTP_CALLBACK_SECRET".to_owned(), SECRET.to_owned()));
         Ok(Mutex::new(Program::new(spec)))

@@ -1,8 +1,8 @@
 //! The short form of `make chaos`: one round.
 
 use campaign_chaos::postgres::Template;
-use campaign_chaos::program::beside;
 use campaign_chaos::round::{self, Setting};
+use campaign_chaos::world::Programs;
 use std::path::Path;
 use std::time::Duration;
 
@@ -14,13 +14,14 @@ async fn promises_hold_under_faults() {
     let built = Path::new(env!("CARGO_BIN_EXE_chaos")).to_owned();
     let folder = std::env::temp_dir().join(format!("campaign-chaos-test-{}", std::process::id()));
     std::fs::create_dir(&folder).expect("a folder of our own");
-    let service = beside(&built, "campaign-service").expect("built");
+    let programs = Programs { built, previous: None };
+    let service = programs.first_service().expect("built");
     let template = Template::make(&folder, &service).await.expect("a PostgreSQL");
     let setting = Setting {
         seed: SEED,
         histories: HISTORIES,
         window: Duration::from_secs(5),
-        built,
+        programs,
         folder: folder.join("round"),
     };
     let outcome = round::play(&template, &setting).await.expect("played");
@@ -28,5 +29,6 @@ async fn promises_hold_under_faults() {
     assert!(outcome.is_good(), "{:#?}; see {kept}", (outcome.violations(), &outcome.troubles));
     // It was a round worth the name.
     assert!(outcome.verdict.authorized > HISTORIES && outcome.verdict.facts > HISTORIES);
+    assert!(outcome.verdict.erased > 0);
     std::fs::remove_dir_all(folder).expect("it is ours");
 }

@@ -33,6 +33,9 @@ pub enum SuppressionsCommand {
     Remove {
         /// With + and country code
         phone_number: String,
+        /// Why; where the person was erased the audit log keeps it: name nobody
+        #[arg(long, default_value = "", hide_default_value = true)]
+        reason: String,
     },
 }
 
@@ -66,8 +69,9 @@ pub async fn run(
             printer.answer(&connection.contacts().get_suppression(request).await?.into_inner())
         }
         SuppressionsCommand::List(page) => list(connection, printer, page).await,
-        SuppressionsCommand::Remove { phone_number } => {
-            let request = v1::RemoveSuppressionRequest { name: named(&phone_number) };
+        SuppressionsCommand::Remove { phone_number, reason } => {
+            let (name, actor) = (named(&phone_number), connection.actor.clone());
+            let request = v1::RemoveSuppressionRequest { name, actor, reason };
             let removed = connection.contacts().remove_suppression(request).await?.into_inner();
             if printer.format == Format::Json {
                 return printer.answer(&removed);

@@ -226,7 +226,7 @@ impl Pair<'_> {
 
     async fn unsuppress(&mut self, position: usize) {
         let name = format!("suppressions/{}", phone(position));
-        let request = v1::RemoveSuppressionRequest { name };
+        let request = v1::RemoveSuppressionRequest { name, ..Default::default() };
         self.clients.contacts.remove_suppression(request).await.unwrap();
         self.model.contacts[position].is_suppressed = false;
     }

@@ -2,6 +2,8 @@
 
 use std::path::Path;
 use std::process::{Child, Command};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
 /// Kills a process when dropped, as kill -9 does.
 #[derive(Debug)]
@@ -86,4 +88,18 @@ pub fn dials(log: &Path) -> Vec<Dial> {
     dialed
         .map(|line| Dial { attempt_id: text(&line["attempt_id"]), contact: text(&line["contact"]) })
         .collect()
+}
+
+/// What a program shows Prometheus.
+pub async fn scrape(port: u16) -> String {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+    stream
+        .write_all(b"GET /metrics HTTP/1.1\r\nhost: test\r\nconnection: close\r\n\r\n")
+        .await
+        .unwrap();
+    let mut text = String::new();
+    stream.read_to_string(&mut text).await.unwrap();
+    assert!(text.starts_with("HTTP/1.1 200"), "{text}");
+    assert!(text.contains("# EOF"), "{text}");
+    text
 }

@@ -12,6 +12,7 @@ use campaign_service::app::DispatchLimits;
 use campaign_service::app::chores::ChoreOptions;
 use campaign_service::grpc::limits::CallLimits;
 use campaign_service::server::{self, Access, Listeners, Options};
+use chrono::TimeDelta;
 use std::net::SocketAddr;
 use std::time::Duration;
 use tokio::net::TcpListener;
@@ -79,7 +80,11 @@ pub fn test_options() -> Options {
             max_attempts_per_number: 0,
             drain_grace: Duration::from_secs(20),
         },
-        chores: ChoreOptions { interval: Duration::from_millis(50), history_retention: None },
+        chores: ChoreOptions {
+            interval: Duration::from_millis(50),
+            history_retention: None,
+            erasure_patience: TimeDelta::minutes(1),
+        },
         links: None,
         eraser: None,
         access: Access::default(),

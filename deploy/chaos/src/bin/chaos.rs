@@ -4,8 +4,8 @@
 
 use campaign_chaos::numbers::MAX_HISTORIES;
 use campaign_chaos::postgres::Template;
-use campaign_chaos::program::beside;
 use campaign_chaos::round::{self, Outcome, Setting};
+use campaign_chaos::world::Programs;
 use campaign_chaos::{Result, clocks, faults};
 use clap::Parser;
 use std::collections::BTreeMap;
@@ -37,6 +37,10 @@ struct Args {
     /// Stop at the first round that is not good
     #[arg(long, env = "CHAOS_FAIL_FAST", default_value_t = false)]
     fail_fast: bool,
+    /// Service of the version before, with its worker beside it: each round begins with them and their schema,
+    /// and is upgraded in the middle
+    #[arg(long, env = "CHAOS_PREVIOUS_SERVICE")]
+    previous_service: Option<PathBuf>,
     /// Where logs go
     #[arg(long, env = "CHAOS_FOLDER")]
     folder: Option<PathBuf>,
@@ -53,6 +57,7 @@ struct Totals {
     authorized: usize,
     rang: usize,
     facts: usize,
+    erased: usize,
     rang_late: usize,
     latest: Duration,
     faults: BTreeMap<String, usize>,
@@ -85,11 +90,12 @@ async fn terminated() {
 }
 
 async fn play(args: &Args) -> Result<bool> {
-    let built = std::env::current_exe()?;
+    let previous = args.previous_service.as_ref().map(std::path::absolute).transpose()?;
+    let programs = Programs { built: std::env::current_exe()?, previous };
     let name = format!("campaign-chaos-{}-{}", args.seed, std::process::id());
     let folder = args.folder.clone().unwrap_or_else(|| std::env::temp_dir().join(name));
     std::fs::create_dir_all(&folder)?;
-    let template = Template::make(&folder, &beside(&built, "campaign-service")?).await?;
+    let template = Template::make(&folder, &programs.first_service()?).await?;
     let template = Arc::new(template);
     if clocks::library().is_none() {
         println!(
@@ -109,7 +115,7 @@ async fn play(args: &Args) -> Result<bool> {
                 seed: next,
                 histories,
                 window: Duration::from_secs(args.window_seconds),
-                built: built.clone(),
+                programs: programs.clone(),
                 folder: folder.join(format!("round-{next}")),
             };
             let template = Arc::clone(&template);
@@ -139,6 +145,7 @@ fn report(args: &Args, setting: &Setting, outcome: Outcome, totals: &mut Totals,
     totals.authorized += verdict.authorized;
     totals.rang += verdict.rang;
     totals.facts += verdict.facts;
+    totals.erased += verdict.erased;
     totals.rang_late += verdict.rang_late;
     totals.latest = totals.latest.max(verdict.latest);
     let faults: usize = outcome.faults.values().sum();
@@ -187,7 +194,7 @@ fn sum_up(args: &Args, totals: &Totals, start: Instant) {
     let faults: usize = totals.faults.values().sum();
     println!(
         "{} histories in {} rounds from seed {}, {:.0} s: {} calls authorised, {} phones rang, {} facts \
-         in history, {faults} faults:",
+         in history, {} people erased for good, {faults} faults:",
         totals.histories,
         totals.rounds,
         args.seed,
@@ -195,6 +202,7 @@ fn sum_up(args: &Args, totals: &Totals, start: Instant) {
         totals.authorized,
         totals.rang,
         totals.facts,
+        totals.erased,
     );
     for (kind, times) in &totals.faults {
         println!("  {times:6} {kind}");

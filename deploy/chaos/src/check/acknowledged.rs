@@ -1,14 +1,15 @@
 //! P7, and P4 for suppressions: what was acknowledged is there, and holds.
 
 use super::Findings;
-use super::book::{Book, Snapshot};
+use super::book::{Answered, Book, Books};
+use super::erased::Erasures;
 use crate::journal::{Entry, Said};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
-pub(super) fn judge<'a>(
-    book: &Book,
-    entries: impl Iterator<Item = &'a Entry>,
-    marks: &BTreeMap<i64, Snapshot>,
+pub(super) fn judge(
+    (books, book): (&Books, &Book),
+    entries: &[&Entry],
+    erasures: &Erasures<'_>,
     findings: &mut Findings<'_>,
 ) {
     for entry in entries {
@@ -19,7 +20,7 @@ pub(super) fn judge<'a>(
             }
             Said::Contacts { numbers } => {
                 for number in numbers {
-                    let is_there = book.position(number).is_some();
+                    let is_there = book.position(number).is_some() || erasures.is_asked(number);
                     findings.expect(is_there, "P7", || format!("contact {number} is gone"));
                 }
             }
@@ -33,7 +34,8 @@ pub(super) fn judge<'a>(
                 });
             }
             Said::Fact { number, interaction_id, kind, status } => {
-                fact(book, (number, interaction_id, *kind), status, findings);
+                let fact = (number.as_str(), interaction_id.as_str(), *kind);
+                recorded(book, fact, status, erasures, findings);
             }
             Said::Totals { history } => {
                 let counted = totals(book);
@@ -41,9 +43,17 @@ pub(super) fn judge<'a>(
                     format!("history sums up to {history:?}, and what was recorded to {counted:?}")
                 });
             }
+            // Let in again, it is off the list too.
+            Said::Suppressed { number, .. } if erasures.is_lifted(number) => {}
             Said::Suppressed { number, mark } => {
-                suppressed(book, number, *mark, marks.get(mark), findings);
+                suppressed(book, number, &books.answered(*mark), findings);
             }
+            // For who was erased there is a judge of its own.
+            Said::EraseAsked { .. }
+            | Said::Erased { .. }
+            | Said::LiftAsked { .. }
+            | Said::Lifted { .. }
+            | Said::Listed { .. } => {}
         }
     }
 }
@@ -57,50 +67,46 @@ fn totals(book: &Book) -> [i64; 6] {
     let attempts: BTreeSet<_> = ends.map(|end| (end.lease, end.slot)).collect();
     let with = |kind: i16| {
         let facts = book.facts.iter().filter(|fact| fact.kind == kind);
-        let of_now = facts.filter(|fact| fact.generation == book.generation);
+        let of_now =
+            facts.filter(|fact| fact.generation == book.generation && is_there(fact.position));
         let contacts: BTreeSet<_> = of_now.map(|fact| fact.position).collect();
         count(contacts.len())
     };
     [count(attempts.len()), with(2), with(1), with(3), with(4), with(5)]
 }
 
-fn fact(
+fn recorded(
     book: &Book,
     (number, id, kind): (&str, &str, i16),
     status: &str,
+    erasures: &Erasures<'_>,
     findings: &mut Findings<'_>,
 ) {
     if status == "INTERACTION_STATUS_BEFORE_RESET" {
-        // Only facts of attempts belong to a time.
-        findings
-            .expect(false, "P5", || format!("{id} of {number} is said to be of before a reset"));
+        // Only facts of attempts, and of who is being erased, belong to a time.
+        findings.expect(erasures.is_asked(number), "P5", || {
+            format!("{id} of {number} is said to be of before a reset")
+        });
         return;
     }
-    let position = book.position(number);
     let is_it = |fact: &super::book::Fact| {
-        Some(fact.position) == position && fact.id == id && fact.kind == kind
+        book.number(fact.position) == Some(number) && fact.id == id && fact.kind == kind
     };
     let times = book.facts.iter().filter(|fact| is_it(fact)).count();
-    findings.expect(times == 1, "P7", || {
+    // Whoever was let in again is another contact, of whom the same may be said.
+    let is_right = times == 1 || (times > 1 && erasures.is_lifted(number));
+    findings.expect(is_right, "P7", || {
         format!("{status} was said of {id} of {number}, which is there {times} times")
     });
 }
 
 /// P4: once acknowledged, nobody with this number is authorised.
-fn suppressed(
-    book: &Book,
-    number: &str,
-    mark: i64,
-    seen: Option<&Snapshot>,
-    findings: &mut Findings<'_>,
-) {
+fn suppressed(book: &Book, number: &str, answered: &Answered, findings: &mut Findings<'_>) {
     let is_listed = book.suppressed.contains_key(number) || book.position(number).is_none();
     findings.expect(is_listed, "P7", || format!("{number} is not on the suppression list"));
-    let position = book.position(number);
-    for attempt in book.attempts.iter().filter(|attempt| Some(attempt.position) == position) {
-        // Without a mark, the time of the answer, negative, stands in for it.
-        let is_after =
-            seen.map_or(attempt.at > mark.saturating_abs(), |seen| !seen.sees(attempt.transaction));
+    for attempt in &book.attempts {
+        let is_its = book.number(attempt.position) == Some(number);
+        let is_after = is_its && answered.is_before(attempt.transaction, attempt.at);
         findings.expect(!is_after, "P4", || format!("{number} was suppressed, then {attempt:?}"));
     }
 }

@@ -14,7 +14,7 @@ pub(super) fn judge(book: &Book, findings: &mut Findings<'_>) {
         allowed(book, attempt, findings);
         ended(book, attempt, findings);
     }
-    for position in book.contacts.keys() {
+    for position in book.added.keys() {
         let attempts: Vec<&Attempt> = attempts_of(book, *position).collect();
         for pair in attempts.windows(2) {
             follows(book, pair[0], pair[1], findings);
@@ -39,7 +39,7 @@ fn allowed(book: &Book, attempt: &Attempt, findings: &mut Findings<'_>) {
     }
 }
 
-/// P5: what was authorised ended, by its report or as unknown, unless a reset came in between.
+/// P5: what was authorised ended, by its report or as unknown, unless a reset or an erasure came in between.
 fn ended(book: &Book, attempt: &Attempt, findings: &mut Findings<'_>) {
     if book.generation_of(attempt.run) != book.generation {
         return;
@@ -47,7 +47,8 @@ fn ended(book: &Book, attempt: &Attempt, findings: &mut Findings<'_>) {
     let is_its = |lease, slot| (lease, slot) == (attempt.lease, attempt.slot);
     let mut known: Vec<u8> =
         book.ends.iter().filter(|end| is_its(end.lease, end.slot)).map(|end| end.outcome).collect();
-    findings.expect(!known.is_empty(), "P5", || format!("never ended: {attempt:?}"));
+    let is_over = !known.is_empty() || book.erased.contains(&attempt.position);
+    findings.expect(is_over, "P5", || format!("never ended: {attempt:?}"));
     // The real end may come once, after UNKNOWN.
     if known.first() == Some(&UNKNOWN) {
         known.remove(0);
@@ -107,7 +108,8 @@ fn once(book: &Book, findings: &mut Findings<'_>) {
             by_attempt.entry((lease, slot, fact.kind)).or_default().push(fact);
         }
         let is_kept = book.facts_kept.contains(&(fact.position, fact.id.clone()));
-        findings.expect(is_kept || fact.generation < book.generation, "P5", || {
+        let is_erased = book.erased.contains(&fact.position);
+        findings.expect(is_kept || is_erased || fact.generation < book.generation, "P5", || {
             format!("was in history and is not: {fact:?}")
         });
     }

@@ -3,7 +3,7 @@
 use crate::Result;
 use chrono::{DateTime, Utc};
 use serde_json::Value;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use tokio_postgres::{Client, Row};
 use uuid::Uuid;
 
@@ -35,6 +35,24 @@ impl Snapshot {
     }
 }
 
+/// What was committed when a client had its answer, by its mark: a mark that could not be noted is the time,
+/// negative.
+#[derive(Clone, Debug)]
+pub(super) enum Answered {
+    Saw(Snapshot),
+    At(Micros),
+}
+
+impl Answered {
+    /// Whether a transaction, of this time, was committed only afterwards.
+    pub fn is_before(&self, transaction: u64, at: Micros) -> bool {
+        match self {
+            Self::Saw(seen) => !seen.sees(transaction),
+            Self::At(answered_at) => at > *answered_at,
+        }
+    }
+}
+
 /// One launch.
 #[derive(Clone, Debug)]
 pub(super) struct Run {
@@ -50,6 +68,8 @@ pub(super) struct Audit {
     pub command: String,
     pub run: i32,
     pub request_id: String,
+    /// Whom it is about, as a hash; of erasures.
+    pub person: Option<String>,
     pub at: Micros,
     pub seen: Snapshot,
 }
@@ -99,6 +119,14 @@ pub(super) struct LeaseNote {
     pub seen: Snapshot,
 }
 
+/// A contact as it was added.
+#[derive(Clone, Debug)]
+pub(super) struct Added {
+    pub number: String,
+    pub at: Micros,
+    pub transaction: u64,
+}
+
 /// One campaign.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Book {
@@ -114,8 +142,12 @@ pub(super) struct Book {
     /// Facts that are there still, not only noted once.
     pub facts_kept: Vec<(i64, String)>,
     pub leases: BTreeMap<i64, Vec<LeaseNote>>,
-    /// Numbers by position.
+    /// Numbers by position, of contacts that are there.
     pub contacts: BTreeMap<i64, String>,
+    /// All that ever were, also those erased.
+    pub added: BTreeMap<i64, Added>,
+    /// Of those, whoever was erased.
+    pub erased: BTreeSet<i64>,
     /// When numbers of its contacts came on the suppression list.
     pub suppressed: BTreeMap<String, Micros>,
 }
@@ -123,6 +155,11 @@ pub(super) struct Book {
 impl Book {
     pub fn position(&self, number: &str) -> Option<i64> {
         self.contacts.iter().find(|(_, phone)| *phone == number).map(|(position, _)| *position)
+    }
+
+    /// The number that a position has, or had before it was erased.
+    pub fn number(&self, position: i64) -> Option<&str> {
+        self.added.get(&position).map(|added| added.number.as_str())
     }
 
     /// The run that was under way, or had been last, at a time.
@@ -144,7 +181,14 @@ impl Book {
 #[derive(Debug, Default)]
 pub(super) struct Books {
     pub by_campaign: BTreeMap<String, Book>,
-    pub marks: BTreeMap<i64, Snapshot>,
+    marks: BTreeMap<i64, Snapshot>,
+}
+
+impl Books {
+    pub fn answered(&self, mark: i64) -> Answered {
+        let seen = self.marks.get(&mark).cloned();
+        seen.map_or(Answered::At(mark.saturating_abs()), Answered::Saw)
+    }
 }
 
 fn micros(row: &Row, column: &str) -> Micros {
@@ -189,13 +233,15 @@ async fn load_campaigns(client: &Client, books: &mut Books) -> Result<()> {
         };
         books.of(&row).runs.insert(row.get("run"), run);
     }
-    let sql = "SELECT campaign_id, command, run, request_id, happened_at, snapshot::text AS seen
+    let sql = "SELECT campaign_id, command, run, request_id, happened_at, snapshot::text AS seen,
+            details ->> 'person' AS person
         FROM audit_events ORDER BY campaign_id, event_number";
     for row in client.query(sql, &[]).await? {
         let audit = Audit {
             command: row.get("command"),
             run: row.get("run"),
             request_id: row.get("request_id"),
+            person: row.get("person"),
             at: micros(&row, "happened_at"),
             seen: seen(&row),
         };
@@ -211,6 +257,20 @@ async fn load_campaigns(client: &Client, books: &mut Books) -> Result<()> {
             book.suppressed.insert(phone.clone(), at.timestamp_micros());
         }
         book.contacts.insert(row.get("position"), phone);
+    }
+    let sql = "SELECT a.campaign_id, a.position, a.phone, a.added_at, a.transaction, c.phone <> a.phone AS is_erased
+        FROM chaos.contacts a JOIN contacts c USING (campaign_id, position)";
+    for row in client.query(sql, &[]).await? {
+        let added = Added {
+            number: row.get("phone"),
+            at: micros(&row, "added_at"),
+            transaction: row.get::<_, &str>("transaction").parse()?,
+        };
+        let (position, book) = (row.get("position"), books.of(&row));
+        if row.get("is_erased") {
+            book.erased.insert(position);
+        }
+        book.added.insert(position, added);
     }
     Ok(())
 }

@@ -53,7 +53,7 @@ fn stopped(book: &Book, entry: &Entry, attempt: &Attempt, rang_at: i64) -> bool 
         }
         Said::Fact { number, kind: 2, interaction_id, .. } => {
             let fact = book.facts.iter().find(|fact| fact.id == *interaction_id);
-            book.contacts.get(&attempt.position) == Some(number)
+            book.number(attempt.position) == Some(number)
                 && fact.is_some_and(|fact| attempt.at <= fact.at)
         }
         _ => false,

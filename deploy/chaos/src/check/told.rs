@@ -1,6 +1,7 @@
 //! P2 and P5 by the provider's own log: whose phone rang, and what it told.
 
 use super::book::{Attempt, Book, Books};
+use super::erased::Erasures;
 use super::{Findings, Violation, campaign_of};
 use crate::provider::log::{Create, Entry, Event, What};
 use std::collections::BTreeMap;
@@ -22,7 +23,12 @@ impl Rung<'_> {
 }
 
 /// Judges; returns how many phones rang.
-pub(super) fn judge(books: &Books, log: &[Entry], violations: &mut Vec<Violation>) -> usize {
+pub(super) fn judge(
+    books: &Books,
+    log: &[Entry],
+    erasures: &Erasures<'_>,
+    violations: &mut Vec<Violation>,
+) -> usize {
     let rungs = read(log, violations);
     let mut by_number: BTreeMap<&str, Vec<&Rung<'_>>> = BTreeMap::new();
     for rung in rungs.values() {
@@ -39,8 +45,11 @@ pub(super) fn judge(books: &Books, log: &[Entry], violations: &mut Vec<Violation
         for pair in calls.windows(2) {
             let campaign = campaign_of(&pair[1].create.key);
             let is_over = pair[0].ended_at().is_some_and(|ended_at| ended_at <= pair[1].at);
+            let (first, second) = (&pair[0].create, &pair[1].create);
+            // Of who was let in again nothing is known, not even that they are on a call.
+            let is_another = first.contact != second.contact && erasures.is_lifted(&second.to);
             let mut findings = Findings { campaign, violations };
-            findings.expect(is_over, "P2", || {
+            findings.expect(is_over || is_another, "P2", || {
                 format!("two calls at a time: {:?}, then {:?}", pair[0], pair[1])
             });
         }
@@ -106,16 +115,17 @@ fn call(book: &Book, rung: &Rung<'_>, findings: &mut Findings<'_>) {
     findings.expect(attempt.at <= rung.at, "P2", || {
         format!("rang at {} before it was authorised: {attempt:?}", rung.at)
     });
-    let is_its = book.contacts.get(&attempt.position) == Some(&create.to);
+    let is_its = book.number(attempt.position) == Some(create.to.as_str());
     findings.expect(is_its, "P2", || format!("the wrong number: {create:?} for {attempt:?}"));
-    // What of before a reset came after it is not kept, but for opt-outs.
+    // What of before a reset came after it is not kept, but for opt-outs; of who was erased nothing is.
     let is_of_now = book.generation_of(attempt.run) == book.generation;
+    let is_erased = book.erased.contains(&attempt.position);
     for (_, event) in &rung.events {
         let answers = rung.told.iter().filter(|(kind, _)| *kind == event.kind());
         let answers: Vec<u16> = answers.map(|(_, status)| *status).collect();
         let is_taken = answers.iter().any(|status| (200..300).contains(status));
         findings.expect(is_taken, "P5", || format!("never taken ({answers:?}): {event:?}"));
-        if is_taken && (is_of_now || event.kind() == "opted_out") {
+        if is_taken && !is_erased && (is_of_now || event.kind() == "opted_out") {
             recorded(book, attempt, event, findings);
         }
     }

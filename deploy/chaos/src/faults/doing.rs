@@ -84,6 +84,7 @@ async fn act(world: &World, fault: Fault) -> Result<bool> {
         Fault::ReadOnly(time) => read_only(world, time).await,
         Fault::DiskFull(time) => disk_full(world, time).await,
         Fault::RollingRestart => rolling_restart(world).await,
+        Fault::Upgrade => world.upgrade().await,
     }?;
     Ok(true)
 }

@@ -52,6 +52,8 @@ pub enum Fault {
     Clock(usize, i64),
     /// One replica after the other stops in order and starts again.
     RollingRestart,
+    /// The schema migrates, and one program after the other becomes that of this version.
+    Upgrade,
 }
 
 /// When.
@@ -80,6 +82,7 @@ impl Fault {
             Self::DiskFull(_) => "full disk".to_owned(),
             Self::Clock(..) => "clock jump".to_owned(),
             Self::RollingRestart => "rolling restart".to_owned(),
+            Self::Upgrade => "upgrade from the version before".to_owned(),
         }
     }
 }
@@ -114,6 +117,12 @@ pub fn plan(random: &mut SmallRng, window: Duration, lease_ttl: Duration) -> Vec
         at += Duration::from_millis(random.random_range(100..500));
     }
     planned
+}
+
+/// An upgrade somewhere in the middle.
+#[must_use]
+pub fn upgrade(random: &mut SmallRng, window: Duration) -> Planned {
+    Planned { at: window.mul_f64(random.random_range(0.2..0.6)), fault: Fault::Upgrade }
 }
 
 fn millis(random: &mut SmallRng, range: std::ops::Range<u64>) -> Duration {

@@ -81,9 +81,29 @@ impl History {
         let times = self.patience();
         // From the first row on, as a client does that does not know how far it came.
         let numbers: Vec<String> = (0..rows).map(|n| self.number(n)).collect();
+        if let Some(committed) = self.import("list", &numbers, times).await {
+            self.imported = self.imported.max(committed);
+        }
+    }
+
+    /// A list that has some of those of the other one, and some who were erased, perhaps.
+    pub(super) async fn import_another_list(&mut self) {
+        let (first, rows) = (self.any_number(), self.random.random_range(1..8));
+        let numbers: Vec<String> = (first..first + rows).map(|n| self.number(n)).collect();
+        let (id, times) = (self.id("list"), self.patience());
+        self.import(&id, &numbers, times).await;
+    }
+
+    /// Imports a list, from its first row on; returns how many rows are in, taken or not.
+    pub(super) async fn import(
+        &mut self,
+        import_id: &str,
+        numbers: &[String],
+        times: usize,
+    ) -> Option<usize> {
         let header = v1::ImportHeader {
             parent: self.campaign.clone(),
-            import_id: "list".to_owned(),
+            import_id: import_id.to_owned(),
             default_region: String::new(),
         };
         let mut parts = vec![Part::Header(header)];
@@ -105,12 +125,10 @@ impl History {
                 async move { client.contacts.import_contacts(tokio_stream::iter(parts)).await }
             })
             .await;
-        if let Some(import) = import {
-            let committed = usize::try_from(import.next_row - 1).unwrap_or(0).min(rows);
-            self.imported = self.imported.max(committed);
-            let numbers = numbers[..committed].to_vec();
-            self.note(asked_at, Said::Contacts { numbers });
-        }
+        let committed = usize::try_from(import?.next_row - 1).unwrap_or(0).min(numbers.len());
+        let numbers = numbers[..committed].to_vec();
+        self.note(asked_at, Said::Contacts { numbers });
+        Some(committed)
     }
 
     /// Whether everybody is in.
@@ -156,13 +174,18 @@ impl History {
             })
             .await;
         if added.is_some() {
-            let mark = self.random.random_range(1..i64::MAX);
-            let answered_at = now_micros();
-            // While PostgreSQL is away, nothing is authorised either.
-            let is_marked = matches!(timeout(MARK_LIMIT, self.mark(mark)).await, Ok(Ok(())));
-            let mark = if is_marked { mark } else { -answered_at };
+            let mark = self.committed_now().await;
             self.note(asked_at, Said::Suppressed { number, mark });
         }
+    }
+
+    /// Names what is committed now; where that cannot be noted, the time, negative, stands in for it.
+    pub(super) async fn committed_now(&mut self) -> i64 {
+        let mark = self.random.random_range(1..i64::MAX);
+        let answered_at = now_micros();
+        // While PostgreSQL is away, nothing is authorised either.
+        let is_marked = matches!(timeout(MARK_LIMIT, self.mark(mark)).await, Ok(Ok(())));
+        if is_marked { mark } else { -answered_at }
     }
 
     /// Notes in the database what is committed now.

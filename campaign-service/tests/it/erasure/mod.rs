@@ -1,5 +1,9 @@
 //! A person is erased everywhere at once, and nothing brings them back.
 
+mod dying;
+mod keys;
+mod lifting;
+
 use crate::support::access::{Folder, Guarded, Signer, key_set, with_tokens};
 use crate::support::processes::{self, Killed, free_port};
 use crate::support::{
@@ -13,6 +17,7 @@ use campaign_proto::v1::{AuthorizeDecision, CallOutcome, InteractionStatus, Turn
 use campaign_service::eraser::Eraser;
 use campaign_service::server::Options;
 use campaign_service::tokens::KeySource;
+use std::path::PathBuf;
 use tonic::{Code, Status};
 use uuid::Uuid;
 
@@ -77,7 +82,11 @@ async fn get_entry(clients: &mut Clients) -> Result<v1::Suppression, Status> {
 }
 
 async fn lift(clients: &mut Clients) -> Result<v1::Suppression, Status> {
-    let request = v1::RemoveSuppressionRequest { name: entry() };
+    let request = v1::RemoveSuppressionRequest {
+        name: entry(),
+        actor: "bob".to_owned(),
+        reason: "wants to hear of us again".to_owned(),
+    };
     clients.contacts.remove_suppression(request).await.map(tonic::Response::into_inner)
 }
 
@@ -157,6 +166,19 @@ async fn count(client: &tokio_postgres::Client, sql: &str) -> i64 {
     client.query_one(&format!("SELECT count(*) FROM {sql}"), &[]).await.unwrap().get(0)
 }
 
+/// What the audit log has of the person.
+fn hash() -> String {
+    let hash = Eraser::new(KEY).unwrap().hash(&phone(PERSON));
+    hash.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Campaigns whose logs say that somebody is let in again, by whom, and whom.
+async fn letting_in(db: &TestDb) -> Vec<String> {
+    let sql = "SELECT 'campaigns/' || campaign_id || ' ' || actor || ' ' || (details ->> 'person')
+        FROM audit_events WHERE command = 'LIFT_ERASURE' ORDER BY happened_at";
+    db.client().await.query(sql, &[]).await.unwrap().iter().map(|row| row.get(0)).collect()
+}
+
 fn is_audit_intact(db: &TestDb) -> bool {
     let mut command = processes::campaign_service();
     command.args(["verify-audit", "--log", "error"]).env("DATABASE_URL", &db.url);
@@ -222,10 +244,9 @@ async fn nothing_is_left_of_a_person_in_the_whole_database() {
         assert_eq!(status.code(), Code::NotFound);
     }
     let client = db.client().await;
-    let hash: String =
-        Eraser::new(KEY).unwrap().hash(&phone(PERSON)).iter().map(|b| format!("{b:02x}")).collect();
     let noted = format!(
-        "audit_events WHERE command = 'ERASE' AND actor = 'ann' AND details->>'person' = '{hash}'"
+        "audit_events WHERE command = 'ERASE' AND actor = 'ann' AND details->>'person' = '{}'",
+        hash()
     );
     assert_eq!(count(&client, &noted).await, 5);
     assert!(is_audit_intact(&db));
@@ -238,39 +259,6 @@ async fn nothing_is_left_of_a_person_in_the_whole_database() {
         tables_that_know(&db).await.is_empty().then_some(())
     })
     .await;
-}
-
-#[tokio::test]
-async fn whoever_was_erased_does_not_come_back_until_let() {
-    let db = TestDb::new().await;
-    let service = Service::start_with(&db, with_key()).await;
-    let mut clients = service.clients.clone();
-    let name = campaign(&mut clients).await;
-    let live_forever = v1::LaunchSettings { live_forever: true, ..Default::default() };
-    clients.launch_with(&name, live_forever).await;
-    erase(&mut clients).await;
-    let report = import(&mut clients, &name, "again").await;
-    assert_eq!((report.created, report.rejected, report.next_row), (1, 1, 3), "{report:?}");
-    assert!(report.problems[0].reason.contains("erased"), "{report:?}");
-    let status = create(&mut clients, &name).await.unwrap_err();
-    assert_eq!(
-        (status.code(), reason(&status)),
-        (Code::FailedPrecondition, "PERSON_ERASED".into())
-    );
-    let routed = call_in(&mut clients, &name).await;
-    assert_eq!(routed.reason(), TurnAwayReason::Suppressed, "{routed:?}");
-    let listed = suppress(&mut clients).await;
-    assert_eq!((listed.added, listed.already_listed), (0, 1));
-    assert_eq!(get_entry(&mut clients).await.unwrap().source, "erased");
-    assert_eq!(tables_that_know(&db).await, [""; 0]);
-
-    assert_eq!(lift(&mut clients).await.unwrap().source, "erased");
-    assert_eq!(get_entry(&mut clients).await.unwrap_err().code(), Code::NotFound);
-    assert_eq!(lift(&mut clients).await.unwrap_err().code(), Code::NotFound);
-    let contact = create(&mut clients, &name).await.unwrap();
-    assert_eq!(contact.name, format!("{name}/contacts/4"), "a new one");
-    let mut worker = Worker::connect(&clients, "w", &name).await;
-    assert!(worker.lease(4).await.iter().any(|held| held.contact == contact.name));
 }
 
 #[tokio::test]
@@ -366,6 +354,7 @@ async fn each_tenant_erases_for_itself_and_the_installation_for_everybody() {
     assert_eq!(erase(&mut nobody).await.contacts_erased, 2);
     assert_eq!(tables_that_know(&db).await, [""; 0], "other's list neither");
     lift(&mut nobody).await.unwrap();
+    assert_eq!(letting_in(&db).await, [""; 0], "nobody may know the number again yet");
     // What the installation takes back does not undo what others asked for.
     for (clients, name) in [(&mut acme, &ours), (&mut other, &theirs)] {
         assert_eq!(create(clients, name).await.unwrap_err().code(), Code::FailedPrecondition);
@@ -373,152 +362,27 @@ async fn each_tenant_erases_for_itself_and_the_installation_for_everybody() {
         lift(clients).await.unwrap();
         create(clients, name).await.unwrap();
     }
+    // By whom the token says.
+    let told = letting_in(&db).await;
+    assert!(told.iter().all(|told| told.ends_with(&hash()) && !told.contains("bob")), "{told:?}");
+    let is_told = |name: &String| told.iter().filter(|told| told.starts_with(name)).count() == 1;
+    assert!([ours, theirs, another].iter().all(is_told) && told.len() == 3, "{told:?}");
+    assert!(is_audit_intact(&db));
 }
 
 /// A replica with the key, that can be killed.
 async fn replica(db: &TestDb, folder: &Folder) -> (Killed, Clients) {
+    replica_with(db, folder.path("erasure.key").to_str().unwrap()).await
+}
+
+/// The same, with files of keys separated by commas.
+async fn replica_with(db: &TestDb, keys: &str) -> (Killed, Clients) {
     let port = free_port();
     let child = processes::campaign_service()
         .args(["serve", "--log", "error", "--listen", &format!("127.0.0.1:{port}")])
-        .args(["--chore-interval-millis", "50", "--erasure-key-file"])
-        .arg(folder.path("erasure.key"))
+        .args(["--chore-interval-millis", "50", "--erasure-key-file", keys])
         .env("DATABASE_URL", &db.url)
         .spawn()
         .unwrap();
     (Killed(child), Clients::connect(&format!("http://127.0.0.1:{port}")).await)
-}
-
-/// Kills the service where it waits for `block` in the last campaign; nobody is called, and another finishes.
-async fn dies_half_way(block: &str, is_begun: &str, are_workers_told: bool) {
-    let db = TestDb::new().await;
-    let folder = Folder::new();
-    folder.write("erasure.key", std::str::from_utf8(KEY).unwrap());
-    let service = Service::start_with(&db, with_key()).await;
-    let mut clients = service.clients.clone();
-    let mut names = vec![campaign(&mut clients).await, campaign(&mut clients).await];
-    names.sort();
-    for name in &names {
-        clients.launch(name).await;
-    }
-    let last = names[1].as_str();
-    let mut worker = Worker::connect(&clients, "w", last).await;
-    let contact = lease(&mut worker).await;
-
-    let (mut dying, mut doomed) = replica(&db, &folder).await;
-    let id: Uuid = last.strip_prefix("campaigns/").unwrap().parse().unwrap();
-    let mut blocker = db.client().await;
-    let tx = blocker.transaction().await.unwrap();
-    let gate = id.as_u64_pair().1.cast_signed();
-    let block = block.replace("GATE", &gate.to_string()).replace("ID", &id.to_string());
-    tx.batch_execute(&block).await.unwrap();
-    let erasing = tokio::spawn(async move { try_to_erase(&mut doomed).await });
-    let client = db.client().await;
-    eventually("it is half way", || async {
-        let waiting =
-            "pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()";
-        let is_waiting = count(&client, waiting).await > 0;
-        (is_waiting && count(&client, is_begun).await > 0).then_some(())
-    })
-    .await;
-    dying.kill();
-    erasing.await.unwrap().unwrap_err();
-    tx.rollback().await.unwrap();
-
-    let status = lift(&mut clients).await.unwrap_err();
-    assert_eq!(reason(&status), "ERASURE_UNDER_WAY", "or somebody would be called");
-    if are_workers_told {
-        let (decision, _) = worker.authorize(std::slice::from_ref(&contact)).await.remove(0);
-        assert_eq!(decision, AuthorizeDecision::Excluded);
-    }
-    worker.release(&contact.lease, Vec::new()).await;
-    let left = worker.lease(3).await;
-    assert_eq!((left.len(), left.iter().find(is_person).is_some()), (2, false));
-    assert_eq!(create(&mut clients, &names[0]).await.unwrap_err().code(), Code::FailedPrecondition);
-    assert_eq!(count(&client, "erasures WHERE phone IS NOT NULL").await, 1);
-
-    let (_heir, _) = replica(&db, &folder).await;
-    let age = "UPDATE erasures SET erased_at = erased_at - interval '2 minutes'";
-    client.batch_execute(age).await.unwrap();
-    eventually("a chore finishes it", || async {
-        (count(&client, "erasures WHERE phone IS NULL").await == 1).then_some(())
-    })
-    .await;
-    assert_eq!(tables_that_know(&db).await, [""; 0]);
-    assert_eq!(count(&client, "audit_events WHERE command = 'ERASE'").await, 2, "once in each");
-    assert!(is_audit_intact(&db));
-    for name in &names {
-        assert_eq!(clients.progress(name).await.total, 2);
-    }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn who_dies_before_workers_know_leaves_the_number_suppressed() {
-    dies_half_way("SELECT pg_advisory_xact_lock(GATE)", "suppressions", false).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn who_dies_between_two_campaigns_leaves_the_rest_to_others() {
-    let block = "SELECT FROM campaign_counters WHERE campaign_id = 'ID' FOR UPDATE";
-    dies_half_way(block, "contacts WHERE phone LIKE 'erased:%'", true).await;
-}
-
-/// What a service says that does not start with these arguments.
-fn refusal(db: &TestDb, args: &[&str]) -> String {
-    let mut command = processes::campaign_service();
-    command.args(["serve", "--listen", "127.0.0.1:0", "--log", "error"]).args(args);
-    command.env("DATABASE_URL", &db.url).stderr(std::process::Stdio::piped());
-    let mut service = Killed(command.spawn().unwrap());
-    let deadline = std::time::Instant::now() + PATIENCE;
-    let status = loop {
-        if let Some(status) = service.0.try_wait().unwrap() {
-            break status;
-        }
-        assert!(std::time::Instant::now() < deadline, "it serves with {args:?}");
-        std::thread::sleep(std::time::Duration::from_millis(20));
-    };
-    assert!(!status.success());
-    std::io::read_to_string(service.0.stderr.take().unwrap()).unwrap()
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn another_key_or_none_is_refused_once_somebody_was_erased() {
-    let db = TestDb::new().await;
-    let folder = Folder::new();
-    let key = folder.write("erasure.key", std::str::from_utf8(KEY).unwrap());
-    let other = folder.write("other.key", &"another ".repeat(8));
-    let short = folder.write("short.key", &"x".repeat(31));
-    // Begun before, as by a rolling change of flags: keeps people out when it cannot tell who was erased.
-    let without = Service::start(&db).await;
-    let mut keyless = without.clients.clone();
-    let wrong = Options { eraser: Some(Eraser::new(&[7; 32]).unwrap()), ..test_options() };
-    let wrong = Service::start_with(&db, wrong).await;
-    let status = try_to_erase(&mut keyless).await.unwrap_err();
-    assert_eq!(reason(&status), "ERASURE_KEY_NOT_SET");
-    assert!(status.message().contains("--erasure-key-file"), "{status:?}");
-    let name = campaign(&mut keyless).await;
-    let (service, mut clients) = replica(&db, &folder).await;
-    let named = v1::ErasePersonRequest {
-        phone_number: phone(PERSON),
-        reason: format!("{} wrote", phone(PERSON)),
-        ..Default::default()
-    };
-    let status = clients.contacts.erase_person(named).await.unwrap_err();
-    assert_eq!(bad_fields(&status), ["reason"]);
-    assert_eq!(erase(&mut clients).await.contacts_erased, 1);
-    drop(service);
-    for clients in [&mut keyless, &mut wrong.clients.clone()] {
-        let status = create(clients, &name).await.unwrap_err();
-        assert_eq!(reason(&status), "ERASURE_KEY_WRONG");
-        assert!(try_to_erase(clients).await.is_err());
-    }
-    for args in [&[][..], &["--erasure-key-file", other.to_str().unwrap()]] {
-        let said = refusal(&db, args);
-        assert!(said.contains("people were erased under another key"), "{said}");
-        assert!(said.contains("--erasure-key-file"), "{said}");
-    }
-    let said = refusal(&db, &["--erasure-key-file", short.to_str().unwrap()]);
-    assert!(said.contains("at least 32 bytes"), "{said}");
-    assert!(key.exists());
-    let (_service, mut clients) = replica(&db, &folder).await;
-    assert_eq!(reason(&create(&mut clients, &name).await.unwrap_err()), "PERSON_ERASED");
 }

@@ -1,0 +1,82 @@
+//! Nothing brings an erased person back until it is let, and the log says who let it.
+
+use super::*;
+
+#[tokio::test]
+async fn whoever_was_erased_does_not_come_back_until_let() {
+    let db = TestDb::new().await;
+    let service = Service::start_with(&db, with_key()).await;
+    let mut clients = service.clients.clone();
+    let name = campaign(&mut clients).await;
+    let live_forever = v1::LaunchSettings { live_forever: true, ..Default::default() };
+    clients.launch_with(&name, live_forever).await;
+    erase(&mut clients).await;
+    let report = import(&mut clients, &name, "again").await;
+    assert_eq!((report.created, report.rejected, report.next_row), (1, 1, 3), "{report:?}");
+    assert!(report.problems[0].reason.contains("erased"), "{report:?}");
+    let status = create(&mut clients, &name).await.unwrap_err();
+    assert_eq!(
+        (status.code(), reason(&status)),
+        (Code::FailedPrecondition, "PERSON_ERASED".into())
+    );
+    let routed = call_in(&mut clients, &name).await;
+    assert_eq!(routed.reason(), TurnAwayReason::Suppressed, "{routed:?}");
+    let listed = suppress(&mut clients).await;
+    assert_eq!((listed.added, listed.already_listed), (0, 1));
+    assert_eq!(get_entry(&mut clients).await.unwrap().source, "erased");
+    assert_eq!(tables_that_know(&db).await, [""; 0]);
+
+    let named = v1::RemoveSuppressionRequest {
+        name: entry(),
+        reason: format!("{} wrote", phone(PERSON)),
+        ..Default::default()
+    };
+    let status = clients.contacts.remove_suppression(named).await.unwrap_err();
+    assert_eq!(bad_fields(&status), ["reason"]);
+    assert_eq!(letting_in(&db).await, [""; 0]);
+    assert_eq!(lift(&mut clients).await.unwrap().source, "erased");
+    assert_eq!(letting_in(&db).await, [format!("{name} bob {}", hash())]);
+    assert!(is_audit_intact(&db));
+    assert_eq!(get_entry(&mut clients).await.unwrap_err().code(), Code::NotFound);
+    assert_eq!(lift(&mut clients).await.unwrap_err().code(), Code::NotFound);
+    let contact = create(&mut clients, &name).await.unwrap();
+    assert_eq!(contact.name, format!("{name}/contacts/4"), "a new one");
+    let mut worker = Worker::connect(&clients, "w", &name).await;
+    assert!(worker.lease(4).await.iter().any(|held| held.contact == contact.name));
+}
+
+/// Dies when half of the logs are told: nobody is let in unnoted, and asked again it goes on.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_let_in_again_is_noted_first_and_once() {
+    let db = TestDb::new().await;
+    let folder = Folder::new();
+    folder.write("erasure.key", std::str::from_utf8(KEY).unwrap());
+    let service = Service::start_with(&db, with_key()).await;
+    let mut clients = service.clients.clone();
+    let mut names = [campaign(&mut clients).await, campaign(&mut clients).await];
+    names.sort();
+    erase(&mut clients).await;
+    let (mut dying, mut doomed) = replica(&db, &folder).await;
+    let id: Uuid = names[1].strip_prefix("campaigns/").unwrap().parse().unwrap();
+    let mut blocker = db.client().await;
+    let tx = blocker.transaction().await.unwrap();
+    let gate = id.as_u64_pair().1.cast_signed();
+    tx.execute("SELECT pg_advisory_xact_lock($1)", &[&gate]).await.unwrap();
+    let lifting = tokio::spawn(async move { lift(&mut doomed).await });
+    let told = || async { (letting_in(&db).await.len() == 1).then_some(()) };
+    eventually("one log is told", told).await;
+    dying.kill();
+    lifting.await.unwrap().unwrap_err();
+    tx.rollback().await.unwrap();
+
+    assert_eq!(reason(&create(&mut clients, &names[0]).await.unwrap_err()), "PERSON_ERASED");
+    lift(&mut clients).await.unwrap();
+    let both: Vec<String> = names.iter().map(|name| format!("{name} bob {}", hash())).collect();
+    assert_eq!(letting_in(&db).await, both);
+    assert!(is_audit_intact(&db));
+    create(&mut clients, &names[0]).await.unwrap();
+    // Erased and let in a second time, a log says so a second time.
+    erase(&mut clients).await;
+    lift(&mut clients).await.unwrap();
+    assert_eq!(letting_in(&db).await.len(), 3);
+}

@@ -1,0 +1,68 @@
+//! From the version before to this one.
+
+use super::{REPLICAS, SERVICE, WORKER, WORKERS, Who, World};
+use crate::Result;
+use crate::postgres;
+use crate::program::{Program, beside};
+use std::process::Stdio;
+use std::time::Duration;
+use tokio::process::Command;
+use tokio::time::{Instant, sleep, timeout};
+
+/// Longest wait for a migration, whatever goes wrong meanwhile; and for one try.
+const MIGRATION_LIMIT: Duration = Duration::from_secs(60);
+const MIGRATION_TRY_LIMIT: Duration = Duration::from_secs(10);
+/// Between two programs of an upgrade, and between two tries to migrate.
+const UPGRADE_STEP: Duration = Duration::from_millis(300);
+/// How long both versions work on the new schema.
+const SIDE_BY_SIDE: Duration = Duration::from_secs(2);
+
+impl World {
+    /// Upgrades from the version before, as people do it: this version migrates while the other works, and
+    /// then takes its place, program by program. Its first replica is there too early, and waits.
+    ///
+    /// # Errors
+    /// When it comes to no end.
+    pub async fn upgrade(&self) -> Result<()> {
+        let first = Who::Replica(0);
+        {
+            let mut program = self.program(first).lock().await;
+            self.replace(&mut program, SERVICE).await?;
+        }
+        self.migrate().await?;
+        self.program(first).lock().await.until_up().await?;
+        sleep(SIDE_BY_SIDE).await;
+        let replicas = (1..REPLICAS).map(|n| (Who::Replica(n), SERVICE));
+        let workers = (0..WORKERS).map(|n| (Who::Worker(n), WORKER));
+        for (who, name) in replicas.chain(workers) {
+            sleep(UPGRADE_STEP).await;
+            let mut program = self.program(who).lock().await;
+            self.replace(&mut program, name).await?;
+            program.until_up().await?;
+        }
+        Ok(())
+    }
+
+    /// Stops a program, and starts that of this version.
+    async fn replace(&self, program: &mut Program, name: &str) -> Result<()> {
+        program.stop().await?;
+        program.spec.path = beside(&self.built, name)?;
+        program.start()
+    }
+
+    /// Brings the schema to this version; again as long as something is in its way.
+    async fn migrate(&self) -> Result<()> {
+        let service = beside(&self.built, SERVICE)?;
+        let deadline = Instant::now() + MIGRATION_LIMIT;
+        loop {
+            let mut migrate = Command::new(&service);
+            migrate.arg("migrate").env("DATABASE_URL", postgres::url(self.database_port));
+            migrate.stdin(Stdio::null()).stderr(Stdio::null()).kill_on_drop(true);
+            match timeout(MIGRATION_TRY_LIMIT, migrate.status()).await {
+                Ok(Ok(status)) if status.success() => return Ok(()),
+                _ if Instant::now() > deadline => return Err("migrating comes to no end".into()),
+                _ => sleep(UPGRADE_STEP).await,
+            }
+        }
+    }
+}
