@@ -77,6 +77,8 @@ pub enum Leased {
 #[derive(Debug)]
 pub struct LeasedBatch {
     pub lease: Lease,
+    /// Of the launch of the run; empty: it was not traced.
+    pub launch_traceparent: String,
     pub contacts: Vec<LeasedContact>,
 }
 

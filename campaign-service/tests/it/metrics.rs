@@ -11,7 +11,7 @@ use tokio::net::TcpStream;
 
 const CONTACTS: usize = 20;
 
-async fn scrape(port: u16) -> String {
+pub async fn scrape(port: u16) -> String {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
     stream
         .write_all(b"GET /metrics HTTP/1.1\r\nhost: test\r\nconnection: close\r\n\r\n")
@@ -25,7 +25,7 @@ async fn scrape(port: u16) -> String {
 }
 
 /// The value of a series written as shown.
-fn value(text: &str, series: &str) -> f64 {
+pub fn value(text: &str, series: &str) -> f64 {
     let line = text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
     line.unwrap_or_else(|| panic!("{series} is not there:\n{text}")).parse().unwrap()
 }
