@@ -16,6 +16,7 @@ mod floors;
 mod import;
 mod lead;
 mod memory;
+mod observe;
 mod overload;
 mod peers;
 mod report;
@@ -68,6 +69,7 @@ async fn main() -> ExitCode {
             Part::Snapshot => tokio::spawn(snapshot::run(args.clone())),
             Part::Memory => tokio::spawn(memory::run(args.clone())),
             Part::Overload => tokio::spawn(overload::run(args.clone())),
+            Part::Observe => tokio::spawn(observe::run(args.clone())),
             Part::Calls => tokio::spawn(calls::run(args.clone())),
             Part::Soak => tokio::spawn(soak::run(args.clone())),
         };
