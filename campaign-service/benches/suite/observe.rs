@@ -64,8 +64,8 @@ async fn measure_alone(scratch: &Scratch, contacts: usize) -> f64 {
 }
 
 async fn measure_watched(scratch: &Scratch, contacts: usize) -> f64 {
-    let spans = Arc::new(AtomicUsize::new(0));
-    let collector = collect(Arc::clone(&spans)).await;
+    let parts = Arc::new(AtomicUsize::new(0));
+    let collector = collect(Arc::clone(&parts)).await;
     let metrics = free_address();
     let flags = [
         ["--log", "info"],
@@ -78,32 +78,33 @@ async fn measure_watched(scratch: &Scratch, contacts: usize) -> f64 {
     let file = Stdio::from(File::create(&logs).unwrap());
     let replica = Replica::first_logging_to(&scratch.url, &flags.concat(), file).await;
     let scraping = scrape_on_and_on(metrics);
-    let rate = measure_on(&[replica], scratch, contacts, setup(Some(TRACE_EVERY))).await;
+    let replicas = [replica];
+    let rate = measure_on(&replicas, scratch, contacts, setup(Some(TRACE_EVERY))).await;
     scraping.abort();
     let scrapes = scraping.await;
     assert!(scrapes.is_err_and(|error| error.is_cancelled()), "the metrics were not shown");
-    // What was to be watched has been: one span for each question, and one for each report.
-    let least = 2 * contacts / BATCH_CONTACTS;
+    // What was to be watched has been: each traced call has a part in a question and in a report.
+    let least = 2 * (contacts / TRACE_EVERY).saturating_sub(CONNECTIONS);
     let all = async {
-        while spans.load(Ordering::Relaxed) < least {
+        while parts.load(Ordering::Relaxed) < least {
             tokio::time::sleep(SCRAPE_INTERVAL / 10).await;
         }
     };
     let told = tokio::time::timeout(LAST_SPANS_LIMIT, all).await;
-    assert!(told.is_ok(), "the collector got {spans:?} spans of {least}");
+    assert!(told.is_ok(), "the collector heard {parts:?} times of calls, and not {least}");
     let logged = std::fs::metadata(&logs).unwrap().len();
     assert!(logged > 0, "nothing was logged");
     std::fs::remove_file(logs).unwrap();
     rate
 }
 
-/// Takes what comes, and counts it.
+/// Takes what comes, and counts the parts that calls have in it: the first one's span, and links to others.
 struct Collector(Arc<AtomicUsize>);
 
-async fn collect(spans: Arc<AtomicUsize>) -> SocketAddr {
+async fn collect(parts: Arc<AtomicUsize>) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let server = Server::builder().add_service(TraceServiceServer::new(Collector(spans)));
+    let server = Server::builder().add_service(TraceServiceServer::new(Collector(parts)));
     tokio::spawn(server.serve_with_incoming(TcpIncoming::from(listener)));
     address
 }
@@ -116,8 +117,9 @@ impl TraceService for Collector {
     ) -> Result<Response<ExportTraceServiceResponse>, Status> {
         let resources = request.into_inner().resource_spans.into_iter();
         let scopes = resources.flat_map(|resource| resource.scope_spans);
-        let spans: usize = scopes.map(|scope| scope.spans.len()).sum();
-        self.0.fetch_add(spans, Ordering::Relaxed);
+        let spans = scopes.flat_map(|scope| scope.spans);
+        let parts: usize = spans.map(|span| 1 + span.links.len()).sum();
+        self.0.fetch_add(parts, Ordering::Relaxed);
         Ok(Response::new(ExportTraceServiceResponse::default()))
     }
 }

@@ -24,6 +24,8 @@ pub struct Stream {
     responses: Streaming<v1::DispatchResponse>,
     /// One of so many contacts is traced.
     pub trace_every: Option<usize>,
+    /// Contacts since the last that was.
+    untraced: usize,
 }
 
 impl Stream {
@@ -39,7 +41,8 @@ impl Stream {
         requests.send(v1::DispatchRequest { message: Some(Request::Hello(hello)) }).unwrap();
         let mut client = DispatchServiceClient::new(channel.clone());
         let responses = client.dispatch(UnboundedReceiverStream::new(receiver)).await.unwrap();
-        let mut stream = Self { requests, responses: responses.into_inner(), trace_every: None };
+        let responses = responses.into_inner();
+        let mut stream = Self { requests, responses, trace_every: None, untraced: 0 };
         let first = stream.next().await;
         assert!(matches!(first, Response::Welcome(_)), "not welcome: {first:?}");
         stream
@@ -55,14 +58,16 @@ impl Stream {
     }
 
     /// Begins the traces of calls, as a worker would.
-    fn traceparents(&self, contacts: usize) -> Vec<String> {
+    fn traceparents(&mut self, contacts: usize) -> Vec<String> {
         let Some(every) = self.trace_every else { return Vec::new() };
+        let passed = self.untraced + contacts;
+        self.untraced = passed % every;
         let traced = |_| {
             let trace = uuid::Uuid::new_v4().simple();
             let span = uuid::Uuid::new_v4().as_u64_pair().0;
             format!("00-{trace}-{span:016x}-01")
         };
-        (0..contacts / every).map(traced).collect()
+        (0..passed / every).map(traced).collect()
     }
 
     /// The next message, which must come.
