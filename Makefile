@@ -58,7 +58,7 @@ chaos-mutations: build ## Break the code on purpose, and expect the faults to sh
 compatibility: build ## Run programs of COMPATIBILITY_BASE (a tag or commit) and of this version together, on this schema
 	@$(PYTHON) deploy/compatibility/check.py
 
-# About 35 minutes on two cores. BENCH_ONLY=dispatch,import,control,stop,lead,excluded,snapshot,memory,overload,
+# About 35 minutes on two cores. BENCH_ONLY=dispatch,import,control,stop,lead,excluded,snapshot,memory,size,overload,
 # observe,calls chooses parts; sizes and rounds: cargo bench -p campaign-service --bench suite -- --help
 bench: ## Measure everything beside references, on one PostgreSQL (release build, about 35 minutes)
 	$(CARGO) build --release -p dialer-worker -p campaign-sip

@@ -280,7 +280,11 @@ impl AccessArgs {
     }
 }
 
-/// What callers get. More is refused at once with RESOURCE_EXHAUSTED and the time to try again
+/// Longest wait of a request for a place among those at the same time.
+const PLACE_TIMEOUT: Duration = Duration::from_millis(500);
+
+/// What callers get. More waits half a second for a place, and is then refused with RESOURCE_EXHAUSTED and the
+/// time to try again
 #[derive(Args, Clone, Debug)]
 pub struct CallArgs {
     /// Most requests at the same time, streams left out (1 to 100000)
@@ -310,6 +314,7 @@ impl CallArgs {
         CallLimits {
             max_requests: count(self.max_requests),
             max_streams: count(self.max_streams),
+            place_timeout: PLACE_TIMEOUT,
             max_requests_per_second: NonZeroU32::new(self.max_requests_per_second),
             request_timeout: Duration::from_secs(self.request_timeout_seconds.into()),
         }

@@ -28,6 +28,8 @@ pub enum Part {
     Snapshot,
     /// Memory of the programs, small list and large
     Memory,
+    /// Bytes that a contact takes in the database
+    Size,
     /// Three times the load that the service can bear
     Overload,
     /// Throughput while metrics, logs and traces are taken
@@ -83,7 +85,7 @@ pub struct Args {
     /// Contacts created one by one for a waiting worker
     #[arg(long, env = "BENCH_LEAD_TRIALS", default_value_t = 500)]
     pub lead_trials: usize,
-    /// How long a snapshot is held open, and how long throughput is measured without
+    /// How long a snapshot is held open; throughput without is measured as long, or for a minute
     #[arg(long, env = "BENCH_SNAPSHOT_SECONDS", default_value_t = 60)]
     pub snapshot_seconds: u64,
     /// How long memory is watched, for each list

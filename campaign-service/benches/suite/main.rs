@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, reason = "a benchmark that meets an error has failed")]
 #![allow(clippy::print_stdout, reason = "this program exists to print")]
 
+mod apart;
 mod api;
 mod args;
 mod bare;
@@ -22,6 +23,7 @@ mod peers;
 mod report;
 mod scratch;
 mod service;
+mod size;
 mod snapshot;
 mod soak;
 mod stats;
@@ -68,6 +70,7 @@ async fn main() -> ExitCode {
             Part::Excluded => tokio::spawn(excluded::run(args.clone())),
             Part::Snapshot => tokio::spawn(snapshot::run(args.clone())),
             Part::Memory => tokio::spawn(memory::run(args.clone())),
+            Part::Size => tokio::spawn(size::run(args.clone())),
             Part::Overload => tokio::spawn(overload::run(args.clone())),
             Part::Observe => tokio::spawn(observe::run(args.clone())),
             Part::Calls => tokio::spawn(calls::run(args.clone())),

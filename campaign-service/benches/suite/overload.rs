@@ -1,6 +1,8 @@
 //! Three times the load that the service can bear: what is answered must not fall far, the rest must be
-//! turned away with the time to come back, and nothing that was acknowledged may be missing.
+//! turned away with the time to come back or held back by HTTP/2, and nothing that was acknowledged may be
+//! missing.
 
+use crate::apart::Apart;
 use crate::api::Api;
 use crate::args::Args;
 use crate::report::{Figure, Goal, Measure};
@@ -17,6 +19,8 @@ use tonic::Code;
 use tonic_types::StatusExt;
 
 const CONTACTS: usize = 10_000;
+/// Programs that ask, a connection each.
+const CLIENTS: usize = 8;
 /// Requests at the same time of callers who wait for each answer: as many as the service takes.
 const PATIENT_CALLERS: usize = 256;
 const TIMES: f64 = 3.0;
@@ -77,9 +81,14 @@ pub async fn run(args: Args) -> Vec<Figure> {
         let replica = Replica::first(&scratch.url).await;
         let mut api = Api::new(&replica.channel);
         let name = api.create_with(CONTACTS).await;
+        let mut clients = Vec::with_capacity(CLIENTS);
+        for _ in 0..CLIENTS {
+            clients.push(Api::new(&replica.connect().await));
+        }
+        let _apart = Apart::keep(&scratch, replica.process.id()).await;
         let tally = Arc::new(Tally::default());
-        let peak = patient(&api, &name, &tally, length).await;
-        let rate = pressed(&api, &name, &tally, length, peak * TIMES).await;
+        let peak = patient(&clients, &name, &tally, length).await;
+        let rate = pressed(&clients, &name, &tally, length, peak * TIMES).await;
         let turned_away = tally.turned_away.load(Ordering::Relaxed);
         println!(
             "  round {round}: {peak:.0} a second at best; {rate:.0} at {TIMES} times that, {turned_away} turned away"
@@ -94,10 +103,10 @@ pub async fn run(args: Args) -> Vec<Figure> {
 }
 
 /// Requests a second when each caller waits for its answer.
-async fn patient(api: &Api, name: &str, tally: &Arc<Tally>, length: Duration) -> f64 {
+async fn patient(clients: &[Api], name: &str, tally: &Arc<Tally>, length: Duration) -> f64 {
     let started = Instant::now();
     let mut callers = JoinSet::new();
-    for _ in 0..PATIENT_CALLERS {
+    for api in clients.iter().cycle().take(PATIENT_CALLERS) {
         let (api, name, tally) = (api.clone(), name.to_owned(), Arc::clone(tally));
         callers.spawn(async move {
             while started.elapsed() < length {
@@ -111,7 +120,7 @@ async fn patient(api: &Api, name: &str, tally: &Arc<Tally>, length: Duration) ->
 
 /// Requests answered a second when so many are sent, whatever becomes of them.
 async fn pressed(
-    api: &Api,
+    clients: &[Api],
     name: &str,
     tally: &Arc<Tally>,
     length: Duration,
@@ -119,10 +128,12 @@ async fn pressed(
 ) -> f64 {
     let (before, started) = (tally.count(), Instant::now());
     let (mut ticks, mut sent) = (tokio::time::interval(TICK), 0.0);
+    let mut turns = clients.iter().cycle();
     let mut requests = JoinSet::new();
     while started.elapsed() < length {
         ticks.tick().await;
         while sent < started.elapsed().as_secs_f64() * per_second {
+            let api = turns.next().expect("there are clients");
             let (api, name, tally) = (api.clone(), name.to_owned(), Arc::clone(tally));
             requests.spawn(async move { tally.record(api, &name).await });
             sent += 1.0;

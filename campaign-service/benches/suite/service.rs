@@ -21,6 +21,10 @@ impl Process {
         Self(child.unwrap_or_else(|error| panic!("cannot run {command:?}: {error}")))
     }
 
+    pub fn id(&self) -> u32 {
+        self.0.id()
+    }
+
     /// Memory in use, in megabytes.
     pub fn resident_megabytes(&self) -> f64 {
         self.status_megabytes("VmRSS:")
@@ -53,9 +57,15 @@ pub struct Replica {
     pub process: Process,
     pub url: String,
     pub channel: Channel,
+    address: SocketAddr,
 }
 
 impl Replica {
+    /// One more connection to it.
+    pub async fn connect(&self) -> Channel {
+        connect(self.address).await
+    }
+
     /// Brings the database up to date and starts one replica.
     pub async fn first(database_url: &str) -> Self {
         Self::first_with(database_url, &[]).await
@@ -90,7 +100,7 @@ impl Replica {
             .stderr(logs);
         let process = Process::start(&mut command);
         let channel = connect(address).await;
-        Self { process, url: format!("http://{address}"), channel }
+        Self { process, url: format!("http://{address}"), channel, address }
     }
 }
 

@@ -119,7 +119,8 @@ impl App {
             want.contacts = want.contacts.min(most);
         }
         let want = wants.iter().map(|want| want.contacts).sum();
-        let mut picking = Picking::new(&tx, &campaign, revision, schedule, want).await?;
+        let mut picking =
+            Picking::new(&tx, &campaign, revision, schedule, want, &self.past_runs).await?;
         picking.take_due().await?;
         let has_more = picking.take_ahead(self.limits.max_scan_contacts).await?;
         let mut batches = picking.make_leases(&wants, self.limits.lease_ttl);

@@ -15,6 +15,7 @@ pub mod inbound;
 pub mod leasing;
 mod ledger;
 pub mod lifecycle;
+mod past_runs;
 mod picking;
 pub mod preview;
 pub mod progress;
@@ -31,6 +32,7 @@ use campaign_domain::Instant;
 use campaign_domain::access::{Reach, Tenant};
 use error::{Error, Result};
 use leasing::Lessor;
+use past_runs::PastRuns;
 use recording::Recorder;
 use std::sync::Arc;
 use std::time::Duration;
@@ -67,6 +69,7 @@ pub struct App {
     pub metrics: Arc<Metrics>,
     recorder: Arc<Recorder>,
     lessor: Arc<Lessor>,
+    past_runs: Arc<PastRuns>,
 }
 
 impl App {
@@ -74,8 +77,16 @@ impl App {
     #[must_use]
     pub fn new(db: Db, limits: DispatchLimits) -> Self {
         let (recorder, lessor) = (Arc::new(recording::recorder()), Arc::new(leasing::lessor()));
-        let (links, eraser) = (None, None);
-        Self { db, limits, links, eraser, metrics: Arc::default(), recorder, lessor }
+        Self {
+            db,
+            limits,
+            links: None,
+            eraser: None,
+            metrics: Arc::default(),
+            recorder,
+            lessor,
+            past_runs: Arc::default(),
+        }
     }
 
     /// The one place that tells whether there is a campaign for who asks. Asked before anything is done

@@ -7,6 +7,7 @@ mod walking;
 
 use super::error::Result;
 use super::leasing::{LeasedBatch, LeasedContact, Want};
+use super::past_runs::PastRuns;
 use crate::store::Tx;
 use crate::store::campaigns::Campaign;
 use crate::store::contacts::{self, Leasable};
@@ -74,13 +75,21 @@ impl<'a, 'c> Picking<'a, 'c> {
         revision: i64,
         schedule: &'a Schedule,
         want: usize,
+        past_runs: &PastRuns,
     ) -> Result<Self> {
-        let id = campaign.id;
+        let (id, run) = (campaign.id, campaign.run);
+        let older_leases = async {
+            if past_runs.are_over(id, run) {
+                return Ok(Vec::new());
+            }
+            leases::of_runs_before(tx, id, run).await
+        };
         // Asked together, answered in one round trip.
-        let (groups, older_leases) = try_join!(
-            groups::all(tx, id, campaign.run, campaign.position_limit),
-            leases::of_runs_before(tx, id, campaign.run),
-        )?;
+        let (groups, older_leases) =
+            try_join!(groups::all(tx, id, run, campaign.position_limit), older_leases)?;
+        if older_leases.is_empty() {
+            past_runs.note_over(id, run);
+        }
         let is_shut = |group: &&Group| schedule.hours(&group.time_zone, tx.now) != Hours::Open;
         let shut_groups = groups.iter().filter(is_shut).map(|group| group.id).collect();
         let mut in_older_call = HashMap::new();

@@ -168,7 +168,7 @@ fn bearer(headers: &HeaderMap) -> Result<&str, Error> {
 impl Middleware for CheckAccess {
     fn call<S>(&self, inner: &mut S, mut request: Request<Body>) -> Calling<S::Error>
     where
-        S: Service<Request<Body>, Response = Response<Body>>,
+        S: Service<Request<Body>, Response = Response<Body>> + Clone + Send + 'static,
         S::Future: Send + 'static,
         S::Error: Send + 'static,
     {

@@ -14,7 +14,7 @@ pub trait Middleware: Clone {
     /// Answers a request, by what is `inner` or without it.
     fn call<S>(&self, inner: &mut S, request: Request<Body>) -> Calling<S::Error>
     where
-        S: Service<Request<Body>, Response = Response<Body>>,
+        S: Service<Request<Body>, Response = Response<Body>> + Clone + Send + 'static,
         S::Future: Send + 'static,
         S::Error: Send + 'static;
 }
@@ -41,7 +41,7 @@ impl<M: Clone, S> Layer<S> for Around<M> {
 impl<M, S> Service<Request<Body>> for Surrounded<M, S>
 where
     M: Middleware,
-    S: Service<Request<Body>, Response = Response<Body>>,
+    S: Service<Request<Body>, Response = Response<Body>> + Clone + Send + 'static,
     S::Future: Send + 'static,
     S::Error: Send + 'static,
 {

@@ -1,5 +1,9 @@
-//! How much is done at the same time, and for one caller. What is too much is turned away at once, with the
-//! time to come back: work that waits too long is done for nobody.
+//! How much is done at the same time, and for one caller. What is too much waits a moment for a place and is
+//! then turned away, with the time to come back: work that waits too long is done for nobody.
+//!
+//! The moment is also what keeps turning away cheap. HTTP/2 lets a connection have so many requests open and
+//! no more; each that waits holds one of them, so that a caller who does not wait for answers cannot have
+//! thousands turned away while others are served.
 
 use super::access::Admitted;
 use super::around::{Calling, Middleware};
@@ -35,6 +39,8 @@ pub struct CallLimits {
     pub max_requests: usize,
     /// Streams at the same time: of workers, of watchers, of imports.
     pub max_streams: usize,
+    /// Longest wait for a place among them.
+    pub place_timeout: Duration,
     /// Requests that one caller may begin in a second; `None`: any number.
     pub max_requests_per_second: Option<NonZeroU32>,
     /// Longest request, streams left out.
@@ -74,35 +80,45 @@ struct Limits {
 }
 
 impl Limits {
-    /// A place, if there is one and the caller is not too quick.
-    fn admit(
-        &self,
-        kind: Kind,
-        caller: Option<&Admitted>,
-    ) -> Result<Option<OwnedSemaphorePermit>, Error> {
+    /// Turns away who asks too often.
+    fn check_rate(&self, kind: Kind, caller: Option<&Admitted>) -> Result<(), Error> {
+        let (Some(rates), Some(admitted)) = (&self.rates, caller) else { return Ok(()) };
+        if kind == Kind::Exempt {
+            return Ok(());
+        }
+        let caller = &admitted.caller;
+        let key = (caller.tenant.name().to_owned(), caller.actor.clone());
+        if rates.len() > MAX_RATES {
+            rates.retain_recent();
+        }
+        rates.check_key(&key).map_err(|until| Error::Busy {
+            reason: "RATE_LIMITED",
+            description: "the caller asks too often; try again a little later".to_owned(),
+            retry_delay: until.wait_time_from(rates.clock().now()),
+        })
+    }
+
+    /// A place among those who are served, first come, first served.
+    async fn place(&self, kind: Kind) -> Result<Option<OwnedSemaphorePermit>, Error> {
         let (places, what) = match kind {
             Kind::Exempt => return Ok(None),
             Kind::Request => (&self.requests, "requests"),
             Kind::Stream => (&self.streams, "streams"),
         };
-        if let (Some(rates), Some(admitted)) = (&self.rates, caller) {
-            let caller = &admitted.caller;
-            let key = (caller.tenant.name().to_owned(), caller.actor.clone());
-            if rates.len() > MAX_RATES {
-                rates.retain_recent();
-            }
-            rates.check_key(&key).map_err(|until| Error::Busy {
-                reason: "RATE_LIMITED",
-                description: "the caller asks too often; try again a little later".to_owned(),
-                retry_delay: until.wait_time_from(rates.clock().now()),
-            })?;
-        }
-        let place = Arc::clone(places).try_acquire_owned();
-        place.map(Some).map_err(|_| Error::Busy {
+        let place = timeout(self.options.place_timeout, Arc::clone(places).acquire_owned()).await;
+        place.ok().and_then(Result::ok).map(Some).ok_or_else(|| Error::Busy {
             reason: "OVERLOADED",
             description: format!("the service has as many {what} as it takes; try again later"),
             retry_delay: RETRY_DELAY,
         })
+    }
+
+    /// Turns a request away.
+    async fn refuse(&self, request: Request<Body>, error: Error) -> Response<Body> {
+        if let Error::Busy { reason, .. } = &error {
+            self.metrics.refused(reason);
+        }
+        refuse(request, error).await
     }
 }
 
@@ -130,23 +146,26 @@ impl KeepLimits {
 impl Middleware for KeepLimits {
     fn call<S>(&self, inner: &mut S, request: Request<Body>) -> Calling<S::Error>
     where
-        S: Service<Request<Body>, Response = Response<Body>>,
+        S: Service<Request<Body>, Response = Response<Body>> + Clone + Send + 'static,
         S::Future: Send + 'static,
         S::Error: Send + 'static,
     {
         let kind = kind(request.uri().path());
-        let place = match self.0.admit(kind, request.extensions().get()) {
-            Ok(place) => place,
-            Err(error) => {
-                if let Error::Busy { reason, .. } = &error {
-                    self.0.metrics.refused(reason);
-                }
-                return refuse(request, error).map(Ok).boxed();
-            }
-        };
-        let limit = self.0.options.request_timeout;
-        let call = inner.call(request);
+        let limits = Arc::clone(&self.0);
+        let rated = limits.check_rate(kind, request.extensions().get());
+        // What is ready is called; the next request finds another.
+        let next = inner.clone();
+        let mut inner = std::mem::replace(inner, next);
         async move {
+            let placed = match rated {
+                Ok(()) => limits.place(kind).await,
+                Err(error) => Err(error),
+            };
+            let place = match placed {
+                Ok(place) => place,
+                Err(error) => return Ok(limits.refuse(request, error).await),
+            };
+            let (limit, call) = (limits.options.request_timeout, inner.call(request));
             let response = match kind {
                 Kind::Request => match timeout(limit, call).await {
                     Ok(response) => response?,

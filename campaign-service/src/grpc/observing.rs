@@ -167,7 +167,7 @@ pub struct Observe(pub Arc<Metrics>);
 impl Middleware for Observe {
     fn call<S>(&self, inner: &mut S, mut request: Request<Body>) -> Calling<S::Error>
     where
-        S: Service<Request<Body>, Response = Response<Body>>,
+        S: Service<Request<Body>, Response = Response<Body>> + Clone + Send + 'static,
         S::Future: Send + 'static,
         S::Error: Send + 'static,
     {

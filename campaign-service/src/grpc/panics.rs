@@ -19,7 +19,7 @@ pub struct ContainPanics;
 impl Middleware for ContainPanics {
     fn call<S>(&self, inner: &mut S, request: Request<Body>) -> Calling<S::Error>
     where
-        S: Service<Request<Body>, Response = Response<Body>>,
+        S: Service<Request<Body>, Response = Response<Body>> + Clone + Send + 'static,
         S::Future: Send + 'static,
         S::Error: Send + 'static,
     {

@@ -67,12 +67,18 @@ pub async fn insert(tx: &Tx<'_>, lease: &mut Lease) -> StoreResult<()> {
     Ok(())
 }
 
-/// Some leases of a campaign, in order of number, locked until commit.
+/// Some leases of a campaign, named in order of number, locked until commit.
 pub async fn lock(tx: &Statements<'_>, campaign: Uuid, numbers: &[i64]) -> StoreResult<Vec<Lease>> {
+    // One probe each: asked for all at once, the planner reads every lease of the campaign, those that are gone
+    // and not vacuumed too.
     let sql = format!(
-        "SELECT {COLUMNS} FROM leases WHERE campaign_id = $1 AND lease = ANY($2) ORDER BY lease FOR UPDATE"
+        "SELECT l.* FROM unnest($2::int8[]) AS w(number) CROSS JOIN LATERAL (
+            SELECT {COLUMNS} FROM leases WHERE campaign_id = $1 AND lease = w.number LIMIT 1 FOR UPDATE) l"
     );
-    Ok(tx.query(&sql, &[&campaign, &numbers]).await?.iter().map(read).collect())
+    let mut leases: Vec<Lease> =
+        tx.query(&sql, &[&campaign, &numbers]).await?.iter().map(read).collect();
+    leases.sort_unstable_by_key(|lease| lease.number);
+    Ok(leases)
 }
 
 /// All leases of a campaign that are of an older run than this.
@@ -115,15 +121,19 @@ pub async fn save_slots(tx: &Tx<'_>, campaign: Uuid, leases: &[&Lease]) -> Store
         leases.iter().copied().partition(|lease| lease.slots.is_done());
     if !done.is_empty() {
         let numbers: Vec<i64> = done.iter().map(|lease| lease.number).collect();
-        let sql = "DELETE FROM leases WHERE campaign_id = $1 AND lease = ANY($2)";
+        let sql = "DELETE FROM leases WHERE ctid = ANY (ARRAY(
+            SELECT l.ctid FROM unnest($2::int8[]) AS d(number) CROSS JOIN LATERAL (
+                SELECT ctid FROM leases WHERE campaign_id = $1 AND lease = d.number LIMIT 1) l))";
         tx.execute(sql, &[&campaign, &numbers]).await?;
     }
     if !open.is_empty() {
         let numbers: Vec<i64> = open.iter().map(|lease| lease.number).collect();
         let slots: Vec<&[u8]> = open.iter().map(|lease| lease.slots.as_bytes()).collect();
-        let sql = "UPDATE leases l SET slots = t.slots
-            FROM unnest($2::int8[], $3::bytea[]) AS t(lease, slots)
-            WHERE l.campaign_id = $1 AND l.lease = t.lease";
+        let sql = "UPDATE leases l SET slots = t.slots FROM (
+            SELECT o.slots, place.ctid AS place
+            FROM unnest($2::int8[], $3::bytea[]) AS o(number, slots) CROSS JOIN LATERAL (
+                SELECT ctid FROM leases WHERE campaign_id = $1 AND lease = o.number LIMIT 1) place) t
+            WHERE l.ctid = t.place";
         tx.execute(sql, &[&campaign, &numbers, &slots]).await?;
     }
     Ok(())

@@ -256,12 +256,15 @@ async fn write(tx: &Tx<'_>, campaign: Uuid, blocks: &[(i64, &[u8])]) -> StoreRes
         return Ok(());
     }
     let (numbers, states): (Vec<i64>, Vec<&[u8]>) = blocks.iter().copied().unzip();
-    // By place in the table: left a choice, the planner may read all states for each batch.
+    // By place in the table: left a choice, the planner may read all states for each batch. Backwards, as the row
+    // that counts mostly lies after those it took the place of and that are not vacuumed yet; asked for with `=`,
+    // there is no backwards.
     let sql = "UPDATE state_blocks s SET states = t.states
         FROM (SELECT u.states, place.ctid AS place
             FROM unnest($2::int8[], $3::bytea[]) AS u(block, states)
             CROSS JOIN LATERAL (SELECT ctid FROM state_blocks
-                WHERE campaign_id = $1 AND block = u.block LIMIT 1) place) t
+                WHERE campaign_id = $1 AND block >= u.block AND block <= u.block
+                ORDER BY campaign_id DESC, block DESC LIMIT 1) place) t
         WHERE s.ctid = t.place";
     tx.execute(sql, &[&campaign, &numbers, &states]).await?;
     Ok(())

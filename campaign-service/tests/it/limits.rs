@@ -49,7 +49,7 @@ async fn what_a_caller_gave_up_the_database_gives_up_too() {
 }
 
 #[tokio::test]
-async fn what_is_too_much_is_turned_away_at_once_and_what_was_let_in_is_done() {
+async fn what_is_too_much_is_turned_away_and_what_was_let_in_is_done() {
     let db = TestDb::new().await;
     let mut options = test_options();
     options.calls.max_requests = 2;
@@ -83,6 +83,27 @@ async fn what_is_too_much_is_turned_away_at_once_and_what_was_let_in_is_done() {
     assert_eq!((answers.len(), launched), (2, 1), "{answers:?}");
     // Their places are free again.
     assert_eq!(clients.campaign(&name).await.state(), v1::CampaignState::Running);
+}
+
+#[tokio::test]
+async fn a_rush_that_is_soon_over_is_served() {
+    let db = TestDb::new().await;
+    let mut options = test_options();
+    options.calls.max_requests = 1;
+    options.calls.place_timeout = Duration::from_secs(20);
+    let service = Service::start_with(&db, options).await;
+    let mut clients = service.clients.clone();
+    clients.create_campaign().await;
+    let mut asking = tokio::task::JoinSet::new();
+    for _ in 0..200 {
+        let mut campaigns = clients.campaigns.clone();
+        asking.spawn(async move {
+            campaigns.list_campaigns(v1::ListCampaignsRequest::default()).await.map(drop)
+        });
+    }
+    for answer in asking.join_all().await {
+        answer.unwrap();
+    }
 }
 
 #[tokio::test]
@@ -135,6 +156,8 @@ async fn who_is_turned_away_often_keeps_the_connection() {
     let db = TestDb::new().await;
     let mut options = test_options();
     options.calls.max_requests = 1;
+    // At once, so that as many as can be are turned away.
+    options.calls.place_timeout = Duration::ZERO;
     let service = Service::start_with(&db, options).await;
     let mut clients = service.clients.clone();
     let name = clients.create_campaign().await;

@@ -86,6 +86,7 @@ pub fn test_options() -> Options {
         calls: CallLimits {
             max_requests: 256,
             max_streams: 1_000,
+            place_timeout: Duration::from_millis(500),
             max_requests_per_second: None,
             request_timeout: Duration::from_secs(60),
         },
