@@ -1,6 +1,6 @@
 //! What it costs to be watched: dispatch with metrics that are scraped, logs of all that happens, and traces of one
-//! call in a hundred taken by a collector, beside the same with nobody watching. The collector and the scraper run here,
-//! beside what they watch.
+//! call in a hundred taken by a collector, beside the same with nobody watching. The collector and the scraper run
+//! here, beside what they watch.
 
 use crate::args::{Args, BATCH_CONTACTS, CONNECTIONS};
 use crate::dispatch::{Setup, measure_on};

@@ -8,6 +8,7 @@ use axum::Router;
 use axum::http::{HeaderMap, StatusCode};
 use campaign_proto::v1;
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::{Arc, Mutex};
@@ -49,7 +50,7 @@ impl World {
     /// A worker that traces every call.
     fn worker(&self, collector: &str) -> Command {
         let mut worker = dialer_worker();
-        worker.args(["--log", "error", "--service-url", &self.url]);
+        worker.args(["--service-url", &self.url]).env("CAMPAIGN_LOG", "error");
         worker.args(["--otlp-endpoint", collector, "--trace-ratio", "1"]);
         worker
     }
@@ -256,6 +257,8 @@ async fn a_collector_that_is_away_or_hangs_harms_nothing() {
     let mut worker = world.worker(&away);
     worker.args(["--time-scale", "0.001", "--metrics-listen", &format!("127.0.0.1:{worker_port}")]);
     worker.arg("--dial-log").arg(&world.log);
+    let said = world.log.with_extension("said");
+    worker.env("CAMPAIGN_LOG", "warn").stderr(File::create(&said).unwrap());
     let mut worker = Killed(worker.spawn().unwrap());
     let campaign = world.launch().await;
     world.clients.wait_for(&campaign, v1::CampaignState::Completed).await;
@@ -273,4 +276,8 @@ async fn a_collector_that_is_away_or_hangs_harms_nothing() {
     stop(&mut worker).await;
     stop(&mut world.service).await;
     assert!(asked_at.elapsed() < Duration::from_secs(10), "{:?}", asked_at.elapsed());
+    // Said once, however often it was tried.
+    let text = std::fs::read_to_string(&said).unwrap();
+    std::fs::remove_file(said).unwrap();
+    assert_eq!(text.matches("takes no traces").count(), 1, "{text}");
 }

@@ -185,7 +185,8 @@ impl HeldLease {
         granted
     }
 
-    fn wait_again(&mut self, asked: Asked) {
+    fn wait_again(&mut self, mut asked: Asked) {
+        asked.trace.set("decision", AuthorizeDecision::Throttled.as_str_name());
         if self.standing == Standing::Live && !asked.is_revoked {
             self.waiting.push_front(asked.contact);
         } else {
