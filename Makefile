@@ -59,7 +59,7 @@ compatibility: build ## Run programs of COMPATIBILITY_BASE (a tag or commit) and
 	@$(PYTHON) deploy/compatibility/check.py
 
 # About 35 minutes on two cores. BENCH_ONLY=dispatch,import,control,stop,lead,excluded,snapshot,memory,size,overload,
-# calls chooses parts; sizes and rounds: cargo bench -p campaign-service --bench suite -- --help
+# observe,calls chooses parts; sizes and rounds: cargo bench -p campaign-service --bench suite -- --help
 bench: ## Measure everything beside references, on one PostgreSQL (release build, about 35 minutes)
 	$(CARGO) build --release -p dialer-worker -p campaign-sip
 	$(CARGO) bench -p campaign-service --bench suite --no-run
@@ -75,10 +75,16 @@ bench-sip: ## Measure the providers of the worker beside sipp (release build; BE
 	$(CARGO) build --release -p dialer-worker -p campaign-sip
 	@target/release/bench-sip
 
-lint: ## Check formats, lints and protos
+# What landed before: where this branch left main; on main itself the commit before. Any tag or commit will do.
+API_BASE ?= $(shell base=$$(git merge-base HEAD main 2>/dev/null); \
+	[ -n "$$base" ] && [ "$$base" != "$$(git rev-parse HEAD)" ] && echo $$base || git rev-parse -q --verify HEAD^1)
+
+lint: ## Check formats, lints and protos, and that the API breaks nobody who used it at API_BASE
 	$(CARGO) fmt --check
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
-	@tools=$$($(TOOLS)) && eval "$$tools" && $$CAMPAIGN_BUF lint proto && $$CAMPAIGN_HADOLINT deploy/image/Dockerfile
+	@tools=$$($(TOOLS)) && eval "$$tools" && $$CAMPAIGN_BUF lint proto && $$CAMPAIGN_HADOLINT deploy/image/Dockerfile \
+	&& if [ -n "$(API_BASE)" ]; then git archive $(API_BASE) proto | $$CAMPAIGN_BUF breaking proto --against -#format=tar,subdir=proto; \
+	else echo "NOT CHECKED: whether the API breaks anybody, as there is no commit before this one; name one with API_BASE"; fi
 	@if $(CARGO) deny --version >/dev/null 2>&1; then $(CARGO) deny check; \
 	else echo "cargo-deny is not installed: dependencies not checked (cargo install cargo-deny)"; fi
 

@@ -11,7 +11,7 @@ use crate::tls::{Tls, TlsFiles};
 use crate::tokens::{Demands, KeySource, Tokens};
 use campaign_domain::caps::MAX_ATTEMPTS_CAP;
 use campaign_domain::links::is_web_address;
-use campaign_process::{ConfigArgs, HealthArgs, LogArgs, Secret, read_key_file};
+use campaign_process::{ConfigArgs, HealthArgs, LogArgs, Secret, TraceArgs, read_key_file};
 use chrono::TimeDelta;
 use clap::{Args, Parser, Subcommand};
 use std::net::SocketAddr;
@@ -114,6 +114,9 @@ pub struct ServeArgs {
     /// Address and port to show Prometheus the metrics at, as /metrics, to everyone who reaches it
     #[arg(long, env = "CAMPAIGN_METRICS_LISTEN")]
     pub metrics_listen: Option<SocketAddr>,
+    /// Where traces go
+    #[command(flatten)]
+    pub traces: TraceArgs,
     /// A lease ends this long after it was given or renewed (1 to 3600)
     #[arg(long, env = "CAMPAIGN_LEASE_TTL_SECONDS", default_value_t = 30,
           value_parser = clap::value_parser!(u16).range(1..=3600))]

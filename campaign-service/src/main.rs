@@ -119,6 +119,7 @@ async fn serve(args: Box<ServeArgs>) -> Outcome {
     install_tls_provider();
     let access = args.access.access(args.listen)?;
     let db = args.database.open()?;
+    let traces = args.traces.start("campaign-service")?;
     let health = args.health.start().await?;
     let usable = tokio::select! {
         () = until_usable(&db) => true,
@@ -148,7 +149,10 @@ async fn serve(args: Box<ServeArgs>) -> Outcome {
         access,
         calls: args.calls.limits(),
     };
-    server::serve(Listeners { api, links: clicks, metrics }, db, options, health, stop).await?;
+    let listeners = Listeners { api, links: clicks, metrics };
+    let served = server::serve(listeners, db, options, health, stop).await;
+    traces.finish().await;
+    served?;
     info!("stopped");
     Ok(())
 }

@@ -20,6 +20,13 @@ GRACE = {"campaign-service": "CAMPAIGN_DRAIN_GRACE_SECONDS", "dialer-worker": "D
 # Between the last second that a program may need, and being killed.
 MARGIN_SECONDS = 10
 ALERTS = HOME.parent / "observability" / "alerts.yaml"
+TOP = HOME.parents[1]
+
+
+def sections(readme):
+    """The addresses of a README's sections, as GitHub makes them."""
+    titles = re.findall(r"^#+ (.+)$", readme.read_text(), re.MULTILINE)
+    return {re.sub(r"[^a-z0-9 _-]", "", title.lower()).replace(" ", "-") for title in titles}
 
 
 class Overlay:
@@ -186,6 +193,22 @@ class Prod(Overlay, unittest.TestCase):
         for variable in ("CAMPAIGN_TLS_CERT_FILE", "CAMPAIGN_TOKEN_JWKS_FILE", "CAMPAIGN_TOKEN_AUDIENCE"):
             self.assertIn(variable, service)
 
+    def test_people_can_be_erased_by_a_key_that_is_kept_elsewhere(self):
+        self.assertEqual(environment(self.workloads["campaign-service"])["CAMPAIGN_ERASURE_KEY_FILE"],
+                         "/etc/campaign/erasure/key")
+        volumes = pod(self.workloads["campaign-service"])["spec"]["volumes"]
+        self.assertIn({"name": "erasure", "secret": {"secretName": "campaign-erasure-key"}}, volumes)
+
+    def test_both_programs_tell_a_collector_that_they_reach(self):
+        [policy] = [found for found in of_kind(self.objects, "NetworkPolicy") if name(found) == "traces"]
+        [rule] = policy["spec"]["egress"]
+        reached = {name(found) for found in self.pods_of(policy["spec"]["podSelector"])}
+        for program in OURS:
+            variables = environment(self.workloads[program])
+            self.assertIn(program, reached)
+            self.assertRegex(variables["CAMPAIGN_OTLP_ENDPOINT"], rf":{rule['ports'][0]['port']}$")
+            self.assertLessEqual(float(variables["CAMPAIGN_TRACE_RATIO"]), 1)
+
     # Not against schemas of the operators, which no package brings: that what they need is there, and points
     # at what there is.
     def test_custom_objects_point_at_what_there_is(self):
@@ -212,7 +235,10 @@ class Prod(Overlay, unittest.TestCase):
         for alert in alerts:
             self.assertIn(alert["labels"]["severity"], ("critical", "warning", "info"), alert["alert"])
             self.assertIn("summary", alert["annotations"], alert["alert"])
-            self.assertTrue({"description", "runbook_url"} & set(alert["annotations"]), alert["alert"])
+            runbook = re.fullmatch(r"https://example\.com/campaigns/(.+\.md)#(.+)",
+                                   alert["annotations"].get("runbook_url", ""))
+            self.assertIsNotNone(runbook, f"{alert['alert']} has no runbook of ours")
+            self.assertIn(runbook[2], sections(TOP / runbook[1]), f"{alert['alert']}: no such section")
         named = re.findall(r'(deployment|job_name|horizontalpodautoscaler)="([^"]+)"', str(alerts))
         self.assertEqual([found for _, found in named if found not in self.workloads], [])
 

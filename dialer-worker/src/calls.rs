@@ -5,6 +5,7 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
+use campaign_process::traces::{Span, TraceContext};
 use futures_util::FutureExt;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
@@ -26,6 +27,15 @@ pub(crate) struct CallId {
     pub contact: String,
     pub campaign: String,
     pub run: i32,
+    /// Where what comes of it belongs.
+    pub trace: TraceContext,
+}
+
+/// The spans of a call: of the dial, and of the whole from the question on. Both end with this value.
+#[derive(Debug)]
+pub(crate) struct CallTrace {
+    pub dial: Span,
+    pub _call: Span,
 }
 
 /// Something a provider told of a call.
@@ -82,7 +92,7 @@ impl Calls {
 
     /// Dials.
     pub fn start(&mut self, granted: Granted) {
-        let (call, attempt) = granted.into_call();
+        let (call, attempt, trace) = granted.into_call();
         let hang_up = CancellationToken::new();
         let events = CallEvents { call: Arc::clone(&call), sender: self.events.clone() };
         let started = Call {
@@ -93,7 +103,7 @@ impl Calls {
         };
         self.in_progress.insert(call, started);
         self.dialled += 1;
-        tokio::spawn(dial(Arc::clone(&self.dialer), attempt, events, hang_up));
+        tokio::spawn(dial(Arc::clone(&self.dialer), attempt, events, hang_up, trace));
     }
 
     /// Somebody picked up.
@@ -154,6 +164,7 @@ async fn dial(
     attempt: Attempt,
     events: CallEvents,
     hang_up: CancellationToken,
+    mut trace: CallTrace,
 ) {
     let told = events.clone();
     let call = async move { dialer.dial(attempt, told, hang_up).await };
@@ -162,5 +173,7 @@ async fn dial(
         error!(attempt_id, "the provider panicked; the call's end is reported as unknown");
         CallEnd::unanswered(Outcome::Unknown)
     });
+    trace.dial.set("outcome", end.outcome.name());
+    drop(trace);
     events.tell(News::Ended(end)).await;
 }

@@ -6,7 +6,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 pub use campaign_process::Secret;
-use campaign_process::{ConfigArgs, HealthArgs, LogArgs};
+use campaign_process::client::endpoint;
+use campaign_process::{ConfigArgs, HealthArgs, LogArgs, TraceArgs};
 use clap::builder::RangedI64ValueParser;
 use clap::{Args, Parser, ValueEnum};
 use tonic::transport::Endpoint;
@@ -53,6 +54,9 @@ pub struct Config {
     /// Address and port to show Prometheus the metrics at, as /metrics, to everyone who reaches it
     #[arg(long, env = "DIALER_METRICS_LISTEN")]
     pub metrics_listen: Option<SocketAddr>,
+    /// Where traces go.
+    #[command(flatten, next_help_heading = "Traces")]
+    pub traces: TraceArgs,
     /// Logs.
     #[command(flatten, next_help_heading = "Logs")]
     pub logs: LogArgs,
@@ -198,14 +202,6 @@ pub struct SimulatedConfig {
 /// Takes whole numbers in a range, both ends included.
 pub(crate) fn within(range: RangeInclusive<i64>) -> RangedI64ValueParser<u32> {
     RangedI64ValueParser::new().range(range)
-}
-
-fn endpoint(text: &str) -> Result<Endpoint, String> {
-    let endpoint = Endpoint::from_shared(text.to_owned()).map_err(|error| error.to_string())?;
-    match endpoint.uri().scheme_str() {
-        Some("http" | "https") if endpoint.uri().host().is_some() => Ok(endpoint),
-        _ => Err("write it like https://host:50051 or http://host:50051".to_owned()),
-    }
 }
 
 fn worker_id(text: &str) -> Result<String, String> {

@@ -6,6 +6,7 @@ use std::future::ready;
 use std::sync::Arc;
 use std::time::Duration;
 
+use campaign_process::traces::TraceContext;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use tokio::sync::{mpsc, oneshot};
@@ -115,6 +116,25 @@ pub enum Outcome {
     Unknown,
 }
 
+impl Outcome {
+    /// All there are, in order.
+    pub const ALL: [Self; 6] =
+        [Self::Answered, Self::NoAnswer, Self::Busy, Self::Voicemail, Self::Failed, Self::Unknown];
+
+    /// As the API has it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Answered => "ANSWERED",
+            Self::NoAnswer => "NO_ANSWER",
+            Self::Busy => "BUSY",
+            Self::Voicemail => "VOICEMAIL",
+            Self::Failed => "FAILED",
+            Self::Unknown => "UNKNOWN",
+        }
+    }
+}
+
 /// How the provider itself failed, whoever was called. Enough of these in a row stop the dialling.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Fault {
@@ -167,6 +187,12 @@ pub struct CallEvents {
 }
 
 impl CallEvents {
+    /// Where the call belongs, for whom the provider asks.
+    #[must_use]
+    pub fn trace(&self) -> &TraceContext {
+        &self.call.trace
+    }
+
     /// Somebody picked up.
     pub async fn answered(&self) {
         self.tell(News::Answered).await;
@@ -232,6 +258,7 @@ impl EarlierCalls {
             contact: contact.to_owned(),
             campaign: campaign.to_owned(),
             run: 0,
+            trace: TraceContext::default(),
         };
         CallEvents { call: Arc::new(call), sender: self.sender.clone() }
     }

@@ -15,6 +15,7 @@ mod tests;
 
 use std::time::Duration;
 
+use campaign_process::traces::TraceContext;
 use campaign_proto::v1::{
     Authorize, AuthorizeResult, Batch, LeaseKey, Release, ReleaseAck, Renew, RenewedLease,
 };
@@ -82,7 +83,9 @@ impl Leases {
         let renew_at = now + self.renew_interval();
         let (campaign, run) = (batch.campaign, batch.run);
         let expires = now + self.ttl;
-        self.held.push(HeldLease::new(key, campaign, run, expires, renew_at, batch.contacts));
+        let mut lease = HeldLease::new(key, campaign, run, expires, renew_at, batch.contacts);
+        lease.launch = TraceContext::of_traceparent(&batch.launch_traceparent);
+        self.held.push(lease);
     }
 
     /// The next question: as many contacts of the oldest lease as there are free call places. What
@@ -98,7 +101,8 @@ impl Leases {
             let slots = lease
                 .ask_again(request_number, max_slots)
                 .or_else(|| lease.ask(request_number, free_places.min(max_slots), now))?;
-            Some(Authorize { request_number, lease: Some(lease.key.clone()), slots })
+            let traceparents = lease.traceparents(&slots);
+            Some(Authorize { request_number, lease: Some(lease.key.clone()), slots, traceparents })
         };
         let authorize = self.held.iter_mut().find_map(ask)?;
         self.last_request_number = request_number;

@@ -36,6 +36,7 @@ async fn work(config: Config) -> Result<(), String> {
     let shutdown = shutdown_signal()
         .map_err(|error| format!("signal handlers could not be installed: {error}"))?;
     install_tls_provider();
+    let traces = config.traces.start("dialer-worker")?;
     let health = config.health.start().await?;
     let metrics = Arc::new(Metrics::default());
     if let Some(address) = config.metrics_listen {
@@ -45,6 +46,7 @@ async fn work(config: Config) -> Result<(), String> {
     }
     let dialer = dialer_worker::dialer(&config).await?;
     let summary = dialer_worker::run(&config.worker(), dialer, health, metrics, shutdown).await;
+    traces.finish().await;
     if summary.unacknowledged == 0 && summary.unfinished_calls == 0 {
         return Ok(());
     }

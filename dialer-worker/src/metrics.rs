@@ -35,10 +35,7 @@ impl Default for Metrics {
             call_ends: t.each(
                 "call_ends",
                 "Calls that ended, by outcome",
-                (
-                    "outcome",
-                    ["ANSWERED", "NO_ANSWER", "BUSY", "VOICEMAIL", "FAILED", "UNKNOWN"],
-                ),
+                ("outcome", Outcome::ALL.map(Outcome::name)),
             ),
             undialled_contacts: t
                 .one("undialled_contacts", "Contacts in hand that are not dialled yet"),
@@ -64,14 +61,6 @@ impl Metrics {
     }
 
     pub(crate) fn call_ended(&self, outcome: Outcome) {
-        let index = match outcome {
-            Outcome::Answered => 0,
-            Outcome::NoAnswer => 1,
-            Outcome::Busy => 2,
-            Outcome::Voicemail => 3,
-            Outcome::Failed => 4,
-            Outcome::Unknown => 5,
-        };
-        self.call_ends[index].inc();
+        self.call_ends[outcome as usize].inc();
     }
 }

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, SystemTime};
 
+use campaign_process::traces::TraceContext;
 use campaign_proto::v1::interaction::Fact as ReportedFact;
 use campaign_proto::v1::{
     CallEnded, CallOutcome, Interaction, InteractionStatus, LinkOpened, OptedOut, Report,
@@ -25,6 +26,8 @@ const FLUSH_DELAY: Duration = Duration::from_millis(20);
 #[derive(Debug)]
 struct Entry {
     interaction: Interaction,
+    /// Of the call it is of.
+    trace: TraceContext,
     done: Option<oneshot::Sender<bool>>,
 }
 
@@ -77,17 +80,18 @@ impl Outbox {
         !self.sent.is_empty()
     }
 
-    pub fn push(&mut self, interaction: Interaction, now: Instant) {
-        self.push_for(interaction, None, now);
+    pub fn push(&mut self, call: &CallId, interaction: Interaction, now: Instant) {
+        self.push_for(call, interaction, None, now);
     }
 
     pub fn push_for(
         &mut self,
+        call: &CallId,
         interaction: Interaction,
         done: Option<oneshot::Sender<bool>>,
         now: Instant,
     ) {
-        self.waiting.push_back(Entry { interaction, done });
+        self.waiting.push_back(Entry { interaction, trace: call.trace.clone(), done });
         self.waiting_since.get_or_insert(now);
     }
 
@@ -106,20 +110,21 @@ impl Outbox {
         let count = self.waiting.len().min(max_interactions);
         let entries: Vec<_> = self.waiting.drain(..count).collect();
         let interactions = entries.iter().map(|entry| entry.interaction.clone()).collect();
+        let traceparents = TraceContext::traceparents(entries.iter().map(|entry| &entry.trace));
         if self.waiting.is_empty() {
             self.waiting_since = None;
         }
         self.last_report_number += 1;
         let report_number = self.last_report_number;
         self.sent.insert(report_number, entries);
-        Some(Report { report_number, interactions })
+        Some(Report { report_number, interactions, traceparents })
     }
 
     /// What the report carried is durable, or can never be.
     pub fn acknowledge(&mut self, ack: &ReportAck) {
         let Some(entries) = self.sent.remove(&ack.report_number) else { return };
         self.acknowledged += entries.len() as u64;
-        for (Entry { interaction, done }, result) in entries.into_iter().zip(&ack.results) {
+        for (Entry { interaction, done, .. }, result) in entries.into_iter().zip(&ack.results) {
             let is_rejected = result.status() == InteractionStatus::Rejected;
             if let Some(done) = done {
                 // Who asked may have gone.
@@ -203,13 +208,15 @@ mod tests {
             contact: format!("campaigns/a/contacts/{slot}"),
             campaign: "campaigns/a".to_owned(),
             run: 1,
+            trace: TraceContext::default(),
         }
     }
 
     fn filled(facts: i32, now: Instant) -> Outbox {
         let mut outbox = Outbox::new(150);
         for slot in 0..facts {
-            outbox.push(call_ended(&call(slot), CallEnd::unanswered(Outcome::Busy)), now);
+            let call = call(slot);
+            outbox.push(&call, call_ended(&call, CallEnd::unanswered(Outcome::Busy)), now);
         }
         outbox
     }
@@ -255,7 +262,7 @@ mod tests {
         let reports: Vec<_> = std::iter::from_fn(|| outbox.next_report(10, later)).collect();
         outbox.acknowledge(&ack(&reports[1], InteractionStatus::Recorded));
         assert!(outbox.awaits_acks());
-        outbox.push(fact(&call(99), Fact::Success), later);
+        outbox.push(&call(99), fact(&call(99), Fact::Success), later);
         outbox.end_stream(later);
         assert!(!outbox.awaits_acks());
 
@@ -284,7 +291,7 @@ mod tests {
         let mut outbox = filled(149, now);
         let _ = outbox.next_report(50, now);
         assert!(outbox.has_room());
-        outbox.push(fact(&call(0), Fact::TextSent), now);
+        outbox.push(&call(0), fact(&call(0), Fact::TextSent), now);
         assert!(!outbox.has_room());
         assert!(outbox.has_reserve());
     }

@@ -5,7 +5,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use campaign_process::client::{FileError, bearer, client_tls, is_in_the_clear, read_token};
+use campaign_process::client::{
+    FileError, bearer, client_tls, is_https, is_in_the_clear, read_token,
+};
 use clap::Args;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::service::Interceptor;
@@ -120,8 +122,4 @@ impl Interceptor for Bearer {
         }
         Ok(request)
     }
-}
-
-fn is_https(url: &Endpoint) -> bool {
-    url.uri().scheme_str() == Some("https")
 }

@@ -3,6 +3,7 @@
 use std::error::Error;
 use std::time::Duration;
 
+use campaign_process::traces::{self, SpanKind, TraceContext};
 use campaign_proto::v1::dispatch_request::Message as Request;
 use campaign_proto::v1::dispatch_response::Message as Response;
 use campaign_proto::v1::dispatch_service_client::DispatchServiceClient;
@@ -112,7 +113,10 @@ impl Session {
         let (outgoing, requests) = mpsc::channel(OUTGOING_CAPACITY);
         // Before the call, as a server may read hello before it answers anything.
         outgoing.try_send(request(Request::Hello(hello))).map_err(|_| SessionError::Ended)?;
-        let mut incoming = client.dispatch(ReceiverStream::new(requests)).await?.into_inner();
+        // Until the welcome.
+        let trace = traces::begin("connect", SpanKind::Client, &TraceContext::default());
+        let call = trace.context().request(ReceiverStream::new(requests));
+        let mut incoming = client.dispatch(call).await?.into_inner();
         match incoming.message().await?.and_then(|response| response.message) {
             Some(Response::Welcome(welcome)) => {
                 let terms = Terms::of(&welcome)?;

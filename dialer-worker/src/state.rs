@@ -228,19 +228,19 @@ impl State {
                 }
             }
             News::Fact(fact, done) => {
-                self.outbox.push_for(reports::fact(call, fact), done, now);
+                self.outbox.push_for(call, reports::fact(call, fact), done, now);
             }
             News::Ended(end) => {
                 debug!(attempt_id = call.attempt_id, outcome = ?end.outcome, "call ended");
                 if let Some(done) = self.calls.ended(call) {
                     self.leases.call_ended(&call.lease);
                     self.metrics.call_ended(end.outcome);
-                    self.outbox.push_for(reports::call_ended(call, end), done, now);
+                    self.outbox.push_for(call, reports::call_ended(call, end), done, now);
                 }
             }
             News::TellWhenEnded(done) => self.calls.tell_when_ended(call, done),
             News::EndedBefore(end, done) => {
-                self.outbox.push_for(reports::call_ended(call, end), Some(done), now);
+                self.outbox.push_for(call, reports::call_ended(call, end), Some(done), now);
             }
         }
     }
@@ -284,10 +284,10 @@ impl State {
                 self.metrics.calls.inc();
                 self.calls.start(granted);
             } else {
-                let (call, attempt) = granted.into_call();
+                let (call, attempt, _) = granted.into_call();
                 debug!(attempt_id = attempt.attempt_id, "granted too late; not dialled");
                 let end = CallEnd::unanswered(Outcome::Failed);
-                self.outbox.push(reports::call_ended(&call, end), now);
+                self.outbox.push(&call, reports::call_ended(&call, end), now);
             }
         }
         self.pace.give_back(result.attempts.len().saturating_sub(dialled));

@@ -32,6 +32,8 @@ pub enum Part {
     Size,
     /// Three times the load that the service can bear
     Overload,
+    /// Throughput while metrics, logs and traces are taken
+    Observe,
     /// Calls of the simulated and the SIP provider beside sipp's
     Calls,
     /// Throughput minute by minute; only when named

@@ -23,11 +23,13 @@ const SINGLES_PART: usize = 25;
 
 /// How many of what.
 #[derive(Clone, Copy, Debug)]
-struct Setup {
-    workers: usize,
-    replicas: usize,
+pub struct Setup {
+    pub workers: usize,
+    pub replicas: usize,
     /// Contacts in one question for authorisation.
-    at_once: usize,
+    pub at_once: usize,
+    /// One of so many contacts is traced by its worker.
+    pub trace_every: Option<usize>,
 }
 
 /// Contacts a second, by round.
@@ -72,16 +74,14 @@ pub async fn run(args: Args) -> Vec<Figure> {
             rounds.add(peer.name(), peers::run(*peer, &scratch, &args).await);
         }
         let all = BATCH_CONTACTS;
+        let setup =
+            |workers, replicas, at_once| Setup { workers, replicas, at_once, trace_every: None };
         for (name, contacts, setup) in [
-            ("ours, 1 worker", args.contacts, Setup { workers: 1, replicas: 1, at_once: all }),
-            ("ours, 2 workers", args.contacts, Setup { workers: 2, replicas: 1, at_once: all }),
-            (OURS, args.contacts, Setup { workers: CONNECTIONS, replicas: 1, at_once: all }),
-            (
-                "ours, 4 workers, 2 replicas",
-                args.contacts,
-                Setup { workers: CONNECTIONS, replicas: 2, at_once: all },
-            ),
-            (&singles_name, singles, Setup { workers: CONNECTIONS, replicas: 1, at_once: 1 }),
+            ("ours, 1 worker", args.contacts, setup(1, 1, all)),
+            ("ours, 2 workers", args.contacts, setup(2, 1, all)),
+            (OURS, args.contacts, setup(CONNECTIONS, 1, all)),
+            ("ours, 4 workers, 2 replicas", args.contacts, setup(CONNECTIONS, 2, all)),
+            (&singles_name, singles, setup(CONNECTIONS, 1, 1)),
         ] {
             let scratch = Scratch::new(&args.database_url).await;
             rounds.add(name, measure(&scratch, contacts, setup).await);
@@ -108,12 +108,21 @@ fn figures(rounds: &Rounds) -> Vec<Figure> {
     figures
 }
 
-/// Contacts a second, from the launch until the last report is acknowledged.
 async fn measure(scratch: &Scratch, contacts: usize, setup: Setup) -> f64 {
     let mut replicas = vec![Replica::first(&scratch.url).await];
     for _ in 1..setup.replicas {
         replicas.push(Replica::start(&scratch.url, &[]).await);
     }
+    measure_on(&replicas, scratch, contacts, setup).await
+}
+
+/// Contacts a second, from the launch until the last report is acknowledged.
+pub async fn measure_on(
+    replicas: &[Replica],
+    scratch: &Scratch,
+    contacts: usize,
+    setup: Setup,
+) -> f64 {
     let mut api = Api::new(&replicas[0].channel);
     let name = api.create_with(contacts).await;
     scratch.client().await.batch_execute("VACUUM ANALYZE").await.unwrap();
@@ -124,7 +133,8 @@ async fn measure(scratch: &Scratch, contacts: usize, setup: Setup) -> f64 {
     let mut workers = JoinSet::new();
     for n in 0..setup.workers {
         let channel = &replicas[n % replicas.len()].channel;
-        let stream = Stream::open(channel, format!("bench-{n}"), &[]).await;
+        let mut stream = Stream::open(channel, format!("bench-{n}"), &[]).await;
+        stream.trace_every = setup.trace_every;
         let done = Arc::clone(&done);
         workers.spawn(async move { work(stream, setup.at_once, &done).await });
     }

@@ -86,14 +86,19 @@ async fn batch(worker: &mut Stream) -> v1::Batch {
 async fn dial(worker: &mut Stream, batch: v1::Batch) {
     let contact = batch.contacts.into_iter().next().unwrap();
     let (lease, slots) = (batch.lease, vec![contact.slot]);
-    worker.send(Request::Authorize(v1::Authorize { request_number: 1, lease, slots }));
+    let authorize = v1::Authorize { request_number: 1, lease, slots, ..Default::default() };
+    worker.send(Request::Authorize(authorize));
     let mut contact = Some(contact.contact);
     loop {
         match worker.next().await {
             Response::AuthorizeResult(result) => {
                 let attempt = result.attempts.into_iter().next().unwrap();
                 let interactions = vec![call_ended(contact.take().unwrap(), attempt.attempt_id)];
-                worker.send(Request::Report(v1::Report { report_number: 1, interactions }));
+                worker.send(Request::Report(v1::Report {
+                    report_number: 1,
+                    interactions,
+                    ..Default::default()
+                }));
             }
             Response::ReportAck(ack) => {
                 assert_recorded(&ack);

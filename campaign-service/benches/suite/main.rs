@@ -17,6 +17,7 @@ mod floors;
 mod import;
 mod lead;
 mod memory;
+mod observe;
 mod overload;
 mod peers;
 mod report;
@@ -71,6 +72,7 @@ async fn main() -> ExitCode {
             Part::Memory => tokio::spawn(memory::run(args.clone())),
             Part::Size => tokio::spawn(size::run(args.clone())),
             Part::Overload => tokio::spawn(overload::run(args.clone())),
+            Part::Observe => tokio::spawn(observe::run(args.clone())),
             Part::Calls => tokio::spawn(calls::run(args.clone())),
             Part::Soak => tokio::spawn(soak::run(args.clone())),
         };

@@ -2,7 +2,7 @@
 
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 use tonic::transport::Channel;
 
@@ -73,19 +73,31 @@ impl Replica {
 
     /// The same, with flags.
     pub async fn first_with(database_url: &str, flags: &[&str]) -> Self {
+        Self::first_logging_to(database_url, flags, Stdio::inherit()).await
+    }
+
+    /// The same, with its logs elsewhere.
+    pub async fn first_logging_to(database_url: &str, flags: &[&str], logs: Stdio) -> Self {
         let mut migrate = Command::new(SERVICE);
         migrate.args(["migrate", "--log", "error"]).env("DATABASE_URL", database_url);
         assert!(migrate.status().unwrap().success());
-        Self::start(database_url, flags).await
+        Self::start_logging_to(database_url, flags, logs).await
     }
 
     pub async fn start(database_url: &str, flags: &[&str]) -> Self {
+        Self::start_logging_to(database_url, flags, Stdio::inherit()).await
+    }
+
+    async fn start_logging_to(database_url: &str, flags: &[&str], logs: Stdio) -> Self {
         let address = free_address();
         let mut command = Command::new(SERVICE);
         command
-            .args(["serve", "--listen", &address.to_string(), "--log", "error"])
+            .args(["serve", "--listen", &address.to_string()])
             .args(flags)
-            .env("DATABASE_URL", database_url);
+            // Flags come first.
+            .env("CAMPAIGN_LOG", "error")
+            .env("DATABASE_URL", database_url)
+            .stderr(logs);
         let process = Process::start(&mut command);
         let channel = connect(address).await;
         Self { process, url: format!("http://{address}"), channel, address }

@@ -22,6 +22,10 @@ pub struct Stream {
     /// Not bounded: what waits here is bounded by credit.
     requests: mpsc::UnboundedSender<v1::DispatchRequest>,
     responses: Streaming<v1::DispatchResponse>,
+    /// One of so many contacts is traced.
+    pub trace_every: Option<usize>,
+    /// Contacts since the last that was.
+    untraced: usize,
 }
 
 impl Stream {
@@ -37,7 +41,8 @@ impl Stream {
         requests.send(v1::DispatchRequest { message: Some(Request::Hello(hello)) }).unwrap();
         let mut client = DispatchServiceClient::new(channel.clone());
         let responses = client.dispatch(UnboundedReceiverStream::new(receiver)).await.unwrap();
-        let mut stream = Self { requests, responses: responses.into_inner() };
+        let responses = responses.into_inner();
+        let mut stream = Self { requests, responses, trace_every: None, untraced: 0 };
         let first = stream.next().await;
         assert!(matches!(first, Response::Welcome(_)), "not welcome: {first:?}");
         stream
@@ -50,6 +55,19 @@ impl Stream {
 
     pub fn credit(&self, contacts: usize) {
         self.send(Request::Credit(v1::Credit { contacts: i32::try_from(contacts).unwrap() }));
+    }
+
+    /// Begins the traces of calls, as a worker would.
+    fn traceparents(&mut self, contacts: usize) -> Vec<String> {
+        let Some(every) = self.trace_every else { return Vec::new() };
+        let passed = self.untraced + contacts;
+        self.untraced = passed % every;
+        let traced = |_| {
+            let trace = uuid::Uuid::new_v4().simple();
+            let span = uuid::Uuid::new_v4().as_u64_pair().0;
+            format!("00-{trace}-{span:016x}-01")
+        };
+        (0..passed / every).map(traced).collect()
     }
 
     /// The next message, which must come.
@@ -86,8 +104,8 @@ impl Done {
 /// Takes batches, asks for `at_once` contacts in each question, reports every call as answered.
 pub async fn work(mut stream: Stream, at_once: usize, done: &Done) {
     stream.credit(BATCH_CONTACTS * CREDIT_BATCHES);
-    let mut asked: HashMap<i64, Vec<v1::LeasedContact>> = HashMap::new();
-    let mut ended = Vec::with_capacity(BATCH_CONTACTS);
+    let mut asked: HashMap<i64, (Vec<v1::LeasedContact>, Vec<String>)> = HashMap::new();
+    let (mut ended, mut traced) = (Vec::with_capacity(BATCH_CONTACTS), Vec::new());
     let mut number = 0;
     loop {
         let response = tokio::select! {
@@ -101,20 +119,24 @@ pub async fn work(mut stream: Stream, at_once: usize, done: &Done) {
                     let rest = contacts.split_off(at_once.min(contacts.len()));
                     let slots = contacts.iter().map(|contact| contact.slot).collect();
                     number += 1;
-                    let authorize =
-                        v1::Authorize { request_number: number, lease: lease.clone(), slots };
-                    asked.insert(number, contacts);
+                    let traceparents = stream.traceparents(contacts.len());
+                    asked.insert(number, (contacts, traceparents.clone()));
+                    let (request_number, lease) = (number, lease.clone());
+                    let authorize = v1::Authorize { request_number, lease, slots, traceparents };
                     stream.send(Request::Authorize(authorize));
                     contacts = rest;
                 }
             }
             Response::AuthorizeResult(result) => {
-                let contacts = asked.remove(&result.request_number).unwrap();
+                let (contacts, traces) = asked.remove(&result.request_number).unwrap();
+                traced.extend(traces);
                 ended.extend(contacts.into_iter().zip(result.attempts).map(answered));
                 if ended.len() >= BATCH_CONTACTS || asked.is_empty() {
                     let interactions = std::mem::take(&mut ended);
+                    let traceparents = std::mem::take(&mut traced);
                     let report_number = result.request_number;
-                    stream.send(Request::Report(v1::Report { report_number, interactions }));
+                    let report = v1::Report { report_number, interactions, traceparents };
+                    stream.send(Request::Report(report));
                 }
             }
             Response::ReportAck(ack) => {

@@ -66,7 +66,7 @@ pub(super) fn lessor() -> Lessor {
 /// What a worker that asks for contacts gets.
 #[derive(Debug)]
 pub enum Leased {
-    Batch(LeasedBatch),
+    Batch(Box<LeasedBatch>),
     /// There is nobody to engage now.
     Nothing,
     /// Nobody was found among those looked at; there are more to look at.
@@ -77,6 +77,8 @@ pub enum Leased {
 #[derive(Debug)]
 pub struct LeasedBatch {
     pub lease: Lease,
+    /// Of the launch of the run; empty: it was not traced.
+    pub launch_traceparent: String,
     pub contacts: Vec<LeasedContact>,
 }
 
@@ -135,7 +137,10 @@ impl App {
         try_join!(picking.save(), inserted)?;
         tx.commit().await?;
         let none = || if has_more { Leased::NothingYet } else { Leased::Nothing };
-        Ok(batches.into_iter().map(|batch| batch.map_or_else(none, Leased::Batch)).collect())
+        Ok(batches
+            .into_iter()
+            .map(|batch| batch.map_or_else(none, |batch| Leased::Batch(Box::new(batch))))
+            .collect())
     }
 
     /// Notes what a worker says of its provider on a stream: why it fails, or that it works.

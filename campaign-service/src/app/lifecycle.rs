@@ -35,6 +35,8 @@ pub struct Launch {
     /// From the preview; empty: none.
     pub preview_token: String,
     pub confirm_reset: String,
+    /// Of the request, for traces of calls to point to; empty: it is not traced.
+    pub traceparent: String,
 }
 
 /// A change of some fields of the configuration.
@@ -70,6 +72,7 @@ impl App {
             epoch: Epoch::default(),
             settings: None,
             position_limit: None,
+            launch_traceparent: String::new(),
             revision: 1,
             created_at: tx.now,
             updated_at: tx.now,
@@ -125,6 +128,7 @@ impl App {
         after.epoch = settings.epoch_after(before.epoch, run);
         after.settings = Some(settings);
         after.position_limit = (!settings.live_forever).then_some(counters.next_position);
+        after.launch_traceparent.clone_from(&launch.traceparent);
         campaigns::update(&tx, &after).await?;
         campaigns::insert_run(&tx, &after).await?;
         campaigns::mark_run(&tx, &after).await?;

@@ -309,6 +309,7 @@ impl<'a, 'c> Picking<'a, 'c> {
             link: String::new(),
         };
         let contacts = picked.into_iter().enumerate().map(leased).collect();
-        LeasedBatch { lease, contacts }
+        let launch_traceparent = self.campaign.launch_traceparent.clone();
+        LeasedBatch { lease, launch_traceparent, contacts }
     }
 }

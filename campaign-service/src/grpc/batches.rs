@@ -28,7 +28,7 @@ pub fn attempt_to_api(slot: i32, decision: Decision) -> v1::AttemptAuthorization
 
 /// A lease as its worker gets it.
 pub fn batch_to_api(batch: LeasedBatch) -> v1::Batch {
-    let LeasedBatch { lease, contacts } = batch;
+    let LeasedBatch { lease, launch_traceparent, contacts } = batch;
     let leased = |leased: LeasedContact| v1::LeasedContact {
         slot: i32::try_from(leased.slot).unwrap_or(i32::MAX),
         contact: names::contact_name(lease.campaign, leased.contact.position),
@@ -48,5 +48,6 @@ pub fn batch_to_api(batch: LeasedBatch) -> v1::Batch {
         campaign: format!("campaigns/{}", lease.campaign),
         run: lease.run,
         contacts: contacts.into_iter().map(leased).collect(),
+        launch_traceparent,
     }
 }

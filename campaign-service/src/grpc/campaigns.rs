@@ -11,6 +11,7 @@ use crate::app::error::Error;
 use crate::app::lifecycle::{Edit, Launch};
 use crate::store::campaigns::Campaign;
 use campaign_domain::lifecycle::Command;
+use campaign_process::traces::TraceContext;
 use campaign_proto::v1;
 use campaign_proto::v1::campaign_service_server::CampaignService;
 use chrono::DateTime;
@@ -149,6 +150,8 @@ impl CampaignService for CampaignApi {
         request: Request<v1::LaunchCampaignRequest>,
     ) -> Result<Response<v1::Campaign>, Status> {
         let caller = Admitted::of(&request)?.caller;
+        let trace = request.extensions().get::<TraceContext>();
+        let traceparent = trace.map(TraceContext::traceparent).unwrap_or_default();
         let request = request.into_inner();
         let id = names::campaign("name", &request.name)?.within(&self.app, &caller.reach()).await?;
         let common = [&request.etag, &request.request_id, &request.actor, &request.reason];
@@ -157,6 +160,7 @@ impl CampaignService for CampaignApi {
             settings: settings(request.settings)?,
             preview_token: request.preview_token,
             confirm_reset: request.confirm_reset,
+            traceparent,
         };
         Ok(answer(&self.app.launch_campaign(id, &call, &launch).await?))
     }

@@ -1,9 +1,10 @@
-//! What is seen of every call from outside: its count, time and code, and the id that its logs share.
+//! What is seen of every call from outside: its count, time and code, its trace, and the id that its logs share.
 
 use super::access::RULES;
 use super::around::{Calling, Middleware};
 use super::limits::{Kind, kind};
 use crate::metrics::Metrics;
+use campaign_process::traces::{self, SpanKind, TraceContext};
 use futures_util::FutureExt;
 use http::{HeaderMap, HeaderValue, Request, Response};
 use http_body::{Body as HttpBody, Frame, SizeHint};
@@ -43,9 +44,15 @@ const CODES: [&str; 17] = [
     "UNAUTHENTICATED",
 ];
 
+/// Codes that say that the service failed, and not the caller.
+const FAILURES: [&str; 6] =
+    ["UNKNOWN", "DEADLINE_EXCEEDED", "UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS"];
+
 /// A method that there is, or any other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Method {
+    /// Service and name.
+    full_name: &'static str,
     service: &'static str,
     name: &'static str,
     kind: Kind,
@@ -54,9 +61,9 @@ struct Method {
 impl Method {
     fn at(path: &str) -> Self {
         let known = RULES.iter().find(|(known, _)| *known == path).map(|(known, _)| *known);
-        let parts = known.and_then(|known| known.strip_prefix('/')?.split_once('/'));
-        let (service, name) = parts.unwrap_or(("other", "other"));
-        Self { service, name, kind: kind(path) }
+        let full_name = known.and_then(|known| known.strip_prefix('/')).unwrap_or("other/other");
+        let (service, name) = full_name.split_once('/').unwrap_or((full_name, ""));
+        Self { full_name, service, name, kind: kind(path) }
     }
 
     fn labels(self) -> [(&'static str, &'static str); 2] {
@@ -64,19 +71,29 @@ impl Method {
     }
 }
 
-/// A call, counted when it is over.
+/// A call, counted when it is over; its part of the trace ends then too.
 struct Counting {
     metrics: Arc<Metrics>,
     method: Method,
     started: Instant,
     /// `None`: the caller left before there was one.
     code: Option<&'static str>,
+    trace: traces::Span,
 }
 
 impl Counting {
-    fn begin(metrics: &Arc<Metrics>, method: Method) -> Self {
+    fn begin(metrics: &Arc<Metrics>, method: Method, headers: &HeaderMap) -> Self {
         metrics.requests_in_progress.get_or_create(&method.labels()).inc();
-        Self { metrics: Arc::clone(metrics), method, started: Instant::now(), code: None }
+        let trace = match method.kind {
+            Kind::Request | Kind::Stream => traces::begin(
+                method.full_name,
+                SpanKind::Server,
+                &TraceContext::of_headers(headers),
+            ),
+            Kind::Exempt => traces::Span::default(),
+        };
+        let metrics = Arc::clone(metrics);
+        Self { metrics, method, started: Instant::now(), code: None, trace }
     }
 
     /// Takes the code, where these are the headers that have it.
@@ -90,7 +107,13 @@ impl Counting {
 impl Drop for Counting {
     fn drop(&mut self) {
         let labels = self.method.labels();
-        let code = ("code", self.code.unwrap_or("CANCELLED"));
+        let code = self.code.unwrap_or("CANCELLED");
+        self.trace.set("rpc.system.name", "grpc");
+        self.trace.set("rpc.response.status_code", code);
+        if FAILURES.contains(&code) {
+            self.trace.fail();
+        }
+        let code = ("code", code);
         self.metrics.requests_in_progress.get_or_create(&labels).dec();
         self.metrics.requests.get_or_create(&[labels[0], labels[1], code]).inc();
         // How long a stream lasts says nothing, and what others ask of health neither.
@@ -111,12 +134,38 @@ fn request_id(headers: &HeaderMap) -> String {
     given.map_or_else(|| Uuid::new_v4().to_string(), str::to_owned)
 }
 
+/// What the logs of a call share.
+fn span(method: Method, id: &str, trace: &TraceContext) -> Span {
+    let span = match method.kind {
+        // The campaign is noted once it is known.
+        Kind::Request => {
+            let name = method.name;
+            info_span!(
+                "request",
+                method = name,
+                request_id = id,
+                campaign = Empty,
+                trace_id = Empty
+            )
+        }
+        // Of many campaigns, one after the other.
+        Kind::Stream => {
+            info_span!("stream", method = method.name, request_id = id, trace_id = Empty)
+        }
+        Kind::Exempt => Span::none(),
+    };
+    if let Some(trace_id) = trace.trace_id() {
+        span.record("trace_id", trace_id);
+    }
+    span
+}
+
 /// Around everything else, so that it sees also who is turned away.
 #[derive(Clone, Debug)]
 pub struct Observe(pub Arc<Metrics>);
 
 impl Middleware for Observe {
-    fn call<S>(&self, inner: &mut S, request: Request<Body>) -> Calling<S::Error>
+    fn call<S>(&self, inner: &mut S, mut request: Request<Body>) -> Calling<S::Error>
     where
         S: Service<Request<Body>, Response = Response<Body>> + Clone + Send + 'static,
         S::Future: Send + 'static,
@@ -124,16 +173,12 @@ impl Middleware for Observe {
     {
         let method = Method::at(request.uri().path());
         let id = request_id(request.headers());
-        let span = match method.kind {
-            // Noted once it is known.
-            Kind::Request => {
-                info_span!("request", method = method.name, request_id = id, campaign = Empty)
-            }
-            // Of many campaigns, one after the other.
-            Kind::Stream => info_span!("stream", method = method.name, request_id = id),
-            Kind::Exempt => Span::none(),
-        };
-        let mut counting = Counting::begin(&self.0, method);
+        let mut counting = Counting::begin(&self.0, method, request.headers());
+        let trace = counting.trace.context();
+        let span = span(method, &id, trace);
+        if trace.is_sampled() {
+            request.extensions_mut().insert(trace.clone());
+        }
         let answer = span.in_scope(|| inner.call(request));
         let in_span = span.clone();
         async move {

@@ -18,6 +18,7 @@ use crate::app::leasing::LeaseKey;
 use crate::store::notify::ControlEvent;
 use campaign_domain::access::Reach;
 use campaign_domain::shares::Shares;
+use campaign_process::traces::{self, SpanKind};
 use campaign_proto::v1;
 use campaign_proto::v1::dispatch_request::Message as Request;
 use campaign_proto::v1::dispatch_response::Message as Response;
@@ -261,6 +262,10 @@ impl Session {
             .iter()
             .map(|slot| usize::try_from(*slot).unwrap_or(usize::MAX))
             .collect();
+        let traced = &authorize.traceparents;
+        let mut trace =
+            traces::begin_for("Dispatch authorize", SpanKind::Server, traced, slots.len());
+        trace.set_count("attempts", slots.len());
         let asked_at = tokio::time::Instant::now();
         let answer = match self.key(authorize.lease.as_ref()).await? {
             Some(key) => self.app.authorize(key, &slots).await?,
@@ -291,8 +296,12 @@ impl Session {
         let Ok(turn) = Arc::clone(&self.reports).acquire_owned().await else { return Ok(()) };
         let (app, outgoing) = (Arc::clone(&self.app), self.outgoing.clone());
         let reach = self.reach.clone();
+        let (traced, count) = (&report.traceparents, report.interactions.len());
+        let mut trace = traces::begin_for("Dispatch report", SpanKind::Server, traced, count);
+        trace.set_count("interactions", count);
         let recording = async move {
             let recorded = record_all(&app, &reach, None, report.interactions).await;
+            drop(trace);
             let response = recorded.map_err(Status::from).map(|results| {
                 let ack = v1::ReportAck { report_number: report.report_number, results };
                 v1::DispatchResponse { message: Some(Response::ReportAck(ack)) }

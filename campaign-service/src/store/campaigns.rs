@@ -27,6 +27,9 @@ pub struct Campaign {
     pub settings: Option<LaunchSettings>,
     /// Of the run.
     pub position_limit: Option<i64>,
+    /// Of the request that launched the run; empty: it was not traced.
+    #[serde(default)]
+    pub launch_traceparent: String,
     pub revision: i64,
     pub created_at: Instant,
     pub updated_at: Instant,
@@ -81,7 +84,8 @@ impl Campaign {
 }
 
 const COLUMNS: &str = "c.campaign_id, c.tenant, c.state, c.config, c.run, c.generation, c.cycle,
-    r.settings, r.position_limit, c.revision, c.created_at, c.updated_at, c.deleted_at IS NOT NULL AS is_deleted";
+    r.settings, r.position_limit, coalesce(r.launch_traceparent, '') AS launch_traceparent, c.revision,
+    c.created_at, c.updated_at, c.deleted_at IS NOT NULL AS is_deleted";
 const FROM: &str =
     "FROM campaigns c LEFT JOIN runs r ON r.campaign_id = c.campaign_id AND r.run = c.run";
 
@@ -98,6 +102,7 @@ fn read(row: &Row) -> StoreResult<Campaign> {
         epoch: Epoch { generation: row.get("generation"), cycle: row.get("cycle") },
         settings: settings.map(from_json).transpose()?,
         position_limit: row.get("position_limit"),
+        launch_traceparent: row.get("launch_traceparent"),
         revision: row.get("revision"),
         created_at: row.get("created_at"),
         updated_at: row.get("updated_at"),
@@ -251,8 +256,8 @@ pub struct Run {
 /// Adds the run that a campaign was just launched into.
 pub async fn insert_run(tx: &Tx<'_>, campaign: &Campaign) -> StoreResult<()> {
     let sql = "INSERT INTO runs
-            (campaign_id, run, settings, generation, cycle, position_limit, launched_at)
-        VALUES ($1, $2, $3, $4, $5, $6, $7)";
+            (campaign_id, run, settings, generation, cycle, position_limit, launched_at, launch_traceparent)
+        VALUES ($1, $2, $3, $4, $5, $6, $7, nullif($8, ''))";
     tx.execute(
         sql,
         &[
@@ -263,6 +268,7 @@ pub async fn insert_run(tx: &Tx<'_>, campaign: &Campaign) -> StoreResult<()> {
             &campaign.epoch.cycle,
             &campaign.position_limit,
             &campaign.updated_at,
+            &campaign.launch_traceparent,
         ],
     )
     .await?;

@@ -36,4 +36,5 @@ mod storm;
 mod support;
 mod taking_away;
 mod tenants;
+mod traces;
 mod walkthrough;

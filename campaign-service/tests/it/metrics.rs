@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 const CONTACTS: usize = 20;
 
 /// The value of a series written as shown.
-fn value(text: &str, series: &str) -> f64 {
+pub fn value(text: &str, series: &str) -> f64 {
     let line = text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
     line.unwrap_or_else(|| panic!("{series} is not there:\n{text}")).parse().unwrap()
 }

@@ -108,22 +108,10 @@ async fn provoke(db: &TestDb, clients: &mut Clients, campaign: &str) {
     let status = clients.contacts.get_contact(request).await.unwrap_err();
     assert_eq!(status.code(), Code::Internal, "{status:?}");
     sql.batch_execute("UPDATE contacts SET attributes = '{}'").await.unwrap();
-    // The database goes away.
-    let (_, name) = db.url.rsplit_once('/').unwrap();
-    let (server, _) = db.url.rsplit_once('/').unwrap();
-    let (admin, connection) =
-        tokio_postgres::connect(&format!("{server}/postgres"), tokio_postgres::NoTls)
-            .await
-            .unwrap();
-    let connection = tokio::spawn(connection);
-    let away = format!("ALTER DATABASE {name} ALLOW_CONNECTIONS false");
-    admin.batch_execute(&away).await.unwrap();
-    let end = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = $1";
-    admin.execute(end, &[&name]).await.unwrap();
+    db.go_away().await;
     let late = contact(NUMBERS[2], NAMES[1]);
     assert_eq!(create(clients, campaign, late).await, Err(Code::Unavailable));
-    admin.batch_execute(&format!("ALTER DATABASE {name} ALLOW_CONNECTIONS true")).await.unwrap();
-    connection.abort();
+    db.come_back().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

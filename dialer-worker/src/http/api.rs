@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use axum::body::Bytes;
+use campaign_process::traces::TraceContext;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::{Method, Request, StatusCode, Uri, header};
 use hyper_util::client::legacy::Client as HyperClient;
@@ -189,10 +190,10 @@ impl Api {
         matches!(answer, Err(Failed::NotSent(Fault::Untrusted)))
     }
 
-    pub async fn create(&self, create: &Create<'_>) -> Created {
+    pub async fn create(&self, create: &Create<'_>, trace: &TraceContext) -> Created {
         let body = serde_json::to_vec(create).unwrap_or_default();
         let path = format!("/v1/{}", self.collection);
-        match self.ask(Method::POST, &path, Some(create.key), body).await {
+        match self.ask_for(trace, Method::POST, &path, Some(create.key), body).await {
             Ok((status, _)) if status.is_success() => Created::Yes,
             // The attempt's own fault, or ours; in any case it did not begin.
             Ok((status, _))
@@ -240,6 +241,18 @@ impl Api {
         idempotency_key: Option<&str>,
         body: Vec<u8>,
     ) -> Result<(StatusCode, Bytes), Failed> {
+        self.ask_for(&TraceContext::default(), method, path, idempotency_key, body).await
+    }
+
+    /// As `ask`, and tells where it belongs.
+    async fn ask_for(
+        &self,
+        trace: &TraceContext,
+        method: Method,
+        path: &str,
+        idempotency_key: Option<&str>,
+        body: Vec<u8>,
+    ) -> Result<(StatusCode, Bytes), Failed> {
         let base = self.base.to_string();
         let uri = format!("{}{path}", base.trim_end_matches('/'));
         let mut request = Request::builder().method(method).uri(uri);
@@ -248,6 +261,10 @@ impl Api {
         }
         if let Some(key) = idempotency_key {
             request = request.header("idempotency-key", key);
+        }
+        let traceparent = trace.traceparent();
+        if !traceparent.is_empty() {
+            request = request.header("traceparent", traceparent);
         }
         if let Some(api_key) = &self.api_key {
             let bearer = format!("Bearer {}", api_key.reveal());

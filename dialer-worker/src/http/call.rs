@@ -137,7 +137,7 @@ impl Call<'_> {
             link: &self.attempt.link,
             channel,
         };
-        self.shared.api.create(&create).await
+        self.shared.api.create(&create, self.events.trace()).await
     }
 
     /// Finds out whether the platform knows the attempt. A callback about it says so as well.

@@ -4,13 +4,14 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use campaign_process::traces::{self, Span, SpanKind, TraceContext};
 use campaign_proto::v1::{
     AttemptAuthorization, AuthorizeDecision, AuthorizeResult, LeaseKey, LeasedContact, Release,
 };
 use tokio::time::Instant;
 use tracing::{debug, warn};
 
-use crate::calls::CallId;
+use crate::calls::{CallId, CallTrace};
 use crate::dialer::Attempt;
 
 /// Bounds of the wait for a campaign's pacing.
@@ -37,6 +38,8 @@ struct Asked {
     times_asked: u32,
     /// Not to be dialled any more.
     is_revoked: bool,
+    /// The call, if it comes to one: until its end, or the answer that there is none.
+    trace: Span,
 }
 
 #[derive(Debug)]
@@ -44,6 +47,8 @@ pub(super) struct HeldLease {
     pub key: LeaseKey,
     pub campaign: String,
     pub run: i32,
+    /// The launch of the run, where it is traced.
+    pub launch: TraceContext,
     standing: Standing,
     /// By our own clock, and not later than the service thinks: a renewal counts from when it was
     /// asked for.
@@ -78,6 +83,7 @@ impl HeldLease {
             key,
             campaign,
             run,
+            launch: TraceContext::default(),
             standing: Standing::Live,
             expires,
             renew_at,
@@ -144,11 +150,18 @@ impl HeldLease {
         let mut slots = Vec::with_capacity(count);
         for contact in self.waiting.drain(..count) {
             slots.push(contact.slot);
-            let asked = Asked { contact, times_asked: 1, is_revoked: false };
+            let trace = begin_call(&self.campaign, self.run, &self.launch);
+            let asked = Asked { contact, times_asked: 1, is_revoked: false, trace };
             self.asked.insert(asked.contact.slot, asked);
         }
         self.request_number = Some(request_number);
         Some(slots)
+    }
+
+    /// Of the calls that may come of these, those that are traced.
+    pub fn traceparents(&self, slots: &[i32]) -> Vec<String> {
+        let asked = slots.iter().filter_map(|slot| self.asked.get(slot));
+        TraceContext::traceparents(asked.map(|asked| asked.trace.context()))
     }
 
     /// Takes an answer; what is throttled waits again, for as long as the service says.
@@ -172,7 +185,8 @@ impl HeldLease {
         granted
     }
 
-    fn wait_again(&mut self, asked: Asked) {
+    fn wait_again(&mut self, mut asked: Asked) {
+        asked.trace.set("decision", AuthorizeDecision::Throttled.as_str_name());
         if self.standing == Standing::Live && !asked.is_revoked {
             self.waiting.push_front(asked.contact);
         } else {
@@ -186,8 +200,9 @@ impl HeldLease {
     }
 
     fn decide(&mut self, attempt: &AttemptAuthorization, now: Instant) -> Option<Granted> {
-        let asked = self.asked.remove(&attempt.slot)?;
+        let mut asked = self.asked.remove(&attempt.slot)?;
         let decision = attempt.decision();
+        asked.trace.set("decision", decision.as_str_name());
         match decision {
             AuthorizeDecision::Granted => return Some(self.grant(asked, attempt, now)),
             // The first answer was lost on its way, so nobody dialled.
@@ -233,6 +248,7 @@ impl HeldLease {
             run: self.run,
             attempt_id: attempt.attempt_id.clone(),
             contact: asked.contact,
+            trace: asked.trace,
             dial,
         }
     }
@@ -336,6 +352,16 @@ impl HeldLease {
     }
 }
 
+/// Begins the trace of a call; a launch is of all calls of a run, so its trace is another.
+fn begin_call(campaign: &str, run: i32, launch: &TraceContext) -> Span {
+    let none = TraceContext::default();
+    let links = std::slice::from_ref(launch);
+    let mut trace = traces::begin_linked("call", SpanKind::Internal, &none, links);
+    trace.set_name("campaign", campaign);
+    trace.set("run", i64::from(run));
+    trace
+}
+
 /// How long to wait before what is throttled is asked for again, within reason.
 fn retry_delay(result: &AuthorizeResult) -> Duration {
     let delay = result.retry_delay.and_then(|delay| delay.try_into().ok());
@@ -350,13 +376,22 @@ pub(crate) struct Granted {
     run: i32,
     attempt_id: String,
     contact: LeasedContact,
+    trace: Span,
     /// False: it came too late; report it as failed instead.
     pub dial: bool,
 }
 
 impl Granted {
-    /// The call's name, and what the provider needs to know.
-    pub fn into_call(self) -> (Arc<CallId>, Attempt) {
+    /// The call's name, what the provider needs to know, and the call's traces until it ends.
+    pub fn into_call(mut self) -> (Arc<CallId>, Attempt, CallTrace) {
+        self.trace.set_name("attempt_id", &self.attempt_id);
+        let mut dial = Span::default();
+        let mut cause = self.trace.context().clone();
+        if self.dial {
+            dial = traces::begin("dial", SpanKind::Client, &cause);
+            dial.set_name("attempt_id", &self.attempt_id);
+            cause.clone_from(dial.context());
+        }
         let call = CallId {
             lease: self.lease,
             slot: self.contact.slot,
@@ -364,6 +399,7 @@ impl Granted {
             contact: self.contact.contact.clone(),
             campaign: self.campaign,
             run: self.run,
+            trace: cause,
         };
         let attempt = Attempt {
             attempt_id: self.attempt_id,
@@ -375,6 +411,6 @@ impl Granted {
             attempt_number: self.contact.attempt_number,
             link: self.contact.link,
         };
-        (Arc::new(call), attempt)
+        (Arc::new(call), attempt, CallTrace { dial, _call: self.trace })
     }
 }

@@ -1,5 +1,6 @@
 use std::path::PathBuf;
 
+use campaign_process::traces::TraceContext;
 use tokio::sync::mpsc;
 
 use super::*;
@@ -33,6 +34,7 @@ fn events(slot: i32, sender: &mpsc::Sender<CallEvent>) -> CallEvents {
         contact: format!("campaigns/a/contacts/{slot}"),
         campaign: "campaigns/a".to_owned(),
         run: 1,
+        trace: TraceContext::default(),
     };
     CallEvents { call: Arc::new(call), sender: sender.clone() }
 }

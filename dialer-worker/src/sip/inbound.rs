@@ -17,6 +17,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use campaign_process::traces::{self, SpanKind, TraceContext};
 use campaign_proto::v1::RouteInboundRequest;
 use rsipstack::dialog::dialog::{DialogState, DialogStateReceiver, TerminatedReason};
 use rsipstack::dialog::invite_dialog::InviteDialog;
@@ -91,11 +92,13 @@ impl Inbound {
             let _ = invite.reply(StatusCode::Forbidden).await;
             return;
         }
+        // Until the call is recorded, or turned away.
+        let trace = traces::begin("incoming call", SpanKind::Server, &TraceContext::default());
         let asked = match self.admit(&invite) {
             Ok((place, question)) => {
                 let _ = invite.send_trying().await;
                 let campaign = question.parent.clone();
-                let routing = self.ask(&invite, question);
+                let routing = self.ask(&invite, question, trace.context().clone());
                 decided(&mut invite, routing).await.map(|answer| (place, campaign, answer))
             }
             Err((code, delay)) => {
@@ -106,7 +109,7 @@ impl Inbound {
         match asked {
             Some((_place, campaign, Answer::Accept(contact))) => {
                 if let Some(call) = self.answer(stack, invite, campaign, contact).await {
-                    self.service.record(&call).await;
+                    self.service.record(&call, trace.context()).await;
                 }
             }
             Some((place, _, Answer::TurnAway(code, delay))) => {
@@ -142,11 +145,16 @@ impl Inbound {
     }
 
     /// Asks the service; the transaction is woken when there is an answer.
-    fn ask(&self, invite: &Transaction, question: RouteInboundRequest) -> JoinHandle<Answer> {
+    fn ask(
+        &self,
+        invite: &Transaction,
+        question: RouteInboundRequest,
+        trace: TraceContext,
+    ) -> JoinHandle<Answer> {
         let service = Arc::clone(&self.service);
         let (wake, key) = (invite.tu_sender.clone(), invite.key.clone());
         tokio::spawn(async move {
-            let answer = Answer::of(service.route(question).await, SystemTime::now());
+            let answer = Answer::of(service.route(question, &trace).await, SystemTime::now());
             // Fails only when the caller has given up.
             let _ = wake.send(TransactionEvent::Terminate(key));
             answer

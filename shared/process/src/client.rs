@@ -6,7 +6,7 @@ use std::fmt;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use tonic::metadata::{Ascii, MetadataValue};
-use tonic::transport::{Certificate, ClientTlsConfig, Identity, Uri};
+use tonic::transport::{Certificate, ClientTlsConfig, Endpoint, Identity, Uri};
 
 /// A file that is missing or wrong.
 #[derive(Debug)]
@@ -62,6 +62,24 @@ pub fn bearer(token: &str) -> Option<MetadataValue<Ascii>> {
     let mut value: MetadataValue<Ascii> = format!("Bearer {token}").parse().ok()?;
     value.set_sensitive(true);
     Some(value)
+}
+
+/// An address to connect to, as people write it.
+///
+/// # Errors
+/// When it is none; the text says how to write one.
+pub fn endpoint(text: &str) -> Result<Endpoint, String> {
+    let endpoint = Endpoint::from_shared(text.to_owned()).map_err(|error| error.to_string())?;
+    match endpoint.uri().scheme_str() {
+        Some("http" | "https") if endpoint.uri().host().is_some() => Ok(endpoint),
+        _ => Err("write it like https://host:port or http://host:port".to_owned()),
+    }
+}
+
+/// Whether it is reached through TLS.
+#[must_use]
+pub fn is_https(endpoint: &Endpoint) -> bool {
+    endpoint.uri().scheme_str() == Some("https")
 }
 
 /// Whether what is sent there can be read on the way.

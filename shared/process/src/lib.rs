@@ -1,4 +1,4 @@
-//! What every process of ours needs: options, logs on standard error, metrics, health for probes, files of keys,
+//! What every process of ours needs: options, logs on standard error, metrics, traces, health for probes, files of keys,
 //! secrets, listeners, the way into the service, one provider of cryptography for TLS, and an orderly shutdown.
 
 pub mod client;
@@ -11,6 +11,7 @@ mod secret;
 mod shutdown;
 mod telemetry;
 mod tls;
+pub mod traces;
 
 pub use files::read_key_file;
 pub use health::{Health, HealthArgs};
@@ -20,3 +21,4 @@ pub use secret::Secret;
 pub use shutdown::shutdown_signal;
 pub use telemetry::{LogArgs, LogFilter, LogFormat, init_logs};
 pub use tls::{authorities, certificates, install_tls_provider};
+pub use traces::TraceArgs;

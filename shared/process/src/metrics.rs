@@ -1,6 +1,7 @@
 //! What a process counts, for Prometheus. A process declares each metric once, in one table; `/metrics` shows
 //! them. Counting costs an atomic addition, whether somebody looks or not.
 
+use crate::traces::LOST_SPANS;
 use axum::Router;
 use axum::http::header::CONTENT_TYPE;
 use axum::routing::get;
@@ -38,10 +39,14 @@ pub type Durations<const N: usize> = Family<Labels<N>, Histogram, fn() -> Histog
 pub struct MetricTable(Registry);
 
 impl MetricTable {
-    /// Without any yet; each will have this prefix and an underscore before its name.
+    /// With those of every process; each has this prefix and an underscore before its name.
     #[must_use]
     pub fn new(prefix: &'static str) -> Self {
-        Self(Registry::with_prefix(prefix))
+        let mut table = Self(Registry::with_prefix(prefix));
+        let help =
+            "Spans of traces that the collector did not take, or that were too many to wait for it";
+        table.add("lost_spans", help, LOST_SPANS.clone());
+        table
     }
 
     fn add<M: Metric + Clone>(&mut self, name: &'static str, help: &'static str, metric: M) -> M {

@@ -67,7 +67,11 @@ impl Worker {
                 response = self.stream.next() => self.hear(response),
                 () = sleep_until(self.calls_end), if !self.in_calls.is_empty() => {
                     let interactions = std::mem::take(&mut self.in_calls);
-                    self.stream.send(Request::Report(v1::Report { report_number: 1, interactions }));
+                    self.stream.send(Request::Report(v1::Report {
+                    report_number: 1,
+                    interactions,
+                    ..Default::default()
+                }));
                 }
             }
             if self.in_calls.is_empty() && self.asked.is_empty() {
@@ -88,7 +92,8 @@ impl Worker {
         let slots = batch.contacts.iter().map(|contact| contact.slot).collect();
         let (request_number, lease) = (self.next_question, batch.lease.clone());
         self.asked.insert(request_number, batch);
-        self.stream.send(Request::Authorize(v1::Authorize { request_number, lease, slots }));
+        let authorize = v1::Authorize { request_number, lease, slots, ..Default::default() };
+        self.stream.send(Request::Authorize(authorize));
     }
 
     fn hear(&mut self, response: Response) {

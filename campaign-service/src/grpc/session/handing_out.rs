@@ -89,7 +89,7 @@ impl Session {
         let now = tokio::time::Instant::now();
         self.held.retain(|_, held| held.gone_at > now);
         self.hold(campaign, batch.lease.number, batch.lease.run);
-        self.send(Response::Batch(batch_to_api(batch))).await?;
+        self.send(Response::Batch(batch_to_api(*batch))).await?;
         Ok(true)
     }
 }

@@ -6,9 +6,10 @@ use campaign_proto::v1;
 use serde_json::json;
 use std::process::{Command, Stdio};
 
-/// Runs a program on a terminal; waits for words and types what goes with them.
+/// Runs a program on a terminal; waits for words and types what goes with them, or, where that begins with $, runs it
+/// as a command beside.
 const TYPIST: &str = r#"
-import json, os, pty, sys, time
+import json, os, pty, subprocess, sys, time
 pid, terminal = pty.fork()
 if pid == 0:
     os.execvp(sys.argv[2], sys.argv[2:])
@@ -30,7 +31,10 @@ for words, typed in json.loads(sys.argv[1]):
             sys.exit(f"never saw {words!r} in:\n{shown}")
     print(shown)
     shown = ""
-    os.write(terminal, typed.encode())
+    if typed.startswith("$"):
+        subprocess.run(typed[1:], shell=True, check=True, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    else:
+        os.write(terminal, typed.encode())
 while more():
     pass
 print(shown)
@@ -112,6 +116,34 @@ async fn a_watch_is_live_on_a_terminal_and_a_frame_elsewhere() {
     assert_eq!(ran.code, DONE, "{ran:?}");
     let last: serde_json::Value = serde_json::from_str(ran.out.lines().last().unwrap()).unwrap();
     assert_eq!(last["state"], "CAMPAIGN_STATE_CANCELLED");
+}
+
+#[tokio::test]
+async fn a_live_view_goes_on_over_ends_and_new_launches() {
+    let db = TestDb::new().await;
+    let service = Service::start(&db).await;
+    let mut clients = service.clients.clone();
+    let ctl = Ctl::new(&service.url);
+    let name = ctl.create("Spring offer").await;
+    clients.add_contacts(&name, 0..3).await;
+    let settings = v1::LaunchSettings { live_forever: true, ..Default::default() };
+    clients.launch_with(&name, settings).await;
+    let program = env!("CARGO_BIN_EXE_campaignctl");
+    let beside = |args: &str| format!("${program} {args}");
+    let pause = beside(&format!("pause {name}"));
+    let cancel = beside(&format!("cancel {name}"));
+    let launch = beside(&format!("launch {name} --live-forever --yes"));
+    // Only cells that changed are drawn, so words are waited for that share none with what was there.
+    let dialogue = [
+        ("no worker takes", pause.as_str()),
+        ("PAUSED", &cancel),
+        // The stream has ended with the run; the view asks again, and shows the next one.
+        ("LLED", &launch),
+        ("worker takes its contacts", "q"),
+    ];
+    let watched = typed(&ctl, &["watch", "Spring offer"], &dialogue).await;
+    assert_eq!(watched.code, DONE, "{watched:?}");
+    assert_eq!(clients.campaign(&name).await.run, 2);
 }
 
 #[tokio::test]

@@ -1,7 +1,7 @@
 //! Profiles, tokens, TLS, and what the doctor says of them.
 
-use super::{Ctl, FAILED, NOT_ALLOWED, UNAVAILABLE, USAGE, ran};
-use crate::support::access::{Authority, Folder, Guarded, with_tls};
+use super::{Ctl, DONE, FAILED, NOT_ALLOWED, Ran, UNAVAILABLE, USAGE, ran};
+use crate::support::access::{Authority, Folder, Guarded, claims, with_tls};
 use crate::support::processes::free_port;
 use crate::support::{Service, TestDb, eventually, test_options};
 use campaign_service::server::Options;
@@ -106,6 +106,68 @@ async fn the_doctor_looks_at_everything() {
     assert!(spoken.code == FAILED && spoken.out.contains("fail  tls:"), "{spoken:?}");
     let malformed = ctl.refused(&["campaigns", "list", "--service-url", "localhost"], USAGE).await;
     assert!(malformed.contains("https://"), "{malformed}");
+}
+
+/// The verdicts of the doctor on a check.
+fn verdicts(ran: &Ran, check: &str) -> Vec<String> {
+    let found: Value = serde_json::from_str(&ran.out).unwrap();
+    let checks = found["checks"].as_array().unwrap().iter();
+    let fits = checks.filter(|one| one["check"] == check);
+    fits.map(|one| {
+        let status = one["status"].as_str().unwrap();
+        // What is wrong goes with what to do.
+        let is_wrong = matches!(status, "warn" | "fail");
+        assert_eq!(is_wrong, one["next"] != "", "{one}");
+        status.to_owned()
+    })
+    .collect()
+}
+
+#[tokio::test]
+async fn the_doctor_says_what_is_wrong_and_what_to_do() {
+    let db = TestDb::new().await;
+    let guarded = Guarded::start(&db).await;
+    let ctl = Ctl::new(&guarded.service.url);
+    let doctor = |token: String| {
+        let file = ctl.file("token", &token);
+        let ctl = &ctl;
+        async move { ctl.run(&["doctor", "-o", "json", "--token-file", &file]).await }
+    };
+    let token = |exp: Value| {
+        let mut claims = claims("acme", &["viewer"]);
+        claims["exp"] = exp;
+        guarded.signer.sign(&claims)
+    };
+    let now = chrono::Utc::now().timestamp();
+    // Health is known a moment after the start.
+    let soon = eventually("the service is healthy", || async {
+        let ran = doctor(token(json!(now + 300))).await;
+        (ran.code == DONE).then_some(ran)
+    })
+    .await;
+    assert_eq!(verdicts(&soon, "token"), ["warn"], "{soon:?}");
+    let later = doctor(token(json!(now + 3_600))).await;
+    assert_eq!(verdicts(&later, "token"), ["ok"], "{later:?}");
+    for wrong in [token(Value::Null), "no token".to_owned()] {
+        let ran = doctor(wrong).await;
+        assert_eq!(
+            (ran.code, verdicts(&ran, "token")),
+            (FAILED, vec!["fail".to_owned()]),
+            "{ran:?}"
+        );
+        assert_eq!(verdicts(&ran, "access"), ["fail"], "{ran:?}");
+    }
+    let nobody = guarded.signer.sign(&claims("acme", &["worker"]));
+    let ran = doctor(nobody).await;
+    assert_eq!((ran.code, verdicts(&ran, "access")), (FAILED, vec!["fail".to_owned()]), "{ran:?}");
+
+    db.go_away().await;
+    eventually("the doctor says that the database is away", || async {
+        let ran = doctor(token(json!(now + 3_600))).await;
+        (ran.code == FAILED && verdicts(&ran, "health") == ["fail"; 4]).then_some(())
+    })
+    .await;
+    db.come_back().await;
 }
 
 #[tokio::test]

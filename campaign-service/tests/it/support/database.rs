@@ -43,6 +43,20 @@ impl TestDb {
         open(&self.url)
     }
 
+    /// Takes no connections any more, and ends those that there are.
+    pub async fn go_away(&self) {
+        let admin = connect(&self.server_url).await;
+        let away = format!("ALTER DATABASE {} ALLOW_CONNECTIONS false", self.name);
+        admin.batch_execute(&away).await.unwrap();
+        let end = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = $1";
+        admin.execute(end, &[&self.name]).await.unwrap();
+    }
+
+    pub async fn come_back(&self) {
+        let back = format!("ALTER DATABASE {} ALLOW_CONNECTIONS true", self.name);
+        connect(&self.server_url).await.batch_execute(&back).await.unwrap();
+    }
+
     /// A plain connection, to look behind the service's back.
     pub async fn client(&self) -> tokio_postgres::Client {
         connect(&self.url).await

@@ -1,6 +1,7 @@
 //! What the tests stand on: a database each, a running service, clients and a worker to command.
 
 pub mod access;
+pub mod collector;
 mod database;
 pub mod processes;
 mod service;

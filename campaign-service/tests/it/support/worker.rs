@@ -156,7 +156,8 @@ impl Worker {
     ) -> v1::AuthorizeResult {
         let request_number = self.number();
         let lease = Some(lease.clone());
-        self.send(Request::Authorize(v1::Authorize { request_number, lease, slots })).await;
+        let authorize = v1::Authorize { request_number, lease, slots, ..Default::default() };
+        self.send(Request::Authorize(authorize)).await;
         self.wait(|message| match message {
             Response::AuthorizeResult(result) if result.request_number == request_number => {
                 Some(result.clone())
@@ -179,7 +180,8 @@ impl Worker {
         interactions: Vec<v1::Interaction>,
     ) -> Vec<v1::InteractionResult> {
         let report_number = self.number();
-        self.send(Request::Report(v1::Report { report_number, interactions })).await;
+        let report = v1::Report { report_number, interactions, ..Default::default() };
+        self.send(Request::Report(report)).await;
         self.wait(|message| match message {
             Response::ReportAck(ack) if ack.report_number == report_number => {
                 Some(ack.results.clone())

@@ -6,6 +6,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use backon::{BackoffBuilder, ExponentialBuilder};
+use campaign_process::traces::TraceContext;
 use campaign_proto::v1::interaction::Fact;
 use campaign_proto::v1::interaction_service_client::InteractionServiceClient;
 use campaign_proto::v1::{
@@ -85,16 +86,17 @@ impl Service {
     pub async fn route(
         &self,
         request: RouteInboundRequest,
+        trace: &TraceContext,
     ) -> Result<RouteInboundResponse, Status> {
         self.ask(move |mut replica| {
-            let request = request.clone();
+            let request = trace.request(request.clone());
             async move { replica.route_inbound(request).await }.boxed()
         })
         .await
     }
 
     /// Tells of a call that is over, until the service has it; false when it will not.
-    pub async fn record(&self, call: &AnsweredCall) -> bool {
+    pub async fn record(&self, call: &AnsweredCall, trace: &TraceContext) -> bool {
         let request = record_request(call);
         let delays = ExponentialBuilder::new()
             .with_min_delay(MIN_RETRY_DELAY)
@@ -103,7 +105,7 @@ impl Service {
             .without_max_times();
         for delay in delays.build() {
             let told = self.ask(|mut replica| {
-                let request = request.clone();
+                let request = trace.request(request.clone());
                 async move { replica.record_interactions(request).await }.boxed()
             });
             let problem = match told.await {

@@ -281,7 +281,11 @@ async fn clock(connection: &Connection, campaigns: &[v1::Campaign]) -> Finding {
     let Some(read) = read else {
         return found("clock", Verdict::Skip, "the service did not say its time", "");
     };
-    // It was read in between.
+    difference(before, read, after)
+}
+
+/// Between this machine's clock and the service's, which was read in between.
+fn difference(before: DateTime<Utc>, read: DateTime<Utc>, after: DateTime<Utc>) -> Finding {
     let (early, late) = (seconds(before) - seconds(read), seconds(read) - seconds(after));
     let off = early.max(late).max(0.0);
     let message =
@@ -290,4 +294,47 @@ async fn clock(connection: &Connection, campaigns: &[v1::Campaign]) -> Finding {
         return found("clock", Verdict::Warn, message, "set the clocks by NTP on both");
     }
     found("clock", Verdict::Ok, message, "")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use chrono::TimeDelta;
+
+    #[test]
+    fn clocks_that_differ_are_worth_a_warning_and_a_slow_answer_is_not() {
+        let before = Utc::now();
+        let after = before + TimeDelta::seconds(20);
+        for (read_after_seconds, expected) in [
+            (-6, Verdict::Warn),
+            (-4, Verdict::Ok),
+            (10, Verdict::Ok),
+            (24, Verdict::Ok),
+            (26, Verdict::Warn),
+        ] {
+            let read = before + TimeDelta::seconds(read_after_seconds);
+            let verdict = difference(before, read, after).verdict;
+            assert_eq!(verdict, expected, "{read_after_seconds}");
+        }
+    }
+
+    #[test]
+    fn a_way_that_others_can_read_is_worth_a_warning() {
+        let setup = Setup {
+            url: String::new(),
+            ca_file: None,
+            identity: None,
+            token_file: None,
+            actor: String::new(),
+            timeout: Duration::ZERO,
+            origin: String::new(),
+        };
+        for (url, expected) in [
+            ("http://campaigns.example.com:50051", Verdict::Warn),
+            ("http://127.0.0.1:50051", Verdict::Ok),
+            ("https://campaigns.example.com:50051", Verdict::Ok),
+        ] {
+            assert_eq!(tls(&setup, &url.parse().expect("a URL")).verdict, expected, "{url}");
+        }
+    }
 }

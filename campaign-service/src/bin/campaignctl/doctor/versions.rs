@@ -13,20 +13,23 @@ use tonic_reflection::pb::v1::server_reflection_client::ServerReflectionClient;
 use tonic_reflection::pb::v1::server_reflection_request::MessageRequest;
 use tonic_reflection::pb::v1::server_reflection_response::MessageResponse;
 
+const VERSION: &str = concat!("campaignctl ", env!("CARGO_PKG_VERSION"));
+
 pub async fn compare(connection: &Connection) -> Finding {
-    let version = concat!("campaignctl ", env!("CARGO_PKG_VERSION"));
-    let theirs = match reflected(connection).await {
-        Ok(methods) => methods,
+    match reflected(connection).await {
+        Ok(theirs) => judge(&own(), &theirs),
         Err(error) => {
-            let message = format!("{version}; the service does not describe itself: {error}");
-            return found("versions", Verdict::Warn, message, "is this the campaign service?");
+            let message = format!("{VERSION}; the service does not describe itself: {error}");
+            found("versions", Verdict::Warn, message, "is this the campaign service?")
         }
-    };
-    let ours = own();
-    let missing: Vec<&str> = ours.difference(&theirs).map(String::as_str).collect();
-    let newer: Vec<&str> = theirs.difference(&ours).map(String::as_str).collect();
+    }
+}
+
+fn judge(ours: &BTreeSet<String>, theirs: &BTreeSet<String>) -> Finding {
+    let missing: Vec<&str> = ours.difference(theirs).map(String::as_str).collect();
+    let newer: Vec<&str> = theirs.difference(ours).map(String::as_str).collect();
     if !missing.is_empty() {
-        let message = format!("{version}; the service lacks {}", missing.join(", "));
+        let message = format!("{VERSION}; the service lacks {}", missing.join(", "));
         return found(
             "versions",
             Verdict::Warn,
@@ -35,10 +38,10 @@ pub async fn compare(connection: &Connection) -> Finding {
         );
     }
     if !newer.is_empty() {
-        let message = format!("{version}; the service also has {}", newer.join(", "));
+        let message = format!("{VERSION}; the service also has {}", newer.join(", "));
         return found("versions", Verdict::Warn, message, "a newer campaignctl knows them");
     }
-    let message = format!("{version}; the service has the same {} methods", ours.len());
+    let message = format!("{VERSION}; the service has the same {} methods", ours.len());
     found("versions", Verdict::Ok, message, "")
 }
 
@@ -80,4 +83,28 @@ fn methods(files: &[FileDescriptorProto]) -> BTreeSet<String> {
             methods.map(|method| format!("{}/{}", service.name(), method.name()))
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_only_one_of_them_knows_is_named() {
+        let ours = own();
+        assert!(ours.len() > 30 && ours.contains("CampaignService/LaunchCampaign"), "{ours:?}");
+        assert_eq!(judge(&ours, &ours).verdict, Verdict::Ok);
+        let mut theirs = ours.clone();
+        assert!(theirs.remove("CampaignService/LaunchCampaign"));
+        let older = judge(&ours, &theirs);
+        assert_eq!(older.verdict, Verdict::Warn);
+        assert!(
+            older.message.contains("lacks CampaignService/LaunchCampaign"),
+            "{}",
+            older.message
+        );
+        let newer = judge(&theirs, &ours);
+        assert_eq!(newer.verdict, Verdict::Warn);
+        assert!(newer.message.contains("has CampaignService/LaunchCampaign"), "{}", newer.message);
+    }
 }

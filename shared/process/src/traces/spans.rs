@@ -1,0 +1,282 @@
+//! Spans, and where they belong.
+
+use super::TRACER;
+use opentelemetry::propagation::{Extractor, Injector, TextMapPropagator};
+use opentelemetry::trace::{
+    Link, Span as _, SpanContext, SpanKind, Status, TraceContextExt, Tracer,
+};
+use opentelemetry::{Context, KeyValue, Value};
+use opentelemetry_sdk::propagation::TraceContextPropagator;
+use opentelemetry_sdk::trace::Span as SdkSpan;
+use tonic::codegen::http::HeaderMap;
+use tonic::metadata::MetadataValue;
+
+const PARENT: &str = "traceparent";
+const STATE: &str = "tracestate";
+/// Longest traceparent; of the version there is it has 55 characters.
+const MAX_PARENT_LENGTH: usize = 128;
+/// Longest tracestate that goes on; what is longer is left out.
+const MAX_STATE_LENGTH: usize = 512;
+
+/// Where something belongs: the span that caused it, in a process or another. Of nothing that is traced: none.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct TraceContext(SpanContext);
+
+impl Default for TraceContext {
+    fn default() -> Self {
+        Self(SpanContext::NONE)
+    }
+}
+
+/// As it is told.
+#[derive(Default)]
+struct Told {
+    parent: String,
+    state: String,
+}
+
+impl Extractor for Told {
+    fn get(&self, key: &str) -> Option<&str> {
+        match key {
+            PARENT => Some(&self.parent),
+            STATE => Some(&self.state),
+            _ => None,
+        }
+    }
+
+    fn keys(&self) -> Vec<&str> {
+        vec![PARENT, STATE]
+    }
+}
+
+impl Injector for Told {
+    fn set(&mut self, key: &str, value: String) {
+        match key {
+            PARENT => self.parent = value,
+            STATE => self.state = value,
+            _ => {}
+        }
+    }
+}
+
+impl TraceContext {
+    /// As a caller told it; none where nothing is traced.
+    #[must_use]
+    pub fn of_headers(headers: &HeaderMap) -> Self {
+        if TRACER.get().is_none() {
+            return Self::default();
+        }
+        let parent = headers.get(PARENT).and_then(|value| value.to_str().ok());
+        let Some(parent) = parent else { return Self::default() };
+        // Of several, each goes on.
+        let states = headers.get_all(STATE).iter().filter_map(|value| value.to_str().ok());
+        Self::parse(parent, states.collect::<Vec<_>>().join(","))
+    }
+
+    /// As a message has it; none where nothing is traced.
+    #[must_use]
+    pub fn of_traceparent(traceparent: &str) -> Self {
+        if TRACER.get().is_none() {
+            return Self::default();
+        }
+        Self::parse(traceparent, String::new())
+    }
+
+    fn parse(parent: &str, mut state: String) -> Self {
+        if parent.is_empty() || parent.len() > MAX_PARENT_LENGTH {
+            return Self::default();
+        }
+        if state.len() > MAX_STATE_LENGTH {
+            state.clear();
+        }
+        let told = Told { parent: parent.to_owned(), state };
+        let context = TraceContextPropagator::new().extract_with_context(&Context::new(), &told);
+        Self(context.span().span_context().clone())
+    }
+
+    fn told(&self) -> Told {
+        let mut told = Told::default();
+        if self.0.is_valid() {
+            let context = Context::new().with_remote_span_context(self.0.clone());
+            TraceContextPropagator::new().inject_context(&context, &mut told);
+        }
+        told
+    }
+
+    /// Whether what it names is traced.
+    #[must_use]
+    pub fn is_sampled(&self) -> bool {
+        self.0.is_sampled()
+    }
+
+    /// For a message; empty: none.
+    #[must_use]
+    pub fn traceparent(&self) -> String {
+        self.told().parent
+    }
+
+    /// For a message about several things: of those that are traced, each once.
+    pub fn traceparents<'a>(contexts: impl IntoIterator<Item = &'a Self>) -> Vec<String> {
+        let mut told: Vec<String> =
+            contexts.into_iter().filter(|one| one.is_sampled()).map(Self::traceparent).collect();
+        told.sort_unstable();
+        told.dedup();
+        told
+    }
+
+    /// Of the trace, for logs, if there is one.
+    #[must_use]
+    pub fn trace_id(&self) -> Option<String> {
+        self.is_sampled().then(|| self.0.trace_id().to_string())
+    }
+
+    /// A request that tells the callee.
+    pub fn request<T>(&self, message: T) -> tonic::Request<T> {
+        let mut request = tonic::Request::new(message);
+        let Told { parent, state } = self.told();
+        for (key, value) in [(PARENT, parent), (STATE, state)] {
+            if let Some(value) =
+                MetadataValue::try_from(value).ok().filter(|value| !value.is_empty())
+            {
+                request.metadata_mut().insert(key, value);
+            }
+        }
+        request
+    }
+}
+
+/// Something under way that is traced, or not. Ends when dropped.
+#[derive(Debug, Default)]
+pub struct Span {
+    context: TraceContext,
+    /// While it is traced.
+    recording: Option<Box<SdkSpan>>,
+}
+
+/// Begins a span, of the same trace as what caused it; of nothing, a trace of its own may begin.
+#[must_use]
+pub fn begin(name: &'static str, kind: SpanKind, cause: &TraceContext) -> Span {
+    begin_linked(name, kind, cause, &[])
+}
+
+/// As [`begin`], and points to others that have to do with it, in traces of their own.
+#[must_use]
+pub fn begin_linked(
+    name: &'static str,
+    kind: SpanKind,
+    cause: &TraceContext,
+    links: &[TraceContext],
+) -> Span {
+    let Some(tracer) = TRACER.get() else { return Span::default() };
+    let links = links.iter().filter(|link| link.is_sampled());
+    let links: Vec<Link> = links.map(|link| Link::with_context(link.0.clone())).collect();
+    let mut builder = tracer.span_builder(name).with_kind(kind);
+    if !links.is_empty() {
+        builder = builder.with_links(links);
+    }
+    let mut parent = Context::new();
+    if cause.0.is_valid() {
+        parent = parent.with_remote_span_context(cause.0.clone());
+    }
+    let span = builder.start_with_context(tracer, &parent);
+    let context = TraceContext(span.span_context().clone());
+    Span { context, recording: span.is_recording().then(|| Box::new(span)) }
+}
+
+/// Begins the span of something done for several at once, of which at most so many count: of the first one's trace,
+/// with links to the others. Where none is traced, it is not either.
+#[must_use]
+pub fn begin_for(name: &'static str, kind: SpanKind, traceparents: &[String], most: usize) -> Span {
+    let causes: Vec<TraceContext> = traceparents
+        .iter()
+        .take(most)
+        .map(|told| TraceContext::of_traceparent(told))
+        .filter(TraceContext::is_sampled)
+        .collect();
+    match causes.split_first() {
+        Some((first, others)) => begin_linked(name, kind, first, others),
+        None => Span::default(),
+    }
+}
+
+impl Span {
+    /// For what it causes.
+    #[must_use]
+    pub fn context(&self) -> &TraceContext {
+        &self.context
+    }
+
+    /// Notes a number, or a word of the program.
+    pub fn set(&mut self, key: &'static str, value: impl Into<Value>) {
+        if let Some(span) = &mut self.recording {
+            span.set_attribute(KeyValue::new(key, value));
+        }
+    }
+
+    /// Notes how many.
+    pub fn set_count(&mut self, key: &'static str, count: usize) {
+        self.set(key, i64::try_from(count).unwrap_or(i64::MAX));
+    }
+
+    /// Notes the name of a campaign or an attempt.
+    pub fn set_name(&mut self, key: &'static str, name: &str) {
+        if self.recording.is_some() {
+            self.set(key, name.to_owned());
+        }
+    }
+
+    /// Notes that it went wrong.
+    pub fn fail(&mut self) {
+        if let Some(span) = &mut self.recording {
+            span.set_status(Status::error(""));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GIVEN: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+
+    #[test]
+    fn what_was_told_goes_on_as_it_was() {
+        let context = TraceContext::parse(GIVEN, "vendor=opaque".to_owned());
+        assert!(context.is_sampled());
+        assert_eq!(context.trace_id().as_deref(), Some("0af7651916cd43dd8448eb211c80319c"));
+        let request = context.request(());
+        assert_eq!(request.metadata().get(PARENT).expect("a parent"), GIVEN);
+        assert_eq!(request.metadata().get(STATE).expect("a state"), "vendor=opaque");
+        let long = TraceContext::parse(GIVEN, format!("vendor={}", "x".repeat(MAX_STATE_LENGTH)));
+        assert_eq!(long, TraceContext::parse(GIVEN, String::new()));
+    }
+
+    #[test]
+    fn what_is_no_context_is_none_and_goes_nowhere() {
+        let zeros = format!("00-{}-b7ad6b7169203331-01", "0".repeat(32));
+        let long = format!("{GIVEN}{}", "-00".repeat(40));
+        for wrong in ["", "no context", &GIVEN.to_uppercase(), &zeros, &long] {
+            let context = TraceContext::parse(wrong, String::new());
+            assert_eq!(context, TraceContext::default(), "{wrong}");
+            assert!(context.request(()).metadata().is_empty(), "{wrong}");
+            assert!(context.traceparent().is_empty(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn of_several_only_those_that_are_traced_are_told_each_once() {
+        let traced = TraceContext::parse(GIVEN, String::new());
+        let untraced = TraceContext::parse(&GIVEN.replace("-01", "-00"), String::new());
+        let all = [&traced, &untraced, &TraceContext::default(), &traced];
+        assert_eq!(TraceContext::traceparents(all), [GIVEN]);
+    }
+
+    #[test]
+    fn without_a_collector_nothing_is_traced() {
+        let cause = TraceContext::parse(GIVEN, String::new());
+        let mut span = begin("work", SpanKind::Internal, &cause);
+        span.set_count("things", 3);
+        assert_eq!(span.context(), &TraceContext::default());
+        assert_eq!(TraceContext::of_traceparent(GIVEN), TraceContext::default());
+    }
+}
