@@ -75,7 +75,9 @@ MUTATIONS = {
         "shared/domain/src/retry.rs",
         "now + TimeDelta::seconds(rule.min_delay_seconds)",
         "now + TimeDelta::seconds(rule.min_delay_seconds * 0)")]),
+    # Workers are not told either, as one may miss what it is told.
     "authorise-who-was-erased": (["P4"], [
+        (ERASING, "        suppressing::tell(&tx, &erasure.tenant, std::slice::from_ref(&erasure.phone)).await?;\n", ""),
         (ERASING, "        self.take_back(&reach, std::slice::from_ref(&erasure.phone)).await?;\n", ""),
         (ERASING, "        campaigns::bump_revision(&tx, id).await?;\n", "")]),
     "take-in-who-was-erased": (["P4"], [(
@@ -96,10 +98,12 @@ def say(text):
 def copy_source():
     """What differs is written anew, with a new time: so the last mutation is taken back for cargo too."""
     listed = subprocess.run(["git", "ls-files", "-z", "-c", "-o", "--exclude-standard"], cwd=ROOT, stdout=subprocess.PIPE, check=True)
-    for name in filter(None, listed.stdout.decode().split("\0")):
+    names = {name for name in listed.stdout.decode().split("\0") if name and (ROOT / name).is_file()}
+    for gone in [copy for copy in SOURCE.rglob("*") if copy.is_file()]:
+        if str(gone.relative_to(SOURCE)) not in names:
+            gone.unlink()
+    for name in sorted(names):
         original, copy = ROOT / name, SOURCE / name
-        if not original.is_file():
-            continue
         if not copy.is_file() or copy.read_bytes() != original.read_bytes():
             copy.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(original, copy)

@@ -11,6 +11,8 @@ use tonic::{Code, Response, Status};
 
 /// Longest wait for an answer.
 const ANSWER_LIMIT: Duration = Duration::from_millis(1_500);
+/// The same for an erasure, which passes all campaigns of a round.
+const ERASURE_LIMIT: Duration = Duration::from_secs(6);
 /// A connection that says nothing is given up.
 const KEEP_ALIVE: Duration = Duration::from_secs(2);
 
@@ -21,6 +23,8 @@ pub struct Client {
     pub campaigns: CampaignServiceClient<Channel>,
     /// Contacts.
     pub contacts: ContactServiceClient<Channel>,
+    /// Contacts, for questions that take long.
+    pub erasing: ContactServiceClient<Channel>,
     /// Facts.
     pub interactions: InteractionServiceClient<Channel>,
 }
@@ -35,14 +39,15 @@ pub type Clients = Vec<Client>;
 pub fn connect(ports: &[u16]) -> crate::Result<Clients> {
     let client = |port: &u16| {
         let endpoint = Endpoint::from_shared(format!("http://127.0.0.1:{port}"))?
-            .timeout(ANSWER_LIMIT)
             .connect_timeout(ANSWER_LIMIT)
             .http2_keep_alive_interval(KEEP_ALIVE)
             .keep_alive_timeout(KEEP_ALIVE);
-        let channel = endpoint.connect_lazy();
+        let channel = endpoint.clone().timeout(ANSWER_LIMIT).connect_lazy();
+        let patient = endpoint.timeout(ERASURE_LIMIT).connect_lazy();
         Ok(Client {
             campaigns: CampaignServiceClient::new(channel.clone()),
             contacts: ContactServiceClient::new(channel.clone()),
+            erasing: ContactServiceClient::new(patient),
             interactions: InteractionServiceClient::new(channel),
         })
     };

@@ -19,7 +19,7 @@ impl History {
         let erased = self
             .ask(times, |mut client| {
                 let request = request.clone();
-                async move { client.contacts.erase_person(request).await }
+                async move { client.erasing.erase_person(request).await }
             })
             .await;
         if erased.is_some() {
