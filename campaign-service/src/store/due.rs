@@ -37,10 +37,12 @@ pub async fn take(
     shut_groups: &[i32],
     limit: i64,
 ) -> StoreResult<Vec<(i64, i32)>> {
-    let sql = "DELETE FROM due_contacts d USING (
+    // Chosen once: as a part of a join they may be chosen again for each row, and more than the limit be lost.
+    let sql = "WITH t AS MATERIALIZED (
             SELECT position FROM due_contacts
             WHERE campaign_id = $1 AND run = $2 AND due_at <= $3 AND group_id <> ALL($4)
-            ORDER BY due_at LIMIT $5 FOR UPDATE SKIP LOCKED) t
+            ORDER BY due_at LIMIT $5 FOR UPDATE SKIP LOCKED)
+        DELETE FROM due_contacts d USING t
         WHERE d.campaign_id = $1 AND d.position = t.position RETURNING d.position, d.group_id";
     let rows = tx.query(sql, &[&campaign, &run, &tx.now, &shut_groups, &limit]).await?;
     Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect())

@@ -5,7 +5,9 @@ use crate::support::{Service, TestDb, Worker, eventually};
 use campaign_proto::v1;
 use campaign_proto::v1::import_contacts_request::Part;
 use campaign_proto::v1::{AuthorizeDecision as Decision, CallOutcome};
+use campaign_service::store::{Gate, due};
 use std::collections::BTreeMap;
+use uuid::Uuid;
 
 const CONTACTS: i64 = 6_000;
 const LEASED: usize = 1_000;
@@ -165,4 +167,25 @@ async fn a_page_of_campaigns_is_read_without_those_of_other_tenants() {
         let read = after.1 - before.1;
         assert!(read <= 100, "{read} rows for ten pages of two (analysed: {is_analyzed})");
     }
+}
+
+/// Contacts that are due are chosen once, also where the planner believes that there is one: any that were taken
+/// beyond those asked for would be lost.
+#[tokio::test]
+async fn no_more_is_taken_off_the_list_than_was_asked_for() {
+    let db = TestDb::new().await;
+    let client = db.client().await;
+    let one_each = "INSERT INTO due_contacts (campaign_id, position, run, group_id, due_at)
+        SELECT gen_random_uuid(), 0, 1, 1, now() FROM generate_series(1, 30); ANALYZE due_contacts";
+    client.batch_execute(one_each).await.unwrap();
+    let ten = "INSERT INTO due_contacts (campaign_id, position, run, group_id, due_at)
+        SELECT $1, n, 1, 1, now() - interval '1 hour' + n * interval '1 second' FROM generate_series(1, 10) AS n";
+    let campaign = Uuid::new_v4();
+    client.execute(ten, &[&campaign]).await.unwrap();
+    let store = db.db();
+    let mut connection = store.connect().await.unwrap();
+    let tx = connection.begin(Gate::Open).await.unwrap();
+    let mut taken = due::take(&tx, campaign, 1, &[], 3).await.unwrap();
+    taken.sort_unstable();
+    assert_eq!(taken, [(1, 1), (2, 1), (3, 1)]);
 }
