@@ -11,6 +11,7 @@ use campaign_domain::access::Reach;
 use campaign_domain::lifecycle::State;
 use chrono::TimeDelta;
 use std::time::Duration;
+use tokio::time::{Instant, MissedTickBehavior, interval_at};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 use uuid::Uuid;
@@ -51,11 +52,11 @@ pub struct ChoreOptions {
 }
 
 impl App {
-    /// Runs all chores, round after round, until told to stop.
+    /// Runs all chores, round after round, until told to stop; the first after an interval.
     pub async fn run_chores(&self, options: &ChoreOptions, stop: &CancellationToken) {
-        let mut ticks = tokio::time::interval(options.interval);
+        let mut ticks = interval_at(Instant::now() + options.interval, options.interval);
         let (mut next_number, mut walk) = (0, Walk::default());
-        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 () = stop.cancelled() => return,
