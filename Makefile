@@ -58,9 +58,9 @@ chaos-mutations: build ## Break the code on purpose, and expect the faults to sh
 compatibility: build ## Run programs of COMPATIBILITY_BASE (a tag or commit) and of this version together, also under faults
 	@$(PYTHON) deploy/compatibility/check.py
 
-# About 35 minutes on two cores. BENCH_ONLY=dispatch,import,control,stop,lead,excluded,snapshot,memory,size,overload,
+# About 25 minutes on two cores. BENCH_ONLY=dispatch,import,control,stop,lead,excluded,snapshot,memory,size,overload,
 # observe,calls chooses parts; sizes and rounds: cargo bench -p campaign-service --bench suite -- --help
-bench: ## Measure everything beside references, on one PostgreSQL (release build, about 35 minutes)
+bench: ## Measure everything beside references, on one PostgreSQL (release build, about 25 minutes)
 	$(CARGO) build --release -p dialer-worker -p campaign-sip
 	$(CARGO) bench -p campaign-service --bench suite --no-run
 	@if [ "$$BENCH_PEERS" != 0 ]; then BENCH_PEERS_HOME=$$($(PYTHON) deploy/bench/peers.py) || exit 1; \

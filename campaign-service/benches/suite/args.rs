@@ -43,7 +43,7 @@ pub enum Part {
 /// Measures the service beside references, in one run on one PostgreSQL
 ///
 /// Every figure stands beside its reference, measured in the same run; both take turns, so that what
-/// else the machine does falls on both. Rates are medians over the rounds. A whole run takes about 35
+/// else the machine does falls on both. Rates are medians over the rounds. A whole run takes about 25
 /// minutes on two cores; BENCH_CONTACTS=20000 BENCH_LARGE_CONTACTS=20000 gives a quick look at all parts.
 #[derive(Clone, Debug, Parser)]
 pub struct Args {
