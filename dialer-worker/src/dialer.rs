@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use campaign_process::traces::TraceContext;
+use campaign_proto::v1::CallOutcome;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use tokio::sync::{mpsc, oneshot};
@@ -123,15 +124,22 @@ impl Outcome {
 
     /// As the API has it.
     #[must_use]
-    pub fn name(self) -> &'static str {
+    pub fn to_api(self) -> CallOutcome {
         match self {
-            Self::Answered => "ANSWERED",
-            Self::NoAnswer => "NO_ANSWER",
-            Self::Busy => "BUSY",
-            Self::Voicemail => "VOICEMAIL",
-            Self::Failed => "FAILED",
-            Self::Unknown => "UNKNOWN",
+            Self::Answered => CallOutcome::Answered,
+            Self::NoAnswer => CallOutcome::NoAnswer,
+            Self::Busy => CallOutcome::Busy,
+            Self::Voicemail => CallOutcome::Voicemail,
+            Self::Failed => CallOutcome::Failed,
+            Self::Unknown => CallOutcome::Unknown,
         }
+    }
+
+    /// For metrics and traces: the API's word.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        let name = self.to_api().as_str_name();
+        name.strip_prefix("CALL_OUTCOME_").unwrap_or(name)
     }
 }
 

@@ -6,15 +6,15 @@ use std::time::{Duration, SystemTime};
 use campaign_process::traces::TraceContext;
 use campaign_proto::v1::interaction::Fact as ReportedFact;
 use campaign_proto::v1::{
-    CallEnded, CallOutcome, Interaction, InteractionStatus, LinkOpened, OptedOut, Report,
-    ReportAck, Success, TextSent, Transferred,
+    CallEnded, Interaction, InteractionStatus, LinkOpened, OptedOut, Report, ReportAck, Success,
+    TextSent, Transferred,
 };
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 use tracing::error;
 
 use crate::calls::CallId;
-use crate::dialer::{CallEnd, Fact, Outcome};
+use crate::dialer::{CallEnd, Fact};
 
 /// Facts are sent when this many wait…
 const FLUSH_INTERACTIONS: usize = 100;
@@ -153,16 +153,8 @@ impl Outbox {
 
 /// The one report of how a call ended. Its key is the attempt.
 pub(crate) fn call_ended(call: &CallId, end: CallEnd) -> Interaction {
-    let outcome = match end.outcome {
-        Outcome::Answered => CallOutcome::Answered,
-        Outcome::NoAnswer => CallOutcome::NoAnswer,
-        Outcome::Busy => CallOutcome::Busy,
-        Outcome::Voicemail => CallOutcome::Voicemail,
-        Outcome::Failed => CallOutcome::Failed,
-        Outcome::Unknown => CallOutcome::Unknown,
-    };
     let duration = end.duration.try_into().unwrap_or_default();
-    let ended = CallEnded { outcome: outcome.into(), duration: Some(duration) };
+    let ended = CallEnded { outcome: end.outcome.to_api().into(), duration: Some(duration) };
     interaction(call, String::new(), ReportedFact::CallEnded(ended))
 }
 
@@ -198,6 +190,7 @@ fn interaction(call: &CallId, interaction_id: String, fact: ReportedFact) -> Int
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::dialer::Outcome;
     use campaign_proto::v1::InteractionResult;
 
     fn call(slot: i32) -> CallId {

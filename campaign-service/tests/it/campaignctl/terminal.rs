@@ -1,7 +1,7 @@
 //! What needs a terminal: the questions of a launch, and the live view.
 
 use super::{Ctl, DONE, REFUSED, Ran, ran};
-use crate::support::{Service, TestDb, eventually};
+use crate::support::{Clients, Service, TestDb, eventually};
 use campaign_proto::v1;
 use serde_json::json;
 use std::process::{Command, Stdio};
@@ -87,16 +87,22 @@ async fn a_launch_shows_settings_and_counts_and_asks() {
     assert!(settings.exclude.unwrap().texted, "{settings:?}");
 }
 
+/// A campaign of three contacts that is launched for ever.
+async fn live_campaign(ctl: &Ctl, clients: &mut Clients) -> String {
+    let name = ctl.create("Spring offer").await;
+    clients.add_contacts(&name, 0..3).await;
+    let settings = v1::LaunchSettings { live_forever: true, ..Default::default() };
+    clients.launch_with(&name, settings).await;
+    name
+}
+
 #[tokio::test]
 async fn a_watch_is_live_on_a_terminal_and_a_frame_elsewhere() {
     let db = TestDb::new().await;
     let service = Service::start(&db).await;
     let mut clients = service.clients.clone();
     let ctl = Ctl::new(&service.url);
-    let name = ctl.create("Spring offer").await;
-    clients.add_contacts(&name, 0..3).await;
-    let settings = v1::LaunchSettings { live_forever: true, ..Default::default() };
-    clients.launch_with(&name, settings).await;
+    let name = live_campaign(&ctl, &mut clients).await;
     let frame = ctl.text(&["watch"]).await;
     for wanted in ["Spring offer", "RUNNING", "no worker takes its contacts", "contacts 3"] {
         assert!(frame.contains(wanted), "{wanted}:\n{frame}");
@@ -124,10 +130,7 @@ async fn a_live_view_goes_on_over_ends_and_new_launches() {
     let service = Service::start(&db).await;
     let mut clients = service.clients.clone();
     let ctl = Ctl::new(&service.url);
-    let name = ctl.create("Spring offer").await;
-    clients.add_contacts(&name, 0..3).await;
-    let settings = v1::LaunchSettings { live_forever: true, ..Default::default() };
-    clients.launch_with(&name, settings).await;
+    let name = live_campaign(&ctl, &mut clients).await;
     let program = env!("CARGO_BIN_EXE_campaignctl");
     let beside = |args: &str| format!("${program} {args}");
     let pause = beside(&format!("pause {name}"));
