@@ -7,7 +7,8 @@ TOOLS = $(PYTHON) deploy/local/tools.py
 # nextest is quicker where it is installed; both run the same tests.
 HAS_NEXTEST = $(shell $(CARGO) nextest --version >/dev/null 2>&1 && echo yes)
 RUN_TESTS = $(if $(HAS_NEXTEST),nextest run,test)
-RUN_SIP_TESTS = $(RUN_TESTS) -p dialer-worker -p campaign-sip $(if $(HAS_NEXTEST),--run-ignored only,-- --ignored)
+# Those that are ignored. Of the whole workspace, as the others: with the same features nothing is built again.
+RUN_SIP_TESTS = $(RUN_TESTS) --workspace $(if $(HAS_NEXTEST),--run-ignored only,-- --ignored)
 
 .PHONY: help build demo sip-demo serve test test-sip image-check chaos chaos-mutations fuzz bench soak bench-sip compatibility lint fmt
 
