@@ -1,22 +1,18 @@
 //! Control commands on lists of very different length, which must cost the same.
 
 use crate::api::{Api, rerun};
-use crate::args::{Args, BATCH_CONTACTS};
+use crate::args::Args;
 use crate::report::{Figure, Goal, Measure};
 use crate::scratch::Scratch;
 use crate::service::{Replica, UNCAPPED};
 use crate::stats::milliseconds;
-use crate::stream::{Done, Stream, work};
+use crate::stream::call_all;
 use campaign_proto::v1;
-use std::sync::Arc;
 use std::time::Instant;
-use tokio::task::JoinSet;
 
 const COMMANDS: [&str; 5] = ["launch", "rerun", "reset", "pause", "cancel"];
 /// Lists are this much smaller than the large one.
 const DIVISORS: [usize; 4] = [1_000, 100, 10, 1];
-/// Workers that make the history.
-const WORKERS: usize = 4;
 
 /// A campaign, and the time each command took, in milliseconds.
 struct List {
@@ -63,16 +59,7 @@ fn progress(what: &str, repeat: usize, of: usize) {
 /// Everyone is attempted once.
 async fn make_history(api: &mut Api, name: &str, contacts: usize) {
     api.launch(name, v1::LaunchSettings::default()).await;
-    let done = Arc::new(Done::new(contacts));
-    let mut workers = JoinSet::new();
-    for n in 0..WORKERS {
-        let only = [name.to_owned()];
-        let stream = Stream::open(&api.channel, format!("bench-{n}"), &only).await;
-        let done = Arc::clone(&done);
-        workers.spawn(async move { work(stream, BATCH_CONTACTS, &done).await });
-    }
-    workers.join_all().await;
-    api.wait_until_completed(name).await;
+    call_all(api, name, contacts).await;
 }
 
 impl List {

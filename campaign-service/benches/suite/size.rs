@@ -1,15 +1,13 @@
 //! What a contact takes in the database: imported, after its first call, after its second.
 
 use crate::api::{Api, rerun};
-use crate::args::{Args, BATCH_CONTACTS, CONNECTIONS};
+use crate::args::Args;
 use crate::report::{Figure, Measure};
 use crate::scratch::Scratch;
 use crate::service::{Replica, UNCAPPED};
-use crate::stream::{Done, Stream, work};
+use crate::stream::call_all;
 use campaign_proto::v1;
 use serde_json::{Map, Value, json};
-use std::sync::Arc;
-use tokio::task::JoinSet;
 
 pub async fn run(args: Args) -> Vec<Figure> {
     let scratch = Scratch::new(&args.database_url).await;
@@ -18,24 +16,12 @@ pub async fn run(args: Args) -> Vec<Figure> {
     let name = api.create_with(args.contacts).await;
     let imported = look(&scratch, &args, "imported").await;
     api.launch(&name, v1::LaunchSettings::default()).await;
-    call_all(&replica, args.contacts).await;
-    api.wait_until_completed(&name).await;
+    call_all(&mut api, &name, args.contacts).await;
     let once = look(&scratch, &args, "called once").await;
     api.launch(&name, rerun()).await;
-    call_all(&replica, args.contacts).await;
+    call_all(&mut api, &name, args.contacts).await;
     let twice = look(&scratch, &args, "called twice").await;
     vec![imported, once, twice]
-}
-
-async fn call_all(replica: &Replica, contacts: usize) {
-    let done = Arc::new(Done::new(contacts));
-    let mut workers = JoinSet::new();
-    for n in 0..CONNECTIONS {
-        let stream = Stream::open(&replica.channel, format!("bench-{n}"), &[]).await;
-        let done = Arc::clone(&done);
-        workers.spawn(async move { work(stream, BATCH_CONTACTS, &done).await });
-    }
-    workers.join_all().await;
 }
 
 /// Tables with their indexes, and the room that dead rows left in them.

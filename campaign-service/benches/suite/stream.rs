@@ -1,14 +1,17 @@
 //! A worker's stream, and a worker that takes contacts as fast as it gets them.
 
-use crate::args::BATCH_CONTACTS;
+use crate::api::Api;
+use crate::args::{BATCH_CONTACTS, CONNECTIONS};
 use campaign_proto::v1;
 use campaign_proto::v1::dispatch_request::Message as Request;
 use campaign_proto::v1::dispatch_response::Message as Response;
 use campaign_proto::v1::dispatch_service_client::DispatchServiceClient;
 use campaign_proto::v1::interaction::Fact;
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 use tokio_stream::wrappers::UnboundedReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::Streaming;
@@ -147,6 +150,20 @@ pub async fn work(mut stream: Stream, at_once: usize, done: &Done) {
             _ => {}
         }
     }
+}
+
+/// Has workers call everyone of a campaign that was launched, and waits until it is completed.
+pub async fn call_all(api: &mut Api, campaign: &str, contacts: usize) {
+    let done = Arc::new(Done::new(contacts));
+    let mut workers = JoinSet::new();
+    for n in 0..CONNECTIONS {
+        let only = [campaign.to_owned()];
+        let stream = Stream::open(&api.channel, format!("bench-{n}"), &only).await;
+        let done = Arc::clone(&done);
+        workers.spawn(async move { work(stream, BATCH_CONTACTS, &done).await });
+    }
+    workers.join_all().await;
+    api.wait_until_completed(campaign).await;
 }
 
 /// The end of a call that must have been granted.

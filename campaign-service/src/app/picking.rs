@@ -82,14 +82,15 @@ impl<'a, 'c> Picking<'a, 'c> {
             if past_runs.are_over(id, run) {
                 return Ok(Vec::new());
             }
-            leases::of_runs_before(tx, id, run).await
+            let leases = leases::of_runs_before(tx, id, run).await?;
+            if leases.is_empty() {
+                past_runs.note_over(id, run);
+            }
+            Ok(leases)
         };
         // Asked together, answered in one round trip.
         let (groups, older_leases) =
             try_join!(groups::all(tx, id, run, campaign.position_limit), older_leases)?;
-        if older_leases.is_empty() {
-            past_runs.note_over(id, run);
-        }
         let is_shut = |group: &&Group| schedule.hours(&group.time_zone, tx.now) != Hours::Open;
         let shut_groups = groups.iter().filter(is_shut).map(|group| group.id).collect();
         let mut in_older_call = HashMap::new();
