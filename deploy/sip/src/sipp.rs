@@ -31,6 +31,19 @@ impl Traffic {
             Self::Tcp => "t1",
         }
     }
+
+    /// A port on loopback that nobody has in this kind of traffic: one that is free for datagrams may be
+    /// taken for connections.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn free_port(self) -> std::io::Result<u16> {
+        let address = match self {
+            Self::Udp => UdpSocket::bind("127.0.0.1:0")?.local_addr()?,
+            Self::Tcp => TcpListener::bind("127.0.0.1:0")?.local_addr()?,
+        };
+        Ok(address.port())
+    }
 }
 
 /// An INVITE that began a call, as sipp logged it. One that was only repeated is not among them.
@@ -64,7 +77,7 @@ impl Sipp {
     /// # Errors
     /// When sipp is missing or does not start; the text says what to do.
     pub async fn start(name: &str, traffic: Traffic, options: &[&str]) -> Result<Self, String> {
-        let port = free_port(traffic)?;
+        let port = traffic.free_port().map_err(|error| error.to_string())?;
         Self::start_on(port, name, traffic, options).await
     }
 
@@ -212,12 +225,4 @@ impl Sipp {
     fn read(&self, name: &str) -> String {
         std::fs::read_to_string(self.folder.join(name)).unwrap_or_default()
     }
-}
-
-fn free_port(traffic: Traffic) -> Result<u16, String> {
-    let address = match traffic {
-        Traffic::Udp => UdpSocket::bind("127.0.0.1:0").and_then(|socket| socket.local_addr()),
-        Traffic::Tcp => TcpListener::bind("127.0.0.1:0").and_then(|socket| socket.local_addr()),
-    };
-    Ok(address.map_err(|error| error.to_string())?.port())
 }

@@ -37,6 +37,10 @@ struct Stage {
     _silent: UdpSocket,
 }
 
+fn worker_log(programs: &Programs) -> String {
+    std::fs::read_to_string(programs.logs().join("inbound.log")).expect("a log")
+}
+
 impl Stage {
     async fn set(traffic: Traffic) -> Self {
         let database = Database::create().await;
@@ -49,9 +53,8 @@ impl Stage {
         let channel = channel.connect().await.expect("it listens");
         let silent = UdpSocket::bind("127.0.0.1:0").expect("a free port");
         let trunk = silent.local_addr().expect("bound").to_string();
-        let free = UdpSocket::bind("127.0.0.1:0").expect("a free port");
-        let worker_address = free.local_addr().expect("bound").to_string();
-        drop(free);
+        let port = traffic.free_port().expect("a free port");
+        let worker_address = format!("127.0.0.1:{port}");
         let flags = [
             "--provider",
             "sip",
@@ -91,7 +94,11 @@ impl Stage {
         // Over UDP sipp tries again until somebody listens.
         let deadline = Instant::now() + PATIENCE;
         while traffic == Traffic::Tcp && TcpStream::connect(&stage.worker_address).await.is_err() {
-            assert!(Instant::now() < deadline, "the worker does not listen");
+            assert!(
+                Instant::now() < deadline,
+                "the worker does not listen: {}",
+                worker_log(&stage.programs)
+            );
             sleep(Duration::from_millis(20)).await;
         }
         stage
@@ -213,8 +220,7 @@ impl Stage {
 
     async fn strike(self) {
         self.worker.stop().await.expect("everything is recorded");
-        let log = std::fs::read_to_string(self.programs.logs().join("inbound.log"));
-        let log = log.expect("a log");
+        let log = worker_log(&self.programs);
         assert!(log.contains("stopped") && !log.contains("4155550"), "a number is logged: {log}");
         self.service.stop().await.expect("stopped");
         self.database.drop().await;

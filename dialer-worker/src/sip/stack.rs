@@ -293,23 +293,34 @@ async fn listen(
 ) -> Result<(TransportLayer, SocketAddr), String> {
     let local = local_address(config.sip_listen, trunk)
         .map_err(|error| format!("--sip-trunk {trunk} cannot be reached from here: {error}"))?;
-    let failed = |error| format!("--sip-listen {} does not work: {error}", config.sip_listen);
+    let failed =
+        |error: String| format!("--sip-listen {} does not work: {error}", config.sip_listen);
     let stop = CancellationToken::new();
     let layer = TransportLayer::new(stop.clone());
-    // UDP in any case: TCP listens on the port that it got.
-    let udp = UdpConnection::create_connection(local, config.sip_public_address, Some(stop))
-        .await
-        .map_err(failed)?;
-    let bound = udp.get_addr().get_socketaddr().map_err(failed)?;
-    match config.sip_transport {
-        Transport::Udp => layer.add_transport(SipConnection::Udp(udp)),
-        Transport::Tcp => {
-            let local = SocketAddr::new(local.ip(), bound.port());
-            let tcp = TcpListenerConnection::new(local, config.sip_public_address).await;
-            layer.add_transport(SipConnection::TcpListener(tcp.map_err(failed)?));
+    let bound = match config.sip_transport {
+        Transport::Udp => {
+            let udp =
+                UdpConnection::create_connection(local, config.sip_public_address, Some(stop))
+                    .await
+                    .map_err(|error| failed(error.to_string()))?;
+            let bound = udp.get_addr().get_socketaddr();
+            layer.add_transport(SipConnection::Udp(udp));
+            bound.map_err(|error| failed(error.to_string()))?
         }
-    }
+        Transport::Tcp => {
+            let bound = free_address(local).map_err(|error| failed(error.to_string()))?;
+            let tcp = TcpListenerConnection::new(bound, config.sip_public_address).await;
+            let tcp = tcp.map_err(|error| failed(error.to_string()))?;
+            layer.add_transport(SipConnection::TcpListener(tcp));
+            bound
+        }
+    };
     Ok((layer, config.sip_public_address.unwrap_or(bound)))
+}
+
+/// The stack binds TCP later, and goes on without when it cannot: so what is taken is found out here.
+fn free_address(address: SocketAddr) -> std::io::Result<SocketAddr> {
+    std::net::TcpListener::bind(address)?.local_addr()
 }
 
 /// Any address becomes the one that the trunk sees.

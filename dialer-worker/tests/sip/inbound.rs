@@ -1,6 +1,5 @@
 //! People call in while things go wrong: the service is away, too many call, the worker stops.
 
-use std::net::UdpSocket;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -18,7 +17,7 @@ use clap::Parser;
 use dialer_worker::config::Config;
 use dialer_worker::dialer;
 use dialer_worker::dialer::Dialer;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, UdpSocket};
 use tokio::task::JoinHandle;
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::transport::Server;
@@ -106,6 +105,10 @@ struct Stage {
 
 impl Stage {
     async fn set(flags: &[&str]) -> Self {
+        Self::over(Traffic::Udp, flags).await
+    }
+
+    async fn over(traffic: Traffic, flags: &[&str]) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let url = format!("http://{}", listener.local_addr().expect("bound"));
         let books = Arc::<Books>::default();
@@ -113,13 +116,11 @@ impl Stage {
         let server = Server::builder().add_service(service);
         tokio::spawn(server.serve_with_incoming(TcpListenerStream::new(listener)));
         // The first of the replicas is away.
-        Self::on(&format!("http://127.0.0.1:1,{url}"), books, flags).await
+        Self::on(&format!("http://127.0.0.1:1,{url}"), books, traffic, flags).await
     }
 
-    async fn on(urls: &str, books: Arc<Books>, flags: &[&str]) -> Self {
-        let free = UdpSocket::bind("127.0.0.1:0").expect("a free port");
-        let address = free.local_addr().expect("bound").to_string();
-        drop(free);
+    async fn on(urls: &str, books: Arc<Books>, traffic: Traffic, flags: &[&str]) -> Self {
+        let address = format!("127.0.0.1:{}", traffic.free_port().expect("a free port"));
         let program = [
             "dialer-worker",
             "--service-url",
@@ -130,18 +131,14 @@ impl Stage {
             "127.0.0.1:9",
             "--sip-listen",
             &address,
+            "--sip-transport",
+            if traffic == Traffic::Udp { "udp" } else { "tcp" },
             "--sip-inbound-campaign",
             "campaigns/a",
         ];
         let config = Config::try_parse_from([&program, flags].concat()).expect("flags are right");
         let dialer = dialer(&config).await.expect("the provider starts");
-        Self { books, dialer, address, traffic: Traffic::Udp }
-    }
-
-    /// The same over TCP.
-    async fn over_tcp(flags: &[&str]) -> Self {
-        let flags = [&["--sip-transport", "tcp"], flags].concat();
-        Self { traffic: Traffic::Tcp, ..Self::set(&flags).await }
+        Self { books, dialer, address, traffic }
     }
 
     fn caller(&self) -> Caller {
@@ -211,7 +208,7 @@ async fn the_token_of_the_file_is_shown() {
 #[tokio::test]
 #[ignore = "needs sipp: make test-sip"]
 async fn nobody_is_answered_without_the_service() {
-    let stage = Stage::on("http://127.0.0.1:1", Arc::default(), &[]).await;
+    let stage = Stage::on("http://127.0.0.1:1", Arc::default(), Traffic::Udp, &[]).await;
     assert_eq!(stage.call().await, "503 30");
     assert_eq!(stage.dialer.stop(Duration::ZERO).await, 0);
 }
@@ -280,7 +277,7 @@ async fn a_call_ends_at_the_limit() {
 #[tokio::test]
 #[ignore = "needs sipp: make test-sip"]
 async fn over_tcp_callers_come_and_go_as_over_udp() {
-    let stage = Stage::over_tcp(&["--sip-talk-limit-seconds", "2"]).await;
+    let stage = Stage::over(Traffic::Tcp, &["--sip-talk-limit-seconds", "2"]).await;
     assert_eq!(stage.call().await, "200");
     assert_eq!(stage.begin("stays_in", 0).await.expect("no panic"), ["200", "BYE"]);
     stage.books.delay.store(2_000, Ordering::SeqCst);
@@ -288,7 +285,23 @@ async fn over_tcp_callers_come_and_go_as_over_udp() {
     assert_eq!(stage.dialer.stop(Duration::from_secs(10)).await, 0);
     assert_eq!((stage.books.asked.load(Ordering::SeqCst), stage.told().len()), (3, 2));
 
-    let stage = Stage::over_tcp(&["--sip-inbound-allow", "127.0.0.2"]).await;
+    let stage = Stage::over(Traffic::Tcp, &["--sip-inbound-allow", "127.0.0.2"]).await;
     assert_eq!(stage.call().await, "403");
     assert_eq!(stage.books.asked.load(Ordering::SeqCst), 0);
+}
+
+/// A worker that nobody can call in to says so, rather than wait in vain.
+#[tokio::test]
+async fn a_worker_whose_port_is_taken_does_not_start() {
+    let udp = UdpSocket::bind("127.0.0.1:0").await.expect("a free port");
+    let tcp = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let taken = [("udp", udp.local_addr()), ("tcp", tcp.local_addr())];
+    for (transport, address) in taken {
+        let address = address.expect("bound").to_string();
+        let flags = ["--sip-transport", transport, "--sip-listen", &address];
+        let program = ["dialer-worker", "--provider", "sip", "--sip-trunk", "127.0.0.1:9"];
+        let config = Config::try_parse_from([&program[..], &flags].concat()).expect("right");
+        let Err(error) = dialer(&config).await else { panic!("{transport} is taken") };
+        assert!(error.starts_with(&format!("--sip-listen {address} does not work")), "{error}");
+    }
 }
