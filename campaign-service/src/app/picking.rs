@@ -15,6 +15,7 @@ use crate::store::due::{self, Due};
 use crate::store::groups::{self, Group, Step};
 use crate::store::leases::{self, Lease};
 use crate::store::states::{self, States};
+use crate::store::suppressions;
 use campaign_domain::eligibility::{Candidate, RunRules, Verdict};
 use campaign_domain::history::ContactState;
 use campaign_domain::lease::{Slot, Slots};
@@ -43,8 +44,8 @@ struct Looked {
 }
 
 /// Whether a contact is there and on no list.
-fn is_free(contact: &Leasable) -> bool {
-    !contact.is_deleted && !contact.is_suppressed
+fn is_free(contact: &Leasable, listed: &HashSet<String>) -> bool {
+    !contact.is_deleted && !listed.contains(&contact.phone)
 }
 
 /// Choosing the contacts of the leases of some workers.
@@ -133,7 +134,8 @@ impl<'a, 'c> Picking<'a, 'c> {
             }
         }
         let mut found = contacts::leasable(self.tx, id, &eligible).await?;
-        found.retain(is_free);
+        let listed = self.listed(&found).await?;
+        found.retain(|contact| is_free(contact, &listed));
         self.pick(&states, found);
         Ok(())
     }
@@ -196,7 +198,10 @@ impl<'a, 'c> Picking<'a, 'c> {
         found: Option<Vec<Leasable>>,
     ) -> Result<Looked> {
         let (id, missing) = (self.campaign.id, self.missing());
-        let states = states::find(self.tx, id, ahead.iter().copied()).await?;
+        let (states, listed) = try_join!(
+            async { Ok(states::find(self.tx, id, ahead.iter().copied()).await?) },
+            self.listed(found.as_deref().unwrap_or_default()),
+        )?;
         let (mut eligible, mut waiting, mut contacts) = (Vec::new(), Vec::new(), 0_usize);
         let mut known = states.in_order();
         for position in ahead {
@@ -213,16 +218,20 @@ impl<'a, 'c> Picking<'a, 'c> {
             }
         }
         let mut after = contacts.checked_sub(1).map(|last| ahead[last] + 1);
-        let mut found = match found {
-            Some(found) => found,
-            None => self.of_group(group, &eligible, &waiting, contacts).await?,
+        let (mut found, listed) = match found {
+            Some(found) => (found, listed),
+            None => {
+                let found = self.of_group(group, &eligible, &waiting, contacts).await?;
+                let listed = self.listed(&found).await?;
+                (found, listed)
+            }
         };
         let is_there = |due: &Due| {
             found.binary_search_by_key(&due.position, |contact| contact.position).is_ok()
         };
         waiting.retain(is_there);
         found.retain(|contact| {
-            is_free(contact) && eligible.binary_search(&contact.position).is_ok()
+            is_free(contact, &listed) && eligible.binary_search(&contact.position).is_ok()
         });
         if let Some(too_many) = found.get(missing).map(|contact| contact.position) {
             found.truncate(missing);
@@ -232,6 +241,12 @@ impl<'a, 'c> Picking<'a, 'c> {
         self.later.extend(waiting);
         self.pick(&states, found);
         Ok(Looked { contacts, after })
+    }
+
+    /// Which of some contacts' numbers are on a list that holds for the campaign.
+    async fn listed(&self, found: &[Leasable]) -> Result<HashSet<String>> {
+        let phones: Vec<&str> = found.iter().map(|contact| contact.phone.as_str()).collect();
+        Ok(suppressions::among(self.tx, &self.campaign.tenant, &phones).await?)
     }
 
     /// Writes down how far it came, and who is looked at again later.
@@ -248,7 +263,7 @@ impl<'a, 'c> Picking<'a, 'c> {
     fn judge(&self, state: ContactState, position: i64) -> Verdict {
         match self.in_older_call.get(&position) {
             Some(lease_end) => Verdict::NotBefore(*lease_end),
-            // Whether it is suppressed shows with the rest of the contact.
+            // Whether it is suppressed is looked up when the rest of the contact is there.
             None => {
                 let candidate = Candidate { position, is_suppressed: false, state };
                 self.rules.judge(&candidate, self.tx.now)

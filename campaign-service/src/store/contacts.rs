@@ -296,7 +296,7 @@ pub async fn last_position(
     Ok(row.map(|row| row.get(0)))
 }
 
-/// What a worker needs of a contact, and what may keep it from getting it.
+/// What a worker needs of a contact.
 #[derive(Debug)]
 pub struct Leasable {
     pub position: i64,
@@ -304,17 +304,11 @@ pub struct Leasable {
     pub display_name: String,
     pub group: i32,
     pub attributes: Attributes,
-    pub is_suppressed: bool,
     pub is_deleted: bool,
 }
 
-fn leasable_columns() -> String {
-    let is_suppressed = is_suppressed();
-    format!(
-        "c.position, c.phone, c.display_name, c.group_id, c.attributes, {is_suppressed},
-         c.deleted_at IS NOT NULL AS is_deleted"
-    )
-}
+const LEASABLE_COLUMNS: &str = "c.position, c.phone, c.display_name, c.group_id, c.attributes,
+    c.deleted_at IS NOT NULL AS is_deleted";
 
 fn read_leasable(row: &Row) -> StoreResult<Leasable> {
     let Json(attributes) = row.try_get("attributes")?;
@@ -324,7 +318,6 @@ fn read_leasable(row: &Row) -> StoreResult<Leasable> {
         display_name: row.get("display_name"),
         group: row.get("group_id"),
         attributes,
-        is_suppressed: row.get("is_suppressed"),
         is_deleted: row.get("is_deleted"),
     })
 }
@@ -338,8 +331,7 @@ pub async fn leasable(
     if positions.is_empty() {
         return Ok(Vec::new());
     }
-    let columns = leasable_columns();
-    let sql = format!("SELECT {columns} FROM {AT_POSITIONS} ORDER BY c.position");
+    let sql = format!("SELECT {LEASABLE_COLUMNS} FROM {AT_POSITIONS} ORDER BY c.position");
     tx.query(&sql, &[&campaign, &positions]).await?.iter().map(read_leasable).collect()
 }
 
@@ -351,9 +343,8 @@ pub async fn leasable_in_range(
     range: std::ops::Range<i64>,
     limit: Option<i64>,
 ) -> StoreResult<Vec<Leasable>> {
-    let columns = leasable_columns();
     let sql = format!(
-        "SELECT {columns} FROM contacts c WHERE c.campaign_id = $1 AND c.group_id = $2
+        "SELECT {LEASABLE_COLUMNS} FROM contacts c WHERE c.campaign_id = $1 AND c.group_id = $2
              AND c.position >= $3 AND c.position < $4
          ORDER BY c.campaign_id, c.group_id, c.position LIMIT $5"
     );

@@ -175,11 +175,13 @@ impl Db {
         config.application_name("campaign-service");
         config.connect_timeout(limits.connection_wait);
         config.keepalives_idle(Duration::from_secs(30));
-        // A plan made while a table was small is kept when it has grown: it must not read the table from
-        // end to end. Nothing here is worth compiling.
+        // Each statement has one good plan, whatever its arguments: planned once, as for many it takes longer
+        // than to run them. A plan made while a table was small is kept when it has grown: it must not read
+        // the table from end to end. Nothing here is worth compiling.
         config.options(format!(
             "-c statement_timeout={} -c idle_in_transaction_session_timeout=60000 \
-             -c client_connection_check_interval=1000 -c enable_seqscan=off -c jit=off",
+             -c client_connection_check_interval=1000 -c plan_cache_mode=force_generic_plan \
+             -c enable_seqscan=off -c jit=off",
             limits.statement_timeout.as_millis()
         ));
         let recycling = ManagerConfig { recycling_method: RecyclingMethod::Fast };

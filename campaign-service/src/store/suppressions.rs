@@ -4,6 +4,7 @@
 use super::{StoreResult, Tx};
 use campaign_domain::Instant;
 use campaign_domain::access::{Reach, Tenant};
+use std::collections::HashSet;
 use uuid::Uuid;
 
 /// A number on the list.
@@ -64,6 +65,18 @@ pub async fn find(tx: &Tx<'_>, tenant: &Tenant, phone: &str) -> StoreResult<Opti
 pub async fn holds(tx: &Tx<'_>, tenant: &Tenant, phone: &str) -> StoreResult<bool> {
     let sql = "SELECT EXISTS (SELECT FROM suppressions WHERE phone = $1 AND tenant IN ('', $2))";
     Ok(tx.query_one(sql, &[&phone, &tenant.name()]).await?.get(0))
+}
+
+/// Which of these numbers a tenant's campaigns may not engage.
+pub async fn among(tx: &Tx<'_>, tenant: &Tenant, phones: &[&str]) -> StoreResult<HashSet<String>> {
+    if phones.is_empty() {
+        return Ok(HashSet::new());
+    }
+    // The tenant as a condition of what is found, or each number is looked for twice.
+    let sql =
+        "SELECT phone FROM suppressions WHERE phone = ANY($1) AND (tenant = '' OR tenant = $2)";
+    let rows = tx.query(sql, &[&phones, &tenant.name()]).await?;
+    Ok(rows.iter().map(|row| row.get(0)).collect())
 }
 
 /// Entries of a tenant's list in order of number, after the last of the page before.
