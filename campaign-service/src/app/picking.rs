@@ -8,7 +8,6 @@ mod walking;
 use super::error::Result;
 use super::leasing::{LeasedBatch, LeasedContact, Want};
 use super::past_runs::PastRuns;
-use crate::store::Tx;
 use crate::store::campaigns::Campaign;
 use crate::store::contacts::{self, Leasable};
 use crate::store::due::{self, Due};
@@ -16,6 +15,7 @@ use crate::store::groups::{self, Group, Step};
 use crate::store::leases::{self, Lease};
 use crate::store::states::{self, States};
 use crate::store::suppressions;
+use crate::store::{StoreResult, Tx};
 use campaign_domain::eligibility::{Candidate, RunRules, Verdict};
 use campaign_domain::history::ContactState;
 use campaign_domain::lease::{Slot, Slots};
@@ -199,7 +199,7 @@ impl<'a, 'c> Picking<'a, 'c> {
     ) -> Result<Looked> {
         let (id, missing) = (self.campaign.id, self.missing());
         let (states, listed) = try_join!(
-            async { Ok(states::find(self.tx, id, ahead.iter().copied()).await?) },
+            states::find(self.tx, id, ahead.iter().copied()),
             self.listed(found.as_deref().unwrap_or_default()),
         )?;
         let (mut eligible, mut waiting, mut contacts) = (Vec::new(), Vec::new(), 0_usize);
@@ -244,9 +244,9 @@ impl<'a, 'c> Picking<'a, 'c> {
     }
 
     /// Which of some contacts' numbers are on a list that holds for the campaign.
-    async fn listed(&self, found: &[Leasable]) -> Result<HashSet<String>> {
+    async fn listed(&self, found: &[Leasable]) -> StoreResult<HashSet<String>> {
         let phones: Vec<&str> = found.iter().map(|contact| contact.phone.as_str()).collect();
-        Ok(suppressions::among(self.tx, &self.campaign.tenant, &phones).await?)
+        suppressions::among(self.tx, &self.campaign.tenant, &phones).await
     }
 
     /// Writes down how far it came, and who is looked at again later.

@@ -193,14 +193,6 @@ pub struct Subject {
     pub is_deleted: bool,
 }
 
-/// Whether a list that holds for the campaign `$1` has the contact `c`, as a column.
-fn is_suppressed() -> String {
-    format!(
-        "(SELECT true FROM suppressions x WHERE x.phone = c.phone AND {HOLDS_FOR_CAMPAIGN} LIMIT 1)
-         IS NOT NULL AS is_suppressed"
-    )
-}
-
 /// The contacts at some positions, as a subquery `c`.
 const AT_POSITIONS: &str = "unnest($2::int8[]) AS p(position)
     CROSS JOIN LATERAL (SELECT * FROM contacts
@@ -211,10 +203,10 @@ pub async fn subjects(tx: &Tx<'_>, campaign: Uuid, positions: &[i64]) -> StoreRe
     if positions.is_empty() {
         return Ok(Vec::new());
     }
-    let is_suppressed = is_suppressed();
     let sql = format!(
         "SELECT c.position, c.group_id, g.time_zone, c.deleted_at IS NOT NULL AS is_deleted,
-             {is_suppressed}
+             (SELECT true FROM suppressions x WHERE x.phone = c.phone AND {HOLDS_FOR_CAMPAIGN}
+                LIMIT 1) IS NOT NULL AS is_suppressed
          FROM {AT_POSITIONS}
          JOIN contact_groups g ON g.campaign_id = $1 AND g.group_id = c.group_id
          ORDER BY c.position"
