@@ -170,7 +170,7 @@ pub async fn list(
     limit: i64,
 ) -> StoreResult<Vec<Event>> {
     let sql = "SELECT * FROM audit_events
-        WHERE campaign_id = $1 AND ($2::int8 IS NULL OR event_number < $2)
+        WHERE campaign_id = $1 AND event_number < COALESCE($2, 9223372036854775807)
         ORDER BY event_number DESC LIMIT $3";
     let rows = tx.query(sql, &[&campaign, &before, &limit]).await?;
     Ok(rows

@@ -134,7 +134,8 @@ pub async fn list(
     let sql = format!(
         "SELECT {COLUMNS} {FROM}
          WHERE c.deleted_at IS NULL AND c.tenant = $4
-           AND ($1::timestamptz IS NULL OR (c.created_at, c.campaign_id) < ($1, $2::uuid))
+           AND (c.created_at, c.campaign_id) < (COALESCE($1::timestamptz, 'infinity'),
+               COALESCE($2, 'ffffffff-ffff-ffff-ffff-ffffffffffff'::uuid))
          ORDER BY c.tenant DESC, c.created_at DESC, c.campaign_id DESC LIMIT $3"
     );
     tx.query(&sql, &[&time, &id, &limit, &tenant.name()]).await?.iter().map(read).collect()
@@ -297,7 +298,7 @@ pub async fn list_runs(
 ) -> StoreResult<Vec<Run>> {
     let sql = "SELECT r.*, COALESCE((SELECT sum(cardinality(a.slots)) FROM authorizations a
             WHERE a.campaign_id = r.campaign_id AND a.run = r.run), 0)::int8 AS authorized
-        FROM runs r WHERE r.campaign_id = $1 AND ($2::int IS NULL OR r.run < $2)
+        FROM runs r WHERE r.campaign_id = $1 AND r.run < COALESCE($2, 2147483647)
         ORDER BY r.run DESC LIMIT $3";
     let rows = tx.query(sql, &[&id, &before, &limit]).await?;
     rows.iter()

@@ -175,8 +175,9 @@ impl Db {
         config.application_name("campaign-service");
         config.connect_timeout(limits.connection_wait);
         config.keepalives_idle(Duration::from_secs(30));
-        // Each statement has one good plan, whatever its arguments: planned once, as for many it takes longer
-        // than to run them. A plan made while a table was small is kept when it has grown: it must not read
+        // Each statement has one good plan, whatever its arguments (so pages begin at COALESCE of the last
+        // row and the end of all, a bound for the index): planned once, as planning many takes longer than
+        // running them. A plan made while a table was small is kept when it has grown: it must not read
         // the table from end to end. Nothing here is worth compiling.
         config.options(format!(
             "-c statement_timeout={} -c idle_in_transaction_session_timeout=60000 \

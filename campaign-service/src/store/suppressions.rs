@@ -88,7 +88,7 @@ pub async fn list(
 ) -> StoreResult<Vec<Suppression>> {
     let sql = format!(
         "SELECT {COLUMNS} FROM suppressions
-         WHERE tenant = $3 AND ($1::text IS NULL OR phone > $1) ORDER BY tenant, phone LIMIT $2"
+         WHERE tenant = $3 AND phone > COALESCE($1, '') ORDER BY tenant, phone LIMIT $2"
     );
     Ok(tx.query(&sql, &[&after, &limit, &tenant.name()]).await?.iter().map(read).collect())
 }

@@ -2,10 +2,11 @@
 //! never read from end to end, and not much more of them is read than is handed out.
 
 use crate::support::{Service, TestDb, Worker, eventually};
+use campaign_domain::access::Tenant;
 use campaign_proto::v1;
 use campaign_proto::v1::import_contacts_request::Part;
 use campaign_proto::v1::{AuthorizeDecision as Decision, CallOutcome};
-use campaign_service::store::{Gate, due};
+use campaign_service::store::{Gate, due, suppressions};
 use std::collections::BTreeMap;
 use uuid::Uuid;
 
@@ -188,4 +189,23 @@ async fn no_more_is_taken_off_the_list_than_was_asked_for() {
     let mut taken = due::take(&tx, campaign, 1, &[], 3).await.unwrap();
     taken.sort_unstable();
     assert_eq!(taken, [(1, 1), (2, 1), (3, 1)]);
+}
+
+/// The last page costs what the first does.
+#[tokio::test]
+async fn a_page_of_a_long_list_reads_no_more_than_itself() {
+    let db = TestDb::new().await;
+    let fill = "INSERT INTO suppressions (tenant, phone, source, created_at)
+        SELECT '', '+1' || (2125550000 + n), 'test', now() FROM generate_series(1, 5000) n";
+    db.client().await.batch_execute(fill).await.unwrap();
+    {
+        let store = db.db();
+        let mut connection = store.connect().await.unwrap();
+        let tx = connection.begin(Gate::Open).await.unwrap();
+        let last = Some("+12125554990");
+        let page = suppressions::list(&tx, &Tenant::default(), last, 10).await.unwrap();
+        assert_eq!(page.len(), 10);
+    }
+    let (_, through_index) = rows_read(&db).await["suppressions"];
+    assert!(through_index <= 20, "{through_index} rows read for 10");
 }
