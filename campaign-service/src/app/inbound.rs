@@ -35,7 +35,7 @@ impl App {
             Some(subject) => subject.candidate.is_suppressed,
             None => {
                 let keys = erasures::key_ids(&tx).await?;
-                suppressions::holds(&tx, &campaign.tenant, phone).await?
+                !suppressions::among(&tx, &campaign.tenant, &[phone]).await?.is_empty()
                     || !self.erased_among(&tx, &keys, &campaign.tenant, &[phone]).await?.is_empty()
             }
         };

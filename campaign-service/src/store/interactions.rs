@@ -134,11 +134,13 @@ pub async fn list(
     limit: i64,
 ) -> StoreResult<Vec<Interaction>> {
     let (time, id) = after.unzip();
-    let sql = "SELECT position, interaction_id, generation, run, lease, slot, kind, seconds, detail,
+    let sql =
+        "SELECT position, interaction_id, generation, run, lease, slot, kind, seconds, detail,
             everywhere, occurred_at, recorded_at
         FROM interactions
         WHERE campaign_id = $1 AND position = $2 AND generation = $3
-            AND ($4::timestamptz IS NULL OR (recorded_at, interaction_id) > ($4, $5::text COLLATE \"C\"))
+            AND (recorded_at, interaction_id) > (COALESCE($4::timestamptz, '-infinity'),
+                COALESCE($5, '') COLLATE \"C\")
         ORDER BY recorded_at, interaction_id LIMIT $6";
     let rows = tx.query(sql, &[&campaign, &position, &generation, &time, &id, &limit]).await?;
     rows.iter().map(read).collect()

@@ -61,13 +61,7 @@ pub async fn find(tx: &Tx<'_>, tenant: &Tenant, phone: &str) -> StoreResult<Opti
     Ok(tx.query_opt(&sql, &[&phone, &tenant.name()]).await?.as_ref().map(read))
 }
 
-/// Whether a tenant's campaigns may not engage a number: it is on its list or on the installation's.
-pub async fn holds(tx: &Tx<'_>, tenant: &Tenant, phone: &str) -> StoreResult<bool> {
-    let sql = "SELECT EXISTS (SELECT FROM suppressions WHERE phone = $1 AND tenant IN ('', $2))";
-    Ok(tx.query_one(sql, &[&phone, &tenant.name()]).await?.get(0))
-}
-
-/// Which of these numbers a tenant's campaigns may not engage.
+/// Which of these numbers a tenant's campaigns may not engage: on its list or on the installation's.
 pub async fn among(tx: &Tx<'_>, tenant: &Tenant, phones: &[&str]) -> StoreResult<HashSet<String>> {
     if phones.is_empty() {
         return Ok(HashSet::new());

@@ -32,6 +32,15 @@ impl Traffic {
         }
     }
 
+    /// Of the worker's --sip-transport.
+    #[must_use]
+    pub fn transport(self) -> &'static str {
+        match self {
+            Self::Udp => "udp",
+            Self::Tcp => "tcp",
+        }
+    }
+
     /// A port on loopback that nobody has in this kind of traffic: one that is free for datagrams may be
     /// taken for connections.
     ///

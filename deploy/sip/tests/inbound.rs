@@ -63,7 +63,7 @@ impl Stage {
             "--sip-listen",
             &worker_address,
             "--sip-transport",
-            if traffic == Traffic::Udp { "udp" } else { "tcp" },
+            traffic.transport(),
             "--sip-response-limit-seconds",
             "1",
             "--provider-failures",

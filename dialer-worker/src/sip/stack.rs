@@ -293,34 +293,35 @@ async fn listen(
 ) -> Result<(TransportLayer, SocketAddr), String> {
     let local = local_address(config.sip_listen, trunk)
         .map_err(|error| format!("--sip-trunk {trunk} cannot be reached from here: {error}"))?;
-    let failed =
-        |error: String| format!("--sip-listen {} does not work: {error}", config.sip_listen);
     let stop = CancellationToken::new();
-    let layer = TransportLayer::new(stop.clone());
-    let bound = match config.sip_transport {
-        Transport::Udp => {
-            let udp =
-                UdpConnection::create_connection(local, config.sip_public_address, Some(stop))
-                    .await
-                    .map_err(|error| failed(error.to_string()))?;
-            let bound = udp.get_addr().get_socketaddr();
-            layer.add_transport(SipConnection::Udp(udp));
-            bound.map_err(|error| failed(error.to_string()))?
-        }
-        Transport::Tcp => {
-            let bound = free_address(local).map_err(|error| failed(error.to_string()))?;
-            let tcp = TcpListenerConnection::new(bound, config.sip_public_address).await;
-            let tcp = tcp.map_err(|error| failed(error.to_string()))?;
-            layer.add_transport(SipConnection::TcpListener(tcp));
-            bound
-        }
-    };
+    let (connection, bound) = bind(config, local, stop.clone())
+        .await
+        .map_err(|error| format!("--sip-listen {} does not work: {error}", config.sip_listen))?;
+    let layer = TransportLayer::new(stop);
+    layer.add_transport(connection);
     Ok((layer, config.sip_public_address.unwrap_or(bound)))
 }
 
-/// The stack binds TCP later, and goes on without when it cannot: so what is taken is found out here.
-fn free_address(address: SocketAddr) -> std::io::Result<SocketAddr> {
-    std::net::TcpListener::bind(address)?.local_addr()
+/// What listens at an address, and the address that it got.
+async fn bind(
+    config: &SipConfig,
+    local: SocketAddr,
+    stop: CancellationToken,
+) -> rsipstack::Result<(SipConnection, SocketAddr)> {
+    let public = config.sip_public_address;
+    match config.sip_transport {
+        Transport::Udp => {
+            let udp = UdpConnection::create_connection(local, public, Some(stop)).await?;
+            let bound = udp.get_addr().get_socketaddr()?;
+            Ok((SipConnection::Udp(udp), bound))
+        }
+        Transport::Tcp => {
+            // The stack binds later, and goes on without when it cannot: so what is taken is found out here.
+            let bound = std::net::TcpListener::bind(local)?.local_addr()?;
+            let tcp = TcpListenerConnection::new(bound, public).await?;
+            Ok((SipConnection::TcpListener(tcp), bound))
+        }
+    }
 }
 
 /// Any address becomes the one that the trunk sees.

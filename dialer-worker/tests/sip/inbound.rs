@@ -132,7 +132,7 @@ impl Stage {
             "--sip-listen",
             &address,
             "--sip-transport",
-            if traffic == Traffic::Udp { "udp" } else { "tcp" },
+            traffic.transport(),
             "--sip-inbound-campaign",
             "campaigns/a",
         ];

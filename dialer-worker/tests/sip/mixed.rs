@@ -56,9 +56,9 @@ fn agree(reported: &Reported, sipp: &Sipp, calls: i32) {
     }
 }
 
-async fn every_end_is_reported(traffic: Traffic, transport: &str, calls: i32) {
+async fn every_end_is_reported(traffic: Traffic, calls: i32) {
     let mut sipp = Sipp::start("people", traffic, &[]).await.expect("sipp");
-    let flags = [&FLAGS[..], &["--sip-transport", transport]].concat();
+    let flags = [&FLAGS[..], &["--sip-transport", traffic.transport()]].concat();
     let mut worker = CallingWorker::over_sip(&sipp.address(), &flags).await;
     let reported = worker.call(calls).await;
     let summary = worker.stop().await;
@@ -70,13 +70,13 @@ async fn every_end_is_reported(traffic: Traffic, transport: &str, calls: i32) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs sipp: make test-sip"]
 async fn ends_over_udp_are_what_sipp_counted() {
-    every_end_is_reported(Traffic::Udp, "udp", 3_000).await;
+    every_end_is_reported(Traffic::Udp, 3_000).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs sipp: make test-sip"]
 async fn ends_over_tcp_are_what_sipp_counted() {
-    every_end_is_reported(Traffic::Tcp, "tcp", 1_000).await;
+    every_end_is_reported(Traffic::Tcp, 1_000).await;
 }
 
 /// Lost datagrams are repeated, and no final answer is taken for another call.

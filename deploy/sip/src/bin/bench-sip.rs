@@ -25,8 +25,8 @@ const CALLS_AT_ONCE: u32 = 200;
 
 /// The callers compared.
 const SIMULATED: &str = "worker, simulated";
-const OVER_SIP: [(&str, Traffic, &str); 2] =
-    [("worker, SIP over UDP", Traffic::Udp, "udp"), ("worker, SIP over TCP", Traffic::Tcp, "tcp")];
+const OVER_SIP: [(&str, Traffic); 2] =
+    [("worker, SIP over UDP", Traffic::Udp), ("worker, SIP over TCP", Traffic::Tcp)];
 const SIPP: &str = "sipp, UDP";
 
 /// Measures the worker's providers beside sipp
@@ -81,12 +81,14 @@ async fn rates(programs: &Programs, args: &Args) -> Result<Vec<Value>> {
     let simulated = [&["--time-scale", "0"], &limits[..]].concat();
     let spent = through_worker(programs, args.calls, &simulated).await?;
     let mut measured = show_rate(SIMULATED, &spent, 0);
-    for (name, traffic, transport) in OVER_SIP {
+    for (name, traffic) in OVER_SIP {
         let mut sipp = Sipp::start("quick", traffic, &[]).await?;
         let trunk = sipp.address();
         // Where the end of a call is lost, somebody has to end it.
-        let flags =
-            [&["--sip-talk-limit-seconds", "10", "--sip-transport", transport], &limits[..]];
+        let flags = [
+            &["--sip-talk-limit-seconds", "10", "--sip-transport", traffic.transport()],
+            &limits[..],
+        ];
         let flags = [&sip(&trunk)[..], &flags.concat()].concat();
         let spent = through_worker(programs, args.calls, &flags).await?;
         sipp.finish().await?;
@@ -107,10 +109,11 @@ async fn in_progress(programs: &Programs, args: &Args) -> Result<Vec<Value>> {
     let limits = ["--max-calls", &all, "--calls-per-second", "500"];
     let share = hold_worker(programs, args, &limits, None).await?;
     let mut measured = vec![show_share(SIMULATED, share, args)];
-    for (name, traffic, transport) in OVER_SIP {
+    for (name, traffic) in OVER_SIP {
         let callee = Sipp::start("stays", traffic, &[]).await?;
         let trunk = callee.address();
-        let flags = [&sip(&trunk)[..], &["--sip-transport", transport], &limits[..]].concat();
+        let flags =
+            [&sip(&trunk)[..], &["--sip-transport", traffic.transport()], &limits[..]].concat();
         let share = hold_worker(programs, args, &flags, Some(&callee)).await?;
         measured.push(show_share(name, share, args));
     }
