@@ -213,7 +213,7 @@ impl Metrics {
     }
 
     /// What became of facts.
-    pub fn reported(&self, reports: &[Report], outcomes: &[Outcome]) {
+    pub fn reported(&self, reports: &[&Report], outcomes: &[Outcome]) {
         add(
             &self.reports,
             outcomes.iter().map(|outcome| match outcome {

@@ -13,6 +13,7 @@ use campaign_domain::Instant;
 use campaign_domain::history::{CallOutcome, Fact};
 use campaign_domain::lease::{AttemptId, Slot};
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use tokio::try_join;
 use uuid::Uuid;
 
@@ -46,10 +47,10 @@ const TURNS: usize = 2;
 const MAX_FACTS: usize = 2_000;
 
 /// Reports of many callers, recorded together.
-pub(super) type Recorder = Groups<Vec<Report>, Vec<Outcome>>;
+pub(super) type Recorder = Groups<Arc<[Report]>, Vec<Outcome>>;
 
 pub(super) fn recorder() -> Recorder {
-    Groups::new(TURNS, MAX_FACTS, Vec::len)
+    Groups::new(TURNS, MAX_FACTS, |reports| reports.len())
 }
 
 impl App {
@@ -59,28 +60,28 @@ impl App {
         let refusing: Vec<i64> = refusing.map(|report| report.position).collect();
         let app = self.clone();
         let record = move |group| app.clone().record_group(id, group);
-        let outcomes = self.recorder.ask(id, reports, record).await?;
+        let outcomes = self.recorder.ask(id, reports.into(), record).await?;
         // Also of what was recorded before: its caller may have gone unanswered at this point.
         self.take_back_contacts(id, &refusing).await?;
         Ok(outcomes)
     }
 
-    async fn record_group(self, id: Uuid, group: Vec<Vec<Report>>) -> Result<Vec<Vec<Outcome>>> {
-        let sizes: Vec<usize> = group.iter().map(Vec::len).collect();
-        let mut outcomes = self.record_now(id, &group.concat()).await?.into_iter();
-        Ok(sizes.into_iter().map(|size| outcomes.by_ref().take(size).collect()).collect())
+    async fn record_group(self, id: Uuid, group: Vec<Arc<[Report]>>) -> Result<Vec<Vec<Outcome>>> {
+        let reports: Vec<&Report> = group.iter().flat_map(|reports| reports.iter()).collect();
+        let mut outcomes = self.record_now(id, &reports).await?.into_iter();
+        Ok(group.iter().map(|reports| outcomes.by_ref().take(reports.len()).collect()).collect())
     }
 
     /// Records facts in a transaction of their own.
     ///
     /// Facts of calls in progress share the campaign with everything else: the contact is in the
     /// call's slot and nowhere else, so that nobody judges it meanwhile. All others have it alone.
-    async fn record_now(&self, id: Uuid, reports: &[Report]) -> Result<Vec<Outcome>> {
+    async fn record_now(&self, id: Uuid, reports: &[&Report]) -> Result<Vec<Outcome>> {
         let mut outcomes = self.record_of_open_calls(id, reports).await?;
         let rest: Vec<usize> =
             (0..reports.len()).filter(|index| outcomes[*index].is_none()).collect();
         if !rest.is_empty() {
-            let others: Vec<&Report> = rest.iter().map(|index| &reports[*index]).collect();
+            let others: Vec<&Report> = rest.iter().map(|index| reports[*index]).collect();
             for (index, outcome) in rest.into_iter().zip(self.record_alone(id, &others).await?) {
                 outcomes[index] = Some(outcome);
             }
@@ -94,10 +95,10 @@ impl App {
     async fn record_of_open_calls(
         &self,
         id: Uuid,
-        reports: &[Report],
+        reports: &[&Report],
     ) -> Result<Vec<Option<Outcome>>> {
         let mut outcomes = vec![None; reports.len()];
-        let numbers = lease_numbers(reports);
+        let numbers = lease_numbers(reports.iter().copied());
         if numbers.is_empty() {
             return Ok(outcomes);
         }
@@ -108,11 +109,11 @@ impl App {
         let Some(campaign) = campaign else { return Ok(outcomes) };
         leases.retain(|lease| lease.run == campaign.run);
         let mine: Vec<usize> =
-            (0..reports.len()).filter(|index| is_of_open_call(&leases, &reports[*index])).collect();
+            (0..reports.len()).filter(|index| is_of_open_call(&leases, reports[*index])).collect();
         if mine.is_empty() {
             return Ok(outcomes);
         }
-        let own: Vec<&Report> = mine.iter().map(|index| &reports[*index]).collect();
+        let own: Vec<&Report> = mine.iter().map(|index| reports[*index]).collect();
         let mut ledger = Ledger::open(&tx, &campaign, leases, &own).await?;
         for (index, report) in mine.into_iter().zip(own) {
             outcomes[index] = Some(ledger.record(report));

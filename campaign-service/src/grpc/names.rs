@@ -49,19 +49,20 @@ impl LeaseName {
     }
 }
 
-/// Reads the parts of a name that a pattern leaves open, as in `campaigns/*/contacts/*`.
-fn parts<'a>(name: &'a str, pattern: &str) -> Option<Vec<&'a str>> {
-    let mut open = Vec::new();
+/// Reads the parts of a name that a pattern leaves open, `N` of them, as in `campaigns/*/contacts/*`.
+fn parts<'a, const N: usize>(name: &'a str, pattern: &str) -> Option<[&'a str; N]> {
+    let (mut open, mut found) = ([""; N], 0);
     let mut segments = name.split('/');
     for wanted in pattern.split('/') {
         let segment = segments.next()?;
         if wanted == "*" {
-            open.push(segment);
+            *open.get_mut(found)? = segment;
+            found += 1;
         } else if wanted != segment {
             return None;
         }
     }
-    segments.next().is_none().then_some(open)
+    (segments.next().is_none() && found == N).then_some(open)
 }
 
 fn malformed(field: &str, form: &str) -> Error {
@@ -70,7 +71,8 @@ fn malformed(field: &str, form: &str) -> Error {
 
 /// Reads an id in the one form we print, so that no resource has two names.
 fn uuid(text: &str) -> Option<Uuid> {
-    Uuid::try_parse(text).ok().filter(|id| id.to_string() == text)
+    let id = Uuid::try_parse(text).ok()?;
+    (id.hyphenated().encode_lower(&mut Uuid::encode_buffer()) == text).then_some(id)
 }
 
 fn campaign_name(text: &str) -> Option<CampaignName> {
@@ -78,40 +80,42 @@ fn campaign_name(text: &str) -> Option<CampaignName> {
 }
 
 fn number(text: &str) -> Option<i64> {
-    text.parse().ok().filter(|number: &i64| *number >= 0 && number.to_string() == text)
+    let is_plain = text.bytes().all(|byte| byte.is_ascii_digit());
+    let is_as_printed = is_plain && (text == "0" || !text.starts_with('0'));
+    text.parse().ok().filter(|_| is_as_printed)
 }
 
 pub fn campaign(field: &str, name: &str) -> Result<CampaignName, Error> {
     parts(name, "campaigns/*")
-        .and_then(|open| campaign_name(open[0]))
+        .and_then(|[id]| campaign_name(id))
         .ok_or_else(|| malformed(field, "campaigns/{id}"))
 }
 
 pub fn contact(field: &str, name: &str) -> Result<(CampaignName, i64), Error> {
     parts(name, "campaigns/*/contacts/*")
-        .and_then(|open| Some((campaign_name(open[0])?, number(open[1])?)))
+        .and_then(|[id, position]| Some((campaign_name(id)?, number(position)?)))
         .ok_or_else(|| malformed(field, "campaigns/{campaign}/contacts/{position}"))
 }
 
 pub fn import<'a>(field: &str, name: &'a str) -> Result<(CampaignName, &'a str), Error> {
     parts(name, "campaigns/*/imports/*")
-        .and_then(|open| Some((campaign_name(open[0])?, open[1])))
+        .and_then(|[id, import]| Some((campaign_name(id)?, import)))
         .ok_or_else(|| malformed(field, "campaigns/{campaign}/imports/{import_id}"))
 }
 
 pub fn suppression<'a>(field: &str, name: &'a str) -> Result<&'a str, Error> {
     parts(name, "suppressions/*")
-        .map(|open| open[0])
+        .map(|[number]| number)
         .ok_or_else(|| malformed(field, "suppressions/{E.164 number}"))
 }
 
 /// Reads a lease key; `None` names no lease that could exist.
 pub fn lease(key: Option<&v1::LeaseKey>) -> Option<LeaseName> {
     let key = key?;
-    let open = parts(&key.lease, "campaigns/*/leases/*")?;
+    let [id, lease] = parts(&key.lease, "campaigns/*/leases/*")?;
     Some(LeaseName {
-        campaign: campaign_name(open[0])?,
-        number: number(open[1])?,
+        campaign: campaign_name(id)?,
+        number: number(lease)?,
         token: Uuid::try_parse(&key.token).ok()?,
     })
 }

@@ -20,6 +20,7 @@ use campaign_domain::history::{CallOutcome, ContactState, Flags};
 use campaign_domain::lease::SlotId;
 use campaign_domain::settings::Epoch;
 use std::collections::{BTreeMap, BTreeSet};
+use tokio::try_join;
 use tokio_postgres::Row;
 use uuid::Uuid;
 
@@ -114,6 +115,8 @@ pub struct States {
     /// By number; empty: no contact of the block has a state.
     blocks: BTreeMap<i64, Vec<u8>>,
     changed: BTreeSet<i64>,
+    /// Changed ones that are not stored yet.
+    new: BTreeSet<i64>,
 }
 
 impl States {
@@ -133,10 +136,18 @@ impl States {
     /// Changes what is known, to be saved.
     pub fn set(&mut self, position: i64, state: &ContactState) {
         let number = block_of(position);
-        let block = self.blocks.entry(number).or_default();
+        let block = self.blocks.entry(number).or_insert_with(|| {
+            self.new.insert(number);
+            Vec::new()
+        });
         block.resize(BLOCK_BYTES, 0);
         block[range_of(position)].copy_from_slice(&pack(state));
         self.changed.insert(number);
+    }
+
+    /// What some blocks are, by number.
+    fn contents(&self, numbers: &[i64]) -> Vec<(i64, &[u8])> {
+        numbers.iter().map(|number| (*number, self.blocks[number].as_slice())).collect()
     }
 
     /// Contacts to which something happened, in order of position.
@@ -196,7 +207,7 @@ fn close_range(blocks: &[i64]) -> Option<(i64, i64)> {
 
 fn read(rows: &[Row]) -> States {
     let blocks = rows.iter().map(|row| (row.get(0), row.get(1))).collect();
-    States { blocks, changed: BTreeSet::new() }
+    States { blocks, ..States::default() }
 }
 
 /// What is known of contacts. To change it, lock it.
@@ -216,39 +227,65 @@ pub async fn find(
     Ok(read(&rows))
 }
 
+/// Blocks of which not all contacts are among these positions.
+fn shared_blocks(positions: &BTreeSet<i64>) -> Vec<i64> {
+    let mut contacts: BTreeMap<i64, i64> = BTreeMap::new();
+    for position in positions {
+        *contacts.entry(block_of(*position)).or_default() += 1;
+    }
+    contacts.retain(|_, contacts| *contacts < BLOCK_CONTACTS);
+    contacts.into_keys().collect()
+}
+
 /// What is known of contacts, kept from everyone else's changes until commit.
+///
+/// Whoever asks has these contacts for itself, by their leases or by the campaign's gate. So only blocks
+/// need a lock that hold others too, whom somebody else may have.
 pub async fn lock(
     tx: &Tx<'_>,
     campaign: Uuid,
     positions: impl IntoIterator<Item = i64>,
 ) -> StoreResult<States> {
-    let wanted = blocks_of(positions);
+    let positions: BTreeSet<i64> = positions.into_iter().collect();
+    let wanted = blocks_of(positions.iter().copied());
     if wanted.is_empty() {
         return Ok(States::default());
     }
-    // Blocks that are missing are made; all are locked, in one order, so that no two transactions wait
-    // for each other. A condition that is never true locks a row without writing it.
+    // Blocks that are missing are made, as there is no lock on what is not there; all are locked, in one
+    // order, so that no two transactions wait for each other. A condition that is never true locks a row
+    // without writing it.
     let lock = "INSERT INTO state_blocks (campaign_id, block, states)
         SELECT $1, w.block, '' FROM unnest($2::int8[]) AS w(block)
         ON CONFLICT (campaign_id, block) DO UPDATE SET states = excluded.states WHERE false";
-    let these: Params<'_> = &[&campaign, &wanted];
+    let shared = shared_blocks(&positions);
+    let these: Params<'_> = &[&campaign, &shared];
     let rows = match close_range(&wanted) {
         Some((first, end)) => {
             tx.then_query(lock, these, IN_BLOCKS, &[&campaign, &first, &end]).await?
         }
-        None => tx.then_query(lock, these, AT_BLOCKS, these).await?,
+        None => tx.then_query(lock, these, AT_BLOCKS, &[&campaign, &wanted]).await?,
     };
     Ok(read(&rows))
 }
 
 /// Writes back what changed of locked states.
 pub async fn save(tx: &Tx<'_>, campaign: Uuid, states: &States) -> StoreResult<()> {
-    let changed: Vec<(i64, &[u8])> = states
-        .changed
-        .iter()
-        .filter_map(|number| Some((*number, states.blocks.get(number)?.as_slice())))
-        .collect();
-    write(tx, campaign, &changed).await
+    let (new, stored): (Vec<i64>, Vec<i64>) =
+        states.changed.iter().partition(|number| states.new.contains(number));
+    let (new, stored) = (states.contents(&new), states.contents(&stored));
+    try_join!(insert(tx, campaign, &new), write(tx, campaign, &stored))?;
+    Ok(())
+}
+
+async fn insert(tx: &Tx<'_>, campaign: Uuid, blocks: &[(i64, &[u8])]) -> StoreResult<()> {
+    if blocks.is_empty() {
+        return Ok(());
+    }
+    let (numbers, states): (Vec<i64>, Vec<&[u8]>) = blocks.iter().copied().unzip();
+    let sql = "INSERT INTO state_blocks (campaign_id, block, states)
+        SELECT $1, * FROM unnest($2::int8[], $3::bytea[])";
+    tx.execute(sql, &[&campaign, &numbers, &states]).await?;
+    Ok(())
 }
 
 async fn write(tx: &Tx<'_>, campaign: Uuid, blocks: &[(i64, &[u8])]) -> StoreResult<()> {
@@ -300,9 +337,7 @@ pub async fn purge(
         states.changed.iter().partition(|number| is_empty(number));
     let sql = "DELETE FROM state_blocks WHERE campaign_id = $1 AND block = ANY($2)";
     tx.execute(sql, &[&campaign, &gone]).await?;
-    let kept: Vec<(i64, &[u8])> =
-        kept.iter().map(|number| (*number, states.blocks[number].as_slice())).collect();
-    write(tx, campaign, &kept).await
+    write(tx, campaign, &states.contents(&kept)).await
 }
 
 #[cfg(test)]
@@ -344,6 +379,15 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn a_block_is_shared_unless_all_of_it_is_asked_for(missing in 0..32_i64, more in 0..32_i64) {
+            let whole = 64..96_i64;
+            let asked = |positions: Vec<i64>| shared_blocks(&positions.into_iter().collect());
+            prop_assert_eq!(asked(whole.clone().collect()), [0_i64; 0]);
+            prop_assert_eq!(asked(whole.clone().filter(|at| *at != 64 + missing).collect()), [2]);
+            prop_assert_eq!(asked(whole.chain([96 + more, 96 + more]).collect()), [3]);
+        }
+
         #[test]
         fn states_read_back_and_neighbours_stay(first in any_state(), second in any_state()) {
             let mut states = States::default();
