@@ -21,6 +21,7 @@ pub mod migrations;
 pub mod notify;
 pub mod numbers;
 pub mod paces;
+mod place;
 pub mod purge;
 pub mod requests;
 pub mod retention;
@@ -60,6 +61,9 @@ pub enum StoreError {
     /// A stored value that we never write.
     #[error("stored value cannot be read: {0}")]
     Corrupt(String),
+    /// Somebody changed what a lock or a gate keeps for us.
+    #[error("rows that are kept for one transaction were changed by another")]
+    Meddled,
 }
 
 impl std::fmt::Debug for StoreError {
@@ -99,7 +103,7 @@ impl StoreError {
     pub fn is_transient(&self) -> bool {
         match self {
             Self::Pool(_) => true,
-            Self::Corrupt(_) => false,
+            Self::Corrupt(_) | Self::Meddled => false,
             Self::Database(error) => error.code().is_none_or(|code| {
                 // Connection, resources, operator intervention, system errors, and transactions
                 // rolled back for others' sake: PostgreSQL's appendix on error codes.

@@ -14,7 +14,8 @@
 //! | 38 | 1 when `may_ring` |
 //! | 39 | not used yet |
 
-use super::{Params, StoreResult, Tx};
+use super::place::Place;
+use super::{Params, StoreError, StoreResult, Tx};
 use campaign_domain::Instant;
 use campaign_domain::history::{CallOutcome, ContactState, Flags};
 use campaign_domain::lease::SlotId;
@@ -112,11 +113,19 @@ fn range_of(position: i64) -> std::ops::Range<usize> {
 /// The states of some contacts, and of their neighbours in the same blocks.
 #[derive(Debug, Default)]
 pub struct States {
-    /// By number; empty: no contact of the block has a state.
-    blocks: BTreeMap<i64, Vec<u8>>,
-    changed: BTreeSet<i64>,
-    /// Changed ones that are not stored yet.
-    new: BTreeSet<i64>,
+    /// By number.
+    blocks: BTreeMap<i64, Block>,
+}
+
+/// A block, as stored or about to be.
+#[derive(Debug, Default)]
+struct Block {
+    /// Empty: no contact of it has a state.
+    states: Vec<u8>,
+    /// Where it is in the table, if it is there: to find it again there would be a walk past all that it was
+    /// before, as long as somebody's snapshot keeps that.
+    place: Option<Place>,
+    is_changed: bool,
 }
 
 impl States {
@@ -124,7 +133,7 @@ impl States {
     #[must_use]
     pub fn get(&self, position: i64) -> ContactState {
         let block = self.blocks.get(&block_of(position));
-        block.and_then(|block| block.get(range_of(position))).map(unpack).unwrap_or_default()
+        block.and_then(|block| block.get(position)).unwrap_or_default()
     }
 
     /// Reads one contact after the other, cheaply when they are in order of position.
@@ -136,24 +145,21 @@ impl States {
     /// Changes what is known, to be saved.
     pub fn set(&mut self, position: i64, state: &ContactState) {
         let number = block_of(position);
-        let block = self.blocks.entry(number).or_insert_with(|| {
-            self.new.insert(number);
-            Vec::new()
-        });
-        block.resize(BLOCK_BYTES, 0);
-        block[range_of(position)].copy_from_slice(&pack(state));
-        self.changed.insert(number);
+        let block = self.blocks.entry(number).or_default();
+        block.states.resize(BLOCK_BYTES, 0);
+        block.states[range_of(position)].copy_from_slice(&pack(state));
+        block.is_changed = true;
     }
 
-    /// What some blocks are, by number.
-    fn contents(&self, numbers: &[i64]) -> Vec<(i64, &[u8])> {
-        numbers.iter().map(|number| (*number, self.blocks[number].as_slice())).collect()
+    fn changed(&self) -> impl Iterator<Item = (i64, &Block)> {
+        let blocks = self.blocks.iter().map(|(number, block)| (*number, block));
+        blocks.filter(|(_, block)| block.is_changed)
     }
 
     /// Contacts to which something happened, in order of position.
     pub fn iter(&self) -> impl Iterator<Item = (i64, ContactState)> {
         self.blocks.iter().flat_map(|(number, block)| {
-            let states = (number * BLOCK_CONTACTS..).zip(block.chunks_exact(STATE_BYTES));
+            let states = (number * BLOCK_CONTACTS..).zip(block.states.chunks_exact(STATE_BYTES));
             let known = states.filter(|(_, bytes)| bytes.iter().any(|byte| *byte != 0));
             known.map(|(position, bytes)| (position, unpack(bytes)))
         })
@@ -165,7 +171,7 @@ impl States {
 pub struct InOrder<'a> {
     states: &'a States,
     /// The block looked at last, and its number.
-    block: Option<(i64, Option<&'a Vec<u8>>)>,
+    block: Option<(i64, Option<&'a Block>)>,
 }
 
 impl InOrder<'_> {
@@ -177,7 +183,14 @@ impl InOrder<'_> {
             _ => self.states.blocks.get(&number),
         };
         self.block = Some((number, block));
-        block.and_then(|block| block.get(range_of(position))).map(unpack).unwrap_or_default()
+        block.and_then(|block| block.get(position)).unwrap_or_default()
+    }
+}
+
+impl Block {
+    /// What is known of a contact that is in it.
+    fn get(&self, position: i64) -> Option<ContactState> {
+        self.states.get(range_of(position)).map(unpack)
     }
 }
 
@@ -191,11 +204,11 @@ fn blocks_of(positions: impl IntoIterator<Item = i64>) -> Vec<i64> {
 }
 
 /// The states of a range of blocks.
-const IN_BLOCKS: &str = "SELECT block, states FROM state_blocks
+const IN_BLOCKS: &str = "SELECT block, states, ctid FROM state_blocks
     WHERE campaign_id = $1 AND block >= $2 AND block < $3 ORDER BY campaign_id, block";
 /// The states of some blocks.
-const AT_BLOCKS: &str = "SELECT s.block, s.states FROM unnest($2::int8[]) AS w(block)
-    CROSS JOIN LATERAL (SELECT block, states FROM state_blocks
+const AT_BLOCKS: &str = "SELECT s.block, s.states, s.place FROM unnest($2::int8[]) AS w(block)
+    CROSS JOIN LATERAL (SELECT block, states, ctid AS place FROM state_blocks
         WHERE campaign_id = $1 AND block = w.block LIMIT 1) s";
 
 /// The range that blocks are in, if they are so close that it is cheaper to read in one go.
@@ -206,8 +219,9 @@ fn close_range(blocks: &[i64]) -> Option<(i64, i64)> {
 }
 
 fn read(rows: &[Row]) -> States {
-    let blocks = rows.iter().map(|row| (row.get(0), row.get(1))).collect();
-    States { blocks, ..States::default() }
+    let block =
+        |row: &Row| Block { states: row.get(1), place: Some(row.get(2)), is_changed: false };
+    States { blocks: rows.iter().map(|row| (row.get(0), block(row))).collect() }
 }
 
 /// What is known of contacts. To change it, lock it.
@@ -270,38 +284,36 @@ pub async fn lock(
 
 /// Writes back what changed of locked states.
 pub async fn save(tx: &Tx<'_>, campaign: Uuid, states: &States) -> StoreResult<()> {
-    let (new, stored): (Vec<i64>, Vec<i64>) =
-        states.changed.iter().partition(|number| states.new.contains(number));
-    let (new, stored) = (states.contents(&new), states.contents(&stored));
-    try_join!(insert(tx, campaign, &new), write(tx, campaign, &stored))?;
+    let (stored, new): (Vec<_>, Vec<_>) =
+        states.changed().partition(|(_, block)| block.place.is_some());
+    try_join!(insert(tx, campaign, &new), update(tx, &stored))?;
     Ok(())
 }
 
-async fn insert(tx: &Tx<'_>, campaign: Uuid, blocks: &[(i64, &[u8])]) -> StoreResult<()> {
+async fn insert(tx: &Tx<'_>, campaign: Uuid, blocks: &[(i64, &Block)]) -> StoreResult<()> {
     if blocks.is_empty() {
         return Ok(());
     }
-    let (numbers, states): (Vec<i64>, Vec<&[u8]>) = blocks.iter().copied().unzip();
+    let numbers: Vec<i64> = blocks.iter().map(|(number, _)| *number).collect();
+    let states: Vec<&[u8]> = blocks.iter().map(|(_, block)| block.states.as_slice()).collect();
     let sql = "INSERT INTO state_blocks (campaign_id, block, states)
         SELECT $1, * FROM unnest($2::int8[], $3::bytea[])";
     tx.execute(sql, &[&campaign, &numbers, &states]).await?;
     Ok(())
 }
 
-async fn write(tx: &Tx<'_>, campaign: Uuid, blocks: &[(i64, &[u8])]) -> StoreResult<()> {
+/// Writes blocks where they were found.
+async fn update(tx: &Tx<'_>, blocks: &[(i64, &Block)]) -> StoreResult<()> {
     if blocks.is_empty() {
         return Ok(());
     }
-    let (numbers, states): (Vec<i64>, Vec<&[u8]>) = blocks.iter().copied().unzip();
-    // By place in the table: left a choice, the planner may read all states for each batch.
+    let places: Vec<Option<Place>> = blocks.iter().map(|(_, block)| block.place).collect();
+    let states: Vec<&[u8]> = blocks.iter().map(|(_, block)| block.states.as_slice()).collect();
     let sql = "UPDATE state_blocks s SET states = t.states
-        FROM (SELECT u.states, place.ctid AS place
-            FROM unnest($2::int8[], $3::bytea[]) AS u(block, states)
-            CROSS JOIN LATERAL (SELECT ctid FROM state_blocks
-                WHERE campaign_id = $1 AND block = u.block LIMIT 1) place) t
-        WHERE s.ctid = t.place";
-    tx.execute(sql, &[&campaign, &numbers, &states]).await?;
-    Ok(())
+        FROM unnest($1::tid[], $2::bytea[]) AS t(place, states) WHERE s.ctid = t.place";
+    let written = tx.execute(sql, &[&places, &states]).await?;
+    // Nothing of it may count.
+    if written == blocks.len() as u64 { Ok(()) } else { Err(StoreError::Meddled) }
 }
 
 /// The states of all contacts in a range of positions that begins with a block.
@@ -332,12 +344,12 @@ pub async fn purge(
         let left = if waits { state.seen_in(epoch) } else { ContactState::default() };
         states.set(position, &left);
     }
-    let is_empty = |number: &&i64| states.blocks[*number].iter().all(|byte| *byte == 0);
-    let (gone, kept): (Vec<i64>, Vec<i64>) =
-        states.changed.iter().partition(|number| is_empty(number));
+    let is_empty = |(_, block): &(i64, &Block)| block.states.iter().all(|byte| *byte == 0);
+    let (gone, kept): (Vec<_>, Vec<_>) = states.changed().partition(is_empty);
+    let gone: Vec<i64> = gone.into_iter().map(|(number, _)| number).collect();
     let sql = "DELETE FROM state_blocks WHERE campaign_id = $1 AND block = ANY($2)";
     tx.execute(sql, &[&campaign, &gone]).await?;
-    write(tx, campaign, &states.contents(&kept)).await
+    update(tx, &kept).await
 }
 
 #[cfg(test)]

@@ -32,6 +32,7 @@ mod promises;
 mod retention;
 mod rolling;
 mod settings;
+mod states;
 mod storm;
 mod support;
 mod taking_away;
