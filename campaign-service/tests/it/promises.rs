@@ -331,6 +331,52 @@ async fn p5_a_fact_counts_once_whenever_it_comes() {
     assert_eq!(again, [held[0].phone.as_str(), held[1].phone.as_str()]);
 }
 
+/// P5 among callers whose facts are recorded together: each is told what became of its own.
+#[tokio::test]
+async fn p5_each_caller_is_told_of_its_own_facts() {
+    let db = TestDb::new().await;
+    let service = Service::start(&db).await;
+    let mut clients = service.clients.clone();
+    let name = clients.create_campaign().await;
+    clients.add_contacts(&name, 0..1).await;
+    let contact = format!("{name}/contacts/0");
+    clients.record(&contact, "known", Fact::Success(v1::Success {})).await;
+
+    // No two neighbours ask for the same, nor for as much.
+    let kinds = [
+        (contact.clone(), "known", InteractionStatus::Duplicate),
+        (contact.clone(), "new", InteractionStatus::Recorded),
+        (format!("{name}/contacts/9"), "nobody", InteractionStatus::Rejected),
+    ];
+    let mut callers = tokio::task::JoinSet::new();
+    for caller in 0..60 {
+        let asked: Vec<_> =
+            kinds.iter().cycle().skip(caller % 3).take(1 + caller % 4).cloned().collect();
+        let fact = |(index, (contact, id, wanted)): (usize, &(String, &str, InteractionStatus))| {
+            let is_new = *wanted == InteractionStatus::Recorded;
+            let interaction = v1::Interaction {
+                contact: contact.clone(),
+                interaction_id: if is_new { format!("{caller}-{index}") } else { (*id).to_owned() },
+                fact: Some(Fact::Success(v1::Success {})),
+                ..Default::default()
+            };
+            v1::ReportedInteraction { interaction: Some(interaction), ..Default::default() }
+        };
+        let interactions = asked.iter().enumerate().map(fact).collect();
+        let request = v1::RecordInteractionsRequest { parent: name.clone(), interactions };
+        let mut api = clients.interactions.clone();
+        callers.spawn(async move {
+            let told = api.record_interactions(request).await.unwrap().into_inner().results;
+            let told: Vec<_> = told.iter().map(v1::InteractionResult::status).collect();
+            let wanted: Vec<_> = asked.iter().map(|(_, _, wanted)| *wanted).collect();
+            assert_eq!(told, wanted, "caller {caller}");
+        });
+    }
+    while let Some(answered) = callers.join_next().await {
+        answered.unwrap();
+    }
+}
+
 /// P6: what the holder of an expired or foreign lease asks is refused.
 #[tokio::test]
 async fn p6_an_expired_lease_authorises_nothing() {
