@@ -80,9 +80,7 @@ fn campaign_name(text: &str) -> Option<CampaignName> {
 }
 
 fn number(text: &str) -> Option<i64> {
-    let is_plain = text.bytes().all(|byte| byte.is_ascii_digit());
-    let is_as_printed = is_plain && (text == "0" || !text.starts_with('0'));
-    text.parse().ok().filter(|_| is_as_printed)
+    text.parse().ok().filter(|number: &i64| *number >= 0 && number.to_string() == text)
 }
 
 pub fn campaign(field: &str, name: &str) -> Result<CampaignName, Error> {

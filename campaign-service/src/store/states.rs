@@ -20,7 +20,7 @@ use campaign_domain::Instant;
 use campaign_domain::history::{CallOutcome, ContactState, Flags};
 use campaign_domain::lease::SlotId;
 use campaign_domain::settings::Epoch;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use tokio::try_join;
 use tokio_postgres::Row;
 use uuid::Uuid;
@@ -241,14 +241,13 @@ pub async fn find(
     Ok(read(&rows))
 }
 
-/// Blocks of which not all contacts are among these positions.
-fn shared_blocks(positions: &BTreeSet<i64>) -> Vec<i64> {
-    let mut contacts: BTreeMap<i64, i64> = BTreeMap::new();
-    for position in positions {
-        *contacts.entry(block_of(*position)).or_default() += 1;
-    }
-    contacts.retain(|_, contacts| *contacts < BLOCK_CONTACTS);
-    contacts.into_keys().collect()
+/// Blocks of which not all contacts are among these positions, which are in order and each there once.
+fn shared_blocks(positions: &[i64]) -> Vec<i64> {
+    positions
+        .chunk_by(|left, right| block_of(*left) == block_of(*right))
+        .filter(|contacts| contacts.len() * STATE_BYTES < BLOCK_BYTES)
+        .map(|contacts| block_of(contacts[0]))
+        .collect()
 }
 
 /// What is known of contacts, kept from everyone else's changes until commit.
@@ -260,7 +259,9 @@ pub async fn lock(
     campaign: Uuid,
     positions: impl IntoIterator<Item = i64>,
 ) -> StoreResult<States> {
-    let positions: BTreeSet<i64> = positions.into_iter().collect();
+    let mut positions: Vec<i64> = positions.into_iter().collect();
+    positions.sort_unstable();
+    positions.dedup();
     let wanted = blocks_of(positions.iter().copied());
     if wanted.is_empty() {
         return Ok(States::default());
@@ -394,7 +395,10 @@ mod tests {
         #[test]
         fn a_block_is_shared_unless_all_of_it_is_asked_for(missing in 0..32_i64, more in 0..32_i64) {
             let whole = 64..96_i64;
-            let asked = |positions: Vec<i64>| shared_blocks(&positions.into_iter().collect());
+            let asked = |mut positions: Vec<i64>| {
+                positions.dedup();
+                shared_blocks(&positions)
+            };
             prop_assert_eq!(asked(whole.clone().collect()), [0_i64; 0]);
             prop_assert_eq!(asked(whole.clone().filter(|at| *at != 64 + missing).collect()), [2]);
             prop_assert_eq!(asked(whole.chain([96 + more, 96 + more]).collect()), [3]);

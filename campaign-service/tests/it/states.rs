@@ -2,7 +2,7 @@
 
 use crate::support::TestDb;
 use campaign_domain::history::ContactState;
-use campaign_service::store::states::{self, States};
+use campaign_service::store::states;
 use campaign_service::store::{Db, Gate, StoreError};
 use uuid::Uuid;
 
@@ -25,7 +25,7 @@ async fn note(db: &Db, campaign: Uuid, positions: std::ops::Range<i64>, count: i
 async fn all(db: &Db, campaign: Uuid) -> Vec<(i64, i32)> {
     let mut connection = db.connect().await.unwrap();
     let tx = connection.begin(Gate::Open).await.unwrap();
-    let states: States = states::in_range(&tx, campaign, 0..128).await.unwrap();
+    let states = states::in_range(&tx, campaign, 0..128).await.unwrap();
     states.iter().map(|(position, state)| (position, state.attempts)).collect()
 }
 
