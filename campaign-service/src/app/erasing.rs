@@ -58,21 +58,28 @@ impl App {
                         .to_owned(),
             });
         };
-        let erasure = Erasure {
+        let erasure = self.begin_erasure(eraser, tenant, phone, (actor, reason)).await?;
+        self.finish_erasure(&erasure).await
+    }
+
+    /// From here on it will be done, whoever does it.
+    async fn begin_erasure(
+        &self,
+        eraser: &Eraser,
+        tenant: &Tenant,
+        phone: &str,
+        (actor, reason): (&str, &str),
+    ) -> Result<Erasure> {
+        let mut connection = self.db.connect().await?;
+        let tx = connection.begin(Gate::Open).await?;
+        let mut erasure = Erasure {
             tenant: tenant.clone(),
             hash: eraser.hash(phone),
             phone: phone.to_owned(),
             actor: actor.to_owned(),
             reason: reason.to_owned(),
+            noted_at: tx.now,
         };
-        self.begin_erasure(eraser, &erasure).await?;
-        self.finish_erasure(&erasure).await
-    }
-
-    /// From here on it will be done, whoever does it.
-    async fn begin_erasure(&self, eraser: &Eraser, erasure: &Erasure) -> Result<()> {
-        let mut connection = self.db.connect().await?;
-        let tx = connection.begin(Gate::Open).await?;
         if !erasures::key_ids(&tx).await?.contains(&eraser.key_id()) {
             erasures::pin_key(&tx, &eraser.key_id()).await?;
         }
@@ -80,12 +87,13 @@ impl App {
         // The list before the note: in the order of whoever takes a number off the list.
         suppressions::put(&tx, &erasure.tenant, &erasure.phone, SOURCE).await?;
         suppressing::tell(&tx, &erasure.tenant, std::slice::from_ref(&erasure.phone)).await?;
-        erasures::begin(&tx, erasure).await?;
+        erasure.noted_at = erasures::begin(&tx, &erasure).await?;
         tx.commit().await?;
-        Ok(())
+        Ok(erasure)
     }
 
-    /// Does all of an erasure that was begun, however much of it was done before.
+    /// Does all of an erasure that was begun, however much of it was done before. Others may do the same, finish
+    /// it and let the person in again: then nothing is done any more.
     pub async fn finish_erasure(&self, erasure: &Erasure) -> Result<Erased> {
         let reach = erasure.tenant.suppresses();
         self.take_back(&reach, std::slice::from_ref(&erasure.phone)).await?;
@@ -108,8 +116,9 @@ impl App {
         }
         let mut connection = self.db.connect().await?;
         let tx = connection.begin(Gate::Open).await?;
-        erasures::finish(&tx, erasure).await?;
-        tx.commit().await?;
+        if erasures::finish(&tx, erasure).await? {
+            tx.commit().await?;
+        }
         Ok(erased)
     }
 
@@ -129,6 +138,10 @@ impl App {
         campaigns::lock_positions(&tx, id).await?;
         let found = contacts::find_by_phones(&tx, id, &phones).await?.into_iter().next();
         let Some((_, position, is_deleted)) = found else { return Ok(None) };
+        // Not of somebody who was let in since: while we have the positions, nobody adds the contact.
+        if !erasures::is_under_way(&tx, erasure).await? {
+            return Ok(None);
+        }
         let Some(campaign) = campaigns::find(&tx, id).await? else { return Ok(None) };
         let interactions = erase_contact(&tx, id, position, &erasure.phone).await?;
         if !is_deleted {

@@ -15,6 +15,8 @@ pub struct Erasure {
     pub phone: String,
     pub actor: String,
     pub reason: String,
+    /// When it was noted: not the same once the person was let in and is erased again.
+    pub noted_at: Instant,
 }
 
 /// The keys that people were erased under; none when nobody ever was.
@@ -36,26 +38,35 @@ pub async fn pin_key(tx: &Tx<'_>, key_id: &KeyId) -> StoreResult<()> {
     Ok(())
 }
 
-/// Notes that somebody is to be erased; the number stays until [`finish`].
-pub async fn begin(tx: &Tx<'_>, erasure: &Erasure) -> StoreResult<()> {
+/// Notes that somebody is to be erased; the number stays until [`finish`]. Returns when it was noted first.
+pub async fn begin(tx: &Tx<'_>, erasure: &Erasure) -> StoreResult<Instant> {
     let sql = "INSERT INTO erasures (tenant, hash, erased_at, actor, reason, phone)
         VALUES ($1, $2, $3, $4, $5, $6)
-        ON CONFLICT (tenant, hash) DO UPDATE SET phone = excluded.phone";
+        ON CONFLICT (tenant, hash) DO UPDATE SET phone = excluded.phone
+        RETURNING erased_at";
     let params: Params<'_> = &[
         &erasure.tenant.name(),
         &erasure.hash.as_slice(),
-        &tx.now,
+        &erasure.noted_at,
         &erasure.actor,
         &erasure.reason,
         &erasure.phone,
     ];
-    tx.execute(sql, params).await?;
-    Ok(())
+    Ok(tx.query_one(sql, params).await?.get(0))
+}
+
+/// Whether an erasure is still to be done: others may have finished it, and the person may be let in since.
+pub async fn is_under_way(tx: &Tx<'_>, erasure: &Erasure) -> StoreResult<bool> {
+    let sql = "SELECT FROM erasures
+        WHERE tenant = $1 AND hash = $2 AND erased_at = $3 AND phone IS NOT NULL";
+    let (tenant, hash) = (erasure.tenant.name(), erasure.hash.as_slice());
+    Ok(tx.query_opt(sql, &[&tenant, &hash, &erasure.noted_at]).await?.is_some())
 }
 
 /// Forgets the number of somebody who is erased wherever the tenant's suppressions hold: takes it off the
-/// lists there too. What another tenant's list said of it, its own erasure says from now on.
-pub async fn finish(tx: &Tx<'_>, erasure: &Erasure) -> StoreResult<()> {
+/// lists there too. What another tenant's list said of it, its own erasure says from now on. Returns whether
+/// the erasure was under way: else none of this may be committed.
+pub async fn finish(tx: &Tx<'_>, erasure: &Erasure) -> StoreResult<bool> {
     let (tenant, hash) = (erasure.tenant.name(), erasure.hash.as_slice());
     let reach = erasure.tenant.suppresses();
     let unlist = "WITH gone AS (
@@ -66,14 +77,14 @@ pub async fn finish(tx: &Tx<'_>, erasure: &Erasure) -> StoreResult<()> {
     let (phone, actor, reason) = (&erasure.phone, &erasure.actor, &erasure.reason);
     let params: Params<'_> = &[phone, &reach.tenant(), &hash, &tx.now, actor, reason, &tenant];
     tx.execute(unlist, params).await?;
-    let sql = "UPDATE erasures SET phone = NULL WHERE tenant = $1 AND hash = $2";
-    tx.execute(sql, &[&tenant, &hash]).await?;
-    Ok(())
+    let sql = "UPDATE erasures SET phone = NULL
+        WHERE tenant = $1 AND hash = $2 AND erased_at = $3 AND phone IS NOT NULL";
+    Ok(tx.execute(sql, &[&tenant, &hash, &erasure.noted_at]).await? == 1)
 }
 
 /// Erasures begun before a time and not finished, oldest first.
 pub async fn under_way(tx: &Tx<'_>, before: Instant, limit: i64) -> StoreResult<Vec<Erasure>> {
-    let sql = "SELECT tenant, hash, phone, actor, reason FROM erasures
+    let sql = "SELECT tenant, hash, phone, actor, reason, erased_at FROM erasures
         WHERE phone IS NOT NULL AND erased_at < $1 ORDER BY erased_at LIMIT $2";
     let read = |row: &Row| {
         let corrupt = || StoreError::Corrupt("an erasure".to_owned());
@@ -83,6 +94,7 @@ pub async fn under_way(tx: &Tx<'_>, before: Instant, limit: i64) -> StoreResult<
             phone: row.get("phone"),
             actor: row.get("actor"),
             reason: row.get("reason"),
+            noted_at: row.get("erased_at"),
         })
     };
     tx.query(sql, &[&before, &limit]).await?.iter().map(read).collect()

@@ -45,6 +45,47 @@ async fn whoever_was_erased_does_not_come_back_until_let() {
     assert!(worker.lease(4).await.iter().any(|held| held.contact == contact.name));
 }
 
+/// Whoever goes on with an erasure that others have finished neither erases who was let in again since, nor takes the
+/// number off the list on which it came since.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_let_in_again_is_not_erased_by_a_late_comer() {
+    let db = TestDb::new().await;
+    let service = Service::start_with(&db, with_key()).await;
+    let mut clients = service.clients.clone();
+    let mut names = [clients.create_campaign().await, clients.create_campaign().await];
+    names.sort();
+    let id: Uuid = names[0].strip_prefix("campaigns/").unwrap().parse().unwrap();
+    let mut blocker = db.client().await;
+    let tx = blocker.transaction().await.unwrap();
+    let hold = "SELECT FROM campaign_counters WHERE campaign_id = $1 FOR UPDATE";
+    tx.execute(hold, &[&id]).await.unwrap();
+    let mut late = clients.clone();
+    let erasing = tokio::spawn(async move { try_to_erase(&mut late).await });
+    let client = db.client().await;
+    eventually("it waits before the first campaign", || async {
+        let waiting =
+            "pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()";
+        (count(&client, waiting).await > 0).then_some(())
+    })
+    .await;
+    // As another replica does that has passed the campaigns before.
+    let finish = "DELETE FROM suppressions; UPDATE erasures SET phone = NULL";
+    client.batch_execute(finish).await.unwrap();
+    lift(&mut clients).await.unwrap();
+    let contact = create(&mut clients, &names[1]).await.unwrap();
+    assert_eq!(suppress(&mut clients).await.added, 1);
+    tx.rollback().await.unwrap();
+    assert_eq!(erasing.await.unwrap().unwrap().contacts_erased, 0);
+    assert_eq!(get_entry(&mut clients).await.unwrap().source, NAME);
+    let request = v1::GetContactRequest { name: contact.name };
+    let kept = clients.contacts.get_contact(request).await.unwrap().into_inner();
+    assert_eq!(kept.phone_number, phone(PERSON));
+    assert_eq!(count(&client, "audit_events WHERE command = 'ERASE'").await, 0);
+    // Erased again, it is another erasure.
+    assert_eq!(erase(&mut clients).await.contacts_erased, 1);
+    assert_eq!(tables_that_know(&db).await, [""; 0]);
+}
+
 /// Dies when half of the logs are told: nobody is let in unnoted, and asked again it goes on.
 #[tokio::test(flavor = "multi_thread")]
 async fn who_is_let_in_again_is_noted_first_and_once() {
