@@ -43,7 +43,7 @@ use tracing::{error, warn};
 const MAX_REQUEST_BYTES: usize = 16 * 1024 * 1024;
 /// Requests and streams at the same time on one connection. A client library keeps more of them back by itself, which
 /// costs nobody here anything; whoever has more to ask at once opens more connections.
-const MAX_STREAMS_PER_CONNECTION: u32 = 250;
+const MAX_STREAMS_PER_CONNECTION: u32 = 128;
 /// How often dead connections are looked for.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(20);
 /// How often the database is asked whether it is there.
