@@ -7,7 +7,7 @@ use crate::grpc::limits::CallLimits;
 use crate::links::Links;
 use crate::server::Access;
 use crate::store::{Db, DbLimits};
-use crate::tls::{Tls, TlsFiles};
+use crate::tls::{ClientFiles, Tls, TlsFiles};
 use crate::tokens::{Demands, KeySource, Tokens};
 use campaign_domain::caps::MAX_ATTEMPTS_CAP;
 use campaign_domain::links::is_web_address;
@@ -191,6 +191,9 @@ pub struct AccessArgs {
     /// Only clients with a certificate that one of these vouches for may connect, PEM
     #[arg(long, env = "CAMPAIGN_TLS_CLIENT_CA_FILE", requires = "tls_cert_file")]
     pub tls_client_ca_file: Option<PathBuf>,
+    /// Client certificates that were revoked may not connect: a list (CRL, RFC 5280) of each of those that vouch, PEM
+    #[arg(long, env = "CAMPAIGN_TLS_CLIENT_CRL_FILE", requires = "tls_client_ca_file")]
+    pub tls_client_crl_file: Option<PathBuf>,
     /// Keys that tokens are signed with, a JSON Web Key Set; RSA (RS256), P-256 (ES256), Ed25519 (EdDSA)
     #[arg(long, env = "CAMPAIGN_TOKEN_JWKS_FILE", requires = "token_audience")]
     pub token_jwks_file: Option<PathBuf>,
@@ -230,9 +233,9 @@ impl AccessArgs {
     pub fn access(&self, listen: SocketAddr) -> Result<Access, String> {
         let tokens = self.key_source().map(|source| Tokens::open(&source, self.demands()));
         let files = self.tls_cert_file.clone().zip(self.tls_key_file.clone());
-        let tls = files.map(|(cert, key)| {
-            Tls::open(&TlsFiles { cert, key, client_ca: self.tls_client_ca_file.clone() })
-        });
+        let clients = self.tls_client_ca_file.clone();
+        let clients = clients.map(|ca| ClientFiles { ca, crl: self.tls_client_crl_file.clone() });
+        let tls = files.map(|(cert, key)| Tls::open(&TlsFiles { cert, key, clients }));
         let access = Access {
             tokens: tokens.transpose()?.map(Arc::new),
             tls: tls.transpose()?.map(Arc::new),

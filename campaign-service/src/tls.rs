@@ -3,8 +3,8 @@
 use crate::reloading::Reloading;
 use campaign_process::{authorities, certificates};
 use rustls::ServerConfig;
-use rustls::pki_types::PrivateKeyDer;
 use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateRevocationListDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
 use std::io;
 use std::path::PathBuf;
@@ -33,8 +33,17 @@ pub struct TlsFiles {
     /// Ours, and those that vouch for it.
     pub cert: PathBuf,
     pub key: PathBuf,
-    /// Who vouches for clients; `None`: clients need no certificate.
-    pub client_ca: Option<PathBuf>,
+    /// `None`: clients need no certificate.
+    pub clients: Option<ClientFiles>,
+}
+
+/// Which certificates clients may have, PEM.
+#[derive(Clone, Debug)]
+pub struct ClientFiles {
+    /// Who vouches for them.
+    pub ca: PathBuf,
+    /// Which of them no longer count: a list (RFC 5280) of each who vouches.
+    pub crl: Option<PathBuf>,
 }
 
 /// What new connections are greeted with.
@@ -50,10 +59,13 @@ impl Tls {
     /// When they cannot be used together; says which and why.
     pub fn open(files: &TlsFiles) -> Result<Self, String> {
         let mut paths = vec![files.cert.clone(), files.key.clone()];
-        paths.extend(files.client_ca.clone());
+        if let Some(clients) = &files.clients {
+            paths.push(clients.ca.clone());
+            paths.extend(clients.crl.clone());
+        }
         let read = |contents: &[Vec<u8>]| {
-            let client_ca = contents.get(2).map(Vec::as_slice);
-            server_config(&contents[0], &contents[1], client_ca)
+            let [cert, key, clients @ ..] = contents else { unreachable!("both are always read") };
+            server_config(cert, key, clients)
         };
         Ok(Self { config: Reloading::open("the TLS certificate", paths, read)? })
     }
@@ -114,23 +126,24 @@ async fn accept_all<S>(
     }
 }
 
-fn server_config(
-    cert: &[u8],
-    key: &[u8],
-    client_ca: Option<&[u8]>,
-) -> Result<ServerConfig, String> {
+/// `clients`: nothing, or who vouches for them, and perhaps whose certificates were revoked.
+fn server_config(cert: &[u8], key: &[u8], clients: &[Vec<u8>]) -> Result<ServerConfig, String> {
     let chain = certificates(cert).map_err(|error| format!("certificate: {error}"))?;
     let key = PrivateKeyDer::from_pem_slice(key).map_err(|error| format!("key: {error}"))?;
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()
         .map_err(|error| error.to_string())?;
-    let builder = match client_ca {
-        None => builder.with_no_client_auth(),
-        Some(pem) => {
-            let roots = Arc::new(authorities(pem).map_err(|error| format!("client CA: {error}"))?);
-            let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider).build();
-            builder.with_client_cert_verifier(verifier.map_err(|error| error.to_string())?)
+    let builder = match clients {
+        [] => builder.with_no_client_auth(),
+        [ca, crl @ ..] => {
+            let roots = Arc::new(authorities(ca).map_err(|error| format!("client CA: {error}"))?);
+            let mut verifier = WebPkiClientVerifier::builder_with_provider(roots, provider);
+            for pem in crl {
+                verifier = verifier.with_crls(revocations(pem)?);
+            }
+            let verifier = verifier.build().map_err(|error| format!("clients: {error}"))?;
+            builder.with_client_cert_verifier(verifier)
         }
     };
     let mut config = builder
@@ -138,4 +151,11 @@ fn server_config(
         .map_err(|error| format!("certificate and key do not go together: {error}"))?;
     config.alpn_protocols = vec![b"h2".to_vec()];
     Ok(config)
+}
+
+fn revocations(pem: &[u8]) -> Result<Vec<CertificateRevocationListDer<'static>>, String> {
+    let lists: Result<Vec<_>, _> = CertificateRevocationListDer::pem_slice_iter(pem).collect();
+    let lists = lists.map_err(|error| format!("revoked clients: {error}"))?;
+    // Without any, rustls would not look whether somebody is revoked.
+    if lists.is_empty() { Err("revoked clients: no list in it".to_owned()) } else { Ok(lists) }
 }

@@ -5,7 +5,7 @@ use crate::support::processes::{Killed, dialer_worker, dials};
 use crate::support::{PATIENCE, Service, TestDb, eventually, test_options};
 use campaign_service::server::{Access, Options};
 use campaign_service::store::{Db, DbLimits};
-use campaign_service::tls::{Tls, TlsFiles};
+use campaign_service::tls::{ClientFiles, Tls, TlsFiles};
 use campaign_service::tokens::KeySource;
 use jsonwebtoken::get_current_timestamp;
 use serde_json::json;
@@ -27,7 +27,7 @@ use tonic_health::pb::health_client::HealthClient;
 /// Files of a service's certificate.
 pub fn files(folder: &Folder, authority: &Authority, client_ca: Option<PathBuf>) -> TlsFiles {
     let (cert, key) = authority.issue_to(folder, "service");
-    TlsFiles { cert, key, client_ca }
+    TlsFiles { cert, key, clients: client_ca.map(|ca| ClientFiles { ca, crl: None }) }
 }
 
 fn trusting(authority: &Authority) -> ClientTlsConfig {
@@ -87,6 +87,39 @@ async fn without_a_certificate_that_is_vouched_for_no_client_connects() {
     health(&service.url, Some(newcomer.clone())).await.unwrap_err();
     folder.write("client-ca.pem", &format!("{}{}", clients.pem(), newcomers.pem()));
     eventually("the newcomer is let in", || health_ok(&service.url, newcomer.clone())).await;
+}
+
+#[tokio::test]
+async fn a_certificate_that_was_revoked_lets_nobody_in() {
+    let db = TestDb::new().await;
+    let (folder, ours, clients) = (Folder::new(), Authority::new(), Authority::new());
+    let ca = folder.write("client-ca.pem", &clients.pem());
+    let crl = folder.write("revoked.pem", &clients.revoke(&[7]));
+    let (cert, key) = ours.issue_to(&folder, "service");
+    let access =
+        with_tls(&TlsFiles { cert, key, clients: Some(ClientFiles { ca, crl: Some(crl) }) });
+    let client = |number: u64| {
+        let (certificate, key) = clients.issue_numbered(number);
+        trusting(&ours).identity(Identity::from_pem(certificate, key))
+    };
+    let [revoked, leaving, staying] = [7, 8, 9].map(client);
+    let service = start(&db, access, staying.clone()).await;
+    health(&service.url, Some(leaving.clone())).await.unwrap();
+    health(&service.url, Some(revoked.clone())).await.unwrap_err();
+    // A list that cannot be read, or is none, changes nothing.
+    for nonsense in ["nonsense", "-----BEGIN X509 CRL-----\nAAAA\n-----END X509 CRL-----\n"] {
+        folder.write("revoked.pem", nonsense);
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        health(&service.url, Some(revoked.clone())).await.unwrap_err();
+        health(&service.url, Some(staying.clone())).await.unwrap();
+    }
+    folder.write("revoked.pem", &clients.revoke(&[7, 8]));
+    eventually("who leaves is out", || async {
+        health(&service.url, Some(leaving.clone())).await.err()
+    })
+    .await;
+    health(&service.url, Some(staying)).await.unwrap();
+    health(&service.url, Some(revoked)).await.unwrap_err();
 }
 
 async fn health_ok(url: &str, tls: ClientTlsConfig) -> Option<()> {

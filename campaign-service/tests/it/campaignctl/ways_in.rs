@@ -175,7 +175,7 @@ async fn tls_is_spoken_with_who_is_vouched_for() {
     let db = TestDb::new().await;
     let (folder, authority, other) = (Folder::new(), Authority::new(), Authority::new());
     let (cert, key) = authority.issue_to(&folder, "service");
-    let files = TlsFiles { cert, key, client_ca: None };
+    let files = TlsFiles { cert, key, clients: None };
     let options = Options { access: with_tls(&files), ..test_options() };
     let ca = folder.write("ca.pem", &authority.pem()).display().to_string();
     let other = folder.write("other.pem", &other.pem()).display().to_string();

@@ -9,8 +9,9 @@ use campaign_service::tokens::{Demands, KeySource, Tokens};
 use jsonwebtoken::jwk::Jwk;
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode, get_current_timestamp};
 use rcgen::{
-    BasicConstraints, Certificate, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa,
-    Issuer, KeyPair, PKCS_ECDSA_P256_SHA256,
+    BasicConstraints, Certificate, CertificateParams, CertificateRevocationListParams, DnType,
+    ExtendedKeyUsagePurpose, IsCa, Issuer, KeyIdMethod, KeyPair, PKCS_ECDSA_P256_SHA256,
+    RevokedCertParams, SerialNumber, date_time_ymd,
 };
 use rsa::pkcs8::EncodePrivateKey;
 use serde_json::{Value, json};
@@ -208,9 +209,38 @@ impl Authority {
 
     /// A certificate for names and addresses, and its key, PEM.
     pub fn issue_for(&self, names: &[&str]) -> (String, String) {
+        self.sign(names, None)
+    }
+
+    /// A client's certificate with a serial number, and its key, PEM.
+    pub fn issue_numbered(&self, number: u64) -> (String, String) {
+        self.sign(&["client"], Some(number.into()))
+    }
+
+    /// The list of those that are revoked, PEM; its next update is long due.
+    pub fn revoke(&self, numbers: &[u64]) -> String {
+        let revoked = |number: &u64| RevokedCertParams {
+            serial_number: (*number).into(),
+            revocation_time: date_time_ymd(2024, 1, 1),
+            reason_code: None,
+            invalidity_date: None,
+        };
+        let list = CertificateRevocationListParams {
+            this_update: date_time_ymd(2024, 1, 1),
+            next_update: date_time_ymd(2024, 2, 1),
+            crl_number: 1_u64.into(),
+            issuing_distribution_point: None,
+            revoked_certs: numbers.iter().map(revoked).collect(),
+            key_identifier_method: KeyIdMethod::Sha256,
+        };
+        list.signed_by(&self.issuer).unwrap().pem().unwrap()
+    }
+
+    fn sign(&self, names: &[&str], serial_number: Option<SerialNumber>) -> (String, String) {
         let pair = KeyPair::generate().unwrap();
         let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
         let mut params = CertificateParams::new(names).unwrap();
+        params.serial_number = serial_number;
         params.extended_key_usages =
             vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
         let certificate = params.signed_by(&pair, &self.issuer).unwrap();
