@@ -22,7 +22,7 @@ TARGET = HOME / "target"
 PROGRAMS = ["campaign-service", "dialer-worker", "campaign-chaos"]
 HISTORIES = int(os.environ.get("CHAOS_MUTATION_HISTORIES", "1200"))
 FIRST_SEED = int(os.environ.get("CHAOS_SEED", "1"))
-VIOLATION = re.compile(r"^  (P\d)\b.* in ", re.M)
+VIOLATION = re.compile(r"^  (P\d|privacy)\b.* in ", re.M)
 DONE = re.compile(r"^(\d+) of \d+ histories", re.M)
 
 ERASING = "campaign-service/src/app/erasing.rs"
@@ -84,6 +84,10 @@ MUTATIONS = {
         "campaign-service/src/app/importing.rs",
         "let erased = app.erased_among(tx, &keys, &campaign.tenant, &phones).await?;",
         "let _ = (app, keys);\n        let erased = HashSet::new();")]),
+    "name-people-in-logs": (["privacy"], [(
+        "campaign-service/src/app/importing.rs",
+        "let erased = app.erased_among(tx, &keys, &campaign.tenant, &phones).await?;",
+        'let erased = app.erased_among(tx, &keys, &campaign.tenant, &phones).await?;\n        tracing::info!(?phones, "taken in");')]),
     "share-the-gate": (["P3", "P4"], [(
         TX,
         'Gate::Exclusive(id) => ("pg_advisory_xact_lock($1)", gate_key(id))',

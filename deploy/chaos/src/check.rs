@@ -7,25 +7,27 @@ mod book;
 mod erased;
 mod late;
 mod leases;
+mod printed;
 mod rules;
 mod runs;
 mod told;
 
 use crate::Result;
-use crate::journal::Entry;
+use crate::journal::{Entry, Journal};
 use crate::provider::log as provider;
 use book::Book;
 use erased::Erasures;
 use std::collections::BTreeMap;
 use std::fmt;
+use std::path::Path;
 use std::time::Duration;
 
 /// A promise that did not hold.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Violation {
-    /// P1 to P7.
+    /// P1 to P7, or privacy.
     pub promise: &'static str,
-    /// Of which campaign.
+    /// Of which campaign; or in which log.
     pub campaign: String,
     /// How.
     pub what: String,
@@ -72,16 +74,19 @@ impl Findings<'_> {
     }
 }
 
-/// Judges all campaigns of a round; in a mixed one a version before took part.
+/// Judges all campaigns of a round, whose programs left their logs in the folder; in a mixed one a version
+/// before took part.
 ///
 /// # Errors
-/// When the database cannot be read.
+/// When the database or a log cannot be read.
 pub async fn judge(
     database: &tokio_postgres::Client,
-    entries: &[Entry],
+    journal: &Journal,
     log: &[provider::Entry],
+    folder: &Path,
     is_mixed: bool,
 ) -> Result<Verdict> {
+    let entries = &journal.entries();
     let mut books = book::load(database).await?;
     let mut verdict = Verdict::default();
     let mut campaigns = BTreeMap::new();
@@ -111,6 +116,7 @@ pub async fn judge(
     }
     late::measure(&books, &campaigns, entries, log, &mut verdict);
     verdict.rang = told::judge(&books, log, &erasures, &mut verdict.violations);
+    printed::judge(folder, &journal.errors(), &mut verdict.violations)?;
     verdict.violations.sort();
     Ok(verdict)
 }

@@ -3,6 +3,7 @@
 
 use crate::{Result, now_micros};
 use serde::Serialize;
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::Write;
 use std::path::Path;
@@ -100,6 +101,7 @@ pub struct Entry {
 #[derive(Debug)]
 pub struct Journal {
     entries: Mutex<(Vec<Entry>, File)>,
+    errors: Mutex<BTreeSet<String>>,
 }
 
 impl Journal {
@@ -108,7 +110,8 @@ impl Journal {
     /// # Errors
     /// When the file cannot be made.
     pub fn create(path: &Path) -> Result<Self> {
-        Ok(Self { entries: Mutex::new((Vec::new(), File::create(path)?)) })
+        let entries = Mutex::new((Vec::new(), File::create(path)?));
+        Ok(Self { entries, errors: Mutex::default() })
     }
 
     /// Notes an answer.
@@ -119,6 +122,18 @@ impl Journal {
         // For people only; the checker reads what is in memory.
         let _ = writeln!(inner.1, "{line}");
         inner.0.push(entry);
+    }
+
+    /// Notes an answer that was not OK.
+    pub fn fail(&self, error: String) {
+        self.errors.lock().unwrap_or_else(PoisonError::into_inner).insert(error);
+    }
+
+    /// What answers said that were not OK.
+    #[must_use]
+    pub fn errors(&self) -> Vec<String> {
+        let errors = self.errors.lock().unwrap_or_else(PoisonError::into_inner);
+        errors.iter().cloned().collect()
     }
 
     /// All answers so far.

@@ -17,3 +17,10 @@ pub fn number(history: usize, n: usize) -> String {
     let at = history * NUMBERS_EACH + n % NUMBERS_EACH;
     format!("+1{}55501{:02}", AREAS[at / 100 % AREAS.len()], at % 100)
 }
+
+/// What the person with a number is called: its digits as letters, a to j.
+#[must_use]
+pub fn name(number: &str) -> String {
+    let digits = number.chars().filter_map(|digit| digit.to_digit(10));
+    digits.filter_map(|digit| char::from_digit(digit + 10, 20)).collect()
+}

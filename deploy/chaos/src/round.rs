@@ -125,7 +125,7 @@ pub async fn play(template: &Template, setting: &Setting) -> Result<Outcome> {
     troubles.extend(postgres::not_understood(&folder.join("postgres.log"))?);
     let told = log::read(&world.provider_log())?;
     let is_mixed = setting.programs.previous.is_some();
-    let verdict = check::judge(&database, &journal.entries(), &told, is_mixed).await?;
+    let verdict = check::judge(&database, &journal, &told, folder, is_mixed).await?;
     let outcome = Outcome { verdict, troubles, planned, faults: kinds, took: start.elapsed() };
     if !outcome.is_good() {
         keep(&database, folder, &outcome).await?;

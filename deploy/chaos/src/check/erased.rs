@@ -5,6 +5,7 @@ use super::Findings;
 use super::book::{Answered, Book, Books};
 use crate::Result;
 use crate::journal::{Entry, Said};
+use crate::numbers::name;
 use crate::world::ERASURE_KEY;
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
@@ -58,12 +59,26 @@ impl<'a> Erasures<'a> {
     }
 }
 
-/// The tables, of all that the service has, in which numbers of people can be read who were erased for good.
-pub(super) async fn left_of(
+/// What the database has of erased people when all is over.
+#[derive(Debug, Default)]
+pub(super) struct Left {
+    /// The tables, of all that the service has, in which somebody can be read who was erased for good, by number.
+    tables: BTreeMap<String, BTreeSet<String>>,
+    /// Whom no list may bring back, as logs know them.
+    kept_out: BTreeSet<String>,
+}
+
+pub(super) async fn left_of(database: &Client, erasures: &Erasures<'_>) -> Result<Left> {
+    let kept_out = database.query("SELECT encode(hash, 'hex') FROM erasures", &[]).await?;
+    let kept_out = kept_out.iter().map(|row| row.get(0)).collect();
+    Ok(Left { tables: tables_left(database, erasures).await?, kept_out })
+}
+
+async fn tables_left(
     database: &Client,
     erasures: &Erasures<'_>,
 ) -> Result<BTreeMap<String, BTreeSet<String>>> {
-    let forms: Vec<(&str, [String; 4])> =
+    let forms: Vec<(&str, [String; 6])> =
         erasures.for_good().map(|(number, _)| (number, forms(number))).collect();
     let mut left: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     let tables =
@@ -88,12 +103,14 @@ pub(super) async fn left_of(
     Ok(left)
 }
 
-/// A number as it may stand in a row: its digits, those as bytes, and as an integer of six bytes.
-fn forms(number: &str) -> [String; 4] {
+/// What may stand in a row of somebody: the number as digits, those as bytes, and as an integer of six bytes; and
+/// the name, and that as bytes.
+fn forms(number: &str) -> [String; 6] {
     let digits = number.trim_start_matches('+');
     let integer: i64 = digits.parse().unwrap_or_default();
     let [little, big] = [&integer.to_le_bytes()[..6], &integer.to_be_bytes()[2..]].map(hex);
-    [digits.to_owned(), hex(digits.as_bytes()), little, big]
+    let name = name(number);
+    [digits.to_owned(), hex(digits.as_bytes()), little, big, hex(name.as_bytes()), name]
 }
 
 fn hex(bytes: &[u8]) -> String {
@@ -110,7 +127,7 @@ fn person(number: &str) -> String {
 pub(super) fn judge(
     (books, book): (&Books, &Book),
     entries: &[&Entry],
-    (erasures, left): (&Erasures<'_>, &BTreeMap<String, BTreeSet<String>>),
+    (erasures, left): (&Erasures<'_>, &Left),
     findings: &mut Findings<'_>,
 ) {
     let asked: BTreeSet<&str> = entries
@@ -122,29 +139,37 @@ pub(super) fn judge(
         .collect();
     for (number, mark) in erasures.for_good().filter(|(number, _)| asked.contains(number)) {
         gone(book, number, &books.answered(mark), findings);
-        let tables = left.get(number);
+        let tables = left.tables.get(number);
         findings.expect(tables.is_none(), "P7 (erased)", || {
             format!("{number} was erased, and can be read in {tables:?}")
         });
     }
-    let mut acknowledged = BTreeSet::new();
     for entry in entries {
-        match &entry.said {
-            Said::Erased { number, .. } => drop(acknowledged.insert(number)),
-            Said::Lifted { number } if acknowledged.contains(number) && !erasures.is_mixed => {
-                let [erased, lifted] =
-                    ["ERASE", "LIFT_ERASURE"].map(|command| noted(book, command, number));
-                findings.expect(erased == 0 || lifted > 0, "P7 (erased)", || {
-                    format!("{number} was let in again, and no log says so")
-                });
-            }
-            Said::Listed { number, source } if !erasures.is_lifted(number) => {
-                findings.expect(source == "erased", "P7 (erased)", || {
-                    format!("{number} was erased, and the list says {source:?} of it")
-                });
-            }
-            _ => {}
+        if let Said::Listed { number, source } = &entry.said
+            && !erasures.is_lifted(number)
+        {
+            findings.expect(source == "erased", "P7 (erased)", || {
+                format!("{number} was erased, and the list says {source:?} of it")
+            });
         }
+    }
+    if !erasures.is_mixed {
+        last_words(book, &left.kept_out, findings);
+    }
+}
+
+/// Whose last word in the log is an erasure is kept out: else the person was let in unnoted, or erased afterwards.
+fn last_words(book: &Book, kept_out: &BTreeSet<String>, findings: &mut Findings<'_>) {
+    let mut last = BTreeMap::new();
+    for audit in &book.audits {
+        if let Some(person) = &audit.person {
+            last.insert(person, &audit.command);
+        }
+    }
+    for (person, command) in last {
+        findings.expect(command != "ERASE" || kept_out.contains(person), "P7 (erased)", || {
+            format!("{person} was erased by the log, and is let in")
+        });
     }
 }
 
@@ -163,17 +188,17 @@ fn gone(book: &Book, number: &str, answered: &Answered, findings: &mut Findings<
             format!("{number} was erased, and came back as contact {position}: {added:?}")
         });
     }
-    let (contacts, noted) = (contacts.count(), noted(book, "ERASE", number));
+    let (contacts, noted) = (contacts.count(), noted(book, number));
     findings.expect(contacts == noted, "P7 (erased)", || {
         format!("{number} was a contact {contacts} times, and the log says {noted} times that it was erased")
     });
 }
 
-/// How often the log says so of somebody.
-fn noted(book: &Book, command: &str, number: &str) -> usize {
+/// How often the log says of somebody that it was erased.
+fn noted(book: &Book, number: &str) -> usize {
     let person = person(number);
     let is_it = |audit: &&super::book::Audit| {
-        audit.command == command && audit.person.as_deref() == Some(person.as_str())
+        audit.command == "ERASE" && audit.person.as_deref() == Some(person.as_str())
     };
     book.audits.iter().filter(is_it).count()
 }

@@ -69,8 +69,13 @@ impl History {
             let replica = self.random.random_range(0..self.stage.clients.len());
             match question(self.stage.clients[replica].clone()).await {
                 Ok(answer) => return Some(answer.into_inner()),
-                Err(status) if is_refusal(&status) => return None,
-                Err(_) => self.wait(30..250).await,
+                Err(status) => {
+                    self.stage.journal.fail(format!("{status:?}"));
+                    if is_refusal(&status) {
+                        return None;
+                    }
+                    self.wait(30..250).await;
+                }
             }
         }
         None

@@ -3,6 +3,7 @@
 use super::History;
 use super::asking::Client;
 use crate::journal::Said;
+use crate::numbers::name;
 use crate::{now_micros, postgres};
 use campaign_proto::v1;
 use campaign_proto::v1::import_contacts_request::Part;
@@ -111,6 +112,7 @@ impl History {
         for chunk in numbers.chunks(ROWS_PER_MESSAGE) {
             let row = |number: &String| v1::ImportRow {
                 phone_number: number.clone(),
+                display_name: name(number),
                 ..Default::default()
             };
             let rows = chunk.iter().map(row).collect();
@@ -140,7 +142,11 @@ impl History {
         // Some of those that the import brings too, and some others.
         let n = self.random.random_range(0..self.numbers + 10);
         let number = self.number(n);
-        let contact = v1::Contact { phone_number: number.clone(), ..Default::default() };
+        let contact = v1::Contact {
+            phone_number: number.clone(),
+            display_name: name(&number),
+            ..Default::default()
+        };
         let request = v1::CreateContactRequest {
             parent: self.campaign.clone(),
             contact: Some(contact),
