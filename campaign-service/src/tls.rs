@@ -5,7 +5,7 @@ use campaign_process::{authorities, certificates};
 use rustls::ServerConfig;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateRevocationListDer, PrivateKeyDer};
-use rustls::server::WebPkiClientVerifier;
+use rustls::server::{VerifierBuilderError, WebPkiClientVerifier};
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -142,8 +142,7 @@ fn server_config(cert: &[u8], key: &[u8], clients: &[Vec<u8>]) -> Result<ServerC
             for pem in crl {
                 verifier = verifier.with_crls(revocations(pem)?);
             }
-            let verifier = verifier.build().map_err(|error| format!("clients: {error}"))?;
-            builder.with_client_cert_verifier(verifier)
+            builder.with_client_cert_verifier(verifier.build().map_err(what_to_do)?)
         }
     };
     let mut config = builder
@@ -151,6 +150,16 @@ fn server_config(cert: &[u8], key: &[u8], clients: &[Vec<u8>]) -> Result<ServerC
         .map_err(|error| format!("certificate and key do not go together: {error}"))?;
     config.alpn_protocols = vec![b"h2".to_vec()];
     Ok(config)
+}
+
+fn what_to_do(error: VerifierBuilderError) -> String {
+    match error {
+        VerifierBuilderError::InvalidCrl(error) => format!(
+            "revoked clients: {error:?}; a list needs a number and the key identifier of its authority \
+             (openssl ca: crlnumber, and authorityKeyIdentifier in crl_extensions)"
+        ),
+        other => format!("clients: {other}"),
+    }
 }
 
 fn revocations(pem: &[u8]) -> Result<Vec<CertificateRevocationListDer<'static>>, String> {
