@@ -3,7 +3,6 @@
 
 use crate::{Result, now_micros};
 use serde::Serialize;
-use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::Write;
 use std::path::Path;
@@ -101,7 +100,7 @@ pub struct Entry {
 #[derive(Debug)]
 pub struct Journal {
     entries: Mutex<(Vec<Entry>, File)>,
-    errors: Mutex<BTreeSet<String>>,
+    errors: Mutex<Vec<String>>,
 }
 
 impl Journal {
@@ -126,14 +125,13 @@ impl Journal {
 
     /// Notes an answer that was not OK.
     pub fn fail(&self, error: String) {
-        self.errors.lock().unwrap_or_else(PoisonError::into_inner).insert(error);
+        self.errors.lock().unwrap_or_else(PoisonError::into_inner).push(error);
     }
 
     /// What answers said that were not OK.
     #[must_use]
     pub fn errors(&self) -> Vec<String> {
-        let errors = self.errors.lock().unwrap_or_else(PoisonError::into_inner);
-        errors.iter().cloned().collect()
+        self.errors.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// All answers so far.

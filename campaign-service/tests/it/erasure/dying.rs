@@ -28,9 +28,7 @@ async fn dies_half_way(block: &str, is_begun: &str, are_workers_told: bool) {
     let erasing = tokio::spawn(async move { try_to_erase(&mut doomed).await });
     let client = db.client().await;
     eventually("it is half way", || async {
-        let waiting =
-            "pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()";
-        let is_waiting = count(&client, waiting).await > 0;
+        let is_waiting = somebody_waits(&client).await;
         (is_waiting && count(&client, is_begun).await > 0).then_some(())
     })
     .await;

@@ -62,12 +62,8 @@ async fn who_is_let_in_again_is_not_erased_by_a_late_comer() {
     let mut late = clients.clone();
     let erasing = tokio::spawn(async move { try_to_erase(&mut late).await });
     let client = db.client().await;
-    eventually("it waits before the first campaign", || async {
-        let waiting =
-            "pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()";
-        (count(&client, waiting).await > 0).then_some(())
-    })
-    .await;
+    let waits = || async { somebody_waits(&client).await.then_some(()) };
+    eventually("it waits before the first campaign", waits).await;
     // As another replica does that has passed the campaigns before.
     let finish = "DELETE FROM suppressions; UPDATE erasures SET phone = NULL";
     client.batch_execute(finish).await.unwrap();

@@ -166,6 +166,13 @@ async fn count(client: &tokio_postgres::Client, sql: &str) -> i64 {
     client.query_one(&format!("SELECT count(*) FROM {sql}"), &[]).await.unwrap().get(0)
 }
 
+/// Whether anybody waits for a lock in the database.
+async fn somebody_waits(client: &tokio_postgres::Client) -> bool {
+    let waiting =
+        "pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()";
+    count(client, waiting).await > 0
+}
+
 /// What the audit log has of the person.
 fn hash() -> String {
     let hash = Eraser::new(KEY).unwrap().hash(&phone(PERSON));
@@ -310,12 +317,8 @@ async fn an_import_under_way_does_not_slip_through() {
     let mut eraser = clients.clone();
     let erasing = tokio::spawn(async move { erase(&mut eraser).await });
     let watcher = db.client().await;
-    eventually("the erasure waits for the import", || async {
-        let waiting =
-            "pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()";
-        (count(&watcher, waiting).await > 0).then_some(())
-    })
-    .await;
+    let waits = || async { somebody_waits(&watcher).await.then_some(()) };
+    eventually("the erasure waits for the import", waits).await;
     let add = "INSERT INTO contacts (campaign_id, position, phone, group_id, display_name, attributes, created_at)
         SELECT campaign_id, 1, $2, group_id, $3, '{}', now() FROM contacts WHERE campaign_id = $1";
     tx.execute(add, &[&id, &phone(PERSON), &NAME]).await.unwrap();
