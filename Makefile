@@ -89,8 +89,11 @@ lint: ## Check formats, lints and protos, and that the API breaks nobody who use
 	@tools=$$($(TOOLS)) && eval "$$tools" && $$CAMPAIGN_BUF lint proto && $$CAMPAIGN_HADOLINT deploy/image/Dockerfile \
 	&& if [ -n "$(API_BASE)" ]; then git archive $(API_BASE) proto | $$CAMPAIGN_BUF breaking proto --against -#format=tar,subdir=proto; \
 	else echo "NOT CHECKED: whether the API breaks anybody, as there is no commit before this one; name one with API_BASE"; fi
-	@if $(CARGO) deny --version >/dev/null 2>&1; then $(CARGO) deny check; \
+	@if $(CARGO) deny --version >/dev/null 2>&1; then $(CARGO) deny check bans licenses sources; \
 	else echo "cargo-deny is not installed: dependencies not checked (cargo install cargo-deny)"; fi
+
+advisories: ## Look for known faults of the dependencies; fetches the list of them (cargo install cargo-deny)
+	$(CARGO) deny check advisories
 
 fmt: ## Format the code
 	$(CARGO) fmt

@@ -154,17 +154,18 @@ impl App {
         Ok(Some(interactions))
     }
 
-    /// Finishes erasures that were begun longer ago than this, and left.
+    /// Finishes erasures that were begun longer ago than this, and left. One that fails keeps back no other.
     pub(super) async fn finish_erasures(&self, patience: TimeDelta) -> Result<()> {
         let mut connection = self.db.connect().await?;
         let tx = connection.begin(Gate::Open).await?;
         let unfinished = erasures::under_way(&tx, tx.now - patience, MAX_UNFINISHED).await?;
         drop(tx);
         drop(connection);
+        let mut result = Ok(());
         for erasure in unfinished {
-            self.finish_erasure(&erasure).await?;
+            result = result.and(self.finish_erasure(&erasure).await.map(drop));
         }
-        Ok(())
+        result
     }
 
     /// Which of these numbers, in E.164, a tenant's campaigns may not know; `keys` as read in this

@@ -73,3 +73,21 @@ async fn who_dies_between_two_campaigns_leaves_the_rest_to_others() {
     let block = "SELECT FROM campaign_counters WHERE campaign_id = 'ID' FOR UPDATE";
     dies_half_way(block, "contacts WHERE phone LIKE 'erased:%'", true).await;
 }
+
+#[tokio::test]
+async fn an_erasure_that_cannot_be_finished_keeps_back_no_other() {
+    let db = TestDb::new().await;
+    let client = db.client().await;
+    let left = "INSERT INTO erasures (tenant, hash, erased_at, actor, reason, phone)
+        SELECT '', decode(repeat('0' || n, 32), 'hex'), now() - interval '2 minutes' * (3 - n), 'ann', 'asked', '+4930' || n
+        FROM generate_series(1, 2) n;
+        CREATE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'cannot be written'; END $$;
+        CREATE TRIGGER fail BEFORE UPDATE ON erasures FOR EACH ROW WHEN (OLD.phone = '+49301') EXECUTE FUNCTION fail();";
+    client.batch_execute(left).await.unwrap();
+    let _service = Service::start_with(&db, with_key()).await;
+    eventually("the younger one is finished", || async {
+        (count(&client, "erasures WHERE phone IS NULL").await == 1).then_some(())
+    })
+    .await;
+    assert_eq!(count(&client, "erasures WHERE phone = '+49301'").await, 1);
+}
