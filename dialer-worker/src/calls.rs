@@ -12,7 +12,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tracing::error;
 
-use crate::dialer::{Attempt, CallEnd, CallEvents, Dialer, Fact, Fault, Outcome};
+use crate::dialer::{Attempt, CallEnd, CallEvents, Dialer, Fact, Fault, Leave, Outcome};
 use crate::leases::Granted;
 
 /// A provider that does not answer a probe in this time has failed it.
@@ -69,6 +69,7 @@ pub(crate) struct Calls {
 
 struct Call {
     hang_up: CancellationToken,
+    leave: Leave,
     is_answered: bool,
     /// The provider has not reacted yet.
     is_unheard: bool,
@@ -97,6 +98,7 @@ impl Calls {
         let events = CallEvents { call: Arc::clone(&call), sender: self.events.clone() };
         let started = Call {
             hang_up: hang_up.clone(),
+            leave: attempt.leave.clone(),
             is_answered: false,
             is_unheard: true,
             waits_for_end: None,
@@ -148,6 +150,13 @@ impl Calls {
         self.in_progress.remove(id).map(|call| call.waits_for_end)
     }
 
+    /// Lets no call begin anew that `wanted` picks; those that began go on.
+    pub fn withdraw(&self, wanted: impl Fn(&CallId) -> bool) {
+        for (_, call) in self.in_progress.iter().filter(|(id, _)| wanted(id)) {
+            call.leave.withdraw();
+        }
+    }
+
     /// Hangs up the calls that `wanted` picks by name and by whether they are answered.
     pub fn hang_up(&self, wanted: impl Fn(&CallId, bool) -> bool) {
         for (id, call) in &self.in_progress {
@@ -167,7 +176,13 @@ async fn dial(
     mut trace: CallTrace,
 ) {
     let told = events.clone();
-    let call = async move { dialer.dial(attempt, told, hang_up).await };
+    let call = async move {
+        // This process may have stood still since it was granted.
+        if hang_up.is_cancelled() || !attempt.leave.to_begin() {
+            return CallEnd::unanswered(Outcome::Failed);
+        }
+        dialer.dial(attempt, told, hang_up).await
+    };
     let end = AssertUnwindSafe(call).catch_unwind().await.unwrap_or_else(|_| {
         let attempt_id = &events.call.attempt_id;
         error!(attempt_id, "the provider panicked; the call's end is reported as unknown");

@@ -11,6 +11,7 @@ use campaign_proto::v1::CallOutcome;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::calls::{CallEvent, CallId, News};
@@ -19,7 +20,8 @@ use crate::calls::{CallEvent, CallId, News};
 pub trait Dialer: Send + Sync + 'static {
     /// Dials once, and comes back when the call is over; that is reported as the end of the call, so
     /// every call ends exactly once. Everything else goes through `events`, also later than the end
-    /// of the call (a link opened). When `hang_up` is cancelled the call has to end at once.
+    /// of the call (a link opened). When `hang_up` is cancelled the call has to end at once. It is not
+    /// asked at all when it was cancelled before, or without leave to begin.
     fn dial(
         &self,
         attempt: Attempt,
@@ -60,6 +62,41 @@ pub struct Attempt {
     pub attempt_number: i32,
     /// For a text to the contact: an address of the campaign that records who opens it; may be empty.
     pub link: String,
+    /// How long its phone may be made to ring.
+    pub leave: Leave,
+}
+
+/// How long an attempt may begin. After that another worker may have the contact, so a request that got lost
+/// is not made again.
+#[derive(Clone, Debug)]
+pub struct Leave {
+    /// By our own clock, and not later than the service thinks: the end of the lease.
+    until: Instant,
+    withdrawn: CancellationToken,
+}
+
+impl Leave {
+    /// Leave while the lease lives.
+    #[must_use]
+    pub fn until(until: Instant) -> Self {
+        Self { until, withdrawn: CancellationToken::new() }
+    }
+
+    /// Whether the attempt may begin.
+    #[must_use]
+    pub fn to_begin(&self) -> bool {
+        Instant::now() < self.until
+    }
+
+    /// Whether the provider may be asked once more. What stopped meanwhile lets calls go on, and no others begin.
+    #[must_use]
+    pub fn to_repeat(&self) -> bool {
+        self.to_begin() && !self.withdrawn.is_cancelled()
+    }
+
+    pub(crate) fn withdraw(&self) {
+        self.withdrawn.cancel();
+    }
 }
 
 impl Attempt {

@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use campaign_process::traces::TraceContext;
 use campaign_proto::v1::{
-    Authorize, AuthorizeResult, Batch, LeaseKey, Release, ReleaseAck, Renew, RenewedLease,
+    Authorize, AuthorizeResult, Batch, Release, ReleaseAck, Renew, RenewedLease,
 };
 use tokio::time::Instant;
 use tracing::{debug, warn};
@@ -135,11 +135,11 @@ impl Leases {
         self.held.iter().filter_map(HeldLease::renew_due).min()
     }
 
-    /// The leases to renew by now, if any.
+    /// The leases to renew by now, if any, and those that are lost and have calls in progress.
     pub fn next_renew(&mut self, now: Instant) -> Option<Renew> {
         let due = |lease: &HeldLease| lease.renew_due().is_some_and(|due| due <= now);
-        let leases = self.name_for_renewal(due, now);
-        (!leases.is_empty()).then_some(Renew { leases })
+        let renew = self.name_for_renewal(due, now);
+        (!renew.leases.is_empty()).then_some(renew)
     }
 
     /// Takes the answer to a renewal or hello.
@@ -147,6 +147,9 @@ impl Leases {
         let ttl = self.ttl;
         for renewed in leases {
             let Some(lease) = self.find(&renewed.lease) else { continue };
+            if lease.is_lost() {
+                continue;
+            }
             if renewed.lost || renewed.expire_time.is_none() {
                 warn!(lease = renewed.lease, "the lease is lost; the rest of it is not dialled");
                 lease.lose();
@@ -212,7 +215,7 @@ impl Leases {
 
     /// A stream begins: names the leases to go on with. Those that hello has no room for are renewed
     /// right after it.
-    pub fn begin_stream(&mut self, now: Instant) -> Vec<LeaseKey> {
+    pub fn begin_stream(&mut self, now: Instant) -> Renew {
         for lease in &mut self.held {
             lease.renew_at(now);
         }
@@ -227,14 +230,17 @@ impl Leases {
         self.forget_finished();
     }
 
-    fn name_for_renewal(
-        &mut self,
-        wanted: impl Fn(&HeldLease) -> bool,
-        now: Instant,
-    ) -> Vec<LeaseKey> {
+    fn name_for_renewal(&mut self, wanted: impl Fn(&HeldLease) -> bool, now: Instant) -> Renew {
         let next = now + self.renew_interval();
-        let wanted = self.held.iter_mut().filter(|lease| wanted(lease)).take(MAX_NAMED_LEASES);
-        wanted.map(|lease| lease.renewing(now, next)).collect()
+        let mut renew = Renew::default();
+        for lease in self.held.iter_mut().filter(|lease| wanted(lease)).take(MAX_NAMED_LEASES) {
+            let key = lease.renewing(now, next);
+            if lease.is_lost() {
+                renew.lost_leases.push(key.lease.clone());
+            }
+            renew.leases.push(key);
+        }
+        renew
     }
 
     fn renew_interval(&self) -> Duration {

@@ -7,14 +7,14 @@ use campaign_process::metrics::Gauge;
 use campaign_proto::v1::dispatch_request::Message as Request;
 use campaign_proto::v1::dispatch_response::Message as Response;
 use campaign_proto::v1::{
-    Authorize, AuthorizeResult, Credit, DispatchRequest, LeaseKey, Revoke, Welcome,
+    Authorize, AuthorizeResult, Credit, DispatchRequest, Renew, Revoke, Welcome,
 };
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
 use crate::breaker::Breaker;
-use crate::calls::{CallEvent, Calls, News};
+use crate::calls::{CallEvent, CallId, Calls, News};
 use crate::config::WorkerConfig;
 use crate::dialer::{CallEnd, Dialer, Outcome};
 use crate::leases::Leases;
@@ -100,7 +100,7 @@ impl State {
     // Streams come and go.
 
     /// Names the leases for hello.
-    pub fn begin_stream(&mut self, now: Instant) -> Vec<LeaseKey> {
+    pub fn begin_stream(&mut self, now: Instant) -> Renew {
         self.leases.expire(now);
         self.leases.begin_stream(now)
     }
@@ -303,9 +303,12 @@ impl State {
                 "the service stopped a campaign"
             );
             self.leases.stop_campaign(&revoke.campaign, revoke.run, !revoke.hang_up);
+            let is_of_it =
+                |call: &CallId| call.campaign == revoke.campaign && call.run <= revoke.run;
             if revoke.hang_up {
-                self.calls
-                    .hang_up(|call, _| call.campaign == revoke.campaign && call.run <= revoke.run);
+                self.calls.hang_up(|call, _| is_of_it(call));
+            } else {
+                self.calls.withdraw(is_of_it);
             }
         } else {
             self.leases.drop_contact(&revoke.campaign, &revoke.contact);

@@ -132,10 +132,12 @@ impl Worker {
         replica: &Replica,
         delays: &mut ExponentialBackoff,
     ) -> Result<Parting, SessionError> {
+        let named = self.state.begin_stream(Instant::now());
         let hello = Hello {
             worker_id: self.worker_id.clone(),
             protocol_version: PROTOCOL_VERSION,
-            leases: self.state.begin_stream(Instant::now()),
+            leases: named.leases,
+            lost_leases: named.lost_leases,
             campaigns: Vec::new(),
         };
         let Some(opened) = self.attend(Session::open(replica, hello)).await else {

@@ -47,12 +47,15 @@ const MAX_NAMES: usize = 100;
 const REPORTS_AT_ONCE: usize = 4;
 /// Longest reason for a provider's trouble; what is longer is cut.
 const MAX_REASON_LENGTH: usize = 200;
+const AMONG_LEASES: &str = "must be names of those in leases";
+/// Of a lease that is over nobody here knows the run; the worker does. The first.
+const ANY_RUN: i32 = 1;
 /// Longest name of a worker.
 const MAX_WORKER_ID_LENGTH: usize = 100;
 
 type Outgoing = mpsc::Sender<Result<v1::DispatchResponse, Status>>;
 
-/// A lease that this stream's worker holds, as far as we know.
+/// A lease that this stream's worker holds, or has calls in progress of, as far as we know.
 struct Held {
     run: i32,
     /// By this process's own clock, when it cannot be alive any more.
@@ -186,6 +189,8 @@ impl Session {
         let mut check = Check::default();
         check.text("hello.worker_id", &hello.worker_id, 1..=MAX_WORKER_ID_LENGTH);
         check.require(hello.leases.len() <= MAX_NAMES, "hello.leases", "must be at most 100");
+        let are_held = hello.lost_leases.len() <= hello.leases.len();
+        check.require(are_held, "hello.lost_leases", AMONG_LEASES);
         check.require(hello.campaigns.len() <= MAX_NAMES, "hello.campaigns", "must be at most 100");
         check.require(
             hello.protocol_version == PROTOCOL_VERSION,
@@ -204,7 +209,7 @@ impl Session {
         };
         let place = self.streams.open(&self.worker_id);
         self._place = Some(place.inspect_err(|_| self.app.metrics.refused("TOO_MANY_STREAMS"))?);
-        let leases = self.renew(&hello.leases).await?;
+        let leases = self.renew(&hello.leases, &hello.lost_leases).await?;
         let limits = &self.app.limits;
         let seconds = i64::try_from(limits.lease_ttl.as_secs()).unwrap_or(i64::MAX);
         let nanos = i32::try_from(limits.lease_ttl.subsec_nanos()).unwrap_or(0);
@@ -228,8 +233,11 @@ impl Session {
             Some(Request::Report(report)) => self.report(report).await,
             Some(Request::Renew(renew)) => {
                 within("renew.leases", renew.leases.len(), MAX_NAMES)?;
+                if renew.lost_leases.len() > renew.leases.len() {
+                    return Err(Error::invalid("renew.lost_leases", AMONG_LEASES).into());
+                }
                 let known = self.held.len();
-                let leases = self.renew(&renew.leases).await?;
+                let leases = self.renew(&renew.leases, &renew.lost_leases).await?;
                 let has_new = self.held.len() > known;
                 self.send(Response::RenewResult(v1::RenewResult { leases })).await?;
                 // Of leases that hello had no room for, we may not have heard that they stopped.
@@ -314,23 +322,29 @@ impl Session {
         Ok(())
     }
 
-    async fn renew(&mut self, keys: &[v1::LeaseKey]) -> Result<Vec<v1::RenewedLease>, Status> {
+    /// Renews all but those that are lost already.
+    async fn renew(
+        &mut self,
+        keys: &[v1::LeaseKey],
+        lost: &[String],
+    ) -> Result<Vec<v1::RenewedLease>, Status> {
         let mut read = Vec::with_capacity(keys.len());
         for key in keys {
-            read.push(self.key(Some(key)).await?);
+            read.push((self.key(Some(key)).await?, lost.contains(&key.lease)));
         }
-        let known: Vec<LeaseKey> = read.iter().flatten().copied().collect();
-        let mut renewed = self.app.renew(&known).await?.into_iter();
+        let live = read.iter().filter(|(_, is_lost)| !is_lost);
+        let live: Vec<LeaseKey> = live.filter_map(|(key, _)| *key).collect();
+        let mut renewed = self.app.renew(&live).await?.into_iter();
         let mut results = Vec::with_capacity(keys.len());
-        for (key, read) in keys.iter().zip(read) {
-            let kept = read.and_then(|read| Some((read, renewed.next().flatten()?)));
+        for (key, (read, is_lost)) in keys.iter().zip(read) {
+            let live = read.filter(|_| !is_lost);
+            let kept = live.and_then(|read| Some((read, renewed.next().flatten()?)));
             match (read, kept) {
                 (_, Some((read, (run, _)))) => {
                     self.hold(read.campaign, read.number, run);
                 }
-                (Some(read), None) => {
-                    self.held.remove(&(read.campaign, read.number));
-                }
+                // It may have calls in progress.
+                (Some(read), None) => self.hold(read.campaign, read.number, ANY_RUN),
                 (None, None) => {}
             }
             results.push(v1::RenewedLease {

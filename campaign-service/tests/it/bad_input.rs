@@ -256,6 +256,10 @@ async fn streams_that_break_the_protocol_end_with_the_field() {
             "hello.campaigns",
             Message::Hello(v1::Hello { campaigns: vec!["x".to_owned()], ..hello.clone() }),
         ),
+        (
+            "hello.lost_leases",
+            Message::Hello(v1::Hello { lost_leases: vec!["x".to_owned()], ..hello.clone() }),
+        ),
     ];
     for (field, first) in cases {
         let status = Worker::open(&clients, first).await.unwrap_err();
@@ -268,6 +272,13 @@ async fn streams_that_break_the_protocol_end_with_the_field() {
         ("authorize.slots", Message::Authorize(v1::Authorize::default())),
         ("report.interactions", Message::Report(v1::Report::default())),
         ("renew.leases", Message::Renew(v1::Renew::default())),
+        (
+            "renew.lost_leases",
+            Message::Renew(v1::Renew {
+                leases: vec![v1::LeaseKey::default()],
+                lost_leases: vec![String::new(); 2],
+            }),
+        ),
         ("hello", Message::Hello(hello)),
     ];
     for (field, message) in cases {

@@ -144,6 +144,76 @@ async fn a_worker_reconnects_to_another_replica_and_goes_on() {
     );
 }
 
+/// A worker comes back when its lease has run out, with a call of it in progress.
+#[tokio::test]
+async fn calls_of_a_lost_lease_are_hung_up_too() {
+    let db = TestDb::new().await;
+    let service = Service::start(&db).await;
+    let mut clients = service.clients.clone();
+    let name = clients.create_campaign().await;
+    clients.add_contacts(&name, 0..2).await;
+    clients.launch(&name).await;
+    let mut worker = Worker::connect(&clients, "w", &name).await;
+    let held = worker.lease(2).await;
+    worker.granted(&held[0]).await;
+    drop(worker);
+    let client = db.client().await;
+    client.batch_execute("UPDATE leases SET expires_at = now()").await.unwrap();
+    eventually("the lease is gone", || async {
+        let rows = client.query("SELECT FROM leases", &[]).await.unwrap();
+        rows.is_empty().then_some(())
+    })
+    .await;
+    let hello = v1::Hello {
+        worker_id: "w".to_owned(),
+        protocol_version: 1,
+        leases: vec![held[0].lease.clone()],
+        lost_leases: vec![held[0].lease.lease.clone()],
+        campaigns: vec![name.clone()],
+    };
+    let back = || Worker::open(&clients, Request::Hello(hello.clone()));
+    let mut worker = back().await.unwrap();
+    assert!(worker.welcome.leases[0].lost);
+    clients.clone().record(&held[0].contact, "o", Fact::OptedOut(v1::OptedOut::default())).await;
+    let revoke = worker.revoked().await;
+    assert_eq!((&revoke.contact, revoke.hang_up), (&held[0].contact, false));
+    clients.clone().cancel(&name).await;
+    let revoke = worker.revoked().await;
+    assert_eq!((revoke.contact.as_str(), revoke.hang_up, revoke.run), ("", true, 1));
+    let mut late = back().await.unwrap();
+    assert!(late.revoked().await.hang_up, "stopped while it was away");
+}
+
+/// Or what it holds of it would wait for the end of its calls.
+#[tokio::test]
+async fn a_lease_that_its_worker_takes_for_lost_is_not_renewed() {
+    let db = TestDb::new().await;
+    let service = Service::start(&db).await;
+    let mut clients = service.clients.clone();
+    let name = clients.launch_endless().await;
+    clients.add_contacts(&name, 0..1).await;
+    let mut worker = Worker::connect(&clients, "w", &name).await;
+    let held = worker.lease(1).await;
+    let client = db.client().await;
+    let expiry = || async {
+        let row = client.query_one("SELECT expires_at::text FROM leases", &[]).await.unwrap();
+        row.get::<_, String>(0)
+    };
+    let before = expiry().await;
+    let (leases, lost_leases) = (vec![held[0].lease.clone()], vec![held[0].lease.lease.clone()]);
+    for lost_leases in [lost_leases, Vec::new()] {
+        let is_lost = !lost_leases.is_empty();
+        let renew = v1::Renew { leases: leases.clone(), lost_leases };
+        worker.send(Request::Renew(renew)).await;
+        let renewed = worker.wait(|message| match message {
+            Message::RenewResult(result) => Some(result.leases[0].lost),
+            _ => None,
+        });
+        assert_eq!(renewed.await, is_lost);
+        assert_eq!(expiry().await == before, is_lost);
+    }
+}
+
 #[tokio::test]
 async fn a_worker_that_was_away_learns_that_its_campaign_stopped() {
     let db = TestDb::new().await;

@@ -221,7 +221,7 @@ async fn worker(guarded: &Guarded, tenant: &str, leases: Vec<v1::LeaseKey>) -> W
         worker_id: "worker".to_owned(),
         protocol_version: 1,
         leases,
-        campaigns: Vec::new(),
+        ..Default::default()
     };
     let clients = guarded.clients(tenant, &["worker"]);
     Worker::open(&clients, Message::Hello(hello)).await.unwrap()

@@ -36,9 +36,6 @@ pub(super) async fn place(
     events: &CallEvents,
     hang_up: &CancellationToken,
 ) -> CallEnd {
-    if hang_up.is_cancelled() {
-        return CallEnd::unanswered(Outcome::Failed);
-    }
     let key = attempt.key();
     let (sender, news) = mpsc::channel(NEWS_CAPACITY);
     shared.listed().insert(key.clone(), Listed { news: sender, events: events.clone() });
@@ -111,11 +108,15 @@ impl Call<'_> {
             }
             match self.look_up().await {
                 Found::Known(_) => return Begun::Yes,
-                Found::Absent if !self.hang_up.is_cancelled() => {}
+                Found::Absent if self.may_repeat() => {}
                 Found::Absent | Found::Unclear => return Begun::Unknown,
             }
         }
         Begun::Unknown
+    }
+
+    fn may_repeat(&self) -> bool {
+        self.attempt.leave.to_repeat() && !self.hang_up.is_cancelled()
     }
 
     async fn create(&self, to: &str) -> Created {

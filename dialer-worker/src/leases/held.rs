@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use tracing::{debug, warn};
 
 use crate::calls::{CallId, CallTrace};
-use crate::dialer::Attempt;
+use crate::dialer::{Attempt, Leave};
 
 /// Bounds of the wait for a campaign's pacing.
 const MIN_RETRY_DELAY: Duration = Duration::from_millis(5);
@@ -248,6 +248,7 @@ impl HeldLease {
             run: self.run,
             attempt_id: attempt.attempt_id.clone(),
             contact: asked.contact,
+            leave: Leave::until(self.expires),
             trace: asked.trace,
             dial,
         }
@@ -257,10 +258,15 @@ impl HeldLease {
         self.calls = self.calls.saturating_sub(1);
     }
 
-    /// When to renew; never, if nothing would be gained.
+    pub fn is_lost(&self) -> bool {
+        self.standing == Standing::Lost
+    }
+
+    /// When to renew; never, if nothing would be gained. One that is lost is named for its calls, which may
+    /// have to be hung up.
     pub fn renew_due(&self) -> Option<Instant> {
-        let is_in_use = self.undialled() > 0 || self.calls > 0;
-        (self.standing != Standing::Lost && is_in_use).then_some(self.renew_at)
+        let is_in_use = self.calls > 0 || (self.undialled() > 0 && !self.is_lost());
+        is_in_use.then_some(self.renew_at)
     }
 
     pub fn renew_at(&mut self, at: Instant) {
@@ -376,6 +382,7 @@ pub(crate) struct Granted {
     run: i32,
     attempt_id: String,
     contact: LeasedContact,
+    leave: Leave,
     trace: Span,
     /// False: it came too late; report it as failed instead.
     pub dial: bool,
@@ -410,6 +417,7 @@ impl Granted {
             attributes: self.contact.attributes,
             attempt_number: self.contact.attempt_number,
             link: self.contact.link,
+            leave: self.leave,
         };
         (Arc::new(call), attempt, CallTrace { dial, _call: self.trace })
     }

@@ -1,5 +1,5 @@
 use super::*;
-use campaign_proto::v1::{AttemptAuthorization, AuthorizeDecision, LeasedContact};
+use campaign_proto::v1::{AttemptAuthorization, AuthorizeDecision, LeaseKey, LeasedContact};
 use prost_types::Timestamp;
 
 use AuthorizeDecision::{
@@ -149,14 +149,13 @@ fn a_slot_that_an_answer_leaves_out_is_asked_for_again() {
 }
 
 #[test]
-fn a_lost_lease_is_not_dialled_and_not_named() {
+fn a_lost_lease_is_not_dialled_and_nothing_of_it_given_back() {
     let now = Instant::now();
     let mut leases = held(5, now);
     let asked = ask(&mut leases, 2, now);
     assert_eq!(answer(&mut leases, &asked, &[Yes, LeaseLost], now), [yes(0)]);
     assert!(leases.next_authorize(9, MANY, now).is_none());
     assert_eq!(released_slots(&mut leases), None);
-    assert_eq!(leases.begin_stream(now), []);
     assert_eq!(leases.held.len(), 1, "its call goes on");
     leases.call_ended(&name(1));
     assert_eq!(leases.held.len(), 0);
@@ -268,6 +267,22 @@ fn a_lease_that_ran_out_by_our_clock_is_not_dialled() {
     assert_eq!(leases.held.len(), 0);
 }
 
+/// What stops has to reach these calls too.
+#[test]
+fn a_lost_lease_is_named_while_calls_of_it_go_on() {
+    let start = Instant::now();
+    let mut leases = held(2, start);
+    let asked = ask(&mut leases, 1, start);
+    assert_eq!(answer(&mut leases, &asked, &[Yes], start), [yes(0)]);
+    leases.expire(start + TTL);
+    let named = leases.next_renew(start + TTL).expect("due");
+    assert_eq!((named.leases.len(), named.lost_leases), (1, vec![name(1)]));
+    leases.renewed(&[renewed(1, true)]);
+    assert_eq!(leases.begin_stream(start + TTL).lost_leases, [name(1)]);
+    leases.call_ended(&name(1));
+    assert_eq!(leases.renew_due(), None);
+}
+
 fn ask_at(leases: &mut Leases, now: Instant) -> Option<Authorize> {
     leases.next_authorize(9, MANY, now)
 }
@@ -281,7 +296,7 @@ fn hello_names_a_hundred_leases_and_the_rest_are_renewed_right_after() {
         leases.add(batch(number, 1), now);
     }
     leases.end_stream();
-    assert_eq!(leases.begin_stream(now).len(), MAX_NAMED_LEASES);
+    assert_eq!(leases.begin_stream(now).leases.len(), MAX_NAMED_LEASES);
     let sizes: Vec<_> =
         std::iter::from_fn(|| leases.next_renew(now)).map(|renew| renew.leases.len()).collect();
     assert_eq!(sizes, [100, 30]);

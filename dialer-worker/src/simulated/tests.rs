@@ -5,6 +5,7 @@ use tokio::sync::mpsc;
 
 use super::*;
 use crate::calls::{CallEvent, CallId, News};
+use crate::dialer::Leave;
 
 const CALLS: i32 = 300;
 
@@ -23,6 +24,7 @@ fn attempt(slot: i32) -> Attempt {
         attributes: [].into(),
         attempt_number: 1,
         link: String::new(),
+        leave: Leave::until(Instant::now() + Duration::from_secs(60)),
     }
 }
 

@@ -30,11 +30,12 @@ pub(super) async fn place(
     events: &CallEvents,
     hang_up: &CancellationToken,
 ) -> CallEnd {
-    if hang_up.is_cancelled() {
-        return CallEnd::unanswered(Outcome::Failed);
-    }
     if let Err(fault) = stack.connect().await {
         events.provider_failed(fault).await;
+        return CallEnd::unanswered(Outcome::Failed);
+    }
+    // It may have taken long.
+    if hang_up.is_cancelled() || !attempt.leave.to_repeat() {
         return CallEnd::unanswered(Outcome::Failed);
     }
     let invitation = match stack.invitation(attempt) {

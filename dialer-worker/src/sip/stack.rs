@@ -329,8 +329,8 @@ fn local_address(listen: SocketAddr, trunk: SocketAddr) -> std::io::Result<Socke
     if !listen.ip().is_unspecified() {
         return Ok(listen);
     }
-    // Sends nothing, but finds the way.
-    let socket = std::net::UdpSocket::bind(listen)?;
+    // Sends nothing, but finds the way; from any port, as others may have that one for UDP.
+    let socket = std::net::UdpSocket::bind((listen.ip(), 0))?;
     socket.connect(trunk)?;
     Ok(SocketAddr::new(socket.local_addr()?.ip(), listen.port()))
 }

@@ -3,11 +3,12 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
+use campaign_proto::v1::dispatch_request::Message as Request;
 use campaign_proto::v1::dispatch_response::Message as Response;
 use campaign_proto::v1::interaction::Fact;
-use campaign_proto::v1::{CallOutcome, Revoke};
+use campaign_proto::v1::{CallOutcome, Revoke, Welcome};
 
-use crate::fake::{link, outcome};
+use crate::fake::{key, link, outcome};
 use crate::platform::{Faults, Platform, SECRET, free_address};
 use crate::service::{CallingWorker, Reported};
 
@@ -130,6 +131,64 @@ async fn a_platform_that_is_down_stops_the_dialling() {
     }
     assert_eq!(platform.known().len(), 1);
     worker.stop().await;
+}
+
+/// A request to begin was lost: when the platform says so, the lease is over, or the campaign has stopped.
+async fn lost_until(is_paused: bool) {
+    let platform = Platform::start(Faults::default(), false).await;
+    platform.set_down(true);
+    platform.set_silent(true);
+    let address = free_address().to_string();
+    let http = flags(&platform.url, &address);
+    let one_by_one = ["--max-calls", "1", "--provider-failures", "1000"];
+    let seconds = if is_paused { 60 } else { 1 };
+    let lease_ttl = Some(prost_types::Duration { seconds, nanos: 0 });
+    let welcome = Welcome { lease_ttl, ..Welcome::default() };
+    let mut worker = CallingWorker::start_with(&[&http[..], &one_by_one].concat(), welcome).await;
+    worker.stream.lease_slots(1, [0, 1]).await;
+    let mut reported = Reported::default();
+    if is_paused {
+        while !platform.was_asked() {
+            tokio::select! {
+                _ = worker.answer_next() => {}
+                () = tokio::time::sleep(Duration::from_millis(10)) => {}
+            }
+        }
+        let campaign = "campaigns/a".to_owned();
+        worker
+            .stream
+            .send(Response::Revoke(Revoke { campaign, run: 3, ..Revoke::default() }))
+            .await;
+        while worker.released != [1] {
+            worker.note_next(&mut reported).await;
+        }
+    } else {
+        loop {
+            match worker.stream.next().await {
+                Request::Renew(renew) if renew.lost_leases.is_empty() => {}
+                Request::Renew(renew) => break assert_eq!(renew.lost_leases, [key(1).lease]),
+                other => worker.note(other, &mut reported).await,
+            }
+        }
+    }
+    platform.set_down(false);
+    platform.set_silent(false);
+    while reported.ends.is_empty() {
+        worker.note_next(&mut reported).await;
+    }
+    assert_eq!(reported.count(CallOutcome::Unknown), 1);
+    assert!(platform.known().is_empty(), "a phone rang");
+    worker.stop().await;
+}
+
+#[tokio::test]
+async fn a_lost_request_is_not_made_again_when_the_lease_is_over() {
+    lost_until(false).await;
+}
+
+#[tokio::test]
+async fn a_lost_request_is_not_made_again_in_a_campaign_that_stopped() {
+    lost_until(true).await;
 }
 
 #[tokio::test]

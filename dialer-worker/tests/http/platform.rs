@@ -76,6 +76,8 @@ struct Inner {
     /// Requests to begin that were repeated without a look-up.
     blind_repeats: u32,
     is_down: bool,
+    /// Says nothing of what it knows.
+    is_silent: bool,
 }
 
 impl Platform {
@@ -105,6 +107,7 @@ impl Platform {
             asked: HashSet::new(),
             blind_repeats: 0,
             is_down: false,
+            is_silent: false,
         };
         let platform = Self { url, faults, waits, inner: Arc::new(Mutex::new(inner)) };
         let router = Router::new()
@@ -131,6 +134,15 @@ impl Platform {
 
     pub fn set_down(&self, is_down: bool) {
         self.lock().is_down = is_down;
+    }
+
+    pub fn set_silent(&self, is_silent: bool) {
+        self.lock().is_silent = is_silent;
+    }
+
+    /// Whether it was asked to begin, and not looked up since.
+    pub fn was_asked(&self) -> bool {
+        !self.lock().asked.is_empty()
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Inner> {
@@ -229,7 +241,7 @@ async fn create(State(platform): State<Platform>, headers: HeaderMap, body: Byte
 }
 
 async fn find(State(platform): State<Platform>, Path(key): Path<String>) -> Response {
-    if platform.happens(platform.faults.look_up_failed) {
+    if platform.lock().is_silent || platform.happens(platform.faults.look_up_failed) {
         return StatusCode::SERVICE_UNAVAILABLE.into_response();
     }
     let mut inner = platform.lock();

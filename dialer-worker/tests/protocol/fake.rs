@@ -82,9 +82,13 @@ impl FakeService {
 
     /// The next stream, welcomed, and the credit that comes first.
     pub async fn welcome(&mut self) -> (FakeStream, i32) {
+        self.welcome_with(Welcome::default()).await
+    }
+
+    pub async fn welcome_with(&mut self, welcome: Welcome) -> (FakeStream, i32) {
         let (mut stream, hello) = self.accept().await;
         assert_eq!(hello.leases, []);
-        stream.welcome(Welcome::default()).await;
+        stream.welcome(welcome).await;
         let credit = stream.credit().await;
         (stream, credit)
     }

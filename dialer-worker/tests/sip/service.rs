@@ -6,7 +6,7 @@ use campaign_process::Health;
 use campaign_proto::v1::dispatch_request::Message as Request;
 use campaign_proto::v1::dispatch_response::Message as Response;
 use campaign_proto::v1::{
-    AuthorizeDecision, CallOutcome, Credit, Interaction, RenewResult, RenewedLease,
+    AuthorizeDecision, CallOutcome, Credit, Interaction, RenewResult, RenewedLease, Welcome,
 };
 use clap::Parser;
 use dialer_worker::config::Config;
@@ -52,6 +52,10 @@ impl CallingWorker {
     }
 
     pub async fn start(flags: &[&str]) -> Self {
+        Self::start_with(flags, Welcome::default()).await
+    }
+
+    pub async fn start_with(flags: &[&str], welcome: Welcome) -> Self {
         let mut service = FakeService::start().await;
         let program = ["dialer-worker", "--service-url", &service.url, "--worker-id", "w"];
         let config = Config::try_parse_from([&program, flags].concat()).expect("flags are right");
@@ -62,7 +66,7 @@ impl CallingWorker {
         let running = tokio::spawn(async move {
             run(&config.worker(), dialer, health, std::sync::Arc::default(), stop).await
         });
-        let (stream, credit) = service.welcome().await;
+        let (stream, credit) = service.welcome_with(welcome).await;
         Self {
             stream,
             released: Vec::new(),

@@ -52,6 +52,7 @@ impl Worker {
             protocol_version: 1,
             leases,
             campaigns: vec![campaign.to_owned()],
+            ..Default::default()
         };
         Self::open(clients, Request::Hello(hello)).await.unwrap()
     }
