@@ -231,7 +231,7 @@ impl App {
         loop {
             let tx = connection.begin(Gate::Open).await?;
             let Some((hashes, noted)) = self.lock_erasure(&tx, tenant, phone).await? else { break };
-            refuse_under_way(&noted, phone)?;
+            refuse_under_way(&noted)?;
             let page = erasures::campaigns_to_tell(&tx, tenant, &hashes, TOLD_CAMPAIGNS).await?;
             drop(tx);
             if page.is_empty() {
@@ -258,7 +258,7 @@ impl App {
         let Some((hashes, noted)) = self.lock_erasure(tx, tenant, phone).await? else {
             return Ok(None);
         };
-        refuse_under_way(&noted, phone)?;
+        refuse_under_way(&noted)?;
         erasures::delete(tx, tenant, &hashes).await?;
         Ok(Some(as_entry(phone, &noted)))
     }
@@ -277,13 +277,13 @@ impl App {
     }
 }
 
-fn refuse_under_way(noted: &Noted, phone: &str) -> Result<()> {
+fn refuse_under_way(noted: &Noted) -> Result<()> {
     if !noted.is_under_way {
         return Ok(());
     }
     Err(Error::Precondition {
         reason: "ERASURE_UNDER_WAY",
-        subject: format!("suppressions/{phone}"),
+        subject: suppressing::ENTRY.to_owned(),
         description: "the person is being erased; try again in a minute".to_owned(),
     })
 }

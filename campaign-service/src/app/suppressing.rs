@@ -13,6 +13,8 @@ use campaign_domain::lifecycle::State;
 use std::collections::BTreeSet;
 use uuid::Uuid;
 
+/// An entry in errors: its own name is a number, and errors end in logs.
+pub(super) const ENTRY: &str = "the suppression";
 /// Most campaigns whose runs are waited for.
 const MAX_CAMPAIGNS: i64 = 100_000;
 
@@ -101,7 +103,7 @@ impl App {
         let listed = suppressions::delete(&tx, tenant, phone).await?;
         let erased = self.lift_erasure(&tx, tenant, phone).await?;
         let Some(removed) = listed.or(erased) else {
-            return Err(Error::NotFound(format!("suppressions/{phone}")));
+            return Err(Error::NotFound(ENTRY.to_owned()));
         };
         put_back(&tx, &waiting).await?;
         tx.commit().await?;
@@ -121,7 +123,7 @@ impl App {
             Some(found) => Some(found),
             None => self.erased_entry(&tx, tenant, phone).await?,
         };
-        found.ok_or_else(|| Error::NotFound(format!("suppressions/{phone}")))
+        found.ok_or_else(|| Error::NotFound(ENTRY.to_owned()))
     }
 
     /// Entries in order of number.

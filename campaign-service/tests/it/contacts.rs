@@ -109,6 +109,7 @@ async fn a_suppressed_number_is_not_authorised_and_comes_back_when_removed() {
     clients.contacts.remove_suppression(remove.clone()).await.unwrap();
     let status = clients.contacts.remove_suppression(remove).await.unwrap_err();
     assert_eq!(status.code(), Code::NotFound);
+    assert!(!format!("{status:?}").contains(&entry), "errors end in logs: {status:?}");
     let held = worker.batch().await;
     worker.granted(&held[0]).await;
 }

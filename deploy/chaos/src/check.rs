@@ -115,6 +115,10 @@ pub async fn judge(
         erased::judge((&books, book), &said, (&erasures, &left), &mut findings);
     }
     late::measure(&books, &campaigns, entries, log, &mut verdict);
+    // A version before may still dial so late.
+    if !is_mixed {
+        leases::judge_rings(&books, log, &mut verdict.violations);
+    }
     verdict.rang = told::judge(&books, log, &erasures, &mut verdict.violations);
     printed::judge(folder, &journal.errors(), &mut verdict.violations)?;
     verdict.violations.sort();

@@ -5,6 +5,7 @@ use rand::Rng;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::sync::{LazyLock, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
@@ -166,11 +167,17 @@ pub fn beside(built: &Path, name: &str) -> Result<PathBuf> {
     Err(format!("{} is not there; run `make build`", path.display()).into())
 }
 
-/// A port on which nobody listens, and that no outgoing connection is given.
+/// A port on which nobody listens, that no outgoing connection is given, and that nobody here was given before:
+/// its owner may not be there yet, or be dead.
 #[must_use]
 pub fn free_port() -> u16 {
+    // Other processes begin elsewhere.
+    static NEXT: LazyLock<Mutex<u16>> =
+        LazyLock::new(|| Mutex::new(rand::rng().random_range(PORTS)));
+    let mut next = NEXT.lock().unwrap_or_else(PoisonError::into_inner);
     loop {
-        let port = rand::rng().random_range(PORTS);
+        let port = *next;
+        *next = if port + 1 < PORTS.end { port + 1 } else { PORTS.start };
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         if TcpListener::bind(address).is_ok() {
             return port;

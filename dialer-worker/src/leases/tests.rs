@@ -1,6 +1,13 @@
 use super::*;
 use campaign_proto::v1::{AttemptAuthorization, AuthorizeDecision, LeaseKey, LeasedContact};
+use futures_util::future::BoxFuture;
 use prost_types::Timestamp;
+use std::sync::Arc;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use crate::calls::{Calls, News};
+use crate::dialer::{Attempt, CallEnd, CallEvents, Dialer, Outcome};
 
 use AuthorizeDecision::{
     AlreadyGranted, Excluded, Granted as Yes, LeaseLost, NotNow, NotRunning, SlotClosed,
@@ -281,6 +288,36 @@ fn a_lost_lease_is_named_while_calls_of_it_go_on() {
     assert_eq!(leases.begin_stream(start + TTL).lost_leases, [name(1)]);
     leases.call_ended(&name(1));
     assert_eq!(leases.renew_due(), None);
+}
+
+/// A provider that nobody may ask.
+struct Forbidden;
+
+impl Dialer for Forbidden {
+    fn dial(&self, _: Attempt, _: CallEvents, _: CancellationToken) -> BoxFuture<'static, CallEnd> {
+        panic!("dialled");
+    }
+
+    fn probe(&self) -> BoxFuture<'static, bool> {
+        panic!("probed");
+    }
+}
+
+#[tokio::test]
+async fn what_was_granted_before_a_standstill_is_not_dialled() {
+    let ttl = Duration::from_millis(5);
+    let start = Instant::now();
+    let mut leases = Leases::default();
+    leases.set_ttl(ttl);
+    leases.add(batch(1, 1), start);
+    let asked = ask(&mut leases, 1, start);
+    let granted = leases.answer(&answer_to(&asked, &[Yes]), start).remove(0);
+    assert!(granted.dial);
+    tokio::time::sleep_until(start + ttl).await;
+    let (sender, mut events) = mpsc::channel(1);
+    Calls::new(Arc::new(Forbidden), sender).start(granted);
+    let told = events.recv().await.expect("an end");
+    assert!(matches!(told.news, News::Ended(CallEnd { outcome: Outcome::Failed, .. })), "{told:?}");
 }
 
 fn ask_at(leases: &mut Leases, now: Instant) -> Option<Authorize> {

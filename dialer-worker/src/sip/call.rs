@@ -35,7 +35,7 @@ pub(super) async fn place(
         return CallEnd::unanswered(Outcome::Failed);
     }
     // It may have taken long.
-    if hang_up.is_cancelled() || !attempt.leave.to_repeat() {
+    if hang_up.is_cancelled() || !attempt.leave.to_begin() {
         return CallEnd::unanswered(Outcome::Failed);
     }
     let invitation = match stack.invitation(attempt) {

@@ -40,13 +40,21 @@ fn person() -> v1::Contact {
     }
 }
 
+/// An answer; an error must not say of whom.
+fn unnamed<T>(answer: Result<tonic::Response<T>, Status>) -> Result<T, Status> {
+    answer.map(tonic::Response::into_inner).inspect_err(|status| {
+        let said = format!("{status:?}");
+        assert!(!said.contains(&phone(PERSON)[1..]) && !said.contains(NAME), "{said}");
+    })
+}
+
 async fn create(clients: &mut Clients, parent: &str) -> Result<v1::Contact, Status> {
     let request = v1::CreateContactRequest {
         parent: parent.to_owned(),
         contact: Some(person()),
         default_region: String::new(),
     };
-    clients.contacts.create_contact(request).await.map(tonic::Response::into_inner)
+    unnamed(clients.contacts.create_contact(request).await)
 }
 
 async fn try_to_erase(clients: &mut Clients) -> Result<v1::ErasePersonResponse, Status> {
@@ -56,7 +64,7 @@ async fn try_to_erase(clients: &mut Clients) -> Result<v1::ErasePersonResponse, 
         reason: "asked for it by letter".to_owned(),
         ..Default::default()
     };
-    clients.contacts.erase_person(request).await.map(tonic::Response::into_inner)
+    unnamed(clients.contacts.erase_person(request).await)
 }
 
 async fn erase(clients: &mut Clients) -> v1::ErasePersonResponse {
@@ -78,7 +86,7 @@ fn entry() -> String {
 
 async fn get_entry(clients: &mut Clients) -> Result<v1::Suppression, Status> {
     let request = v1::GetSuppressionRequest { name: entry() };
-    clients.contacts.get_suppression(request).await.map(tonic::Response::into_inner)
+    unnamed(clients.contacts.get_suppression(request).await)
 }
 
 async fn lift(clients: &mut Clients) -> Result<v1::Suppression, Status> {
@@ -87,7 +95,7 @@ async fn lift(clients: &mut Clients) -> Result<v1::Suppression, Status> {
         actor: "bob".to_owned(),
         reason: "wants to hear of us again".to_owned(),
     };
-    clients.contacts.remove_suppression(request).await.map(tonic::Response::into_inner)
+    unnamed(clients.contacts.remove_suppression(request).await)
 }
 
 /// Imports the person and somebody else.

@@ -1,19 +1,44 @@
-//! P6: nothing is authorised under a lease that had run out, or was gone.
+//! P6: nothing is authorised under a lease that had run out, or was gone, and no phone begins to ring long after.
 
-use super::Findings;
-use super::book::Book;
+use super::book::{Book, Books, Micros};
+use super::told::attempt_of;
+use super::{Findings, Violation, campaign_of};
+use crate::provider::log::{Entry, What};
+
+/// How long a request to begin a call may be on its way after its lease was over: a frozen provider sleeps for up
+/// to 3.6 seconds.
+const RING_LIMIT: Micros = 5_000_000;
 
 pub(super) fn judge(book: &Book, findings: &mut Findings<'_>) {
     for attempt in &book.attempts {
         let notes = book.leases.get(&attempt.lease).map(Vec::as_slice).unwrap_or_default();
-        let latest = notes.iter().filter_map(|note| note.expires_at).max();
-        // A lease that ran out is never prolonged, so the latest end is the one that counted.
-        let late_by = attempt.at - latest.unwrap_or(0);
-        findings.expect(latest.is_some() && late_by < 0, "P6", || {
+        let end = end(book, attempt.lease);
+        let late_by = attempt.at - end.unwrap_or(0);
+        findings.expect(end.is_some() && late_by < 0, "P6", || {
             format!("{late_by} microseconds after the end of its lease: {attempt:?}")
         });
         let gone = notes.iter().find(|note| note.expires_at.is_none());
         let is_gone = gone.is_some_and(|note| !note.seen.sees(attempt.transaction));
         findings.expect(!is_gone, "P6", || format!("its lease was gone: {attempt:?}"));
     }
+}
+
+/// By the provider's log.
+pub(super) fn judge_rings(books: &Books, log: &[Entry], violations: &mut Vec<Violation>) {
+    for entry in log {
+        let What::Rang(create) = &entry.what else { continue };
+        let campaign = campaign_of(&create.key);
+        let Some(book) = books.by_campaign.get(campaign) else { continue };
+        let Some(attempt) = attempt_of(book, &create.attempt_id) else { continue };
+        let Some(end) = end(book, attempt.lease) else { continue };
+        let late_by = entry.at - end;
+        Findings { campaign, violations }.expect(late_by < RING_LIMIT, "P6", || {
+            format!("rang {late_by} microseconds after the end of its lease: {create:?}")
+        });
+    }
+}
+
+/// A lease that ran out is never prolonged, so the latest end is the one that counted.
+fn end(book: &Book, lease: i64) -> Option<Micros> {
+    book.leases.get(&lease)?.iter().filter_map(|note| note.expires_at).max()
 }
