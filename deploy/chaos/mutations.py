@@ -75,11 +75,6 @@ MUTATIONS = {
         "shared/domain/src/retry.rs",
         "now + TimeDelta::seconds(rule.min_delay_seconds)",
         "now + TimeDelta::seconds(rule.min_delay_seconds * 0)")]),
-    # Found by its own rule long before a second call happens to meet the first.
-    "repeat-a-lost-request-late": (["P6", "P2"], [(
-        "dialer-worker/src/http/call.rs",
-        "self.attempt.leave.to_repeat() && !self.hang_up.is_cancelled()",
-        "!self.hang_up.is_cancelled()")]),
     # Workers are not told either, as one may miss what it is told.
     "authorise-who-was-erased": (["P4"], [
         (ERASING, "        suppressing::tell(&tx, &erasure.tenant, std::slice::from_ref(&erasure.phone)).await?;\n", ""),
