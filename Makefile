@@ -10,7 +10,7 @@ RUN_TESTS = $(if $(HAS_NEXTEST),nextest run,test)
 # Those that are ignored. Of the whole workspace, as the others: with the same features nothing is built again.
 RUN_SIP_TESTS = $(RUN_TESTS) --workspace $(if $(HAS_NEXTEST),--run-ignored only,-- --ignored)
 
-.PHONY: help build demo sip-demo serve test test-sip image-check chaos chaos-mutations fuzz bench soak bench-sip compatibility lint fmt
+.PHONY: help build demo sip-demo serve test test-sip image-check chaos chaos-mutations fuzz bench soak bench-sip compatibility lint advisories fmt
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 12

@@ -146,10 +146,8 @@ impl Leases {
     pub fn renewed(&mut self, leases: &[RenewedLease]) {
         let ttl = self.ttl;
         for renewed in leases {
-            let Some(lease) = self.find(&renewed.lease) else { continue };
-            if lease.is_lost() {
-                continue;
-            }
+            let lease = self.find(&renewed.lease).filter(|lease| !lease.is_lost());
+            let Some(lease) = lease else { continue };
             if renewed.lost || renewed.expire_time.is_none() {
                 warn!(lease = renewed.lease, "the lease is lost; the rest of it is not dialled");
                 lease.lose();

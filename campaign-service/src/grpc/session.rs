@@ -47,11 +47,12 @@ const MAX_NAMES: usize = 100;
 const REPORTS_AT_ONCE: usize = 4;
 /// Longest reason for a provider's trouble; what is longer is cut.
 const MAX_REASON_LENGTH: usize = 200;
-const AMONG_LEASES: &str = "must be names of those in leases";
-/// Of a lease that is over nobody here knows the run; the worker does. The first.
-const ANY_RUN: i32 = 1;
 /// Longest name of a worker.
 const MAX_WORKER_ID_LENGTH: usize = 100;
+/// What lost leases have to be.
+const AMONG_LEASES: &str = "must be names of those in leases";
+/// The run of a lease that is over, which only its worker knows: the first, so that every stop is told.
+const ANY_RUN: i32 = 1;
 
 type Outgoing = mpsc::Sender<Result<v1::DispatchResponse, Status>>;
 
@@ -330,26 +331,21 @@ impl Session {
     ) -> Result<Vec<v1::RenewedLease>, Status> {
         let mut read = Vec::with_capacity(keys.len());
         for key in keys {
-            read.push((self.key(Some(key)).await?, lost.contains(&key.lease)));
+            let known = self.key(Some(key)).await?;
+            read.push((known, known.filter(|_| !lost.contains(&key.lease))));
         }
-        let live = read.iter().filter(|(_, is_lost)| !is_lost);
-        let live: Vec<LeaseKey> = live.filter_map(|(key, _)| *key).collect();
+        let live: Vec<LeaseKey> = read.iter().filter_map(|(_, live)| *live).collect();
         let mut renewed = self.app.renew(&live).await?.into_iter();
         let mut results = Vec::with_capacity(keys.len());
-        for (key, (read, is_lost)) in keys.iter().zip(read) {
-            let live = read.filter(|_| !is_lost);
-            let kept = live.and_then(|read| Some((read, renewed.next().flatten()?)));
-            match (read, kept) {
-                (_, Some((read, (run, _)))) => {
-                    self.hold(read.campaign, read.number, run);
-                }
-                // It may have calls in progress.
-                (Some(read), None) => self.hold(read.campaign, read.number, ANY_RUN),
-                (None, None) => {}
+        for (key, (known, live)) in keys.iter().zip(read) {
+            let kept = live.and_then(|_| renewed.next().flatten());
+            if let Some(known) = known {
+                // One that is lost may have calls in progress.
+                self.hold(known.campaign, known.number, kept.map_or(ANY_RUN, |(run, _)| run));
             }
             results.push(v1::RenewedLease {
                 lease: key.lease.clone(),
-                expire_time: kept.map(|(_, (_, expires_at))| timestamp(expires_at)),
+                expire_time: kept.map(|(_, expires_at)| timestamp(expires_at)),
                 lost: kept.is_none(),
             });
         }

@@ -150,9 +150,8 @@ async fn calls_of_a_lost_lease_are_hung_up_too() {
     let db = TestDb::new().await;
     let service = Service::start(&db).await;
     let mut clients = service.clients.clone();
-    let name = clients.create_campaign().await;
+    let name = clients.launch_endless().await;
     clients.add_contacts(&name, 0..2).await;
-    clients.launch(&name).await;
     let mut worker = Worker::connect(&clients, "w", &name).await;
     let held = worker.lease(2).await;
     worker.granted(&held[0]).await;

@@ -36,6 +36,21 @@ pub fn flags<'a>(platform: &'a str, callbacks: &'a str) -> [&'a str; 12] {
     ]
 }
 
+async fn answer_until(worker: &mut CallingWorker, is_so: impl Fn() -> bool) {
+    while !is_so() {
+        tokio::select! {
+            _ = worker.answer_next() => {}
+            () = tokio::time::sleep(Duration::from_millis(10)) => {}
+        }
+    }
+}
+
+async fn stop_campaign(worker: &CallingWorker, hang_up: bool) {
+    let campaign = "campaigns/a".to_owned();
+    let revoke = Revoke { campaign, hang_up, run: 3, ..Revoke::default() };
+    worker.stream.send(Response::Revoke(revoke)).await;
+}
+
 fn named(outcome: &str) -> CallOutcome {
     CallOutcome::from_str_name(&format!("CALL_OUTCOME_{}", outcome.to_uppercase())).expect("one")
 }
@@ -88,16 +103,9 @@ async fn a_call_in_progress_is_hung_up_within_a_second() {
     let platform = Platform::start(Faults::default(), true).await;
     let (mut worker, _) = worker(&platform, &[]).await;
     worker.stream.lease_slots(1, [0]).await;
-    while platform.known().is_empty() {
-        tokio::select! {
-            _ = worker.answer_next() => {}
-            () = tokio::time::sleep(Duration::from_millis(10)) => {}
-        }
-    }
+    answer_until(&mut worker, || !platform.known().is_empty()).await;
     let before = Instant::now();
-    let campaign = "campaigns/a".to_owned();
-    let revoke = Revoke { campaign, hang_up: true, run: 3, ..Revoke::default() };
-    worker.stream.send(Response::Revoke(revoke)).await;
+    stop_campaign(&worker, true).await;
     let mut reported = Reported::default();
     while reported.ends.is_empty() {
         worker.note_next(&mut reported).await;
@@ -148,17 +156,8 @@ async fn lost_until(is_paused: bool) {
     worker.stream.lease_slots(1, [0, 1]).await;
     let mut reported = Reported::default();
     if is_paused {
-        while !platform.was_asked() {
-            tokio::select! {
-                _ = worker.answer_next() => {}
-                () = tokio::time::sleep(Duration::from_millis(10)) => {}
-            }
-        }
-        let campaign = "campaigns/a".to_owned();
-        worker
-            .stream
-            .send(Response::Revoke(Revoke { campaign, run: 3, ..Revoke::default() }))
-            .await;
+        answer_until(&mut worker, || platform.was_asked()).await;
+        stop_campaign(&worker, false).await;
         while worker.released != [1] {
             worker.note_next(&mut reported).await;
         }

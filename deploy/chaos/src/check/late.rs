@@ -2,10 +2,10 @@
 //! was authorised before. The worker's way from the grant to the provider, a frozen worker's nap included.
 
 use super::book::{Attempt, Book, Books};
-use super::told::attempt_of;
+use super::told::rings;
 use super::{Verdict, campaign_of};
 use crate::journal::{Entry, Said};
-use crate::provider::log::{Entry as Told, What};
+use crate::provider::log::Entry as Told;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -22,15 +22,11 @@ pub(super) fn measure(
             by_campaign.entry(campaign).or_default().push(entry);
         }
     }
-    for told in log {
-        let What::Rang(create) = &told.what else { continue };
-        let campaign = campaign_of(&create.key);
-        let said = by_campaign.get(campaign).map(Vec::as_slice).unwrap_or_default();
-        let Some(book) = books.by_campaign.get(campaign) else { continue };
-        let Some(attempt) = attempt_of(book, &create.attempt_id) else { continue };
-        let stops = said.iter().filter(|entry| stopped(book, entry, attempt, told.at));
+    for (at, create, book, attempt) in rings(books, log) {
+        let said = by_campaign.get(campaign_of(&create.key)).map(Vec::as_slice).unwrap_or_default();
+        let stops = said.iter().filter(|entry| stopped(book, entry, attempt, at));
         if let Some(first) = stops.map(|entry| entry.answered_at).min() {
-            let after = u64::try_from(told.at - first).unwrap_or(0);
+            let after = u64::try_from(at - first).unwrap_or(0);
             verdict.rang_late += 1;
             verdict.latest = verdict.latest.max(Duration::from_micros(after));
         }

@@ -1,9 +1,9 @@
 //! P6: nothing is authorised under a lease that had run out, or was gone, and no phone begins to ring long after.
 
 use super::book::{Book, Books, Micros};
-use super::told::attempt_of;
+use super::told::rings;
 use super::{Findings, Violation, campaign_of};
-use crate::provider::log::{Entry, What};
+use crate::provider::log::Entry;
 
 /// How long a request to begin a call may be on its way after its lease was over: a frozen provider sleeps for up
 /// to 3.6 seconds.
@@ -25,16 +25,14 @@ pub(super) fn judge(book: &Book, findings: &mut Findings<'_>) {
 
 /// By the provider's log.
 pub(super) fn judge_rings(books: &Books, log: &[Entry], violations: &mut Vec<Violation>) {
-    for entry in log {
-        let What::Rang(create) = &entry.what else { continue };
-        let campaign = campaign_of(&create.key);
-        let Some(book) = books.by_campaign.get(campaign) else { continue };
-        let Some(attempt) = attempt_of(book, &create.attempt_id) else { continue };
+    for (at, create, book, attempt) in rings(books, log) {
         let Some(end) = end(book, attempt.lease) else { continue };
-        let late_by = entry.at - end;
-        Findings { campaign, violations }.expect(late_by < RING_LIMIT, "P6", || {
-            format!("rang {late_by} microseconds after the end of its lease: {create:?}")
-        });
+        let late_by = at - end;
+        Findings { campaign: campaign_of(&create.key), violations }.expect(
+            late_by < RING_LIMIT,
+            "P6",
+            || format!("rang {late_by} microseconds after the end of its lease: {create:?}"),
+        );
     }
 }
 

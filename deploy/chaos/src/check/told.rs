@@ -96,8 +96,20 @@ fn read<'a>(log: &'a [Entry], violations: &mut Vec<Violation>) -> BTreeMap<&'a s
     rungs
 }
 
+/// Phones that began to ring, and when, of attempts that were authorised.
+pub(super) fn rings<'a>(
+    books: &'a Books,
+    log: &'a [Entry],
+) -> impl Iterator<Item = (i64, &'a Create, &'a Book, &'a Attempt)> {
+    log.iter().filter_map(|entry| {
+        let What::Rang(create) = &entry.what else { return None };
+        let book = books.by_campaign.get(campaign_of(&create.key))?;
+        Some((entry.at, create, book, attempt_of(book, &create.attempt_id)?))
+    })
+}
+
 /// Lease and slot of an attempt's name, which is the run, the lease and the slot.
-pub(super) fn attempt_of<'a>(book: &'a Book, attempt_id: &str) -> Option<&'a Attempt> {
+fn attempt_of<'a>(book: &'a Book, attempt_id: &str) -> Option<&'a Attempt> {
     let mut parts = attempt_id.split('-');
     let run: i32 = parts.next()?.parse().ok()?;
     let lease: i64 = parts.next()?.parse().ok()?;
