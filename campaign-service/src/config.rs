@@ -141,6 +141,11 @@ pub struct ServeArgs {
     #[arg(long, env = "CAMPAIGN_MAX_ATTEMPTS_PER_NUMBER", default_value_t = 3,
           value_parser = clap::value_parser!(u16).range(0..=i64::from(MAX_ATTEMPTS_CAP)))]
     pub max_attempts_per_number: u16,
+    /// Least wait before a contact is called again whose last call ended nobody knows how, since its phone may
+    /// still ring; a campaign's retry policy may ask for more (1 to 86400)
+    #[arg(long, env = "CAMPAIGN_UNKNOWN_RETRY_MIN_SECONDS", default_value_t = 300,
+          value_parser = clap::value_parser!(u32).range(1..=86_400))]
+    pub unknown_retry_min_seconds: u32,
     /// When stopping, workers may stay and requests may take this long; 2 seconds later what is left is cut
     /// (0 to 3600)
     #[arg(long, env = "CAMPAIGN_DRAIN_GRACE_SECONDS", default_value_t = 20,
@@ -400,6 +405,7 @@ impl ServeArgs {
             max_credit_contacts: count(self.max_credit_contacts),
             max_report_interactions: self.max_report_interactions.into(),
             max_attempts_per_number: self.max_attempts_per_number,
+            unknown_retry_min_seconds: self.unknown_retry_min_seconds,
             drain_grace: Duration::from_secs(self.drain_grace_seconds.into()),
         }
     }

@@ -2,7 +2,7 @@
 
 use super::App;
 use super::error::{Error, Result};
-use super::leasing::{LeaseKey, is_held, reopening};
+use super::leasing::{LeaseKey, is_held};
 use crate::store::campaigns::{self, Campaign};
 use crate::store::contacts::{self, Subject};
 use crate::store::due::{self, Due};
@@ -12,6 +12,7 @@ use campaign_domain::Instant;
 use campaign_domain::caps::capped_until;
 use campaign_domain::eligibility::Verdict;
 use campaign_domain::lease::{AttemptId, Slot};
+use campaign_domain::schedule::Hours;
 use chrono::TimeDelta;
 use std::collections::HashMap;
 use tokio::try_join;
@@ -307,11 +308,15 @@ impl<'a, 'c> Deciding<'a, 'c> {
         let subject = self.subjects.get(&position).filter(|subject| !subject.is_deleted);
         let Some(subject) = subject else { return Some(Objection::Excluded) };
         let schedule = self.campaign.config.schedule.as_ref();
-        let hours = schedule.map(|schedule| schedule.hours(&subject.time_zone, now));
+        let is_open =
+            schedule.is_none_or(|schedule| schedule.hours(&subject.time_zone, now) == Hours::Open);
         let due_at = match self.campaign.rules().judge(&subject.candidate, now) {
             Verdict::Removed(_) => return Some(Objection::Excluded),
             Verdict::NotBefore(due_at) => due_at,
-            Verdict::Eligible => hours.and_then(|hours| reopening(hours, now))?,
+            Verdict::Eligible if is_open => return None,
+            // Due from now on: nobody of its group is leased while the hours are shut, and whoever changes
+            // the hours need not know who waits for them.
+            Verdict::Eligible => now,
         };
         Some(Objection::Later(Due { position, group: subject.group, due_at }))
     }

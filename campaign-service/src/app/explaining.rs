@@ -1,7 +1,6 @@
 //! One contact: its history, and why it is or is not engaged.
 
 use super::error::{Error, Result};
-use super::progress::{Standing, standing};
 use super::{App, existing};
 use crate::store::campaigns::Campaign;
 use crate::store::contacts::{self, Subject};
@@ -12,7 +11,7 @@ use campaign_domain::eligibility::Reason;
 use campaign_domain::history::{ContactState, Fact};
 use campaign_domain::lease::{AttemptId, Slot, SlotId};
 use campaign_domain::lifecycle::State;
-use campaign_domain::schedule::Hours;
+use campaign_domain::standing::{Standing, Waits, WaitsFor, standing, waits_for};
 use campaign_domain::{Instant, phone};
 use uuid::Uuid;
 
@@ -39,33 +38,27 @@ impl App {
         let slot = open_slot(&tx, &campaign, position).await?;
         let verdict = campaign.rules().judge(&subject.candidate, tx.now);
         let standing = standing(verdict, slot);
-        let shut_until = match campaign
-            .config
-            .schedule
-            .as_ref()
-            .map(|schedule| schedule.hours(&subject.time_zone, tx.now))
-        {
-            Some(Hours::ShutUntil(opening)) => Some(opening),
-            _ => None,
-        };
-        let capped_until = self.capped_until(&tx, id, position).await?;
-        let next_attempt_at = match standing {
-            Standing::WaitingRetry(due_at) => [Some(due_at), shut_until, capped_until],
-            Standing::Waiting => [None, shut_until, capped_until],
-            Standing::Leased | Standing::InCall | Standing::Removed(_) => [None; 3],
-        };
-        let next_attempt_at = next_attempt_at.into_iter().flatten().max();
-        let is_capped = capped_until.is_some() && capped_until == next_attempt_at;
-        let message = match (standing, next_attempt_at) {
-            (Standing::Waiting | Standing::WaitingRetry(_), Some(at)) if is_capped => {
-                let at = at.format(TIME_FORMAT);
-                format!(
-                    "The number was dialled as often as it may be in 24 hours; again from {at}."
-                )
+        let due_at = match standing {
+            Standing::WaitingRetry(due_at) => Some(due_at),
+            Standing::Waiting => None,
+            Standing::Leased | Standing::InCall | Standing::Removed(_) => {
+                let message = with_state(&campaign, held(standing));
+                return Ok(Explanation { standing, next_attempt_at: None, message });
             }
-            _ => message(&campaign, standing, next_attempt_at),
         };
-        Ok(Explanation { standing, next_attempt_at, message })
+        let plan = campaign.plan(campaign.is_live_forever());
+        let waits = Waits {
+            due_at,
+            capped_until: self.capped_until(&tx, id, position).await?,
+            end_time: plan.end_time.filter(|_| !plan.live_forever),
+        };
+        let Some(schedule) = &campaign.config.schedule else {
+            let message = with_state(&campaign, "The contact waits.");
+            return Ok(Explanation { standing, next_attempt_at: due_at, message });
+        };
+        let waits_for = waits_for(waits, schedule, &subject.time_zone, tx.now);
+        let message = with_state(&campaign, &waiting(waits_for));
+        Ok(Explanation { standing, next_attempt_at: waits_for.until(), message })
     }
 
     /// When the cap on attempts lets a contact's number be dialled again; `None`: it may be now.
@@ -163,22 +156,40 @@ pub(super) async fn open_slot(
     Ok(found)
 }
 
-fn message(campaign: &Campaign, standing: Standing, next_attempt_at: Option<Instant>) -> String {
-    let at = next_attempt_at.map(|at| at.format(TIME_FORMAT).to_string());
-    let who = match standing {
-        Standing::Waiting => match at {
-            None => "The contact waits for a worker.".to_owned(),
-            Some(at) => format!("The contact's hours are shut until {at}."),
-        },
-        Standing::WaitingRetry(_) => {
-            format!("The contact was tried and is tried again from {}.", at.unwrap_or_default())
+/// Says where a contact stands that does not wait.
+fn held(standing: Standing) -> &'static str {
+    match standing {
+        Standing::Waiting | Standing::WaitingRetry(_) => "The contact waits.",
+        Standing::Leased => "A worker holds the contact and has not dialled it yet.",
+        Standing::InCall => "The contact is in a call.",
+        Standing::Removed(reason) => removal(reason),
+    }
+}
+
+/// Says what a contact waits for.
+fn waiting(waits_for: WaitsFor) -> String {
+    let text = |at: Instant| at.format(TIME_FORMAT).to_string();
+    match waits_for {
+        WaitsFor::Worker => "The contact waits for a worker.".to_owned(),
+        WaitsFor::Start(at) => format!("The schedule starts at {}.", text(at)),
+        WaitsFor::Retry(at) => {
+            format!("The contact was in a call and may be called again from {}.", text(at))
         }
-        Standing::Leased => "A worker holds the contact and has not dialled it yet.".to_owned(),
-        Standing::InCall => "The contact is in a call.".to_owned(),
-        Standing::Removed(reason) => removal(reason).to_owned(),
-    };
+        WaitsFor::Cap(at) => format!(
+            "The number was dialled as often as it may be in 24 hours; again from {}.",
+            text(at)
+        ),
+        WaitsFor::Hours(at) => format!("The contact's hours are shut until {}.", text(at)),
+        WaitsFor::NoHours => "The contact's hours do not open; change the schedule.".to_owned(),
+        WaitsFor::End(at) => {
+            format!("The run ends at {}, before the contact can be called.", text(at))
+        }
+    }
+}
+
+fn with_state(campaign: &Campaign, who: &str) -> String {
     match campaign.state {
-        State::Running => who,
+        State::Running => who.to_owned(),
         State::Draft => format!("{who} The campaign was never launched."),
         other => format!("{who} The campaign is {}.", other.name()),
     }

@@ -13,14 +13,10 @@ use campaign_domain::Instant;
 use campaign_domain::access::{Reach, Tenant};
 use campaign_domain::eligibility::{RunRules, Verdict};
 use campaign_domain::lease::Slot;
-use campaign_domain::schedule::Hours;
-use chrono::TimeDelta;
 use futures_util::future::try_join_all;
 use tokio::try_join;
 use uuid::Uuid;
 
-/// When the hours of a contact's zone are looked at again if no opening is in sight.
-const SHUT_RECHECK: TimeDelta = TimeDelta::days(1);
 /// Transactions of one campaign at the same time: they wait for the same frontiers, so one takes for all.
 const TURNS: usize = 1;
 /// Most contacts leased in one transaction, unless one worker takes more.
@@ -234,14 +230,5 @@ pub(super) fn next_attempt(rules: &RunRules, subject: &Subject, now: Instant) ->
         Verdict::Removed(_) => None,
         Verdict::Eligible => Some(now),
         Verdict::NotBefore(due_at) => Some(due_at),
-    }
-}
-
-/// When a contact may be dialled again whose hours are shut.
-pub(super) fn reopening(hours: Hours, now: Instant) -> Option<Instant> {
-    match hours {
-        Hours::Open => None,
-        Hours::ShutUntil(opening) => Some(opening),
-        Hours::Shut => Some(now + SHUT_RECHECK),
     }
 }

@@ -13,9 +13,12 @@ use crate::store::interactions::{self, Interaction};
 use crate::store::leases::{self, Lease};
 use crate::store::notify::{self, ControlEvent, RemovalCause};
 use crate::store::states::{self, States};
+use campaign_domain::Instant;
 use campaign_domain::history::{CallOutcome, Fact, Recording};
 use campaign_domain::lease::{AttemptId, Slot, SlotId};
+use campaign_domain::retry::RetryPolicy;
 use campaign_domain::settings::Epoch;
+use campaign_domain::timing::{self, Launch};
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use tokio::try_join;
 
@@ -36,6 +39,11 @@ pub(super) struct Ledger<'a, 'c> {
     states: States,
     /// Of the runs that attempts belong to.
     epochs: HashMap<i32, Epoch>,
+    /// Newest first, where some fact has a time of its own; empty where none has.
+    launches: Vec<Launch>,
+    /// When attempts were authorised that are not calls in progress, of facts that are not their ends.
+    authorized: HashMap<AttemptId, Instant>,
+    retry: RetryPolicy,
     /// Ends of calls recorded before: the contact, how it ended, and its call before. Grows with those
     /// that may be replaced.
     ended_calls: HashMap<SlotId, (i64, CallOutcome, Option<SlotId>)>,
@@ -75,6 +83,29 @@ pub(super) fn is_of_open_call(leases: &[Lease], report: &Report) -> bool {
     slot_of(leases, report) == Some(Slot::Authorized)
 }
 
+/// What tells when facts happened that are not ends of calls in progress: the launches, if a fact has a time
+/// of its own, and when their attempts were authorised.
+async fn timing_of(
+    tx: &Tx<'_>,
+    campaign: &Campaign,
+    leases: &[Lease],
+    facts: impl Iterator<Item = &Report> + Clone,
+) -> Result<(Vec<Launch>, HashMap<AttemptId, Instant>)> {
+    let is_in_hand = |report: &&Report| {
+        let is_of_run = report.attempt.is_some_and(|attempt| attempt.run == campaign.run);
+        is_of_run && slot_of(leases, report).is_some()
+    };
+    let attempts: Vec<(AttemptId, i64)> = facts
+        .clone()
+        .filter(|report| !is_in_hand(report))
+        .filter_map(|report| Some((report.attempt?, report.position)))
+        .collect();
+    let authorized = leases::authorized_at(tx, campaign.id, &attempts).await?;
+    let has_time = facts.into_iter().any(|report| report.occurred_at.is_some());
+    let launches = if has_time { campaigns::launches(tx, campaign.id).await? } else { Vec::new() };
+    Ok((launches, authorized))
+}
+
 fn is_end(report: &Report) -> bool {
     matches!(report.fact, Fact::CallEnded { .. })
 }
@@ -84,6 +115,7 @@ impl<'a, 'c> Ledger<'a, 'c> {
     pub(super) async fn open(
         tx: &'a Tx<'c>,
         campaign: &'a Campaign,
+        retry: RetryPolicy,
         leases: Vec<Lease>,
         reports: &[&Report],
     ) -> Result<Self> {
@@ -120,6 +152,8 @@ impl<'a, 'c> Ledger<'a, 'c> {
         if campaign.run > 0 {
             epochs.insert(campaign.run, campaign.epoch);
         }
+        let facts = others.iter().copied().filter(|report| !is_end(report));
+        let (launches, authorized) = timing_of(tx, campaign, &leases, facts).await?;
         let in_calls = of_open.iter().map(|report| report.position);
         let there = in_calls.chain(contacts.iter().copied());
         let states = states::lock(tx, id, there).await?;
@@ -131,6 +165,9 @@ impl<'a, 'c> Ledger<'a, 'c> {
             erased,
             states,
             epochs,
+            launches,
+            authorized,
+            retry,
             ended_calls: ended_calls
                 .map(|(at, found)| {
                     (at, (found.call.position, found.call.outcome, found.call.previous))
@@ -158,17 +195,18 @@ impl<'a, 'c> Ledger<'a, 'c> {
         if self.is_of_erased(report) {
             return self.record_of_erased(report);
         }
-        let Some(fact_epoch) = self.fact_epoch(report) else {
-            return Outcome::Rejected("attempt_id names no run of this campaign".to_owned());
-        };
         match (&report.fact, report.attempt) {
             (Fact::CallEnded { outcome, duration_seconds }, Some(attempt)) => {
+                let Some(fact_epoch) = self.epochs.get(&attempt.run).copied() else {
+                    let why = "attempt_id names no run of this campaign";
+                    return Outcome::Rejected(why.to_owned());
+                };
                 self.record_end(report, attempt, fact_epoch, (*outcome, *duration_seconds))
             }
             (Fact::CallEnded { .. }, None) => {
                 Outcome::Rejected("attempt_id must be set for the end of a call".to_owned())
             }
-            _ => self.record_fact(report, fact_epoch),
+            _ => self.record_fact(report),
         }
     }
 
@@ -235,11 +273,17 @@ impl<'a, 'c> Ledger<'a, 'c> {
         Outcome::Recorded
     }
 
-    fn record_fact(&mut self, report: &Report, fact_epoch: Epoch) -> Outcome {
+    fn record_fact(&mut self, report: &Report) -> Outcome {
         let key = (report.position, report.interaction_id.clone());
         if self.recorded.contains(&key) {
             return Outcome::Duplicate;
         }
+        let attempt = report.attempt.filter(|attempt| self.was_authorized(report, *attempt));
+        // A person's refusal counts, whatever else the report says.
+        if attempt != report.attempt && !report.fact.outlives_reset() {
+            return Outcome::Rejected("attempt_id names no attempt on this contact".to_owned());
+        }
+        let fact_epoch = self.fact_epoch(report, attempt);
         if !self.change_state(report, fact_epoch, false) {
             return Outcome::BeforeReset;
         }
@@ -250,8 +294,8 @@ impl<'a, 'c> Ledger<'a, 'c> {
             position: report.position,
             id: report.interaction_id.clone(),
             generation: epoch.generation,
-            run: report.attempt.map_or(self.campaign.run, |attempt| attempt.run),
-            attempt: report.attempt,
+            run: attempt.map_or(self.campaign.run, |attempt| attempt.run),
+            attempt,
             fact: report.fact.clone(),
             occurred_at: report.occurred_at,
             recorded_at: self.tx.now,
@@ -273,7 +317,7 @@ impl<'a, 'c> Ledger<'a, 'c> {
             fact_epoch,
             replaces_unknown,
             call: report.attempt.map(|attempt| attempt.slot_id()),
-            retry: &self.campaign.config.retry_policy,
+            retry: &self.retry,
             now: self.tx.now,
         };
         let state = self.states.get(report.position).after(&report.fact, &at);
@@ -282,12 +326,22 @@ impl<'a, 'c> Ledger<'a, 'c> {
         !at.is_before_reset(&report.fact)
     }
 
-    /// The epoch a fact belongs to; `None` when its attempt is of no run we know.
-    fn fact_epoch(&self, report: &Report) -> Option<Epoch> {
-        match report.attempt {
-            Some(attempt) => self.epochs.get(&attempt.run).copied(),
-            None => Some(self.campaign.epoch),
+    /// Whether an attempt that a fact names was made on its contact.
+    fn was_authorized(&self, report: &Report, attempt: AttemptId) -> bool {
+        let slot = slot_of(&self.leases, report);
+        matches!(slot, Some(Slot::Authorized | Slot::Ended))
+            || self.authorized.contains_key(&attempt)
+    }
+
+    /// The epoch that a fact belongs to, by when it happened. Under the current run nothing is older.
+    fn fact_epoch(&self, report: &Report, attempt: Option<AttemptId>) -> Epoch {
+        let is_of_run = attempt.is_some_and(|attempt| attempt.run == self.campaign.run);
+        if is_of_run || report.occurred_at.is_none() {
+            return self.campaign.epoch;
         }
+        let authorized_at = attempt.and_then(|attempt| self.authorized.get(&attempt).copied());
+        let happened_at = timing::happened_at(report.occurred_at, authorized_at, self.tx.now);
+        timing::epoch_at(&self.launches, happened_at)
     }
 
     /// Ends the attempt's slot in its lease; returns whether there was such an attempt under way.

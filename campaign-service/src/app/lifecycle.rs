@@ -431,5 +431,5 @@ async fn is_list_done(tx: &Tx<'_>, campaign: &Campaign) -> Result<bool> {
         return Ok(false);
     }
     let groups = groups::all(tx, id, run, campaign.position_limit).await?;
-    Ok(!groups.iter().any(|group| group.has_work_ahead))
+    Ok(!groups.iter().any(|group| group.first_ahead.is_some()))
 }

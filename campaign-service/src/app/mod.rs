@@ -10,6 +10,7 @@ pub mod erasing;
 pub mod error;
 pub mod explaining;
 mod grouping;
+mod idling;
 pub mod importing;
 pub mod inbound;
 pub mod leasing;
@@ -53,6 +54,8 @@ pub struct DispatchLimits {
     pub max_report_interactions: usize,
     /// Most attempts on one number in 24 hours, over all campaigns; 0: no cap.
     pub max_attempts_per_number: u16,
+    /// Least wait before a contact is tried again whose last attempt ended nobody knows how.
+    pub unknown_retry_min_seconds: u32,
     /// How long a worker may stay after it was asked to leave.
     pub drain_grace: Duration,
 }

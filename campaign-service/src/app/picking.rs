@@ -145,7 +145,7 @@ impl<'a, 'c> Picking<'a, 'c> {
     pub async fn take_ahead(&mut self, max_scan_contacts: usize) -> Result<bool> {
         let mut scan_left = max_scan_contacts;
         let is_ahead =
-            |group: &&Group| group.has_work_ahead && !self.shut_groups.contains(&group.id);
+            |group: &&Group| group.first_ahead.is_some() && !self.shut_groups.contains(&group.id);
         let ahead: Vec<i32> = self.groups.iter().filter(is_ahead).map(|group| group.id).collect();
         for group in ahead {
             if self.picked.len() >= self.want || scan_left == 0 {

@@ -12,6 +12,8 @@ use crate::store::{Connection, Durability, Gate, Tx};
 use campaign_domain::Instant;
 use campaign_domain::history::{CallOutcome, Fact};
 use campaign_domain::lease::{AttemptId, Slot};
+use campaign_domain::retry::RetryPolicy;
+use campaign_domain::settings::Epoch;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use tokio::try_join;
@@ -114,7 +116,8 @@ impl App {
             return Ok(outcomes);
         }
         let own: Vec<&Report> = mine.iter().map(|index| reports[*index]).collect();
-        let mut ledger = Ledger::open(&tx, &campaign, leases, &own).await?;
+        let mut ledger =
+            Ledger::open(&tx, &campaign, self.retry_policy(&campaign), leases, &own).await?;
         for (index, report) in mine.into_iter().zip(own) {
             outcomes[index] = Some(ledger.record(report));
         }
@@ -123,8 +126,8 @@ impl App {
         Ok(outcomes)
     }
 
-    /// Where the link in a text of a contact leads. Opened by a person it is recorded, once in a history
-    /// generation.
+    /// Where the link in a text of a contact leads. Opened by a person it is recorded, once in each cycle of a
+    /// history generation: a click after a rerun counts in it.
     pub async fn open_link(&self, id: Uuid, position: i64, is_person: bool) -> Result<String> {
         let (campaign, _) = self.get_campaign(id).await?;
         let url = campaign.config.link_url;
@@ -132,9 +135,10 @@ impl App {
             return Err(Error::NotFound(format!("campaigns/{id}/contacts/{position}")));
         }
         if is_person {
+            let Epoch { generation, cycle } = campaign.epoch;
             let report = Report {
                 position,
-                interaction_id: format!("link-opened-{}", campaign.epoch.generation),
+                interaction_id: format!("link-opened-{generation}-{cycle}"),
                 attempt: None,
                 fact: Fact::LinkOpened { link: url.clone() },
                 occurred_at: None,
@@ -142,6 +146,12 @@ impl App {
             self.record(id, vec![report]).await?;
         }
         Ok(url)
+    }
+
+    /// When contacts of a campaign are tried again, within the service's limits.
+    fn retry_policy(&self, campaign: &Campaign) -> RetryPolicy {
+        let least_seconds = i64::from(self.limits.unknown_retry_min_seconds);
+        campaign.config.retry_policy.with_unknown_wait(least_seconds)
     }
 
     async fn record_alone(&self, id: Uuid, reports: &[&Report]) -> Result<Vec<Outcome>> {
@@ -152,7 +162,8 @@ impl App {
         let Some(campaign) = campaign else {
             return Err(Error::NotFound(format!("campaigns/{id}")));
         };
-        let mut ledger = Ledger::open(&tx, &campaign, leases, reports).await?;
+        let mut ledger =
+            Ledger::open(&tx, &campaign, self.retry_policy(&campaign), leases, reports).await?;
         let outcomes = reports.iter().map(|report| ledger.record(report)).collect();
         ledger.save_alone().await?;
         tx.commit().await?;
@@ -186,7 +197,9 @@ impl App {
             .collect();
         let unknown: Vec<&Report> = unknown.iter().collect();
         let unknown_calls = unknown.len();
-        let mut ledger = Ledger::open(&tx, &campaign, vec![lease], &unknown).await?;
+        let mut ledger =
+            Ledger::open(&tx, &campaign, self.retry_policy(&campaign), vec![lease], &unknown)
+                .await?;
         for report in unknown {
             ledger.record(report);
         }

@@ -3,7 +3,7 @@
 use super::check::{Check, MAX_DESCRIPTION_LENGTH, MAX_NAME_LENGTH};
 use crate::app::error::Error;
 use crate::app::lifecycle::Call;
-use crate::app::progress::{IdleReason, Progress};
+use crate::app::progress::Progress;
 use crate::store::audit::Event;
 use crate::store::campaigns::{Campaign, Run};
 use campaign_domain::Instant;
@@ -16,6 +16,7 @@ use campaign_domain::pacing::{MAX_CALLS_LIMIT, MAX_WEIGHT, Pacing};
 use campaign_domain::retry::{MAX_ATTEMPTS_LIMIT, MIN_DELAY_LIMIT_SECONDS, RetryPolicy, RetryRule};
 use campaign_domain::schedule::{MAX_BLACKOUT_DATES, MAX_WINDOWS, Schedule, WeeklyWindow};
 use campaign_domain::settings::{Exclusions, LaunchSettings, TransferredExclusion};
+use campaign_domain::standing::IdleReason;
 use campaign_proto::v1;
 use chrono::NaiveDate;
 use std::collections::BTreeMap;

@@ -7,9 +7,13 @@ use campaign_domain::campaign::Config;
 use campaign_domain::eligibility::RunRules;
 use campaign_domain::lifecycle::{Plan, State};
 use campaign_domain::settings::{Epoch, LaunchSettings};
+use campaign_domain::timing::Launch;
 use serde::{Deserialize, Serialize};
 use tokio_postgres::Row;
 use uuid::Uuid;
+
+/// Launches that facts are compared with; a fact from before all of them is from before the first.
+const MAX_LAUNCHES: i64 = 1_000;
 
 /// A campaign with its current or last run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -314,6 +318,19 @@ pub async fn list_runs(
             })
         })
         .collect()
+}
+
+/// The last launches of a campaign, newest first.
+pub async fn launches(tx: &Tx<'_>, id: Uuid) -> StoreResult<Vec<Launch>> {
+    let sql = "SELECT run, launched_at, generation, cycle FROM runs WHERE campaign_id = $1
+        ORDER BY campaign_id DESC, run DESC LIMIT $2";
+    let rows = tx.query(sql, &[&id, &MAX_LAUNCHES]).await?;
+    let read = |row: &Row| Launch {
+        run: row.get(0),
+        launched_at: row.get(1),
+        epoch: Epoch { generation: row.get(2), cycle: row.get(3) },
+    };
+    Ok(rows.iter().map(read).collect())
 }
 
 /// The epochs of some runs.

@@ -18,7 +18,7 @@ const WINDOW_CONTACTS: i64 = 2_048 * BLOCK_CONTACTS;
 /// Contacts that the rules cannot tell apart.
 #[derive(Clone, Debug)]
 pub struct Class {
-    /// One that stands for all: due times are now or the far future.
+    /// One that stands for all: its due time is now, or the earliest of those that lie ahead.
     pub candidate: Candidate,
     /// The slot that holds it in a lease, leased or authorised.
     pub slot: Option<Slot>,
@@ -66,20 +66,28 @@ struct Traits {
 }
 
 impl Traits {
-    fn class(self, view: View, contacts: i64) -> Class {
+    fn class(self, view: View, counted: Counted) -> Class {
         let state = ContactState {
             epoch: view.epoch,
             flags: Flags(self.flags),
             cycle_flags: Flags(self.cycle_flags),
             refused_run: self.refused_run,
             finished: self.finished,
-            due_at: self.is_later.then_some(Instant::MAX_UTC),
+            due_at: counted.next_due_at,
             ..ContactState::default()
         };
         let position = if self.is_beyond { view.position_limit.unwrap_or(0) } else { 0 };
         let candidate = Candidate { position, is_suppressed: self.is_suppressed, state };
-        Class { candidate, slot: self.slot, contacts }
+        Class { candidate, slot: self.slot, contacts: counted.contacts }
     }
+}
+
+/// Contacts of a class.
+#[derive(Clone, Copy, Debug, Default)]
+struct Counted {
+    contacts: i64,
+    /// The earliest due time that lies ahead.
+    next_due_at: Option<Instant>,
 }
 
 impl HistoryTotals {
@@ -116,7 +124,7 @@ pub async fn survey(tx: &Tx<'_>, campaign: Uuid, view: View) -> StoreResult<Surv
     }
     let classes = counting.classes.into_iter();
     Ok(Survey {
-        classes: classes.map(|(traits, contacts)| traits.class(view, contacts)).collect(),
+        classes: classes.map(|(traits, counted)| traits.class(view, counted)).collect(),
         totals: counting.totals,
     })
 }
@@ -126,7 +134,7 @@ struct Counting {
     now: Instant,
     /// The slots that hold contacts.
     held: HashMap<i64, Slot>,
-    classes: HashMap<Traits, i64>,
+    classes: HashMap<Traits, Counted>,
     totals: HistoryTotals,
 }
 
@@ -168,12 +176,15 @@ impl Counting {
                 finished: state.finished,
                 is_later: state.due_at.is_some_and(|due_at| due_at > self.now),
             };
-            *self.classes.entry(traits).or_default() += 1;
+            let counted = self.classes.entry(traits).or_default();
+            counted.contacts += 1;
+            let due_at = state.due_at.filter(|due_at| *due_at > self.now);
+            counted.next_due_at = counted.next_due_at.into_iter().chain(due_at).min();
         }
         for (is_beyond, count) in [(false, plain[0]), (true, plain[1])] {
             if count > 0 {
-                *self.classes.entry(Traits { is_beyond, ..Traits::default() }).or_default() +=
-                    count;
+                let plain = Traits { is_beyond, ..Traits::default() };
+                self.classes.entry(plain).or_default().contacts += count;
             }
         }
         Ok(())

@@ -2,6 +2,7 @@
 
 use super::{StoreResult, Tx};
 use campaign_domain::Instant;
+use tokio_postgres::Row;
 use uuid::Uuid;
 
 /// A contact and when it is due.
@@ -73,6 +74,22 @@ pub async fn reschedule(tx: &Tx<'_>, campaign: Uuid, run: i32, due: &[Due]) -> S
         WHERE d.campaign_id = $1 AND d.run = $2 AND d.position = t.position";
     tx.execute(sql, &[&campaign, &run, &positions, &times]).await?;
     Ok(())
+}
+
+/// The contacts of a run in some groups that are due first, in order of time.
+pub async fn soonest(
+    tx: &Tx<'_>,
+    campaign: Uuid,
+    run: i32,
+    groups: &[i32],
+    limit: i64,
+) -> StoreResult<Vec<Due>> {
+    let sql = "SELECT position, group_id, due_at FROM due_contacts
+        WHERE campaign_id = $1 AND run = $2 AND group_id = ANY($3)
+        ORDER BY campaign_id, run, due_at LIMIT $4";
+    let rows = tx.query(sql, &[&campaign, &run, &groups, &limit]).await?;
+    let read = |row: &Row| Due { position: row.get(0), group: row.get(1), due_at: row.get(2) };
+    Ok(rows.iter().map(read).collect())
 }
 
 /// When the next contact of a run is due.

@@ -3,12 +3,13 @@
 use super::{Statements, StoreResult, Tx, campaigns};
 use uuid::Uuid;
 
-/// A group, and whether it has contacts that the run has not looked at.
+/// A group, and where the run is in it.
 #[derive(Clone, Debug)]
 pub struct Group {
     pub id: i32,
     pub time_zone: String,
-    pub has_work_ahead: bool,
+    /// Position of the first contact that the run has not looked at.
+    pub first_ahead: Option<i64>,
 }
 
 /// All groups of a campaign, highest priority first.
@@ -20,7 +21,7 @@ pub async fn all(
 ) -> StoreResult<Vec<Group>> {
     // ORDER BY and LIMIT leave only a probe of the index; EXISTS may walk the list from its start.
     let sql = "SELECT g.group_id, g.time_zone,
-            COALESCE(ahead.position < $3 OR $3::int8 IS NULL AND ahead.position IS NOT NULL, false)
+            CASE WHEN ahead.position < COALESCE($3, 9223372036854775807) THEN ahead.position END
         FROM contact_groups g
         LEFT JOIN LATERAL (SELECT f.next_position FROM frontiers f
             WHERE f.campaign_id = $1 AND f.run = $2 AND f.group_id = g.group_id
@@ -34,7 +35,7 @@ pub async fn all(
     let rows = tx.query(sql, &[&campaign, &run, &position_limit]).await?;
     Ok(rows
         .iter()
-        .map(|row| Group { id: row.get(0), time_zone: row.get(1), has_work_ahead: row.get(2) })
+        .map(|row| Group { id: row.get(0), time_zone: row.get(1), first_ahead: row.get(2) })
         .collect())
 }
 

@@ -2,7 +2,8 @@
 
 use super::{Params, Statements, StoreResult, Tx};
 use campaign_domain::Instant;
-use campaign_domain::lease::{Slot, Slots};
+use campaign_domain::lease::{AttemptId, Slot, Slots};
+use std::collections::HashMap;
 use tokio_postgres::Row;
 use uuid::Uuid;
 
@@ -164,6 +165,36 @@ pub async fn expired(tx: &Tx<'_>, limit: i64) -> StoreResult<Vec<(Uuid, i64)>> {
 pub async fn any(tx: &Tx<'_>, campaign: Uuid) -> StoreResult<bool> {
     let sql = "SELECT EXISTS (SELECT FROM leases WHERE campaign_id = $1)";
     Ok(tx.query_one(sql, &[&campaign]).await?.get(0))
+}
+
+/// When some attempts of a campaign, each on the contact at a position, were authorised. Attempts that
+/// never were are left out.
+pub async fn authorized_at(
+    tx: &Tx<'_>,
+    campaign: Uuid,
+    attempts: &[(AttemptId, i64)],
+) -> StoreResult<HashMap<AttemptId, Instant>> {
+    if attempts.is_empty() {
+        return Ok(HashMap::new());
+    }
+    let runs: Vec<i32> = attempts.iter().map(|(attempt, _)| attempt.run).collect();
+    let leases: Vec<i64> = attempts.iter().map(|(attempt, _)| attempt.lease).collect();
+    // No slot has an index that the column's type does not hold.
+    let slot = |attempt: &AttemptId| i32::try_from(attempt.slot).unwrap_or(-1);
+    let slots: Vec<i32> = attempts.iter().map(|(attempt, _)| slot(attempt)).collect();
+    let positions: Vec<i64> = attempts.iter().map(|(_, position)| *position).collect();
+    let sql = "SELECT t.ordinal - 1, a.authorized_at
+        FROM unnest($2::int[], $3::int8[], $4::int[], $5::int8[])
+            WITH ORDINALITY AS t(run, lease, slot, position, ordinal)
+        CROSS JOIN LATERAL (SELECT authorized_at FROM authorizations
+            WHERE campaign_id = $1 AND run = t.run AND lease = t.lease
+                AND positions[array_position(slots, t.slot)] = t.position LIMIT 1) a";
+    let rows = tx.query(sql, &[&campaign, &runs, &leases, &slots, &positions]).await?;
+    let read = |row: &Row| {
+        let index = usize::try_from(row.get::<_, i64>(0)).ok()?;
+        Some((attempts.get(index)?.0, row.get(1)))
+    };
+    Ok(rows.iter().filter_map(read).collect())
 }
 
 /// Notes for good what was authorised.

@@ -11,7 +11,7 @@
 //! | 28..32 | longest_transfer_seconds |
 //! | 32..34 | attempts |
 //! | 34..38 | cycle_attempts; last_outcome + 1, and 128 when finished; flags; cycle_flags |
-//! | 38 | 1 when `may_ring` |
+//! | 38 | 1 when `may_ring`, 2 when `is_calling_in`, or their sum |
 //! | 39 | not used yet |
 
 use super::place::Place;
@@ -32,6 +32,8 @@ const BLOCK_BYTES: usize = STATE_BYTES * 32;
 /// Slots that a lease has at the most; a power of two.
 const SLOTS: i64 = 8_192;
 const FINISHED: u8 = 128;
+const MAY_RING: u8 = 1;
+const CALLING_IN: u8 = 2;
 
 /// An outcome that only a newer version knows is nothing this one knows.
 pub(super) fn outcome_from_number(number: u8) -> CallOutcome {
@@ -69,7 +71,8 @@ fn pack(state: &ContactState) -> [u8; STATE_BYTES] {
     // All flags there are fit in a byte.
     bytes[36] = state.flags.0.to_le_bytes()[0];
     bytes[37] = state.cycle_flags.0.to_le_bytes()[0];
-    bytes[38] = u8::from(state.may_ring);
+    bytes[38] = if state.may_ring { MAY_RING } else { 0 }
+        | if state.is_calling_in { CALLING_IN } else { 0 };
     bytes
 }
 
@@ -95,7 +98,8 @@ fn unpack(bytes: &[u8]) -> ContactState {
         finished: bytes[35] & FINISHED != 0,
         flags: Flags(i16::from(bytes[36])),
         cycle_flags: Flags(i16::from(bytes[37])),
-        may_ring: bytes[38] != 0,
+        may_ring: bytes[38] & MAY_RING != 0,
+        is_calling_in: bytes[38] & CALLING_IN != 0,
     }
 }
 
@@ -339,11 +343,7 @@ pub async fn purge(
     let old: Vec<(i64, ContactState)> =
         states.iter().filter(|(_, state)| state.epoch.generation < generation).collect();
     for (position, state) in old {
-        let waits = state.may_ring && state.due_at.is_some_and(|due_at| due_at > tx.now);
-        // Of a cycle that no run has, as nothing but the wait is left of it.
-        let epoch = Epoch { generation, cycle: 0 };
-        let left = if waits { state.seen_in(epoch) } else { ContactState::default() };
-        states.set(position, &left);
+        states.set(position, &state.after_reset(generation, tx.now));
     }
     let is_empty = |(_, block): &(i64, &Block)| block.states.iter().all(|byte| *byte == 0);
     let (gone, kept): (Vec<_>, Vec<_>) = states.changed().partition(is_empty);
@@ -363,8 +363,16 @@ mod tests {
         let outcome = proptest::option::of(proptest::sample::select(CallOutcome::ALL.to_vec()));
         let call = proptest::option::of((1..1_i64 << 49, 0..8_192_usize));
         let due = proptest::option::of(1..4_000_000_000_000_000_i64);
-        (numbers, 0..256_i16, 0..256_i16, any::<(bool, bool)>(), outcome, call, due).prop_map(
-            |(numbers, flags, cycle_flags, (finished, may_ring), last_outcome, call, due)| {
+        (numbers, 0..256_i16, 0..256_i16, any::<(bool, bool, bool)>(), outcome, call, due).prop_map(
+            |(
+                numbers,
+                flags,
+                cycle_flags,
+                (finished, may_ring, is_calling_in),
+                last_outcome,
+                call,
+                due,
+            )| {
                 let (generation, cycle, refused_run, longest, attempts, cycle_attempts) = numbers;
                 ContactState {
                     epoch: Epoch { generation, cycle },
@@ -378,6 +386,7 @@ mod tests {
                     finished,
                     due_at: due.and_then(Instant::from_timestamp_micros),
                     may_ring,
+                    is_calling_in,
                     last_call: call.map(|(lease, slot)| SlotId { lease, slot }),
                 }
             },

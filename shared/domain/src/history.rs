@@ -192,6 +192,8 @@ pub struct ContactState {
     /// Nobody knows how the last attempt ended, so its phone may still ring: `due_at` holds in later
     /// cycles and generations too.
     pub may_ring: bool,
+    /// The person called in, and no report says that the call is over: `due_at` holds as for `may_ring`.
+    pub is_calling_in: bool,
     /// The last attempt of the generation whose end was recorded; what is stored of it names the one
     /// before.
     pub last_call: Option<SlotId>,
@@ -228,40 +230,57 @@ impl ContactState {
     /// The state as seen in an epoch: what belongs to older ones is gone.
     #[must_use]
     pub fn seen_in(mut self, epoch: Epoch) -> Self {
-        let wait = self.due_at.filter(|_| self.may_ring);
         if self.epoch.generation != epoch.generation {
-            return Self::ringing_until(wait, epoch);
+            return self.only_busy(epoch);
         }
         if self.epoch.cycle != epoch.cycle {
             self.cycle_flags = Flags::NONE;
             self.cycle_attempts = 0;
             self.finished = false;
-            self.due_at = wait;
+            self.due_at = self.busy_until();
         }
         self.epoch = epoch;
         self
     }
 
-    /// What may be left of it when the contact is erased: that its phone may still ring.
+    /// What may be left of it when the contact is erased: that its phone may be in use.
     #[must_use]
     pub fn erased(self, now: Instant) -> Self {
-        let wait = self.due_at.filter(|due_at| self.may_ring && *due_at > now);
-        let epoch = if wait.is_some() { self.epoch } else { Epoch::default() };
-        Self::ringing_until(wait, epoch)
+        let is_busy = self.busy_until().is_some_and(|until| until > now);
+        if is_busy { self.only_busy(self.epoch) } else { Self::default() }
     }
 
-    /// Nothing is known but that the phone may still ring until then, if it may.
-    fn ringing_until(wait: Option<Instant>, epoch: Epoch) -> Self {
-        Self { epoch, due_at: wait, may_ring: wait.is_some(), ..Self::default() }
+    /// What is left of a state that a reset to this generation cleared: that the phone may be in use.
+    #[must_use]
+    pub fn after_reset(self, generation: i32, now: Instant) -> Self {
+        let is_busy = self.busy_until().is_some_and(|until| until > now);
+        // Of a cycle that no run has, as nothing but the wait is left.
+        if is_busy { self.only_busy(Epoch { generation, cycle: 0 }) } else { Self::default() }
     }
 
-    /// The state while the contact is on a call that it began: nobody calls it meanwhile.
+    /// Until when the person's phone may be in use, as far as the state knows.
+    fn busy_until(&self) -> Option<Instant> {
+        self.due_at.filter(|_| self.may_ring || self.is_calling_in)
+    }
+
+    /// Nothing is known but until when the phone may be in use, if it may.
+    fn only_busy(&self, epoch: Epoch) -> Self {
+        Self {
+            epoch,
+            due_at: self.busy_until(),
+            may_ring: self.may_ring,
+            is_calling_in: self.is_calling_in,
+            ..Self::default()
+        }
+    }
+
+    /// The state while the contact is on a call that it began: nobody calls it meanwhile, whatever is
+    /// launched.
     #[must_use]
     pub fn on_inbound_call(self, epoch: Epoch, now: Instant) -> Self {
         let mut state = self.seen_in(epoch);
-        if !state.finished {
-            state.due_at = state.due_at.max(Some(now + INBOUND_CALL_LIMIT));
-        }
+        state.due_at = state.due_at.max(Some(now + INBOUND_CALL_LIMIT));
+        state.is_calling_in = true;
         state
     }
 
@@ -289,8 +308,11 @@ impl ContactState {
             Fact::Success => state.add(Flags::SUCCESS, at),
             Fact::LinkOpened { .. } => state.add(Flags::LINK_OPENED, at),
             Fact::TextSent => state.add(Flags::TEXTED, at),
-            // Who has just been talked to is not called as well.
-            Fact::CalledIn { .. } if at.fact_epoch.cycle == at.epoch.cycle => state.finish(),
+            // A person who was just talked to is not called as well.
+            Fact::CalledIn { .. } if at.fact_epoch.cycle == at.epoch.cycle => {
+                state.is_calling_in = false;
+                state.finish();
+            }
             Fact::CalledIn { .. } => {}
         }
         state
@@ -309,6 +331,7 @@ impl ContactState {
             if self.last_outcome == Some(CallOutcome::Unknown) {
                 self.last_outcome = Some(outcome);
             }
+            // A newer attempt of which nobody knows still keeps others waiting.
             self.may_ring = self.may_ring && self.last_call != at.call;
             // The attempt is counted already and its retry arranged; only an answer changes that.
             if in_cycle && outcome == CallOutcome::Answered {
@@ -321,9 +344,13 @@ impl ContactState {
         self.last_call = at.call;
         if in_cycle {
             self.cycle_attempts += 1;
-            self.due_at = at.retry.next_attempt(outcome, self.cycle_attempts, at.now);
-            self.finished = self.finished || self.due_at.is_none();
+            let next = at.retry.next_attempt(outcome, self.cycle_attempts, at.now);
+            self.finished = self.finished || next.is_none();
             self.may_ring = false;
+            // A call that the person began meanwhile may last longer.
+            let calling_in = self.busy_until().filter(|until| *until > at.now);
+            self.is_calling_in = calling_in.is_some();
+            self.due_at = next.max(calling_in);
         }
         self.end_earlier_call(outcome, at);
     }
@@ -332,15 +359,15 @@ impl ContactState {
     /// whether a phone still rings, no other call may follow at once, whatever is launched meanwhile.
     fn end_earlier_call(&mut self, outcome: CallOutcome, at: &Recording<'_>) {
         if outcome == CallOutcome::Unknown {
-            self.due_at = at.retry.next_attempt(outcome, 0, at.now);
+            self.due_at = self.due_at.max(at.retry.next_attempt(outcome, 0, at.now));
             self.may_ring = true;
         }
     }
 
+    /// Ends the attempts of the cycle. What keeps a phone from ringing twice stays, for the next cycle.
     fn finish(&mut self) {
         self.finished = true;
-        self.due_at = None;
-        self.may_ring = false;
+        self.due_at = self.busy_until();
     }
 }
 

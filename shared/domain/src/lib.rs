@@ -6,7 +6,9 @@
 //! | what a launch setting means | [`settings`] |
 //! | is this contact to be engaged | [`eligibility`] |
 //! | what does a reported fact change | [`history`] |
+//! | when did a fact happen, and after which launch | [`timing`] |
 //! | when is a contact tried again | [`retry`] |
+//! | where does a contact stand, and why is nobody called | [`standing`] |
 //! | may a call be placed at this hour | [`schedule`] |
 //! | may one more call begin now | [`pacing`], [`caps`] |
 //! | which campaign's contacts a worker gets next | [`shares`] |
@@ -36,6 +38,8 @@ pub mod retry;
 pub mod schedule;
 pub mod settings;
 pub mod shares;
+pub mod standing;
+pub mod timing;
 
 /// An instant, in UTC.
 pub type Instant = chrono::DateTime<chrono::Utc>;

@@ -13,7 +13,7 @@ pub enum State {
     Scheduled,
     /// Engaging contacts.
     Running,
-    /// Held; goes on with the same run.
+    /// Held until it is resumed or cancelled; goes on with the same run.
     Paused,
     /// The list is done or the end was reached.
     Completed,
@@ -148,19 +148,23 @@ pub enum RefusalCause {
 }
 
 impl Refusal {
-    /// The commands people can give in this state.
+    /// The commands people can give in this state; the rejected one is not among them.
     #[must_use]
     pub fn allowed(&self) -> Vec<Command> {
-        allowed_commands(self.state)
+        let mut allowed = allowed_commands(self.state);
+        allowed.retain(|command| *command != self.command);
+        allowed
     }
 }
 
 impl std::fmt::Display for Refusal {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self.cause {
-            RefusalCause::Ended => f.write_str(
-                "schedule.end_time has passed; set a later one or launch with live_forever",
-            ),
+            RefusalCause::Ended => {
+                f.write_str("schedule.end_time has passed; set a later one")?;
+                let is_launch = self.command == Command::Launch;
+                f.write_str(if is_launch { " or launch with live_forever" } else { "" })
+            }
             RefusalCause::NotStarted => f.write_str("the start time lies ahead"),
             RefusalCause::LiveForever => {
                 f.write_str("the run is live forever and does not complete")
@@ -211,11 +215,17 @@ pub fn transition(
             Ok(State::Running)
         }
         (Command::Pause, State::Running | State::Scheduled) => Ok(State::Paused),
-        (Command::Resume, State::Paused) => Ok(running_or_scheduled),
+        (Command::Resume, State::Paused) => {
+            if plan.has_ended(now) {
+                return refuse(RefusalCause::Ended);
+            }
+            Ok(running_or_scheduled)
+        }
         (Command::Cancel, State::Scheduled | State::Running | State::Paused) => {
             Ok(State::Cancelled)
         }
-        (Command::Complete, State::Running | State::Paused) => {
+        // A paused run never completes: it can be resumed at any time.
+        (Command::Complete, State::Running) => {
             if plan.live_forever {
                 return refuse(RefusalCause::LiveForever);
             }
@@ -291,7 +301,7 @@ mod tests {
             (Draft, [Ok(Running), no, no, no, no, no]),
             (Scheduled, [no, Ok(Running), Ok(Paused), no, Ok(Cancelled), no]),
             (Running, [no, no, Ok(Paused), no, Ok(Cancelled), Ok(Completed)]),
-            (Paused, [no, no, no, Ok(Running), Ok(Cancelled), Ok(Completed)]),
+            (Paused, [no, no, no, Ok(Running), Ok(Cancelled), no]),
             (Completed, [Ok(Running), no, no, no, no, no]),
             (Cancelled, [Ok(Running), no, no, no, no, no]),
         ];
@@ -311,7 +321,7 @@ mod tests {
             (Draft, [Ok(Scheduled), no, no, no, no, no]),
             (Scheduled, [no, Err(RefusalCause::NotStarted), Ok(Paused), no, Ok(Cancelled), no]),
             (Running, [no, no, Ok(Paused), no, Ok(Cancelled), Ok(Completed)]),
-            (Paused, [no, no, no, Ok(Scheduled), Ok(Cancelled), Ok(Completed)]),
+            (Paused, [no, no, no, Ok(Scheduled), Ok(Cancelled), no]),
             (Completed, [Ok(Scheduled), no, no, no, no, no]),
             (Cancelled, [Ok(Scheduled), no, no, no, no, no]),
         ];
@@ -334,11 +344,34 @@ mod tests {
     }
 
     #[test]
+    fn a_paused_run_is_resumed_only_before_its_end() {
+        let ended = Plan { end_time: Some(at(100)), ..Plan::default() };
+        assert_eq!(run(Paused, Resume, ended), Err(RefusalCause::Ended));
+        assert_eq!(run(Paused, Complete, ended), Err(RefusalCause::State));
+        assert_eq!(run(Paused, Cancel, ended), Ok(Cancelled));
+        let open = Plan { end_time: Some(at(101)), ..Plan::default() };
+        assert_eq!(run(Paused, Resume, open), Ok(Running));
+        let live = Plan { live_forever: true, ..ended };
+        assert_eq!(run(Paused, Resume, live), Ok(Running));
+    }
+
+    #[test]
+    fn a_refusal_never_names_the_refused_command_as_allowed() {
+        for state in State::ALL {
+            for command in Command::ALL {
+                let plan = Plan { end_time: Some(at(0)), ..Plan::default() };
+                if let Err(refusal) = transition(state, command, &plan, at(100)) {
+                    assert!(!refusal.allowed().contains(&command), "{state:?} {command:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
     fn live_forever_has_no_end() {
         let plan = Plan { end_time: Some(at(1)), live_forever: true, ..Plan::default() };
         assert_eq!(run(Draft, Launch, plan), Ok(Running));
         assert_eq!(run(Running, Complete, plan), Err(RefusalCause::LiveForever));
-        assert_eq!(run(Paused, Complete, plan), Err(RefusalCause::LiveForever));
         assert_eq!(run(Running, Cancel, plan), Ok(Cancelled));
     }
 

@@ -30,7 +30,7 @@ pub struct RetryPolicy {
 pub struct RetryRule {
     /// 1 to 20, over all outcomes since the contact last started afresh.
     pub max_attempts: i32,
-    /// 0 to 30 days.
+    /// 0 to 30 days. After an unknown end the service waits longer where its least wait is longer.
     pub min_delay_seconds: i64,
 }
 
@@ -51,6 +51,14 @@ impl Default for RetryPolicy {
 }
 
 impl RetryPolicy {
+    /// The policy with a least wait after an attempt whose end is unknown: its phone may still ring.
+    #[must_use]
+    pub fn with_unknown_wait(mut self, least_seconds: i64) -> Self {
+        let wait = &mut self.unknown.min_delay_seconds;
+        *wait = least_seconds.max(*wait);
+        self
+    }
+
     /// When to try again after `attempts` attempts, the last of which ended in `outcome` at `now`;
     /// `None` when the contact is finished.
     #[must_use]
@@ -69,5 +77,22 @@ impl RetryPolicy {
             CallOutcome::Unknown => self.unknown,
         };
         (attempts < rule.max_attempts).then(|| now + TimeDelta::seconds(rule.min_delay_seconds))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_unknown_end_has_a_least_wait() {
+        let policy =
+            RetryPolicy { unknown: rule(2, 0), busy: rule(2, 0), ..RetryPolicy::default() };
+        let policy = policy.with_unknown_wait(300);
+        let now = Instant::UNIX_EPOCH;
+        let next = |outcome| policy.next_attempt(outcome, 1, now);
+        assert_eq!(next(CallOutcome::Unknown), Some(now + TimeDelta::seconds(300)));
+        assert_eq!(next(CallOutcome::Busy), Some(now));
+        assert_eq!(RetryPolicy::default().with_unknown_wait(300), RetryPolicy::default());
     }
 }

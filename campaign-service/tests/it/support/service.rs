@@ -78,6 +78,8 @@ pub fn test_options() -> Options {
             max_report_interactions: 1_000,
             // Tests dial some numbers more often than a day allows.
             max_attempts_per_number: 0,
+            // Tests do not wait for phones that ring.
+            unknown_retry_min_seconds: 0,
             drain_grace: Duration::from_secs(20),
         },
         chores: ChoreOptions {

@@ -1,0 +1,145 @@
+//! Why a run calls nobody.
+
+use super::App;
+use super::error::Result;
+use super::progress::Buckets;
+use crate::store::campaigns::Campaign;
+use crate::store::groups::{self, Group};
+use crate::store::{Tx, contacts, due, paces};
+use campaign_domain::Instant;
+use campaign_domain::eligibility::{RunRules, Verdict};
+use campaign_domain::schedule::{Hours, Schedule};
+use campaign_domain::standing::{IdleReason, Scene, idle_reason};
+
+/// Contacts looked at in one read.
+const PAGE_CONTACTS: usize = 500;
+
+type Idle = Option<(IdleReason, Option<Instant>)>;
+
+impl App {
+    /// Tells why a campaign calls nobody; `None` when it does. `next_retry` is when the next contact is due
+    /// again that waits for a retry.
+    pub(super) async fn idle_reason(
+        &self,
+        tx: &Tx<'_>,
+        campaign: &Campaign,
+        buckets: &Buckets,
+        next_retry: Option<Instant>,
+    ) -> Result<Idle> {
+        let is_busy = buckets.leased > 0 || buckets.in_call > 0;
+        let mut scene = Scene {
+            state: campaign.state,
+            is_anybody_waiting: buckets.waiting > 0 || buckets.waiting_retry > 0,
+            is_busy,
+            is_anybody_callable: false,
+            throttled: None,
+            shut: None,
+            capped_until: None,
+            next_retry,
+        };
+        let throttled = throttled(tx, campaign, buckets).await?;
+        let is_plain = buckets.waiting == 0 || is_busy && throttled.is_none();
+        // Looked into only where it decides.
+        if let Some(schedule) = campaign.config.schedule.as_ref().filter(|_| !is_plain) {
+            let rules = campaign.rules();
+            let all = groups::all(tx, campaign.id, campaign.run, campaign.position_limit).await?;
+            let mut look =
+                Look { tx, campaign, rules, schedule, scan_left: self.limits.max_scan_contacts };
+            scene.throttled = throttled;
+            look.into_groups(&all, &mut scene).await?;
+        }
+        Ok(idle_reason(&scene))
+    }
+}
+
+/// A look at who of a run can be called.
+struct Look<'a, 'c> {
+    tx: &'a Tx<'c>,
+    campaign: &'a Campaign,
+    rules: RunRules,
+    schedule: &'a Schedule,
+    scan_left: usize,
+}
+
+impl Look<'_, '_> {
+    async fn into_groups(&mut self, all: &[Group], scene: &mut Scene) -> Result<()> {
+        let (tx, id, run) = (self.tx, self.campaign.id, self.campaign.run);
+        let (mut open, mut shut) = (Vec::new(), Vec::new());
+        for group in all {
+            match self.schedule.hours(&group.time_zone, tx.now) {
+                Hours::Open => open.push(group),
+                Hours::ShutUntil(opening) => shut.push((group, Some(opening))),
+                Hours::Shut => shut.push((group, None)),
+            }
+        }
+        let ids: Vec<i32> = open.iter().map(|group| group.id).collect();
+        let page = i64::try_from(PAGE_CONTACTS).unwrap_or(i64::MAX);
+        let due = due::soonest(tx, id, run, &ids, page).await?;
+        let positions: Vec<i64> = due.iter().map(|due| due.position).collect();
+        let eligible = self.eligible(&positions).await?;
+        // Eligible, and yet due later: the cap put them off.
+        let times = due.iter().filter(|due| eligible.contains(&due.position)).map(|due| due.due_at);
+        let (now, later): (Vec<Instant>, Vec<Instant>) =
+            times.partition(|due_at| *due_at <= tx.now);
+        scene.capped_until = later.into_iter().min();
+        scene.is_anybody_callable = !now.is_empty() || self.is_anybody_ahead(&open).await?;
+        for (group, opening) in shut {
+            let waits = group.first_ahead.is_some()
+                || !due::soonest(tx, id, run, &[group.id], 1).await?.is_empty();
+            if waits {
+                let known = scene.shut.flatten();
+                scene.shut = Some(known.into_iter().chain(opening).min());
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether somebody ahead of the run can be called; looks at no more contacts than a lease does.
+    async fn is_anybody_ahead(&mut self, open: &[&Group]) -> Result<bool> {
+        let end = self.campaign.position_limit.unwrap_or(i64::MAX);
+        for group in open {
+            let mut next = group.first_ahead;
+            while let Some(from) = next.filter(|_| self.scan_left > 0) {
+                let limit = PAGE_CONTACTS.min(self.scan_left);
+                let rows = i64::try_from(limit).unwrap_or(i64::MAX);
+                let (tx, id) = (self.tx, self.campaign.id);
+                let ahead = contacts::positions_ahead(tx, id, group.id, from..end, rows).await?;
+                self.scan_left -= ahead.len();
+                if !self.eligible(&ahead).await?.is_empty() {
+                    return Ok(true);
+                }
+                next = ahead.last().filter(|_| ahead.len() == limit).map(|last| last + 1);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Those at some positions whom the rules let through now.
+    async fn eligible(&self, positions: &[i64]) -> Result<Vec<i64>> {
+        let subjects = contacts::subjects(self.tx, self.campaign.id, positions).await?;
+        let is_eligible = |verdict| verdict == Verdict::Eligible;
+        Ok(subjects
+            .iter()
+            .filter(|subject| !subject.is_deleted)
+            .filter(|subject| is_eligible(self.rules.judge(&subject.candidate, self.tx.now)))
+            .map(|subject| subject.candidate.position)
+            .collect())
+    }
+}
+
+/// Whether pacing allows no call, and until when if that is known.
+async fn throttled(
+    tx: &Tx<'_>,
+    campaign: &Campaign,
+    buckets: &Buckets,
+) -> Result<Option<Option<Instant>>> {
+    let pacing = campaign.config.pacing;
+    if !pacing.is_limited() {
+        return Ok(None);
+    }
+    let in_progress = usize::try_from(buckets.in_call).unwrap_or(0);
+    let next_call_at = paces::find(tx, campaign.id).await?.unwrap_or(tx.now);
+    let allowed = pacing.allow(1, in_progress, next_call_at, tx.now);
+    let until = (next_call_at > tx.now).then_some(next_call_at);
+    Ok((allowed.calls == 0).then_some(until))
+}
