@@ -46,10 +46,9 @@ impl App {
             Some(group) => *group,
             None => group_of(&tx, id, new).await?,
         };
-        let work = ControlEvent::Work { campaign: id };
         let position = add(&tx, &campaign, new, group).await?;
-        let (contact, ()) = try_join!(contacts::find(&tx, id, position), notify::send(&tx, &work))?;
-        let contact = found(contact, id, position)?;
+        let contact = found(contacts::find(&tx, id, position).await?, id, position)?;
+        notify::on_commit(&tx, ControlEvent::Work { campaign: id });
         tx.commit().await?;
         Ok(contact)
     }

@@ -4,6 +4,7 @@ use crate::store::Db;
 use crate::store::notify::ControlEvent;
 use std::time::Duration;
 use tokio::sync::broadcast;
+use tokio::sync::broadcast::error::RecvError;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
@@ -33,13 +34,28 @@ impl ControlBus {
 
     /// Listens until told to stop; reconnects by itself.
     pub async fn run(&self, db: &Db, stop: &CancellationToken) {
+        tokio::join!(self.hear_others(db, stop), self.hear_untold(db, stop));
+    }
+
+    /// What this replica cannot tell the others, its own streams hear all the same.
+    async fn hear_untold(&self, db: &Db, stop: &CancellationToken) {
+        let mut untold = db.untold();
+        while let Some(event) = stop.run_until_cancelled(untold.recv()).await {
+            match event {
+                Ok(event) => self.pass_on(event),
+                Err(RecvError::Lagged(_)) => self.pass_on(ControlEvent::Missed),
+                Err(RecvError::Closed) => return,
+            }
+        }
+    }
+
+    async fn hear_others(&self, db: &Db, stop: &CancellationToken) {
         while !stop.is_cancelled() {
             tokio::select! {
                 () = stop.cancelled() => return,
-                result = self.listen(db) => {
-                    if let Err(error) = result {
-                        warn!(%error, "the listening connection broke; connecting again");
-                    }
+                result = self.listen(db) => match result {
+                    Ok(()) => warn!("the listening connection broke or is silent; connecting again"),
+                    Err(error) => warn!(%error, "nothing can be heard of other replicas; connecting again"),
                 }
             }
             tokio::select! {

@@ -188,7 +188,7 @@ impl<'a> Chunk<'a> {
             self.import.created += created;
         }
         imports::save(tx, id, self.import_id, &self.import, &self.problems).await?;
-        notify::send(tx, &ControlEvent::Work { campaign: id }).await?;
+        notify::on_commit(tx, ControlEvent::Work { campaign: id });
         Ok(self.import)
     }
 }

@@ -385,7 +385,7 @@ impl<'a, 'c> Ledger<'a, 'c> {
         for position in self.opted_out {
             let cause = RemovalCause::OptedOut;
             let event = ControlEvent::ContactRemoved { campaign: id, position, cause };
-            notify::send(tx, &event).await?;
+            notify::on_commit(tx, event);
         }
         Ok(())
     }

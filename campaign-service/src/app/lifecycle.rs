@@ -135,7 +135,7 @@ impl App {
         if settings.reset_contact_history {
             purge::start(&tx, id, after.epoch.generation).await?;
         }
-        notify::send(&tx, &ControlEvent::Work { campaign: id }).await?;
+        notify::on_commit(&tx, ControlEvent::Work { campaign: id });
         let details = json!({ "settings": settings });
         let change = Change { name: Command::Launch.name(), after, details };
         finish(tx, call, Some(before.state), change).await
@@ -207,7 +207,7 @@ impl App {
                 ControlEvent::Work { campaign: after.id }
             }
         };
-        notify::send(&tx, &event).await?;
+        notify::on_commit(&tx, event);
         let change =
             Change { name: command.name(), after, details: json!({ "hang_up_calls": hang_up }) };
         finish(tx, call, Some(before.state), change).await

@@ -21,6 +21,7 @@ mod picking;
 pub mod preview;
 pub mod progress;
 pub mod recording;
+pub mod stops;
 pub mod suppressing;
 
 use crate::eraser::Eraser;

@@ -204,7 +204,7 @@ impl App {
             ledger.record(report);
         }
         ledger.save_alone().await?;
-        notify::send(&tx, &ControlEvent::Work { campaign: id }).await?;
+        notify::on_commit(&tx, ControlEvent::Work { campaign: id });
         tx.commit().await?;
         self.metrics.lease_expired(unknown_calls);
         Ok(())

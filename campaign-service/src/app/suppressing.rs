@@ -152,7 +152,7 @@ pub(super) async fn tell(tx: &Tx<'_>, tenant: &Tenant, phones: &[String]) -> Res
     let reach = tenant.suppresses();
     for (campaign, position) in suppressions::find_in_active_campaigns(tx, &reach, phones).await? {
         let cause = RemovalCause::Suppressed;
-        notify::send(tx, &ControlEvent::ContactRemoved { campaign, position, cause }).await?;
+        notify::on_commit(tx, ControlEvent::ContactRemoved { campaign, position, cause });
     }
     Ok(())
 }
@@ -192,7 +192,7 @@ async fn put_back(tx: &Tx<'_>, contacts: &[(Uuid, i64)]) -> Result<()> {
     for (id, position) in contacts {
         if let Some(campaign) = campaigns::find(tx, *id).await? {
             come_back(tx, &campaign, *position).await?;
-            notify::send(tx, &ControlEvent::Work { campaign: *id }).await?;
+            notify::on_commit(tx, ControlEvent::Work { campaign: *id });
         }
     }
     Ok(())

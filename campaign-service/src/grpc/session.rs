@@ -15,7 +15,7 @@ use crate::app::App;
 use crate::app::authorizing::{Authorization, Decision};
 use crate::app::error::Error;
 use crate::app::leasing::LeaseKey;
-use crate::store::notify::ControlEvent;
+use crate::store::notify::{ControlEvent, StopCause};
 use campaign_domain::access::Reach;
 use campaign_domain::shares::Shares;
 use campaign_process::traces::{self, SpanKind};
@@ -59,6 +59,8 @@ type Outgoing = mpsc::Sender<Result<v1::DispatchResponse, Status>>;
 /// A lease that this stream's worker holds, or has calls in progress of, as far as we know.
 struct Held {
     run: i32,
+    /// The stop that the worker was told last: its cause, and whether it is to hang up.
+    told: Option<(StopCause, bool)>,
     /// By this process's own clock, when it cannot be alive any more.
     gone_at: tokio::time::Instant,
 }
@@ -237,12 +239,10 @@ impl Session {
                 if renew.lost_leases.len() > renew.leases.len() {
                     return Err(Error::invalid("renew.lost_leases", AMONG_LEASES).into());
                 }
-                let known = self.held.len();
                 let leases = self.renew(&renew.leases, &renew.lost_leases).await?;
-                let has_new = self.held.len() > known;
                 self.send(Response::RenewResult(v1::RenewResult { leases })).await?;
-                // Of leases that hello had no room for, we may not have heard that they stopped.
-                if has_new { self.check_held().await } else { Ok(()) }
+                // A notice may be lost, and of leases that hello had no room for we heard none.
+                self.check_held().await
             }
             Some(Request::Release(release)) => self.release(release).await,
             Some(Request::ProviderReport(report)) => self.note_provider(&report).await,
@@ -392,7 +392,8 @@ impl Session {
     /// Notes that the worker holds a lease that was given or renewed just now.
     fn hold(&mut self, campaign: Uuid, lease: i64, run: i32) {
         let gone_at = tokio::time::Instant::now() + self.app.limits.lease_ttl;
-        self.held.insert((campaign, lease), Held { run, gone_at });
+        let held = self.held.entry((campaign, lease)).or_insert(Held { run, told: None, gone_at });
+        (held.run, held.gone_at) = (run, gone_at);
     }
 
     async fn send(&self, message: Response) -> Result<(), Status> {

@@ -116,7 +116,9 @@ pub async fn chain(
     after: i64,
     limit: i64,
 ) -> StoreResult<Vec<(audit::Event, Option<audit::Hash>)>> {
-    let sql = "SELECT *, snapshot::text AS snapshot_text FROM audit_events
+    let sql =
+        "SELECT event_number, happened_at, actor, reason, command, state_before, state_after, run,
+            request_id, details, snapshot::text AS snapshot_text, hash FROM audit_events
         WHERE campaign_id = $1 AND event_number > $2 ORDER BY event_number LIMIT $3";
     let read = |row: &Row| {
         let event = audit::Event {
@@ -169,7 +171,9 @@ pub async fn list(
     before: Option<i64>,
     limit: i64,
 ) -> StoreResult<Vec<Event>> {
-    let sql = "SELECT * FROM audit_events
+    let sql =
+        "SELECT event_number, happened_at, actor, reason, command, state_before, state_after, run,
+            request_id FROM audit_events
         WHERE campaign_id = $1 AND event_number < COALESCE($2, 9223372036854775807)
         ORDER BY event_number DESC LIMIT $3";
     let rows = tx.query(sql, &[&campaign, &before, &limit]).await?;

@@ -84,7 +84,7 @@ pub async fn find_by_phones(
 ) -> StoreResult<Vec<(String, i64, bool)>> {
     let sql = "SELECT c.phone, c.position, c.deleted_at IS NOT NULL
         FROM (SELECT DISTINCT phone FROM unnest($2::text[]) AS t(phone)) p
-        CROSS JOIN LATERAL (SELECT * FROM contacts
+        CROSS JOIN LATERAL (SELECT phone, position, deleted_at FROM contacts
             WHERE campaign_id = $1 AND phone = p.phone LIMIT 1) c";
     let rows = tx.query(sql, &[&campaign, &phones]).await?;
     Ok(rows.iter().map(|row| (row.get(0), row.get(1), row.get(2))).collect())
@@ -129,20 +129,23 @@ pub async fn insert(
         Type::TIMESTAMPTZ,
     ];
     let mut rows = pin!(BinaryCopyInWriter::new(tx.copy_in(sql).await?, &types));
-    for (position, (contact, group)) in (first..).zip(contacts) {
-        rows.as_mut()
-            .write(&[
-                &campaign,
-                &position,
-                &contact.phone,
-                group,
-                &contact.display_name,
-                &Json(&contact.attributes),
-                &tx.now,
-            ])
-            .await?;
-    }
-    rows.finish().await?;
+    tx.answered(async {
+        for (position, (contact, group)) in (first..).zip(contacts) {
+            rows.as_mut()
+                .write(&[
+                    &campaign,
+                    &position,
+                    &contact.phone,
+                    group,
+                    &contact.display_name,
+                    &Json(&contact.attributes),
+                    &tx.now,
+                ])
+                .await?;
+        }
+        rows.finish().await
+    })
+    .await?;
     Ok(())
 }
 
@@ -195,7 +198,8 @@ pub struct Subject {
 
 /// The contacts at some positions, as a subquery `c`.
 const AT_POSITIONS: &str = "unnest($2::int8[]) AS p(position)
-    CROSS JOIN LATERAL (SELECT * FROM contacts
+    CROSS JOIN LATERAL (
+        SELECT position, phone, group_id, display_name, attributes, deleted_at FROM contacts
         WHERE campaign_id = $1 AND position = p.position LIMIT 1) c";
 
 /// The contacts at some positions, deleted ones too, in order of position.

@@ -91,29 +91,32 @@ pub async fn append(tx: &Tx<'_>, campaign: Uuid, new: &[Interaction]) -> StoreRe
         Type::TIMESTAMPTZ,
     ];
     let mut rows = pin!(BinaryCopyInWriter::new(tx.copy_in(sql).await?, &types));
-    for interaction in new {
-        let Some((kind, seconds, detail)) = columns(&interaction.fact) else { continue };
-        let lease = interaction.attempt.map(|attempt| attempt.lease);
-        let slot = interaction.attempt.and_then(|attempt| i32::try_from(attempt.slot).ok());
-        rows.as_mut()
-            .write(&[
-                &campaign,
-                &interaction.position,
-                &interaction.id,
-                &interaction.generation,
-                &interaction.run,
-                &lease,
-                &slot,
-                &kind,
-                &seconds,
-                &detail,
-                &interaction.fact.suppresses(),
-                &interaction.occurred_at,
-                &interaction.recorded_at,
-            ])
-            .await?;
-    }
-    rows.finish().await?;
+    tx.answered(async {
+        for interaction in new {
+            let Some((kind, seconds, detail)) = columns(&interaction.fact) else { continue };
+            let lease = interaction.attempt.map(|attempt| attempt.lease);
+            let slot = interaction.attempt.and_then(|attempt| i32::try_from(attempt.slot).ok());
+            rows.as_mut()
+                .write(&[
+                    &campaign,
+                    &interaction.position,
+                    &interaction.id,
+                    &interaction.generation,
+                    &interaction.run,
+                    &lease,
+                    &slot,
+                    &kind,
+                    &seconds,
+                    &detail,
+                    &interaction.fact.suppresses(),
+                    &interaction.occurred_at,
+                    &interaction.recorded_at,
+                ])
+                .await?;
+        }
+        rows.finish().await
+    })
+    .await?;
     Ok(())
 }
 

@@ -72,7 +72,7 @@ pub async fn insert(tx: &Tx<'_>, lease: &mut Lease) -> StoreResult<()> {
 pub async fn lock(tx: &Statements<'_>, campaign: Uuid, numbers: &[i64]) -> StoreResult<Vec<Lease>> {
     // One probe each: asked for all at once, the planner may read every lease of the campaign.
     let sql = format!(
-        "SELECT l.* FROM unnest($2::int8[]) AS w(number) CROSS JOIN LATERAL (
+        "SELECT {COLUMNS} FROM unnest($2::int8[]) AS w(number) CROSS JOIN LATERAL (
             SELECT {COLUMNS} FROM leases WHERE campaign_id = $1 AND lease = w.number LIMIT 1 FOR UPDATE) l"
     );
     let mut leases: Vec<Lease> =

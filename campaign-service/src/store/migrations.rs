@@ -38,10 +38,10 @@ pub async fn is_current(db: &Db) -> StoreResult<bool> {
         .max()
         .unwrap_or(0);
     let table = "SELECT to_regclass('refinery_schema_history') IS NOT NULL";
-    if !connection.client().query_one(table, &[]).await?.get::<_, bool>(0) {
+    if !connection.alone().query_one(table, &[]).await?.get::<_, bool>(0) {
         return Ok(false);
     }
     let version = "SELECT COALESCE(max(version), 0)::int8 FROM refinery_schema_history";
-    let applied: i64 = connection.client().query_one(version, &[]).await?.get(0);
+    let applied: i64 = connection.alone().query_one(version, &[]).await?.get(0);
     Ok(applied >= i64::from(newest))
 }

@@ -13,111 +13,50 @@ pub mod contacts;
 pub mod counts;
 pub mod due;
 pub mod erasures;
+mod error;
 pub mod groups;
 pub mod imports;
 pub mod interactions;
 pub mod leases;
+mod listening;
 pub mod migrations;
 pub mod notify;
 pub mod numbers;
+mod outages;
 pub mod paces;
 mod place;
 pub mod purge;
 pub mod requests;
 pub mod retention;
+mod session;
 pub mod states;
 pub mod suppressions;
 mod tls;
 pub mod troubles;
 mod tx;
+mod url;
 
-use deadpool_postgres::{Manager, ManagerConfig, Pool, RecyclingMethod, Runtime};
-use futures_util::{StreamExt, stream};
-use rustls::ClientConfig;
-use std::error::Error as _;
+use deadpool_postgres::{
+    ClientWrapper, Hook, HookError, Manager, ManagerConfig, Metrics, Pool, RecyclingMethod, Runtime,
+};
+pub use error::{StoreError, StoreResult};
+use listening::CONNECT_LIMIT;
+pub use listening::Listener;
+use notify::ControlEvent;
+use outages::Outages;
+use session::Session;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::mpsc;
-use tokio_postgres::error::SqlState;
-use tokio_postgres::{AsyncMessage, NoTls, Socket};
+use tls::Tls;
+use tokio::sync::broadcast;
+use tokio::time::timeout;
+use tokio_postgres::NoTls;
 use tokio_postgres_rustls::MakeRustlsConnect;
 use tx::Params;
 pub use tx::{Connection, Durability, Gate, Opening, Statements, Tx};
+use url::DatabaseUrl;
 use uuid::Uuid;
-
-/// What a store function gives.
-pub type StoreResult<T> = Result<T, StoreError>;
-
-/// The database did not do what it was asked. What it says of itself may be logged.
-#[derive(thiserror::Error)]
-pub enum StoreError {
-    /// A statement failed.
-    #[error("{}", without_values(.0))]
-    Database(#[from] tokio_postgres::Error),
-    /// No connection in time.
-    #[error("{}", of_pool(.0))]
-    Pool(#[from] deadpool_postgres::PoolError),
-    /// A stored value that we never write.
-    #[error("stored value cannot be read: {0}")]
-    Corrupt(String),
-    /// Somebody changed what a lock or a gate keeps for us.
-    #[error("rows that are kept for one transaction were changed by another")]
-    Meddled,
-}
-
-impl std::fmt::Debug for StoreError {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{self}")
-    }
-}
-
-/// What PostgreSQL says, but for what it may repeat of people's data: the details, which show rows and keys,
-/// and what it says of values that it cannot read (class 22).
-fn without_values(error: &tokio_postgres::Error) -> String {
-    let Some(database) = error.as_db_error() else {
-        let is_of_value = error.source().is_some_and(|source| source.is::<serde_json::Error>());
-        return if is_of_value {
-            "a stored value cannot be read".to_owned()
-        } else {
-            error.to_string()
-        };
-    };
-    let code = database.code().code();
-    let message = if code.starts_with("22") { "a value was refused" } else { database.message() };
-    let place = [database.table(), database.column(), database.constraint()];
-    let place: Vec<&str> = place.into_iter().flatten().collect();
-    format!("{message} (SQLSTATE {code}) {}", place.join(" ")).trim_end().to_owned()
-}
-
-fn of_pool(error: &deadpool_postgres::PoolError) -> String {
-    match error {
-        deadpool_postgres::PoolError::Backend(error) => without_values(error),
-        other => other.to_string(),
-    }
-}
-
-impl StoreError {
-    /// Whether the same request may work later: the database is away, busy or gave up on it.
-    #[must_use]
-    pub fn is_transient(&self) -> bool {
-        match self {
-            Self::Pool(_) => true,
-            Self::Corrupt(_) | Self::Meddled => false,
-            Self::Database(error) => error.code().is_none_or(|code| {
-                // Connection, resources, operator intervention, system errors, and transactions
-                // rolled back for others' sake: PostgreSQL's appendix on error codes.
-                *code == ONLY_READS
-                    || ["08", "53", "57", "58", "40"]
-                        .iter()
-                        .any(|class| code.code().starts_with(class))
-            }),
-        }
-    }
-}
-
-/// What a server says of a write that is a standby, or that was told to take none for now.
-const ONLY_READS: SqlState = SqlState::READ_ONLY_SQL_TRANSACTION;
 
 /// Limits of the service's use of the database.
 #[derive(Clone, Debug)]
@@ -136,7 +75,19 @@ pub struct Db {
     pool: Pool,
     config: tokio_postgres::Config,
     /// `None`: in the clear.
-    tls: Option<ClientConfig>,
+    tls: Option<Tls>,
+    session: Session,
+    shared: Arc<Shared>,
+}
+
+/// What all connections to a database share.
+#[derive(Debug)]
+struct Shared {
+    outages: Outages,
+    /// Longest wait for an answer. The database gives up before, if it is there.
+    answer_limit: Duration,
+    /// Notices that the database did not take.
+    untold: broadcast::Sender<ControlEvent>,
 }
 
 /// How a pool is used.
@@ -151,65 +102,53 @@ pub struct PoolStatus {
     pub waiting: usize,
 }
 
-/// Notifications that may wait to be passed on.
-const LISTEN_BUFFER: usize = 1_024;
-
-/// A connection that listens, as long as it lives.
-#[derive(Debug)]
-pub struct Listener {
-    _client: tokio_postgres::Client,
-    payloads: mpsc::Receiver<String>,
-}
-
-impl Listener {
-    /// The next payload; `None` when the connection is gone.
-    pub async fn next(&mut self) -> Option<String> {
-        self.payloads.recv().await
-    }
-}
+/// More than the database's own limit of a statement: on its way back.
+const ANSWER_MARGIN: Duration = Duration::from_secs(5);
+/// A connection that was not used for longer is asked whether it is there before it is used again.
+const TRUSTED_IDLE: Duration = Duration::from_secs(5);
+/// Longest wait for its answer.
+const RECYCLE_LIMIT: Duration = Duration::from_secs(2);
+/// Untold notices that a slow reader may lag behind.
+const UNTOLD_BUFFER: usize = 1_024;
 
 impl Db {
     /// A pool on a database; connects when first used.
     ///
     /// # Errors
-    /// When the URL or the file of who vouches for the database's certificate cannot be read.
+    /// When the URL or a file that it names cannot be used.
     pub fn new(url: &str, ca_file: Option<&Path>, limits: &DbLimits) -> Result<Self, String> {
-        let mut config: tokio_postgres::Config =
-            url.parse().map_err(|error| format!("the database URL cannot be read: {error}"))?;
-        config.application_name("campaign-service");
-        config.connect_timeout(limits.connection_wait);
-        config.keepalives_idle(Duration::from_secs(30));
-        // Each statement has one good plan, whatever its arguments (so pages begin at COALESCE of the last
-        // row and the end of all, a bound for the index): planned once, as planning many takes longer than
-        // running them. A plan made while a table was small is kept when it has grown: it must not read
-        // the table from end to end. Nothing here is worth compiling.
-        config.options(format!(
-            "-c statement_timeout={} -c idle_in_transaction_session_timeout=60000 \
-             -c client_connection_check_interval=1000 -c plan_cache_mode=force_generic_plan \
-             -c enable_seqscan=off -c jit=off",
-            limits.statement_timeout.as_millis()
-        ));
+        let connect_limit = limits.connection_wait.min(CONNECT_LIMIT);
+        let DatabaseUrl { config, tls, search_path } =
+            DatabaseUrl::read(url, ca_file, connect_limit)?;
+        let session = Session::new(limits.statement_timeout, search_path.as_deref());
+        let shared = Arc::new(Shared {
+            outages: Outages::default(),
+            answer_limit: limits.statement_timeout + ANSWER_MARGIN,
+            untold: broadcast::channel(UNTOLD_BUFFER).0,
+        });
         let recycling = ManagerConfig { recycling_method: RecyclingMethod::Fast };
-        let tls = tls::client(&config, ca_file)?;
         let manager = match tls.clone() {
             Some(tls) => {
-                Manager::from_config(config.clone(), MakeRustlsConnect::new(tls), recycling)
+                let tls = MakeRustlsConnect::new(tls.config);
+                Manager::from_config(config.clone(), tls, recycling)
             }
             None => Manager::from_config(config.clone(), NoTls, recycling),
         };
         let pool = Pool::builder(manager)
             .max_size(limits.max_connections)
             .wait_timeout(Some(limits.connection_wait))
-            .create_timeout(Some(limits.connection_wait))
+            .create_timeout(Some(connect_limit))
+            .post_create(prepare(session.clone()))
+            .pre_recycle(check(shared.outages.clone()))
             .runtime(Runtime::Tokio1)
             .build()
             .map_err(|error| format!("the database pool cannot be made: {error}"))?;
-        Ok(Self { pool, config, tls })
+        Ok(Self { pool, config, tls, session, shared })
     }
 
     /// A connection from the pool.
     pub async fn connect(&self) -> StoreResult<Connection> {
-        Ok(Connection::new(self.pool.get().await?))
+        Ok(Connection::new(self.pool.get().await?, Arc::clone(&self.shared)))
     }
 
     /// How the pool is used at this moment.
@@ -224,47 +163,58 @@ impl Db {
         }
     }
 
-    /// Opens a connection of its own that hears what replicas tell each other.
-    pub async fn listen(&self) -> StoreResult<Listener> {
-        let (sender, payloads) = mpsc::channel(LISTEN_BUFFER);
-        let client = match self.tls.clone() {
-            Some(tls) => {
-                let (client, connection) = self.config.connect(MakeRustlsConnect::new(tls)).await?;
-                tokio::spawn(pass_on(connection, sender));
-                client
-            }
-            None => {
-                let (client, connection) = self.config.connect(NoTls).await?;
-                tokio::spawn(pass_on(connection, sender));
-                client
-            }
-        };
-        client.batch_execute(&format!("LISTEN {}", notify::CHANNEL)).await?;
-        Ok(Listener { _client: client, payloads })
+    /// Notices that the database does not take, from now on.
+    #[must_use]
+    pub fn untold(&self) -> broadcast::Receiver<ControlEvent> {
+        self.shared.untold.subscribe()
     }
 
-    /// Asks the database for nothing, to see that it answers.
+    /// Asks the database whether it is there and takes writes.
     pub async fn ping(&self) -> StoreResult<()> {
-        self.connect().await?.client().simple_query("").await?;
+        let connection = self.connect().await?;
+        let sql = "SELECT pg_is_in_recovery() OR current_setting('transaction_read_only')::bool";
+        if connection.alone().query_one(sql, &[]).await?.get(0) {
+            // After a change of servers, a new connection finds the one that writes.
+            connection.distrust();
+            return Err(StoreError::OnlyReads);
+        }
         Ok(())
     }
 }
 
-/// Passes on what a connection hears, until it is gone or nobody listens.
-async fn pass_on<S>(
-    mut connection: tokio_postgres::Connection<Socket, S>,
-    payloads: mpsc::Sender<String>,
-) where
-    S: AsyncRead + AsyncWrite + Unpin,
-{
-    let mut messages = stream::poll_fn(move |context| connection.poll_message(context));
-    while let Some(Ok(message)) = messages.next().await {
-        if let AsyncMessage::Notification(notification) = message
-            && payloads.send(notification.payload().to_owned()).await.is_err()
-        {
-            return;
-        }
-    }
+/// Prepares the session of a new connection.
+fn prepare(session: Session) -> Hook {
+    Hook::async_fn(move |client: &mut ClientWrapper, _: &Metrics| {
+        let session = session.clone();
+        Box::pin(async move {
+            match timeout(CONNECT_LIMIT, session.prepare(client)).await {
+                Ok(prepared) => prepared.map_err(HookError::Backend),
+                Err(_) => Err(HookError::message("the database does not answer")),
+            }
+        })
+    })
+}
+
+/// Checks a connection that may have died while it was not used.
+fn check(outages: Outages) -> Hook {
+    Hook::async_fn(move |client: &mut ClientWrapper, metrics: &Metrics| {
+        let outages = outages.clone();
+        Box::pin(async move {
+            if outages.may_have_cut(metrics.created) {
+                return Err(HookError::message("it was made before an outage"));
+            }
+            if metrics.last_used() < TRUSTED_IDLE {
+                return Ok(());
+            }
+            match timeout(RECYCLE_LIMIT, client.batch_execute("")).await {
+                Ok(answer) => answer.map_err(HookError::Backend),
+                Err(_) => {
+                    outages.note();
+                    Err(HookError::message("the database does not answer"))
+                }
+            }
+        })
+    })
 }
 
 /// The number of a campaign's gate: the random half of its id.

@@ -1,40 +1,137 @@
-//! TLS to PostgreSQL. Where there is any, the database's certificate and name are verified: TLS with
-//! whoever answers would keep nothing from who stands between.
+//! TLS to PostgreSQL. Where there is any, the database's certificate is verified: TLS with whoever answers would
+//! keep nothing from who stands between. So `sslmode=require` verifies as `verify-full` does, which libpq does not.
 
-use campaign_process::{authorities, read_key_file};
-use rustls::{ClientConfig, RootCertStore};
-use std::path::Path;
+use campaign_process::{authorities, certificates, read_key_file};
+use rustls::client::WebPkiServerVerifier;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::CryptoProvider;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::{
+    CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme,
+};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use tokio_postgres::Config;
-use tokio_postgres::config::SslMode;
 
-/// How to speak TLS, if the URL says sslmode=require.
-pub fn client(config: &Config, ca_file: Option<&Path>) -> Result<Option<ClientConfig>, String> {
-    if config.get_ssl_mode() != SslMode::Require {
-        let is_idle = ca_file.is_some();
-        let how = "--database-ca-file does nothing unless the database URL says sslmode=require";
-        return if is_idle { Err(how.to_owned()) } else { Ok(None) };
-    }
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(|error| error.to_string())?
-        .with_root_certificates(roots(ca_file)?)
-        .with_no_client_auth();
-    Ok(Some(config))
+/// How to speak TLS.
+#[derive(Clone, Debug)]
+pub struct Tls {
+    pub config: ClientConfig,
 }
 
-fn roots(ca_file: Option<&Path>) -> Result<RootCertStore, String> {
-    let Some(file) = ca_file else {
-        let mut roots = RootCertStore::empty();
-        let found = rustls_native_certs::load_native_certs();
-        roots.add_parsable_certificates(found.certs);
-        if roots.is_empty() {
-            return Err("the system trusts nobody; give --database-ca-file".to_owned());
+impl Tls {
+    /// With whom to trust (a file, and what it is called in errors; `None`: whom the system trusts), our certificate
+    /// and key, and whether the certificate has to be of the host's name.
+    ///
+    /// # Errors
+    /// When a file cannot be used; says which and why.
+    pub fn new(
+        roots: Option<(PathBuf, &str)>,
+        identity: Option<(PathBuf, PathBuf)>,
+        verifies_name: bool,
+    ) -> Result<Self, String> {
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let verifier = verifier(roots, &provider)?;
+        let builder = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .map_err(|error| error.to_string())?;
+        let builder = if verifies_name {
+            builder.with_webpki_verifier(verifier)
+        } else {
+            builder.dangerous().with_custom_certificate_verifier(Arc::new(AnyName(verifier)))
+        };
+        let config = match identity {
+            None => builder.with_no_client_auth(),
+            Some((cert, key)) => {
+                let chain = certificates(&read("sslcert", &cert)?).map_err(|error| {
+                    format!("the database URL's sslcert {}: {error}", cert.display())
+                })?;
+                let wrong = |error| format!("the database URL's sslkey {}: {error}", key.display());
+                let secret = PrivateKeyDer::from_pem_slice(&read("sslkey", &key)?)
+                    .map_err(|error| wrong(error.to_string()))?;
+                builder
+                    .with_client_auth_cert(chain, secret)
+                    .map_err(|error| wrong(error.to_string()))?
+            }
+        };
+        Ok(Self { config })
+    }
+}
+
+fn read(name: &str, path: &Path) -> Result<Vec<u8>, String> {
+    read_key_file(path)
+        .map_err(|error| format!("the database URL's {name} {}: {error}", path.display()))
+}
+
+fn verifier(
+    roots: Option<(PathBuf, &str)>,
+    provider: &Arc<CryptoProvider>,
+) -> Result<Arc<WebPkiServerVerifier>, String> {
+    let roots = match roots {
+        None => system_roots()?,
+        Some((file, name)) => {
+            let pem = read_key_file(&file).map_err(|error| error.to_string());
+            pem.and_then(|pem| authorities(&pem))
+                .map_err(|error| format!("{name} {}: {error}", file.display()))?
         }
-        return Ok(roots);
     };
-    let pem = read_key_file(file).map_err(|error| error.to_string());
-    pem.and_then(|pem| authorities(&pem))
-        .map_err(|error| format!("--database-ca-file {}: {error}", file.display()))
+    WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider))
+        .build()
+        .map_err(|error| error.to_string())
+}
+
+fn system_roots() -> Result<RootCertStore, String> {
+    let mut roots = RootCertStore::empty();
+    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    if roots.is_empty() {
+        return Err("the system trusts nobody; give --database-ca-file".to_owned());
+    }
+    Ok(roots)
+}
+
+/// Verifies who vouches for a certificate, but not whose name it has: sslmode=verify-ca.
+#[derive(Debug)]
+struct AnyName(Arc<WebPkiServerVerifier>);
+
+impl ServerCertVerifier for AnyName {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        let verified =
+            self.0.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now);
+        match verified {
+            // The name is looked at last, when all else was found good.
+            Err(Error::InvalidCertificate(
+                CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
+            )) => Ok(ServerCertVerified::assertion()),
+            other => other,
+        }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.0.verify_tls12_signature(message, cert, signed)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.0.verify_tls13_signature(message, cert, signed)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.supported_verify_schemes()
+    }
 }

@@ -3,17 +3,26 @@
 //! Statements that do not need each other's answers are sent together (`try_join!`): a round trip costs
 //! more than most of them. They are run in the order sent.
 
-use super::{ONLY_READS, StoreResult, gate_key};
+use super::error::Staleness;
+use super::notify::{self, ControlEvent};
+use super::session::DURABLE;
+use super::{Shared, StoreError, StoreResult, gate_key};
 use bytes::Bytes;
 use campaign_domain::Instant;
 use deadpool_postgres::Client;
-use futures_util::FutureExt;
+use futures_util::{FutureExt, StreamExt, TryStreamExt};
 use std::ops::Deref;
+use std::pin::pin;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicBool, AtomicU32};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::task::yield_now;
 use tokio::try_join;
+use tokio_postgres::error::SqlState;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{CopyInSink, Row, Statement};
+use tracing::warn;
 use uuid::Uuid;
 
 /// A statement's arguments.
@@ -49,9 +58,9 @@ pub enum Durability {
 pub struct Connection {
     /// Always there, until dropped.
     client: Option<Client>,
-    /// Not to be used again: a statement may be running whose answer nobody waits for, or the server there
-    /// only reads, as it does after another has taken its place.
+    /// Not to be used again: a statement may be running whose answer nobody waits for, or the session is stale.
     is_unfit: AtomicBool,
+    shared: Arc<Shared>,
 }
 
 /// What a transaction is made of. Unless committed, it is rolled back when dropped.
@@ -60,12 +69,14 @@ pub struct Statements<'c> {
     is_open: bool,
     /// Sent and not answered.
     unanswered: AtomicU32,
+    /// Longest wait for an answer.
+    answer_limit: Duration,
 }
 
 /// A transaction that is about to begin.
 pub struct Opening<'c> {
     statements: Statements<'c>,
-    /// Passes the gate and tells the time.
+    /// Passes the gate, tells the time and says how durable the transaction is.
     gate: Statement,
     key: i64,
 }
@@ -75,7 +86,13 @@ pub struct Tx<'c> {
     statements: Statements<'c>,
     /// Now, read after the gate was passed.
     pub now: Instant,
+    /// To be told once it is committed.
+    notices: Mutex<Vec<ControlEvent>>,
 }
+
+/// Each transaction says how isolated it is, whatever the default: a snapshot from before the gate would show what the
+/// gate kept apart. Whether it may write is left to the default, which is how an operator stops all writes.
+const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED";
 
 impl std::fmt::Debug for Statements<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -114,7 +131,7 @@ impl Drop for Statements<'_> {
         if self.unanswered.load(Relaxed) > 0 {
             // Whoever asked gave up: its deadline passed, or it left.
             self.connection.is_unfit.store(true, Relaxed);
-        } else if self.is_open {
+        } else if self.is_open && !self.connection.is_unfit.load(Relaxed) {
             // Sent at once; the connection's next statement comes after it.
             let _ = self.connection.client().batch_execute("ROLLBACK").now_or_never();
         }
@@ -134,8 +151,12 @@ impl Drop for Connection {
 }
 
 impl Connection {
-    pub(super) fn new(client: Client) -> Self {
-        Self { client: Some(client), is_unfit: AtomicBool::new(false) }
+    pub(super) fn new(client: Client, shared: Arc<Shared>) -> Self {
+        Self { client: Some(client), is_unfit: AtomicBool::new(false), shared }
+    }
+
+    fn made_at(&self) -> std::time::Instant {
+        Client::metrics(self.client()).created
     }
 
     pub(super) fn client(&self) -> &Client {
@@ -146,8 +167,19 @@ impl Connection {
         self.client.as_mut().expect("a connection has its client until it is dropped")
     }
 
-    fn statements(&self) -> Statements<'_> {
-        Statements { connection: self, is_open: true, unanswered: AtomicU32::new(0) }
+    /// Keeps the connection from being used again.
+    pub(super) fn distrust(&self) {
+        self.is_unfit.store(true, Relaxed);
+    }
+
+    /// For single statements that read, each a transaction of its own.
+    pub(super) fn alone(&self) -> Statements<'_> {
+        self.statements(false)
+    }
+
+    fn statements(&self, is_open: bool) -> Statements<'_> {
+        let answer_limit = self.shared.answer_limit;
+        Statements { connection: self, is_open, unanswered: AtomicU32::new(0), answer_limit }
     }
 
     /// Starts a transaction behind a gate.
@@ -174,27 +206,29 @@ impl Connection {
             Gate::Exclusive(id) => ("pg_advisory_xact_lock($1)", gate_key(id)),
         };
         let commit = match durability {
-            Durability::Durable => "",
-            Durability::Relaxed => ", set_config('synchronous_commit', 'off', true)",
+            Durability::Durable => DURABLE,
+            Durability::Relaxed => "'off'",
         };
-        let sql = format!("SELECT {lock}, clock_timestamp() AS now{commit}");
+        let sql = format!(
+            "SELECT {lock}, clock_timestamp() AS now, set_config('synchronous_commit', {commit}, true)"
+        );
         // Now, so that nothing can be sent before it.
-        let gate = self.client().prepare_cached(&sql).await?;
-        let statements = self.statements();
+        let gate = self.alone().prepare(&sql).await?;
+        let statements = self.statements(true);
         Ok(Opening { statements, gate, key })
     }
 
     /// Starts a transaction that reads one moment throughout, and passes no gate.
     pub async fn begin_snapshot(&mut self) -> StoreResult<Tx<'_>> {
-        let statement = self.client().prepare_cached("SELECT clock_timestamp() AS now").await?;
-        let statements = self.statements();
+        let statement = self.alone().prepare("SELECT clock_timestamp() AS now").await?;
+        let statements = self.statements(true);
         let begin = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
         let (_, row) = try_join!(
             biased;
             statements.answered(self.client().batch_execute(begin)),
             statements.answered(self.client().query_one(&statement, &[])),
         )?;
-        Ok(Tx { statements, now: row.get("now") })
+        Ok(Tx { statements, now: row.get("now"), notices: Mutex::default() })
     }
 }
 
@@ -205,7 +239,7 @@ impl<'c> Opening<'c> {
         let key: Params<'_> = &[&self.key];
         let (_, row) = try_join!(
             biased;
-            self.answered(client.batch_execute("BEGIN")),
+            self.answered(client.batch_execute(BEGIN)),
             self.answered(client.query_one(&self.gate, key)),
         )?;
         Ok(row.get("now"))
@@ -213,7 +247,7 @@ impl<'c> Opening<'c> {
 
     /// The transaction, which passed the gate at this time.
     pub fn at(self, now: Instant) -> Tx<'c> {
-        Tx { statements: self.statements, now }
+        Tx { statements: self.statements, now, notices: Mutex::default() }
     }
 }
 
@@ -225,41 +259,80 @@ impl Tx<'_> {
         Ok(())
     }
 
-    /// Makes the transaction durable and lets go of the gate.
+    /// What is told once the transaction is committed.
+    pub(super) fn notices(&self) -> MutexGuard<'_, Vec<ControlEvent>> {
+        self.notices.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Makes the transaction durable, lets go of the gate, and tells what is to be told.
     pub async fn commit(mut self) -> StoreResult<()> {
-        self.statements.is_open = false;
+        let notices = std::mem::take(&mut *self.notices());
         let client = self.connection.client();
-        Ok(self.answered(client.batch_execute("COMMIT")).await?)
+        if notices.is_empty() {
+            self.statements.is_open = false;
+            return self.answered(client.batch_execute("COMMIT")).await;
+        }
+        let sql = notify::commit_and_tell(&notices)?;
+        self.statements.is_open = false;
+        let told = self.answered(async {
+            let mut answers = pin!(client.simple_query_raw(&sql).await?);
+            // The first answer is the commit's: what goes wrong after it undoes nothing.
+            answers.next().await.transpose()?;
+            Ok(answers.try_for_each(|_| std::future::ready(Ok(()))).await)
+        });
+        if let Err(error) = told.await? {
+            warn!(%error, "a notice was not taken; other replicas learn of the change when leases are renewed");
+            for notice in notices {
+                // An error only says that nobody listens.
+                let _ = self.connection.shared.untold.send(notice);
+            }
+        }
+        Ok(())
     }
 }
 
 impl Statements<'_> {
-    /// Counts a statement until it is answered.
-    async fn answered<T>(
+    /// Counts a statement until it is answered. One that is not leaves the connection unfit.
+    pub(super) async fn answered<T>(
         &self,
         statement: impl Future<Output = Result<T, tokio_postgres::Error>>,
-    ) -> Result<T, tokio_postgres::Error> {
+    ) -> StoreResult<T> {
+        let connection = self.connection;
+        let outages = &connection.shared.outages;
         self.unanswered.fetch_add(1, Relaxed);
-        let answer = statement.await;
+        let answer = outages.answer(connection.made_at(), self.answer_limit, statement).await;
+        if matches!(answer, Err(StoreError::Silent)) {
+            return answer;
+        }
         self.unanswered.fetch_sub(1, Relaxed);
-        if answer.as_ref().is_err_and(|error| error.code() == Some(&ONLY_READS)) {
-            self.connection.is_unfit.store(true, Relaxed);
+        let Some(error) = answer.as_ref().err().and_then(StoreError::said) else { return answer };
+        if let Some(staleness) = Staleness::of(error) {
+            connection.distrust();
+            if staleness == Staleness::Prepared {
+                outages.note();
+            }
+        }
+        if *error.code() == SqlState::IN_FAILED_SQL_TRANSACTION {
+            // Of statements sent together, the one that failed first tells why. Its answer is here too; whoever waits
+            // for both looks at it before the second turn ends.
+            yield_now().await;
+            yield_now().await;
         }
         answer
     }
 
     async fn prepare(&self, sql: &str) -> StoreResult<Statement> {
-        Ok(self.answered(self.connection.client().prepare_cached(sql)).await?)
+        self.answered(self.connection.client().prepare_cached(sql)).await
     }
 
     pub(super) async fn copy_in(&self, sql: &str) -> StoreResult<CopyInSink<Bytes>> {
         let statement = self.prepare(sql).await?;
-        Ok(self.answered(self.connection.client().copy_in(&statement)).await?)
+        self.answered(self.connection.client().copy_in(&statement)).await
     }
 
     pub(super) async fn query(&self, sql: &str, params: Params<'_>) -> StoreResult<Vec<Row>> {
         let statement = self.prepare(sql).await?;
-        Ok(self.answered(self.connection.client().query(&statement, params)).await?)
+        self.answered(self.connection.client().query(&statement, params)).await
     }
 
     /// Runs one statement and then, sent together with it, another; returns the other's rows.
@@ -284,7 +357,7 @@ impl Statements<'_> {
 
     pub(super) async fn query_one(&self, sql: &str, params: Params<'_>) -> StoreResult<Row> {
         let statement = self.prepare(sql).await?;
-        Ok(self.answered(self.connection.client().query_one(&statement, params)).await?)
+        self.answered(self.connection.client().query_one(&statement, params)).await
     }
 
     pub(super) async fn query_opt(
@@ -293,11 +366,11 @@ impl Statements<'_> {
         params: Params<'_>,
     ) -> StoreResult<Option<Row>> {
         let statement = self.prepare(sql).await?;
-        Ok(self.answered(self.connection.client().query_opt(&statement, params)).await?)
+        self.answered(self.connection.client().query_opt(&statement, params)).await
     }
 
     pub(super) async fn execute(&self, sql: &str, params: Params<'_>) -> StoreResult<u64> {
         let statement = self.prepare(sql).await?;
-        Ok(self.answered(self.connection.client().execute(&statement, params)).await?)
+        self.answered(self.connection.client().execute(&statement, params)).await
     }
 }

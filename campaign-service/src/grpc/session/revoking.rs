@@ -1,10 +1,9 @@
 //! What one worker has to hear of: work, stops, contacts taken back.
 
 use super::Session;
-use crate::app::error::Error;
+use crate::app::stops::Stop;
 use crate::grpc::names;
 use crate::store::notify::{ControlEvent, RemovalCause, StopCause};
-use campaign_domain::lifecycle::State;
 use campaign_proto::v1;
 use campaign_proto::v1::dispatch_response::Message as Response;
 use std::collections::HashSet;
@@ -31,7 +30,7 @@ impl Session {
                 Ok(())
             }
             Ok(ControlEvent::Stopped { campaign, run, cause, hang_up }) => {
-                self.revoke(campaign, run, cause, hang_up).await
+                self.revoke(Stop { campaign, run, cause, hang_up }).await
             }
             Ok(ControlEvent::ContactRemoved { campaign, position, cause }) => {
                 self.revoke_contact(campaign, position, cause).await
@@ -44,14 +43,19 @@ impl Session {
         }
     }
 
-    async fn revoke(
-        &mut self,
-        campaign: Uuid,
-        run: i32,
-        cause: StopCause,
-        hang_up: bool,
-    ) -> Result<(), Status> {
-        if !self.held.iter().any(|((id, _), held)| *id == campaign && held.run <= run) {
+    /// Tells the worker that runs stopped of which it holds leases, unless it was told the same before.
+    async fn revoke(&mut self, stop: Stop) -> Result<(), Status> {
+        let Stop { campaign, run, cause, hang_up } = stop;
+        let mut is_news = false;
+        for ((id, _), held) in &mut self.held {
+            if *id != campaign {
+                continue;
+            }
+            let told = (held.run <= run).then_some((cause, hang_up));
+            is_news |= told.is_some() && held.told != told;
+            held.told = told;
+        }
+        if !is_news {
             return Ok(());
         }
         let reason = match cause {
@@ -91,21 +95,9 @@ impl Session {
     /// Revokes what stopped without our hearing of it.
     pub(super) async fn check_held(&mut self) -> Result<(), Status> {
         let campaigns: HashSet<Uuid> = self.held.keys().map(|(campaign, _)| *campaign).collect();
-        for campaign in campaigns {
-            let (state, run) = match self.app.get_campaign(campaign).await {
-                Ok((campaign, _)) => (campaign.state, campaign.run),
-                Err(Error::NotFound(_)) => (State::Cancelled, i32::MAX),
-                Err(error) => return Err(error.into()),
-            };
-            match state {
-                State::Paused => self.revoke(campaign, run, StopCause::Paused, false).await?,
-                State::Completed => self.revoke(campaign, run, StopCause::Completed, false).await?,
-                State::Cancelled => self.revoke(campaign, run, StopCause::Cancelled, true).await?,
-                // A newer run is on: the one before it was ended.
-                State::Running | State::Scheduled | State::Draft => {
-                    self.revoke(campaign, run - 1, StopCause::Cancelled, true).await?;
-                }
-            }
+        let campaigns: Vec<Uuid> = campaigns.into_iter().collect();
+        for stop in self.app.stops(&campaigns).await? {
+            self.revoke(stop).await?;
         }
         Ok(())
     }

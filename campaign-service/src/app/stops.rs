@@ -1,0 +1,49 @@
+//! What stopped, for who may not have been told: a notice is a courtesy.
+
+use super::App;
+use super::error::Result;
+use crate::store::campaigns::{self, Standing};
+use crate::store::notify::StopCause;
+use campaign_domain::lifecycle::State;
+use uuid::Uuid;
+
+/// Runs of a campaign that are held or over: this one and those before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stop {
+    pub campaign: Uuid,
+    pub run: i32,
+    pub cause: StopCause,
+    /// Whether calls in progress are hung up.
+    pub hang_up: bool,
+}
+
+impl App {
+    /// What stopped in some campaigns, one stop for each.
+    pub async fn stops(&self, ids: &[Uuid]) -> Result<Vec<Stop>> {
+        if ids.is_empty() {
+            return Ok(Vec::new());
+        }
+        let connection = self.db.connect().await?;
+        let standings = campaigns::standings(&connection, ids).await?;
+        let of = |id: &Uuid| {
+            let standing = standings.iter().find(|standing| standing.campaign == *id);
+            stop_of(*id, standing.filter(|standing| !standing.is_deleted))
+        };
+        Ok(ids.iter().map(of).collect())
+    }
+}
+
+fn stop_of(campaign: Uuid, standing: Option<&Standing>) -> Stop {
+    let stop = |run, cause, hang_up| Stop { campaign, run, cause, hang_up };
+    let Some(standing) = standing else { return stop(i32::MAX, StopCause::Cancelled, true) };
+    let run = standing.run;
+    match standing.state {
+        State::Paused => stop(run, StopCause::Paused, standing.hangs_up),
+        State::Completed => stop(run, StopCause::Completed, false),
+        State::Cancelled => stop(run, StopCause::Cancelled, true),
+        // A newer run is on: the one before it was ended.
+        State::Running | State::Scheduled | State::Draft => {
+            stop(run - 1, StopCause::Cancelled, true)
+        }
+    }
+}
