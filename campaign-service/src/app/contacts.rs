@@ -6,14 +6,13 @@ use super::leasing::next_attempt;
 use super::{App, existing, present};
 use crate::store::campaigns::{self, Campaign};
 use crate::store::contacts::{self, Contact, NewContact};
+use crate::store::leases::{self, Lease};
 use crate::store::notify::{self, ControlEvent};
-use crate::store::{Durability, Gate, Tx, due, erasures, groups};
+use crate::store::{Durability, Gate, Tx, due, erasures, groups, states};
+use campaign_domain::lease::Slot;
+use campaign_domain::subscriber::spellings;
 use tokio::try_join;
 use uuid::Uuid;
-
-/// Says why a contact's zone or priority cannot change now.
-const FROZEN: &str = "time_zone and priority cannot change while a run is under way; \
-                      change them when the campaign is completed or cancelled";
 
 impl App {
     /// Adds a contact; one that was deleted comes back with its history.
@@ -101,16 +100,13 @@ impl App {
         };
         edit(&mut after);
         let moves = after.time_zone != before.time_zone || after.priority != before.priority;
-        // A run numbers its way through each group; a contact that changes groups could be met twice.
-        if moves && campaign.state.is_active() {
-            return Err(Error::Precondition {
-                reason: "CAMPAIGN_ACTIVE",
-                subject: "update_mask".to_owned(),
-                description: FROZEN.to_owned(),
-            });
-        }
         let group = group_of(&tx, id, &after).await?;
+        let is_in_run = moves && campaign.state.is_active();
+        let is_in_call = is_in_run && leave_group(&tx, &campaign, position).await?;
         contacts::update(&tx, id, position, &after, group).await?;
+        if is_in_run && !is_in_call {
+            come_back(&tx, &campaign, position).await?;
+        }
         campaigns::bump_revision(&tx, id).await?;
         let contact = existing_contact(&tx, id, position).await?;
         tx.commit().await?;
@@ -154,7 +150,9 @@ pub(super) async fn add(
     group: i32,
 ) -> Result<i64> {
     let id = campaign.id;
-    match contacts::find_by_phones(tx, id, &[&new.phone]).await?.first() {
+    let spelled = spellings(&new.phone);
+    let phones: Vec<&str> = spelled.iter().map(AsRef::as_ref).collect();
+    match contacts::find_by_phones(tx, id, &phones).await?.first() {
         None => Ok(contacts::insert_one(tx, id, new, group).await?),
         Some((_, position, true)) => {
             revive(tx, campaign, *position, new, group).await?;
@@ -187,6 +185,33 @@ pub(super) async fn revive(
     campaigns::count_contacts(tx, campaign.id, 1).await?;
     campaigns::bump_revision(tx, campaign.id).await?;
     come_back(tx, campaign, position).await
+}
+
+/// Takes a contact out of the group in which a run that is under way finds it; returns whether it is in a call
+/// of the run. The gate must be held alone.
+///
+/// A run numbers its way through each group, so in the new one it may meet a contact that it met before. Nobody
+/// else holds the contact then: a worker that has not dialled it loses it, and a call is noted in its state.
+async fn leave_group(tx: &Tx<'_>, campaign: &Campaign, position: i64) -> Result<bool> {
+    due::remove(tx, campaign.id, &[position]).await?;
+    let mut is_in_call = false;
+    let mut held = leases::lock_holding(tx, campaign.id, campaign.run, position).await?;
+    for lease in &mut held {
+        let Some(slot) = lease.positions.iter().position(|other| *other == position) else {
+            continue;
+        };
+        is_in_call |= lease.slots.get(slot) == Some(Slot::Authorized);
+        lease.slots.advance(slot, Slot::Closed);
+    }
+    let held: Vec<&Lease> = held.iter().collect();
+    leases::save_slots(tx, campaign.id, &held).await?;
+    if is_in_call {
+        let mut states = states::lock(tx, campaign.id, [position]).await?;
+        let state = states.get(position).in_call(campaign.epoch, tx.now);
+        states.set(position, &state);
+        states::save(tx, campaign.id, &states).await?;
+    }
+    Ok(is_in_call)
 }
 
 /// Lets a contact that the run may have passed wait again, if there is anything to wait for. The gate

@@ -15,6 +15,7 @@ use crate::store::suppressions::{self, Suppression};
 use crate::store::{Db, Gate, Tx, contacts, due, interactions, leases, states};
 use campaign_domain::access::Tenant;
 use campaign_domain::phone;
+use campaign_domain::subscriber::spellings;
 use chrono::TimeDelta;
 use serde_json::json;
 use std::collections::{HashMap, HashSet};
@@ -58,8 +59,15 @@ impl App {
                         .to_owned(),
             });
         };
-        let erasure = self.begin_erasure(eraser, tenant, phone, (actor, reason)).await?;
-        self.finish_erasure(&erasure).await
+        let mut all = Erased::default();
+        for phone in spellings(phone) {
+            let erasure = self.begin_erasure(eraser, tenant, &phone, (actor, reason)).await?;
+            let erased = self.finish_erasure(&erasure).await?;
+            all.contacts += erased.contacts;
+            all.interactions += erased.interactions;
+            all.campaigns = erased.campaigns;
+        }
+        Ok(all)
     }
 
     /// From here on it will be done, whoever does it.
@@ -290,7 +298,7 @@ fn refuse_under_way(noted: &Noted) -> Result<()> {
 
 fn as_entry(phone: &str, noted: &Noted) -> Suppression {
     let (phone, source) = (phone.to_owned(), SOURCE.to_owned());
-    Suppression { phone, source, created_at: noted.erased_at }
+    Suppression { phone, source, created_at: noted.erased_at, is_wish: true }
 }
 
 /// Whether the service may run with these keys: people who were erased would come back with others or none.
@@ -349,10 +357,11 @@ async fn note(
         reason,
         command,
         before: Some(campaign.state),
-        after: campaign.state,
+        after: Some(campaign.state),
         run: campaign.run,
         request_id: "",
         details: json!({ "person": person }),
     };
-    Ok(audit::insert(tx, &entry).await?)
+    audit::insert(tx, &entry).await?;
+    Ok(())
 }

@@ -8,6 +8,8 @@ use crate::store::contacts::{self, NewContact};
 use crate::store::imports::{self, Import, Problem};
 use crate::store::notify::{self, ControlEvent};
 use crate::store::{Gate, Tx, erasures, groups};
+use campaign_domain::subscriber::{canonical, spellings};
+use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 use tokio::try_join;
 use uuid::Uuid;
@@ -76,7 +78,8 @@ struct Chunk<'a> {
     import_id: &'a str,
     import: Import,
     rows: Vec<&'a Row>,
-    /// Position, and whether deleted, of the numbers that the campaign has.
+    /// Position, and whether deleted, of the numbers that the campaign has, in the spelling that stands for
+    /// all of a subscriber's.
     known: HashMap<String, (i64, bool)>,
     /// Numbers of people who were erased.
     erased: HashSet<&'a str>,
@@ -107,11 +110,16 @@ impl<'a> Chunk<'a> {
             .filter_map(|row| row.contact.as_ref().ok())
             .map(|contact| contact.phone.as_str())
             .collect();
+        let spelled = phones.iter().flat_map(|phone| spellings(phone)).collect::<Vec<_>>();
+        let asked: Vec<&str> = spelled.iter().map(AsRef::as_ref).collect();
         campaigns::lock_positions(tx, id).await?;
         let (found, keys) =
-            try_join!(contacts::find_by_phones(tx, id, &phones), erasures::key_ids(tx))?;
+            try_join!(contacts::find_by_phones(tx, id, &asked), erasures::key_ids(tx))?;
         let erased = app.erased_among(tx, &keys, &campaign.tenant, &phones).await?;
-        let known = found.into_iter().map(|(phone, at, deleted)| (phone, (at, deleted))).collect();
+        let known = found
+            .into_iter()
+            .map(|(phone, at, deleted)| (canonical(&phone).into_owned(), (at, deleted)))
+            .collect();
         let (fresh, problems) = (Vec::new(), Vec::new());
         Ok(Self { campaign, import_id, import, rows, known, erased, fresh, problems })
     }
@@ -122,7 +130,7 @@ impl<'a> Chunk<'a> {
 
     /// Tells contacts that are new, come back, are there already, or cannot be read.
     async fn sort(&mut self, tx: &Tx<'_>) -> Result<()> {
-        let mut seen: HashSet<&str> = HashSet::new();
+        let mut seen: HashSet<Cow<'_, str>> = HashSet::new();
         for row in std::mem::take(&mut self.rows) {
             self.import.next_row += 1;
             let contact = match &row.contact {
@@ -138,11 +146,13 @@ impl<'a> Chunk<'a> {
                 self.add_problem(row, "phone_number", ERASED);
                 continue;
             }
-            let is_first = seen.insert(&contact.phone);
-            match self.known.get(&contact.phone) {
+            let number = canonical(&contact.phone);
+            let known = self.known.get(number.as_ref()).copied();
+            let is_first = seen.insert(number);
+            match known {
                 None if is_first => self.fresh.push(contact),
                 Some((position, true)) if is_first => {
-                    self.bring_back(tx, row, contact, *position).await?;
+                    self.bring_back(tx, row, contact, position).await?;
                 }
                 _ => {
                     self.import.duplicates += 1;

@@ -54,6 +54,8 @@ pub(super) struct Ledger<'a, 'c> {
     changed_leases: BTreeSet<i64>,
     /// Contacts that something was recorded of; some more than once.
     touched: Vec<i64>,
+    /// Contacts whose phone was noted to be in use, and for whom the run may wait in the list of those due.
+    was_busy: HashSet<i64>,
     /// Contacts whose attempt is over, and the run it was of.
     ended: Vec<(i64, i32)>,
     opted_out: BTreeSet<i64>,
@@ -178,6 +180,7 @@ impl<'a, 'c> Ledger<'a, 'c> {
             new: Vec::new(),
             changed_leases: BTreeSet::new(),
             touched: Vec::new(),
+            was_busy: HashSet::new(),
             ended: Vec::new(),
             opted_out: BTreeSet::new(),
             suppressed: Vec::new(),
@@ -320,7 +323,11 @@ impl<'a, 'c> Ledger<'a, 'c> {
             retry: &self.retry,
             now: self.tx.now,
         };
-        let state = self.states.get(report.position).after(&report.fact, &at);
+        let state = self.states.get(report.position);
+        if state.may_ring {
+            self.was_busy.insert(report.position);
+        }
+        let state = state.after(&report.fact, &at);
         self.states.set(report.position, &state);
         self.touched.push(report.position);
         !at.is_before_reset(&report.fact)
@@ -366,6 +373,9 @@ impl<'a, 'c> Ledger<'a, 'c> {
         let ended: Vec<i64> = self.ended.iter().map(|(position, _)| *position).collect();
         let places = self.places(&ended).await?;
         due::put(self.tx, self.campaign.id, self.campaign.run, &places.due).await?;
+        let waiting = places.done.into_iter().filter(|position| self.was_busy.contains(position));
+        let waiting: Vec<i64> = waiting.collect();
+        due::remove(self.tx, self.campaign.id, &waiting).await?;
         Ok(())
     }
 

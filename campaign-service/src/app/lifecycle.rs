@@ -1,7 +1,7 @@
 //! Commands on campaigns: guarded, atomic, audited, and answered the same when repeated.
 
 use super::error::{Error, Result};
-use super::preview::preview_token;
+use super::preview::is_current;
 use super::{App, existing};
 use crate::store::audit::{self, Entry};
 use crate::store::campaigns::{self, Campaign};
@@ -108,16 +108,14 @@ impl App {
             transition(before.state, Command::Launch, &plan, tx.now).map_err(Error::Refused)?;
         check_launch(&before, launch)?;
         let counters = campaigns::counters(&tx, id).await?;
-        let revision = campaigns::revision(&tx, id).await?;
-        if !launch.preview_token.is_empty()
-            && launch.preview_token != preview_token(&before, &counters, revision, &settings)
-        {
+        let token = &launch.preview_token;
+        if !token.is_empty() && !is_current(&tx, &before, &counters, &settings, token).await? {
             return Err(Error::Precondition {
                 reason: "PREVIEW_OUTDATED",
                 subject: "preview_token".to_owned(),
                 description:
-                    "the campaign, its contacts or the settings changed since the preview; \
-                              preview again"
+                    "the campaign, its contacts, the suppression list or the settings changed since \
+                              the preview; preview again"
                         .to_owned(),
             });
         }
@@ -334,7 +332,7 @@ async fn finish(
         reason: &call.reason,
         command: name,
         before,
-        after: after.state,
+        after: Some(after.state),
         run: after.run,
         request_id: &call.request_id,
         details,

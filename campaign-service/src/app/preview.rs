@@ -4,11 +4,17 @@ use super::error::Result;
 use super::{App, existing};
 use crate::store::campaigns::{self, Campaign, Counters};
 use crate::store::counts::{self, Class, View};
+use crate::store::{Tx, audit, suppressions, to_json};
+use campaign_domain::access::Tenant;
+use campaign_domain::audit::Head;
 use campaign_domain::eligibility::{Reason, Verdict};
 use campaign_domain::history::Flags;
 use campaign_domain::settings::LaunchSettings;
 use std::collections::BTreeMap;
 use uuid::Uuid;
+
+/// A launch would be refused; the refusal says the same.
+const ENDED: &str = "schedule.end_time has passed; set a later one or launch with live_forever.";
 
 /// The answer to a preview.
 #[derive(Clone, Debug)]
@@ -29,6 +35,7 @@ impl App {
         let campaign = existing(&tx, id).await?;
         let counters = campaigns::counters(&tx, id).await?;
         let revision = campaigns::revision(&tx, id).await?;
+        let lists = ListHeads::read(&tx, &campaign.tenant).await?;
         let rules = campaign.rules_of_next_run(*settings);
         let view = View { epoch: rules.epoch, run: rules.run, position_limit: None };
         let classes = counts::survey(&tx, id, view).await?.classes;
@@ -38,7 +45,7 @@ impl App {
             removed: BTreeMap::new(),
             refusals_wiped: 0,
             warnings: Vec::new(),
-            token: preview_token(&campaign, &counters, revision, settings),
+            token: lists.token(&fingerprint(&campaign, &counters, revision, settings)?),
         };
         for class in &classes {
             preview.total += class.contacts;
@@ -54,6 +61,9 @@ impl App {
             preview.refusals_wiped = counts::survey(&tx, id, before).await?.totals.refused;
         }
         preview.warnings = warnings(&campaign, settings, &preview, &classes);
+        if campaign.plan(settings.live_forever).has_ended(tx.now) {
+            preview.warnings.push(ENDED.to_owned());
+        }
         Ok(preview)
     }
 }
@@ -107,14 +117,66 @@ fn warnings(
     warnings
 }
 
-/// Stands for everything a preview's counts depend on, but the passing of time. Facts of calls in
-/// progress do not show in it: a launch needs the run they are of to end first, and that shows.
-pub(super) fn preview_token(
+/// Whether a campaign is as it was at the preview that gave a token: whatever the counts depended on, but the
+/// passing of time. Facts of calls in progress do not show in it: a launch needs the run they are of to end
+/// first, and that shows.
+pub(super) async fn is_current(
+    tx: &Tx<'_>,
+    campaign: &Campaign,
+    counters: &Counters,
+    settings: &LaunchSettings,
+    token: &str,
+) -> Result<bool> {
+    let revision = campaigns::revision(tx, campaign.id).await?;
+    let Some((seen, lists)) = ListHeads::of_token(token) else { return Ok(false) };
+    if seen != fingerprint(campaign, counters, revision, settings)? {
+        return Ok(false);
+    }
+    let mut is_changed =
+        suppressions::changed_for(tx, &Tenant::default(), lists.installation, campaign.id).await?;
+    if !campaign.tenant.is_empty() {
+        let (tenant, event) = (&campaign.tenant, lists.tenant);
+        is_changed |= suppressions::changed_for(tx, tenant, event, campaign.id).await?;
+    }
+    Ok(!is_changed)
+}
+
+/// Stands for the campaign, its contacts, what is known of them, and the settings.
+fn fingerprint(
     campaign: &Campaign,
     counters: &Counters,
     revision: i64,
     settings: &LaunchSettings,
-) -> String {
-    let text = format!("{} {} {revision} {settings:?}", campaign.revision, counters.next_position);
-    Uuid::new_v5(&campaign.id, text.as_bytes()).simple().to_string()
+) -> Result<String> {
+    let settings = to_json(settings)?;
+    let text = format!("{} {} {revision} {settings}", campaign.revision, counters.next_position);
+    Ok(Uuid::new_v5(&campaign.id, text.as_bytes()).simple().to_string())
+}
+
+/// The last events in the logs of the suppression lists that hold for a campaign.
+struct ListHeads {
+    installation: i64,
+    tenant: i64,
+}
+
+impl ListHeads {
+    async fn read(tx: &Tx<'_>, tenant: &Tenant) -> Result<Self> {
+        let (everybodys, own) = (audit::list_log(&Tenant::default()), audit::list_log(tenant));
+        let number = |head: Option<Head>| head.map_or(0, |head| head.number);
+        Ok(Self {
+            installation: number(audit::head(tx, everybodys).await?),
+            tenant: number(audit::head(tx, own).await?),
+        })
+    }
+
+    fn token(&self, fingerprint: &str) -> String {
+        format!("{fingerprint}.{}.{}", self.installation, self.tenant)
+    }
+
+    fn of_token(token: &str) -> Option<(&str, Self)> {
+        let (fingerprint, heads) = token.split_once('.')?;
+        let (installation, tenant) = heads.split_once('.')?;
+        let heads = Self { installation: installation.parse().ok()?, tenant: tenant.parse().ok()? };
+        Some((fingerprint, heads))
+    }
 }

@@ -4,12 +4,15 @@
 use super::App;
 use super::contacts::come_back;
 use super::error::{Error, Result};
+use crate::store::audit::{self, Entry, Event};
 use crate::store::campaigns::Campaign;
 use crate::store::notify::{self, ControlEvent, RemovalCause};
 use crate::store::suppressions::{self, Suppression};
 use crate::store::{Gate, Tx, campaigns, contacts, due};
-use campaign_domain::access::{Reach, Tenant};
+use campaign_domain::access::{Caller, Reach, Role, Tenant};
 use campaign_domain::lifecycle::State;
+use campaign_domain::subscriber::{all_spellings, canonical};
+use serde_json::json;
 use std::collections::BTreeSet;
 use uuid::Uuid;
 
@@ -18,24 +21,53 @@ pub(super) const ENTRY: &str = "the suppression";
 /// Most campaigns whose runs are waited for.
 const MAX_CAMPAIGNS: i64 = 100_000;
 
+/// Why numbers come on a list.
+#[derive(Clone, Copy, Debug)]
+pub struct Listing<'a> {
+    pub source: &'a str,
+    /// The people asked for it.
+    pub is_wish: bool,
+    pub actor: &'a str,
+    pub reason: &'a str,
+}
+
+/// The source of entries of people who opted out in a campaign.
+fn source_of(campaign: Uuid) -> String {
+    format!("opt-out in campaigns/{campaign}")
+}
+
+fn opt_out(source: &str) -> Listing<'_> {
+    Listing { source, is_wish: true, actor: "service", reason: "opted out of every campaign" }
+}
+
 impl App {
-    /// Adds numbers; returns how many are new. When it returns, no attempt on them is authorised in the
-    /// campaigns that the list holds for.
+    /// Adds numbers, in all their spellings; returns how many are new. When it returns, no attempt on them is
+    /// authorised in the campaigns that the list holds for.
     pub async fn suppress(
         &self,
         tenant: &Tenant,
         phones: &[String],
-        source: &str,
+        why: &Listing<'_>,
     ) -> Result<usize> {
+        let phones = all_spellings(phones.iter().map(String::as_str));
         let mut connection = self.db.connect().await?;
         let tx = connection.begin(Gate::Open).await?;
         // A number that was erased stays what it is, a hash.
-        let phones = self.hold_erased(&tx, tenant, phones, source).await?;
-        let added = add(&tx, tenant, &phones, source).await?;
+        let phones = self.hold_erased(&tx, tenant, &phones, why.source).await?;
+        let added = add(&tx, tenant, &phones, why).await?;
         tx.commit().await?;
         drop(connection);
         self.take_back(&tenant.suppresses(), &phones).await?;
         Ok(added)
+    }
+
+    /// Suppresses a number that opted out of every campaign and is no contact of the one named. Returns
+    /// whether it is new on the list.
+    pub async fn suppress_caller(&self, id: Uuid, phone: &str) -> Result<bool> {
+        let (campaign, _) = self.get_campaign(id).await?;
+        let source = source_of(id);
+        let added = self.suppress(&campaign.tenant, &[phone.to_owned()], &opt_out(&source)).await?;
+        Ok(added > 0)
     }
 
     /// What is left to do when contacts' opt-outs have put their numbers on the list, however often.
@@ -48,6 +80,7 @@ impl App {
         let tx = connection.begin(Gate::Open).await?;
         let Some(campaign) = campaigns::find(&tx, id).await? else { return Ok(()) };
         let phones = contacts::phones(&tx, id, positions).await?;
+        let phones = all_spellings(phones.iter().map(String::as_str));
         drop(tx);
         drop(connection);
         self.take_back(&campaign.tenant.suppresses(), &phones).await
@@ -85,34 +118,86 @@ impl App {
         Ok(())
     }
 
-    /// Takes a number off the list, erased or not; contacts with it wait again in the runs under way.
+    /// Takes a number off the list in all its spellings, erased or not; contacts with it wait again in the runs
+    /// under way. What the person asked for, only an admin takes back.
     pub async fn unsuppress(
         &self,
-        tenant: &Tenant,
+        caller: &Caller,
         phone: &str,
-        actor: &str,
         reason: &str,
     ) -> Result<Suppression> {
-        self.note_lifting(tenant, phone, actor, reason).await?;
+        let (tenant, who) = (&caller.tenant, (caller.actor.as_str(), reason));
+        let phones = all_spellings([phone]);
+        if self.is_erased(tenant, &phones).await? {
+            allow(caller, true)?;
+        }
+        for phone in &phones {
+            self.note_lifting(tenant, phone, who.0, who.1).await?;
+        }
         let reach = tenant.suppresses();
-        let phones = [phone.to_owned()];
         let mut connection = self.db.connect().await?;
         // Off the list and waiting again, or neither.
         let tx = connection.begin(Gate::Open).await?;
         let waiting = hold_runs(&tx, &reach, &phones, &[]).await?;
-        let listed = suppressions::delete(&tx, tenant, phone).await?;
-        let erased = self.lift_erasure(&tx, tenant, phone).await?;
-        let Some(removed) = listed.or(erased) else {
+        let mut removed = suppressions::delete(&tx, tenant, &phones).await?;
+        let mut lifted = None;
+        for phone in &phones {
+            lifted = self.lift_erasure(&tx, tenant, phone).await?.or(lifted);
+        }
+        allow(caller, lifted.is_some() || removed.iter().any(|entry| entry.is_wish))?;
+        put_back(&tx, &waiting).await?;
+        // The spelling asked for, where the list has it.
+        removed.sort_by_key(|entry| entry.phone != phone);
+        // Nothing that is kept for ever has the number of a person who was erased.
+        let named = if lifted.is_some() { &[][..] } else { &phones };
+        let Some(entry) = removed.into_iter().next().or(lifted) else {
             return Err(Error::NotFound(ENTRY.to_owned()));
         };
-        put_back(&tx, &waiting).await?;
+        log(&tx, tenant, ("UNSUPPRESS", who), 1, (named, &entry.source)).await?;
         tx.commit().await?;
         // A run launched in between may have passed the contact before the list changed.
         let tx = connection.begin(Gate::Open).await?;
         let late = hold_runs(&tx, &reach, &phones, &waiting).await?;
         put_back(&tx, &late).await?;
         tx.commit().await?;
-        Ok(removed)
+        Ok(entry)
+    }
+
+    async fn is_erased(&self, tenant: &Tenant, phones: &[String]) -> Result<bool> {
+        let mut connection = self.db.connect().await?;
+        let tx = connection.begin(Gate::Open).await?;
+        for phone in phones {
+            if self.erased_entry(&tx, tenant, phone).await?.is_some() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// What was done to a tenant's list, and where the numbers came from; newest first, before the number
+    /// given. To all of it, or to one number.
+    pub async fn list_suppression_events(
+        &self,
+        tenant: &Tenant,
+        phone: Option<&str>,
+        before: Option<i64>,
+        limit: i64,
+    ) -> Result<Vec<(Event, String)>> {
+        let mut connection = self.db.connect().await?;
+        let tx = connection.begin(Gate::Open).await?;
+        let log = audit::list_log(tenant);
+        let only = match phone {
+            Some(phone) => Some(suppressions::events_of(&tx, tenant, phone, before, limit).await?),
+            None => None,
+        };
+        let events = audit::list(&tx, log, before, only.as_deref(), limit).await?;
+        let numbers: Vec<i64> = events.iter().map(|event| event.number).collect();
+        let mut sources = suppressions::sources(&tx, tenant, &numbers).await?;
+        let with_source = |event: Event| {
+            let source = sources.remove(&event.number).unwrap_or_default();
+            (event, source)
+        };
+        Ok(events.into_iter().map(with_source).collect())
     }
 
     /// The entry of a number, erased or not.
@@ -139,12 +224,54 @@ impl App {
     }
 }
 
-/// Puts numbers on the list and tells the workers that hold them; returns how many are new. `take_back`
-/// has to follow the commit.
-async fn add(tx: &Tx<'_>, tenant: &Tenant, phones: &[String], source: &str) -> Result<usize> {
-    let added = suppressions::insert(tx, tenant, phones, source).await?;
+/// Refuses a caller who may not take a number off the list.
+fn allow(caller: &Caller, is_wish: bool) -> Result<()> {
+    if caller.may_unsuppress(is_wish) {
+        return Ok(());
+    }
+    let what = "taking a number off the list whose owner opted out or was erased".to_owned();
+    Err(Error::Forbidden { what, roles: vec![Role::Admin] })
+}
+
+/// Puts numbers on the list and tells the workers that hold them; returns how many are new, spellings of one
+/// subscriber counted once. `take_back` has to follow the commit.
+async fn add(tx: &Tx<'_>, tenant: &Tenant, phones: &[String], why: &Listing<'_>) -> Result<usize> {
+    let added = suppressions::insert(tx, tenant, phones, why.source, why.is_wish).await?;
     tell(tx, tenant, phones).await?;
-    Ok(added.len())
+    let new = added.iter().filter(|added| !added.was_listed);
+    let new: BTreeSet<String> = new.map(|added| canonical(&added.phone).into_owned()).collect();
+    if !added.is_empty() {
+        let changed: Vec<String> = added.into_iter().map(|added| added.phone).collect();
+        let what = ("SUPPRESS", (why.actor, why.reason));
+        log(tx, tenant, what, new.len(), (&changed, why.source)).await?;
+    }
+    Ok(new.len())
+}
+
+/// Notes a change of a tenant's list in the list's own audit log, and the numbers that it is about beside it.
+/// Comes last in a transaction: it passes the log's gate, which all who change the list wait for.
+async fn log(
+    tx: &Tx<'_>,
+    tenant: &Tenant,
+    (command, (actor, reason)): (&str, (&str, &str)),
+    numbers: usize,
+    (phones, source): (&[String], &str),
+) -> Result<()> {
+    let campaign = audit::list_log(tenant);
+    tx.pass(campaign).await?;
+    let entry = Entry {
+        campaign,
+        actor,
+        reason,
+        command,
+        before: None,
+        after: None,
+        run: 0,
+        request_id: "",
+        details: json!({ "numbers": numbers }),
+    };
+    let number = audit::insert(tx, &entry).await?;
+    Ok(suppressions::note_numbers(tx, tenant, number, phones, source).await?)
 }
 
 /// Tells the workers that hold numbers that these are on the list.
@@ -166,8 +293,9 @@ pub(super) async fn add_contacts(
 ) -> Result<()> {
     if !positions.is_empty() {
         let phones = contacts::phones(tx, campaign.id, positions).await?;
-        let source = format!("opt-out in campaigns/{}", campaign.id);
-        add(tx, &campaign.tenant, &phones, &source).await?;
+        let phones = all_spellings(phones.iter().map(String::as_str));
+        let source = source_of(campaign.id);
+        add(tx, &campaign.tenant, &phones, &opt_out(&source)).await?;
     }
     Ok(())
 }

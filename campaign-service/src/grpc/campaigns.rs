@@ -5,10 +5,12 @@ use super::convert::{
     call, campaign_to_api, config, event_to_api, progress_to_api, removed_to_api, run_to_api,
     settings,
 };
+use super::names::LogName;
 use super::{names, page};
 use crate::app::App;
 use crate::app::error::Error;
 use crate::app::lifecycle::{Edit, Launch};
+use crate::store::audit::Event;
 use crate::store::campaigns::Campaign;
 use campaign_domain::lifecycle::Command;
 use campaign_process::traces::TraceContext;
@@ -285,17 +287,29 @@ impl CampaignService for CampaignApi {
     ) -> Result<Response<v1::ListAuditEventsResponse>, Status> {
         let caller = Admitted::of(&request)?.caller;
         let request = request.into_inner();
-        let id =
-            names::campaign("parent", &request.parent)?.within(&self.app, &caller.reach()).await?;
+        let log = names::log("parent", &request.parent)?;
         let size = page::size(request.page_size, PAGE.0, PAGE.1)?;
         let before = page::last_item(&caller.tenant, "events", &request.page_token, |text| {
             text.parse().ok()
         })?;
-        let mut events = self.app.list_audit_events(id, before, size + 1).await?;
-        let next_page_token = page::cut(&mut events, size, |last| {
+        let (mut events, prefix): (Vec<(Event, String)>, String) = match log {
+            LogName::Campaign(campaign) => {
+                let id = campaign.within(&self.app, &caller.reach()).await?;
+                let events = self.app.list_audit_events(id, before, size + 1).await?;
+                let events = events.into_iter().map(|event| (event, String::new())).collect();
+                (events, names::campaign_name_of(id))
+            }
+            LogName::Suppressions(phone) => {
+                let (app, tenant) = (&self.app, &caller.tenant);
+                let events = app.list_suppression_events(tenant, phone, before, size + 1).await?;
+                (events, "suppressions".to_owned())
+            }
+        };
+        let next_page_token = page::cut(&mut events, size, |(last, _)| {
             page::token(&caller.tenant, "events", &last.number.to_string())
         });
-        let audit_events = events.iter().map(|event| event_to_api(id, event)).collect();
+        let audit_events =
+            events.iter().map(|(event, source)| event_to_api(&prefix, event, source)).collect();
         Ok(Response::new(v1::ListAuditEventsResponse { audit_events, next_page_token }))
     }
 }

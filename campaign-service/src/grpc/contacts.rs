@@ -8,16 +8,18 @@ use super::{imports, names, page};
 use crate::app::App;
 use crate::app::error::Error;
 use crate::app::importing::ImportReport;
+use crate::app::suppressing::Listing;
 use crate::store::contacts::{Contact, NewContact};
 use crate::store::imports::Problem;
 use crate::store::suppressions::Suppression;
 use campaign_domain::history::Flags;
 use campaign_domain::phone::{self, Region};
 use campaign_domain::standing::Standing;
+use campaign_domain::subscriber::canonical;
 use campaign_proto::v1;
 use campaign_proto::v1::contact_service_server::ContactService;
 use chrono::DateTime;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use tonic::{Request, Response, Status, Streaming};
 use uuid::Uuid;
@@ -77,6 +79,7 @@ fn suppression_to_api(suppression: Suppression) -> v1::Suppression {
         phone_number: suppression.phone,
         source: suppression.source,
         create_time: Some(timestamp(suppression.created_at)),
+        opted_out: suppression.is_wish,
     }
 }
 
@@ -313,6 +316,8 @@ impl ContactService for ContactApi {
     ) -> Result<Response<v1::AddSuppressionsResponse>, Status> {
         let caller = Admitted::of(&request)?.caller;
         let request = request.into_inner();
+        let common = ["", "", &request.actor, &request.reason];
+        let caller = call("AddSuppressions", &request, common, &caller)?.caller;
         let mut check = Check::default();
         check.require(
             (1..=MAX_SUPPRESSIONS).contains(&request.phone_numbers.len()),
@@ -322,12 +327,12 @@ impl ContactService for ContactApi {
         check.text("source", &request.source, 1..=MAX_NAME_LENGTH);
         let region = check.region("default_region", &request.default_region);
         check.finish()?;
-        let mut numbers = BTreeSet::new();
+        let mut numbers = BTreeMap::new();
         let mut problems = Vec::new();
         for (row, raw) in (1..).zip(&request.phone_numbers) {
             match phone::to_e164(raw, region) {
                 Ok(number) => {
-                    numbers.insert(number);
+                    numbers.insert(canonical(&number).into_owned(), number);
                 }
                 Err(problem) => problems.push(Problem {
                     row,
@@ -336,12 +341,23 @@ impl ContactService for ContactApi {
                 }),
             }
         }
-        let numbers: Vec<String> = numbers.into_iter().collect();
-        let added = self.app.suppress(&caller.tenant, &numbers, &request.source).await?;
+        let numbers: Vec<String> = numbers.into_values().collect();
+        let mut check = Check::default();
+        for number in &numbers {
+            unnamed(&mut check, number, &caller.actor, &request.reason);
+        }
+        check.finish()?;
+        let why = Listing {
+            source: &request.source,
+            is_wish: request.opted_out,
+            actor: &caller.actor,
+            reason: &request.reason,
+        };
+        let added = self.app.suppress(&caller.tenant, &numbers, &why).await?;
         let count = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
         Ok(Response::new(v1::AddSuppressionsResponse {
             added: count(added),
-            already_listed: count(numbers.len() - added),
+            already_listed: count(numbers.len().saturating_sub(added)),
             problems: problems.into_iter().map(problem_to_api).collect(),
         }))
     }
@@ -358,8 +374,7 @@ impl ContactService for ContactApi {
         let mut check = Check::default();
         unnamed(&mut check, phone, &caller.actor, &request.reason);
         check.finish()?;
-        let removed =
-            self.app.unsuppress(&caller.tenant, phone, &caller.actor, &request.reason).await?;
+        let removed = self.app.unsuppress(&caller, phone, &request.reason).await?;
         Ok(Response::new(suppression_to_api(removed)))
     }
 

@@ -334,10 +334,10 @@ pub fn run_to_api(campaign: Uuid, run: &Run) -> v1::Run {
     }
 }
 
-pub fn event_to_api(campaign: Uuid, event: &Event) -> v1::AuditEvent {
+pub fn event_to_api(parent: &str, event: &Event, source: &str) -> v1::AuditEvent {
     let state = |state: Option<State>| state.map_or(0, |state| state_to_api(state).into());
     v1::AuditEvent {
-        name: format!("campaigns/{campaign}/auditEvents/{}", event.number),
+        name: format!("{parent}/auditEvents/{}", event.number),
         event_time: Some(timestamp(event.happened_at)),
         actor: event.actor.clone(),
         reason: event.reason.clone(),
@@ -346,6 +346,7 @@ pub fn event_to_api(campaign: Uuid, event: &Event) -> v1::AuditEvent {
         state_after: state(event.after),
         run: event.run,
         request_id: event.request_id.clone(),
+        source: source.to_owned(),
     }
 }
 

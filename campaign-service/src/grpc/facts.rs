@@ -79,6 +79,11 @@ fn fact(check: &mut Check, fact: Option<ApiFact>) -> Option<Fact> {
     })
 }
 
+/// Whether an interaction is a well-formed opt-out of every campaign.
+pub fn suppresses(interaction: &v1::Interaction) -> bool {
+    report(interaction.clone(), 0).is_ok_and(|report| report.fact.suppresses())
+}
+
 fn seconds(seconds: i32) -> prost_types::Duration {
     prost_types::Duration { seconds: seconds.into(), nanos: 0 }
 }

@@ -10,6 +10,7 @@ use crate::app::error::Error;
 use crate::app::recording::{Outcome, Report};
 use campaign_domain::access::Reach;
 use campaign_domain::inbound::{Route, TurnAway};
+use campaign_domain::subscriber::{all_spellings, spellings};
 use campaign_domain::{Instant, phone};
 use campaign_proto::v1;
 use campaign_proto::v1::interaction_service_server::InteractionService;
@@ -42,9 +43,18 @@ impl InteractionService for InteractionApi {
             return Err(Error::invalid("interactions", description).into());
         }
         self.app.get_campaign(id).await?;
-        let interactions = self.with_contacts(id, request.interactions).await?;
+        let (interactions, strangers) = self.with_contacts(id, request.interactions).await?;
         // The only campaign that may be named is within reach already.
-        let results = record_all(&self.app, &Reach::All, Some(campaign), interactions).await?;
+        let mut results = record_all(&self.app, &Reach::All, Some(campaign), interactions).await?;
+        for (index, phone) in strangers {
+            let outcome = match self.app.suppress_caller(id, &phone).await? {
+                true => Outcome::Recorded,
+                false => Outcome::Duplicate,
+            };
+            let interaction_id = std::mem::take(&mut results[index].interaction_id);
+            results[index] = facts::result(interaction_id, outcome);
+            "no contact has the number; it is suppressed".clone_into(&mut results[index].message);
+        }
         Ok(Response::new(v1::RecordInteractionsResponse { results }))
     }
 
@@ -93,29 +103,37 @@ fn turn_away_to_api(why: TurnAway) -> (v1::TurnAwayReason, Option<Instant>) {
 }
 
 impl InteractionApi {
-    /// Finds the contacts that are named by number only. A number that is no contact's stays empty.
+    /// Finds the contacts that are named by number only, in any spelling. A number that is no contact's stays
+    /// empty; where its owner opted out of every campaign, it comes with its index as a stranger's.
     async fn with_contacts(
         &self,
         id: Uuid,
         reported: Vec<v1::ReportedInteraction>,
-    ) -> Result<Vec<v1::Interaction>, Error> {
+    ) -> Result<(Vec<v1::Interaction>, Vec<(usize, String)>), Error> {
         let numbers: Vec<Option<String>> = reported
             .iter()
             .map(|reported| phone::to_e164(&reported.phone_number, None).ok())
             .collect();
-        let known: Vec<String> = numbers.iter().flatten().cloned().collect();
-        let positions: HashMap<String, i64> =
-            self.app.find_contacts(id, &known).await?.into_iter().collect();
-        let resolve = |(reported, number): (v1::ReportedInteraction, Option<String>)| {
-            let mut interaction = reported.interaction.unwrap_or_default();
-            if interaction.contact.is_empty()
-                && let Some(position) = number.and_then(|number| positions.get(&number))
-            {
-                interaction.contact = names::contact_name(id, *position);
-            }
-            interaction
+        let positions: HashMap<String, i64> = {
+            let known = all_spellings(numbers.iter().flatten().map(String::as_str));
+            self.app.find_contacts(id, &known).await?.into_iter().collect()
         };
-        Ok(reported.into_iter().zip(numbers).map(resolve).collect())
+        let mut strangers = Vec::new();
+        let mut interactions = Vec::with_capacity(reported.len());
+        for (index, (reported, number)) in reported.into_iter().zip(numbers).enumerate() {
+            let mut interaction = reported.interaction.unwrap_or_default();
+            if let Some(number) = number.filter(|_| interaction.contact.is_empty()) {
+                let found =
+                    spellings(&number).iter().find_map(|number| positions.get(number.as_ref()));
+                match found {
+                    Some(position) => interaction.contact = names::contact_name(id, *position),
+                    None if facts::suppresses(&interaction) => strangers.push((index, number)),
+                    None => {}
+                }
+            }
+            interactions.push(interaction);
+        }
+        Ok((interactions, strangers))
     }
 }
 
@@ -166,7 +184,11 @@ fn read(
     only: Option<CampaignName>,
 ) -> Result<(CampaignName, Report), Error> {
     if interaction.contact.is_empty() {
-        return Err(Error::invalid("contact", "is not set, and no contact has the phone_number"));
+        return Err(Error::invalid(
+            "contact",
+            "is not set, and no contact has the phone_number; an opt-out of a number that is no contact's \
+             needs opted_out.everywhere",
+        ));
     }
     let (campaign, position) = names::contact("contact", &interaction.contact)?;
     if only.is_some_and(|only| only != campaign) {

@@ -89,6 +89,25 @@ pub fn campaign(field: &str, name: &str) -> Result<CampaignName, Error> {
         .ok_or_else(|| malformed(field, "campaigns/{id}"))
 }
 
+/// An audit log as somebody names it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogName<'a> {
+    /// A campaign's.
+    Campaign(CampaignName),
+    /// The suppression list's; of one number only, if one is named.
+    Suppressions(Option<&'a str>),
+}
+
+pub fn log<'a>(field: &str, name: &'a str) -> Result<LogName<'a>, Error> {
+    if name == "suppressions" {
+        return Ok(LogName::Suppressions(None));
+    }
+    let of_number = parts(name, "suppressions/*").map(|[phone]| LogName::Suppressions(Some(phone)));
+    of_number.or_else(|| campaign(field, name).ok().map(LogName::Campaign)).ok_or_else(|| {
+        malformed(field, "campaigns/{id}, suppressions or suppressions/{E.164 number}")
+    })
+}
+
 pub fn contact(field: &str, name: &str) -> Result<(CampaignName, i64), Error> {
     parts(name, "campaigns/*/contacts/*")
         .and_then(|[id, position]| Some((campaign_name(id)?, number(position)?)))
@@ -116,6 +135,10 @@ pub fn lease(key: Option<&v1::LeaseKey>) -> Option<LeaseName> {
         number: number(lease)?,
         token: Uuid::try_parse(&key.token).ok()?,
     })
+}
+
+pub fn campaign_name_of(campaign: Uuid) -> String {
+    format!("campaigns/{campaign}")
 }
 
 pub fn lease_name(campaign: Uuid, lease: i64) -> String {

@@ -1,6 +1,7 @@
 //! The audit log.
 
 use super::{Params, StoreError, StoreResult, Tx};
+use campaign_domain::access::Tenant;
 use campaign_domain::lifecycle::State;
 use campaign_domain::{Instant, audit};
 use serde_json::{Value, json};
@@ -12,19 +13,31 @@ use uuid::Uuid;
 /// One entry to add.
 #[derive(Debug)]
 pub struct Entry<'a> {
+    /// The campaign, or [`list_log`].
     pub campaign: Uuid,
     pub actor: &'a str,
     pub reason: &'a str,
     pub command: &'a str,
     pub before: Option<State>,
-    pub after: State,
+    /// `None` in the log of a suppression list, which has no state.
+    pub after: Option<State>,
     pub run: i32,
     pub request_id: &'a str,
     pub details: Value,
 }
 
-/// Adds an entry, chained to the one before. The campaign's gate must be held alone, for the numbering.
-pub async fn insert(tx: &Tx<'_>, entry: &Entry<'_>) -> StoreResult<()> {
+/// The logs of suppression lists stand beside those of campaigns, under ids that no campaign has.
+const LISTS: Uuid = Uuid::from_u128(0x8c2f_51d3_7a64_4e0b_9d1e_35f0_6b7a_c419);
+
+/// The id under which a tenant's suppression list has its log.
+#[must_use]
+pub fn list_log(tenant: &Tenant) -> Uuid {
+    Uuid::new_v5(&LISTS, tenant.name().as_bytes())
+}
+
+/// Adds an entry, chained to the one before; returns its number. The gate of the log's campaign must be held
+/// alone, for the numbering.
+pub async fn insert(tx: &Tx<'_>, entry: &Entry<'_>) -> StoreResult<i64> {
     let find = "SELECT h.event_number, h.hash, pg_current_snapshot()::text,
             COALESCE((SELECT max(event_number) FROM audit_events WHERE campaign_id = $1), 0)
         FROM (SELECT $1::uuid AS campaign_id) c LEFT JOIN audit_heads h USING (campaign_id)";
@@ -41,7 +54,7 @@ pub async fn insert(tx: &Tx<'_>, entry: &Entry<'_>) -> StoreResult<()> {
         reason: entry.reason.to_owned(),
         command: entry.command.to_owned(),
         state_before: entry.before.map(|state| state.name().to_owned()),
-        state_after: entry.after.name().to_owned(),
+        state_after: entry.after.map_or("", State::name).to_owned(),
         run: entry.run,
         request_id: entry.request_id.to_owned(),
         details: canonical(&entry.details),
@@ -71,7 +84,7 @@ pub async fn insert(tx: &Tx<'_>, entry: &Entry<'_>) -> StoreResult<()> {
         ON CONFLICT (campaign_id) DO UPDATE SET event_number = $2, hash = $3";
     let keep: Params<'_> = &[&entry.campaign, &number, &hash];
     try_join!(tx.execute(sql, add), tx.execute(save, keep))?;
-    Ok(())
+    Ok(number)
 }
 
 /// JSON in one form, whoever wrote it: keys in order, no spaces.
@@ -164,19 +177,21 @@ pub struct Event {
     pub request_id: String,
 }
 
-/// Entries, newest first, before the number given.
+/// Entries, newest first, before the number given; only those of some numbers, if any are given.
 pub async fn list(
     tx: &Tx<'_>,
     campaign: Uuid,
     before: Option<i64>,
+    only: Option<&[i64]>,
     limit: i64,
 ) -> StoreResult<Vec<Event>> {
     let sql =
         "SELECT event_number, happened_at, actor, reason, command, state_before, state_after, run,
             request_id FROM audit_events
         WHERE campaign_id = $1 AND event_number < COALESCE($2, 9223372036854775807)
+            AND ($4::int8[] IS NULL OR event_number = ANY($4))
         ORDER BY event_number DESC LIMIT $3";
-    let rows = tx.query(sql, &[&campaign, &before, &limit]).await?;
+    let rows = tx.query(sql, &[&campaign, &before, &limit, &only]).await?;
     Ok(rows
         .iter()
         .map(|row| Event {

@@ -94,6 +94,20 @@ pub async fn holding(tx: &Tx<'_>, campaign: Uuid, position: i64) -> StoreResult<
     Ok(tx.query(&sql, &[&campaign, &position]).await?.iter().map(read).collect())
 }
 
+/// The leases of a run that hold a contact, locked until commit.
+pub async fn lock_holding(
+    tx: &Tx<'_>,
+    campaign: Uuid,
+    run: i32,
+    position: i64,
+) -> StoreResult<Vec<Lease>> {
+    let sql = format!(
+        "SELECT {COLUMNS} FROM leases
+         WHERE campaign_id = $1 AND run = $2 AND $3 = ANY(positions) ORDER BY lease FOR UPDATE"
+    );
+    Ok(tx.query(&sql, &[&campaign, &run, &position]).await?.iter().map(read).collect())
+}
+
 /// Takes a contact's number out of the leases that hold it: 0 in its place says that it was erased.
 pub async fn forget_number(
     tx: &Tx<'_>,

@@ -230,6 +230,6 @@ fn from_json<T: serde::de::DeserializeOwned>(value: serde_json::Value) -> StoreR
 }
 
 /// A domain type as JSON to store. Our types have no keys that JSON lacks, so this cannot fail on them.
-fn to_json<T: serde::Serialize>(value: &T) -> StoreResult<serde_json::Value> {
+pub(crate) fn to_json<T: serde::Serialize>(value: &T) -> StoreResult<serde_json::Value> {
     serde_json::to_value(value).map_err(|error| StoreError::Corrupt(error.to_string()))
 }

@@ -1,10 +1,10 @@
 //! Numbers nobody may engage, above all campaigns: each tenant's list, and the installation's own, which
 //! holds for everybody.
 
-use super::{StoreResult, Tx};
+use super::{Params, StoreResult, Tx};
 use campaign_domain::Instant;
 use campaign_domain::access::{Reach, Tenant};
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use uuid::Uuid;
 
 /// A number on the list.
@@ -13,30 +13,113 @@ pub struct Suppression {
     pub phone: String,
     pub source: String,
     pub created_at: Instant,
+    /// The person asked for it.
+    pub is_wish: bool,
 }
+
+/// Most changes of a list that a preview is compared with.
+const MAX_CHANGES: i64 = 10_000;
 
 /// Whether the entry `x` holds for the campaign `$1`: it is its tenant's, or everybody's.
 pub(super) const HOLDS_FOR_CAMPAIGN: &str =
     "x.tenant IN ('', (SELECT tenant FROM campaigns WHERE campaign_id = $1))";
 
-const COLUMNS: &str = "phone, source, created_at";
+// Entries of opt-outs that the version before wrote are told by their source.
+const COLUMNS: &str = "phone, source, created_at, is_wish OR source LIKE 'opt-out in campaigns/%'";
 
 fn read(row: &tokio_postgres::Row) -> Suppression {
-    Suppression { phone: row.get(0), source: row.get(1), created_at: row.get(2) }
+    Suppression {
+        phone: row.get(0),
+        source: row.get(1),
+        created_at: row.get(2),
+        is_wish: row.get(3),
+    }
 }
 
-/// Adds numbers, in one order so that two callers cannot wait for each other; returns the new ones.
+/// What became of a number that was to be added.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Added {
+    pub phone: String,
+    /// It was on the list before, and is now the person's wish.
+    pub was_listed: bool,
+}
+
+/// Adds numbers, in one order so that two callers cannot wait for each other; returns those that are new, or
+/// became the person's wish.
 pub async fn insert(
     tx: &Tx<'_>,
     tenant: &Tenant,
     phones: &[String],
     source: &str,
-) -> StoreResult<Vec<String>> {
-    let sql = "INSERT INTO suppressions (tenant, phone, source, created_at)
-        SELECT $4, phone, $2, $3::timestamptz FROM unnest($1::text[]) AS t(phone) ORDER BY phone
-        ON CONFLICT DO NOTHING RETURNING phone";
-    let rows = tx.query(sql, &[&phones, &source, &tx.now, &tenant.name()]).await?;
+    is_wish: bool,
+) -> StoreResult<Vec<Added>> {
+    // A row that this statement inserts has no transaction that deleted or locked it.
+    let sql = "INSERT INTO suppressions AS s (tenant, phone, source, created_at, is_wish)
+        SELECT $4, phone, $2, $3::timestamptz, $5 FROM unnest($1::text[]) AS t(phone) ORDER BY phone
+        ON CONFLICT (phone, tenant) DO UPDATE SET is_wish = true WHERE excluded.is_wish AND NOT s.is_wish
+        RETURNING phone, xmax <> 0";
+    let rows = tx.query(sql, &[&phones, &source, &tx.now, &tenant.name(), &is_wish]).await?;
+    Ok(rows.iter().map(|row| Added { phone: row.get(0), was_listed: row.get(1) }).collect())
+}
+
+/// Notes the numbers that an event in the log of a tenant's list is about, and where they came from.
+pub async fn note_numbers(
+    tx: &Tx<'_>,
+    tenant: &Tenant,
+    event_number: i64,
+    phones: &[String],
+    source: &str,
+) -> StoreResult<()> {
+    let sql = "INSERT INTO suppression_events (tenant, event_number, phone, source)
+        SELECT $1, $2, phone, $4 FROM unnest($3::text[]) AS t(phone)";
+    tx.execute(sql, &[&tenant.name(), &event_number, &phones, &source]).await?;
+    Ok(())
+}
+
+/// Where the numbers of some events in the log of a tenant's list came from; nothing of those whose numbers
+/// were erased.
+pub async fn sources(
+    tx: &Tx<'_>,
+    tenant: &Tenant,
+    events: &[i64],
+) -> StoreResult<HashMap<i64, String>> {
+    let sql = "SELECT e.number, s.source FROM unnest($2::int8[]) AS e(number)
+        CROSS JOIN LATERAL (SELECT source FROM suppression_events
+            WHERE tenant = $1 AND event_number = e.number LIMIT 1) s";
+    let rows = tx.query(sql, &[&tenant.name(), &events]).await?;
+    Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect())
+}
+
+/// The events in the log of a tenant's list that are about a number; newest first, before the number given.
+pub async fn events_of(
+    tx: &Tx<'_>,
+    tenant: &Tenant,
+    phone: &str,
+    before: Option<i64>,
+    limit: i64,
+) -> StoreResult<Vec<i64>> {
+    let sql = "SELECT event_number FROM suppression_events WHERE phone = $1 AND tenant = $2
+            AND event_number < COALESCE($3, 9223372036854775807)
+        ORDER BY event_number DESC LIMIT $4";
+    let rows = tx.query(sql, &[&phone, &tenant.name(), &before, &limit]).await?;
     Ok(rows.iter().map(|row| row.get(0)).collect())
+}
+
+/// Whether a tenant's list changed, after an event in its log, for a number that a campaign has; `true` too when
+/// more changed than is looked at.
+pub async fn changed_for(
+    tx: &Tx<'_>,
+    tenant: &Tenant,
+    after_event: i64,
+    campaign: Uuid,
+) -> StoreResult<bool> {
+    let sql = "WITH changed AS MATERIALIZED (SELECT phone FROM suppression_events
+            WHERE tenant = $1 AND event_number > $2 LIMIT $4)
+        SELECT (SELECT count(*) FROM changed) = $4 OR EXISTS (SELECT FROM changed
+            CROSS JOIN LATERAL (SELECT FROM contacts c
+                WHERE c.campaign_id = $3 AND c.phone = changed.phone LIMIT 1) c)";
+    let params: Params<'_> = &[&tenant.name(), &after_event, &campaign, &MAX_CHANGES];
+    Ok(tx.query_one(sql, params).await?.get(0))
 }
 
 /// Puts a number on a tenant's list from this source, whatever the list said of it; kept from others until
@@ -48,11 +131,16 @@ pub async fn put(tx: &Tx<'_>, tenant: &Tenant, phone: &str, source: &str) -> Sto
     Ok(())
 }
 
-/// Takes a number off a tenant's list; returns what it was.
-pub async fn delete(tx: &Tx<'_>, tenant: &Tenant, phone: &str) -> StoreResult<Option<Suppression>> {
-    let sql =
-        format!("DELETE FROM suppressions WHERE phone = $1 AND tenant = $2 RETURNING {COLUMNS}");
-    Ok(tx.query_opt(&sql, &[&phone, &tenant.name()]).await?.as_ref().map(read))
+/// Takes numbers off a tenant's list; returns what they were.
+pub async fn delete(
+    tx: &Tx<'_>,
+    tenant: &Tenant,
+    phones: &[String],
+) -> StoreResult<Vec<Suppression>> {
+    let sql = format!(
+        "DELETE FROM suppressions WHERE phone = ANY($1) AND tenant = $2 RETURNING {COLUMNS}"
+    );
+    Ok(tx.query(&sql, &[&phones, &tenant.name()]).await?.iter().map(read).collect())
 }
 
 /// The entry of a number on a tenant's list.

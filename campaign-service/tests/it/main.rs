@@ -22,6 +22,7 @@ mod lifecycle;
 mod limits;
 mod links;
 mod listening;
+mod meaning;
 mod metrics;
 mod model;
 mod pacing;

@@ -137,6 +137,12 @@ impl Caller {
         }
     }
 
+    /// Whether it may take a number off a suppression list, which the person may have asked for.
+    #[must_use]
+    pub fn may_unsuppress(&self, is_wish: bool) -> bool {
+        !is_wish || self.has_any(&[Role::Admin])
+    }
+
     /// Whether it may launch with these settings; if not, the setting that it may not.
     ///
     /// # Errors
@@ -195,6 +201,8 @@ mod tests {
             assert_eq!(caller.may_launch(&LaunchSettings::default()), Ok(()));
             assert_eq!(caller.may_launch(&back).is_ok(), role == Role::Admin, "{role:?}");
             assert_eq!(caller.may_launch(&reset).is_ok(), role == Role::Admin, "{role:?}");
+            assert_eq!(caller.may_unsuppress(true), role == Role::Admin, "{role:?}");
+            assert!(caller.may_unsuppress(false));
         }
     }
 }

@@ -10,6 +10,9 @@ use serde::{Deserialize, Serialize};
 /// A contact that called in is not called for so long, unless its call is reported to be over before.
 const INBOUND_CALL_LIMIT: TimeDelta = TimeDelta::hours(2);
 
+/// Longest time of a call.
+const CALL_LIMIT: TimeDelta = TimeDelta::hours(24);
+
 /// A set of things that happened to a contact. One number, so that SQL can group by it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Flags(pub i16);
@@ -272,6 +275,16 @@ impl ContactState {
             is_calling_in: self.is_calling_in,
             ..Self::default()
         }
+    }
+
+    /// The state of a contact that is in a call of its run, where the run may meet it once more: nobody calls it
+    /// before the end of the call is recorded, or the longest time of a call has passed.
+    #[must_use]
+    pub fn in_call(self, epoch: Epoch, now: Instant) -> Self {
+        let mut state = self.seen_in(epoch);
+        state.due_at = state.due_at.max(Some(now + CALL_LIMIT));
+        state.may_ring = true;
+        state
     }
 
     /// The state while the contact is on a call that it began: nobody calls it meanwhile, whatever is

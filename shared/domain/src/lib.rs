@@ -16,6 +16,7 @@
 //! | is someone who calls in answered | [`inbound`] |
 //! | did a person open a link | [`links`] |
 //! | is this a phone number | [`phone`] |
+//! | which numbers are one subscriber's | [`subscriber`] |
 //! | was the audit log changed | [`audit`] |
 //! | what is a caller trusted with, and whose campaigns are there for it | [`access`] |
 //!
@@ -39,6 +40,7 @@ pub mod schedule;
 pub mod settings;
 pub mod shares;
 pub mod standing;
+pub mod subscriber;
 pub mod timing;
 
 /// An instant, in UTC.

@@ -314,9 +314,19 @@ async fn audit(
     args: CampaignPageArgs,
 ) -> Result<(), Failure> {
     let parent = names::campaign(connection, &args.campaign).await?;
+    audit_log(connection, printer, parent, args.page).await
+}
+
+/// Prints the audit log of a campaign or of the suppression list.
+pub async fn audit_log(
+    connection: &Connection,
+    printer: &Printer,
+    parent: String,
+    page: PageArgs,
+) -> Result<(), Failure> {
     let fetch = async |page_size, page_token| {
         let request = v1::ListAuditEventsRequest { parent: parent.clone(), page_size, page_token };
         Ok(connection.campaigns().list_audit_events(request).await?.into_inner())
     };
-    pages::print(printer, args.page, fetch, |answer| &mut answer.next_page_token).await
+    pages::print(printer, page, fetch, |answer| &mut answer.next_page_token).await
 }

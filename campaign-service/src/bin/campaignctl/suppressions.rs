@@ -1,5 +1,6 @@
 //! Commands on the list of numbers that nobody may engage.
 
+use crate::campaigns;
 use crate::cli::PageArgs;
 use crate::connection::Connection;
 use crate::failure::Failure;
@@ -18,6 +19,12 @@ pub enum SuppressionsCommand {
         /// Where they come from, as in "phone call"
         #[arg(long)]
         source: String,
+        /// The people asked for it: only an admin can take their numbers off again
+        #[arg(long)]
+        opted_out: bool,
+        /// Why, for the audit log, which keeps it: name nobody
+        #[arg(long, default_value = "", hide_default_value = true)]
+        reason: String,
         /// Country of numbers without a country code, as in US
         #[arg(long, value_name = "CODE", default_value = "", hide_default_value = true)]
         default_region: String,
@@ -29,6 +36,13 @@ pub enum SuppressionsCommand {
     },
     /// The list, in order of number
     List(PageArgs),
+    /// What was done to the list, newest first
+    Audit {
+        /// Only what was done to this number; with + and country code
+        phone_number: Option<String>,
+        #[command(flatten)]
+        page: PageArgs,
+    },
     /// Take a number off the list: campaigns may call it again
     Remove {
         /// With + and country code
@@ -50,8 +64,16 @@ pub async fn run(
     command: SuppressionsCommand,
 ) -> Result<(), Failure> {
     match command {
-        SuppressionsCommand::Add { phone_numbers, source, default_region } => {
-            let request = v1::AddSuppressionsRequest { phone_numbers, default_region, source };
+        SuppressionsCommand::Add { phone_numbers, source, opted_out, reason, default_region } => {
+            let actor = connection.actor.clone();
+            let request = v1::AddSuppressionsRequest {
+                phone_numbers,
+                default_region,
+                source,
+                actor,
+                reason,
+                opted_out,
+            };
             let answer = connection.contacts().add_suppressions(request).await?.into_inner();
             printer.answer(&answer)?;
             match answer.problems.len() {
@@ -69,6 +91,10 @@ pub async fn run(
             printer.answer(&connection.contacts().get_suppression(request).await?.into_inner())
         }
         SuppressionsCommand::List(page) => list(connection, printer, page).await,
+        SuppressionsCommand::Audit { phone_number, page } => {
+            let parent = phone_number.map_or("suppressions".to_owned(), |number| named(&number));
+            campaigns::audit_log(connection, printer, parent, page).await
+        }
         SuppressionsCommand::Remove { phone_number, reason } => {
             let (name, actor) = (named(&phone_number), connection.actor.clone());
             let request = v1::RemoveSuppressionRequest { name, actor, reason };

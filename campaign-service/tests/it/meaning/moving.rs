@@ -1,0 +1,93 @@
+//! B17: a contact's zone and priority can be corrected at any time, and nobody is met twice.
+
+use super::add_contact;
+use crate::support::{Clients, Service, TestDb, Worker, once, phone};
+use campaign_proto::v1;
+use campaign_proto::v1::{AuthorizeDecision as Decision, CallOutcome, ContactStanding};
+
+async fn move_to(clients: &mut Clients, contact: &str, time_zone: &str) {
+    let request = v1::UpdateContactRequest {
+        contact: Some(v1::Contact {
+            name: contact.to_owned(),
+            time_zone: time_zone.to_owned(),
+            ..Default::default()
+        }),
+        update_mask: Some(prost_types::FieldMask { paths: vec!["time_zone".to_owned()] }),
+    };
+    clients.contacts.update_contact(request).await.unwrap();
+}
+
+/// Takes everyone there is; the phones in order.
+async fn take_all(worker: &mut Worker) -> Vec<String> {
+    let mut phones: Vec<String> =
+        worker.lease(50).await.into_iter().map(|held| held.phone).collect();
+    phones.sort_unstable();
+    phones
+}
+
+#[tokio::test]
+async fn a_contact_that_nobody_holds_moves_and_is_met_once() {
+    let db = TestDb::new().await;
+    let service = Service::start(&db).await;
+    let mut clients = service.clients.clone();
+    let name = clients.create_campaign_retrying(once()).await;
+    let mut contacts = Vec::new();
+    for n in 0..6 {
+        let zone = if n % 2 == 0 { "Europe/Berlin" } else { "Asia/Tokyo" };
+        contacts.push(add_contact(&mut clients, &name, &phone(n), zone).await.unwrap());
+    }
+    clients.launch(&name).await;
+    let mut worker = Worker::connect(&clients, "w", &name).await;
+    // Both groups are passed, but for the last contacts; two are done.
+    let held = worker.lease(4).await;
+    for held in &held[..2] {
+        let attempt = worker.granted(held).await;
+        worker.end(held, &attempt, CallOutcome::Answered).await;
+    }
+    worker.release(&held[2].lease, vec![held[2].slot, held[3].slot]).await;
+    for (n, contact) in contacts.iter().enumerate() {
+        let zone = ["Asia/Tokyo", "Europe/Berlin", "America/Lima"][n % 3];
+        move_to(&mut clients, contact, zone).await;
+    }
+    let mut wanted: Vec<String> = (0..6).map(phone).collect();
+    wanted.retain(|phone| held[..2].iter().all(|held| held.phone != *phone));
+    assert_eq!(take_all(&mut worker).await, wanted);
+    assert!(take_all(&mut worker).await.is_empty());
+}
+
+#[tokio::test]
+async fn a_contact_in_a_workers_hands_moves_and_is_not_called_twice() {
+    let db = TestDb::new().await;
+    let service = Service::start(&db).await;
+    let mut clients = service.clients.clone();
+    let again = Some(crate::support::retry(2, 0));
+    let policy = v1::RetryPolicy { busy: again, ..once() };
+    let name = clients.create_campaign_retrying(policy).await;
+    let mut contacts = Vec::new();
+    for n in 0..4 {
+        contacts.push(add_contact(&mut clients, &name, &phone(n), "Europe/Berlin").await.unwrap());
+    }
+    clients.launch(&name).await;
+    let mut worker = Worker::connect(&clients, "w", &name).await;
+    let held = worker.lease(4).await;
+    let attempts = [worker.granted(&held[0]).await, worker.granted(&held[1]).await];
+    // Nothing of the new group was looked at: the run meets all four once more.
+    for contact in &contacts {
+        move_to(&mut clients, contact, "Asia/Tokyo").await;
+    }
+    // Not dialled yet: taken from the worker, who is told so when it asks.
+    let (decision, _) = worker.authorize(&held[2..3]).await.remove(0);
+    assert_eq!(decision, Decision::SlotClosed);
+    let mut second = Worker::connect(&clients, "w2", &name).await;
+    assert_eq!(take_all(&mut second).await, [phone(2), phone(3)]);
+    let explained = clients.explain(&contacts[0]).await;
+    assert_eq!(explained.standing(), ContactStanding::InCall, "{explained:?}");
+    // When the calls are over, one is done and the other is tried again, once.
+    worker.end(&held[0], &attempts[0], CallOutcome::Answered).await;
+    worker.end(&held[1], &attempts[1], CallOutcome::Busy).await;
+    assert_eq!(take_all(&mut second).await, [phone(1)]);
+    assert!(take_all(&mut second).await.is_empty());
+    let due = "SELECT count(*) FROM due_contacts";
+    let left: i64 = db.client().await.query_one(due, &[]).await.unwrap().get(0);
+    assert_eq!(left, 0, "the run would wait for somebody who is done");
+}
