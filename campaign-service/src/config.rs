@@ -45,6 +45,12 @@ pub enum Command {
         #[command(flatten)]
         database: DatabaseArgs,
     },
+    /// Check that the database is as the service needs it, then exit; fails if it is not
+    Doctor {
+        /// The database
+        #[command(flatten)]
+        database: DatabaseArgs,
+    },
     /// Serve the API
     Serve(Box<ServeArgs>),
     /// Check that the audit logs are as they were written, then exit; fails if one is not
@@ -66,8 +72,8 @@ pub struct DatabaseArgs {
     /// PostgreSQL, as in postgres://user:password@host:5432/database
     #[arg(long, env = "DATABASE_URL", hide_env_values = true)]
     pub database_url: Secret,
-    /// Who vouches for the database's certificate, PEM, where the URL says sslmode=require [default: whom
-    /// the system trusts]
+    /// Who vouches for the database's certificate, PEM, where the URL says sslmode=require, verify-ca or
+    /// verify-full (the same as sslrootcert there) [default: whom the system trusts]
     #[arg(long, env = "CAMPAIGN_DATABASE_CA_FILE")]
     pub database_ca_file: Option<PathBuf>,
     /// Connections to the database at the same time (1 to 500)

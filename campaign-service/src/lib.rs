@@ -14,6 +14,7 @@ mod mac_key;
 pub mod metrics;
 mod reloading;
 pub mod server;
+pub mod starting;
 pub mod store;
 pub mod tls;
 pub mod tokens;

@@ -8,19 +8,17 @@ use campaign_service::app::auditing::{self, Verified};
 use campaign_service::app::erasing;
 use campaign_service::config::{Cli, Command, DatabaseArgs, ServeArgs};
 use campaign_service::server::{self, Listeners};
-use campaign_service::store::{Db, migrations};
+use campaign_service::starting::until_usable;
+use campaign_service::store::fitness::{self, Finding, Verdict};
+use campaign_service::store::migrations;
 use std::io::Write;
 use std::process::ExitCode;
-use std::time::Duration;
-use tracing::{error, info, warn};
+use tracing::{error, info};
 use uuid::Uuid;
 
 /// Contacts come and go by the hundred thousand a second, on several threads.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
-/// How often a database that cannot be used yet is looked at.
-const WAIT_INTERVAL: Duration = Duration::from_secs(1);
 
 type Outcome = Result<(), Box<dyn std::error::Error + Send + Sync>>;
 
@@ -48,6 +46,7 @@ async fn main() -> ExitCode {
 async fn run(command: Command) -> Outcome {
     match command {
         Command::Migrate { database } => migrate(&database).await,
+        Command::Doctor { database } => doctor(&database).await,
         Command::Serve(args) => serve(args).await,
         Command::VerifyAudit { database, campaign } => {
             verify_audit(&database, campaign.as_deref()).await
@@ -61,9 +60,32 @@ async fn run(command: Command) -> Outcome {
 async fn migrate(args: &DatabaseArgs) -> Outcome {
     install_tls_provider();
     let db = args.open()?;
+    let findings = fitness::check_server(&db).await?;
+    if let Some(unfit) = findings.into_iter().find(|finding| finding.verdict == Verdict::Unfit) {
+        return Err(unfit.text.into());
+    }
     let applied = migrations::migrate(&db).await?;
     info!(applied, "the schema is up to date");
     Ok(())
+}
+
+/// Says how the database is; what keeps the service from serving is a failure.
+async fn doctor(args: &DatabaseArgs) -> Outcome {
+    install_tls_provider();
+    let findings = fitness::check(&args.open()?).await?;
+    let mut report = std::io::stdout();
+    for Finding { verdict, text } in &findings {
+        let word = match verdict {
+            Verdict::Good => "ok",
+            Verdict::Risky => "warn",
+            Verdict::NotYet | Verdict::Unfit => "FAIL",
+        };
+        writeln!(report, "{word:<4}  {text}")?;
+    }
+    match findings.iter().filter(|finding| finding.verdict > Verdict::Risky).count() {
+        0 => Ok(()),
+        failed => Err(format!("{failed} of {} checks failed", findings.len()).into()),
+    }
 }
 
 /// Says of each log what it is like; a log that was changed is a failure.
@@ -121,12 +143,9 @@ async fn serve(args: Box<ServeArgs>) -> Outcome {
     let db = args.database.open()?;
     let traces = args.traces.start("campaign-service")?;
     let health = args.health.start().await?;
-    let usable = tokio::select! {
-        () = until_usable(&db) => true,
-        () = stop.cancelled() => false,
-    };
-    if !usable {
-        return Ok(());
+    tokio::select! {
+        usable = until_usable(&db) => usable?,
+        () = stop.cancelled() => return Ok(()),
     }
     let links = args.links.links()?;
     let eraser = args.eraser()?;
@@ -155,23 +174,4 @@ async fn serve(args: Box<ServeArgs>) -> Outcome {
     served?;
     info!("stopped");
     Ok(())
-}
-
-/// Waits until the database is there, with all in its schema that this version needs.
-async fn until_usable(db: &Db) {
-    let mut said = String::new();
-    loop {
-        let missing = match migrations::is_current(db).await {
-            Ok(true) => return,
-            Ok(false) => {
-                "the database schema is too old; run `campaign-service migrate`".to_owned()
-            }
-            Err(error) => format!("the database cannot be used: {error}"),
-        };
-        if missing != said {
-            warn!("{missing}; waiting");
-            said = missing;
-        }
-        tokio::time::sleep(WAIT_INTERVAL).await;
-    }
 }

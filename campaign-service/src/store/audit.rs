@@ -58,7 +58,7 @@ pub async fn insert(tx: &Tx<'_>, entry: &Entry<'_>) -> StoreResult<i64> {
         run: entry.run,
         request_id: entry.request_id.to_owned(),
         details: canonical(&entry.details),
-        snapshot: row.get(2),
+        snapshot: shifted(row.get(2), tx.transaction_shift())?,
     };
     let hash = event.hash(&head.map_or(audit::NOTHING_BEFORE, |head| head.hash));
     let sql = "INSERT INTO audit_events (campaign_id, event_number, happened_at, actor, reason,
@@ -85,6 +85,19 @@ pub async fn insert(tx: &Tx<'_>, entry: &Entry<'_>) -> StoreResult<i64> {
     let keep: Params<'_> = &[&entry.campaign, &number, &hash];
     try_join!(tx.execute(sql, add), tx.execute(save, keep))?;
     Ok(number)
+}
+
+/// A snapshot of this cluster, as it is stored: xmin:xmax:ids under way.
+fn shifted(snapshot: &str, shift: i64) -> StoreResult<String> {
+    let shifted = |id: &str| match id.parse::<i64>() {
+        Ok(id) => Ok((id + shift).to_string()),
+        Err(_) => Err(StoreError::Corrupt("a snapshot of the database".to_owned())),
+    };
+    let parts = snapshot.split(':').map(|part| {
+        let ids = part.split(',').filter(|id| !id.is_empty()).map(shifted);
+        Ok(ids.collect::<StoreResult<Vec<_>>>()?.join(","))
+    });
+    Ok(parts.collect::<StoreResult<Vec<_>>>()?.join(":"))
 }
 
 /// JSON in one form, whoever wrote it: keys in order, no spaces.

@@ -222,9 +222,11 @@ pub async fn log_authorization(
         return Ok(());
     }
     let sql =
-        "INSERT INTO authorizations (campaign_id, lease, run, authorized_at, slots, positions)
-        VALUES ($1, $2, $3, $4, $5, $6)";
-    tx.execute(sql, &[&lease.campaign, &lease.number, &lease.run, &tx.now, &slots, &positions])
-        .await?;
+        "INSERT INTO authorizations (campaign_id, lease, run, authorized_at, slots, positions, transaction_id)
+        VALUES ($1, $2, $3, $4, $5, $6, (pg_current_xact_id()::text::int8 + $7)::text::xid8)";
+    let shift = tx.transaction_shift();
+    let params: Params<'_> =
+        &[&lease.campaign, &lease.number, &lease.run, &tx.now, &slots, &positions, &shift];
+    tx.execute(sql, params).await?;
     Ok(())
 }

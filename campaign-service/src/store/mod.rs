@@ -9,11 +9,13 @@ pub mod audit;
 pub mod backlog;
 pub mod calls;
 pub mod campaigns;
+pub mod clusters;
 pub mod contacts;
 pub mod counts;
 pub mod due;
 pub mod erasures;
 mod error;
+pub mod fitness;
 pub mod groups;
 pub mod imports;
 pub mod interactions;
@@ -47,6 +49,7 @@ use outages::Outages;
 use session::Session;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 use tls::Tls;
 use tokio::sync::broadcast;
@@ -88,6 +91,8 @@ struct Shared {
     answer_limit: Duration,
     /// Notices that the database did not take.
     untold: broadcast::Sender<ControlEvent>,
+    /// Added to transaction ids that are stored: [`clusters`].
+    transaction_shift: AtomicI64,
 }
 
 /// How a pool is used.
@@ -125,6 +130,7 @@ impl Db {
             outages: Outages::default(),
             answer_limit: limits.statement_timeout + ANSWER_MARGIN,
             untold: broadcast::channel(UNTOLD_BUFFER).0,
+            transaction_shift: AtomicI64::new(0),
         });
         let recycling = ManagerConfig { recycling_method: RecyclingMethod::Fast };
         let manager = match tls.clone() {
@@ -167,6 +173,10 @@ impl Db {
     #[must_use]
     pub fn untold(&self) -> broadcast::Receiver<ControlEvent> {
         self.shared.untold.subscribe()
+    }
+
+    fn set_transaction_shift(&self, shift: i64) {
+        self.shared.transaction_shift.store(shift, Ordering::Relaxed);
     }
 
     /// Asks the database whether it is there and takes writes.

@@ -196,6 +196,17 @@ impl Connection {
         Ok(opening.at(now))
     }
 
+    /// The same, for statements that may take this long.
+    pub(super) async fn begin_long(&mut self, limit: Duration) -> StoreResult<Tx<'_>> {
+        let mut opening = self.open(Gate::Open, Durability::Durable).await?;
+        opening.statements.answer_limit = limit;
+        let now = opening.pass().await?;
+        let tx = opening.at(now);
+        let timeout = limit.as_millis().to_string();
+        tx.execute("SELECT set_config('statement_timeout', $1, true)", &[&timeout]).await?;
+        Ok(tx)
+    }
+
     /// Prepares a transaction behind a gate. [`Opening::pass`] starts it; what is sent together with it,
     /// and after it, is run behind the gate.
     pub async fn open(&mut self, gate: Gate, durability: Durability) -> StoreResult<Opening<'_>> {
@@ -257,6 +268,11 @@ impl Tx<'_> {
     pub async fn pass(&self, id: Uuid) -> StoreResult<()> {
         self.execute("SELECT pg_advisory_xact_lock($1)", &[&gate_key(id)]).await?;
         Ok(())
+    }
+
+    /// Added to transaction ids that are stored.
+    pub(super) fn transaction_shift(&self) -> i64 {
+        self.connection.shared.transaction_shift.load(Relaxed)
     }
 
     /// What is told once the transaction is committed.

@@ -37,6 +37,7 @@ const TABLES: &[(&str, Place)] = &[
     ("campaign_paces", Place::Campaign),
     ("campaign_revisions", Place::Campaign),
     ("campaigns", Place::Campaign),
+    ("clusters", Place::OneNode),
     ("contact_groups", Place::Campaign),
     ("contacts", Place::Campaign),
     ("due_contacts", Place::Campaign),

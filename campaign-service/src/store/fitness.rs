@@ -1,0 +1,193 @@
+//! Whether a database is as the service needs it, and what to do where it is not.
+
+use super::{Db, StoreError, StoreResult, migrations};
+use std::time::Duration;
+use tokio::time::timeout;
+use tokio_postgres::{Client, SimpleQueryMessage};
+use uuid::Uuid;
+
+/// The oldest version of PostgreSQL whose SQL the service speaks, as `server_version_num` counts.
+const LEAST_VERSION: i64 = 140_000;
+/// Statements that are sent to see whether a session stays on one backend.
+const SESSION_TRIES: usize = 3;
+/// Longest wait for one of them: a pool of backends may have none free.
+const SESSION_LIMIT: Duration = Duration::from_secs(5);
+
+/// How much something matters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Verdict {
+    /// As it is to be.
+    Good,
+    /// It works, and something is at risk.
+    Risky,
+    /// It does not work now, and may soon.
+    NotYet,
+    /// It does not work before somebody changes it.
+    Unfit,
+}
+
+/// What was looked at, and how it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    pub verdict: Verdict,
+    /// For people; says what to do unless it is good.
+    pub text: String,
+}
+
+fn finding(verdict: Verdict, text: impl Into<String>) -> Finding {
+    Finding { verdict, text: text.into() }
+}
+
+/// Looks at all that can be told before the schema is there.
+pub async fn check_server(db: &Db) -> StoreResult<Vec<Finding>> {
+    let (client, _) = db.open().await?;
+    let version: i64 = number(&setting(&client, "server_version_num").await?);
+    if version < LEAST_VERSION {
+        let text = format!(
+            "PostgreSQL {} is too old; 14 is the oldest that works: upgrade it",
+            version / 10_000
+        );
+        return Ok(vec![finding(Verdict::Unfit, text)]);
+    }
+    let mut findings = vec![finding(Verdict::Good, format!("PostgreSQL {}", version / 10_000))];
+    let encoding = one(&client, "SELECT getdatabaseencoding()").await?;
+    findings.push(match encoding.as_str() {
+        "UTF8" => finding(Verdict::Good, "the database is in UTF8"),
+        other => finding(
+            Verdict::Unfit,
+            format!(
+                "the database is in {other}, which cannot hold every name; make one with \
+                 CREATE DATABASE … ENCODING 'UTF8' TEMPLATE template0"
+            ),
+        ),
+    });
+    findings.push(check_session(db, &client).await?);
+    findings.extend(check_settings(&client).await?);
+    Ok(findings)
+}
+
+/// Looks at the schema and at whether the database takes writes too.
+pub async fn check(db: &Db) -> StoreResult<Vec<Finding>> {
+    let mut findings = check_server(db).await?;
+    if findings.iter().any(|finding| finding.verdict == Verdict::Unfit) {
+        return Ok(findings);
+    }
+    findings.push(match db.ping().await {
+        Ok(()) => finding(Verdict::Good, "the database takes writes"),
+        Err(StoreError::OnlyReads) => finding(Verdict::NotYet, StoreError::OnlyReads.to_string()),
+        Err(error) => return Err(error),
+    });
+    findings.push(if migrations::is_current(db).await? {
+        finding(Verdict::Good, "the schema has all that this version needs")
+    } else {
+        finding(Verdict::NotYet, "the database schema is too old; run `campaign-service migrate`")
+    });
+    Ok(findings)
+}
+
+/// Settings that a session cannot make good by itself. Good ones are passed over.
+async fn check_settings(client: &Client) -> StoreResult<Vec<Finding>> {
+    let mut findings = Vec::new();
+    for (name, wanted, verdict, text) in [
+        (
+            "session_replication_role",
+            "origin",
+            Verdict::Unfit,
+            "session_replication_role is not origin, so the audit log is not protected; \
+             ALTER ROLE … RESET session_replication_role (and ALTER DATABASE … RESET …)",
+        ),
+        (
+            "default_transaction_isolation",
+            "read committed",
+            Verdict::Unfit,
+            "the session does not keep the settings that the service gives it; connect without what is between",
+        ),
+        (
+            "fsync",
+            "on",
+            Verdict::Risky,
+            "fsync is off: a crash of the machine may lose what was acknowledged, and the database; turn it on",
+        ),
+        (
+            "full_page_writes",
+            "on",
+            Verdict::Risky,
+            "full_page_writes is off: a crash of the machine may damage the database; turn it on",
+        ),
+        (
+            "zero_damaged_pages",
+            "off",
+            Verdict::Risky,
+            "zero_damaged_pages is on: damaged rows vanish without a word; turn it off",
+        ),
+        (
+            "ignore_checksum_failure",
+            "off",
+            Verdict::Risky,
+            "ignore_checksum_failure is on: damaged rows are believed; turn it off",
+        ),
+    ] {
+        if setting(client, name).await? != wanted {
+            findings.push(finding(verdict, text));
+        }
+    }
+    let durable = setting(client, "synchronous_commit").await?;
+    if durable != "on" && durable != "remote_apply" {
+        findings.push(finding(
+            Verdict::Unfit,
+            "synchronous_commit cannot be turned on, so that a crash may lose what was acknowledged; \
+             ALTER ROLE … SET synchronous_commit = on",
+        ));
+    }
+    if findings.is_empty() {
+        findings.push(finding(Verdict::Good, "settings keep what is acknowledged"));
+    }
+    Ok(findings)
+}
+
+/// Whether a session keeps its backend. A pool that gives each transaction another one (PgBouncer with
+/// pool_mode=transaction) loses notices, settings and prepared statements, and lets two sessions share what one set.
+async fn check_session(db: &Db, client: &Client) -> StoreResult<Finding> {
+    let (other, _) = db.open().await?;
+    let mark = Uuid::new_v4().simple().to_string();
+    let set = format!("SELECT set_config('campaign_service.session', '{mark}', false)");
+    let look = "SELECT pg_backend_pid() || ' ' || COALESCE(current_setting('campaign_service.session', true), '')";
+    let mut is_shared = false;
+    one(client, &set).await?;
+    let first = one(client, look).await?;
+    for _ in 0..SESSION_TRIES {
+        // While the other's transaction is open, its backend is its own: ours has to be another, and the same as before.
+        let others = one(&other, &format!("BEGIN; {look}")).await?;
+        let ours = timeout(SESSION_LIMIT, one(client, look)).await;
+        is_shared |= others.ends_with(&mark) || !matches!(&ours, Ok(Ok(ours)) if *ours == first);
+        one(&other, "ROLLBACK; SELECT ''").await?;
+    }
+    Ok(if is_shared {
+        finding(
+            Verdict::Unfit,
+            "between here and PostgreSQL is a pool that changes backends within a session (PgBouncer with \
+             pool_mode=transaction or statement): stops would not be heard; set pool_mode=session for this \
+             database, or connect to PostgreSQL itself",
+        )
+    } else {
+        finding(Verdict::Good, "a session keeps its backend")
+    })
+}
+
+async fn setting(client: &Client, name: &str) -> StoreResult<String> {
+    one(client, &format!("SELECT current_setting('{name}')")).await
+}
+
+/// The one value that statements find, without preparing them: a pool may not keep what is prepared.
+async fn one(client: &Client, sql: &str) -> StoreResult<String> {
+    let answers = client.simple_query(sql).await?;
+    let found = answers.iter().find_map(|answer| match answer {
+        SimpleQueryMessage::Row(row) => row.get(0),
+        _ => None,
+    });
+    Ok(found.unwrap_or_default().to_owned())
+}
+
+fn number(text: &str) -> i64 {
+    text.parse().unwrap_or(0)
+}
