@@ -1,128 +1,17 @@
 //! P7, and P2 again: real processes, killed with kill -9.
 
-use crate::support::processes::{Killed, dials, free_port, serve, work};
-use crate::support::{Clients, PATIENCE, Worker, eventually, once, phone};
+use crate::support::postgres::Postgres;
+use crate::support::processes::{dials, free_port, migrate, serve, work};
+use crate::support::{Clients, Worker, eventually, once, phone};
 use campaign_proto::v1;
 use campaign_proto::v1::interaction::Fact;
 use campaign_proto::v1::{CallOutcome, InteractionStatus};
 use std::collections::{BTreeMap, BTreeSet};
-use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
-use std::process::{Command, Stdio};
-use std::time::Duration;
-
-/// A PostgreSQL server of this test's own, to be killed.
-struct Postgres {
-    folder: PathBuf,
-    port: u16,
-    server: Option<Killed>,
-}
-
-impl Drop for Postgres {
-    fn drop(&mut self) {
-        self.server = None;
-        let _ = std::fs::remove_dir_all(&self.folder);
-    }
-}
-
-impl Postgres {
-    fn start() -> Self {
-        let folder = std::env::temp_dir().join(format!("campaign-crash-{}", uuid::Uuid::new_v4()));
-        std::fs::create_dir(&folder).unwrap();
-        if let Some((user, group)) = unprivileged() {
-            std::os::unix::fs::chown(&folder, Some(user), Some(group)).unwrap();
-        }
-        let made = program("initdb")
-            .args(["-U", "campaign", "-A", "trust", "-E", "UTF8", "--locale=C", "-D"])
-            .arg(folder.join("data"))
-            .stdout(Stdio::null())
-            .status()
-            .unwrap();
-        assert!(made.success(), "initdb failed");
-        let mut postgres = Self { folder, port: free_port(), server: None };
-        postgres.run();
-        postgres
-    }
-
-    /// Durable settings are PostgreSQL's defaults.
-    fn run(&mut self) {
-        let log = std::fs::File::create(self.folder.join("log")).unwrap();
-        let child = program("postgres")
-            .arg("-D")
-            .arg(self.folder.join("data"))
-            .args(["-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories="])
-            .args(["-c", &format!("port={}", self.port)])
-            .stdout(Stdio::null())
-            .stderr(log)
-            .spawn()
-            .unwrap();
-        self.server = Some(Killed(child));
-    }
-
-    fn url(&self) -> String {
-        format!("postgres://campaign@127.0.0.1:{}/postgres", self.port)
-    }
-
-    async fn wait_until_up(&mut self) {
-        let deadline = tokio::time::Instant::now() + PATIENCE;
-        while tokio_postgres::connect(&self.url(), tokio_postgres::NoTls).await.is_err() {
-            // Until the killed server's children are gone, a new one refuses to start.
-            let server = self.server.as_mut().unwrap();
-            if server.0.try_wait().unwrap().is_some() {
-                self.run();
-            }
-            assert!(tokio::time::Instant::now() < deadline, "PostgreSQL did not come up");
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-    }
-}
-
-/// A program of PostgreSQL, run as the user that owns its data.
-fn program(name: &str) -> Command {
-    let folder = std::env::var_os("CAMPAIGN_PG_BIN").map(PathBuf::from).or_else(|| {
-        let path = std::env::var_os("PATH")?;
-        std::env::split_paths(&path).find(|folder| folder.join("initdb").exists())
-    });
-    let folder = folder.expect(
-        "CAMPAIGN_PG_BIN is not set and initdb is not on PATH: this test kills a PostgreSQL of its own; \
-         run `make test` without DATABASE_URL, or set CAMPAIGN_PG_BIN",
-    );
-    let mut command = Command::new(folder.join(name));
-    command.current_dir("/").stdin(Stdio::null());
-    if let Some((user, group)) = unprivileged() {
-        command.uid(user).gid(group);
-    }
-    command
-}
-
-/// Whom to run PostgreSQL as, when we are root.
-fn unprivileged() -> Option<(u32, u32)> {
-    let number = |args: &[&str]| -> Option<u32> {
-        let output = Command::new("id").args(args).output().ok()?;
-        String::from_utf8(output.stdout).ok()?.trim().parse().ok()
-    };
-    if number(&["-u"]) != Some(0) {
-        return None;
-    }
-    ["postgres", "nobody"]
-        .iter()
-        .find_map(|name| Some((number(&["-u", name])?, number(&["-g", name])?)))
-}
-
-fn migrate(url: &str) {
-    let status = Command::new(env!("CARGO_BIN_EXE_campaign-service"))
-        .arg("migrate")
-        .env("DATABASE_URL", url)
-        .status()
-        .unwrap();
-    assert!(status.success());
-}
 
 /// P7: everything that was acknowledged before the service and PostgreSQL were killed is there after.
 #[tokio::test]
 async fn p7_what_was_acknowledged_survives_kill_9_of_everything() {
-    let mut postgres = Postgres::start();
-    postgres.wait_until_up().await;
+    let mut postgres = Postgres::start(&[]).await;
     migrate(&postgres.url());
     let port = free_port();
     let url = format!("http://127.0.0.1:{port}");
@@ -165,10 +54,9 @@ async fn p7_what_was_acknowledged_survives_kill_9_of_everything() {
         clients.pause(&name).await;
 
         // Not a moment later.
-        postgres.server.as_mut().unwrap().kill();
+        postgres.kill();
         service.kill();
-        postgres.run();
-        postgres.wait_until_up().await;
+        postgres.run_again().await;
         service = serve(&postgres.url(), port, 300);
         clients = Clients::connect(&url).await;
 

@@ -12,6 +12,7 @@ mod configuration;
 mod contacts;
 mod control_cost;
 mod crashes;
+mod databases;
 mod dispatch;
 mod distribution;
 mod erasure;

@@ -43,13 +43,46 @@ impl TestDb {
         open(&self.url)
     }
 
+    /// The same database as a role that may do no more than serve: it owns nothing.
+    pub async fn add_role(&self) -> String {
+        let role = &self.name;
+        let sql = format!(
+            "CREATE ROLE {role} LOGIN PASSWORD '{role}';
+             GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO {role};
+             GRANT USAGE, SELECT ON ALL SEQUENCES IN SCHEMA public TO {role}"
+        );
+        self.client().await.batch_execute(&sql).await.unwrap();
+        let config: tokio_postgres::Config = self.url.parse().unwrap();
+        let port = config.get_ports()[0];
+        format!("postgres://{role}:{role}@127.0.0.1:{port}/{}", self.name)
+    }
+
+    /// An empty database beside this one, made with these options; dropped with it. Returns its URL.
+    pub async fn make_sibling(&self, options: &str) -> String {
+        let sibling = format!("{}_sibling", self.name);
+        let admin = connect(&self.server_url).await;
+        admin.batch_execute(&format!("CREATE DATABASE {sibling} {options}")).await.unwrap();
+        with_database(&self.server_url, &sibling)
+    }
+
+    /// Sets a default of the database for sessions to come, as in `fsync = off`, and ends those that there are.
+    pub async fn set_default(&self, setting: &str) {
+        let admin = connect(&self.server_url).await;
+        admin.batch_execute(&format!("ALTER DATABASE {} SET {setting}", self.name)).await.unwrap();
+        self.end_sessions(&admin).await;
+    }
+
+    async fn end_sessions(&self, admin: &tokio_postgres::Client) {
+        let end = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = $1";
+        admin.execute(end, &[&self.name]).await.unwrap();
+    }
+
     /// Takes no connections any more, and ends those that there are.
     pub async fn go_away(&self) {
         let admin = connect(&self.server_url).await;
         let away = format!("ALTER DATABASE {} ALLOW_CONNECTIONS false", self.name);
         admin.batch_execute(&away).await.unwrap();
-        let end = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = $1";
-        admin.execute(end, &[&self.name]).await.unwrap();
+        self.end_sessions(&admin).await;
     }
 
     pub async fn come_back(&self) {
@@ -72,9 +105,13 @@ impl Drop for TestDb {
             runtime.block_on(async {
                 let (client, connection) = tokio_postgres::connect(&url, NoTls).await?;
                 tokio::spawn(connection);
-                client
-                    .batch_execute(&format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)"))
-                    .await?;
+                for drop in [
+                    format!("DROP DATABASE IF EXISTS {name}_sibling WITH (FORCE)"),
+                    format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)"),
+                    format!("DROP ROLE IF EXISTS {name}"),
+                ] {
+                    client.batch_execute(&drop).await?;
+                }
                 Ok::<(), Box<dyn std::error::Error + Send + Sync>>(())
             })
         });
@@ -83,7 +120,8 @@ impl Drop for TestDb {
     }
 }
 
-fn open(url: &str) -> Db {
+/// The service's own access to a database.
+pub fn open(url: &str) -> Db {
     let limits = DbLimits {
         max_connections: 8,
         connection_wait: Duration::from_secs(10),

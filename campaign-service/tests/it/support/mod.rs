@@ -3,11 +3,13 @@
 pub mod access;
 pub mod collector;
 mod database;
+pub mod postgres;
 pub mod processes;
+pub mod proxy;
 mod service;
 mod worker;
 
-pub use database::TestDb;
+pub use database::{TestDb, open};
 pub use service::{Clients, Service, test_options};
 pub use worker::{Held, Worker};
 

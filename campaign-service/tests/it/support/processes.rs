@@ -51,6 +51,18 @@ pub fn serve(url: &str, port: u16, lease_ttl_seconds: u32) -> Killed {
     Killed(child)
 }
 
+/// Runs a command of the service's program on a database; whether it succeeded, and what it said.
+pub fn run(url: &str, command: &str) -> (bool, String) {
+    let output = campaign_service().arg(command).env("DATABASE_URL", url).output().unwrap();
+    let said = [output.stdout, output.stderr].concat();
+    (output.status.success(), String::from_utf8(said).unwrap())
+}
+
+pub fn migrate(url: &str) {
+    let (is_migrated, said) = run(url, "migrate");
+    assert!(is_migrated, "{said}");
+}
+
 /// A worker with the simulated provider, which writes what it dials to a file.
 pub fn work(id: &str, ports: &[u16], log: &Path, time_scale: &str) -> Killed {
     let urls: Vec<String> = ports.iter().map(|port| format!("http://127.0.0.1:{port}")).collect();

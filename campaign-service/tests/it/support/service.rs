@@ -12,6 +12,7 @@ use campaign_service::app::DispatchLimits;
 use campaign_service::app::chores::ChoreOptions;
 use campaign_service::grpc::limits::CallLimits;
 use campaign_service::server::{self, Access, Listeners, Options};
+use campaign_service::store::Db;
 use chrono::TimeDelta;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -109,8 +110,17 @@ impl Service {
         Self::start_over(db, options, None).await
     }
 
-    /// The same, with clients that speak TLS.
+    /// On a database that was opened before.
+    pub async fn start_on(db: Db) -> Self {
+        Self::start_all(db, test_options(), None).await
+    }
+
+    /// With clients that speak TLS.
     pub async fn start_over(db: &TestDb, options: Options, tls: Option<ClientTlsConfig>) -> Self {
+        Self::start_all(db.db(), options, tls).await
+    }
+
+    async fn start_all(db: Db, options: Options, tls: Option<ClientTlsConfig>) -> Self {
         let listen = || TcpListener::bind("127.0.0.1:0");
         let (api, links) = (listen().await.unwrap(), listen().await.unwrap());
         let scheme = if tls.is_some() { "https" } else { "http" };
@@ -119,7 +129,7 @@ impl Service {
         let listeners = Listeners { api, links: Some(links), metrics: None };
         let stop = CancellationToken::new();
         let health = Health::new().await;
-        tokio::spawn(server::serve(listeners, db.db(), options, health, stop.clone()));
+        tokio::spawn(server::serve(listeners, db, options, health, stop.clone()));
         let mut endpoint = Channel::from_shared(url.clone()).unwrap();
         if let Some(tls) = tls {
             endpoint = endpoint.tls_config(tls).unwrap();

@@ -1,0 +1,146 @@
+//! Networks that drop packets, databases that take no writes, plans of another schema.
+
+use crate::support::proxy::Proxy;
+use crate::support::{Clients, Service, TestDb, Worker, eventually, open};
+use campaign_proto::v1;
+use futures_util::future::join_all;
+use std::time::{Duration, Instant};
+use tonic::Code;
+use tonic_health::pb::HealthCheckRequest;
+use tonic_health::pb::health_check_response::ServingStatus;
+use tonic_health::pb::health_client::HealthClient;
+
+/// How soon the service works again after the network does, and hears of others.
+const RECOVERY_LIMIT: Duration = Duration::from_secs(10);
+
+/// Makes the service open as many connections as it may.
+async fn fill_pool(clients: &Clients, name: &str) {
+    join_all((0..64).map(|_| {
+        let mut clients = clients.clone();
+        async move { clients.campaign(name).await }
+    }))
+    .await;
+}
+
+async fn health(clients: &Clients) -> ServingStatus {
+    let mut client = HealthClient::new(clients.channel.clone());
+    let checked = client.check(HealthCheckRequest { service: String::new() }).await;
+    checked.unwrap().into_inner().status()
+}
+
+/// All connections die in silence, the listening one too: requests work, and a stop on another replica is heard.
+#[tokio::test]
+async fn connections_that_died_in_silence_are_replaced() {
+    let db = TestDb::new().await;
+    let (proxy, through) = Proxy::before(&db.url).await;
+    let direct = Service::start(&db).await;
+    let cut = Service::start_on(open(&through)).await;
+    let mut clients = cut.clients.clone();
+    let name = clients.create_campaign().await;
+    clients.add_contacts(&name, 0..10).await;
+    clients.launch(&name).await;
+    let mut worker = Worker::connect(&clients, "w", &name).await;
+    assert_eq!(worker.lease(10).await.len(), 10);
+    fill_pool(&clients, &name).await;
+    proxy.silence();
+    let silent_at = Instant::now();
+    direct.clients.clone().cancel(&name).await;
+    let revoke = worker.revoked().await;
+    assert!(revoke.hang_up);
+    assert!(silent_at.elapsed() < RECOVERY_LIMIT, "{:?}", silent_at.elapsed());
+    works(&clients, &name, silent_at).await;
+}
+
+/// Nothing comes through for a while, then everything does.
+#[tokio::test]
+async fn after_packet_loss_requests_work_again() {
+    let db = TestDb::new().await;
+    let (proxy, through) = Proxy::before(&db.url).await;
+    let service = Service::start_on(open(&through)).await;
+    let mut clients = service.clients.clone();
+    let name = clients.create_campaign().await;
+    fill_pool(&clients, &name).await;
+    proxy.go_dark();
+    // What is asked in the dark must not be in the way when it is light again.
+    let asked: Vec<_> = (0..20)
+        .map(|_| {
+            let (mut clients, name) = (clients.clone(), name.clone());
+            tokio::spawn(async move {
+                let request = v1::GetCampaignRequest { name };
+                clients.campaigns.get_campaign(request).await.map(|_| ())
+            })
+        })
+        .collect();
+    eventually("health notices", || async {
+        (health(&clients).await == ServingStatus::NotServing).then_some(())
+    })
+    .await;
+    proxy.come_back();
+    works(&clients, &name, Instant::now()).await;
+    for answer in asked {
+        if let Err(status) = answer.await.unwrap() {
+            assert_eq!(status.code(), Code::Unavailable, "{status:?}");
+        }
+    }
+    eventually("health notices", || async {
+        (health(&clients).await == ServingStatus::Serving).then_some(())
+    })
+    .await;
+}
+
+/// Many requests in a row work, and soon.
+async fn works(clients: &Clients, name: &str, since: Instant) {
+    let mut in_a_row = 0;
+    while in_a_row < 20 {
+        let request = v1::GetCampaignRequest { name: name.to_owned() };
+        let answer = clients.clone().campaigns.get_campaign(request).await;
+        in_a_row = if answer.is_ok() { in_a_row + 1 } else { 0 };
+        assert!(since.elapsed() < RECOVERY_LIMIT, "{answer:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_database_that_takes_no_writes_is_not_serving() {
+    let db = TestDb::new().await;
+    let service = Service::start(&db).await;
+    let mut clients = service.clients.clone();
+    let name = clients.create_campaign().await;
+    db.set_default("default_transaction_read_only = on").await;
+    eventually("health notices", || async {
+        (health(&clients).await == ServingStatus::NotServing).then_some(())
+    })
+    .await;
+    let request = v1::CreateCampaignRequest {
+        campaign: Some(v1::Campaign { display_name: "x".to_owned(), ..Default::default() }),
+        ..Default::default()
+    };
+    let refused = clients.campaigns.create_campaign(request).await.unwrap_err();
+    assert_eq!(refused.code(), Code::Unavailable);
+    db.set_default("default_transaction_read_only = off").await;
+    eventually("health notices", || async {
+        (health(&clients).await == ServingStatus::Serving).then_some(())
+    })
+    .await;
+    clients.add_contacts(&name, 0..1).await;
+}
+
+/// A migration of a later version changes a type: what was prepared on any connection is prepared again.
+#[tokio::test]
+async fn statements_prepared_for_another_schema_are_prepared_again() {
+    let db = TestDb::new().await;
+    let service = Service::start(&db).await;
+    let mut clients = service.clients.clone();
+    let name = clients.create_campaign().await;
+    fill_pool(&clients, &name).await;
+    let change = "ALTER TABLE campaigns ALTER tenant DROP DEFAULT, ALTER tenant TYPE varchar";
+    db.client().await.batch_execute(change).await.unwrap();
+    let mut failed = 0;
+    for _ in 0..40 {
+        let request = v1::GetCampaignRequest { name: name.clone() };
+        if let Err(status) = clients.campaigns.get_campaign(request).await {
+            assert_eq!(status.code(), Code::Unavailable, "{status:?}");
+            failed += 1;
+        }
+    }
+    assert!(failed <= 2, "{failed} requests failed, one for each connection");
+}

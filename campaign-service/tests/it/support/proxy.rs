@@ -1,0 +1,91 @@
+//! A network that drops packets: what is sent is swallowed, and no connection is closed.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+
+/// Passes connections on to a server.
+#[derive(Clone, Debug)]
+pub struct Proxy {
+    pub port: u16,
+    /// Connections with a lower number are dead.
+    dead_below: Arc<AtomicUsize>,
+    /// New ones are too.
+    is_dark: Arc<AtomicBool>,
+    count: Arc<AtomicUsize>,
+}
+
+impl Proxy {
+    /// Before the server that a URL names; returns the URL through it too.
+    pub async fn before(url: &str) -> (Self, String) {
+        let config: tokio_postgres::Config = url.parse().unwrap();
+        let server_port = config.get_ports()[0];
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let proxy = Self {
+            port: listener.local_addr().unwrap().port(),
+            dead_below: Arc::default(),
+            is_dark: Arc::default(),
+            count: Arc::default(),
+        };
+        let through = url.replace(&format!(":{server_port}/"), &format!(":{}/", proxy.port));
+        assert_ne!(through, url, "the URL names a port");
+        tokio::spawn(proxy.clone().accept(listener, server_port));
+        (proxy, through)
+    }
+
+    /// Lets all connections that there are die in silence.
+    pub fn silence(&self) {
+        self.dead_below.store(self.count.load(Ordering::SeqCst), Ordering::SeqCst);
+    }
+
+    /// The same, and new ones too until it is light again.
+    pub fn go_dark(&self) {
+        self.is_dark.store(true, Ordering::SeqCst);
+        self.silence();
+    }
+
+    pub fn come_back(&self) {
+        // Those that were made in the dark stay dead.
+        self.silence();
+        self.is_dark.store(false, Ordering::SeqCst);
+    }
+
+    async fn accept(self, listener: TcpListener, server_port: u16) {
+        let mut kept = Vec::new();
+        while let Ok((client, _)) = listener.accept().await {
+            let number = self.count.fetch_add(1, Ordering::SeqCst);
+            if self.is_dark.load(Ordering::SeqCst) {
+                kept.push(client);
+                continue;
+            }
+            let Ok(server) = TcpStream::connect(("127.0.0.1", server_port)).await else { continue };
+            let (from_client, to_client) = client.into_split();
+            let (from_server, to_server) = server.into_split();
+            tokio::spawn(self.clone().pass(number, from_client, to_server));
+            tokio::spawn(self.clone().pass(number, from_server, to_client));
+        }
+    }
+
+    async fn pass(
+        self,
+        number: usize,
+        mut from: impl AsyncRead + Unpin,
+        mut to: impl AsyncWrite + Unpin,
+    ) {
+        let mut buffer = vec![0; 65_536];
+        while let Ok(length @ 1..) = from.read(&mut buffer).await {
+            if !self.is_dead(number) && to.write_all(&buffer[..length]).await.is_err() {
+                return;
+            }
+        }
+        if self.is_dead(number) {
+            // Neither side is to see the other end.
+            std::future::pending::<()>().await;
+        }
+    }
+
+    fn is_dead(&self, number: usize) -> bool {
+        number < self.dead_below.load(Ordering::SeqCst)
+    }
+}
