@@ -81,8 +81,21 @@ async fn a_click_is_recorded_once_and_sent_on_to_the_campaigns_own_address() {
     assert_eq!(clicks(&mut clients, contact).await, 1);
     assert_eq!(clicks(&mut clients, &held[1].contact).await, 0);
 
-    // After a reset the click is gone, and a new one counts.
+    // After a rerun a second click counts in it, and excludes.
     worker.close().await;
+    clients.cancel(&name).await;
+    let rerun = v1::LaunchSettings {
+        rerun_all_contacts: true,
+        exclude: Some(v1::Exclusions { link_opened: true, ..Default::default() }),
+        ..Default::default()
+    };
+    clients.launch_with(&name, rerun).await;
+    assert_eq!(clients.explain(contact).await.standing(), v1::ContactStanding::Waiting);
+    assert_eq!(ask(&service, "GET", &path, &[("User-Agent", PHONE)]).await, sent_on);
+    assert_eq!(clients.explain(contact).await.reason(), v1::ExclusionReason::LinkOpened);
+    assert_eq!(clicks(&mut clients, contact).await, 2);
+
+    // After a reset the clicks are gone, and a new one counts.
     clients.cancel(&name).await;
     let reset = v1::LaunchSettings { reset_contact_history: true, ..Default::default() };
     clients.launch_with(&name, reset).await;

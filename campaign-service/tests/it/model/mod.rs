@@ -4,6 +4,7 @@
 //! sequence that shows it.
 
 mod run;
+mod since;
 mod state;
 
 use crate::support::{Service, TestDb, test_options};
@@ -41,6 +42,19 @@ pub enum Step {
     Resume,
     Cancel,
     Record(usize, Kind),
+    /// A fact of an hour ago.
+    RecordLate(usize, Kind),
+    /// A fact of a call whose worker vanished, told now.
+    TellLate(usize, Kind),
+    /// A day passes between the launches so far and what comes.
+    Age,
+    /// The person calls in, and hangs up some steps later or never.
+    CallIn(usize),
+    HangUp(usize),
+    /// The schedule is changed: its hours are open, or shut for days.
+    Hours(bool),
+    /// Somebody is suppressed between a preview and the launch on it.
+    LaunchUnseen(Settings, usize),
     Suppress(usize),
     Unsuppress(usize),
     Delete(usize),
@@ -109,6 +123,13 @@ fn step() -> impl Strategy<Value = Step> {
         2 => Just(Step::Resume),
         2 => Just(Step::Cancel),
         5 => (who(), fact()).prop_map(|(who, fact)| Step::Record(who, fact)),
+        3 => (who(), fact()).prop_map(|(who, fact)| Step::RecordLate(who, fact)),
+        2 => (who(), fact()).prop_map(|(who, fact)| Step::TellLate(who, fact)),
+        1 => Just(Step::Age),
+        2 => who().prop_map(Step::CallIn),
+        2 => who().prop_map(Step::HangUp),
+        2 => proptest::bool::weighted(0.7).prop_map(Step::Hours),
+        1 => (settings(), who()).prop_map(|(settings, who)| Step::LaunchUnseen(settings, who)),
         1 => who().prop_map(Step::Suppress),
         1 => who().prop_map(Step::Unsuppress),
         1 => who().prop_map(Step::Delete),

@@ -23,27 +23,28 @@ macro_rules! same {
         }
     }};
 }
+pub(super) use same;
 
 /// An attempt whose worker vanished.
-struct Vanished {
-    held: Held,
-    attempt_id: String,
-    position: usize,
+pub(super) struct Vanished {
+    pub(super) held: Held,
+    pub(super) attempt_id: String,
+    pub(super) position: usize,
     hold: Hold,
     /// Whether its end was told since.
     is_told: bool,
 }
 
-struct Pair<'a> {
-    db: &'a TestDb,
-    service: &'a Service,
+pub(super) struct Pair<'a> {
+    pub(super) db: &'a TestDb,
+    pub(super) service: &'a Service,
     app: &'a App,
-    clients: Clients,
-    name: String,
-    model: Model,
-    vanished: Vec<Vanished>,
+    pub(super) clients: Clients,
+    pub(super) name: String,
+    pub(super) model: Model,
+    pub(super) vanished: Vec<Vanished>,
     /// For ids of facts.
-    next_id: usize,
+    pub(super) next_id: usize,
     /// Whether a worker has looked at everyone in this run.
     is_looked_through: bool,
 }
@@ -99,7 +100,7 @@ impl Pair<'_> {
         }
     }
 
-    fn contact(&self, position: usize) -> String {
+    pub(super) fn contact(&self, position: usize) -> String {
         format!("{}/contacts/{position}", self.name)
     }
 
@@ -139,6 +140,13 @@ impl Pair<'_> {
                 same!(status, InteractionStatus::Recorded, "record");
                 Ok(())
             }
+            Step::RecordLate(who, kind) => self.record_late(pick(*who), *kind).await,
+            Step::TellLate(who, kind) => self.tell_late(*who, *kind).await,
+            Step::Age => self.age().await,
+            Step::CallIn(who) => self.call_in(pick(*who)).await,
+            Step::HangUp(who) => self.hang_up(pick(*who)).await,
+            Step::Hours(is_open) => self.set_hours(*is_open).await,
+            Step::LaunchUnseen(settings, who) => self.launch_unseen(*settings, pick(*who)).await,
             Step::Suppress(who) => self.suppress(pick(*who)).await,
             Step::Unsuppress(who) => {
                 let position = pick(*who);
@@ -174,13 +182,7 @@ impl Pair<'_> {
 
     async fn launch(&mut self, settings: Settings) -> Result<(), String> {
         let preview_token = self.preview(settings).await?;
-        let request = v1::LaunchCampaignRequest {
-            name: self.name.clone(),
-            settings: Some(settings.to_api()),
-            preview_token,
-            confirm_reset: if settings.reset { "Spring".to_owned() } else { String::new() },
-            ..Default::default()
-        };
+        let request = self.launch_request(settings, preview_token);
         let result = self.clients.campaigns.launch_campaign(request).await;
         let code = result.as_ref().err().map(tonic::Status::code);
         same!(code, self.model.is_active().then_some(Code::FailedPrecondition), "launch");
@@ -192,7 +194,21 @@ impl Pair<'_> {
         Ok(())
     }
 
-    async fn preview(&mut self, settings: Settings) -> Result<String, String> {
+    pub(super) fn launch_request(
+        &self,
+        settings: Settings,
+        preview_token: String,
+    ) -> v1::LaunchCampaignRequest {
+        v1::LaunchCampaignRequest {
+            name: self.name.clone(),
+            settings: Some(settings.to_api()),
+            preview_token,
+            confirm_reset: if settings.reset { "Spring".to_owned() } else { String::new() },
+            ..Default::default()
+        }
+    }
+
+    pub(super) async fn preview(&mut self, settings: Settings) -> Result<String, String> {
         let request =
             v1::PreviewLaunchRequest { name: self.name.clone(), settings: Some(settings.to_api()) };
         let preview = self.clients.campaigns.preview_launch(request).await.unwrap().into_inner();
@@ -202,7 +218,7 @@ impl Pair<'_> {
         Ok(preview.preview_token)
     }
 
-    async fn record(&mut self, position: usize, kind: Kind) -> InteractionStatus {
+    pub(super) async fn record(&mut self, position: usize, kind: Kind) -> InteractionStatus {
         self.next_id += 1;
         let id = format!("fact-{}", self.next_id);
         let contact = self.contact(position);
@@ -211,7 +227,7 @@ impl Pair<'_> {
         status
     }
 
-    async fn suppress(&mut self, position: usize) -> Result<(), String> {
+    pub(super) async fn suppress(&mut self, position: usize) -> Result<(), String> {
         let request = v1::AddSuppressionsRequest {
             phone_numbers: vec![phone(position)],
             source: "model".to_owned(),
@@ -276,7 +292,7 @@ impl Pair<'_> {
         leased.sort_by_key(|(position, _)| *position);
         let positions: Vec<usize> = leased.iter().map(|(position, _)| *position).collect();
         same!(positions, self.model.leasable(), "leased");
-        self.is_looked_through = self.model.state == CampaignState::Running;
+        self.is_looked_through = self.model.state == CampaignState::Running && self.model.is_open;
         let hold = Hold {
             run: self.model.run,
             generation: self.model.generation,
@@ -339,12 +355,12 @@ impl Pair<'_> {
             outcome = end;
             if let Some(kind) = of_call {
                 worker.tell(held, &attempt_id, &format!("{attempt_id}/fact"), fact(kind)).await;
-                self.model.record_of(position, &hold, kind);
+                self.model.record(position, kind);
             }
         }
         let status = worker.end(held, &attempt_id, outcome).await;
         same!(status, InteractionStatus::Recorded, "ended");
-        self.model.record_of(position, &hold, Kind::Ended { outcome, was_unknown: false });
+        self.model.end(position, &hold, Kind::Ended { outcome, was_unknown: false });
         Ok(())
     }
 
@@ -377,7 +393,7 @@ impl Pair<'_> {
         if let Some(at) = was_in_call.filter(|_| !*is_told) {
             contact.holds.remove(at);
             let kind = Kind::Ended { outcome, was_unknown: false };
-            let counts = self.model.record_of(*position, hold, kind);
+            let counts = self.model.end(*position, hold, kind);
             let wanted =
                 if counts { InteractionStatus::Recorded } else { InteractionStatus::BeforeReset };
             same!(status, wanted, "late end");
@@ -421,7 +437,7 @@ impl Pair<'_> {
         Ok(())
     }
 
-    fn id(&self) -> Uuid {
+    pub(super) fn id(&self) -> Uuid {
         self.name.strip_prefix("campaigns/").unwrap().parse().unwrap()
     }
 
@@ -489,7 +505,7 @@ fn position_of(held: &Held) -> usize {
     held.contact.rsplit('/').next().unwrap().parse().unwrap()
 }
 
-fn fact(kind: Kind) -> Fact {
+pub(super) fn fact(kind: Kind) -> Fact {
     match kind {
         Kind::Transfer(seconds) => {
             Fact::Transferred(v1::Transferred { seconds_before_transfer: seconds })
@@ -498,6 +514,7 @@ fn fact(kind: Kind) -> Fact {
         Kind::Success => Fact::Success(v1::Success {}),
         Kind::Link => Fact::LinkOpened(v1::LinkOpened::default()),
         Kind::Text => Fact::TextSent(v1::TextSent {}),
+        Kind::CalledIn => Fact::CalledIn(v1::CalledIn { duration: None }),
         Kind::Ended { outcome, .. } => {
             Fact::CallEnded(v1::CallEnded { outcome: outcome.into(), duration: None })
         }

@@ -52,6 +52,8 @@ pub enum Kind {
     Success,
     Link,
     Text,
+    /// The person called in, and the call is over.
+    CalledIn,
     /// An attempt is over; `was_unknown` until someone told how.
     Ended {
         outcome: CallOutcome,
@@ -86,6 +88,8 @@ pub struct Contact {
     pub holds: Vec<Hold>,
     /// Nobody knows how its last call ended.
     pub may_ring: bool,
+    /// It called in, and nobody said that the call is over.
+    pub is_calling_in: bool,
     /// In this generation and cycle it waits, since a call of an earlier one ended nobody knows how.
     pub waits_in: Option<(i32, i32)>,
 }
@@ -110,6 +114,7 @@ impl Contact {
     fn attempts(&self, generation: i32, cycle: i32) -> (bool, bool) {
         let (mut count, mut is_finished, mut waits) = (0, false, false);
         for event in self.events(generation).filter(|event| event.cycle == cycle) {
+            is_finished |= event.kind == Kind::CalledIn;
             if let Kind::Ended { outcome, was_unknown } = event.kind {
                 count += 1;
                 let judged = if was_unknown { CallOutcome::Unknown } else { outcome };
@@ -133,6 +138,10 @@ pub struct Model {
     /// Contacts of the run, when it is not live.
     pub size_at_launch: usize,
     pub contacts: Vec<Contact>,
+    /// Generation and cycle of each launch, and whether a day has passed since.
+    launches: Vec<(i32, i32, bool)>,
+    /// Whether the hours are open.
+    pub is_open: bool,
 }
 
 pub const DEFAULT_SETTINGS: Settings = Settings {
@@ -174,6 +183,8 @@ impl Model {
             settings: DEFAULT_SETTINGS,
             size_at_launch: usize::MAX,
             contacts: Vec::new(),
+            launches: Vec::new(),
+            is_open: true,
         }
     }
 
@@ -208,6 +219,7 @@ impl Model {
         let view = self.next_view(settings);
         self.state = CampaignState::Running;
         (self.run, self.generation, self.cycle) = (view.run, view.generation, view.cycle);
+        self.launches.push((view.generation, view.cycle, false));
         self.settings = settings;
         self.size_at_launch = self.contacts.len();
         if settings.rerun || settings.reset {
@@ -255,7 +267,7 @@ impl Model {
         let is_held_off = contact.waits_in == Some((view.generation, view.cycle));
         match contact.attempts(view.generation, view.cycle) {
             (true, _) => Verdict::Removed(Reason::Finished),
-            (false, waits) if waits || is_held_off => Verdict::Waits,
+            (false, waits) if waits || is_held_off || contact.is_calling_in => Verdict::Waits,
             (false, _) => Verdict::Eligible,
         }
     }
@@ -287,7 +299,7 @@ impl Model {
 
     /// The contacts that a worker with boundless credit gets now.
     pub fn leasable(&self) -> Vec<usize> {
-        if self.state != CampaignState::Running {
+        if self.state != CampaignState::Running || !self.is_open {
             return Vec::new();
         }
         let view = self.view();
@@ -310,16 +322,44 @@ impl Model {
         (eligible, removed)
     }
 
-    /// Records a fact of no attempt.
+    /// A day passes.
+    pub fn age(&mut self) {
+        self.launches.iter_mut().for_each(|(_, _, is_old)| *is_old = true);
+    }
+
+    /// Records a fact that happened an hour ago; returns whether a reset since has not made it void. It belongs
+    /// to the last launch that was before. A refusal is of now, whenever it was.
+    pub fn record_late(&mut self, position: usize, kind: Kind) -> bool {
+        let before = self.launches.iter().rev().find(|(_, _, is_old)| *is_old);
+        let (mut generation, mut cycle) = before.map_or((0, 0), |launch| (launch.0, launch.1));
+        if kind == Kind::OptOut {
+            (generation, cycle) = (self.generation, self.cycle);
+        }
+        if generation < self.generation {
+            return false;
+        }
+        self.contacts[position].events.push(Event { kind, generation, cycle, run: self.run });
+        true
+    }
+
+    /// Whether somebody who calls in is answered.
+    pub fn answers(&self, position: usize) -> bool {
+        let contact = &self.contacts[position];
+        let is_refused = contact.events(self.generation).any(|event| event.kind == Kind::OptOut);
+        let is_on = self.state == CampaignState::Running && self.is_open;
+        is_on && !contact.is_suppressed && !is_refused
+    }
+
+    /// Records a fact that happened now.
     pub fn record(&mut self, position: usize, kind: Kind) {
         let (generation, cycle, run) = (self.generation, self.cycle, self.run);
         self.contacts[position].events.push(Event { kind, generation, cycle, run });
     }
 
-    /// Records a fact of an attempt; returns whether a reset has not made it void.
-    pub fn record_of(&mut self, position: usize, hold: &Hold, kind: Kind) -> bool {
-        let is_opt_out = kind == Kind::OptOut;
-        if hold.generation < self.generation && !is_opt_out {
+    /// Records the end of an attempt, which is of the run that made it; returns whether a reset has not made it
+    /// void.
+    pub fn end(&mut self, position: usize, hold: &Hold, kind: Kind) -> bool {
+        if hold.generation < self.generation {
             return false;
         }
         let (generation, run) = (self.generation, self.run);
@@ -339,7 +379,7 @@ impl Model {
                         self.contacts[position].waits_in = Some(now);
                     }
                     let outcome = CallOutcome::Unknown;
-                    self.record_of(position, &hold, Kind::Ended { outcome, was_unknown: true });
+                    self.end(position, &hold, Kind::Ended { outcome, was_unknown: true });
                 }
             }
         }
