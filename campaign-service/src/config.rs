@@ -4,6 +4,7 @@ use crate::app::DispatchLimits;
 use crate::app::chores::ChoreOptions;
 use crate::eraser::Eraser;
 use crate::grpc::limits::CallLimits;
+use crate::grpc::reading::ReadingLimits;
 use crate::links::Links;
 use crate::server::Access;
 use crate::store::{Db, DbLimits};
@@ -11,6 +12,7 @@ use crate::tls::{ClientFiles, Tls, TlsFiles};
 use crate::tokens::{Demands, KeySource, Tokens};
 use campaign_domain::caps::MAX_ATTEMPTS_CAP;
 use campaign_domain::links::is_web_address;
+use campaign_process::connections::ConnectionLimits;
 use campaign_process::{ConfigArgs, HealthArgs, LogArgs, Secret, TraceArgs, read_key_file};
 use chrono::TimeDelta;
 use clap::{Args, Parser, Subcommand};
@@ -323,9 +325,72 @@ pub struct CallArgs {
     #[arg(long, env = "CAMPAIGN_REQUEST_TIMEOUT_SECONDS", default_value_t = 30,
           value_parser = clap::value_parser!(u16).range(1..=3600))]
     pub request_timeout_seconds: u16,
+    /// Most connections of callers at the same time (1 to 1000000)
+    #[arg(long, env = "CAMPAIGN_MAX_CONNECTIONS", default_value_t = 10_000,
+          value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub max_connections: u32,
+    /// Of these, from one address; callers behind a proxy share its address (1 to 1000000)
+    #[arg(long, env = "CAMPAIGN_MAX_CONNECTIONS_PER_ADDRESS", default_value_t = 2_000,
+          value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub max_connections_per_address: u32,
+    /// Besides, most connections that have not made a whole request yet that was let in; with more, the oldest of
+    /// them gives way (8 to 100000)
+    #[arg(long, env = "CAMPAIGN_MAX_STRANGERS", default_value_t = 128,
+          value_parser = clap::value_parser!(u32).range(8..=100_000))]
+    pub max_strangers: u32,
+    /// Most streams on one connection, which takes 128 requests and streams at the same time: the rest is for
+    /// requests (1 to 120)
+    #[arg(long, env = "CAMPAIGN_MAX_STREAMS_PER_CONNECTION", default_value_t = 96,
+          value_parser = clap::value_parser!(u16).range(1..=120))]
+    pub max_streams_per_connection: u16,
+    /// Most streams from one address (1 to 1000000)
+    #[arg(long, env = "CAMPAIGN_MAX_STREAMS_PER_ADDRESS", default_value_t = 5_000,
+          value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub max_streams_per_address: u32,
+    /// Longest wait for the first whole request of a new connection (1 to 300)
+    #[arg(long, env = "CAMPAIGN_FIRST_REQUEST_SECONDS", default_value_t = 15,
+          value_parser = clap::value_parser!(u16).range(1..=300))]
+    pub first_request_seconds: u16,
+    /// A connection without requests ends after this time (10 to 86400)
+    #[arg(long, env = "CAMPAIGN_IDLE_CONNECTION_SECONDS", default_value_t = 900,
+          value_parser = clap::value_parser!(u32).range(10..=86_400))]
+    pub idle_connection_seconds: u32,
+    /// Longest time for the message of a request to arrive (1 to 300)
+    #[arg(long, env = "CAMPAIGN_MESSAGE_TIMEOUT_SECONDS", default_value_t = 10,
+          value_parser = clap::value_parser!(u16).range(1..=300))]
+    pub message_timeout_seconds: u16,
+    /// Memory for messages that arrive, in MiB: those above 4 KiB, all together (16 to 65536)
+    #[arg(long, env = "CAMPAIGN_MAX_MESSAGE_MEMORY_MEBIBYTES", default_value_t = 64,
+          value_parser = clap::value_parser!(u32).range(16..=65_536))]
+    pub max_message_memory_mebibytes: u32,
 }
 
 impl CallArgs {
+    /// Limits of connections.
+    #[must_use]
+    pub fn connections(&self) -> ConnectionLimits {
+        let count = |count: u32| usize::try_from(count).unwrap_or(usize::MAX);
+        ConnectionLimits {
+            max_connections: count(self.max_connections),
+            max_connections_per_address: count(self.max_connections_per_address),
+            max_strangers: count(self.max_strangers),
+            max_streams_per_connection: self.max_streams_per_connection.into(),
+            max_streams_per_address: count(self.max_streams_per_address),
+            first_request: Duration::from_secs(self.first_request_seconds.into()),
+            idle: Duration::from_secs(self.idle_connection_seconds.into()),
+        }
+    }
+
+    /// Limits of messages.
+    #[must_use]
+    pub fn reading(&self) -> ReadingLimits {
+        let mebibytes = usize::try_from(self.max_message_memory_mebibytes).unwrap_or(usize::MAX);
+        ReadingLimits {
+            message_timeout: Duration::from_secs(self.message_timeout_seconds.into()),
+            max_memory_bytes: mebibytes.saturating_mul(1024 * 1024),
+        }
+    }
+
     /// As limits.
     #[must_use]
     pub fn limits(&self) -> CallLimits {

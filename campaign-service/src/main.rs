@@ -167,6 +167,9 @@ async fn serve(args: Box<ServeArgs>) -> Outcome {
         eraser,
         access,
         calls: args.calls.limits(),
+        connections: args.calls.connections(),
+        reading: args.calls.reading(),
+        side: args.health.side.limits(),
     };
     let listeners = Listeners { api, links: clicks, metrics };
     let served = server::serve(listeners, db, options, health, stop).await;

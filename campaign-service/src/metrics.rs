@@ -24,6 +24,7 @@ pub struct Metrics {
     pub request_duration: Durations<2>,
     pub requests_in_progress: Family<Labels<2>, Gauge>,
     refused: [Counter; 3],
+    turned_away: Family<Labels<1>, Counter>,
     pub leases: Counter,
     pub leased_contacts: Counter,
     pub expired_leases: Counter,
@@ -66,6 +67,10 @@ impl Default for Metrics {
                 "refused_requests",
                 "Requests and streams turned away since there were too many, by reason",
                 ("reason", REFUSALS),
+            ),
+            turned_away: t.family(
+                "connections_turned_away",
+                "Connections that had to give way to newer ones or were too many, by listener",
             ),
             leases: t.one("leases", "Leases given to workers"),
             leased_contacts: t.one("leased_contacts", "Contacts in the leases given"),
@@ -180,6 +185,12 @@ impl Default for Metrics {
 }
 
 impl Metrics {
+    /// The count of connections that had to go, of one listener.
+    #[must_use]
+    pub fn turned_away(&self, listener: &'static str) -> Counter {
+        self.turned_away.get_or_create_owned(&[("listener", listener)])
+    }
+
     /// As text; the pool as it is now.
     #[must_use]
     pub fn render(&self, pool: &PoolStatus) -> String {

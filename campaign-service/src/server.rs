@@ -6,9 +6,11 @@ use crate::app::{App, DispatchLimits};
 use crate::eraser::Eraser;
 use crate::grpc::access::CheckAccess;
 use crate::grpc::around::Around;
+use crate::grpc::deadlines::KeepDeadlines;
 use crate::grpc::limits::{CallLimits, KeepLimits, WorkerStreams};
 use crate::grpc::observing::Observe;
 use crate::grpc::panics::ContainPanics;
+use crate::grpc::reading::{ReadMessages, ReadingLimits};
 use crate::grpc::{CampaignApi, ContactApi, DispatchApi, InteractionApi};
 use crate::links::{self, Links};
 use crate::metrics::Metrics;
@@ -16,8 +18,10 @@ use crate::store::Db;
 use crate::tls::Tls;
 use crate::tokens::Tokens;
 use campaign_process::Health;
+use campaign_process::connections::{ConnectionLimits, Connections};
 use campaign_process::health::{LIVENESS, READINESS};
 use campaign_process::metrics::serve_metrics;
+use campaign_process::serving::serve_grpc;
 use campaign_proto::v1;
 use campaign_proto::v1::campaign_service_server::{
     CampaignServiceServer, SERVICE_NAME as CAMPAIGN,
@@ -29,23 +33,25 @@ use campaign_proto::v1::dispatch_service_server::{
 use campaign_proto::v1::interaction_service_server::{
     InteractionServiceServer, SERVICE_NAME as INTERACTION,
 };
+use http::{Request, Response};
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
-use tonic::transport::server::TcpIncoming;
+use tonic::body::Body;
+use tonic::codec::CompressionEncoding;
+use tonic::service::Routes;
+use tonic_health::pb::health_server::HealthServer;
+use tonic_health::server::HealthService;
+use tower::{Service, ServiceBuilder};
 use tracing::{error, warn};
 
-/// Largest request. Above the 10 MB that a careless client sends, so that it learns which field is
-/// too long.
-const MAX_REQUEST_BYTES: usize = 16 * 1024 * 1024;
 /// Requests and streams at the same time on one connection. A client library keeps more of them back by itself, which
 /// costs nobody here anything; whoever has more to ask at once opens more connections.
-const MAX_STREAMS_PER_CONNECTION: u32 = 128;
-/// How often dead connections are looked for.
-const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(20);
+const MAX_REQUESTS_PER_CONNECTION: u32 = 128;
 /// How often the database is asked whether it is there.
 const HEALTH_INTERVAL: Duration = Duration::from_secs(2);
 /// Longest wait for its answer.
@@ -66,6 +72,11 @@ pub struct Options {
     pub eraser: Option<Eraser>,
     pub access: Access,
     pub calls: CallLimits,
+    /// Of the API's listener.
+    pub connections: ConnectionLimits,
+    pub reading: ReadingLimits,
+    /// Of each of the other listeners.
+    pub side: ConnectionLimits,
 }
 
 /// Who gets in. Without anything: everyone.
@@ -141,17 +152,17 @@ async fn serve_all(
     health: Health,
     stop: CancellationToken,
 ) -> Outcome {
-    let links = options.links;
-    let mut app = App::new(db.clone(), options.limits);
+    let links = options.links.clone();
+    let mut app = App::new(db.clone(), options.limits.clone());
     app.links.clone_from(&links);
-    app.eraser = options.eraser;
+    app.eraser = options.eraser.clone();
     let app = Arc::new(app);
     let control = ControlBus::default();
     let health_service = health.service();
     let mut tasks = JoinSet::new();
     {
-        let (app, stop) = (Arc::clone(&app), stop.clone());
-        tasks.spawn(lasting(async move { app.run_chores(&options.chores, &stop).await }));
+        let (app, chores, stop) = (Arc::clone(&app), options.chores.clone(), stop.clone());
+        tasks.spawn(lasting(async move { app.run_chores(&chores, &stop).await }));
     }
     {
         let (control, db, stop) = (control.clone(), db.clone(), stop.clone());
@@ -159,57 +170,85 @@ async fn serve_all(
     }
     tasks.spawn(lasting(options.access.clone().reload(stop.clone())));
     let metrics = Arc::clone(&app.metrics);
+    let side = options.side;
     let watching = watch_health(health.clone(), db, Arc::clone(&metrics), stop.clone());
     tasks.spawn(lasting(watching));
     if let Some(listener) = listeners.metrics {
-        tasks.spawn(measure(listener, Arc::clone(&app), stop.clone()));
+        tasks.spawn(lasting(measure(listener, side, Arc::clone(&app), stop.clone())));
     }
     if let Some((listener, links)) = listeners.links.zip(links) {
-        tasks.spawn(links::serve(listener, Arc::clone(&app), links, stop.clone()));
+        tasks.spawn(lasting(links::serve(listener, side, Arc::clone(&app), links, stop.clone())));
     }
     let tending = tokio::spawn(tend(tasks, health, stop.clone()));
 
+    let connections = Connections::new(options.connections, metrics.turned_away("api"));
+    let access = options.access.clone();
+    let service = api(&app, control, health_service, options, &stop)?;
+    let (listener, requests, stopping) = (listeners.api, MAX_REQUESTS_PER_CONNECTION, stop.clone());
+    match access.tls {
+        None => {
+            let greet = |stream| std::future::ready(Ok(stream));
+            serve_grpc(listener, connections, requests, None, greet, service, stopping).await;
+        }
+        Some(tls) => {
+            let greet = move |stream| Arc::clone(&tls).greet(stream);
+            serve_grpc(listener, connections, requests, None, greet, service, stopping).await;
+        }
+    }
+    stop.cancel();
+    tending.await??;
+    Ok(())
+}
+
+/// All methods, and what is done around each: it is counted, its caller's time and what the caller may do are kept to,
+/// then it is read, and waits for a place.
+fn api(
+    app: &Arc<App>,
+    control: ControlBus,
+    health: HealthServer<HealthService>,
+    options: Options,
+    stop: &CancellationToken,
+) -> Result<
+    impl Service<Request<Body>, Response = Response<Body>, Error = Infallible, Future: Send + 'static>
+    + Clone
+    + Send
+    + 'static,
+    tonic_reflection::server::Error,
+> {
+    let metrics = Arc::clone(&app.metrics);
+    let app = Arc::clone(app);
     let campaigns = CampaignApi { app: Arc::clone(&app), stop: stop.clone() };
     let contacts = ContactApi { app: Arc::clone(&app) };
     let interactions = InteractionApi { app: Arc::clone(&app) };
     let dispatch =
         DispatchApi { app, control, stop: stop.clone(), streams: WorkerStreams::default() };
-    let stopped = stop.clone();
-    // A message pushed to a worker must not wait for the acknowledgement of the one before.
-    let incoming = TcpIncoming::from(listeners.api).with_nodelay(Some(true));
-    let router = tonic::transport::Server::builder()
-        .layer(Around(Observe(Arc::clone(&metrics))))
-        .layer(Around(ContainPanics))
-        .layer(Around(CheckAccess::new(options.access.tokens)))
-        .layer(Around(KeepLimits::new(options.calls, metrics)))
-        .max_concurrent_streams(MAX_STREAMS_PER_CONNECTION)
-        .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
-        .add_service(health_service)
+    let routes = Routes::new(health)
         .add_service(reflection().build_v1()?)
         .add_service(reflection().build_v1alpha()?)
         .add_service(
-            CampaignServiceServer::new(campaigns).max_decoding_message_size(MAX_REQUEST_BYTES),
+            CampaignServiceServer::new(campaigns)
+                .send_compressed(CompressionEncoding::Gzip)
+                .max_decoding_message_size(usize::MAX),
         )
         .add_service(
-            ContactServiceServer::new(contacts).max_decoding_message_size(MAX_REQUEST_BYTES),
+            ContactServiceServer::new(contacts)
+                .send_compressed(CompressionEncoding::Gzip)
+                .max_decoding_message_size(usize::MAX),
         )
+        // The layer that reads knows how long each may be.
         .add_service(
-            InteractionServiceServer::new(interactions)
-                .max_decoding_message_size(MAX_REQUEST_BYTES),
+            InteractionServiceServer::new(interactions).max_decoding_message_size(usize::MAX),
         )
-        .add_service(
-            DispatchServiceServer::new(dispatch).max_decoding_message_size(MAX_REQUEST_BYTES),
-        );
-    let served = match options.access.tls {
-        None => router.serve_with_incoming_shutdown(incoming, stopped.cancelled_owned()).await,
-        Some(tls) => {
-            let incoming = tls.accept(incoming);
-            router.serve_with_incoming_shutdown(incoming, stopped.cancelled_owned()).await
-        }
-    };
-    stop.cancel();
-    tending.await??;
-    Ok(served?)
+        .add_service(DispatchServiceServer::new(dispatch).max_decoding_message_size(usize::MAX))
+        .prepare();
+    Ok(ServiceBuilder::new()
+        .layer(Around(Observe(Arc::clone(&metrics))))
+        .layer(Around(KeepDeadlines))
+        .layer(Around(ContainPanics))
+        .layer(Around(CheckAccess::new(options.access.tokens)))
+        .layer(Around(ReadMessages::new(options.reading)))
+        .layer(Around(KeepLimits::new(options.calls, metrics)))
+        .service(routes))
 }
 
 /// A task that has no way to fail but to panic.
@@ -248,14 +287,14 @@ fn reflection() -> tonic_reflection::server::Builder<'static> {
 /// Shows what was counted, and counts in the background what waits.
 async fn measure(
     listener: TcpListener,
+    limits: ConnectionLimits,
     app: Arc<App>,
     stop: CancellationToken,
-) -> std::io::Result<()> {
+) {
     let shown = Arc::clone(&app);
     let render = move || shown.metrics.render(&shown.db.pool());
-    let serving = serve_metrics(listener, render, stop.clone());
-    let (served, ()) = tokio::join!(serving, app.watch_backlog(&stop));
-    served
+    let serving = serve_metrics(listener, limits, render, stop.clone());
+    tokio::join!(serving, app.watch_backlog(&stop));
 }
 
 /// Every service is as healthy as the database, until `stop`; then none is.

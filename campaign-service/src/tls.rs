@@ -11,21 +11,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpStream;
-use tokio::sync::{Semaphore, mpsc};
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
-use tokio_stream::wrappers::ReceiverStream;
-use tokio_stream::{Stream, StreamExt};
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, warn};
 
-/// Connections that are greeted at the same time; past it, new ones wait to be accepted.
-const MAX_HANDSHAKES: usize = 1_000;
 /// Longest greeting.
 const HANDSHAKE_LIMIT: Duration = Duration::from_secs(5);
-/// Pause after a connection could not be accepted, as when there are too many.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// Where certificates and keys are, PEM.
 #[derive(Clone, Debug)]
@@ -75,54 +67,14 @@ impl Tls {
         self.config.run(interval, stop).await;
     }
 
-    /// Connections that were greeted, in any order. A slow one holds up no other.
-    pub fn accept<S>(
-        self: Arc<Self>,
-        incoming: S,
-    ) -> impl Stream<Item = io::Result<TlsStream<TcpStream>>>
-    where
-        S: Stream<Item = io::Result<TcpStream>> + Send + Unpin + 'static,
-    {
-        let (sender, greeted) = mpsc::channel(1);
-        tokio::spawn(accept_all(self, incoming, sender));
-        ReceiverStream::new(greeted)
-    }
-}
-
-/// Accepts until nobody takes what was accepted.
-async fn accept_all<S>(
-    tls: Arc<Tls>,
-    mut incoming: S,
-    greeted: mpsc::Sender<io::Result<TlsStream<TcpStream>>>,
-) where
-    S: Stream<Item = io::Result<TcpStream>> + Send + Unpin + 'static,
-{
-    let places = Arc::new(Semaphore::new(MAX_HANDSHAKES));
-    while let Ok(place) = Arc::clone(&places).acquire_owned().await {
-        let accepted = tokio::select! {
-            () = greeted.closed() => return,
-            accepted = incoming.next() => accepted,
-        };
-        let stream = match accepted {
-            None => return,
-            Some(Ok(stream)) => stream,
-            Some(Err(error)) => {
-                warn!(%error, "a connection could not be accepted");
-                tokio::time::sleep(ACCEPT_PAUSE).await;
-                continue;
-            }
-        };
-        let acceptor = TlsAcceptor::from(tls.config.current());
-        let greeted = greeted.clone();
-        tokio::spawn(async move {
-            match timeout(HANDSHAKE_LIMIT, acceptor.accept(stream)).await {
-                // An error only says that the service stops.
-                Ok(Ok(stream)) => drop(greeted.send(Ok(stream)).await),
-                Ok(Err(error)) => debug!(%error, "a TLS handshake failed"),
-                Err(_) => debug!("a TLS handshake took too long"),
-            }
-            drop(place);
-        });
+    /// Greets a connection.
+    ///
+    /// # Errors
+    /// When the other end does not speak TLS as we do, or not in time.
+    pub async fn greet(self: Arc<Self>, stream: TcpStream) -> io::Result<TlsStream<TcpStream>> {
+        let acceptor = TlsAcceptor::from(self.config.current());
+        let greeted = timeout(HANDSHAKE_LIMIT, acceptor.accept(stream)).await;
+        greeted.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?
     }
 }
 

@@ -25,9 +25,13 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
+use campaign_process::Seldom;
 use campaign_process::client::is_in_the_clear;
+use campaign_process::connections::{ConnectionLimits, Connections};
+use campaign_process::metrics::Counter;
 
 use crate::dialer::{Attempt, CallEnd, CallEvents, Dialer, EarlierCalls};
+use crate::metrics::Metrics;
 use api::{Api, Event, What};
 pub use config::{Channel, HttpConfig};
 use signature::Verifier;
@@ -56,6 +60,9 @@ struct Shared {
     /// By key, those in progress.
     calls: Mutex<HashMap<String, Listed>>,
     ended: Mutex<Recent>,
+    /// Callbacks without a right signature; each would write a line, if it might.
+    refused: Counter,
+    refusing: Seldom,
 }
 
 /// A call in progress.
@@ -100,7 +107,11 @@ impl HttpDialer {
     ///
     /// # Errors
     /// When something in the configuration does not work; the text says what.
-    pub async fn start(config: &HttpConfig) -> Result<Self, String> {
+    pub async fn start(
+        config: &HttpConfig,
+        limits: ConnectionLimits,
+        metrics: &Metrics,
+    ) -> Result<Self, String> {
         let url = config.http_url.clone().ok_or("--provider http needs --http-url")?;
         if is_in_the_clear(&url) && !config.http_allow_plaintext {
             return Err(format!(
@@ -134,8 +145,11 @@ impl HttpDialer {
             earlier: OnceLock::new(),
             calls: Mutex::default(),
             ended: Mutex::default(),
+            refused: metrics.refused_callbacks.clone(),
+            refusing: Seldom::default(),
         });
-        callbacks::listen(Arc::clone(&shared), listener);
+        let connections = Connections::new(limits, metrics.callbacks_turned_away.clone());
+        callbacks::listen(Arc::clone(&shared), listener, connections, limits);
         info!(platform = %url, callbacks = shared.callback_url, "HTTP is ready");
         Ok(Self { shared })
     }

@@ -27,6 +27,7 @@ use std::sync::Arc;
 use config::{Config, Provider};
 use dialer::Dialer;
 use http::HttpDialer;
+use metrics::Metrics;
 use simulated::SimulatedDialer;
 use sip::SipDialer;
 pub use worker::{Summary, run};
@@ -35,7 +36,7 @@ pub use worker::{Summary, run};
 ///
 /// # Errors
 /// When something in the configuration does not work; the text says what.
-pub async fn dialer(config: &Config) -> Result<Arc<dyn Dialer>, String> {
+pub async fn dialer(config: &Config, metrics: &Metrics) -> Result<Arc<dyn Dialer>, String> {
     Ok(match config.provider {
         Provider::Simulated => {
             let dialer = SimulatedDialer::new(&config.simulated).map_err(|error| {
@@ -44,7 +45,9 @@ pub async fn dialer(config: &Config) -> Result<Arc<dyn Dialer>, String> {
             Arc::new(dialer)
         }
         Provider::Sip => Arc::new(SipDialer::start(&config.sip, &config.worker.replicas()).await?),
-        Provider::Http => Arc::new(HttpDialer::start(&config.http).await?),
+        Provider::Http => {
+            Arc::new(HttpDialer::start(&config.http, config.health.side.limits(), metrics).await?)
+        }
     })
 }
 

@@ -42,9 +42,10 @@ async fn work(config: Config) -> Result<(), String> {
     if let Some(address) = config.metrics_listen {
         let shown = Arc::clone(&metrics);
         let listener = listen(address).await?;
-        tokio::spawn(serve_metrics(listener, move || shown.render(), shutdown.clone()));
+        let limits = config.health.side.limits();
+        tokio::spawn(serve_metrics(listener, limits, move || shown.render(), shutdown.clone()));
     }
-    let dialer = dialer_worker::dialer(&config).await?;
+    let dialer = dialer_worker::dialer(&config, &metrics).await?;
     let summary = dialer_worker::run(&config.worker(), dialer, health, metrics, shutdown).await;
     traces.finish().await;
     if summary.unacknowledged == 0 && summary.unfinished_calls == 0 {

@@ -21,6 +21,10 @@ pub struct Metrics {
     pub(crate) connections: Counter,
     /// Whether there is a stream.
     pub(crate) connected: Gauge,
+    /// Callbacks without the platform's signature.
+    pub(crate) refused_callbacks: Counter,
+    /// Connections to the listener for callbacks that had to go.
+    pub(crate) callbacks_turned_away: Counter,
     /// Whether the provider fails.
     pub(crate) provider_failing: Gauge,
 }
@@ -46,6 +50,14 @@ impl Default for Metrics {
             ),
             connections: t.one("connections", "Streams to the service that were welcomed"),
             connected: t.one("connected", "1 while there is a stream to the service, else 0"),
+            refused_callbacks: t.one(
+                "refused_callbacks",
+                "Callbacks refused since their signature was missing, too old or wrong",
+            ),
+            callbacks_turned_away: t.one(
+                "callback_connections_turned_away",
+                "Connections for callbacks that had to give way to newer ones",
+            ),
             provider_failing: t
                 .one("provider_failing", "1 while the provider fails and nothing is dialled, else 0"),
             table,

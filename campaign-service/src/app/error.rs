@@ -73,6 +73,9 @@ pub enum Error {
         "the request took too long and was given up; whether it was done is not known; repeat it"
     )]
     TooLong,
+    /// It did not arrive whole in time.
+    #[error("the request was not whole in time and was not done; send it at once")]
+    Unfinished,
     /// It broke off, and whether it was done is not known.
     #[error("the request broke off; repeat it")]
     Interrupted,

@@ -10,6 +10,7 @@ use super::around::{Calling, Middleware};
 use super::refusing::refuse;
 use crate::app::error::Error;
 use crate::metrics::Metrics;
+use campaign_process::connections::{Peer, StreamPlace};
 use futures_util::FutureExt;
 use governor::clock::Clock;
 use governor::{DefaultKeyedRateLimiter, Quota};
@@ -45,6 +46,32 @@ pub struct CallLimits {
     pub max_requests_per_second: Option<NonZeroU32>,
     /// Longest request, streams left out.
     pub request_timeout: Duration,
+}
+
+/// Longest message of most methods.
+const MESSAGE_BYTES: usize = 64 * 1024;
+/// Longest message of methods that take many items at once, each of which may be long.
+const BULK_BYTES: usize = 16 * 1024 * 1024;
+/// Longest list of numbers.
+const NUMBERS_BYTES: usize = 512 * 1024;
+/// Longest question of somebody who did not say who they are.
+const QUESTION_BYTES: usize = 512;
+
+/// The longest message that the method at a path takes.
+pub fn max_message_bytes(path: &str) -> usize {
+    match path {
+        "/campaign.v1.ContactService/ImportContacts"
+        | "/campaign.v1.InteractionService/RecordInteractions"
+        | "/campaign.v1.DispatchService/Dispatch" => BULK_BYTES,
+        "/campaign.v1.ContactService/AddSuppressions" => NUMBERS_BYTES,
+        _ if path.starts_with("/campaign.v1.") => MESSAGE_BYTES,
+        _ => QUESTION_BYTES,
+    }
+}
+
+/// Whether a request at a path may last.
+fn lasts(path: &str) -> bool {
+    kind(path) == Kind::Stream || (kind(path) == Kind::Exempt && !path.ends_with("/Check"))
 }
 
 /// How a method is limited.
@@ -153,12 +180,13 @@ impl Middleware for KeepLimits {
         let kind = kind(request.uri().path());
         let limits = Arc::clone(&self.0);
         let rated = limits.check_rate(kind, request.extensions().get());
+        let stream = if lasts(request.uri().path()) { open_stream(&request) } else { Ok(None) };
         // What is ready is called; the next request finds another.
         let next = inner.clone();
         let mut inner = std::mem::replace(inner, next);
         async move {
-            let placed = match rated {
-                Ok(()) => limits.place(kind).await,
+            let placed = match rated.and(stream) {
+                Ok(stream) => limits.place(kind).await.map(|place| (stream, place)),
                 Err(error) => Err(error),
             };
             let place = match placed {
@@ -183,6 +211,17 @@ impl Middleware for KeepLimits {
         }
         .boxed()
     }
+}
+
+/// A place among the streams of the connection, so that short requests always have some left.
+fn open_stream(request: &Request<Body>) -> Result<Option<StreamPlace>, Error> {
+    let Some(peer) = request.extensions().get::<Arc<Peer>>() else { return Ok(None) };
+    let place = peer.open_stream().map_err(|description| Error::Busy {
+        reason: "TOO_MANY_STREAMS",
+        description: description.to_owned(),
+        retry_delay: RETRY_DELAY,
+    })?;
+    Ok(Some(place))
 }
 
 /// The streams that workers have open.

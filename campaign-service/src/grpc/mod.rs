@@ -7,6 +7,7 @@ mod campaigns;
 mod check;
 mod contacts;
 mod convert;
+pub mod deadlines;
 mod dispatch;
 mod facts;
 #[cfg(test)]
@@ -18,9 +19,11 @@ mod names;
 pub mod observing;
 mod page;
 pub mod panics;
+pub mod reading;
 mod refusing;
 mod session;
 mod status;
+mod wire;
 
 pub use campaigns::CampaignApi;
 pub use contacts::ContactApi;

@@ -57,7 +57,7 @@ impl From<Error> for Status {
                 details.set_retry_info(Some(retry_delay));
                 Self::with_error_details(Code::ResourceExhausted, text, details)
             }
-            Error::TooLong => Self::deadline_exceeded(text),
+            Error::TooLong | Error::Unfinished => Self::deadline_exceeded(text),
             Error::Interrupted => {
                 let details = ErrorDetails::with_retry_info(Some(RETRY_DELAY));
                 Self::with_error_details(Code::Unavailable, text, details)

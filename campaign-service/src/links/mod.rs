@@ -10,6 +10,8 @@ use axum::http::{HeaderMap, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use campaign_domain::links::is_person;
+use campaign_process::connections::{ConnectionLimits, Connections};
+use campaign_process::serving::serve_http;
 use std::sync::Arc;
 use token::Signer;
 use tokio::net::TcpListener;
@@ -52,19 +54,16 @@ struct Shared {
 }
 
 /// Answers clicks until `stop`.
-///
-/// # Errors
-/// When the listener fails.
 pub async fn serve(
     listener: TcpListener,
+    limits: ConnectionLimits,
     app: Arc<App>,
     links: Links,
     stop: CancellationToken,
-) -> std::io::Result<()> {
+) {
+    let connections = Connections::new(limits, app.metrics.turned_away("links"));
     let router = Router::new().route("/l/{token}", get(click)).with_state(Shared { app, links });
-    axum::serve(listener, router)
-        .with_graceful_shutdown(async move { stop.cancelled().await })
-        .await
+    serve_http(listener, connections, limits.first_request, router, stop).await;
 }
 
 /// Sends on to the campaign's address, nowhere else. A person's click is recorded first.

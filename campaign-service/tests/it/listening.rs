@@ -11,15 +11,11 @@ use jsonwebtoken::get_current_timestamp;
 use serde_json::json;
 use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
-use std::pin::pin;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::mpsc;
-use tokio_stream::StreamExt;
-use tokio_stream::wrappers::UnboundedReceiverStream;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Identity};
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_client::HealthClient;
@@ -205,10 +201,9 @@ async fn it_does_not_listen_to_everyone_without_authentication() {
 /// Speaks TLS as PostgreSQL does, and passes on to one that does not.
 pub async fn tls_before_postgres(db: &TestDb, files: &TlsFiles) -> u16 {
     let config: tokio_postgres::Config = db.url.parse().unwrap();
-    let tls = Tls::open(files).unwrap();
+    let tls = Arc::new(Tls::open(files).unwrap());
     let (listener, port) = (TcpListener::bind("127.0.0.1:0").await.unwrap(), config.get_ports()[0]);
-    let (asked, own_port) = (mpsc::unbounded_channel(), listener.local_addr().unwrap().port());
-    let (sender, receiver) = asked;
+    let own_port = listener.local_addr().unwrap().port();
     tokio::spawn(async move {
         while let Ok((mut stream, _)) = listener.accept().await {
             // "SSL?" is answered "yes" before the handshake.
@@ -216,14 +211,9 @@ pub async fn tls_before_postgres(db: &TestDb, files: &TlsFiles) -> u16 {
             stream.read_exact(&mut question).await.unwrap();
             assert_eq!(question, [0, 0, 0, 8, 4, 210, 22, 47]);
             stream.write_all(b"S").await.unwrap();
-            sender.send(Ok(stream)).unwrap();
-        }
-    });
-    let greeted = Arc::new(tls).accept(UnboundedReceiverStream::new(receiver));
-    tokio::spawn(async move {
-        let mut greeted = pin!(greeted);
-        while let Some(Ok(mut stream)) = greeted.next().await {
+            let greeting = Arc::clone(&tls).greet(stream);
             tokio::spawn(async move {
+                let Ok(mut stream) = greeting.await else { return };
                 let mut server = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
                 let _ = tokio::io::copy_bidirectional(&mut stream, &mut server).await;
             });

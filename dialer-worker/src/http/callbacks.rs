@@ -1,17 +1,19 @@
 //! Where the platform tells what happened.
 
-use std::future::IntoFuture;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use axum::Router;
 use axum::body::Bytes;
 use axum::extract::{DefaultBodyLimit, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::routing::post;
+use axum::{Extension, Router};
+use campaign_process::connections::{ConnectionLimits, Connections, Peer};
+use campaign_process::serving::serve_http;
 use tokio::net::TcpListener;
 use tokio::time::timeout;
-use tracing::{error, warn};
+use tokio_util::sync::CancellationToken;
+use tracing::warn;
 
 use super::Shared;
 use super::api::Event;
@@ -26,24 +28,36 @@ const MAX_NAME_CHARACTERS: usize = 200;
 /// The platform waits no longer than this for the service to have what it told.
 const DURABLE_LIMIT: Duration = Duration::from_secs(10);
 
-/// Listens in the background.
-pub(super) fn listen(shared: Arc<Shared>, listener: TcpListener) {
+/// Listens in the background, as long as the process runs.
+pub(super) fn listen(
+    shared: Arc<Shared>,
+    listener: TcpListener,
+    connections: Arc<Connections>,
+    limits: ConnectionLimits,
+) {
     let router = Router::new()
         .route(PATH, post(take))
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
         .with_state(shared);
-    let serving = axum::serve(listener, router).into_future();
-    tokio::spawn(async move {
-        let ended = serving.await;
-        error!(?ended, "callbacks are not listened for any more: restart the worker");
-    });
+    // The platform is answered within this; what comes with it has to be here before.
+    let limit = limits.first_request + DURABLE_LIMIT;
+    tokio::spawn(serve_http(listener, connections, limit, router, CancellationToken::new()));
 }
 
-async fn take(State(shared): State<Arc<Shared>>, headers: HeaderMap, body: Bytes) -> StatusCode {
+async fn take(
+    State(shared): State<Arc<Shared>>,
+    Extension(peer): Extension<Arc<Peer>>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> StatusCode {
     if let Err(refused) = check(&shared, &headers, &body) {
-        warn!(%refused, "a callback is refused");
+        shared.refused.inc();
+        if let Some(left_out) = shared.refusing.may_say() {
+            warn!(%refused, left_out, "a callback is refused");
+        }
         return StatusCode::UNAUTHORIZED;
     }
+    peer.note_known();
     let event: Event = match serde_json::from_slice(&body) {
         Ok(event) => event,
         Err(error) => {

@@ -5,6 +5,7 @@ use campaign_proto::v1::dispatch_request::Message as Request;
 use clap::Parser;
 use dialer_worker::config::Config;
 use dialer_worker::dialer;
+use dialer_worker::metrics::Metrics;
 
 use crate::chaos::{flags, worker};
 use crate::platform::{Faults, Platform, free_address};
@@ -18,7 +19,7 @@ async fn refusal(platform: &str, more: &[&str]) -> String {
     let address = free_address().to_string();
     let program = [&["dialer-worker"], flags(platform, &address).as_slice(), more].concat();
     let config = Config::try_parse_from(program).expect("flags are right");
-    dialer(&config).await.err().expect("it does not start")
+    dialer(&config, &Metrics::default()).await.err().expect("it does not start")
 }
 
 #[tokio::test]
@@ -67,7 +68,7 @@ async fn nothing_is_sent_in_the_clear_unless_it_is_allowed() {
     let allowed = ["--http-allow-plaintext"];
     let program = [&["dialer-worker"], flags(url, &address).as_slice(), &allowed].concat();
     let config = Config::try_parse_from(program).expect("flags are right");
-    assert!(dialer(&config).await.is_ok());
+    assert!(dialer(&config, &Metrics::default()).await.is_ok());
 }
 
 /// Then it is like one without a connection: what waits is given back, and the service is told why.

@@ -17,6 +17,7 @@ use clap::Parser;
 use dialer_worker::config::Config;
 use dialer_worker::dialer;
 use dialer_worker::dialer::Dialer;
+use dialer_worker::metrics::Metrics;
 use tokio::net::{TcpListener, UdpSocket};
 use tokio::task::JoinHandle;
 use tokio_stream::wrappers::TcpListenerStream;
@@ -137,7 +138,7 @@ impl Stage {
             "campaigns/a",
         ];
         let config = Config::try_parse_from([&program, flags].concat()).expect("flags are right");
-        let dialer = dialer(&config).await.expect("the provider starts");
+        let dialer = dialer(&config, &Metrics::default()).await.expect("the provider starts");
         Self { books, dialer, address, traffic }
     }
 
@@ -301,7 +302,9 @@ async fn a_worker_whose_port_is_taken_does_not_start() {
         let flags = ["--sip-transport", transport, "--sip-listen", &address];
         let program = ["dialer-worker", "--provider", "sip", "--sip-trunk", "127.0.0.1:9"];
         let config = Config::try_parse_from([&program[..], &flags].concat()).expect("right");
-        let Err(error) = dialer(&config).await else { panic!("{transport} is taken") };
+        let Err(error) = dialer(&config, &Metrics::default()).await else {
+            panic!("{transport} is taken")
+        };
         assert!(error.starts_with(&format!("--sip-listen {address} does not work")), "{error}");
     }
 }

@@ -10,6 +10,7 @@ use campaign_proto::v1::{
 };
 use clap::Parser;
 use dialer_worker::config::Config;
+use dialer_worker::metrics::Metrics;
 use dialer_worker::{Summary, dialer, run};
 use prost_types::Timestamp;
 use tokio::task::JoinHandle;
@@ -59,7 +60,7 @@ impl CallingWorker {
         let mut service = FakeService::start().await;
         let program = ["dialer-worker", "--service-url", &service.url, "--worker-id", "w"];
         let config = Config::try_parse_from([&program, flags].concat()).expect("flags are right");
-        let dialer = dialer(&config).await.expect("the provider starts");
+        let dialer = dialer(&config, &Metrics::default()).await.expect("the provider starts");
         let shutdown = CancellationToken::new();
         let stop = shutdown.clone();
         let health = Health::new().await;

@@ -1,15 +1,21 @@
 //! Health for probes, on a port of its own: `grpc.health.v1` in the clear and for everyone, since probes know
 //! neither TLS nor tokens. It tells nothing else.
 
+use crate::connections::Connections;
 use crate::listen;
+use crate::metrics::Counter;
+use crate::serving::{SideArgs, serve_grpc};
 use clap::Args;
 use std::net::SocketAddr;
-use tonic::transport::Server;
-use tonic::transport::server::TcpIncoming;
+use tokio_util::sync::CancellationToken;
 use tonic_health::ServingStatus;
 use tonic_health::pb::health_server::HealthServer;
 use tonic_health::server::{HealthReporter, HealthService};
-use tracing::warn;
+
+/// Largest question: the name of a service.
+const MAX_MESSAGE_BYTES: usize = 512;
+/// Questions of one connection at the same time.
+const MAX_REQUESTS_PER_CONNECTION: u32 = 8;
 
 /// Of the process alone: not serving says that a restart would help.
 pub const LIVENESS: &str = "liveness";
@@ -23,6 +29,9 @@ pub struct HealthArgs {
     /// the process alone, without a name it is about all that the process needs [default: none]
     #[arg(long, env = "CAMPAIGN_HEALTH_LISTEN")]
     pub health_listen: Option<SocketAddr>,
+    /// Limits of this listener, and others beside the API
+    #[command(flatten)]
+    pub side: SideArgs,
 }
 
 impl HealthArgs {
@@ -33,13 +42,16 @@ impl HealthArgs {
     pub async fn start(&self) -> Result<Health, String> {
         let health = Health::new().await;
         if let Some(address) = self.health_listen {
-            let incoming = TcpIncoming::from(listen(address).await?);
-            let server = Server::builder().add_service(health.service());
-            tokio::spawn(async move {
-                if let Err(error) = server.serve_with_incoming(incoming).await {
-                    warn!(%error, "probes are no longer answered");
-                }
-            });
+            let limits = self.side.limits();
+            tokio::spawn(serve_grpc(
+                listen(address).await?,
+                Connections::new(limits, Counter::default()),
+                MAX_REQUESTS_PER_CONNECTION,
+                Some(limits.first_request),
+                |stream| std::future::ready(Ok(stream)),
+                health.service(),
+                CancellationToken::new(),
+            ));
         }
         Ok(health)
     }
@@ -67,6 +79,7 @@ impl Health {
     /// Answers, on any number of servers.
     #[must_use]
     pub fn service(&self) -> HealthServer<HealthService> {
-        HealthServer::new(HealthService::from_health_reporter(self.0.clone()))
+        let service = HealthService::from_health_reporter(self.0.clone());
+        HealthServer::new(service).max_decoding_message_size(MAX_MESSAGE_BYTES)
     }
 }

@@ -2,12 +2,15 @@
 //! secrets, listeners, the way into the service, one provider of cryptography for TLS, and an orderly shutdown.
 
 pub mod client;
+pub mod connections;
 mod files;
 pub mod health;
 mod listening;
 pub mod metrics;
 mod options;
 mod secret;
+mod seldom;
+pub mod serving;
 mod shutdown;
 mod telemetry;
 mod tls;
@@ -18,6 +21,7 @@ pub use health::{Health, HealthArgs};
 pub use listening::listen;
 pub use options::{ConfigArgs, Options, OptionsFile, options};
 pub use secret::Secret;
+pub use seldom::Seldom;
 pub use shutdown::shutdown_signal;
 pub use telemetry::{LogArgs, LogFilter, LogFormat, init_logs};
 pub use tls::{authorities, certificates, install_tls_provider};

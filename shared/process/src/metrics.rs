@@ -1,6 +1,8 @@
 //! What a process counts, for Prometheus. A process declares each metric once, in one table; `/metrics` shows
 //! them. Counting costs an atomic addition, whether somebody looks or not.
 
+use crate::connections::{ConnectionLimits, Connections};
+use crate::serving::serve_http;
 use crate::traces::LOST_SPANS;
 use axum::Router;
 use axum::http::header::CONTENT_TYPE;
@@ -117,20 +119,20 @@ fn histogram() -> Histogram {
 }
 
 /// Shows what `render` gives at `/metrics`, and nothing else, until `stop`.
-///
-/// # Errors
-/// When the listener fails.
 pub async fn serve_metrics(
     listener: TcpListener,
+    limits: ConnectionLimits,
     render: impl Fn() -> String + Send + Sync + 'static,
     stop: CancellationToken,
-) -> std::io::Result<()> {
+) {
     let render = Arc::new(render);
     let show = move || async move { ([(CONTENT_TYPE, CONTENT)], render()) };
     let router = Router::new().route("/metrics", get(show));
+    let connections = Connections::new(limits, Counter::default());
     // Without a wait for those that stay connected: a scraper does.
+    let serving = serve_http(listener, connections, limits.first_request, router, stop.clone());
     tokio::select! {
-        served = async { axum::serve(listener, router).await } => served,
-        () = stop.cancelled() => Ok(()),
+        () = serving => {}
+        () = stop.cancelled() => {}
     }
 }

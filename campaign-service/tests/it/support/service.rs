@@ -2,6 +2,7 @@
 
 use super::{TestDb, always, phone};
 use campaign_process::Health;
+use campaign_process::connections::ConnectionLimits;
 use campaign_proto::v1;
 use campaign_proto::v1::campaign_service_client::CampaignServiceClient;
 use campaign_proto::v1::contact_service_client::ContactServiceClient;
@@ -11,6 +12,7 @@ use campaign_proto::v1::interaction_service_client::InteractionServiceClient;
 use campaign_service::app::DispatchLimits;
 use campaign_service::app::chores::ChoreOptions;
 use campaign_service::grpc::limits::CallLimits;
+use campaign_service::grpc::reading::ReadingLimits;
 use campaign_service::server::{self, Access, Listeners, Options};
 use campaign_service::store::Db;
 use chrono::TimeDelta;
@@ -98,6 +100,24 @@ pub fn test_options() -> Options {
             max_requests_per_second: None,
             request_timeout: Duration::from_secs(60),
         },
+        connections: connections(),
+        reading: ReadingLimits {
+            message_timeout: Duration::from_secs(10),
+            max_memory_bytes: 64 * 1024 * 1024,
+        },
+        side: connections(),
+    }
+}
+
+fn connections() -> ConnectionLimits {
+    ConnectionLimits {
+        max_connections: 1_000,
+        max_connections_per_address: 1_000,
+        max_strangers: 128,
+        max_streams_per_connection: 96,
+        max_streams_per_address: 1_000,
+        first_request: Duration::from_secs(15),
+        idle: Duration::from_secs(300),
     }
 }
 

@@ -1,0 +1,404 @@
+//! Requests are read here, message by message, before anything is done for them: within a size that fits the method,
+//! a time, and an amount of memory for all of them together. What arrives behind this is whole and can be decoded.
+
+use super::around::{Calling, Middleware};
+use super::limits::{Kind, kind, max_message_bytes};
+use super::wire::{Input, Problem, Shapes};
+use crate::app::error::{Error, Violation};
+use bytes::{BufMut, Bytes, BytesMut};
+use campaign_process::connections::Peer;
+use flate2::read::GzDecoder;
+use futures_util::{FutureExt, stream};
+use http::{HeaderMap, HeaderName, Request, Response, header};
+use http_body::Frame;
+use http_body_util::{BodyExt, Full, StreamBody};
+use std::collections::VecDeque;
+use std::io::Read;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::timeout;
+use tonic::Status;
+use tonic::body::Body;
+use tower::Service;
+
+/// Before each message: whether it is compressed, and its length.
+const PREFIX_BYTES: usize = 5;
+/// Messages up to this length need no share of the memory.
+const SMALL_BYTES: usize = 4 * 1024;
+/// Bytes of a message that is too long, to find the field in that makes it so.
+const START_BYTES: usize = 64 * 1024;
+/// Share of the memory that is for strangers.
+const STRANGERS_SHARE: usize = 8;
+/// When to come back after there was no memory.
+const RETRY_DELAY: Duration = Duration::from_secs(1);
+/// What methods see of a request's headers; the rest is freed.
+const KEPT_HEADERS: [HeaderName; 3] =
+    [header::CONTENT_TYPE, header::TE, HeaderName::from_static("grpc-accept-encoding")];
+
+/// Limits of messages that are read.
+#[derive(Clone, Copy, Debug)]
+pub struct ReadingLimits {
+    /// Longest time from a message's first bytes to its last, and of a whole request that is no stream.
+    pub message_timeout: Duration,
+    /// Memory for messages that are longer than 4 KiB, all together.
+    pub max_memory_bytes: usize,
+}
+
+/// Lets through what is whole and can be decoded.
+#[derive(Clone, Debug)]
+pub struct ReadMessages(Arc<Reading>);
+
+#[derive(Debug)]
+struct Reading {
+    shapes: Shapes,
+    limits: ReadingLimits,
+    /// In KiB.
+    memory: Arc<Semaphore>,
+    memory_of_strangers: Arc<Semaphore>,
+}
+
+/// What was wrong with messages of a stream that goes on without them. In their place come empty ones.
+#[derive(Clone, Debug, Default)]
+pub struct Unread(Arc<Mutex<VecDeque<Error>>>);
+
+impl Unread {
+    /// What was wrong with the first of those that came as empty ones.
+    pub fn next(&self) -> Option<Error> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).pop_front()
+    }
+
+    fn note(&self, error: Error) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push_back(error);
+    }
+}
+
+/// Why there is no message.
+enum Failure {
+    /// This one is bad; the next may be good.
+    Bad(Error),
+    /// Nothing more can be read.
+    End(Status),
+}
+
+impl From<Failure> for Status {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::Bad(error) => error.into(),
+            Failure::End(status) => status,
+        }
+    }
+}
+
+impl ReadMessages {
+    /// Of all methods there are.
+    #[must_use]
+    pub fn new(limits: ReadingLimits) -> Self {
+        let shapes = Shapes::of(&[
+            campaign_proto::v1::FILE_DESCRIPTOR_SET,
+            tonic_health::pb::FILE_DESCRIPTOR_SET,
+            tonic_reflection::pb::v1::FILE_DESCRIPTOR_SET,
+            tonic_reflection::pb::v1alpha::FILE_DESCRIPTOR_SET,
+        ]);
+        let memory = limits.max_memory_bytes / 1024;
+        let [of_known, of_strangers] =
+            [memory, memory / STRANGERS_SHARE].map(|most| Arc::new(Semaphore::new(most)));
+        Self(Arc::new(Reading {
+            shapes,
+            limits,
+            memory: of_known,
+            memory_of_strangers: of_strangers,
+        }))
+    }
+}
+
+impl Middleware for ReadMessages {
+    fn call<S>(&self, inner: &mut S, mut request: Request<Body>) -> Calling<S::Error>
+    where
+        S: Service<Request<Body>, Response = Response<Body>> + Clone + Send + 'static,
+        S::Future: Send + 'static,
+        S::Error: Send + 'static,
+    {
+        // What is not known here, nothing behind this knows either.
+        let Some(input) = self.0.shapes.input(request.uri().path()) else {
+            return inner.call(request).boxed();
+        };
+        let encoding = request.headers_mut().remove("grpc-encoding");
+        let is_gzip = match encoding.as_ref().map(|value| value.as_bytes()) {
+            None | Some(b"identity") => false,
+            Some(b"gzip") => true,
+            Some(_) => {
+                let status = Status::unimplemented("messages may be compressed with gzip only");
+                return std::future::ready(Ok(status.into_http())).boxed();
+            }
+        };
+        let headers = kept(request.headers());
+        *request.headers_mut() = headers;
+        let path = request.uri().path();
+        let (max_bytes, kind) = (max_message_bytes(path), kind(path));
+        let goes_on = path == "/campaign.v1.DispatchService/Dispatch";
+        let mut messages = Messages {
+            max_bytes,
+            kind,
+            peer: request.extensions().get().cloned(),
+            reading: Arc::clone(&self.0),
+            input,
+            is_gzip,
+            body: std::mem::take(request.body_mut()),
+            buffer: BytesMut::new(),
+            held: None,
+        };
+        if input.is_stream {
+            let unread = goes_on.then(Unread::default);
+            if let Some(unread) = &unread {
+                request.extensions_mut().insert(unread.clone());
+            }
+            *request.body_mut() = messages.into_body(unread);
+            return inner.call(request).boxed();
+        }
+        // What is ready is called; the next request finds another.
+        let next = inner.clone();
+        let mut inner = std::mem::replace(inner, next);
+        async move {
+            match messages.only().await {
+                Ok(message) => *request.body_mut() = Body::new(Full::new(message)),
+                Err(failure) => return Ok(Status::from(failure).into_http()),
+            }
+            let answer = inner.call(request).await;
+            // Its memory is in use until now.
+            drop(messages);
+            answer
+        }
+        .boxed()
+    }
+}
+
+fn kept(headers: &HeaderMap) -> HeaderMap {
+    let value = |name: HeaderName| Some((headers.get(&name)?.clone(), name));
+    KEPT_HEADERS.into_iter().filter_map(value).map(|(value, name)| (name, value)).collect()
+}
+
+/// The messages of one request.
+struct Messages {
+    reading: Arc<Reading>,
+    peer: Option<Arc<Peer>>,
+    kind: Kind,
+    input: Input,
+    max_bytes: usize,
+    is_gzip: bool,
+    body: Body,
+    /// Read, and not given on.
+    buffer: BytesMut,
+    /// Memory of the message given on last.
+    held: Option<OwnedSemaphorePermit>,
+}
+
+impl Messages {
+    /// The one message of a request that is no stream.
+    async fn only(&mut self) -> Result<Bytes, Failure> {
+        let limit = self.reading.limits.message_timeout;
+        let peer = self.peer.clone();
+        let reading = async {
+            let _turn = match &peer {
+                Some(peer) => peer.reading.acquire().await.ok(),
+                None => None,
+            };
+            let Some(message) = self.next().await? else {
+                return Err(Failure::Bad(Error::invalid("message", "must be sent")));
+            };
+            // To its end, so that no byte of it comes after the answer.
+            while self.more().await? {
+                if !self.buffer.is_empty() {
+                    return Err(Failure::Bad(Error::invalid("message", "must be the only one")));
+                }
+            }
+            Ok(message)
+        };
+        timeout(limit, reading).await.unwrap_or_else(|_| Err(late()))
+    }
+
+    /// The messages as the body of a request. With a place for errors, bad messages do not end it.
+    fn into_body(self, unread: Option<Unread>) -> Body {
+        let frames = stream::unfold(Some((self, unread)), |state| async {
+            let (mut messages, unread) = state?;
+            let message = match (messages.next().await, &unread) {
+                (Err(Failure::Bad(error)), Some(unread)) => {
+                    unread.note(error);
+                    Ok(Some(framed(&[])))
+                }
+                (message, _) => message,
+            };
+            match message {
+                Ok(message) => Some((Ok(Frame::data(message?)), Some((messages, unread)))),
+                Err(failure) => Some((Err(Status::from(failure)), None)),
+            }
+        });
+        Body::new(StreamBody::new(frames))
+    }
+
+    /// The next message, as the decoder takes it: with its length before it, not compressed.
+    async fn next(&mut self) -> Result<Option<Bytes>, Failure> {
+        self.held = None;
+        while self.buffer.len() < PREFIX_BYTES {
+            if !self.more().await? {
+                return if self.buffer.is_empty() { Ok(None) } else { Err(cut_off()) };
+            }
+        }
+        let is_compressed = match self.buffer[0] {
+            0 => false,
+            1 if self.is_gzip => true,
+            _ => {
+                return Err(Failure::End(malformed("has a compression flag without grpc-encoding")));
+            }
+        };
+        let [_, a, b, c, d] = [0, 1, 2, 3, 4].map(|index| self.buffer[index]);
+        let length = u32::from_be_bytes([a, b, c, d]) as usize;
+        let limit = self.reading.limits.message_timeout;
+        let message = timeout(limit, self.whole(length, is_compressed)).await;
+        let message = message.unwrap_or_else(|_| Err(late()))?;
+        if let Some(peer) = self.peer.as_ref().filter(|_| self.kind != Kind::Exempt) {
+            peer.note_known();
+        }
+        Ok(Some(message))
+    }
+
+    async fn whole(&mut self, length: usize, is_compressed: bool) -> Result<Bytes, Failure> {
+        if length > self.max_bytes {
+            return Err(self.skip(length, is_compressed).await?);
+        }
+        self.reserve(if is_compressed { self.max_bytes } else { length }).await?;
+        while self.buffer.len() < PREFIX_BYTES + length {
+            if !self.more().await? {
+                return Err(cut_off());
+            }
+        }
+        let message = self.buffer.split_to(PREFIX_BYTES + length).freeze();
+        let message =
+            if is_compressed { framed(&self.unzip(&message[PREFIX_BYTES..])?) } else { message };
+        match self.reading.shapes.check(self.input, &message[PREFIX_BYTES..]) {
+            Ok(()) => Ok(message),
+            Err(fault) => Err(bad(fault.into())),
+        }
+    }
+
+    /// Waits for memory for a message.
+    async fn reserve(&mut self, length: usize) -> Result<(), Failure> {
+        if length <= SMALL_BYTES {
+            return Ok(());
+        }
+        let is_stranger = self.peer.as_ref().is_some_and(|peer| peer.is_stranger());
+        let reading = &self.reading;
+        let (memory, most) = if is_stranger {
+            (&reading.memory_of_strangers, reading.limits.max_memory_bytes / STRANGERS_SHARE)
+        } else {
+            (&reading.memory, reading.limits.max_memory_bytes)
+        };
+        // One that needs more than there is has all of it.
+        let size = u32::try_from(length.div_ceil(1024).min(most / 1024)).unwrap_or(u32::MAX);
+        let acquired = timeout(RETRY_DELAY, Arc::clone(memory).acquire_many_owned(size)).await;
+        self.held = acquired.ok().and_then(Result::ok);
+        if self.held.is_some() {
+            return Ok(());
+        }
+        let error = Error::Busy {
+            reason: "OVERLOADED",
+            description: "the service reads as many messages as it takes; try again later"
+                .to_owned(),
+            retry_delay: RETRY_DELAY,
+        };
+        Err(Failure::End(error.into()))
+    }
+
+    fn unzip(&self, compressed: &[u8]) -> Result<Vec<u8>, Failure> {
+        let mut message = Vec::new();
+        let most = u64::try_from(self.max_bytes).unwrap_or(u64::MAX).saturating_add(1);
+        let read = GzDecoder::new(compressed).take(most).read_to_end(&mut message);
+        read.map_err(|_| Failure::Bad(Error::invalid("message", "is not compressed with gzip")))?;
+        if message.len() > self.max_bytes {
+            return Err(self.too_long(&message, None));
+        }
+        Ok(message)
+    }
+
+    /// Reads a message that is too long without keeping it; returns what is wrong with it.
+    async fn skip(&mut self, length: usize, is_compressed: bool) -> Result<Failure, Failure> {
+        let start = PREFIX_BYTES + START_BYTES.min(length);
+        while self.buffer.len() < start {
+            if !self.more().await? {
+                return Err(cut_off());
+            }
+        }
+        let known = if is_compressed { &[] } else { &self.buffer[PREFIX_BYTES..start] };
+        let failure = self.too_long(known, Some(length));
+        let mut left = PREFIX_BYTES + length;
+        loop {
+            let read = left.min(self.buffer.len());
+            left -= read;
+            let rest = self.buffer.split_off(read);
+            self.buffer = rest;
+            if left == 0 {
+                return Ok(failure);
+            }
+            if !self.more().await? {
+                return Err(cut_off());
+            }
+        }
+    }
+
+    /// The error of a message of which these are the first bytes.
+    fn too_long(&self, start: &[u8], length: Option<usize>) -> Failure {
+        let field = match self.reading.shapes.check(self.input, start) {
+            Ok(()) => "message".to_owned(),
+            Err(fault) if fault.problem == Problem::CutOff => fault.field,
+            Err(fault) => return bad(fault.into()),
+        };
+        let most = self.max_bytes;
+        let description = match length {
+            Some(length) => format!(
+                "makes the message too long: it has {length} bytes, the method takes at most {most}"
+            ),
+            None => format!("makes the message too long: the method takes at most {most} bytes"),
+        };
+        bad(Violation { field, description })
+    }
+
+    /// Reads on; returns whether there was more.
+    async fn more(&mut self) -> Result<bool, Failure> {
+        loop {
+            match self.body.frame().await {
+                None => return Ok(false),
+                Some(Err(status)) => return Err(Failure::End(status)),
+                Some(Ok(frame)) => {
+                    if let Ok(data) = frame.into_data() {
+                        self.buffer.extend_from_slice(&data);
+                        return Ok(true);
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn framed(message: &[u8]) -> Bytes {
+    let mut bytes = BytesMut::with_capacity(PREFIX_BYTES + message.len());
+    bytes.put_u8(0);
+    bytes.put_u32(u32::try_from(message.len()).unwrap_or(u32::MAX));
+    bytes.put_slice(message);
+    bytes.freeze()
+}
+
+fn bad(violation: Violation) -> Failure {
+    Failure::Bad(Error::Invalid { violations: vec![violation] })
+}
+
+fn malformed(what: &str) -> Status {
+    Error::invalid("message", what).into()
+}
+
+fn cut_off() -> Failure {
+    Failure::End(malformed("is cut off"))
+}
+
+fn late() -> Failure {
+    Failure::End(Error::Unfinished.into())
+}

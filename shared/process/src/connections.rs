@@ -1,0 +1,411 @@
+//! The connections of a listener. A stranger is a connection that has not yet made a whole request which was let in;
+//! strangers have few places, and the oldest gives way to the newest. So a flood of strangers costs a fixed amount of
+//! memory, and shuts nobody out.
+
+use crate::metrics::Counter;
+use std::collections::{BTreeMap, HashMap};
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio::time::{Instant, sleep};
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, warn};
+
+use crate::Seldom;
+
+/// Pause after a connection could not be accepted, as when there are too many descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// Requests that a stranger may break off before one is answered; what breaks off more floods us.
+const MAX_BROKEN_OFF: usize = 100;
+/// Messages of one connection that are read at the same time; the others wait.
+const MAX_READING: usize = 16;
+
+/// Limits of the connections of one listener.
+#[derive(Clone, Copy, Debug)]
+pub struct ConnectionLimits {
+    /// Connections at the same time, strangers left out.
+    pub max_connections: usize,
+    /// Of these, from one address.
+    pub max_connections_per_address: usize,
+    /// Strangers at the same time.
+    pub max_strangers: usize,
+    /// Streams at the same time on one connection.
+    pub max_streams_per_connection: usize,
+    /// Streams at the same time from one address.
+    pub max_streams_per_address: usize,
+    /// Longest wait for the first answered request of a connection, its TLS handshake included.
+    pub first_request: Duration,
+    /// Longest time without an open request.
+    pub idle: Duration,
+}
+
+/// The connections of one listener.
+#[derive(Debug)]
+pub struct Connections {
+    limits: ConnectionLimits,
+    table: Mutex<Table>,
+    turned_away: Counter,
+    failing: Seldom,
+}
+
+#[derive(Debug, Default)]
+struct Table {
+    next: u64,
+    /// In order of arrival.
+    strangers: BTreeMap<u64, Arc<Peer>>,
+    known: usize,
+    addresses: HashMap<IpAddr, Usage>,
+}
+
+/// What one address has.
+#[derive(Debug, Default)]
+struct Usage {
+    connections: usize,
+    streams: usize,
+}
+
+impl Connections {
+    /// Keeps to `limits`; counts in `turned_away` the connections that had to give way.
+    #[must_use]
+    pub fn new(limits: ConnectionLimits, turned_away: Counter) -> Arc<Self> {
+        let (table, failing) = (Mutex::default(), Seldom::default());
+        Arc::new(Self { limits, table, turned_away, failing })
+    }
+
+    /// Waits for the next connection. When descriptors run out, the oldest stranger gives way.
+    pub async fn accept(self: &Arc<Self>, listener: &TcpListener) -> (TcpStream, Guest) {
+        loop {
+            match listener.accept().await {
+                Ok((stream, address)) => {
+                    // An answer must not wait for the acknowledgement of the one before.
+                    if let Err(error) = stream.set_nodelay(true) {
+                        debug!(%error, "a connection ended at once");
+                    }
+                    return (stream, self.admit(address.ip()));
+                }
+                Err(error) => {
+                    if let Some(left_out) = self.failing.may_say() {
+                        warn!(%error, left_out, "a connection could not be accepted");
+                    }
+                    self.make_room(&mut self.table(), 0);
+                    sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    }
+
+    fn admit(self: &Arc<Self>, address: IpAddr) -> Guest {
+        let mut table = self.table();
+        self.make_room(&mut table, self.limits.max_strangers.saturating_sub(1));
+        table.next += 1;
+        let peer = Arc::new(Peer {
+            id: table.next,
+            address,
+            connections: Arc::clone(self),
+            is_known: AtomicBool::new(false),
+            was_answered: AtomicBool::new(false),
+            open: AtomicUsize::new(0),
+            broken_off: AtomicUsize::new(0),
+            streams: AtomicUsize::new(0),
+            idle_since: Mutex::new(Instant::now()),
+            reading: Semaphore::new(MAX_READING),
+            end: CancellationToken::new(),
+        });
+        table.strangers.insert(peer.id, Arc::clone(&peer));
+        Guest(peer)
+    }
+
+    /// Ends the oldest strangers until so many are left, or the one oldest for 0.
+    fn make_room(&self, table: &mut Table, left: usize) {
+        while table.strangers.len() > left {
+            let Some((_, oldest)) = table.strangers.pop_first() else { return };
+            self.turned_away.inc();
+            oldest.end.cancel();
+            if left == 0 {
+                return;
+            }
+        }
+    }
+
+    fn table(&self) -> MutexGuard<'_, Table> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The place of a connection, free again when this is dropped.
+#[derive(Debug)]
+pub struct Guest(Arc<Peer>);
+
+impl Guest {
+    /// Whose place it is.
+    #[must_use]
+    pub fn peer(&self) -> &Arc<Peer> {
+        &self.0
+    }
+}
+
+impl Drop for Guest {
+    fn drop(&mut self) {
+        let mut table = self.0.connections.table();
+        table.strangers.remove(&self.0.id);
+        if self.0.is_known.load(Ordering::Relaxed) {
+            table.known -= 1;
+            table.release(self.0.address, |usage| &mut usage.connections);
+        }
+    }
+}
+
+impl Table {
+    fn release(&mut self, address: IpAddr, what: impl Fn(&mut Usage) -> &mut usize) {
+        let Some(usage) = self.addresses.get_mut(&address) else { return };
+        *what(usage) -= 1;
+        if usage.connections == 0 && usage.streams == 0 {
+            self.addresses.remove(&address);
+        }
+    }
+}
+
+/// Who is at the other end of a connection, as far as we know.
+#[derive(Debug)]
+pub struct Peer {
+    id: u64,
+    address: IpAddr,
+    connections: Arc<Connections>,
+    /// Made a whole request that was let in.
+    is_known: AtomicBool,
+    was_answered: AtomicBool,
+    /// Requests and streams that are open.
+    open: AtomicUsize,
+    /// Requests given up before they were answered.
+    broken_off: AtomicUsize,
+    streams: AtomicUsize,
+    idle_since: Mutex<Instant>,
+    /// Turns to have a message read.
+    pub reading: Semaphore,
+    end: CancellationToken,
+}
+
+impl Peer {
+    /// Notes that a whole request was let in: it is no stranger any more. Ends the connection if there are as many as
+    /// there may be.
+    pub fn note_known(&self) {
+        if self.is_known.load(Ordering::Relaxed) {
+            return;
+        }
+        let mut table = self.connections.table();
+        // Two requests at once count once.
+        if table.strangers.remove(&self.id).is_none() {
+            return;
+        }
+        let limits = &self.connections.limits;
+        let is_full = table.known >= limits.max_connections;
+        let usage = table.addresses.entry(self.address).or_default();
+        usage.connections += 1;
+        let is_full = is_full || usage.connections > limits.max_connections_per_address;
+        table.known += 1;
+        self.is_known.store(true, Ordering::Relaxed);
+        if is_full {
+            self.connections.turned_away.inc();
+            self.end.cancel();
+        }
+    }
+
+    /// Whether it made no whole request that was let in.
+    #[must_use]
+    pub fn is_stranger(&self) -> bool {
+        !self.is_known.load(Ordering::Relaxed)
+    }
+
+    /// Waits until it has to give way to others.
+    pub(crate) async fn gives_way(&self) {
+        self.end.cancelled().await;
+    }
+
+    /// Waits until it asked for nothing for too long.
+    pub(crate) async fn is_overdue(&self) {
+        let limits = &self.connections.limits;
+        sleep(limits.first_request).await;
+        while self.was_answered.load(Ordering::Relaxed) {
+            let idle = if self.open.load(Ordering::Relaxed) > 0 {
+                Duration::ZERO
+            } else {
+                self.idle_since().elapsed()
+            };
+            match limits.idle.checked_sub(idle) {
+                Some(left) if !left.is_zero() => sleep(left).await,
+                _ => return,
+            }
+        }
+    }
+
+    /// Begins a request.
+    #[must_use]
+    pub(crate) fn begin(self: &Arc<Self>) -> Request {
+        self.open.fetch_add(1, Ordering::Relaxed);
+        Request { peer: Arc::clone(self), is_answered: false }
+    }
+
+    /// A place for a stream that may last.
+    ///
+    /// # Errors
+    /// When the connection or its address has as many as it may; says so.
+    pub fn open_stream(self: &Arc<Self>) -> Result<StreamPlace, &'static str> {
+        let limits = &self.connections.limits;
+        let mut table = self.connections.table();
+        if self.streams.load(Ordering::Relaxed) >= limits.max_streams_per_connection {
+            return Err(
+                "the connection has as many streams as it may; open another, or end some of them",
+            );
+        }
+        let usage = table.addresses.entry(self.address).or_default();
+        if usage.streams >= limits.max_streams_per_address {
+            return Err("the address has as many streams as it may; end some of them");
+        }
+        usage.streams += 1;
+        self.streams.fetch_add(1, Ordering::Relaxed);
+        Ok(StreamPlace(Arc::clone(self)))
+    }
+
+    fn idle_since(&self) -> MutexGuard<'_, Instant> {
+        self.idle_since.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The place of one stream.
+#[derive(Debug)]
+pub struct StreamPlace(Arc<Peer>);
+
+impl Drop for StreamPlace {
+    fn drop(&mut self) {
+        let mut table = self.0.connections.table();
+        self.0.streams.fetch_sub(1, Ordering::Relaxed);
+        table.release(self.0.address, |usage| &mut usage.streams);
+    }
+}
+
+/// A request under way, until the last of its answer was sent.
+#[derive(Debug)]
+pub(crate) struct Request {
+    peer: Arc<Peer>,
+    is_answered: bool,
+}
+
+impl Request {
+    /// Notes that there is an answer.
+    pub fn answered(&mut self) {
+        self.is_answered = true;
+        self.peer.was_answered.store(true, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Request {
+    fn drop(&mut self) {
+        let peer = &self.peer;
+        if !self.is_answered
+            && peer.broken_off.fetch_add(1, Ordering::Relaxed) >= MAX_BROKEN_OFF
+            && peer.is_stranger()
+        {
+            peer.end.cancel();
+        }
+        if peer.open.fetch_sub(1, Ordering::Relaxed) == 1 {
+            *peer.idle_since() = Instant::now();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::Ipv4Addr;
+
+    const HERE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+
+    fn connections() -> Arc<Connections> {
+        let limits = ConnectionLimits {
+            max_connections: 3,
+            max_connections_per_address: 2,
+            max_strangers: 2,
+            max_streams_per_connection: 2,
+            max_streams_per_address: 3,
+            first_request: Duration::from_millis(100),
+            idle: Duration::from_millis(200),
+        };
+        Connections::new(limits, Counter::default())
+    }
+
+    fn ended(guest: &Guest) -> bool {
+        guest.peer().end.is_cancelled()
+    }
+
+    #[test]
+    fn the_oldest_stranger_gives_way_and_who_is_known_stays() {
+        let connections = connections();
+        let known = connections.admit(HERE);
+        known.peer().note_known();
+        let [first, second, third] = [0; 3].map(|_| connections.admit(HERE));
+        assert_eq!([&known, &first, &second, &third].map(ended), [false, true, false, false]);
+        assert_eq!(connections.turned_away.get(), 1);
+        drop((first, second, third));
+        assert!(connections.table().strangers.is_empty());
+    }
+
+    #[test]
+    fn an_address_has_so_many_connections_and_no_more() {
+        let connections = connections();
+        let guests = [0; 3].map(|_| {
+            let guest = connections.admit(HERE);
+            guest.peer().note_known();
+            guest.peer().note_known();
+            guest
+        });
+        assert_eq!(guests.each_ref().map(ended), [false, false, true]);
+        drop(guests);
+        let table = connections.table();
+        assert_eq!((table.known, table.addresses.len()), (0, 0));
+    }
+
+    #[test]
+    fn streams_are_limited_on_a_connection_and_for_an_address() {
+        let connections = connections();
+        let (one, other) = (connections.admit(HERE), connections.admit(HERE));
+        let held = [one.peer().open_stream(), one.peer().open_stream(), other.peer().open_stream()];
+        assert!(held.iter().all(Result::is_ok));
+        assert!(one.peer().open_stream().is_err() && other.peer().open_stream().is_err());
+        drop(held);
+        assert!(one.peer().open_stream().is_ok());
+        assert!(connections.table().addresses.is_empty());
+    }
+
+    #[test]
+    fn a_stranger_that_breaks_off_all_it_begins_is_ended() {
+        let guest = connections().admit(HERE);
+        for _ in 0..MAX_BROKEN_OFF {
+            drop(guest.peer().begin());
+        }
+        assert!(!ended(&guest));
+        drop(guest.peer().begin());
+        assert!(ended(&guest));
+    }
+
+    #[tokio::test]
+    async fn who_asks_for_nothing_is_overdue_and_who_waits_for_an_answer_is_not() {
+        let guest = connections().admit(HERE);
+        let begun = Instant::now();
+        guest.peer().is_overdue().await;
+        assert!(begun.elapsed() < Duration::from_secs(10), "it was not answered");
+
+        let guest = connections().admit(HERE);
+        let mut request = guest.peer().begin();
+        request.answered();
+        let ends = async {
+            sleep(Duration::from_secs(1)).await;
+            drop(request);
+            Instant::now()
+        };
+        let ((), ended_at) = tokio::join!(guest.peer().is_overdue(), ends);
+        assert!(ended_at.elapsed() >= Duration::from_millis(150), "{:?}", ended_at.elapsed());
+    }
+}
