@@ -41,6 +41,8 @@ pub(crate) enum SessionError {
     NotAdmitted(Box<Status>),
     #[error("the service answered {:?}: {}", .0.code(), .0.message())]
     Refused(Box<Status>),
+    #[error("the service rejected our {0}: {1}")]
+    Rejected(String, String),
     #[error("no welcome within {} s", OPEN_LIMIT.as_secs())]
     Timeout,
     #[error("the service's welcome cannot be right: {0}")]

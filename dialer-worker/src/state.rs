@@ -269,7 +269,7 @@ impl State {
             Response::Idle(idle) => {
                 debug!(credit_contacts = idle.credit_contacts, "nothing to dial now");
             }
-            Response::Welcome(_) | Response::Drain(_) => {
+            Response::Welcome(_) | Response::Drain(_) | Response::Rejected(_) => {
                 warn!("the service sent a message out of place; ignored");
             }
         }

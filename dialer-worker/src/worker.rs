@@ -183,6 +183,9 @@ impl Worker {
                     let response = response.ok_or(SessionError::Ended)??;
                     match response.message {
                         Some(Response::Drain(drain)) => leave_by = Some(now + drain_wait(&drain)),
+                        Some(Response::Rejected(rejected)) => {
+                            return Err(SessionError::Rejected(rejected.message, rejected.reason));
+                        }
                         Some(message) => self.state.on_response(message, Instant::now()),
                         // From a newer service.
                         None => {}

@@ -76,6 +76,9 @@ pub enum Error {
     /// It did not arrive whole in time.
     #[error("the request was not whole in time and was not done; send it at once")]
     Unfinished,
+    /// This replica stops.
+    #[error("this replica is stopping; connect to another one")]
+    Stopping,
     /// It broke off, and whether it was done is not known.
     #[error("the request broke off; repeat it")]
     Interrupted,

@@ -12,11 +12,10 @@ use crate::app::error::Error;
 use crate::app::lifecycle::{Edit, Launch};
 use crate::store::audit::Event;
 use crate::store::campaigns::Campaign;
-use campaign_domain::lifecycle::Command;
+use campaign_domain::lifecycle::{Command, State};
 use campaign_process::traces::TraceContext;
 use campaign_proto::v1;
 use campaign_proto::v1::campaign_service_server::CampaignService;
-use chrono::DateTime;
 use futures_util::stream::BoxStream;
 use std::sync::Arc;
 use std::time::Duration;
@@ -74,16 +73,16 @@ impl CampaignService for CampaignApi {
         let size = page::size(request.page_size, PAGE.0, PAGE.1)?;
         let after = page::last_item(&caller.tenant, "campaigns", &request.page_token, |text| {
             let (micros, id) = text.split_once(' ')?;
-            let time = DateTime::from_timestamp_micros(micros.parse().ok()?)?;
-            Some((time, id.parse().ok()?))
+            Some((page::time(micros)?, id.parse().ok()?))
         })?;
-        let mut campaigns = self.app.list_campaigns(&caller.tenant, after, size + 1).await?;
-        let next_page_token = page::cut(&mut campaigns, size, |(last, _)| {
-            let last = format!("{} {}", last.created_at.timestamp_micros(), last.id);
-            page::token(&caller.tenant, "campaigns", &last)
-        });
-        let campaigns =
-            campaigns.iter().map(|(found, contacts)| campaign_to_api(found, *contacts)).collect();
+        let found = self.app.list_campaigns(&caller.tenant, after, size + 1).await?;
+        let (campaigns, next_page_token) = page::fill(
+            (&caller.tenant, "campaigns"),
+            found,
+            size,
+            |(found, _)| format!("{} {}", found.created_at.timestamp_micros(), found.id),
+            |(found, contacts)| campaign_to_api(&found, contacts),
+        );
         Ok(Response::new(v1::ListCampaignsResponse { campaigns, next_page_token }))
     }
 
@@ -237,17 +236,19 @@ impl CampaignService for CampaignApi {
             ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
             let mut last = None;
             loop {
-                let token_end = tokio::select! {
+                let end = tokio::select! {
                     biased;
-                    () = stop.cancelled() => break,
+                    () = stop.cancelled() => Some(Error::Stopping),
                     error = admitted.end() => Some(error),
                     _ = ticks.tick() => None,
                 };
-                if let Some(error) = token_end {
+                if let Some(error) = end {
                     Err(error)?;
                 }
                 let progress = app.progress(id).await?;
-                let is_over = !progress.campaign.state.is_active();
+                // A draft may be launched yet.
+                let state = progress.campaign.state;
+                let is_over = matches!(state, State::Completed | State::Cancelled);
                 let mut message = progress_to_api(&progress);
                 let read_time = message.read_time.take();
                 if last.as_ref() != Some(&message) {
@@ -273,11 +274,13 @@ impl CampaignService for CampaignApi {
         let size = page::size(request.page_size, PAGE.0, PAGE.1)?;
         let before =
             page::last_item(&caller.tenant, "runs", &request.page_token, |text| text.parse().ok())?;
-        let mut runs = self.app.list_runs(id, before, size + 1).await?;
-        let next_page_token = page::cut(&mut runs, size, |last| {
-            page::token(&caller.tenant, "runs", &last.number.to_string())
-        });
-        let runs = runs.iter().map(|run| run_to_api(id, run)).collect();
+        let (runs, next_page_token) = page::fill(
+            (&caller.tenant, "runs"),
+            self.app.list_runs(id, before, size + 1).await?,
+            size,
+            |run| run.number.to_string(),
+            |run| run_to_api(id, &run),
+        );
         Ok(Response::new(v1::ListRunsResponse { runs, next_page_token }))
     }
 
@@ -292,7 +295,7 @@ impl CampaignService for CampaignApi {
         let before = page::last_item(&caller.tenant, "events", &request.page_token, |text| {
             text.parse().ok()
         })?;
-        let (mut events, prefix): (Vec<(Event, String)>, String) = match log {
+        let (events, prefix): (Vec<(Event, String)>, String) = match log {
             LogName::Campaign(campaign) => {
                 let id = campaign.within(&self.app, &caller.reach()).await?;
                 let events = self.app.list_audit_events(id, before, size + 1).await?;
@@ -305,11 +308,13 @@ impl CampaignService for CampaignApi {
                 (events, "suppressions".to_owned())
             }
         };
-        let next_page_token = page::cut(&mut events, size, |(last, _)| {
-            page::token(&caller.tenant, "events", &last.number.to_string())
-        });
-        let audit_events =
-            events.iter().map(|(event, source)| event_to_api(&prefix, event, source)).collect();
+        let (audit_events, next_page_token) = page::fill(
+            (&caller.tenant, "events"),
+            events,
+            size,
+            |(event, _)| event.number.to_string(),
+            |(event, source)| event_to_api(&prefix, &event, &source),
+        );
         Ok(Response::new(v1::ListAuditEventsResponse { audit_events, next_page_token }))
     }
 }

@@ -18,7 +18,6 @@ use campaign_domain::standing::Standing;
 use campaign_domain::subscriber::canonical;
 use campaign_proto::v1;
 use campaign_proto::v1::contact_service_server::ContactService;
-use chrono::DateTime;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use tonic::{Request, Response, Status, Streaming};
@@ -198,11 +197,13 @@ impl ContactService for ContactApi {
             text.parse().ok()
         })?;
         let from = last.map_or(0, |last: i64| last.saturating_add(1));
-        let mut contacts = self.app.list_contacts(id, from, size + 1).await?;
-        let next_page_token = page::cut(&mut contacts, size, |last| {
-            page::token(&caller.tenant, "contacts", &last.position.to_string())
-        });
-        let contacts = contacts.into_iter().map(|contact| contact_to_api(id, contact)).collect();
+        let (contacts, next_page_token) = page::fill(
+            (&caller.tenant, "contacts"),
+            self.app.list_contacts(id, from, size + 1).await?,
+            size,
+            |contact| contact.position.to_string(),
+            |contact| contact_to_api(id, contact),
+        );
         Ok(Response::new(v1::ListContactsResponse { contacts, next_page_token }))
     }
 
@@ -260,15 +261,18 @@ impl ContactService for ContactApi {
         let size = page::size(request.page_size, PAGE.0, PAGE.1)?;
         let after = page::last_item(&caller.tenant, "history", &request.page_token, |text| {
             let (micros, key) = text.split_once(' ')?;
-            Some((DateTime::from_timestamp_micros(micros.parse().ok()?)?, key.to_owned()))
+            Some((page::time(micros)?, key.to_owned()))
         })?;
         let after = after.as_ref().map(|(time, key)| (*time, key.as_str()));
         let limit = usize::try_from(size + 1).unwrap_or(usize::MAX);
-        let (state, mut facts) = self.app.contact_history(id, position, after, limit).await?;
-        let next_page_token = page::cut(&mut facts, size, |last| {
-            let last = format!("{} {}", last.recorded_at.timestamp_micros(), last.id);
-            page::token(&caller.tenant, "history", &last)
-        });
+        let (state, facts) = self.app.contact_history(id, position, after, limit).await?;
+        let (interactions, next_page_token) = page::fill(
+            (&caller.tenant, "history"),
+            facts,
+            size,
+            |fact| format!("{} {}", fact.recorded_at.timestamp_micros(), fact.id),
+            |fact| interaction_to_api(id, fact),
+        );
         let has = |flag| state.flags.intersects(flag);
         Ok(Response::new(v1::ContactHistory {
             name: request.name,
@@ -280,7 +284,7 @@ impl ContactService for ContactApi {
             texted: has(Flags::TEXTED),
             attempts: state.attempts,
             last_outcome: state.last_outcome.map_or(0, |outcome| outcome_to_api(outcome).into()),
-            interactions: facts.into_iter().map(|fact| interaction_to_api(id, fact)).collect(),
+            interactions,
             next_page_token,
         }))
     }
@@ -399,12 +403,13 @@ impl ContactService for ContactApi {
         let after = page::last_item(&caller.tenant, "suppressions", &request.page_token, |text| {
             Some(text.to_owned())
         })?;
-        let mut found =
-            self.app.list_suppressions(&caller.tenant, after.as_deref(), size + 1).await?;
-        let next_page_token = page::cut(&mut found, size, |last| {
-            page::token(&caller.tenant, "suppressions", &last.phone)
-        });
-        let suppressions = found.into_iter().map(suppression_to_api).collect();
+        let (suppressions, next_page_token) = page::fill(
+            (&caller.tenant, "suppressions"),
+            self.app.list_suppressions(&caller.tenant, after.as_deref(), size + 1).await?,
+            size,
+            |found| found.phone.clone(),
+            suppression_to_api,
+        );
         Ok(Response::new(v1::ListSuppressionsResponse { suppressions, next_page_token }))
     }
 

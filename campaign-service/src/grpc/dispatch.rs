@@ -2,6 +2,7 @@
 
 use super::access::Admitted;
 use super::limits::WorkerStreams;
+use super::reading::Unread;
 use super::session::Session;
 use crate::app::App;
 use crate::app::control::ControlBus;
@@ -39,13 +40,15 @@ impl DispatchService for DispatchApi {
             return Err(Status::unavailable("this replica is stopping; connect to another one"));
         }
         let admitted = Admitted::of(&request)?;
+        let unread = request.extensions().get::<Unread>().cloned().unwrap_or_default();
         let (outgoing, responses) = mpsc::channel(OUTGOING_MESSAGES);
         let incoming = request.into_inner();
         let (app, control, stop) =
             (Arc::clone(&self.app), self.control.subscribe(), self.stop.clone());
         let streams = self.streams.clone();
         let serving = async move {
-            let session = Session::new(app, admitted, control, stop, outgoing.clone(), streams);
+            let session =
+                Session::new(app, admitted, control, stop, outgoing.clone(), streams, unread);
             if let Err(status) = session.run(incoming).await {
                 // An error only says that the worker is gone.
                 let _ = outgoing.send(Err(status)).await;
@@ -56,10 +59,7 @@ impl DispatchService for DispatchApi {
     }
 }
 
-/// The least and most credit, attempts or interactions in one message.
+/// The most credit, attempts or interactions in one message. None at all is answered too.
 pub fn within(field: &str, count: usize, max: usize) -> Result<(), Error> {
-    if (1..=max).contains(&count) {
-        return Ok(());
-    }
-    Err(Error::invalid(field, format!("must be 1 to {max}")))
+    if count <= max { Ok(()) } else { Err(Error::invalid(field, format!("must be at most {max}"))) }
 }

@@ -1,7 +1,7 @@
 //! InteractionService, and the recording of reports from streams.
 
 use super::access::Admitted;
-use super::check::Check;
+use super::check::{Check, MAX_ID_LENGTH};
 use super::convert::timestamp;
 use super::names::CampaignName;
 use super::{facts, names};
@@ -147,7 +147,9 @@ pub async fn record_all(
     let mut results: Vec<v1::InteractionResult> = Vec::with_capacity(interactions.len());
     let mut by_campaign: BTreeMap<CampaignName, (Vec<usize>, Vec<Report>)> = BTreeMap::new();
     for (index, interaction) in interactions.into_iter().enumerate() {
-        let interaction_id = interaction.interaction_id.clone();
+        let id = &interaction.interaction_id;
+        // One that is too long is rejected, and not sent back whole.
+        let interaction_id = id.chars().take(MAX_ID_LENGTH).collect();
         let outcome = match read(interaction, only) {
             Ok((campaign, report)) => {
                 let (indexes, reports) = by_campaign.entry(campaign).or_default();

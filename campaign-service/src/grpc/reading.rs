@@ -248,7 +248,9 @@ impl Messages {
             0 => false,
             1 if self.is_gzip => true,
             _ => {
-                return Err(Failure::End(malformed("has a compression flag without grpc-encoding")));
+                return Err(Failure::End(malformed(
+                    "has a compression flag without grpc-encoding",
+                )));
             }
         };
         let [_, a, b, c, d] = [0, 1, 2, 3, 4].map(|index| self.buffer[index]);

@@ -1,6 +1,7 @@
 //! One worker's stream: what it asks is answered in order, and while it has credit it gets contacts.
 
 mod handing_out;
+mod rejecting;
 mod revoking;
 
 use super::access::Admitted;
@@ -11,6 +12,7 @@ use super::dispatch::within;
 use super::interactions::record_all;
 use super::limits::{WorkerStream, WorkerStreams};
 use super::names::{self, CampaignName};
+use super::reading::Unread;
 use crate::app::App;
 use crate::app::authorizing::{Authorization, Decision};
 use crate::app::error::Error;
@@ -22,6 +24,7 @@ use campaign_process::traces::{self, SpanKind};
 use campaign_proto::v1;
 use campaign_proto::v1::dispatch_request::Message as Request;
 use campaign_proto::v1::dispatch_response::Message as Response;
+use rejecting::{named_by, unknown};
 use std::collections::{HashMap, HashSet};
 use std::pin::pin;
 use std::sync::Arc;
@@ -97,6 +100,8 @@ pub struct Session {
     is_in_trouble: bool,
     /// Reports that are being recorded.
     reports: Arc<Semaphore>,
+    /// What was wrong with messages that came as empty ones.
+    unread: Unread,
 }
 
 impl Session {
@@ -107,6 +112,7 @@ impl Session {
         stop: CancellationToken,
         outgoing: Outgoing,
         streams: WorkerStreams,
+        unread: Unread,
     ) -> Self {
         Self {
             app,
@@ -129,6 +135,7 @@ impl Session {
             is_idle: true,
             is_in_trouble: false,
             reports: Arc::new(Semaphore::new(REPORTS_AT_ONCE)),
+            unread,
         }
     }
 
@@ -149,6 +156,9 @@ impl Session {
             Some(v1::DispatchRequest { message: Some(Request::Hello(hello)) }) => {
                 self.greet(hello).await?;
             }
+            Some(v1::DispatchRequest { message: None }) => {
+                return Err(self.unread.next().unwrap_or_else(unknown).into());
+            }
             _ => return Err(Error::invalid("hello", "must be the first message").into()),
         }
         let mut poll_at = tokio::time::Instant::now();
@@ -165,7 +175,7 @@ impl Session {
                 event = self.control.recv() => self.hear(event).await?,
                 message = incoming.message() => match message? {
                     None => return Ok(()),
-                    Some(request) => self.answer(request).await?,
+                    Some(request) => self.answer_or_reject(request).await?,
                 },
                 () = stop.cancelled(), if leave_at.is_none() => {
                     let grace = self.app.limits.drain_grace;
@@ -249,17 +259,19 @@ impl Session {
             Some(Request::Hello(_)) => {
                 Err(Error::invalid("hello", "must be the first message only").into())
             }
-            None => Err(Error::invalid("message", "must be set, to one this version knows").into()),
+            None => Err(self.unread.next().unwrap_or_else(unknown).into()),
         }
     }
 
     fn add_credit(&mut self, credit: &v1::Credit) -> Result<(), Status> {
         let max = self.app.limits.max_credit_contacts;
-        let more = usize::try_from(credit.contacts).unwrap_or(0);
+        let more = usize::try_from(credit.contacts).unwrap_or(usize::MAX);
         within("credit.contacts", more, max)?;
         within("credit.contacts with what is left", self.credit + more, max)?;
-        self.credit += more;
-        self.is_idle = false;
+        if more > 0 {
+            self.credit += more;
+            self.is_idle = false;
+        }
         Ok(())
     }
 
@@ -344,7 +356,7 @@ impl Session {
                 self.hold(known.campaign, known.number, kept.map_or(ANY_RUN, |(run, _)| run));
             }
             results.push(v1::RenewedLease {
-                lease: key.lease.clone(),
+                lease: named_by(&key.lease),
                 expire_time: kept.map(|(_, expires_at)| timestamp(expires_at)),
                 lost: kept.is_none(),
             });
@@ -375,16 +387,14 @@ impl Session {
 
     async fn release(&mut self, release: v1::Release) -> Result<(), Status> {
         let max = self.app.limits.max_batch_contacts;
-        if release.slots.len() > max {
-            return Err(Error::invalid("release.slots", format!("must be at most {max}")).into());
-        }
+        within("release.slots", release.slots.len(), max)?;
         let slots: Vec<usize> =
             release.slots.iter().map(|slot| usize::try_from(*slot).unwrap_or(usize::MAX)).collect();
         let released = match self.key(release.lease.as_ref()).await? {
             Some(key) => self.app.release(key, &slots).await?,
             None => 0,
         };
-        let lease = release.lease.unwrap_or_default().lease;
+        let lease = named_by(&release.lease.unwrap_or_default().lease);
         let released = i32::try_from(released).unwrap_or(i32::MAX);
         self.send(Response::ReleaseAck(v1::ReleaseAck { lease, released })).await
     }

@@ -10,12 +10,18 @@ use tracing::{error, warn};
 
 /// `ErrorInfo.domain` of our reasons.
 const DOMAIN: &str = "campaign.v1";
+/// Milliseconds that gRPC clients wait before they try again.
+const RETRY_PUSHBACK: &str = "grpc-retry-pushback-ms";
+/// Longest text, and most wrong fields of one answer: clients take headers of 8 KiB.
+const MAX_TEXT_LENGTH: usize = 1_000;
+const MAX_VIOLATIONS: usize = 20;
 /// When a caller may try again after the database was away.
 const RETRY_DELAY: Duration = Duration::from_secs(1);
 
 impl From<Error> for Status {
     fn from(error: Error) -> Self {
-        let text = error.to_string();
+        // It travels in a header, and may repeat what somebody sent.
+        let text: String = error.to_string().chars().take(MAX_TEXT_LENGTH).collect();
         match error {
             Error::Invalid { violations } => invalid(&violations),
             Error::NotFound(_) => Self::not_found(text),
@@ -55,10 +61,14 @@ impl From<Error> for Status {
             Error::Busy { reason, retry_delay, .. } => {
                 let mut details = ErrorDetails::with_error_info(reason, DOMAIN, HashMap::new());
                 details.set_retry_info(Some(retry_delay));
-                Self::with_error_details(Code::ResourceExhausted, text, details)
+                let mut status = Self::with_error_details(Code::ResourceExhausted, text, details);
+                // Clients that retry by themselves wait as long.
+                let millis = u64::try_from(retry_delay.as_millis()).unwrap_or(u64::MAX);
+                status.metadata_mut().insert(RETRY_PUSHBACK, millis.into());
+                status
             }
             Error::TooLong | Error::Unfinished => Self::deadline_exceeded(text),
-            Error::Interrupted => {
+            Error::Interrupted | Error::Stopping => {
                 let details = ErrorDetails::with_retry_info(Some(RETRY_DELAY));
                 Self::with_error_details(Code::Unavailable, text, details)
             }
@@ -79,11 +89,13 @@ impl From<Error> for Status {
 /// Bad fields.
 fn invalid(violations: &[Violation]) -> Status {
     let mut details = ErrorDetails::new();
+    let violations = &violations[..violations.len().min(MAX_VIOLATIONS)];
     for violation in violations {
         details.add_bad_request_violation(&violation.field, &violation.description);
     }
     let text: Vec<String> = violations.iter().map(ToString::to_string).collect();
-    Status::with_error_details(Code::InvalidArgument, text.join("; "), details)
+    let text = text.join("; ").chars().take(MAX_TEXT_LENGTH).collect::<String>();
+    Status::with_error_details(Code::InvalidArgument, text, details)
 }
 
 fn precondition(

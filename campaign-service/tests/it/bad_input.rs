@@ -3,6 +3,7 @@
 use crate::support::{Clients, Service, TestDb, Worker, always, bad_fields};
 use campaign_proto::v1;
 use campaign_proto::v1::dispatch_request::Message;
+use campaign_proto::v1::dispatch_response::Message as Response;
 use campaign_proto::v1::interaction::Fact;
 use std::time::{Duration, SystemTime};
 use tonic::{Code, Status};
@@ -236,7 +237,7 @@ async fn bad_contacts_and_facts_are_refused_by_field() {
 }
 
 #[tokio::test]
-async fn streams_that_break_the_protocol_end_with_the_field() {
+async fn a_stream_ends_of_a_bad_hello_and_of_no_other_message() {
     let db = TestDb::new().await;
     let service = Service::start(&db).await;
     let mut clients = service.clients.clone();
@@ -265,26 +266,38 @@ async fn streams_that_break_the_protocol_end_with_the_field() {
         let status = Worker::open(&clients, first).await.unwrap_err();
         assert_eq!(bad_fields(&status), [field]);
     }
+    let mut worker = Worker::connect(&clients, "w", &name).await;
     let cases = [
-        ("credit.contacts", Message::Credit(v1::Credit { contacts: 0 })),
-        ("credit.contacts", Message::Credit(v1::Credit { contacts: -3 })),
-        ("credit.contacts", Message::Credit(v1::Credit { contacts: 5_001 })),
-        ("authorize.slots", Message::Authorize(v1::Authorize::default())),
-        ("report.interactions", Message::Report(v1::Report::default())),
-        ("renew.leases", Message::Renew(v1::Renew::default())),
+        ("credit", "credit.contacts", Message::Credit(v1::Credit { contacts: -3 })),
+        ("credit", "credit.contacts", Message::Credit(v1::Credit { contacts: 5_001 })),
         (
+            "authorize",
+            "authorize.slots",
+            Message::Authorize(v1::Authorize { slots: vec![0; 1_001], ..Default::default() }),
+        ),
+        (
+            "renew",
             "renew.lost_leases",
             Message::Renew(v1::Renew {
                 leases: vec![v1::LeaseKey::default()],
                 lost_leases: vec![String::new(); 2],
             }),
         ),
-        ("hello", Message::Hello(hello)),
+        ("hello", "hello", Message::Hello(hello)),
     ];
-    for (field, message) in cases {
-        let mut worker = Worker::connect(&clients, "w", &name).await;
+    for (name, field, message) in cases {
         worker.send(message).await;
-        let status = worker.next().await.unwrap_err();
-        assert_eq!(bad_fields(&status), [field]);
+        let Response::Rejected(rejected) = worker.next().await.unwrap() else { panic!("{field}") };
+        assert_eq!(rejected.message, name);
+        assert!(rejected.reason.starts_with(field), "{rejected:?}");
     }
+    // Nothing at all is answered too, on the same stream.
+    worker.send(Message::Credit(v1::Credit { contacts: 0 })).await;
+    worker.send(Message::Authorize(v1::Authorize::default())).await;
+    assert!(matches!(worker.next().await.unwrap(), Response::AuthorizeResult(_)));
+    worker.send(Message::Renew(v1::Renew::default())).await;
+    assert!(matches!(worker.next().await.unwrap(), Response::RenewResult(_)));
+    worker.send(Message::Report(v1::Report { report_number: 7, ..Default::default() })).await;
+    let Response::ReportAck(ack) = worker.next().await.unwrap() else { panic!("no ack") };
+    assert_eq!((ack.report_number, ack.results.len()), (7, 0));
 }

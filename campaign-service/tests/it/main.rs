@@ -26,6 +26,7 @@ mod listening;
 mod meaning;
 mod metrics;
 mod model;
+mod nasty;
 mod pacing;
 mod panics;
 mod plans;

@@ -1,5 +1,8 @@
 //! A lease: a batch of contacts in the hands of one worker. Each contact has a slot in it.
 
+/// Most slots of a lease: their indexes are kept in two bytes.
+const MAX_SLOTS: usize = 1 << 16;
+
 /// What became of one leased contact.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]
@@ -121,8 +124,9 @@ impl std::str::FromStr for AttemptId {
             lease: next()?.parse().map_err(|_| ())?,
             slot: next()?.parse().map_err(|_| ())?,
         };
+        let can_be = id.run > 0 && id.lease > 0 && id.slot < MAX_SLOTS;
         // Only the form we print: no signs, no leading zeros, nothing after it.
-        if id.to_string() == text { Ok(id) } else { Err(()) }
+        if can_be && id.to_string() == text { Ok(id) } else { Err(()) }
     }
 }
 
@@ -152,6 +156,9 @@ mod tests {
         assert_eq!(id.to_string().parse(), Ok(id));
         for bad in ["", "1-2", "1-2-3-4", "1-2--3", "+1-2-3", "01-2-3", "a-b-c", "1-2-3 "] {
             assert_eq!(bad.parse::<AttemptId>(), Err(()), "{bad:?}");
+        }
+        for never in ["0-2-3", "1-0-3", "1-2-65536", "1-2-2147483648", "1-2-18446744073709551615"] {
+            assert_eq!(never.parse::<AttemptId>(), Err(()), "{never:?}");
         }
     }
 }

@@ -2,11 +2,13 @@
 
 use super::{IDLE_POLL, Session};
 use crate::app::error::Error;
-use crate::app::leasing::Leased;
+use crate::app::leasing::{LeaseKey, Leased};
 use crate::grpc::batches::batch_to_api;
 use crate::grpc::names::CampaignName;
+use crate::grpc::page::{ITEM_OVERHEAD_BYTES, MAX_PAGE_BYTES as MAX_BATCH_BYTES};
 use campaign_proto::v1;
 use campaign_proto::v1::dispatch_response::Message as Response;
+use prost::Message;
 use tonic::Status;
 use tracing::warn;
 use uuid::Uuid;
@@ -82,14 +84,53 @@ impl Session {
                 return Ok(false);
             }
         };
+        let key = LeaseKey { campaign, number: batch.lease.number, token: batch.lease.token };
+        let run = batch.lease.run;
+        let mut batch = batch_to_api(*batch);
+        let too_many = beyond(MAX_BATCH_BYTES, &mut batch.contacts);
+        if !too_many.is_empty() {
+            self.app.release(key, &too_many).await?;
+        }
         self.shares.handed(campaign, batch.contacts.len(), weight);
         self.credit = self.credit.saturating_sub(batch.contacts.len());
         self.app.metrics.leases.inc();
         self.app.metrics.leased_contacts.inc_by(batch.contacts.len() as u64);
         let now = tokio::time::Instant::now();
         self.held.retain(|_, held| held.gone_at > now);
-        self.hold(campaign, batch.lease.number, batch.lease.run);
-        self.send(Response::Batch(batch_to_api(*batch))).await?;
+        self.hold(campaign, key.number, run);
+        self.send(Response::Batch(batch)).await?;
         Ok(true)
+    }
+}
+
+/// Cuts contacts to a number of bytes, of which one has enough; returns the slots of the others.
+fn beyond(max_bytes: usize, contacts: &mut Vec<v1::LeasedContact>) -> Vec<usize> {
+    let mut bytes = 0;
+    let fits = |contact: &v1::LeasedContact| {
+        bytes += contact.encoded_len() + ITEM_OVERHEAD_BYTES;
+        bytes <= max_bytes
+    };
+    let count = contacts.iter().map(fits).take_while(|fits| *fits).count();
+    let slots = contacts.drain(count.max(1).min(contacts.len())..);
+    slots.filter_map(|contact| usize::try_from(contact.slot).ok()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_batch_is_cut_to_what_clients_take() {
+        let contact = |slot| v1::LeasedContact {
+            slot,
+            display_name: "x".repeat(1_000),
+            ..Default::default()
+        };
+        for (max_bytes, kept) in [(10_000, 9), (100_000, 20), (10, 1)] {
+            let mut contacts: Vec<_> = (0..20).map(contact).collect();
+            let given_back = beyond(max_bytes, &mut contacts);
+            assert_eq!(contacts.len(), kept);
+            assert_eq!(given_back, (kept..20).collect::<Vec<_>>());
+        }
     }
 }

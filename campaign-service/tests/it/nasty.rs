@@ -1,0 +1,456 @@
+//! Made from the descriptors: every field of every request with every value that has broken a program somewhere. Each
+//! is answered for what it is, and no worker's stream ends of it.
+
+use crate::support::{Clients, PATIENCE, Service, TestDb, Worker};
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use bytes::{Buf, BufMut, Bytes};
+use campaign_proto::v1;
+use campaign_proto::v1::dispatch_response::Message as Response;
+use prost::Message;
+use prost_reflect::{
+    DescriptorPool, DynamicMessage, FieldDescriptor, Kind, MapKey, MessageDescriptor,
+    MethodDescriptor, Value,
+};
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::client::Grpc;
+use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
+use tonic::{Code, Request, Status, Streaming};
+use tonic_types::StatusExt;
+
+/// Stands for bytes that no text has; as long as these.
+const MARK: &str = "\u{1}\u{2}\u{3}";
+const LONE_SURROGATE: [u8; 3] = [0xed, 0xa0, 0x80];
+/// Codes that say what is wrong with a request.
+const ANSWERS: [Code; 6] = [
+    Code::Ok,
+    Code::InvalidArgument,
+    Code::NotFound,
+    Code::FailedPrecondition,
+    Code::AlreadyExists,
+    Code::Aborted,
+];
+
+/// Messages as their bytes.
+#[derive(Clone, Copy, Default)]
+struct Raw;
+
+impl Codec for Raw {
+    type Encode = Bytes;
+    type Decode = Bytes;
+    type Encoder = Self;
+    type Decoder = Self;
+
+    fn encoder(&mut self) -> Self {
+        Self
+    }
+
+    fn decoder(&mut self) -> Self {
+        Self
+    }
+}
+
+impl Encoder for Raw {
+    type Item = Bytes;
+    type Error = Status;
+
+    fn encode(&mut self, item: Bytes, buffer: &mut EncodeBuf<'_>) -> Result<(), Status> {
+        buffer.put(item);
+        Ok(())
+    }
+}
+
+impl Decoder for Raw {
+    type Item = Bytes;
+    type Error = Status;
+
+    fn decode(&mut self, buffer: &mut DecodeBuf<'_>) -> Result<Option<Bytes>, Status> {
+        Ok(Some(buffer.copy_to_bytes(buffer.remaining())))
+    }
+}
+
+async fn open(
+    clients: &Clients,
+    path: &str,
+    messages: mpsc::Receiver<Bytes>,
+) -> Result<Streaming<Bytes>, Status> {
+    let mut client = Grpc::new(clients.channel.clone()).max_encoding_message_size(usize::MAX);
+    client.ready().await.unwrap();
+    let path = path.parse().unwrap();
+    let request = Request::new(ReceiverStream::new(messages));
+    Ok(client.streaming(request, path, Raw).await?.into_inner())
+}
+
+/// Sends messages; returns the first answer, or why there is none.
+async fn ask(clients: &Clients, path: &str, messages: Vec<Bytes>) -> Result<Bytes, Status> {
+    let (sender, receiver) = mpsc::channel(4);
+    for message in messages {
+        sender.send(message).await.unwrap();
+    }
+    drop(sender);
+    let asked = async {
+        let answer = open(clients, path, receiver).await?.message().await?;
+        Ok(answer.unwrap_or_default())
+    };
+    timeout(PATIENCE, asked).await.expect("there is an answer")
+}
+
+/// What fields hold when nothing is wrong with them.
+struct Good {
+    campaign: String,
+    method: String,
+}
+
+impl Good {
+    fn value(&self, field: &FieldDescriptor) -> Option<Value> {
+        let text = |text: &str| Some(Value::String(text.to_owned()));
+        match field.name() {
+            "parent" => text(&self.campaign),
+            "name" => text(&match self.method.as_str() {
+                method if method.contains("Suppression") => "suppressions/+14155550100".to_owned(),
+                "GetImport" => format!("{}/imports/i", self.campaign),
+                method if method.contains("Contact") => format!("{}/contacts/0", self.campaign),
+                _ => self.campaign.clone(),
+            }),
+            "contact" if field.kind() == Kind::String => {
+                text(&format!("{}/contacts/0", self.campaign))
+            }
+            "phone_number" => text("+14155550123"),
+            "phone_numbers" => Some(Value::List(vec![Value::String("+14155550123".to_owned())])),
+            "paths" => Some(Value::List(vec![Value::String("display_name".to_owned())])),
+            "time_zone" => text("UTC"),
+            "lease" if field.kind() == Kind::String => text(&format!("{}/leases/1", self.campaign)),
+            "token" => text("8b0f5f3e-6a83-4d4e-9c6f-000000000001"),
+            "attempt_id" => text("1-1-0"),
+            "display_name" | "description" | "import_id" | "source" | "worker_id"
+            | "interaction_id" => text("x"),
+            "weekday" | "max_attempts" | "protocol_version" => Some(Value::I32(1)),
+            "end_minute" => Some(Value::I32(1_440)),
+            "first_row" => Some(Value::I64(1)),
+            "outcome" => Some(Value::EnumNumber(1)),
+            "success" => message(field).map(|success| Value::Message(DynamicMessage::new(success))),
+            _ => None,
+        }
+    }
+
+    fn message(&self, of: &MessageDescriptor) -> DynamicMessage {
+        let mut good = DynamicMessage::new(of.clone());
+        for field in of.fields() {
+            let is_one_of_many = field.containing_oneof().is_some();
+            let inner = message(&field).filter(|_| !is_one_of_many && !field.is_map());
+            let inner = inner.filter(|inner| !inner.full_name().starts_with("google.protobuf.T"));
+            let value = self.value(&field).or_else(|| {
+                let inner = Value::Message(self.message(&inner?));
+                Some(if field.is_list() { Value::List(vec![inner]) } else { inner })
+            });
+            if let Some(value) = value {
+                good.set_field(&field, value);
+            }
+        }
+        good
+    }
+
+    /// Good messages but for one field, with its name.
+    fn mutants(&self, of: &MessageDescriptor) -> Vec<(String, DynamicMessage)> {
+        let good = self.message(of);
+        let mut mutants = Vec::new();
+        for field in of.fields() {
+            let mut add = |name: String, value: Value| {
+                let mut mutant = good.clone();
+                mutant.set_field(&field, value);
+                mutants.push((name, mutant));
+            };
+            if field.is_map() {
+                for value in self.texts("") {
+                    for (key, value) in [(value.clone(), String::new()), ("k".to_owned(), value)] {
+                        let map = [(MapKey::String(key), Value::String(value))].into();
+                        add(field.name().to_owned(), Value::Map(map));
+                    }
+                }
+                continue;
+            }
+            let listed = |value| if field.is_list() { Value::List(vec![value]) } else { value };
+            for value in self.nasty(&field) {
+                add(field.name().to_owned(), listed(value));
+            }
+            if let Some(inner) = message(&field) {
+                for (name, mutant) in self.mutants(&inner) {
+                    add(format!("{}.{name}", field.name()), listed(Value::Message(mutant)));
+                }
+            }
+            if field.is_list() {
+                let one = message(&field).map_or(Value::String(String::new()), |inner| {
+                    Value::Message(DynamicMessage::new(inner))
+                });
+                let one = if field.kind() == Kind::Int32 { Value::I32(-1) } else { one };
+                add(format!("{} of many", field.name()), Value::List(vec![one; 30_000]));
+                add(format!("{} of none", field.name()), Value::List(Vec::new()));
+            }
+        }
+        mutants
+    }
+
+    fn nasty(&self, field: &FieldDescriptor) -> Vec<Value> {
+        let (least, most) = (i64::from(i32::MIN), i64::from(i32::MAX));
+        match field.kind() {
+            Kind::String => self.texts(field.name()).into_iter().map(Value::String).collect(),
+            Kind::Int32 => [i32::MIN, -1, 0, i32::MAX].map(Value::I32).into(),
+            Kind::Enum(_) => [i32::MIN, -1, 0, 99].map(Value::EnumNumber).into(),
+            // Among them seconds of the years -5000, -4714, 10000 and 294277.
+            Kind::Int64 => [
+                i64::MIN,
+                least,
+                -1,
+                0,
+                most + 1,
+                -219_945_000_000,
+                -210_900_000_000,
+                253_402_300_800,
+                9_224_318_016_000,
+                i64::MAX,
+            ]
+            .map(Value::I64)
+            .into(),
+            Kind::Bool | Kind::Message(_) => Vec::new(),
+            kind => panic!("{kind:?} is new: say what may be wrong with it"),
+        }
+    }
+
+    fn texts(&self, field: &str) -> Vec<String> {
+        let campaign = &self.campaign;
+        let mut texts = vec![
+            String::new(),
+            "a\0b".to_owned(),
+            MARK.to_owned(),
+            "-1".to_owned(),
+            "2147483648".to_owned(),
+            "1-1-2147483648".to_owned(),
+            "1-9223372036854775807-65535".to_owned(),
+            "2147483647-1-1".to_owned(),
+            "\u{202e}\u{feff}'; DROP TABLE campaigns; --".to_owned(),
+            "\u{10ffff}".repeat(3_000),
+            "x".repeat(1 << 20),
+            format!("{campaign}\0"),
+            format!("{campaign}/contacts/9223372036854775807"),
+            format!("{campaign}/leases/9223372036854775807"),
+            format!("{campaign}/imports/a\0b"),
+            format!("{campaign}/imports/{}", "x".repeat(10_000)),
+            "suppressions/+1415\0".to_owned(),
+        ];
+        if field == "page_token" {
+            let places = ["9223372036854775807", "-1", "a\0b", "-9223372036854775808 a"];
+            let years = ["-220000000000000000", "9300000000000000000"];
+            let years = years.map(|year| format!("{year} 8b0f5f3e-6a83-4d4e-9c6f-000000000001"));
+            let places = places.map(str::to_owned).into_iter().chain(years);
+            for place in places {
+                for listing in
+                    ["campaigns", "contacts", "history", "suppressions", "runs", "events"]
+                {
+                    texts.push(URL_SAFE_NO_PAD.encode(format!("{listing} {place}")));
+                }
+            }
+        }
+        texts
+    }
+}
+
+fn message(field: &FieldDescriptor) -> Option<MessageDescriptor> {
+    match field.kind() {
+        Kind::Message(message) => Some(message),
+        _ => None,
+    }
+}
+
+/// The bytes of a message, in place of the mark what no text has.
+fn bytes(message: &DynamicMessage) -> Bytes {
+    let mut bytes = message.encode_to_vec();
+    for at in 0..bytes.len().saturating_sub(MARK.len() - 1) {
+        if bytes[at..].starts_with(MARK.as_bytes()) {
+            bytes[at..at + MARK.len()].copy_from_slice(&LONE_SURROGATE);
+        }
+    }
+    bytes.into()
+}
+
+fn methods() -> Vec<MethodDescriptor> {
+    let pool = DescriptorPool::decode(v1::FILE_DESCRIPTOR_SET).unwrap();
+    let services = pool.services().filter(|service| service.package_name() == "campaign.v1");
+    services.flat_map(|service| service.methods().collect::<Vec<_>>()).collect()
+}
+
+fn path(method: &MethodDescriptor) -> String {
+    format!("/{}/{}", method.parent_service().full_name(), method.name())
+}
+
+fn check(what: &str, answer: Result<Bytes, Status>) {
+    let Err(status) = answer else { return };
+    assert!(ANSWERS.contains(&status.code()), "{what}: {status:?}");
+    if status.code() == Code::InvalidArgument {
+        let bad = status.get_details_bad_request().map_or(Vec::new(), |bad| bad.field_violations);
+        assert!(
+            bad.iter().all(|bad| !bad.field.is_empty()) && !bad.is_empty(),
+            "{what}: {status:?}"
+        );
+    }
+}
+
+/// A campaign with contacts, launched.
+async fn campaign(clients: &Clients, numbers: std::ops::Range<usize>) -> String {
+    let mut clients = clients.clone();
+    let name = clients.create_campaign().await;
+    clients.add_contacts(&name, numbers).await;
+    let settings = v1::LaunchSettings { live_forever: true, ..Default::default() };
+    clients.launch_with(&name, settings).await;
+    name
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_field_of_every_request_may_hold_anything() {
+    let db = TestDb::new().await;
+    let service = Service::start(&db).await;
+    let clients = service.clients.clone();
+    let mut asking = tokio::task::JoinSet::new();
+    let mut asked = 0;
+    for (index, method) in methods().into_iter().enumerate() {
+        if method.name() == "Dispatch" {
+            continue;
+        }
+        let campaign = campaign(&clients, index * 10..index * 10 + 2).await;
+        let good = Good { campaign, method: method.name().to_owned() };
+        let of = method.input();
+        let mut mutants = good.mutants(&of);
+        // As long as careless clients send; not for each field, which would take long.
+        let long = mutants.iter().rfind(|(_, mutant)| mutant.encoded_len() > 1 << 20).cloned();
+        if let Some((name, mut mutant)) = long
+            && let Some(field) = of.fields().find(|field| field.name() == name)
+            && !field.is_list()
+        {
+            mutant.set_field(&field, Value::String("x".repeat(10_000_000)));
+            mutants.push((name, mutant));
+        }
+        asked += mutants.len();
+        // One task for a method keeps 30 requests under way.
+        let (clients, path) = (clients.clone(), path(&method));
+        let header = v1::ImportHeader {
+            parent: good.campaign.clone(),
+            import_id: "before".to_owned(),
+            ..Default::default()
+        };
+        let header = v1::import_contacts_request::Part::Header(header);
+        let header = v1::ImportContactsRequest { part: Some(header) }.encode_to_vec();
+        asking.spawn(async move {
+            for (name, mutant) in mutants {
+                let mut messages = vec![bytes(&mutant)];
+                if path.ends_with("/ImportContacts") && !name.starts_with("header") {
+                    messages.insert(0, header.clone().into());
+                }
+                let what = format!("{path} {name} {}", short(&mutant));
+                check(&what, ask(&clients, &path, messages).await);
+            }
+        });
+    }
+    while let Some(done) = asking.join_next().await {
+        done.unwrap();
+    }
+    assert!(asked > 2_000, "{asked}");
+}
+
+fn short(mutant: &DynamicMessage) -> String {
+    format!("{mutant:?}").chars().take(300).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_message_of_a_worker_ends_its_stream() {
+    let db = TestDb::new().await;
+    let service = Service::start(&db).await;
+    let clients = service.clients.clone();
+    let campaign = campaign(&clients, 0..3).await;
+    let good = Good { campaign: campaign.clone(), method: "Dispatch".to_owned() };
+    let method = methods().into_iter().find(|method| method.name() == "Dispatch").unwrap();
+    let (of, path) = (method.input(), path(&method));
+    let hello = v1::Hello {
+        worker_id: "w".to_owned(),
+        protocol_version: 1,
+        campaigns: vec![campaign.clone()],
+        ..Default::default()
+    };
+    let hello = v1::dispatch_request::Message::Hello(hello);
+    let hello = v1::DispatchRequest { message: Some(hello) }.encode_to_vec();
+    let (sender, receiver) = mpsc::channel(4);
+    sender.send(Bytes::from(hello)).await.unwrap();
+    let mut answers = open(&clients, &path, receiver).await.unwrap();
+    let mut mutants = good.mutants(&of);
+    mutants.push(("nothing".to_owned(), DynamicMessage::new(of.clone())));
+    let of_report = mutants.iter().filter(|(name, _)| name.starts_with("report.")).count();
+    assert!(mutants.len() > 300 && of_report > 100, "{}, {of_report}", mutants.len());
+    for (number, (name, mutant)) in (1_000_000..).zip(&mutants) {
+        sender.send(bytes(mutant)).await.unwrap();
+        // Whatever it was, the next message is answered.
+        let report = v1::Report { report_number: number, ..Default::default() };
+        let report = v1::dispatch_request::Message::Report(report);
+        let report = v1::DispatchRequest { message: Some(report) }.encode_to_vec();
+        sender.send(report.into()).await.unwrap();
+        loop {
+            let answer = timeout(PATIENCE, answers.message()).await;
+            let what = || format!("{name} {}", short(mutant));
+            let answer = answer.unwrap_or_else(|_| panic!("{} is not answered", what()));
+            let answer = answer.unwrap_or_else(|status| panic!("{}: {status:?}", what()));
+            let answer = answer.unwrap_or_else(|| panic!("{} ends the stream", what()));
+            let answer = v1::DispatchResponse::decode(answer).unwrap();
+            match answer.message {
+                Some(Response::ReportAck(ack)) if ack.report_number == number => break,
+                Some(Response::Rejected(rejected)) => assert!(!rejected.reason.is_empty()),
+                _ => {}
+            }
+        }
+    }
+    // A hello may be refused, for what it is.
+    for (name, mutant) in mutants.iter().filter(|(name, _)| name.starts_with("hello")) {
+        let what = format!("{name} {}", short(mutant));
+        check(&what, ask(&clients, &path, vec![bytes(mutant)]).await);
+    }
+}
+
+/// What names an attempt that never was is rejected, and says so; the rest of the report is recorded.
+#[tokio::test]
+async fn facts_do_not_name_attempts_that_never_were() {
+    let db = TestDb::new().await;
+    let service = Service::start(&db).await;
+    let mut clients = service.clients.clone();
+    let name = campaign(&clients, 0..3).await;
+    let mut worker = Worker::connect(&clients, "w", &name).await;
+    let held = worker.lease(2).await;
+    let granted = worker.authorize(&held[..1]).await;
+    let real = granted[0].1.clone();
+    let parts: Vec<i64> = real.split('-').map(|part| part.parse().unwrap()).collect();
+    let [run, lease, slot] = parts[..] else { panic!("{real}") };
+    let fact = |id: &str, contact: &str, attempt: String| {
+        let interaction = v1::Interaction {
+            interaction_id: id.to_owned(),
+            contact: contact.to_owned(),
+            attempt_id: attempt,
+            fact: Some(v1::interaction::Fact::Success(v1::Success {})),
+            ..Default::default()
+        };
+        v1::ReportedInteraction { interaction: Some(interaction), ..Default::default() }
+    };
+    let (first, second) = (&held[0].contact, &held[1].contact);
+    let interactions = vec![
+        fact("a", second, format!("{run}-{lease}-{slot}")),
+        fact("b", second, format!("{run}-{lease}-{}", held[1].slot)),
+        fact("c", first, format!("{run}-{lease}-7")),
+        fact("d", first, format!("{run}-{}-0", lease + 1_000)),
+        fact("e", first, format!("{}-{lease}-{slot}", run + 1)),
+        fact("f", first, format!("{run}-{lease}-2147483648")),
+        fact("g", first, real),
+    ];
+    let request = v1::RecordInteractionsRequest { parent: name, interactions };
+    let response = clients.interactions.record_interactions(request).await.unwrap().into_inner();
+    let statuses: Vec<_> = response.results.iter().map(v1::InteractionResult::status).collect();
+    use v1::InteractionStatus::{Recorded, Rejected};
+    assert_eq!(statuses, [[Rejected; 6].as_slice(), &[Recorded]].concat());
+    assert!(response.results[..6].iter().all(|result| result.message.contains("attempt_id")));
+    assert!(!clients.history(second).await.success);
+}
