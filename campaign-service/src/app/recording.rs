@@ -6,6 +6,7 @@ use super::grouping::Groups;
 use super::leasing::give_back;
 use super::ledger::{Ledger, is_of_open_call};
 use crate::store::campaigns::{self, Campaign};
+use crate::store::interactions;
 use crate::store::leases::{self, Lease};
 use crate::store::notify::{self, ControlEvent};
 use crate::store::{Connection, Durability, Gate, Tx};
@@ -143,7 +144,9 @@ impl App {
                 fact: Fact::LinkOpened { link: url.clone() },
                 occurred_at: None,
             };
-            self.record(id, vec![report]).await?;
+            if !self.is_recorded(id, &report).await? {
+                self.record(id, vec![report]).await?;
+            }
         }
         Ok(url)
     }
@@ -152,6 +155,14 @@ impl App {
     fn retry_policy(&self, campaign: &Campaign) -> RetryPolicy {
         let least_seconds = i64::from(self.limits.unknown_retry_min_seconds);
         campaign.config.retry_policy.with_unknown_wait(least_seconds)
+    }
+
+    /// Whether a fact was recorded before. Asked of what strangers repeat, so that it waits at no gate.
+    async fn is_recorded(&self, id: Uuid, report: &Report) -> Result<bool> {
+        let mut connection = self.db.connect().await?;
+        let tx = connection.begin(Gate::Open).await?;
+        let key = (report.position, report.interaction_id.as_str());
+        Ok(!interactions::find_recorded(&tx, id, &[key]).await?.is_empty())
     }
 
     async fn record_alone(&self, id: Uuid, reports: &[&Report]) -> Result<Vec<Outcome>> {

@@ -197,12 +197,7 @@ impl Messages {
     /// The one message of a request that is no stream.
     async fn only(&mut self) -> Result<Bytes, Failure> {
         let limit = self.reading.limits.message_timeout;
-        let peer = self.peer.clone();
         let reading = async {
-            let _turn = match &peer {
-                Some(peer) => peer.reading.acquire().await.ok(),
-                None => None,
-            };
             let Some(message) = self.next().await? else {
                 return Err(Failure::Bad(Error::invalid("message", "must be sent")));
             };

@@ -1,6 +1,6 @@
 //! Links in texts: a person's click counts once, a program's does not, and nobody is sent elsewhere.
 
-use crate::support::{Clients, Service, TestDb, Worker, always, test_options};
+use crate::support::{Clients, PATIENCE, Service, TestDb, Worker, always, test_options};
 use campaign_proto::v1;
 use campaign_service::links::Links;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -80,6 +80,15 @@ async fn a_click_is_recorded_once_and_sent_on_to_the_campaigns_own_address() {
     }
     assert_eq!(clicks(&mut clients, contact).await, 1);
     assert_eq!(clicks(&mut clients, &held[1].contact).await, 0);
+
+    // A click that changes nothing waits for nobody: not while somebody else has the campaign alone.
+    let holder = db.client().await;
+    let id: uuid::Uuid = name.trim_start_matches("campaigns/").parse().unwrap();
+    let gate = id.as_u64_pair().1.cast_signed();
+    holder.execute("SELECT pg_advisory_lock($1)", &[&gate]).await.unwrap();
+    let asked = ask(&service, "GET", &path, &[("User-Agent", PHONE)]);
+    assert_eq!(tokio::time::timeout(PATIENCE, asked).await.expect("it waits"), sent_on);
+    holder.execute("SELECT pg_advisory_unlock($1)", &[&gate]).await.unwrap();
 
     // After a rerun a second click counts in it, and excludes.
     worker.close().await;

@@ -10,4 +10,5 @@ mod secure;
 #[path = "../sip/service.rs"]
 #[allow(dead_code, reason = "the tests of SIP use the rest of it")]
 mod service;
+mod strangers;
 mod tls;

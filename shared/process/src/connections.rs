@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
@@ -20,8 +20,8 @@ use crate::Seldom;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// Requests that a stranger may break off before one is answered; what breaks off more floods us.
 const MAX_BROKEN_OFF: usize = 100;
-/// Messages of one connection that are read at the same time; the others wait.
-const MAX_READING: usize = 16;
+/// Requests of a stranger that are looked at at the same time; the others wait.
+const MAX_TURNS: usize = 16;
 
 /// Limits of the connections of one listener.
 #[derive(Clone, Copy, Debug)]
@@ -111,7 +111,7 @@ impl Connections {
             broken_off: AtomicUsize::new(0),
             streams: AtomicUsize::new(0),
             idle_since: Mutex::new(Instant::now()),
-            reading: Semaphore::new(MAX_READING),
+            turns: Semaphore::new(MAX_TURNS),
             end: CancellationToken::new(),
         });
         table.strangers.insert(peer.id, Arc::clone(&peer));
@@ -183,8 +183,7 @@ pub struct Peer {
     broken_off: AtomicUsize,
     streams: AtomicUsize,
     idle_since: Mutex<Instant>,
-    /// Turns to have a message read.
-    pub reading: Semaphore,
+    turns: Semaphore,
     end: CancellationToken,
 }
 
@@ -246,6 +245,11 @@ impl Peer {
     pub(crate) fn begin(self: &Arc<Self>) -> Request {
         self.open.fetch_add(1, Ordering::Relaxed);
         Request { peer: Arc::clone(self), is_answered: false }
+    }
+
+    /// Waits for a stranger's turn to be answered; who is known need not wait.
+    pub(crate) async fn turn(&self) -> Option<SemaphorePermit<'_>> {
+        if self.is_stranger() { self.turns.acquire().await.ok() } else { None }
     }
 
     /// A place for a stream that may last.

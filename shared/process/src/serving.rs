@@ -142,8 +142,9 @@ where
     S: Service<Request<Body>, Response = Response<Body>, Error = Infallible>,
 {
     let mut open = peer.begin();
+    let _turn = peer.turn().await;
     let mut request = request.map(Body::new);
-    request.extensions_mut().insert(peer);
+    request.extensions_mut().insert(Arc::clone(&peer));
     let answering = service.oneshot(request);
     let response = match limit {
         None => answering.await?,
