@@ -10,6 +10,7 @@ use crate::server::Access;
 use crate::store::{Db, DbLimits};
 use crate::tls::{ClientFiles, Tls, TlsFiles};
 use crate::tokens::{Demands, KeySource, Tokens};
+use crate::zone_data::ZoneArgs;
 use campaign_domain::caps::MAX_ATTEMPTS_CAP;
 use campaign_domain::links::is_web_address;
 use campaign_process::connections::ConnectionLimits;
@@ -52,6 +53,9 @@ pub enum Command {
         /// The database
         #[command(flatten)]
         database: DatabaseArgs,
+        /// Where time zone data is
+        #[command(flatten)]
+        zones: ZoneArgs,
     },
     /// Serve the API
     Serve(Box<ServeArgs>),
@@ -116,6 +120,9 @@ pub struct ServeArgs {
     /// The database
     #[command(flatten)]
     pub database: DatabaseArgs,
+    /// Where time zone data is
+    #[command(flatten)]
+    pub zones: ZoneArgs,
     /// Address and port to listen on; port 0 takes a free one
     #[arg(long, env = "CAMPAIGN_LISTEN", default_value = "127.0.0.1:50051")]
     pub listen: SocketAddr,

@@ -18,3 +18,4 @@ pub mod starting;
 pub mod store;
 pub mod tls;
 pub mod tokens;
+pub mod zone_data;

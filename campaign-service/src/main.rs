@@ -11,6 +11,7 @@ use campaign_service::server::{self, Listeners};
 use campaign_service::starting::until_usable;
 use campaign_service::store::fitness::{self, Finding, Verdict};
 use campaign_service::store::migrations;
+use campaign_service::zone_data::ZoneArgs;
 use std::io::Write;
 use std::process::ExitCode;
 use tracing::{error, info};
@@ -46,7 +47,7 @@ async fn main() -> ExitCode {
 async fn run(command: Command) -> Outcome {
     match command {
         Command::Migrate { database } => migrate(&database).await,
-        Command::Doctor { database } => doctor(&database).await,
+        Command::Doctor { database, zones } => doctor(&database, &zones).await,
         Command::Serve(args) => serve(args).await,
         Command::VerifyAudit { database, campaign } => {
             verify_audit(&database, campaign.as_deref()).await
@@ -70,9 +71,10 @@ async fn migrate(args: &DatabaseArgs) -> Outcome {
 }
 
 /// Says how the database is; what keeps the service from serving is a failure.
-async fn doctor(args: &DatabaseArgs) -> Outcome {
+async fn doctor(args: &DatabaseArgs, zones: &ZoneArgs) -> Outcome {
     install_tls_provider();
-    let findings = fitness::check(&args.open()?).await?;
+    let mut findings = fitness::check(&args.open()?).await?;
+    findings.push(zones.finding());
     let mut report = std::io::stdout();
     for Finding { verdict, text } in &findings {
         let word = match verdict {
@@ -139,6 +141,8 @@ fn tell(report: &mut impl Write, verified: &Verified) -> std::io::Result<()> {
 async fn serve(args: Box<ServeArgs>) -> Outcome {
     let stop = shutdown_signal()?;
     install_tls_provider();
+    args.zones.install()?;
+    tokio::spawn(args.zones.clone().follow());
     let access = args.access.access(args.listen)?;
     let db = args.database.open()?;
     let traces = args.traces.start("campaign-service")?;

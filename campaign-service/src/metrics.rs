@@ -44,6 +44,7 @@ pub struct Metrics {
     oldest_due: SecondsGauge,
     overdue_start: SecondsGauge,
     purge_contacts: Gauge,
+    zone_data: Family<Labels<2>, Gauge>,
 }
 
 impl Default for Metrics {
@@ -179,6 +180,10 @@ impl Default for Metrics {
                 "history_purge_contacts",
                 "Contacts of resets whose old history is still to be deleted in the background",
             ),
+            zone_data: t.family(
+                "time_zone_data_info",
+                "1 for the time zone data that holds, by its version and where it is from",
+            ),
             table,
         }
     }
@@ -196,6 +201,10 @@ impl Metrics {
     pub fn render(&self, pool: &PoolStatus) -> String {
         let in_use = pool.connections.saturating_sub(pool.idle);
         set(&self.pool, [in_use, pool.idle, pool.max_connections, pool.waiting]);
+        let zones = campaign_domain::zones::current();
+        self.zone_data.clear();
+        let labels = [("version", zones.version()), ("source", zones.source())];
+        self.zone_data.get_or_create_owned(&labels).set(1);
         self.table.render()
     }
 

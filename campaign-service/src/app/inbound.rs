@@ -23,8 +23,9 @@ pub struct Routing {
 
 impl App {
     /// Decides about a caller, by number in E.164. Who is to be answered is or becomes a contact, and is
-    /// not called while the call may last.
-    pub async fn route_inbound(&self, id: Uuid, phone: &str) -> Result<Routing> {
+    /// not called while the call may last. A number that costs whoever calls it becomes no contact, unless the
+    /// campaign takes such numbers: callers can show any number.
+    pub async fn route_inbound(&self, id: Uuid, phone: &str, is_costly: bool) -> Result<Routing> {
         let mut connection = self.db.connect().await?;
         // Alone, as the decision must not be older than an opt-out that was acknowledged.
         let tx = connection.begin(Gate::Exclusive(id)).await?;
@@ -47,7 +48,8 @@ impl App {
         let zone = subject.as_ref().map_or("", |subject| &subject.time_zone);
         let reception = Reception {
             state: campaign.state,
-            is_live_forever: campaign.is_live_forever(),
+            takes_callers: campaign.is_live_forever()
+                && (!is_costly || campaign.config.allow_costly_numbers),
             hours: hours(&campaign, zone, &tx),
         };
         let route = route(caller, is_suppressed, &reception);

@@ -385,6 +385,7 @@ fn merge(config: &mut Config, edit: &Edit) -> Result<()> {
             "retry_policy" => config.retry_policy = new.retry_policy,
             "pacing" => config.pacing = new.pacing,
             "link_url" => config.link_url.clone_from(&new.link_url),
+            "allow_costly_numbers" => config.allow_costly_numbers = new.allow_costly_numbers,
             "schedule.end_time" => {
                 let Some(schedule) = &mut config.schedule else {
                     return Err(Error::invalid(

@@ -110,6 +110,7 @@ impl CampaignService for CampaignApi {
                 "retry_policy",
                 "pacing",
                 "link_url",
+                "allow_costly_numbers",
             ],
         )?;
         let config = config(campaign, Some(&fields))?;

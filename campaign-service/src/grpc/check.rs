@@ -4,7 +4,7 @@ use crate::app::error::{Error, Violation};
 use crate::store::contacts::Attributes;
 use campaign_domain::Instant;
 use campaign_domain::phone::Region;
-use campaign_domain::schedule::zone;
+use campaign_domain::zones::zone;
 use chrono::DateTime;
 use std::collections::HashMap;
 

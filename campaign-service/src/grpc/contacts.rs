@@ -13,7 +13,7 @@ use crate::store::contacts::{Contact, NewContact};
 use crate::store::imports::Problem;
 use crate::store::suppressions::Suppression;
 use campaign_domain::history::Flags;
-use campaign_domain::phone::{self, Region};
+use campaign_domain::phone::{self, Reading};
 use campaign_domain::standing::Standing;
 use campaign_domain::subscriber::canonical;
 use campaign_proto::v1;
@@ -101,11 +101,11 @@ fn import_to_api(campaign: Uuid, import_id: &str, report: ImportReport) -> v1::I
 pub fn new_contact(
     prefix: &str,
     row: v1::ImportRow,
-    region: Option<Region>,
+    reading: Reading,
 ) -> Result<NewContact, Error> {
     let at = |field: &str| format!("{prefix}{field}");
     let mut check = Check::default();
-    let phone = phone::to_e164(&row.phone_number, region).unwrap_or_else(|problem| {
+    let phone = reading.number(&row.phone_number).unwrap_or_else(|problem| {
         check.fail(&at("phone_number"), problem.to_string());
         String::new()
     });
@@ -170,7 +170,11 @@ impl ContactService for ContactApi {
         check.require(request.contact.is_some(), "contact", "must be set");
         check.finish()?;
         let row = as_row(request.contact.unwrap_or_default());
-        let new = new_contact("contact.", row, region)?;
+        let mut reading = Reading { region, allows_costly: false };
+        if reading.is_costly(&row.phone_number) {
+            reading.allows_costly = self.app.get_campaign(id).await?.0.config.allow_costly_numbers;
+        }
+        let new = new_contact("contact.", row, reading)?;
         Ok(Response::new(contact_to_api(id, self.app.create_contact(id, &new).await?)))
     }
 

@@ -105,6 +105,7 @@ pub fn config(campaign: v1::Campaign, fields: Option<&[String]>) -> Result<Confi
         retry_policy,
         pacing,
         link_url: campaign.link_url,
+        allow_costly_numbers: campaign.allow_costly_numbers,
     })
 }
 
@@ -292,6 +293,7 @@ pub fn campaign_to_api(campaign: &Campaign, contact_count: i64) -> v1::Campaign 
             weight: pacing.weight,
         }),
         link_url: campaign.config.link_url.clone(),
+        allow_costly_numbers: campaign.config.allow_costly_numbers,
         state: state_to_api(campaign.state).into(),
         run: campaign.run,
         launch_settings: campaign.settings.as_ref().map(settings_to_api),

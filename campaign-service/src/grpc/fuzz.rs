@@ -5,12 +5,16 @@ use crate::links::token::Signer;
 use crate::tokens;
 use campaign_domain::access::{Caller, Tenant};
 use campaign_domain::lease::AttemptId;
-use campaign_domain::phone::{self, Region};
+use campaign_domain::phone::{self, Reading, Region};
 use campaign_proto::v1;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::Index;
 use prost::Message;
+
+fn in_us() -> Reading {
+    Reading { region: Region::from_code("US"), allows_costly: false }
+}
 
 /// How many inputs of each kind.
 pub(crate) fn inputs() -> ProptestConfig {
@@ -167,10 +171,10 @@ fn read_as_everything(bytes: &[u8]) {
         let _ = names::campaign("name", &request.name);
     }
     if let Ok(rows) = v1::ImportRows::decode(bytes) {
-        let _ = imports::read_rows(rows, Region::from_code("US"));
+        let _ = imports::read_rows(rows, in_us());
     }
     if let Ok(row) = v1::ImportRow::decode(bytes) {
-        let _ = contacts::new_contact("", row, None);
+        let _ = contacts::new_contact("", row, Reading::default());
     }
     if let Ok(interaction) = v1::Interaction::decode(bytes) {
         let _ = names::contact("contact", &interaction.contact);
@@ -277,7 +281,7 @@ fn inputs_are_of_both_kinds() {
         let interaction = interaction().new_tree(&mut runner).expect("one").current();
         let text = text().new_tree(&mut runner).expect("a text").current();
         let is_taken = [
-            contacts::new_contact("", row, Region::from_code("US")).is_ok(),
+            contacts::new_contact("", row, in_us()).is_ok(),
             facts::report(interaction, 0).is_ok(),
             phone::to_e164(&text, Region::from_code("US")).is_ok(),
         ];

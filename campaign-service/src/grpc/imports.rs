@@ -8,7 +8,7 @@ use crate::app::App;
 use crate::app::error::Error;
 use crate::app::importing::Row;
 use crate::store::imports::Import;
-use campaign_domain::phone::Region;
+use campaign_domain::phone::Reading;
 use campaign_proto::v1;
 use campaign_proto::v1::import_contacts_request::Part;
 use std::sync::Arc;
@@ -41,13 +41,15 @@ pub async fn receive(
     check.finish()?;
     let id = campaign.within(app, &admitted.caller.reach()).await?;
     app.import_chunk(id, &header.import_id, &[]).await?;
+    let allows_costly = app.get_campaign(id).await?.0.config.allow_costly_numbers;
+    let reading = Reading { region, allows_costly };
     // While one chunk is stored, the next is read.
     let mut storing = None;
     while let Some(part) = next_part(admitted, &mut stream).await? {
         let Part::Rows(rows) = part else {
             return Err(Error::invalid("header", "must be the first message only").into());
         };
-        let rows = tokio::task::spawn_blocking(move || read_rows(rows, region));
+        let rows = tokio::task::spawn_blocking(move || read_rows(rows, reading));
         let rows = rows.await.map_err(|_| Error::Interrupted)??;
         stored(storing.take()).await?;
         let (app, import_id) = (Arc::clone(app), header.import_id.clone());
@@ -58,7 +60,7 @@ pub async fn receive(
     Ok((id, header.import_id))
 }
 
-pub(super) fn read_rows(rows: v1::ImportRows, region: Option<Region>) -> Result<Vec<Row>, Error> {
+pub(super) fn read_rows(rows: v1::ImportRows, reading: Reading) -> Result<Vec<Row>, Error> {
     let count = rows.rows.len();
     let mut check = Check::default();
     check.require(
@@ -74,7 +76,7 @@ pub(super) fn read_rows(rows: v1::ImportRows, region: Option<Region>) -> Result<
     check.finish()?;
     let read = |(number, row)| Row {
         number,
-        contact: new_contact("", row, region).map_err(|error| match error {
+        contact: new_contact("", row, reading).map_err(|error| match error {
             Error::Invalid { violations } => violations.into_iter().next().map_or_else(
                 || ("row".to_owned(), "is not understood".to_owned()),
                 |violation| (violation.field, violation.description),

@@ -10,6 +10,7 @@ use crate::app::error::Error;
 use crate::app::recording::{Outcome, Report};
 use campaign_domain::access::Reach;
 use campaign_domain::inbound::{Route, TurnAway};
+use campaign_domain::phone::Reading;
 use campaign_domain::subscriber::{all_spellings, spellings};
 use campaign_domain::{Instant, phone};
 use campaign_proto::v1;
@@ -73,7 +74,8 @@ impl InteractionService for InteractionApi {
             String::new()
         });
         check.finish()?;
-        let routing = self.app.route_inbound(id, &number).await?;
+        let routing =
+            self.app.route_inbound(id, &number, Reading::default().is_costly(&number)).await?;
         let contact = routing.contact.map(|position| names::contact_name(id, position));
         let (decision, reason, opening) = match routing.route {
             Route::Accept => (v1::InboundDecision::Accept, v1::TurnAwayReason::Unspecified, None),

@@ -21,6 +21,9 @@ pub struct Config {
     pub pacing: Pacing,
     /// Where links in texts lead; empty: nowhere, and texts carry none.
     pub link_url: String,
+    /// Whether numbers are taken in that cost whoever calls them.
+    #[serde(default)]
+    pub allow_costly_numbers: bool,
 }
 
 impl Config {

@@ -21,8 +21,8 @@ pub enum Caller {
 pub struct Reception {
     /// Where it stands.
     pub state: State,
-    /// Whether the run is live forever.
-    pub is_live_forever: bool,
+    /// Whether the run takes unknown callers: it is live forever, and may call the number back.
+    pub takes_callers: bool,
     /// In the caller's zone.
     pub hours: Hours,
 }
@@ -69,7 +69,7 @@ pub fn route(caller: Caller, is_suppressed: bool, reception: &Reception) -> Rout
         Hours::ShutUntil(opening) => return turn_away(TurnAway::WindowClosed(Some(opening))),
         Hours::Shut => return turn_away(TurnAway::WindowClosed(None)),
     }
-    if caller == Caller::Unknown && !reception.is_live_forever {
+    if caller == Caller::Unknown && !reception.takes_callers {
         return turn_away(TurnAway::Unknown);
     }
     Route::Accept
@@ -82,8 +82,8 @@ mod tests {
     const KNOWN: Caller = Caller::Known { has_refused: false };
     const REFUSED: Caller = Caller::Known { has_refused: true };
 
-    fn reception(state: State, is_live_forever: bool, hours: Hours) -> Reception {
-        Reception { state, is_live_forever, hours }
+    fn reception(state: State, takes_callers: bool, hours: Hours) -> Reception {
+        Reception { state, takes_callers, hours }
     }
 
     #[test]

@@ -10,6 +10,7 @@
 //! | when is a contact tried again | [`retry`] |
 //! | where does a contact stand, and why is nobody called | [`standing`] |
 //! | may a call be placed at this hour | [`schedule`] |
+//! | what time is it elsewhere | [`zones`] |
 //! | may one more call begin now | [`pacing`], [`caps`] |
 //! | which campaign's contacts a worker gets next | [`shares`] |
 //! | who may dial a leased contact | [`lease`] |
@@ -42,6 +43,7 @@ pub mod shares;
 pub mod standing;
 pub mod subscriber;
 pub mod timing;
+pub mod zones;
 
 /// An instant, in UTC.
 pub type Instant = chrono::DateTime<chrono::Utc>;

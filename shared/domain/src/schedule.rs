@@ -1,8 +1,11 @@
 //! When calls may be placed: start, end, weekly windows and blackout dates, in the contact's zone.
 
 use crate::Instant;
-use chrono::{Datelike, Days, NaiveDate, NaiveDateTime, NaiveTime, TimeDelta, TimeZone, Timelike};
-use chrono_tz::Tz;
+use crate::zones::zone;
+use chrono::{DateTime, NaiveDate};
+use jiff::civil::{Date, DateTime as LocalTime, Weekday};
+use jiff::tz::{AmbiguousOffset, TimeZone};
+use jiff::{Timestamp, ToSpan};
 use serde::{Deserialize, Serialize};
 
 /// Most weekly windows.
@@ -13,7 +16,7 @@ pub const MAX_BLACKOUT_DATES: usize = 400;
 /// 47 CFR 64.1200(c)(1).
 const LEGAL_HOURS: std::ops::Range<i32> = 8 * 60..21 * 60;
 /// How far ahead an opening is looked for: past any run of blackout dates.
-const SEARCH_DAYS: u64 = MAX_BLACKOUT_DATES as u64 + 8;
+const SEARCH_DAYS: i64 = MAX_BLACKOUT_DATES as i64 + 8;
 
 /// When calls may be placed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -52,12 +55,6 @@ pub enum Hours {
     Shut,
 }
 
-/// Reads an IANA zone.
-#[must_use]
-pub fn zone(name: &str) -> Option<Tz> {
-    name.parse().ok()
-}
-
 impl Schedule {
     /// Whether it ends before anything can be dialled.
     #[must_use]
@@ -73,10 +70,12 @@ impl Schedule {
     pub fn hours(&self, contact_zone: &str, now: Instant) -> Hours {
         let name = if contact_zone.is_empty() { &self.time_zone } else { contact_zone };
         let Some(zone) = zone(name) else { return Hours::Shut };
-        if self.is_open(zone, now) {
+        let now = timestamp(now);
+        if self.is_open(&zone, now) {
             return Hours::Open;
         }
-        self.next_opening(zone, now).map_or(Hours::Shut, Hours::ShutUntil)
+        let opening = self.next_opening(&zone, now).map(instant);
+        opening.map_or(Hours::Shut, Hours::ShutUntil)
     }
 
     /// Until when a contact that may be called at `now` surely may be. Windows that follow each other
@@ -85,29 +84,32 @@ impl Schedule {
     pub fn open_until(&self, contact_zone: &str, now: Instant) -> Instant {
         let name = if contact_zone.is_empty() { &self.time_zone } else { contact_zone };
         let Some(zone) = zone(name) else { return now };
-        let today = now.with_timezone(&zone).date_naive();
-        self.windows_on(today)
+        let now = timestamp(now);
+        let today = zone.to_datetime(now).date();
+        let ends = self
+            .windows_on(today)
             .into_iter()
-            .flat_map(|window| instants_of(zone, minute_of(today, window.end)))
-            .filter(|end| *end > now)
-            .min()
-            .unwrap_or(now)
+            .flat_map(|window| instants_of(&zone, minute_of(today, window.end)));
+        let Some(end) = ends.filter(|end| *end > now).min() else { return instant(now) };
+        // The clock may be set to an hour at which it is shut.
+        let shuts = |change: &Timestamp| *change < end && !self.is_open(&zone, *change);
+        instant(changes_after(&zone, now).take(1).find(shuts).unwrap_or(end))
     }
 
-    fn is_open(&self, zone: Tz, now: Instant) -> bool {
-        let local = now.with_timezone(&zone).naive_local();
-        let minute = i32::try_from(local.hour() * 60 + local.minute()).unwrap_or(0);
+    fn is_open(&self, zone: &TimeZone, now: Timestamp) -> bool {
+        let local = zone.to_datetime(now);
+        let minute = i32::from(local.hour()) * 60 + i32::from(local.minute());
         self.windows_on(local.date()).iter().any(|window| window.contains(&minute))
     }
 
-    fn windows_on(&self, date: NaiveDate) -> Vec<std::ops::Range<i32>> {
-        if self.blackout_dates.contains(&date) {
+    fn windows_on(&self, date: Date) -> Vec<std::ops::Range<i32>> {
+        if self.blackout_dates.iter().any(|blackout| is_same(*blackout, date)) {
             return Vec::new();
         }
         if self.windows.is_empty() {
             return vec![LEGAL_HOURS];
         }
-        let weekday = i32::try_from(date.weekday().number_from_monday()).unwrap_or(0);
+        let weekday = i32::from(date.weekday().since(Weekday::Monday)) + 1;
         self.windows
             .iter()
             .filter(|window| window.weekday == weekday)
@@ -115,37 +117,64 @@ impl Schedule {
             .collect()
     }
 
-    fn next_opening(&self, zone: Tz, now: Instant) -> Option<Instant> {
-        let today = now.with_timezone(&zone).date_naive();
-        (0..SEARCH_DAYS).find_map(|days| {
-            let date = today.checked_add_days(Days::new(days))?;
+    /// The first instant from which on it is open: a window begins, or the clock is set to an hour inside one.
+    fn next_opening(&self, zone: &TimeZone, now: Timestamp) -> Option<Timestamp> {
+        let today = zone.to_datetime(now).date();
+        let opens = |opening: &Timestamp| *opening > now && self.is_open(zone, *opening);
+        let begins = (0..SEARCH_DAYS).find_map(|days| {
+            let date = today.checked_add(days.days()).ok()?;
             self.windows_on(date)
                 .into_iter()
                 .flat_map(|window| instants_of(zone, minute_of(date, window.start)))
-                .filter(|opening| *opening > now && self.is_open(zone, *opening))
+                .filter(opens)
                 .min()
-        })
+        })?;
+        let mut changes = changes_after(zone, now).take_while(|change| *change < begins);
+        Some(changes.find(opens).unwrap_or(begins))
     }
 }
 
-fn minute_of(date: NaiveDate, minute: i32) -> NaiveDateTime {
-    date.and_time(NaiveTime::MIN) + TimeDelta::minutes(i64::from(minute))
+fn is_same(date: NaiveDate, other: Date) -> bool {
+    use chrono::Datelike;
+    let (year, month, day) = (other.year(), other.month(), other.day());
+    date.year() == i32::from(year)
+        && u32::try_from(month) == Ok(date.month())
+        && u32::try_from(day) == Ok(date.day())
+}
+
+/// Instants of ours are of years that a calendar has; others are taken for the nearest that is.
+fn timestamp(instant: Instant) -> Timestamp {
+    let nearest = if instant < DateTime::UNIX_EPOCH { Timestamp::MIN } else { Timestamp::MAX };
+    Timestamp::from_microsecond(instant.timestamp_micros()).unwrap_or(nearest)
+}
+
+fn instant(timestamp: Timestamp) -> Instant {
+    DateTime::from_timestamp_micros(timestamp.as_microsecond()).unwrap_or(DateTime::UNIX_EPOCH)
+}
+
+fn minute_of(date: Date, minute: i32) -> LocalTime {
+    let midnight = date.to_datetime(jiff::civil::Time::midnight());
+    midnight.saturating_add(i64::from(minute).minutes())
+}
+
+/// When a zone's clock is set next, and after that.
+fn changes_after(zone: &TimeZone, now: Timestamp) -> impl Iterator<Item = Timestamp> {
+    zone.following(now).map(|change| change.timestamp())
 }
 
 /// The instants at which a zone's clock shows this: two when it is set back over it, and when it is
-/// set forward over it the first instant after.
-fn instants_of(zone: Tz, local: NaiveDateTime) -> Vec<Instant> {
-    use chrono::LocalResult;
-    match zone.from_local_datetime(&local) {
-        LocalResult::Single(instant) => vec![instant.to_utc()],
-        LocalResult::Ambiguous(first, second) => vec![first.to_utc(), second.to_utc()],
-        // Clocks skip at most a day (islands that changed sides of the date line).
-        LocalResult::None => (1..=24 * 60)
-            .find_map(|minutes| {
-                zone.from_local_datetime(&(local + TimeDelta::minutes(minutes))).earliest()
-            })
-            .map(|instant| vec![instant.to_utc()])
-            .unwrap_or_default(),
+/// set forward over it the instant at which it is set.
+fn instants_of(zone: &TimeZone, local: LocalTime) -> Vec<Timestamp> {
+    let at = |offset: jiff::tz::Offset| offset.to_timestamp(local).ok();
+    match zone.to_ambiguous_timestamp(local).offset() {
+        AmbiguousOffset::Unambiguous { offset } => at(offset).into_iter().collect(),
+        AmbiguousOffset::Fold { before, after } => {
+            at(before).into_iter().chain(at(after)).collect()
+        }
+        // Read by the later offset it is before the clock is set.
+        AmbiguousOffset::Gap { after, .. } => {
+            at(after).and_then(|early| changes_after(zone, early).next()).into_iter().collect()
+        }
     }
 }
 
@@ -255,8 +284,64 @@ mod tests {
         let mut schedule = schedule(&[]);
         let first = NaiveDate::from_ymd_opt(2026, 1, 1).expect("a date");
         schedule.blackout_dates = first.iter_days().take(MAX_BLACKOUT_DATES).collect();
-        let opening = first + Days::new(MAX_BLACKOUT_DATES as u64);
-        let expected = instants_of(chrono_tz::Europe::Berlin, minute_of(opening, 480));
-        assert_eq!(schedule.hours("", utc("2026-01-01T12:00:00Z")), Hours::ShutUntil(expected[0]));
+        // 400 days later, at 08:00 in Berlin.
+        let opening = utc("2027-02-05T07:00:00Z");
+        assert_eq!(schedule.hours("", utc("2026-01-01T12:00:00Z")), Hours::ShutUntil(opening));
+    }
+
+    #[test]
+    fn a_clock_that_is_set_back_into_a_window_opens_it_again() {
+        // Sunday 01:30 to 02:30 in Berlin, where 02:00 to 03:00 comes twice on 2026-10-25.
+        let schedule = schedule(&[(7, 90, 150)]);
+        assert_eq!(schedule.hours("", utc("2026-10-25T00:10:00Z")), Hours::Open);
+        let between = schedule.hours("", utc("2026-10-25T00:40:00Z"));
+        assert_eq!(between, Hours::ShutUntil(utc("2026-10-25T01:00:00Z")));
+        assert_eq!(schedule.hours("", utc("2026-10-25T01:10:00Z")), Hours::Open);
+        let after = schedule.hours("", utc("2026-10-25T01:30:00Z"));
+        assert_eq!(after, Hours::ShutUntil(utc("2026-11-01T00:30:00Z")));
+        // A window that the clock is set back out of: it is open, shut and open again.
+        let later = self::schedule(&[(7, 130, 240)]);
+        assert_eq!(later.hours("", utc("2026-10-25T00:30:00Z")), Hours::Open);
+        let until = later.open_until("", utc("2026-10-25T00:30:00Z"));
+        assert_eq!(until, utc("2026-10-25T01:00:00Z"));
+        let shut = later.hours("", utc("2026-10-25T01:00:00Z"));
+        assert_eq!(shut, Hours::ShutUntil(utc("2026-10-25T01:10:00Z")));
+    }
+
+    /// Minute by minute over a year of changes, for zones that set their clocks in all kinds of ways.
+    #[test]
+    fn an_opening_is_the_first_minute_that_is_open() {
+        let windows = [(1, 0, 90), (6, 1_380, 1_440), (7, 30, 100), (7, 150, 200), (5, 60, 61)];
+        for zone in [
+            "Europe/Berlin",
+            "America/New_York",
+            "Australia/Lord_Howe",
+            "America/Santiago",
+            "Africa/Casablanca",
+            "Asia/Gaza",
+        ] {
+            let schedule = Schedule { time_zone: zone.to_owned(), ..schedule(&windows) };
+            for change in ["2026-03-28T20:00:00Z", "2026-10-24T20:00:00Z", "2026-09-05T00:00:00Z"] {
+                let start = utc(change);
+                let minutes = (0..3_000).map(|minute| start + chrono::TimeDelta::minutes(minute));
+                let mut announced: Option<Instant> = None;
+                for now in minutes {
+                    let hours = schedule.hours("", now);
+                    if let Some(opening) = announced {
+                        assert_eq!(hours == Hours::Open, now >= opening, "{zone} {now} {opening}");
+                    }
+                    announced = match hours {
+                        Hours::ShutUntil(opening) => Some(opening),
+                        Hours::Open | Hours::Shut => None,
+                    };
+                    if hours == Hours::Open {
+                        let until = schedule.open_until("", now);
+                        let last = until - chrono::TimeDelta::minutes(1);
+                        assert!(until > now, "{zone} {now}");
+                        assert_eq!(schedule.hours("", last), Hours::Open, "{zone} {now} {until}");
+                    }
+                }
+            }
+        }
     }
 }

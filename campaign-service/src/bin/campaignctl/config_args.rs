@@ -54,6 +54,9 @@ pub struct ConfigArgs {
     /// Where links in texts lead
     #[arg(long, value_name = "URL")]
     link_url: Option<String>,
+    /// Whether numbers that cost whoever calls them are taken in
+    #[arg(long, value_name = "BOOL")]
+    allow_costly_numbers: Option<bool>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -165,6 +168,10 @@ impl ConfigArgs {
             campaign.link_url.clone_from(link_url);
             touch("link_url");
         }
+        if let Some(allowed) = self.allow_costly_numbers {
+            campaign.allow_costly_numbers = allowed;
+            touch("allow_costly_numbers");
+        }
         if self.schedule(campaign.schedule.get_or_insert_default()) {
             touch("schedule");
         } else if let Some(Time(end)) = self.end_time {
@@ -269,6 +276,10 @@ fn from_file(
             "linkUrl" | "link_url" => {
                 campaign.link_url.clone_from(&read.link_url);
                 "link_url"
+            }
+            "allowCostlyNumbers" | "allow_costly_numbers" => {
+                campaign.allow_costly_numbers = read.allow_costly_numbers;
+                "allow_costly_numbers"
             }
             // The service's own, as `campaigns get -o json` prints them.
             _ => continue,

@@ -1,0 +1,126 @@
+//! What people write as a phone number, brought into one form.
+
+use super::PhoneProblem;
+
+/// Zeros of scripts in which people write numbers; the other nine digits follow each.
+/// Unicode 16, general category Nd.
+const ZEROS: [u32; 19] = [
+    0x0660, 0x06f0, 0x07c0, 0x0966, 0x09e6, 0x0a66, 0x0ae6, 0x0b66, 0x0be6, 0x0c66, 0x0ce6, 0x0d66,
+    0x0e50, 0x0ed0, 0x0f20, 0x1040, 0x17e0, 0x1810, 0xff10,
+];
+/// Words that come before an extension.
+const EXTENSION_WORDS: [&str; 9] =
+    ["x", "ext", "extn", "extension", "app", "apparat", "durchwahl", "poste", "int"];
+
+/// Returns the text with ASCII digits, one kind of each sign, and nothing that cannot be seen.
+///
+/// # Errors
+/// What in the text shows that it is not one number.
+pub(super) fn clean(raw: &str) -> Result<String, PhoneProblem> {
+    let text: String = raw.chars().filter(|char| !is_invisible(*char)).map(plain).collect();
+    // Spreadsheets mark text with an apostrophe, or as a formula.
+    let is_mark = |char: char| char.is_whitespace() || matches!(char, '\'' | '"' | '=');
+    let mut text = text.trim_matches(is_mark);
+    if text.get(..4).is_some_and(|scheme| scheme.eq_ignore_ascii_case("tel:")) {
+        text = text[4..].trim_start();
+    }
+    let text = without_decimals(text)?;
+    check_signs(text)?;
+    if is_date(text) {
+        return Err(PhoneProblem::Date);
+    }
+    Ok(text.to_owned())
+}
+
+/// Marks of direction, joiners, variation selectors and the like.
+fn is_invisible(char: char) -> bool {
+    matches!(char,
+        '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}'
+        | '\u{2060}'..='\u{206f}' | '\u{fe00}'..='\u{fe0f}' | '\u{feff}' | '\u{e0100}'..='\u{e01ef}')
+}
+
+fn plain(char: char) -> char {
+    let digit =
+        ZEROS.iter().find_map(|zero| u32::from(char).checked_sub(*zero).filter(|d| *d < 10));
+    if let Some(digit) = digit.and_then(|digit| char::from_digit(digit, 10)) {
+        return digit;
+    }
+    match char {
+        '\u{2010}'..='\u{2015}' | '\u{2212}' | '\u{fe58}' | '\u{fe63}' | '\u{ff0d}' => '-',
+        '\u{ff0b}' | '\u{fe62}' => '+',
+        '\u{ff08}' => '(',
+        '\u{ff09}' => ')',
+        '\u{ff0e}' | '\u{b7}' | '\u{2022}' => '.',
+        '\u{ff0f}' => '/',
+        '\u{2018}' | '\u{2019}' | '`' => '\'',
+        '\u{201c}' | '\u{201d}' => '"',
+        // Line breaks stay: they part two numbers.
+        char if char.is_whitespace() && !matches!(char, '\n' | '\r') => ' ',
+        char => char,
+    }
+}
+
+/// A spreadsheet that took the number for an amount put decimals behind it.
+///
+/// # Errors
+/// When dots part the number too: the last part may be a part of it.
+fn without_decimals(text: &str) -> Result<&str, PhoneProblem> {
+    let Some((whole, "0" | "00")) = text.rsplit_once(['.', ',']) else { return Ok(text) };
+    if whole.contains(['.', ',']) {
+        return Err(PhoneProblem::Several);
+    }
+    Ok(whole)
+}
+
+fn check_signs(text: &str) -> Result<(), PhoneProblem> {
+    let plus = text.char_indices().filter(|(_, char)| *char == '+');
+    let is_first = |at: usize| text[..at].chars().all(|char| matches!(char, '(' | '[' | ' '));
+    if plus.clone().count() > 1 || plus.clone().any(|(at, _)| !is_first(at)) {
+        return Err(PhoneProblem::Several);
+    }
+    for (at, char) in text.char_indices() {
+        match char {
+            '0'..='9' | '+' | '-' | '.' | '(' | ')' | '[' | ']' | '/' | ' ' => {}
+            ',' | '&' | '|' | '~' | '\n' | '\r' => return Err(PhoneProblem::Several),
+            ';' if text[at..].to_ascii_lowercase().starts_with(";ext=") => {
+                return Err(PhoneProblem::Extension);
+            }
+            ';' => return Err(PhoneProblem::Several),
+            '#' => return Err(PhoneProblem::Extension),
+            char if char.is_alphabetic() => return Err(of_letters(text, at)),
+            _ => return Err(PhoneProblem::Invalid),
+        }
+    }
+    Ok(())
+}
+
+/// What letters from here on mean.
+fn of_letters(text: &str, at: usize) -> PhoneProblem {
+    let (before, after) = text.split_at(at);
+    let rest = after.trim_start_matches(char::is_alphabetic);
+    let word = after[..after.len() - rest.len()].to_lowercase();
+    let is_number = |part: &str| part.bytes().any(|byte| byte.is_ascii_digit());
+    let is_extension = is_number(before) && is_number(rest) && EXTENSION_WORDS.contains(&&*word);
+    if is_extension { PhoneProblem::Extension } else { PhoneProblem::Letters }
+}
+
+/// As in 12.03.1985.
+fn is_date(text: &str) -> bool {
+    let parts: Vec<&str> = text.split('.').collect();
+    let lengths: Vec<usize> = parts.iter().map(|part| part.len()).collect();
+    parts.iter().all(|part| part.bytes().all(|byte| byte.is_ascii_digit()))
+        && matches!(lengths[..], [1..=2, 1..=2, 4])
+}
+
+/// The part of a text that may be a whole number of its own, when what follows it may be the end of a second
+/// number or of a range: before a slash, or before a hyphen and up to three digits. A single 0 after a hyphen is
+/// a switchboard's.
+pub(super) fn first_of_several(text: &str) -> Option<&str> {
+    if let Some((first, _)) = text.split_once('/') {
+        return Some(first);
+    }
+    let (first, last) = text.rsplit_once('-')?;
+    let last = last.trim();
+    let is_short = (1..=3).contains(&last.len()) && last.bytes().all(|byte| byte.is_ascii_digit());
+    (is_short && last != "0").then_some(first)
+}
