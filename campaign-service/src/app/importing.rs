@@ -8,6 +8,7 @@ use crate::store::contacts::{self, NewContact};
 use crate::store::imports::{self, Import, Problem};
 use crate::store::notify::{self, ControlEvent};
 use crate::store::{Gate, Tx, erasures, groups};
+use campaign_domain::fingerprint::{self, Hash};
 use campaign_domain::subscriber::{canonical, spellings};
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
@@ -27,6 +28,16 @@ pub struct Row {
     pub number: i64,
     /// The contact, or the field that is wrong and why.
     pub contact: std::result::Result<NewContact, (String, String)>,
+    /// Of the row as it was sent.
+    pub hash: Hash,
+}
+
+/// Rows as they were sent, and the hash of all rows that the stream sent before them; `None` unless it began with
+/// the first.
+#[derive(Clone, Debug)]
+pub struct Sent {
+    pub rows: Vec<Row>,
+    pub before: Option<Hash>,
 }
 
 /// An import and some of its problems.
@@ -38,15 +49,15 @@ pub struct ImportReport {
 
 impl App {
     /// Takes in the next rows, those committed before excepted, and answers where the import stands.
-    pub async fn import_chunk(&self, id: Uuid, import_id: &str, rows: &[Row]) -> Result<Import> {
+    pub async fn import_chunk(&self, id: Uuid, import_id: &str, sent: &Sent) -> Result<Import> {
         let mut connection = self.db.connect().await?;
         let mut tx = connection.begin(Gate::Open).await?;
-        let mut chunk = Chunk::open(self, &tx, id, import_id, rows).await?;
+        let mut chunk = Chunk::open(self, &tx, id, import_id, sent).await?;
         if chunk.has_deleted() {
             // Those come back, into the run under way too, which takes the campaign for itself.
             drop(tx);
             tx = connection.begin(Gate::Exclusive(id)).await?;
-            chunk = Chunk::open(self, &tx, id, import_id, rows).await?;
+            chunk = Chunk::open(self, &tx, id, import_id, sent).await?;
         }
         chunk.sort(&tx).await?;
         let import = chunk.save(&tx).await?;
@@ -93,10 +104,12 @@ impl<'a> Chunk<'a> {
         tx: &Tx<'_>,
         id: Uuid,
         import_id: &'a str,
-        rows: &'a [Row],
+        sent: &'a Sent,
     ) -> Result<Self> {
+        let rows = &sent.rows;
         let campaign = existing(tx, id).await?;
         let import = imports::lock(tx, id, import_id).await?;
+        check_repeated(&import, sent)?;
         let first = rows.first().map_or(import.next_row, |row| row.number);
         if first > import.next_row {
             return Err(Error::invalid(
@@ -132,6 +145,10 @@ impl<'a> Chunk<'a> {
     async fn sort(&mut self, tx: &Tx<'_>) -> Result<()> {
         let mut seen: HashSet<Cow<'_, str>> = HashSet::new();
         for row in std::mem::take(&mut self.rows) {
+            // Unless a version that knows no fingerprints committed rows.
+            if self.import.fingerprint.rows == self.import.next_row - 1 {
+                self.import.fingerprint.add(&row.hash);
+            }
             self.import.next_row += 1;
             let contact = match &row.contact {
                 Ok(contact) => contact,
@@ -201,6 +218,22 @@ impl<'a> Chunk<'a> {
         notify::on_commit(tx, ControlEvent::Work { campaign: id });
         Ok(self.import)
     }
+}
+
+/// Refuses rows that are not those that were committed under the import's id.
+fn check_repeated(import: &Import, sent: &Sent) -> Result<()> {
+    let Some(mut all) = sent.before else { return Ok(()) };
+    for row in sent.rows.iter().take_while(|row| row.number < import.next_row) {
+        all = fingerprint::then(&all, &row.hash);
+        if !import.fingerprint.agrees(row.number, &all) {
+            let how = format!(
+                "was used for another list, which differs in row {} or before; choose another import_id",
+                row.number
+            );
+            return Err(Error::invalid("header.import_id", how));
+        }
+    }
+    Ok(())
 }
 
 /// Adds contacts that are new. Those of a group get positions side by side, in the order they came, so

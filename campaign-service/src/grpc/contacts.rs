@@ -94,6 +94,8 @@ fn import_to_api(campaign: Uuid, import_id: &str, report: ImportReport) -> v1::I
         duplicates: report.import.duplicates,
         rejected: report.import.rejected,
         problems: report.problems.into_iter().map(problem_to_api).collect(),
+        repeated_rows: 0,
+        outside_run: false,
     }
 }
 
@@ -136,9 +138,15 @@ impl ContactService for ContactApi {
         request: Request<Streaming<v1::ImportContactsRequest>>,
     ) -> Result<Response<v1::Import>, Status> {
         let admitted = Admitted::of(&request)?;
-        let (id, import_id) = imports::receive(&self.app, &admitted, request.into_inner()).await?;
+        let received = imports::receive(&self.app, &admitted, request.into_inner()).await?;
+        let (id, import_id) = (received.campaign, received.import_id);
         let report = self.app.get_import(id, &import_id, 0).await?;
-        Ok(Response::new(import_to_api(id, &import_id, report)))
+        let mut import = import_to_api(id, &import_id, report);
+        import.repeated_rows = received.repeated;
+        if received.created > 0 {
+            import.outside_run = self.app.get_campaign(id).await?.0.leaves_out_new_contacts();
+        }
+        Ok(Response::new(import))
     }
 
     async fn get_import(

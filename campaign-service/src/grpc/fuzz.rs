@@ -171,7 +171,7 @@ fn read_as_everything(bytes: &[u8]) {
         let _ = names::campaign("name", &request.name);
     }
     if let Ok(rows) = v1::ImportRows::decode(bytes) {
-        let _ = imports::read_rows(rows, in_us());
+        let _ = imports::read_rows(rows, in_us(), "");
     }
     if let Ok(row) = v1::ImportRow::decode(bytes) {
         let _ = contacts::new_contact("", row, Reading::default());

@@ -6,8 +6,9 @@ use super::contacts::new_contact;
 use super::names;
 use crate::app::App;
 use crate::app::error::Error;
-use crate::app::importing::Row;
+use crate::app::importing::{Row, Sent};
 use crate::store::imports::Import;
+use campaign_domain::fingerprint::{self, Hash, NO_ROWS};
 use campaign_domain::phone::Reading;
 use campaign_proto::v1;
 use campaign_proto::v1::import_contacts_request::Part;
@@ -24,12 +25,22 @@ const MAX_IMPORT_ROW: i64 = 1_000_000_000_000;
 /// Longest silence of a client that imports.
 const IMPORT_IDLE_LIMIT: Duration = Duration::from_secs(60);
 
-/// Takes an import in to its end; returns the campaign and the import's id.
+/// What a stream of rows came to.
+pub struct Received {
+    pub campaign: Uuid,
+    pub import_id: String,
+    /// Rows of it that made a contact.
+    pub created: i64,
+    /// Rows of it that were committed before.
+    pub repeated: i64,
+}
+
+/// Takes an import in to its end.
 pub async fn receive(
     app: &Arc<App>,
     admitted: &Admitted,
     mut stream: Streaming<v1::ImportContactsRequest>,
-) -> Result<(Uuid, String), Status> {
+) -> Result<Received, Status> {
     let Some(Part::Header(header)) = next_part(admitted, &mut stream).await? else {
         return Err(Error::invalid("header", "must be the first message").into());
     };
@@ -40,27 +51,45 @@ pub async fn receive(
     let region = check.region("header.default_region", &header.default_region);
     check.finish()?;
     let id = campaign.within(app, &admitted.caller.reach()).await?;
-    app.import_chunk(id, &header.import_id, &[]).await?;
+    let nothing = Sent { rows: Vec::new(), before: None };
+    let start = app.import_chunk(id, &header.import_id, &nothing).await?;
     let allows_costly = app.get_campaign(id).await?.0.config.allow_costly_numbers;
     let reading = Reading { region, allows_costly };
     // While one chunk is stored, the next is read.
-    let mut storing = None;
+    let (mut storing, mut last, mut repeated) = (None, start.clone(), 0);
+    let mut sent = Some((1, NO_ROWS));
+    let salt = header.default_region.clone();
     while let Some(part) = next_part(admitted, &mut stream).await? {
         let Part::Rows(rows) = part else {
             return Err(Error::invalid("header", "must be the first message only").into());
         };
-        let rows = tokio::task::spawn_blocking(move || read_rows(rows, reading));
+        let salt = salt.clone();
+        let rows = tokio::task::spawn_blocking(move || read_rows(rows, reading, &salt));
         let rows = rows.await.map_err(|_| Error::Interrupted)??;
-        stored(storing.take()).await?;
+        let is_repeated = |row: &&Row| row.number < start.next_row;
+        repeated += i64::try_from(rows.iter().filter(is_repeated).count()).unwrap_or(0);
+        // Rows without a gap from the first on can be compared with those of before.
+        let (first, count) = (rows[0].number, i64::try_from(rows.len()).unwrap_or(0));
+        let before = sent.filter(|(next, _)| *next == first).map(|(_, hash)| hash);
+        let pass = |hash, row: &Row| fingerprint::then(&hash, &row.hash);
+        sent = before.map(|hash| (first + count, rows.iter().fold(hash, pass)));
+        last = stored(storing.take()).await?.unwrap_or(last);
         let (app, import_id) = (Arc::clone(app), header.import_id.clone());
-        let store = async move { app.import_chunk(id, &import_id, &rows).await };
+        let sent = Sent { rows, before };
+        let store = async move { app.import_chunk(id, &import_id, &sent).await };
         storing = Some(tokio::spawn(store));
     }
-    stored(storing).await?;
-    Ok((id, header.import_id))
+    last = stored(storing).await?.unwrap_or(last);
+    let created = last.created - start.created;
+    Ok(Received { campaign: id, import_id: header.import_id, created, repeated })
 }
 
-pub(super) fn read_rows(rows: v1::ImportRows, reading: Reading) -> Result<Vec<Row>, Error> {
+/// Reads rows; `salt` goes into their hashes.
+pub(super) fn read_rows(
+    rows: v1::ImportRows,
+    reading: Reading,
+    salt: &str,
+) -> Result<Vec<Row>, Error> {
     let count = rows.rows.len();
     let mut check = Check::default();
     check.require(
@@ -74,8 +103,9 @@ pub(super) fn read_rows(rows: v1::ImportRows, reading: Reading) -> Result<Vec<Ro
         "must have 1 to 5000 entries",
     );
     check.finish()?;
-    let read = |(number, row)| Row {
+    let read = |(number, row): (i64, v1::ImportRow)| Row {
         number,
+        hash: hash(&row, salt),
         contact: new_contact("", row, reading).map_err(|error| match error {
             Error::Invalid { violations } => violations.into_iter().next().map_or_else(
                 || ("row".to_owned(), "is not understood".to_owned()),
@@ -85,6 +115,17 @@ pub(super) fn read_rows(rows: v1::ImportRows, reading: Reading) -> Result<Vec<Ro
         }),
     };
     Ok((rows.first_row..).zip(rows.rows).map(read).collect())
+}
+
+/// Of a row as it was sent.
+fn hash(row: &v1::ImportRow, salt: &str) -> Hash {
+    let priority = row.priority.to_string();
+    let mut attributes: Vec<(&str, &str)> =
+        row.attributes.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
+    attributes.sort_unstable();
+    let fields = [salt, &row.phone_number, &row.display_name, &row.time_zone, &priority];
+    let attributes = attributes.into_iter().flat_map(|(key, value)| [key, value]);
+    fingerprint::of_fields(fields.into_iter().chain(attributes))
 }
 
 /// The next message of an import, of a client that does not keep us waiting for ever, while its token holds.
@@ -107,9 +148,11 @@ async fn next_part(
 }
 
 /// Waits for the chunk of an import that is being stored.
-async fn stored(storing: Option<JoinHandle<Result<Import, Error>>>) -> Result<(), Error> {
-    if let Some(storing) = storing {
-        storing.await.map_err(|_| Error::Interrupted)??;
+async fn stored(
+    storing: Option<JoinHandle<Result<Import, Error>>>,
+) -> Result<Option<Import>, Error> {
+    match storing {
+        Some(storing) => Ok(Some(storing.await.map_err(|_| Error::Interrupted)??)),
+        None => Ok(None),
     }
-    Ok(())
 }

@@ -80,6 +80,12 @@ impl Campaign {
         RunRules { run, epoch, settings, position_limit: None }
     }
 
+    /// Whether contacts that come now stay out of the run under way.
+    #[must_use]
+    pub fn leaves_out_new_contacts(&self) -> bool {
+        self.state.is_active() && self.position_limit.is_some()
+    }
+
     /// Whether contacts are engaged at this moment.
     #[must_use]
     pub fn is_dialling(&self, now: Instant) -> bool {

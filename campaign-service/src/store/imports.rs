@@ -1,6 +1,7 @@
 //! How far imports have come, and what was wrong with their rows.
 
-use super::{StoreResult, Tx};
+use super::{Params, StoreError, StoreResult, Tx};
+use campaign_domain::fingerprint::{Fingerprint, Hash, NO_ROWS};
 use uuid::Uuid;
 
 /// An import's progress.
@@ -10,6 +11,8 @@ pub struct Import {
     pub created: i64,
     pub duplicates: i64,
     pub rejected: i64,
+    /// Of the committed rows.
+    pub fingerprint: Fingerprint,
 }
 
 /// One row that made no contact.
@@ -25,25 +28,39 @@ pub async fn lock(tx: &Tx<'_>, campaign: Uuid, import_id: &str) -> StoreResult<I
     let ensure =
         "INSERT INTO imports (campaign_id, import_id) VALUES ($1, $2) ON CONFLICT DO NOTHING";
     tx.execute(ensure, &[&campaign, &import_id]).await?;
-    let sql = "SELECT next_row, created, duplicates, rejected FROM imports
-        WHERE campaign_id = $1 AND import_id = $2 FOR UPDATE";
-    Ok(read(&tx.query_one(sql, &[&campaign, &import_id]).await?))
+    let sql = format!(
+        "SELECT {COLUMNS} FROM imports WHERE campaign_id = $1 AND import_id = $2 FOR UPDATE"
+    );
+    read(&tx.query_one(&sql, &[&campaign, &import_id]).await?)
 }
 
 /// An import, if it is known.
 pub async fn find(tx: &Tx<'_>, campaign: Uuid, import_id: &str) -> StoreResult<Option<Import>> {
-    let sql = "SELECT next_row, created, duplicates, rejected FROM imports
-        WHERE campaign_id = $1 AND import_id = $2";
-    Ok(tx.query_opt(sql, &[&campaign, &import_id]).await?.as_ref().map(read))
+    let sql = format!("SELECT {COLUMNS} FROM imports WHERE campaign_id = $1 AND import_id = $2");
+    tx.query_opt(&sql, &[&campaign, &import_id]).await?.as_ref().map(read).transpose()
 }
 
-fn read(row: &tokio_postgres::Row) -> Import {
-    Import {
+const COLUMNS: &str = "next_row, created, duplicates, rejected, chain, chain_rows, checkpoints";
+
+fn read(row: &tokio_postgres::Row) -> StoreResult<Import> {
+    let hashes = |bytes: &[u8]| -> StoreResult<Vec<Hash>> {
+        let hash = |hash: &[u8]| {
+            Hash::try_from(hash).map_err(|_| StoreError::Corrupt("hash of rows".to_owned()))
+        };
+        bytes.chunks(NO_ROWS.len()).map(hash).collect()
+    };
+    let all = hashes(row.get(4))?;
+    Ok(Import {
         next_row: row.get(0),
         created: row.get(1),
         duplicates: row.get(2),
         rejected: row.get(3),
-    }
+        fingerprint: Fingerprint {
+            rows: row.get(5),
+            all: all.first().copied().unwrap_or(NO_ROWS),
+            firsts: hashes(row.get(6))?,
+        },
+    })
 }
 
 /// Writes back a locked import, with the problems of the rows it just took in.
@@ -54,10 +71,23 @@ pub async fn save(
     import: &Import,
     problems: &[Problem],
 ) -> StoreResult<()> {
-    let sql = "UPDATE imports SET next_row = $3, created = $4, duplicates = $5, rejected = $6
+    let sql = "UPDATE imports SET next_row = $3, created = $4, duplicates = $5, rejected = $6,
+            chain = $7, chain_rows = $8, checkpoints = $9
         WHERE campaign_id = $1 AND import_id = $2";
-    let Import { next_row, created, duplicates, rejected } = import;
-    tx.execute(sql, &[&campaign, &import_id, next_row, created, duplicates, rejected]).await?;
+    let Import { next_row, created, duplicates, rejected, fingerprint } = import;
+    let (all, firsts) = (fingerprint.all.as_slice(), fingerprint.firsts.concat());
+    let counts: Params<'_> = &[
+        &campaign,
+        &import_id,
+        next_row,
+        created,
+        duplicates,
+        rejected,
+        &all,
+        &fingerprint.rows,
+        &firsts,
+    ];
+    tx.execute(sql, counts).await?;
     let rows: Vec<i64> = problems.iter().map(|problem| problem.row).collect();
     let fields: Vec<&str> = problems.iter().map(|problem| problem.field.as_str()).collect();
     let reasons: Vec<&str> = problems.iter().map(|problem| problem.reason.as_str()).collect();

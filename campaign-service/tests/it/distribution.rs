@@ -55,6 +55,7 @@ const TABLES: &[(&str, Place)] = &[
     ("requests", Place::Campaign),
     ("runs", Place::Campaign),
     ("state_blocks", Place::Campaign),
+    ("suppression_events", Place::Everywhere),
     ("suppressions", Place::Everywhere),
 ];
 

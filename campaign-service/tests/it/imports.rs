@@ -178,3 +178,127 @@ async fn a_new_zone_waits_for_an_import_that_makes_another() {
     import.commit().await.unwrap();
     creating.await.unwrap().unwrap();
 }
+
+/// B13: an import id is a list's.
+#[tokio::test]
+async fn another_list_under_a_known_import_id_is_refused() {
+    let db = TestDb::new().await;
+    let service = Service::start(&db).await;
+    let mut clients = service.clients.clone();
+    let name = clients.create_campaign().await;
+    let list = ["+14155550100", "+14155550101", "+14155550102"];
+    let other = ["+14155550100", "+14155550107", "+14155550102"];
+    let done = import(&mut clients, vec![header(&name, "a"), rows(1, &list)]).await.unwrap();
+    assert_eq!((done.created, done.repeated_rows), (3, 0));
+    // The same again, in other pieces, and longer than before.
+    let again = vec![
+        header(&name, "a"),
+        rows(1, &list[..1]),
+        rows(2, &list[1..]),
+        rows(4, &["+14155550103"]),
+    ];
+    let done = import(&mut clients, again).await.unwrap();
+    assert_eq!((done.created, done.repeated_rows, done.next_row), (4, 3, 5));
+    // Another list, whole and in pieces; nothing of it is taken.
+    let pieces = vec![header(&name, "a"), rows(1, &other[..1]), rows(2, &other[1..])];
+    for parts in [vec![header(&name, "a"), rows(1, &other)], pieces] {
+        let status = import(&mut clients, parts).await.unwrap_err();
+        assert_eq!(bad_fields(&status), ["header.import_id"]);
+    }
+    // Under an id of its own it comes in; of numbers in another country it is another list.
+    let done = import(&mut clients, vec![header(&name, "b"), rows(1, &other)]).await.unwrap();
+    assert_eq!((done.created, done.duplicates), (1, 2));
+    let mut elsewhere = header(&name, "b");
+    if let Part::Header(header) = &mut elsewhere {
+        header.default_region = "DE".to_owned();
+    }
+    assert!(import(&mut clients, vec![elsewhere, rows(1, &other)]).await.is_err());
+}
+
+/// B13: rows that stay out of the run under way are said to.
+#[tokio::test]
+async fn rows_that_the_run_leaves_out_are_told() {
+    let db = TestDb::new().await;
+    let service = Service::start(&db).await;
+    let mut clients = service.clients.clone();
+    let name = clients.create_campaign().await;
+    let send = async |clients: &mut Clients, id: &str, phone: &str| {
+        let done = import(clients, vec![header(&name, id), rows(1, &[phone])]).await;
+        done.unwrap().outside_run
+    };
+    assert!(!send(&mut clients, "draft", "+14155550100").await);
+    clients.launch(&name).await;
+    assert!(send(&mut clients, "late", "+14155550101").await);
+    assert!(!send(&mut clients, "known", "+14155550101").await, "nobody is new");
+    clients.cancel(&name).await;
+    let live = v1::LaunchSettings { live_forever: true, ..Default::default() };
+    clients.launch_with(&name, live).await;
+    assert!(!send(&mut clients, "live", "+14155550102").await);
+}
+
+/// B14: numbers that cost are taken where the campaign says so.
+#[tokio::test]
+async fn numbers_that_cost_need_the_campaigns_leave() {
+    let db = TestDb::new().await;
+    let service = Service::start(&db).await;
+    let mut clients = service.clients.clone();
+    let costly = ["+19005550123", "+870773111632", "+14155551212"];
+    let strict = clients.create_campaign().await;
+    let done = import(&mut clients, vec![header(&strict, "a"), rows(1, &costly)]).await.unwrap();
+    assert_eq!((done.created, done.rejected), (0, 3));
+    assert!(done.problems[0].reason.contains("allow_costly_numbers"), "{done:?}");
+    let campaign = v1::Campaign {
+        display_name: "Costly".to_owned(),
+        allow_costly_numbers: true,
+        ..Default::default()
+    };
+    let open = clients.create_campaign_with(campaign).await;
+    assert!(clients.campaign(&open).await.allow_costly_numbers);
+    let done = import(&mut clients, vec![header(&open, "a"), rows(1, &costly)]).await.unwrap();
+    assert_eq!(done.created, 3, "{done:?}");
+    // One by one as well; and whoever shows such a number when calling does not become a contact.
+    for (name, is_taken) in [(&strict, false), (&open, true)] {
+        let contact = v1::Contact { phone_number: "+19005550124".to_owned(), ..Default::default() };
+        let request = v1::CreateContactRequest {
+            parent: name.clone(),
+            contact: Some(contact),
+            ..Default::default()
+        };
+        assert_eq!(clients.contacts.create_contact(request).await.is_ok(), is_taken);
+    }
+    let ready = v1::Campaign {
+        display_name: "Live".to_owned(),
+        description: "Callers".to_owned(),
+        schedule: Some(crate::support::always()),
+        ..Default::default()
+    };
+    let live = clients.create_campaign_with(ready).await;
+    let settings = v1::LaunchSettings { live_forever: true, ..Default::default() };
+    clients.launch_with(&live, settings).await;
+    let request = v1::RouteInboundRequest {
+        parent: live,
+        phone_number: "+19005550123".to_owned(),
+        ..Default::default()
+    };
+    let routed = clients.interactions.route_inbound(request).await.unwrap().into_inner();
+    assert_eq!(routed.reason(), v1::TurnAwayReason::UnknownCaller, "{routed:?}");
+}
+
+/// B14: regions that are none are refused before any row is blamed.
+#[tokio::test]
+async fn a_region_that_is_no_country_is_refused() {
+    let db = TestDb::new().await;
+    let service = Service::start(&db).await;
+    let mut clients = service.clients.clone();
+    let name = clients.create_campaign().await;
+    for bad in ["UK", "EU", "ZZ", "us"] {
+        let header = v1::ImportHeader {
+            parent: name.clone(),
+            import_id: bad.to_owned(),
+            default_region: bad.to_owned(),
+        };
+        let parts = vec![Part::Header(header), rows(1, &["020 7946 0018"])];
+        let status = import(&mut clients, parts).await.unwrap_err();
+        assert_eq!(bad_fields(&status), ["header.default_region"], "{bad}");
+    }
+}

@@ -18,6 +18,7 @@
 //! | did a person open a link | [`links`] |
 //! | is this a phone number | [`phone`] |
 //! | which numbers are one subscriber's | [`subscriber`] |
+//! | is this the list that was imported before | [`fingerprint`] |
 //! | was the audit log changed | [`audit`] |
 //! | what is a caller trusted with, and whose campaigns are there for it | [`access`] |
 //!
@@ -29,6 +30,7 @@ pub mod audit;
 pub mod campaign;
 pub mod caps;
 pub mod eligibility;
+pub mod fingerprint;
 pub mod history;
 pub mod inbound;
 pub mod lease;

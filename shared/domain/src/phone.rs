@@ -83,7 +83,8 @@ impl Region {
     /// Reads an ISO 3166 code of two capital letters of a country that has phone numbers.
     #[must_use]
     pub fn from_code(code: &str) -> Option<Self> {
-        let region: rlibphonenumber::Region = code.parse().ok()?;
+        let is_code = code.len() == 2 && code.bytes().all(|byte| byte.is_ascii_uppercase());
+        let region: rlibphonenumber::Region = code.parse().ok().filter(|_| is_code)?;
         PHONE_NUMBER_UTIL.get_country_code_for_region(region)?;
         Some(Self(region))
     }
@@ -356,7 +357,7 @@ mod tests {
         for good in ["US", "GB", "DE", "XK"] {
             assert!(Region::from_code(good).is_some(), "{good}");
         }
-        for bad in ["UK", "EU", "ZZ", "AQ", "001", "us ", ""] {
+        for bad in ["UK", "EU", "ZZ", "AQ", "001", "us", ""] {
             assert!(Region::from_code(bad).is_none(), "{bad}");
         }
     }

@@ -160,3 +160,78 @@ async fn the_same_file_is_the_same_import_and_a_changed_one_is_not() {
     let other = ctl.json(&[&import[..], &["--default-region", "US"]].concat()).await;
     assert_ne!(other["name"], changed["name"]);
 }
+
+/// B13: nothing is lost silently.
+#[tokio::test]
+async fn files_that_would_lose_rows_are_refused_before_any_is_sent() {
+    let db = TestDb::new().await;
+    let service = Service::start(&db).await;
+    let mut clients = service.clients.clone();
+    let ctl = Ctl::new(&service.url);
+    let name = ctl.create("Spring").await;
+    let rows: String = (2..80).map(|n| format!("{},x{n}\n", phone(n))).collect();
+    for (file, content, wanted) in [
+        ("open.csv", format!("phone,name\n{},\"abc\n{rows}", phone(0)), "line 2"),
+        (
+            "late.csv",
+            format!("phone,name\n{},\"abc\n{rows}{},\"d\"\n", phone(0), phone(1)),
+            "line 2",
+        ),
+        ("twice.csv", format!("phone,note,note\n{},a,b\n", phone(0)), "note"),
+        (
+            "phones.csv",
+            format!("phone,phone_number\n{},{}\n", phone(0), phone(1)),
+            "--column phone_number=",
+        ),
+        (
+            "array.json",
+            format!(
+                "[{{\"phone_number\": \"{}\"}},\n{{\"phone_number\": \"{}\"}}]",
+                phone(0),
+                phone(1)
+            ),
+            "jq",
+        ),
+        (
+            "pretty.json",
+            format!("{{\n\"phone_number\": \"{}\"\n}}\n", phone(0)),
+            "one JSON object a line",
+        ),
+    ] {
+        let path = ctl.file(file, &content);
+        let refused = ctl.refused(&["import", "Spring", &path], USAGE).await;
+        assert!(refused.contains(wanted), "{file}: {refused}");
+        assert_eq!(clients.campaign(&name).await.contact_count, 0, "{file}");
+    }
+    // Standard input is read once only: what came before the quote is in, what it swallowed is not, and is told.
+    let input = format!("phone,name\n{},a\n{},\"abc\n{rows}", phone(0), phone(1));
+    let piped = ctl.run_with(&["import", "Spring", "-"], &input).await;
+    assert_eq!(piped.code, USAGE, "{piped:?}");
+    assert!(piped.err.contains("line 3"), "{piped:?}");
+}
+
+/// B13: an id that somebody chose is compared with its list, and a list of before is told.
+#[tokio::test]
+async fn a_chosen_import_id_is_one_lists() {
+    let db = TestDb::new().await;
+    let service = Service::start(&db).await;
+    let ctl = Ctl::new(&service.url);
+    let name = ctl.create("Spring").await;
+    let first = ctl.file("first.csv", &csv(0..20));
+    let second = ctl.file("second.csv", &csv(20..40));
+    let import =
+        async |file: &str| ctl.run(&["import", "Spring", file, "--import-id", "spring"]).await;
+    assert_eq!(import(&first).await.code, DONE);
+    let other = import(&second).await;
+    assert_eq!(other.code, USAGE, "{other:?}");
+    assert!(other.err.contains("import_id"), "{other:?}");
+    // The same list again says that it did nothing.
+    let mut clients = service.clients.clone();
+    let request = v1::DeleteContactRequest { name: format!("{name}/contacts/3") };
+    clients.contacts.delete_contact(request).await.unwrap();
+    for again in [import(&first).await, ctl.run(&["import", "Spring", &first]).await] {
+        assert_eq!(again.code, DONE, "{again:?}");
+    }
+    let again = import(&first).await;
+    assert!(again.out.contains("imported before"), "{again:?}");
+}

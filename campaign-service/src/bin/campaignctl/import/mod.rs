@@ -1,6 +1,7 @@
 //! Imports from files and streams: resumed where they broke off, with a report on every row that was not taken.
 
 mod problems;
+mod quotes;
 mod rows;
 mod sending;
 mod telling;
@@ -14,6 +15,7 @@ use crate::printing::{Printer, counted, in_part};
 use campaign_proto::v1;
 use clap::{Args, ValueEnum};
 use problems::ErrorFile;
+use quotes::Quotes;
 use rows::{Chunk, Rows};
 use sending::Sender;
 use sha2::{Digest, Sha256};
@@ -67,6 +69,17 @@ pub struct ImportArgs {
     give_up_seconds: u64,
 }
 
+impl ImportArgs {
+    fn format(&self) -> FileFormat {
+        self.format.unwrap_or_else(|| rows::by_name(&self.file))
+    }
+
+    fn delimiter(&self) -> Result<u8, Failure> {
+        u8::try_from(self.delimiter)
+            .map_err(|_| Failure::usage("--delimiter must be one plain character"))
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum FileFormat {
     Csv,
@@ -94,6 +107,7 @@ pub async fn run(
     let (input, length) = open(&args.file)?;
     let bytes = Arc::new(AtomicU64::new(0));
     let rows = Rows::open(input, &args, Arc::clone(&bytes))?;
+    check_quotes(&args)?;
     let import_id = match &args.import_id {
         Some(id) => id.clone(),
         None => derived_id(&args)?,
@@ -105,30 +119,45 @@ pub async fn run(
     };
     let sender = Sender::new(connection, header, Duration::from_secs(args.give_up_seconds));
     let next_row = sender.next_row().await?;
+    // An id that somebody chose may be another list's: the service compares all rows.
+    let is_chosen = args.import_id.is_some();
+    let sender = if is_chosen { sender.sending_all() } else { sender };
+    let from_row = if is_chosen { 1 } else { next_row };
     let telling = Telling::start(&import_id, next_row, length, bytes);
     let (chunks, received) = mpsc::channel(CHUNKS_AHEAD);
     let (finished, read) = oneshot::channel();
     // A thread that nobody waits for: when sending fails, it may still wait for standard input.
-    std::thread::spawn(move || finished.send(rows.read_into(next_row, &chunks)));
+    std::thread::spawn(move || finished.send(rows.read_into(from_row, &chunks)));
     let sent = send_all(&sender, received, &telling).await;
     telling.finish();
-    sent?;
+    let is_outside_run = sent?;
     let read = read.await.map_err(|_| Failure::new(Exit::Failed, "the file's reader broke off"))?;
     let read = read.map_err(|error| Failure::usage(format!("{}: {error}", args.file)))?;
     if read.rows == 0 {
         return Err(Failure::usage(format!("{} has no rows", args.file)));
     }
     let told = problems::collect(&sender, read.problems, errors, PROBLEMS_SHOWN).await?;
+    if read.rows < next_row {
+        printer.remark(
+            "this list was imported before, and nothing was added; contacts deleted since come back with \
+             another --import-id",
+        )?;
+    }
+    if is_outside_run {
+        printer.remark(
+            "the run under way was launched before and leaves the new contacts out; they join the next launch",
+        )?;
+    }
     report(printer, &args, told)
 }
 
-/// Sends what is read, batch by batch.
+/// Sends what is read, batch by batch; returns whether a run under way leaves the new contacts out.
 async fn send_all(
     sender: &Sender,
     mut received: mpsc::Receiver<Chunk>,
     telling: &Telling,
-) -> Result<(), Failure> {
-    let (mut batch, mut rows, mut bytes) = (Vec::new(), 0, 0);
+) -> Result<bool, Failure> {
+    let (mut batch, mut rows, mut bytes, mut is_outside_run) = (Vec::new(), 0, 0, false);
     loop {
         let chunk = received.recv().await;
         let is_last = chunk.is_none();
@@ -141,10 +170,11 @@ async fn send_all(
         if !batch.is_empty() && (is_full || is_last) {
             let import = sender.send(&batch, telling).await?;
             telling.update(&import);
+            is_outside_run |= import.outside_run;
             (batch, rows, bytes) = (Vec::new(), 0, 0);
         }
         if is_last {
-            return Ok(());
+            return Ok(is_outside_run);
         }
     }
 }
@@ -172,6 +202,31 @@ fn report(printer: &Printer, args: &ImportArgs, told: problems::Told) -> Result<
             let rows = counted(rejected, "row was", "rows were");
             let next = "correct them, and import them from a file of their own";
             Err(in_part(format!("{rows} rejected; all others are in the campaign")).next(next))
+        }
+    }
+}
+
+/// Refuses a CSV file whose quotes are not closed, before anything is sent. Standard input is looked at as it comes.
+fn check_quotes(args: &ImportArgs) -> Result<(), Failure> {
+    if args.file == "-" || args.format() != FileFormat::Csv {
+        return Ok(());
+    }
+    let mut quotes = Quotes::new(args.delimiter()?);
+    let (mut input, _) = open(&args.file)?;
+    let mut buffer = vec![0; 64 * 1024];
+    loop {
+        let wrong = |error| Failure::usage(format!("{} cannot be read: {error}", args.file));
+        match input.read(&mut buffer).map_err(wrong)? {
+            0 => break,
+            read => quotes.feed(&buffer[..read]),
+        }
+    }
+    match quotes.end() {
+        None => Ok(()),
+        Some(problem) => {
+            let text = format!("{}: {problem}", args.file);
+            Err(Failure::usage(text)
+                .next("nothing was imported; correct the line and import again"))
         }
     }
 }

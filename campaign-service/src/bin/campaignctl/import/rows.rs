@@ -1,6 +1,7 @@
 //! Rows as people export them: CSV with a header, or JSON lines. Read one after the other, each of bounded size.
 //! A row that cannot be read keeps its number, so that all rows have the numbers they have in the file.
 
+use super::quotes::Quotes;
 use super::{FileFormat, ImportArgs, OtherColumns};
 use crate::failure::Failure;
 use campaign_proto::v1;
@@ -56,11 +57,21 @@ struct Limited {
     inner: Box<dyn Read + Send>,
     since_row: Arc<AtomicU64>,
     total: Arc<AtomicU64>,
+    /// Of a CSV.
+    quotes: Option<Quotes>,
 }
 
 impl Read for Limited {
     fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
         let read = self.inner.read(buffer)?;
+        if let Some(quotes) = &mut self.quotes {
+            quotes.feed(&buffer[..read]);
+            // At the end the row that is being read has swallowed what came after its quote.
+            let problem = if read == 0 { quotes.end() } else { None };
+            if let Some(problem) = problem {
+                return Err(std::io::Error::other(problem));
+            }
+        }
         self.total.fetch_add(read as u64, Ordering::Relaxed);
         let since = self.since_row.fetch_add(read as u64, Ordering::Relaxed);
         if since > MAX_ROW_BYTES {
@@ -89,12 +100,16 @@ impl Rows {
         total: Arc<AtomicU64>,
     ) -> Result<Self, Failure> {
         let since_row = Arc::new(AtomicU64::new(0));
-        let limited = Limited { inner, since_row: Arc::clone(&since_row), total };
-        let source = match args.format.unwrap_or_else(|| by_name(&args.file)) {
-            FileFormat::Ndjson => Source::Ndjson(Box::new(BufReader::new(limited))),
+        let mut limited = Limited { inner, since_row: Arc::clone(&since_row), total, quotes: None };
+        let source = match args.format() {
+            FileFormat::Ndjson => {
+                let mut reader = BufReader::new(limited);
+                check_lines(&mut reader, &args.file)?;
+                Source::Ndjson(Box::new(reader))
+            }
             FileFormat::Csv => {
-                let delimiter = u8::try_from(args.delimiter)
-                    .map_err(|_| Failure::usage("--delimiter must be one plain character"))?;
+                let delimiter = args.delimiter()?;
+                limited.quotes = Some(Quotes::new(delimiter));
                 let mut reader = csv::ReaderBuilder::new()
                     .has_headers(false)
                     .flexible(true)
@@ -177,7 +192,20 @@ impl Rows {
     }
 }
 
-fn by_name(file: &str) -> FileFormat {
+/// Refuses JSON that is no object a line: some of its lines would be taken for rows, others not.
+fn check_lines(reader: &mut BufReader<Limited>, file: &str) -> Result<(), Failure> {
+    let wrong = |error| Failure::usage(format!("{file} cannot be read: {error}"));
+    let start = reader.fill_buf().map_err(wrong)?;
+    let start = start.strip_prefix(b"\xef\xbb\xbf").unwrap_or(start).trim_ascii_start();
+    let line = start.split(|byte| *byte == b'\n').next().unwrap_or_default();
+    if start.starts_with(b"[") || line.trim_ascii() == b"{" {
+        let text = format!("{file} is not one JSON object a line; none of it was imported");
+        return Err(Failure::usage(text).next(format!("jq -c '.[]' {file} writes an array so")));
+    }
+    Ok(())
+}
+
+pub(super) fn by_name(file: &str) -> FileFormat {
     let extension = file.rsplit_once('.').map(|(_, extension)| extension.to_lowercase());
     match extension.as_deref() {
         Some("ndjson" | "jsonl" | "json") => FileFormat::Ndjson,
@@ -198,6 +226,11 @@ fn header(reader: &mut csv::Reader<Limited>, args: &ImportArgs) -> Result<Vec<Co
         let name =
             std::str::from_utf8(name).map_err(|_| wrong("the header is not UTF-8".to_owned()))?;
         names.push(name.trim_start_matches('\u{feff}').trim().to_owned());
+    }
+    let twice = |name: &&String| names.iter().filter(|other| other == name).count() > 1;
+    if let Some(name) = names.iter().filter(|name| !name.is_empty()).find(twice) {
+        return Err(wrong(format!("two columns are named {name:?}"))
+            .next("rename one of them, so that it is clear which is meant"));
     }
     let mut columns: Vec<Option<Column>> = names.iter().map(|name| by_header(name)).collect();
     for pair in &args.columns {
@@ -231,10 +264,13 @@ fn header(reader: &mut csv::Reader<Limited>, args: &ImportArgs) -> Result<Vec<Co
             "--other-columns attributes passes them to the worker, --other-columns ignore leaves them out",
         ));
     }
-    for field in [Column::PhoneNumber, Column::DisplayName, Column::TimeZone, Column::Priority] {
-        if columns.iter().filter(|column| **column == Some(field.clone())).count() > 1 {
-            let text = format!("two columns are {field:?}; say which with --column");
-            return Err(wrong(text));
+    for name in ["phone_number", "display_name", "time_zone", "priority"] {
+        let field = by_field(name);
+        let found = names.iter().zip(&columns).filter(|(_, column)| **column == field);
+        let found: Vec<&str> = found.map(|(name, _)| name.as_str()).collect();
+        if found.len() > 1 {
+            let text = format!("two columns could be {name}: {}", found.join(", "));
+            return Err(wrong(text).next(format!("say which with --column {name}=HEADER")));
         }
     }
     let other = |name: &String| match args.other_columns {

@@ -20,11 +20,18 @@ pub struct Sender {
     connection: Connection,
     header: v1::ImportHeader,
     give_up: Duration,
+    /// Also rows that are committed, to be compared.
+    sends_all: bool,
 }
 
 impl Sender {
     pub fn new(connection: &Connection, header: v1::ImportHeader, give_up: Duration) -> Self {
-        Self { connection: connection.clone(), header, give_up }
+        Self { connection: connection.clone(), header, give_up, sends_all: false }
+    }
+
+    /// Sends rows that are committed, too.
+    pub fn sending_all(self) -> Self {
+        Self { sends_all: true, ..self }
     }
 
     /// First row that is not committed.
@@ -77,7 +84,7 @@ impl Sender {
         let next_row = self.next_row().await?;
         let is_due = |rows: &&v1::ImportRows| {
             let count = i64::try_from(rows.rows.len()).unwrap_or(i64::MAX);
-            rows.first_row.saturating_add(count) > next_row
+            self.sends_all || rows.first_row.saturating_add(count) > next_row
         };
         let mut parts = vec![Part::Header(self.header.clone())];
         parts.extend(batch.iter().filter(is_due).cloned().map(Part::Rows));
