@@ -298,7 +298,8 @@ fn spec(built: &Path, folder: &Path, program: &str, name: &str) -> Result<Spec> 
         name: name.to_owned(),
         path: beside(built, program)?,
         args: Vec::new(),
-        env: Vec::new(),
+        // Histories are short. In the environment, as a version before has no such option.
+        env: vec![("CAMPAIGN_UNKNOWN_RETRY_MIN_SECONDS".to_owned(), "1".to_owned())],
         log: folder.join(format!("{name}.log")),
         user: None,
         port: None,

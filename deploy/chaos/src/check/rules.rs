@@ -28,8 +28,9 @@ pub(super) fn objection(book: &Book, fact: &Fact, number: i32) -> Option<&'stati
         let is_since_launch = book.run_at(fact.at) >= number;
         return (is_since_launch || !brings_refused_back(run)).then_some("opted out");
     }
-    // A rerun overrides what was before it.
-    if reruns(run) && book.cycle(fact.run) != run.cycle {
+    // A rerun overrides what happened before it. A fact here happened when it was recorded: no history takes as
+    // long as clocks may be wrong.
+    if reruns(run) && book.cycle(book.run_at(fact.at)) != run.cycle {
         return None;
     }
     let exclude = &run.settings["exclude"];

@@ -11,6 +11,12 @@ pub(super) fn judge(book: &Book, findings: &mut Findings<'_>) {
             "COMPLETE" => {
                 stopped(book, index, findings);
                 completed(book, audit, findings);
+                let states = ["LAUNCH", "START", "PAUSE", "RESUME"];
+                let mut before = book.audits[..index].iter().rev();
+                let last = before.find(|audit| states.contains(&audit.command.as_str()));
+                findings.expect(last.is_none_or(|last| last.command != "PAUSE"), "P3", || {
+                    format!("run {} completed while it was paused", audit.run)
+                });
             }
             _ => {}
         }
