@@ -342,7 +342,7 @@ pub struct CallArgs {
     pub max_connections_per_address: u32,
     /// Besides, most connections that have not made a whole request yet that was let in; with more, the oldest of
     /// them gives way (8 to 100000)
-    #[arg(long, env = "CAMPAIGN_MAX_STRANGERS", default_value_t = 128,
+    #[arg(long, env = "CAMPAIGN_MAX_STRANGERS", default_value_t = 64,
           value_parser = clap::value_parser!(u32).range(8..=100_000))]
     pub max_strangers: u32,
     /// Most streams on one connection, which takes 128 requests and streams at the same time: the rest is for

@@ -9,7 +9,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use campaign_process::connections::Peer;
 use flate2::read::GzDecoder;
 use futures_util::{FutureExt, stream};
-use http::{HeaderMap, HeaderName, Request, Response, header};
+use http::{Request, Response};
 use http_body::Frame;
 use http_body_util::{BodyExt, Full, StreamBody};
 use std::collections::VecDeque;
@@ -32,10 +32,6 @@ const START_BYTES: usize = 64 * 1024;
 const STRANGERS_SHARE: usize = 8;
 /// When to come back after there was no memory.
 const RETRY_DELAY: Duration = Duration::from_secs(1);
-/// What methods see of a request's headers; the rest is freed.
-const KEPT_HEADERS: [HeaderName; 3] =
-    [header::CONTENT_TYPE, header::TE, HeaderName::from_static("grpc-accept-encoding")];
-
 /// Limits of messages that are read.
 #[derive(Clone, Copy, Debug)]
 pub struct ReadingLimits {
@@ -132,8 +128,6 @@ impl Middleware for ReadMessages {
                 return std::future::ready(Ok(status.into_http())).boxed();
             }
         };
-        let headers = kept(request.headers());
-        *request.headers_mut() = headers;
         let path = request.uri().path();
         let (max_bytes, kind) = (max_message_bytes(path), kind(path));
         let goes_on = path == "/campaign.v1.DispatchService/Dispatch";
@@ -171,11 +165,6 @@ impl Middleware for ReadMessages {
         }
         .boxed()
     }
-}
-
-fn kept(headers: &HeaderMap) -> HeaderMap {
-    let value = |name: HeaderName| Some((headers.get(&name)?.clone(), name));
-    KEPT_HEADERS.into_iter().filter_map(value).map(|(value, name)| (name, value)).collect()
 }
 
 /// The messages of one request.

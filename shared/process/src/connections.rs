@@ -1,5 +1,5 @@
 //! The connections of a listener. A stranger is a connection that has not yet made a whole request which was let in;
-//! strangers have few places, and the oldest gives way to the newest. So a flood of strangers costs a fixed amount of
+//! strangers have few places, and one that lets much wait, or the oldest, gives way to the newest. So a flood of strangers costs a fixed amount of
 //! memory, and shuts nobody out.
 
 use crate::metrics::Counter;
@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
@@ -20,8 +20,8 @@ use crate::Seldom;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// Requests that a stranger may break off before one is answered; what breaks off more floods us.
 const MAX_BROKEN_OFF: usize = 100;
-/// Requests of a stranger that are looked at at the same time; the others wait.
-const MAX_TURNS: usize = 16;
+/// Requests and streams of a stranger at the same time; the others wait until these end, or it is known.
+const MAX_TURNS: usize = 8;
 
 /// Limits of the connections of one listener.
 #[derive(Clone, Copy, Debug)]
@@ -47,6 +47,8 @@ pub struct ConnectionLimits {
 pub struct Connections {
     limits: ConnectionLimits,
     table: Mutex<Table>,
+    /// For strangers, and those that were told to go and are not gone.
+    places: Arc<Semaphore>,
     turned_away: Counter,
     failing: Seldom,
 }
@@ -72,11 +74,14 @@ impl Connections {
     #[must_use]
     pub fn new(limits: ConnectionLimits, turned_away: Counter) -> Arc<Self> {
         let (table, failing) = (Mutex::default(), Seldom::default());
-        Arc::new(Self { limits, table, turned_away, failing })
+        let places = Arc::new(Semaphore::new(2 * limits.max_strangers));
+        Arc::new(Self { limits, table, places, turned_away, failing })
     }
 
     /// Waits for the next connection. When descriptors run out, the oldest stranger gives way.
     pub async fn accept(self: &Arc<Self>, listener: &TcpListener) -> (TcpStream, Guest) {
+        // Held for as long as it takes those that gave way to go.
+        let mut place = Arc::clone(&self.places).acquire_owned().await.ok();
         loop {
             match listener.accept().await {
                 Ok((stream, address)) => {
@@ -84,7 +89,7 @@ impl Connections {
                     if let Err(error) = stream.set_nodelay(true) {
                         debug!(%error, "a connection ended at once");
                     }
-                    return (stream, self.admit(address.ip()));
+                    return (stream, self.admit(address.ip(), place.take()));
                 }
                 Err(error) => {
                     if let Some(left_out) = self.failing.may_say() {
@@ -97,7 +102,7 @@ impl Connections {
         }
     }
 
-    fn admit(self: &Arc<Self>, address: IpAddr) -> Guest {
+    fn admit(self: &Arc<Self>, address: IpAddr, place: Option<OwnedSemaphorePermit>) -> Guest {
         let mut table = self.table();
         self.make_room(&mut table, self.limits.max_strangers.saturating_sub(1));
         table.next += 1;
@@ -111,22 +116,27 @@ impl Connections {
             broken_off: AtomicUsize::new(0),
             streams: AtomicUsize::new(0),
             idle_since: Mutex::new(Instant::now()),
-            turns: Semaphore::new(MAX_TURNS),
+            turns: Arc::new(Semaphore::new(MAX_TURNS)),
+            known: CancellationToken::new(),
             end: CancellationToken::new(),
+            place: Mutex::new(place),
         });
         table.strangers.insert(peer.id, Arc::clone(&peer));
         Guest(peer)
     }
 
-    /// Ends the oldest strangers until so many are left, or the one oldest for 0.
+    /// Ends a stranger if there are more than so many: the one with the most requests that wait, of these the oldest.
     fn make_room(&self, table: &mut Table, left: usize) {
-        while table.strangers.len() > left {
-            let Some((_, oldest)) = table.strangers.pop_first() else { return };
+        if table.strangers.len() <= left {
+            return;
+        }
+        let waiting = |peer: &Peer| peer.open.load(Ordering::Relaxed).saturating_sub(MAX_TURNS);
+        // The last of equals is taken.
+        let costly =
+            table.strangers.values().rev().max_by_key(|peer| waiting(peer)).map(|peer| peer.id);
+        if let Some(stranger) = costly.and_then(|id| table.strangers.remove(&id)) {
             self.turned_away.inc();
-            oldest.end.cancel();
-            if left == 0 {
-                return;
-            }
+            stranger.end.cancel();
         }
     }
 
@@ -183,8 +193,12 @@ pub struct Peer {
     broken_off: AtomicUsize,
     streams: AtomicUsize,
     idle_since: Mutex<Instant>,
-    turns: Semaphore,
+    turns: Arc<Semaphore>,
+    /// Cancelled once it is known: whoever waits for a turn need not.
+    known: CancellationToken,
     end: CancellationToken,
+    /// Among strangers.
+    place: Mutex<Option<OwnedSemaphorePermit>>,
 }
 
 impl Peer {
@@ -206,6 +220,8 @@ impl Peer {
         let is_full = is_full || usage.connections > limits.max_connections_per_address;
         table.known += 1;
         self.is_known.store(true, Ordering::Relaxed);
+        self.known.cancel();
+        drop(self.place.lock().unwrap_or_else(PoisonError::into_inner).take());
         if is_full {
             self.connections.turned_away.inc();
             self.end.cancel();
@@ -244,12 +260,7 @@ impl Peer {
     #[must_use]
     pub(crate) fn begin(self: &Arc<Self>) -> Request {
         self.open.fetch_add(1, Ordering::Relaxed);
-        Request { peer: Arc::clone(self), is_answered: false }
-    }
-
-    /// Waits for a stranger's turn to be answered; who is known need not wait.
-    pub(crate) async fn turn(&self) -> Option<SemaphorePermit<'_>> {
-        if self.is_stranger() { self.turns.acquire().await.ok() } else { None }
+        Request { peer: Arc::clone(self), is_answered: false, turn: None }
     }
 
     /// A place for a stream that may last.
@@ -295,9 +306,19 @@ impl Drop for StreamPlace {
 pub(crate) struct Request {
     peer: Arc<Peer>,
     is_answered: bool,
+    /// Of a stranger.
+    turn: Option<OwnedSemaphorePermit>,
 }
 
 impl Request {
+    /// Waits for its turn, of which a stranger has few. Who is known need not wait.
+    pub async fn turn(&mut self) {
+        if self.peer.is_stranger() {
+            let turn = Arc::clone(&self.peer.turns).acquire_owned();
+            self.turn = self.peer.known.run_until_cancelled(turn).await.and_then(Result::ok);
+        }
+    }
+
     /// Notes that there is an answer.
     pub fn answered(&mut self) {
         self.is_answered = true;
@@ -347,9 +368,9 @@ mod tests {
     #[test]
     fn the_oldest_stranger_gives_way_and_who_is_known_stays() {
         let connections = connections();
-        let known = connections.admit(HERE);
+        let known = connections.admit(HERE, None);
         known.peer().note_known();
-        let [first, second, third] = [0; 3].map(|_| connections.admit(HERE));
+        let [first, second, third] = [0; 3].map(|_| connections.admit(HERE, None));
         assert_eq!([&known, &first, &second, &third].map(ended), [false, true, false, false]);
         assert_eq!(connections.turned_away.get(), 1);
         drop((first, second, third));
@@ -357,10 +378,37 @@ mod tests {
     }
 
     #[test]
+    fn a_stranger_with_much_open_gives_way_first() {
+        let connections = connections();
+        let (modest, costly) = (connections.admit(HERE, None), connections.admit(HERE, None));
+        let _open = [0; MAX_TURNS + 1].map(|_| costly.peer().begin());
+        let _modest = [0; MAX_TURNS].map(|_| modest.peer().begin());
+        let _newest = connections.admit(HERE, None);
+        assert_eq!([&modest, &costly].map(ended), [false, true]);
+    }
+
+    #[tokio::test]
+    async fn a_stranger_waits_for_its_turn_until_it_is_known() {
+        let guest = connections().admit(HERE, None);
+        let mut open = Vec::new();
+        for _ in 0..MAX_TURNS {
+            let mut request = guest.peer().begin();
+            request.turn().await;
+            open.push(request);
+        }
+        let mut next = guest.peer().begin();
+        let waits = tokio::time::timeout(Duration::from_millis(50), next.turn()).await;
+        assert!(waits.is_err());
+        let known = async { guest.peer().note_known() };
+        tokio::join!(next.turn(), known);
+        assert_eq!(open.len(), MAX_TURNS);
+    }
+
+    #[test]
     fn an_address_has_so_many_connections_and_no_more() {
         let connections = connections();
         let guests = [0; 3].map(|_| {
-            let guest = connections.admit(HERE);
+            let guest = connections.admit(HERE, None);
             guest.peer().note_known();
             guest.peer().note_known();
             guest
@@ -374,7 +422,7 @@ mod tests {
     #[test]
     fn streams_are_limited_on_a_connection_and_for_an_address() {
         let connections = connections();
-        let (one, other) = (connections.admit(HERE), connections.admit(HERE));
+        let (one, other) = (connections.admit(HERE, None), connections.admit(HERE, None));
         let held = [one.peer().open_stream(), one.peer().open_stream(), other.peer().open_stream()];
         assert!(held.iter().all(Result::is_ok));
         assert!(one.peer().open_stream().is_err() && other.peer().open_stream().is_err());
@@ -385,7 +433,7 @@ mod tests {
 
     #[test]
     fn a_stranger_that_breaks_off_all_it_begins_is_ended() {
-        let guest = connections().admit(HERE);
+        let guest = connections().admit(HERE, None);
         for _ in 0..MAX_BROKEN_OFF {
             drop(guest.peer().begin());
         }
@@ -396,12 +444,12 @@ mod tests {
 
     #[tokio::test]
     async fn who_asks_for_nothing_is_overdue_and_who_waits_for_an_answer_is_not() {
-        let guest = connections().admit(HERE);
+        let guest = connections().admit(HERE, None);
         let begun = Instant::now();
         guest.peer().is_overdue().await;
         assert!(begun.elapsed() < Duration::from_secs(10), "it was not answered");
 
-        let guest = connections().admit(HERE);
+        let guest = connections().admit(HERE, None);
         let mut request = guest.peer().begin();
         request.answered();
         let ends = async {

@@ -2,7 +2,7 @@
 
 use crate::connections::{Connections, Peer};
 use clap::Args;
-use http::{Request, Response, StatusCode};
+use http::{HeaderMap, HeaderName, Request, Response, StatusCode};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
@@ -27,7 +27,19 @@ use tracing::debug;
 use crate::connections::ConnectionLimits;
 
 /// Largest headers of one request, tokens among them.
-const MAX_HEADER_BYTES: u32 = 16 * 1024;
+const MAX_HEADER_BYTES: u32 = 8 * 1024;
+/// Of gRPC, of ours, and of traces.
+const KEPT_HEADERS: [&str; 9] = [
+    "authorization",
+    "content-type",
+    "grpc-accept-encoding",
+    "grpc-encoding",
+    "grpc-timeout",
+    "te",
+    "traceparent",
+    "tracestate",
+    "x-request-id",
+];
 /// Bytes that one connection may send before they are read.
 const WINDOW_BYTES: u32 = 256 * 1024;
 /// How often dead connections are looked for, and how long they have to answer.
@@ -142,8 +154,10 @@ where
     S: Service<Request<Body>, Response = Response<Body>, Error = Infallible>,
 {
     let mut open = peer.begin();
-    let _turn = peer.turn().await;
     let mut request = request.map(Body::new);
+    let headers = kept(request.headers());
+    *request.headers_mut() = headers;
+    open.turn().await;
     request.extensions_mut().insert(Arc::clone(&peer));
     let answering = service.oneshot(request);
     let response = match limit {
@@ -160,6 +174,17 @@ where
             frame
         }))
     }))
+}
+
+/// The headers that anything of ours looks at; those of a request that waits cost memory.
+fn kept(headers: &HeaderMap) -> HeaderMap {
+    let mut kept = HeaderMap::with_capacity(KEPT_HEADERS.len());
+    for name in KEPT_HEADERS {
+        for value in headers.get_all(name) {
+            kept.append(HeaderName::from_static(name), value.clone());
+        }
+    }
+    kept
 }
 
 /// Serves HTTP/1 until `stop`, and then what was begun. A request, its body included, takes at most `request_limit`.

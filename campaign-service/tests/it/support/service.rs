@@ -113,7 +113,7 @@ fn connections() -> ConnectionLimits {
     ConnectionLimits {
         max_connections: 1_000,
         max_connections_per_address: 1_000,
-        max_strangers: 128,
+        max_strangers: 64,
         max_streams_per_connection: 96,
         max_streams_per_address: 1_000,
         first_request: Duration::from_secs(15),
