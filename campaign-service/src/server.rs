@@ -161,7 +161,7 @@ async fn serve_all(
     let health_service = health.service();
     let mut tasks = JoinSet::new();
     {
-        let (app, chores, stop) = (Arc::clone(&app), options.chores.clone(), stop.clone());
+        let (app, chores, stop) = (Arc::clone(&app), options.chores, stop.clone());
         tasks.spawn(lasting(async move { app.run_chores(&chores, &stop).await }));
     }
     {
