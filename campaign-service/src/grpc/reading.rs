@@ -28,6 +28,8 @@ const PREFIX_BYTES: usize = 5;
 const SMALL_BYTES: usize = 4 * 1024;
 /// Bytes of a message that is too long, to find the field in that makes it so.
 const START_BYTES: usize = 64 * 1024;
+/// Most messages become no more than so many times larger when they are unpacked.
+const LIKELY_RATIO: usize = 16;
 /// Share of the memory that is for strangers.
 const STRANGERS_SHARE: usize = 8;
 /// When to come back after there was no memory.
@@ -252,15 +254,16 @@ impl Messages {
         if length > self.max_bytes {
             return Err(self.skip(length, is_compressed).await?);
         }
-        self.reserve(if is_compressed { self.max_bytes } else { length }).await?;
+        self.reserve(length).await?;
         while self.buffer.len() < PREFIX_BYTES + length {
             if !self.more().await? {
                 return Err(cut_off());
             }
         }
-        let message = self.buffer.split_to(PREFIX_BYTES + length).freeze();
-        let message =
-            if is_compressed { framed(&self.unzip(&message[PREFIX_BYTES..])?) } else { message };
+        let mut message = self.buffer.split_to(PREFIX_BYTES + length).freeze();
+        if is_compressed {
+            message = framed(&self.unzip(&message[PREFIX_BYTES..]).await?);
+        }
         match self.reading.shapes.check(self.input, &message[PREFIX_BYTES..]) {
             Ok(()) => Ok(message),
             Err(fault) => Err(bad(fault.into())),
@@ -281,7 +284,11 @@ impl Messages {
         };
         // One that needs more than there is has all of it.
         let size = u32::try_from(length.div_ceil(1024).min(most / 1024)).unwrap_or(u32::MAX);
-        let acquired = timeout(RETRY_DELAY, Arc::clone(memory).acquire_many_owned(size)).await;
+        // What a stream sent it cannot send again so easily.
+        let patience =
+            if self.input.is_stream { reading.limits.message_timeout } else { RETRY_DELAY };
+        self.held = None;
+        let acquired = timeout(patience, Arc::clone(memory).acquire_many_owned(size)).await;
         self.held = acquired.ok().and_then(Result::ok);
         if self.held.is_some() {
             return Ok(());
@@ -295,15 +302,19 @@ impl Messages {
         Err(Failure::End(error.into()))
     }
 
-    fn unzip(&self, compressed: &[u8]) -> Result<Vec<u8>, Failure> {
-        let mut message = Vec::new();
-        let most = u64::try_from(self.max_bytes).unwrap_or(u64::MAX).saturating_add(1);
-        let read = GzDecoder::new(compressed).take(most).read_to_end(&mut message);
-        read.map_err(|_| Failure::Bad(Error::invalid("message", "is not compressed with gzip")))?;
-        if message.len() > self.max_bytes {
-            return Err(self.too_long(&message, None));
+    async fn unzip(&mut self, compressed: &[u8]) -> Result<Vec<u8>, Failure> {
+        let mut most = compressed.len().saturating_mul(LIKELY_RATIO).min(self.max_bytes);
+        loop {
+            self.reserve(most).await?;
+            let message = unzipped(compressed, most)?;
+            if message.len() <= most {
+                return Ok(message);
+            }
+            if most == self.max_bytes {
+                return Err(self.too_long(&message, None));
+            }
+            most = self.max_bytes;
         }
-        Ok(message)
     }
 
     /// Reads a message that is too long without keeping it; returns what is wrong with it.
@@ -363,6 +374,15 @@ impl Messages {
             }
         }
     }
+}
+
+/// One byte more than `most` of a message that is longer.
+fn unzipped(compressed: &[u8], most: usize) -> Result<Vec<u8>, Failure> {
+    let mut message = Vec::new();
+    let most = u64::try_from(most).unwrap_or(u64::MAX).saturating_add(1);
+    let read = GzDecoder::new(compressed).take(most).read_to_end(&mut message);
+    read.map_err(|_| Failure::Bad(Error::invalid("message", "is not compressed with gzip")))?;
+    Ok(message)
 }
 
 fn framed(message: &[u8]) -> Bytes {
