@@ -27,7 +27,7 @@ use tracing::debug;
 use crate::connections::ConnectionLimits;
 
 /// Largest headers of one request, tokens among them.
-const MAX_HEADER_BYTES: u32 = 8 * 1024;
+const MAX_HEADER_BYTES: u32 = 16 * 1024;
 /// Of gRPC, of ours, and of traces.
 const KEPT_HEADERS: [&str; 9] = [
     "authorization",
