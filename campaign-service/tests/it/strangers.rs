@@ -93,7 +93,8 @@ fn attacks() -> Vec<Vec<u8>> {
     let mut attacks: Vec<Vec<u8>> = vec![Vec::new(), PREFACE[..10].to_vec()];
     for path in [HEALTH, CREATE] {
         let (mut few, mut many) = (Sent::http2(), Sent::http2());
-        for stream in streams(4) {
+        // As much as a connection of before could send unread.
+        for stream in streams(16) {
             few.request(stream, path, END_HEADERS);
             few.half_message(stream, 59_000, 58_000);
         }
