@@ -261,7 +261,7 @@ async fn a_connection_full_of_watches_has_room_for_a_pause() {
     }
     // While they are being opened, too.
     timeout(Duration::from_secs(10), clients.pause(&name)).await.unwrap();
-    let opened = watches.join_all().await;
+    let opened = timeout(Duration::from_secs(20), watches.join_all()).await.unwrap();
     let refused: Vec<_> = opened.iter().filter_map(|opened| opened.as_ref().err()).collect();
     assert_eq!(opened.len() - refused.len(), 96);
     for status in refused {
