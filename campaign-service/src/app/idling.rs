@@ -46,7 +46,7 @@ impl App {
             let mut look =
                 Look { tx, campaign, rules, schedule, scan_left: self.limits.max_scan_contacts };
             scene.throttled = throttled;
-            look.into_groups(&all, &mut scene).await?;
+            look.see_groups(&all, &mut scene).await?;
         }
         Ok(idle_reason(&scene))
     }
@@ -62,7 +62,7 @@ struct Look<'a, 'c> {
 }
 
 impl Look<'_, '_> {
-    async fn into_groups(&mut self, all: &[Group], scene: &mut Scene) -> Result<()> {
+    async fn see_groups(&mut self, all: &[Group], scene: &mut Scene) -> Result<()> {
         let (tx, id, run) = (self.tx, self.campaign.id, self.campaign.run);
         let (mut open, mut shut) = (Vec::new(), Vec::new());
         for group in all {
