@@ -37,8 +37,8 @@ MUTATIONS = {
     # Lost with it may be what a worker was told to be in history (P5), or to be authorised (P2).
     "acknowledge-before-commit": (["P7", "P5", "P2"], [(
         TX,
-        'Ok(self.answered(client.batch_execute("COMMIT")).await?)',
-        'let _ = client.batch_execute("SELECT pg_sleep(0.02); COMMIT").now_or_never();\n        Ok(())')]),
+        'return self.answered(client.batch_execute("COMMIT")).await;',
+        'let _ = client.batch_execute("SELECT pg_sleep(0.02); COMMIT").now_or_never();\n            return Ok(());')]),
     "skip-the-re-check": (["P4"], [(
         "campaign-service/src/app/authorizing.rs",
         "lease.judged_revision == revision && tx.now < lease.judged_until",

@@ -2,7 +2,7 @@
 
 use crate::support::access::{Authority, Folder, Signer, claims, key_set, with_tls, with_tokens};
 use crate::support::processes::{Killed, dialer_worker, dials};
-use crate::support::{PATIENCE, Service, TestDb, eventually, test_options};
+use crate::support::{PATIENCE, Service, TestDb, eventually, open, test_options};
 use campaign_service::server::{Access, Options};
 use campaign_service::store::{Db, DbLimits};
 use campaign_service::tls::{ClientFiles, Tls, TlsFiles};
@@ -229,23 +229,49 @@ async fn the_database_is_reached_over_tls_that_is_verified() {
     let port = tls_before_postgres(&db, &files(&folder, &ours, None)).await;
     let direct = db.url.parse::<tokio_postgres::Config>().unwrap().get_ports()[0];
     let through = db.url.replace(&format!(":{direct}/"), &format!(":{port}/"));
-    let url = |mode: &str| format!("{through}?sslmode={mode}");
-    let open = |mode, ca: &Authority| {
-        let file = folder.write("database-ca.pem", &ca.pem());
-        let limits = DbLimits {
-            max_connections: 4,
-            connection_wait: Duration::from_secs(5),
-            statement_timeout: Duration::from_secs(5),
-        };
-        Db::new(&url(mode), Some(&file), &limits)
+    // The certificate is of another name.
+    let elsewhere = through.replace("127.0.0.1", "elsewhere.example");
+    let limits = DbLimits {
+        max_connections: 4,
+        connection_wait: Duration::from_secs(5),
+        statement_timeout: Duration::from_secs(5),
     };
-    let db = open("require", &ours).unwrap();
-    db.ping().await.unwrap();
-    db.listen().await.unwrap();
-    let strange = open("require", &other).unwrap();
-    strange.ping().await.unwrap_err();
-    assert!(strange.listen().await.is_err());
-    assert!(open("prefer", &ours).unwrap_err().contains("sslmode=require"));
+    let open = |url: String, ca: &Authority| {
+        let file = folder.write("database-ca.pem", &ca.pem());
+        Db::new(&url, Some(&file), &limits)
+    };
+    for mode in ["require", "verify-ca", "verify-full"] {
+        let db = open(format!("{through}?sslmode={mode}"), &ours).unwrap();
+        db.ping().await.unwrap();
+        db.listen().await.unwrap();
+        let strange = open(format!("{through}?sslmode={mode}"), &other).unwrap();
+        strange.ping().await.unwrap_err();
+        assert!(strange.listen().await.is_err());
+        let named = open(format!("{elsewhere}?hostaddr=127.0.0.1&sslmode={mode}"), &ours).unwrap();
+        assert_eq!(named.ping().await.is_ok(), mode == "verify-ca", "{mode}");
+    }
+    assert!(
+        open(format!("{through}?sslmode=prefer"), &ours).unwrap_err().contains("sslmode=require")
+    );
+    let root = folder.write("root.pem", &ours.pem());
+    let url = format!("{through}?sslmode=verify-full&sslrootcert={}", root.display());
+    Db::new(&url, None, &limits).unwrap().ping().await.unwrap();
+    assert!(open(url, &ours).unwrap_err().contains("sslrootcert"));
+}
+
+#[tokio::test]
+async fn a_database_that_wants_a_certificate_gets_the_url_s() {
+    let db = TestDb::new().await;
+    let (folder, ours) = (Folder::new(), Authority::new());
+    let ca = folder.write("ca.pem", &ours.pem());
+    let port = tls_before_postgres(&db, &files(&folder, &ours, Some(ca.clone()))).await;
+    let direct = db.url.parse::<tokio_postgres::Config>().unwrap().get_ports()[0];
+    let through = db.url.replace(&format!(":{direct}/"), &format!(":{port}/"));
+    let (cert, key) = ours.issue_to(&folder, "client");
+    let url = format!("{through}?sslmode=verify-full&sslrootcert={}", ca.display());
+    open(&url).ping().await.unwrap_err();
+    let identity = format!("&sslcert={}&sslkey={}", cert.display(), key.display());
+    open(&format!("{url}{identity}")).ping().await.unwrap();
 }
 
 /// A real worker, over TLS with a certificate of its own: its token is missing, refused, good, expired

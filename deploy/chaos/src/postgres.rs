@@ -15,6 +15,9 @@ const START_LIMIT: Duration = Duration::from_secs(60);
 const LOG_PREFIX: &str = "log_line_prefix=%m [%p] %e ";
 /// Of errors in what was asked: there is no such table or column.
 const NOT_UNDERSTOOD: &str = " 42";
+/// Defaults are among what is changed on purpose; what is noted is not to suffer.
+const OWN_SETTINGS: &str = "SET default_transaction_isolation = 'read committed'; \
+    SET synchronous_commit = on; SET lock_timeout = 0";
 /// What we note in the database beside the service's tables.
 const OBSERVE: &str = include_str!("observe.sql");
 
@@ -148,6 +151,7 @@ pub async fn connect(port: u16) -> Result<Client> {
         match tokio_postgres::connect(&url(port), NoTls).await {
             Ok((client, connection)) => {
                 tokio::spawn(connection);
+                client.batch_execute(OWN_SETTINGS).await?;
                 return Ok(client);
             }
             Err(error) if Instant::now() > deadline => {

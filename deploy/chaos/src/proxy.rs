@@ -28,6 +28,8 @@ pub enum Mode {
     Delay(Duration),
     /// Connections stand and are taken, and nothing gets through.
     HalfOpen,
+    /// What is sent is lost. Connections that there are, and new ones, stay silent for ever.
+    Lost,
     /// Connections end, new ones too.
     Cut,
     /// Connections end with a reset, in the middle of whatever was being said.
@@ -132,6 +134,10 @@ async fn carry(line: Line, mut downstream: TcpStream) {
             )
         } => both.map(|_| ()),
         () = broken(line.mode.clone()) => Ok(()),
+        () = lost(line.mode.clone()) => {
+            broken(line.mode.clone()).await;
+            return;
+        }
     };
     if carried.is_ok() {
         let last = *line.mode.borrow();
@@ -154,6 +160,13 @@ async fn broken(mut mode: watch::Receiver<Mode>) {
     let _ = mode.wait_for(is_broken).await;
 }
 
+/// Comes back when what is sent is lost.
+async fn lost(mut mode: watch::Receiver<Mode>) {
+    if mode.wait_for(|mode| *mode == Mode::Lost).await.is_err() {
+        std::future::pending().await
+    }
+}
+
 /// Waits as the network wants it.
 async fn pass(mode: &mut watch::Receiver<Mode>) -> io::Result<()> {
     let now = *mode.borrow_and_update();
@@ -165,6 +178,10 @@ async fn pass(mode: &mut watch::Receiver<Mode>) -> io::Result<()> {
             if is_broken {
                 return Err(io::ErrorKind::ConnectionReset.into());
             }
+        }
+        Mode::Lost => {
+            broken(mode.clone()).await;
+            return Err(io::ErrorKind::ConnectionReset.into());
         }
         Mode::Pass | Mode::Cut | Mode::Reset => {}
     }

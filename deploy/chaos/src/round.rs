@@ -86,6 +86,7 @@ pub async fn play(template: &Template, setting: &Setting) -> Result<Outcome> {
     let world = Arc::new(world);
     let mut planned = faults::plan(&mut random, setting.window, world.lease_ttl);
     if setting.programs.previous.is_some() {
+        planned.retain(|planned| !planned.fault.is_new());
         planned.push(faults::upgrade(&mut random, setting.window));
     }
     let journal = Arc::new(Journal::create(&folder.join("journal.jsonl"))?);

@@ -2,6 +2,7 @@
 
 mod clusters;
 mod defaults;
+mod errors;
 mod notices;
 mod outages;
 mod pools;

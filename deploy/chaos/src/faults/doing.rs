@@ -21,6 +21,17 @@ const TURN_LIMIT: Duration = Duration::from_secs(3);
 /// Longest wait for an order to PostgreSQL, which may be frozen.
 const ORDER_LIMIT: Duration = Duration::from_secs(3);
 
+/// What an operator may have set for reasons of his own. Statements take longer than either limit, now and then.
+const DEFAULTS: &str = "ALTER SYSTEM SET default_transaction_isolation = 'repeatable read'; \
+    ALTER SYSTEM SET synchronous_commit = off; ALTER SYSTEM SET lock_timeout = '20ms'; SELECT pg_reload_conf()";
+const OWN_DEFAULTS: &str = "ALTER SYSTEM RESET default_transaction_isolation; \
+    ALTER SYSTEM RESET synchronous_commit; ALTER SYSTEM RESET lock_timeout; SELECT pg_reload_conf()";
+/// The queue itself takes 8 GB to fill.
+const NO_NOTICES: &str = "CREATE OR REPLACE FUNCTION pg_catalog.pg_notify(text, text) RETURNS void \
+    LANGUAGE sql AS 'SELECT 1/0'";
+const NOTICES: &str = "CREATE OR REPLACE FUNCTION pg_catalog.pg_notify(text, text) RETURNS void \
+    LANGUAGE internal AS 'pg_notify'";
+
 /// What came of the faults.
 #[derive(Debug, Default)]
 pub struct Done {
@@ -82,6 +93,8 @@ async fn act(world: &World, fault: Fault) -> Result<bool> {
             Ok(())
         }
         Fault::ReadOnly(time) => read_only(world, time).await,
+        Fault::Defaults(time) => for_a_while(world, time, DEFAULTS, OWN_DEFAULTS).await,
+        Fault::NoNotices(time) => for_a_while(world, time, NO_NOTICES, NOTICES).await,
         Fault::DiskFull(time) => disk_full(world, time).await,
         Fault::RollingRestart => rolling_restart(world).await,
         Fault::Upgrade => world.upgrade().await,
@@ -207,22 +220,22 @@ async fn order(world: &World, sql: &str) -> Result<()> {
 
 async fn read_only(world: &World, time: Duration) -> Result<()> {
     let set = "ALTER SYSTEM SET default_transaction_read_only = on; SELECT pg_reload_conf()";
-    // It may be away; then there is nothing to forbid.
-    let _ = timeout(ORDER_LIMIT, order(world, set)).await;
-    sleep(time).await;
-    writable(world).await
-}
-
-/// PostgreSQL takes writes again, as soon as it is there.
-async fn writable(world: &World) -> Result<()> {
     let reset = "SET default_transaction_read_only = off; \
         ALTER SYSTEM RESET default_transaction_read_only; SELECT pg_reload_conf()";
+    for_a_while(world, time, set, reset).await
+}
+
+/// Gives PostgreSQL an order, and another after a while, as soon as it is there.
+async fn for_a_while(world: &World, time: Duration, set: &str, reset: &str) -> Result<()> {
+    // It may be away; then there is nothing to change.
+    let _ = timeout(ORDER_LIMIT, order(world, set)).await;
+    sleep(time).await;
     let deadline = Instant::now() + Duration::from_secs(60);
     loop {
         match timeout(ORDER_LIMIT, order(world, reset)).await {
             Ok(Ok(())) => return Ok(()),
             other if Instant::now() > deadline => {
-                return Err(format!("PostgreSQL stays read-only: {other:?}").into());
+                return Err(format!("PostgreSQL does not take back {set:?}: {other:?}").into());
             }
             _ => sleep(Duration::from_millis(100)).await,
         }

@@ -46,6 +46,10 @@ pub enum Fault {
     At(Wire, Point, u32, Action),
     /// PostgreSQL takes no writes for a while.
     ReadOnly(Duration),
+    /// New sessions find other defaults for a while, which break promises where somebody relies on those of PostgreSQL.
+    Defaults(Duration),
+    /// No notice can be sent for a while, as when a session that nobody watches fills PostgreSQL's queue.
+    NoNotices(Duration),
     /// PostgreSQL's disk is full for a while.
     DiskFull(Duration),
     /// The clock of a replica jumps by so many seconds.
@@ -76,14 +80,25 @@ impl Fault {
             Self::Network(_, Mode::Delay(_), ..) => "slow network".to_owned(),
             Self::Network(_, Mode::HalfOpen, ..) => "half-open connections".to_owned(),
             Self::Network(_, Mode::Reset, ..) => "reset connections".to_owned(),
+            Self::Network(_, Mode::Lost, ..) => "lost packets".to_owned(),
             Self::Network(..) => "cut network".to_owned(),
             Self::At(_, point, ..) => format!("at {point}"),
             Self::ReadOnly(_) => "read-only database".to_owned(),
+            Self::Defaults(_) => "other defaults".to_owned(),
+            Self::NoNotices(_) => "no notices".to_owned(),
             Self::DiskFull(_) => "full disk".to_owned(),
             Self::Clock(..) => "clock jump".to_owned(),
             Self::RollingRestart => "rolling restart".to_owned(),
             Self::Upgrade => "upgrade from the version before".to_owned(),
         }
+    }
+}
+
+impl Fault {
+    /// Whether the version before this one was not made to withstand it.
+    #[must_use]
+    pub fn is_new(&self) -> bool {
+        matches!(self, Self::Defaults(_) | Self::NoNotices(_) | Self::Network(_, Mode::Lost, ..))
     }
 }
 
@@ -138,11 +153,18 @@ fn any_fault(random: &mut SmallRng, lease_ttl: Duration) -> Fault {
             Fault::Freeze(anybody(random), time)
         }
         26..30 => Fault::CrashBackend,
-        30..52 => {
+        30..50 => {
             let time = millis(random, 100..1_500);
             Fault::Network(any_wire(random), bad_network(random), time, random.random_bool(0.5))
         }
-        52..90 => at_a_point(random, lease_ttl),
+        50..53 => {
+            // The listening connection is lost with the others.
+            let wire = Wire::Database(random.random_range(0..REPLICAS));
+            Fault::Network(wire, Mode::Lost, millis(random, 0..1_500), false)
+        }
+        53..56 => Fault::Defaults(millis(random, 500..3_000)),
+        56..59 => Fault::NoNotices(millis(random, 200..2_000)),
+        59..90 => at_a_point(random, lease_ttl),
         90..93 => Fault::ReadOnly(millis(random, 200..1_000)),
         93..95 => Fault::DiskFull(millis(random, 200..1_200)),
         95..98 => {

@@ -121,7 +121,8 @@ impl Framer {
         let length = 1 + length(1)?;
         let body = bytes.get(5..length)?;
         let kind = match (self.direction, bytes[0], body) {
-            (Direction::Up, b'Q', b"COMMIT\0") => Some(Kind::Commit),
+            // What is told of the commit follows it in the same message.
+            (Direction::Up, b'Q', sql) if sql.starts_with(b"COMMIT") => Some(Kind::Commit),
             (Direction::Down, b'C', b"COMMIT\0") => Some(Kind::Committed),
             _ => None,
         };
@@ -170,6 +171,9 @@ mod tests {
         let up = b"\0\0\0\x08\0\x03\0\0Q\0\0\0\x0aBEGIN\0Q\0\0\0\x0bCOMMIT\0X\0\0\0\x04";
         let found = units(Framing::Postgres, Direction::Up, up);
         assert_eq!(found, [(8, None), (11, None), (12, Some(Kind::Commit)), (5, None)]);
+        let telling = b"\0\0\0\x08\0\x03\0\0Q\0\0\0\x15COMMIT; SELECT 1\0";
+        let found = units(Framing::Postgres, Direction::Up, telling);
+        assert_eq!(found, [(8, None), (22, Some(Kind::Commit))]);
         let down = b"C\0\0\0\x0bCOMMIT\0Z\0\0\0\x05IC\0\0\0\x0dROLLBACK\0";
         let found = units(Framing::Postgres, Direction::Down, down);
         assert_eq!(found, [(12, Some(Kind::Committed)), (6, None), (14, None)]);
