@@ -67,6 +67,10 @@ pub async fn adopt(db: &Db) -> StoreResult<Found> {
         let list = if is_moved { &mut found.moved_ahead } else { &mut found.stuck };
         list.push((sequence, target));
     }
+    if !found.stuck.is_empty() {
+        // Not noted, so that the next start looks at everything again.
+        return Ok(found);
+    }
     let shift = match known {
         Some(shift) => shift,
         None => note(&tx, &identity, last.as_ref()).await?,

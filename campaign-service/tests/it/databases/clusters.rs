@@ -88,8 +88,10 @@ async fn a_role_that_may_not_set_a_sequence_moves_it_all_the_same() {
     // Too far to draw: refused, with what to do.
     admin.batch_execute("UPDATE authorizations SET lease = lease + 1000000000000").await.unwrap();
     admin.batch_execute("UPDATE clusters SET identity = 'a third/1'").await.unwrap();
-    let (is_served, said) = run(&db.url, "serve");
-    assert!(!is_served && said.contains("SELECT setval('lease_numbers', 10000000"), "{said}");
+    for _ in 0..2 {
+        let (is_served, said) = run(&db.url, "serve");
+        assert!(!is_served && said.contains("SELECT setval('lease_numbers', 1000000"), "{said}");
+    }
 }
 
 /// In the same cluster a sequence that somebody set back is noticed too.
