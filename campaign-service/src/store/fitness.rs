@@ -77,12 +77,27 @@ pub async fn check(db: &Db) -> StoreResult<Vec<Finding>> {
         Err(StoreError::OnlyReads) => finding(Verdict::NotYet, StoreError::OnlyReads.to_string()),
         Err(error) => return Err(error),
     });
-    findings.push(if migrations::is_current(db).await? {
-        finding(Verdict::Good, "the schema has all that this version needs")
-    } else {
-        finding(Verdict::NotYet, "the database schema is too old; run `campaign-service migrate`")
-    });
+    findings.push(check_schema(db).await?);
     Ok(findings)
+}
+
+async fn check_schema(db: &Db) -> StoreResult<Finding> {
+    if migrations::is_current(db).await? {
+        return Ok(finding(Verdict::Good, "the schema has all that this version needs"));
+    }
+    Ok(match migrations::out_of_path(db).await?.first() {
+        None => finding(
+            Verdict::NotYet,
+            "the database schema is too old; run `campaign-service migrate`",
+        ),
+        Some(schema) => finding(
+            Verdict::NotYet,
+            format!(
+                "the tables are in the schema {schema}, which search_path does not name; add \
+                 search_path={schema} to DATABASE_URL"
+            ),
+        ),
+    })
 }
 
 /// Settings that a session cannot make good by itself. Good ones are passed over.

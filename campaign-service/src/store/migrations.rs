@@ -27,6 +27,14 @@ pub async fn migrate(db: &Db) -> Result<usize, String> {
     Ok(report.applied_migrations().len())
 }
 
+/// Schemas that hold our tables though the search path does not name them.
+pub(super) async fn out_of_path(db: &Db) -> StoreResult<Vec<String>> {
+    let connection = db.connect().await?;
+    let sql = "SELECT n.nspname::text FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+        WHERE c.relname = 'refinery_schema_history' AND to_regclass('refinery_schema_history') IS NULL";
+    Ok(connection.alone().query(sql, &[]).await?.iter().map(|row| row.get(0)).collect())
+}
+
 /// Whether the schema has all that this program needs. A newer one does: migrations keep the version
 /// before them working.
 pub async fn is_current(db: &Db) -> StoreResult<bool> {

@@ -40,17 +40,17 @@ impl Session {
     /// For sessions whose statements may run this long, with names looked up in this path (`None`: as the
     /// database has it).
     pub fn new(statement_timeout: Duration, search_path: Option<&str>) -> Self {
-        let timeout = statement_timeout.as_millis().to_string();
+        let timeout = statement_timeout.as_millis();
         let mut settings: Vec<(&str, &str)> = SETTINGS.to_vec();
-        settings.push(("statement_timeout", &timeout));
         settings.extend(search_path.map(|path| ("search_path", path)));
         let values: Vec<String> = settings
             .iter()
             .map(|(name, value)| format!("({}, {})", literal(name), literal(value)))
             .collect();
         // Names are compared without case: "DateStyle" is how the server spells one of them.
+        // First, as the default may be too short even for this.
         let sql = format!(
-            "SELECT set_config(name, value, false) FROM (
+            "SET statement_timeout = {timeout}; SELECT set_config(name, value, false) FROM (
                 SELECT s.name, w.value FROM (VALUES {}) w(name, value)
                 JOIN pg_catalog.pg_settings s ON pg_catalog.lower(s.name) = w.name
                 UNION ALL SELECT 'synchronous_commit', {DURABLE}) s",

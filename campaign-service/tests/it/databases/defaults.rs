@@ -16,10 +16,15 @@ const WAITING: &str = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'
 #[tokio::test]
 async fn a_default_isolation_lets_no_authorisation_past_a_pause() {
     let db = TestDb::new().await;
-    for setting in ["default_transaction_isolation = 'serializable'", "lock_timeout = '1ms'"] {
+    for setting in [
+        "default_transaction_isolation = 'serializable'",
+        "default_transaction_deferrable = on",
+        "lock_timeout = '1ms'",
+        "statement_timeout = '1ms'",
+        "idle_session_timeout = '1s'",
+    ] {
         db.set_default(setting).await;
     }
-    db.set_default("default_transaction_deferrable = on").await;
     let service = Service::start(&db).await;
     let mut clients = service.clients.clone();
     let name = clients.create_campaign().await;
@@ -31,8 +36,11 @@ async fn a_default_isolation_lets_no_authorisation_past_a_pause() {
     let id: Uuid = name.trim_start_matches("campaigns/").parse().unwrap();
     let gate = id.as_u64_pair().1.cast_signed();
     let blocker = db.client().await;
+    let own = "SET statement_timeout = 0; SET idle_session_timeout = 0; SET lock_timeout = 0";
+    blocker.batch_execute(own).await.unwrap();
     blocker.execute("SELECT pg_advisory_lock($1)", &[&gate]).await.unwrap();
     let client = db.client().await;
+    client.batch_execute(own).await.unwrap();
     let wait_for = async |wanted: i64| {
         eventually("they wait at the gate", || async {
             let waiting: i64 = client.query_one(WAITING, &[]).await.unwrap().get(0);

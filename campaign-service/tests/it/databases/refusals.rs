@@ -38,6 +38,16 @@ async fn doctor_names_risks_and_what_is_missing() {
     assert!(said.contains("sslmode") && said.contains("verify-full"), "{said}");
 }
 
+#[tokio::test]
+async fn tables_that_the_search_path_does_not_name_are_found() {
+    let db = TestDb::new().await;
+    db.set_default("search_path = ''").await;
+    let (is_fine, said) = run(&db.url, "doctor");
+    assert!(!is_fine && said.contains("add search_path=public to DATABASE_URL"), "{said}");
+    let (is_fine, said) = run(&format!("{}?search_path=public", db.url), "doctor");
+    assert!(is_fine, "{said}");
+}
+
 /// A standby is waited for: it may be promoted.
 #[tokio::test]
 async fn a_database_that_takes_no_writes_is_waited_for() {
