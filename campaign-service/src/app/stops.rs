@@ -2,8 +2,8 @@
 
 use super::App;
 use super::error::Result;
-use crate::store::campaigns::{self, Standing};
 use crate::store::notify::StopCause;
+use crate::store::standings::{self, Standing};
 use campaign_domain::lifecycle::State;
 use uuid::Uuid;
 
@@ -24,7 +24,7 @@ impl App {
             return Ok(Vec::new());
         }
         let connection = self.db.connect().await?;
-        let standings = campaigns::standings(&connection, ids).await?;
+        let standings = standings::find(&connection, ids).await?;
         let of = |id: &Uuid| {
             let standing = standings.iter().find(|standing| standing.campaign == *id);
             stop_of(*id, standing.filter(|standing| !standing.is_deleted))

@@ -31,6 +31,7 @@ pub mod purge;
 pub mod requests;
 pub mod retention;
 mod session;
+pub mod standings;
 pub mod states;
 pub mod suppressions;
 mod tls;
