@@ -20,7 +20,7 @@ async fn a_default_isolation_lets_no_authorisation_past_a_pause() {
         "default_transaction_isolation = 'serializable'",
         "default_transaction_deferrable = on",
         "lock_timeout = '1ms'",
-        "statement_timeout = '1ms'",
+        "statement_timeout = '50ms'",
         "idle_session_timeout = '1s'",
     ] {
         db.set_default(setting).await;

@@ -21,9 +21,10 @@ const TURN_LIMIT: Duration = Duration::from_secs(3);
 /// Longest wait for an order to PostgreSQL, which may be frozen.
 const ORDER_LIMIT: Duration = Duration::from_secs(3);
 
-/// What an operator may have set for reasons of his own. Statements take longer than either limit, now and then.
+/// What an operator may have set for reasons of his own. Sessions end, so that those which find it are used for long.
 const DEFAULTS: &str = "ALTER SYSTEM SET default_transaction_isolation = 'repeatable read'; \
-    ALTER SYSTEM SET synchronous_commit = off; ALTER SYSTEM SET lock_timeout = '20ms'; SELECT pg_reload_conf()";
+    ALTER SYSTEM SET synchronous_commit = off; ALTER SYSTEM SET lock_timeout = '20ms'; SELECT pg_reload_conf(); \
+    SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'campaign-service'";
 const OWN_DEFAULTS: &str = "ALTER SYSTEM RESET default_transaction_isolation; \
     ALTER SYSTEM RESET synchronous_commit; ALTER SYSTEM RESET lock_timeout; SELECT pg_reload_conf()";
 /// The queue itself takes 8 GB to fill.
