@@ -53,7 +53,7 @@ impl ZoneArgs {
             sleep(LOOK_INTERVAL).await;
             let args = self.clone();
             match tokio::task::spawn_blocking(move || args.newest()).await {
-                Ok(Ok(found)) if found.version() != zones::current().version() => {
+                Ok(Ok(found)) if is_newer(&found, &zones::current()) => {
                     info!(
                         version = found.version(),
                         source = found.source(),
@@ -86,10 +86,10 @@ impl ZoneArgs {
         let mut newest = Zones::bundled();
         let system = std::env::var_os("TZDIR").map(PathBuf::from);
         let system = system.into_iter().chain(SYSTEM_DIRS.map(PathBuf::from));
-        if let Some(found) = system.filter_map(|dir| read(&dir)).next()
-            && is_newer(&found, &newest)
-        {
-            newest = found;
+        for found in system.filter_map(|dir| read(&dir)) {
+            if is_newer(&found, &newest) {
+                newest = found;
+            }
         }
         let Some(dir) = &self.time_zone_dir else { return Ok(newest) };
         let given = read(dir).ok_or_else(|| {

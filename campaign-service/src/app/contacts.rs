@@ -152,7 +152,10 @@ pub(super) async fn add(
     let id = campaign.id;
     let spelled = spellings(&new.phone);
     let phones: Vec<&str> = spelled.iter().map(AsRef::as_ref).collect();
-    match contacts::find_by_phones(tx, id, &phones).await?.first() {
+    let mut found = contacts::find_by_phones(tx, id, &phones).await?;
+    // Of two spellings the one that is not deleted.
+    found.sort_by_key(|(_, _, is_deleted)| *is_deleted);
+    match found.first() {
         None => Ok(contacts::insert_one(tx, id, new, group).await?),
         Some((_, position, true)) => {
             revive(tx, campaign, *position, new, group).await?;

@@ -15,7 +15,7 @@ use crate::store::suppressions::{self, Suppression};
 use crate::store::{Db, Gate, Tx, contacts, due, interactions, leases, states};
 use campaign_domain::access::Tenant;
 use campaign_domain::phone;
-use campaign_domain::subscriber::spellings;
+use campaign_domain::subscriber::{all_spellings, spellings};
 use chrono::TimeDelta;
 use serde_json::json;
 use std::collections::{HashMap, HashSet};
@@ -60,8 +60,7 @@ impl App {
             });
         };
         let mut all = Erased::default();
-        for phone in spellings(phone) {
-            let erasure = self.begin_erasure(eraser, tenant, &phone, (actor, reason)).await?;
+        for erasure in self.begin_erasures(eraser, tenant, phone, (actor, reason)).await? {
             let erased = self.finish_erasure(&erasure).await?;
             all.contacts += erased.contacts;
             all.interactions += erased.interactions;
@@ -70,34 +69,41 @@ impl App {
         Ok(all)
     }
 
-    /// From here on it will be done, whoever does it.
-    async fn begin_erasure(
+    /// From here on it will be done, whoever does it: of the number in all its spellings, or of none.
+    async fn begin_erasures(
         &self,
         eraser: &Eraser,
         tenant: &Tenant,
         phone: &str,
         (actor, reason): (&str, &str),
-    ) -> Result<Erasure> {
+    ) -> Result<Vec<Erasure>> {
         let mut connection = self.db.connect().await?;
         let tx = connection.begin(Gate::Open).await?;
-        let mut erasure = Erasure {
-            tenant: tenant.clone(),
-            hash: eraser.hash(phone),
-            phone: phone.to_owned(),
-            actor: actor.to_owned(),
-            reason: reason.to_owned(),
-            noted_at: tx.now,
-        };
         if !erasures::key_ids(&tx).await?.contains(&eraser.key_id()) {
             erasures::pin_key(&tx, &eraser.key_id()).await?;
         }
         known_keys(Some(eraser), &erasures::key_ids(&tx).await?)?;
         // The list before the note: in the order of whoever takes a number off the list.
-        suppressions::put(&tx, &erasure.tenant, &erasure.phone, SOURCE).await?;
-        suppressing::tell(&tx, &erasure.tenant, std::slice::from_ref(&erasure.phone)).await?;
-        erasure.noted_at = erasures::begin(&tx, &erasure).await?;
+        let phones = all_spellings([phone]);
+        for phone in &phones {
+            suppressions::put(&tx, tenant, phone, SOURCE).await?;
+        }
+        suppressing::tell(&tx, tenant, &phones).await?;
+        let mut begun = Vec::with_capacity(phones.len());
+        for phone in phones {
+            let mut erasure = Erasure {
+                tenant: tenant.clone(),
+                hash: eraser.hash(&phone),
+                phone,
+                actor: actor.to_owned(),
+                reason: reason.to_owned(),
+                noted_at: tx.now,
+            };
+            erasure.noted_at = erasures::begin(&tx, &erasure).await?;
+            begun.push(erasure);
+        }
         tx.commit().await?;
-        Ok(erasure)
+        Ok(begun)
     }
 
     /// Does all of an erasure that was begun, however much of it was done before. Others may do the same, finish
@@ -188,13 +194,16 @@ impl App {
         let Some(eraser) = known_keys(self.eraser.as_ref(), keys)? else {
             return Ok(HashSet::new());
         };
-        let hashed: HashMap<_, &str> = phones
-            .iter()
-            .flat_map(|phone| eraser.hashes(phone).map(move |hash| (hash, *phone)))
-            .collect();
+        // Erased in any spelling.
+        let mut hashed: HashMap<PersonHash, Vec<&str>> = HashMap::new();
+        for phone in phones {
+            for hash in spellings(phone).iter().flat_map(|spelling| eraser.hashes(spelling)) {
+                hashed.entry(hash).or_default().push(phone);
+            }
+        }
         let hashes: Vec<_> = hashed.keys().copied().collect();
         let found = erasures::find(tx, tenant, &hashes).await?;
-        Ok(found.iter().filter_map(|hash| hashed.get(hash).copied()).collect())
+        Ok(found.iter().filter_map(|hash| hashed.get(hash)).flatten().copied().collect())
     }
 
     /// Keeps numbers from a tenant that were erased for everybody or for it, without writing them down;
@@ -280,7 +289,9 @@ impl App {
     ) -> Result<Option<(Vec<PersonHash>, Noted)>> {
         let keys = erasures::key_ids(tx).await?;
         let Some(eraser) = known_keys(self.eraser.as_ref(), &keys)? else { return Ok(None) };
-        let hashes: Vec<_> = eraser.hashes(phone).collect();
+        let spellings = spellings(phone);
+        let hashes: Vec<_> =
+            spellings.iter().flat_map(|spelling| eraser.hashes(spelling)).collect();
         Ok(erasures::lock(tx, tenant, &hashes).await?.map(|noted| (hashes, noted)))
     }
 }

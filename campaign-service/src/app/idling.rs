@@ -84,8 +84,10 @@ impl Look<'_, '_> {
         scene.capped_until = later.into_iter().min();
         scene.is_anybody_callable = !now.is_empty() || self.is_anybody_ahead(&open).await?;
         for (group, opening) in shut {
-            let waits = group.first_ahead.is_some()
-                || !due::soonest(tx, id, run, &[group.id], 1).await?.is_empty();
+            let due = due::soonest(tx, id, run, &[group.id], page).await?;
+            let due: Vec<i64> = due.iter().map(|due| due.position).collect();
+            let waits = !self.eligible(&due).await?.is_empty()
+                || self.is_anybody_ahead(std::slice::from_ref(&group)).await?;
             if waits {
                 let known = scene.shut.flatten();
                 scene.shut = Some(known.into_iter().chain(opening).min());

@@ -129,6 +129,9 @@ impl<'a> Chunk<'a> {
         let (found, keys) =
             try_join!(contacts::find_by_phones(tx, id, &asked), erasures::key_ids(tx))?;
         let erased = app.erased_among(tx, &keys, &campaign.tenant, &phones).await?;
+        let mut found = found;
+        // Of two spellings the one that is not deleted is the one that is known.
+        found.sort_by_key(|(_, _, is_deleted)| !*is_deleted);
         let known = found
             .into_iter()
             .map(|(phone, at, deleted)| (canonical(&phone).into_owned(), (at, deleted)))

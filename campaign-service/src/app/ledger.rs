@@ -54,7 +54,7 @@ pub(super) struct Ledger<'a, 'c> {
     changed_leases: BTreeSet<i64>,
     /// Contacts that something was recorded of; some more than once.
     touched: Vec<i64>,
-    /// Contacts whose phone was noted to be in use, and for whom the run may wait in the list of those due.
+    /// Contacts whose phone was noted to be in use before.
     was_busy: HashSet<i64>,
     /// Contacts whose attempt is over, and the run it was of.
     ended: Vec<(i64, i32)>,
@@ -93,18 +93,36 @@ async fn timing_of(
     leases: &[Lease],
     facts: impl Iterator<Item = &Report> + Clone,
 ) -> Result<(Vec<Launch>, HashMap<AttemptId, Instant>)> {
-    let is_in_hand = |report: &&Report| {
-        let is_of_run = report.attempt.is_some_and(|attempt| attempt.run == campaign.run);
-        is_of_run && slot_of(leases, report).is_some()
-    };
-    let attempts: Vec<(AttemptId, i64)> = facts
-        .clone()
-        .filter(|report| !is_in_hand(report))
-        .filter_map(|report| Some((report.attempt?, report.position)))
-        .collect();
-    let authorized = leases::authorized_at(tx, campaign.id, &attempts).await?;
-    let has_time = facts.into_iter().any(|report| report.occurred_at.is_some());
+    let has_time = facts.clone().any(|report| report.occurred_at.is_some());
     let launches = if has_time { campaigns::launches(tx, campaign.id).await? } else { Vec::new() };
+    let of_attempts: Vec<&Report> = facts.filter(|report| report.attempt.is_some()).collect();
+    let gone = of_attempts.iter().filter(|report| lease_of(leases, report).is_none());
+    let numbers: BTreeSet<i64> = gone.filter_map(|report| Some(report.attempt?.lease)).collect();
+    let numbers: Vec<i64> = numbers.into_iter().collect();
+    let ended = calls::of_leases(tx, campaign.id, &numbers).await?;
+    let is_ended = |report: &Report| {
+        let call = report.attempt.and_then(|attempt| ended.get(&attempt.slot_id()));
+        call.is_some_and(|found| found.call.position == report.position)
+    };
+    let is_of_older = |report: &Report| {
+        report.attempt.is_some_and(|attempt| attempt.run != campaign.run)
+            && report
+                .occurred_at
+                .is_some_and(|at| timing::epoch_at(&launches, at) != campaign.epoch)
+    };
+    let (mut authorized, mut asked) = (HashMap::new(), Vec::new());
+    for report in of_attempts {
+        let Some(attempt) = report.attempt else { continue };
+        let is_ended = is_ended(report);
+        if is_of_older(report) || !is_ended && lease_of(leases, report).is_none() {
+            asked.push((attempt, report.position));
+        } else if is_ended {
+            // When it was does not matter.
+            authorized.insert(attempt, tx.now);
+        }
+    }
+    // No index serves this: it is asked only where nothing else tells.
+    authorized.extend(leases::authorized_at(tx, campaign.id, &asked).await?);
     Ok((launches, authorized))
 }
 
@@ -323,11 +341,10 @@ impl<'a, 'c> Ledger<'a, 'c> {
             retry: &self.retry,
             now: self.tx.now,
         };
-        let state = self.states.get(report.position);
-        if state.may_ring {
+        if self.is_noted_busy(report) {
             self.was_busy.insert(report.position);
         }
-        let state = state.after(&report.fact, &at);
+        let state = self.states.get(report.position).after(&report.fact, &at);
         self.states.set(report.position, &state);
         self.touched.push(report.position);
         !at.is_before_reset(&report.fact)
@@ -367,15 +384,18 @@ impl<'a, 'c> Ledger<'a, 'c> {
         ended
     }
 
+    /// Whether the contact's phone was noted to be in use: the run may have met it once more, or may yet, so that
+    /// the end of its call takes the gate alone.
+    pub(super) fn is_noted_busy(&self, report: &Report) -> bool {
+        self.states.get(report.position).may_ring
+    }
+
     /// Writes facts of calls in progress under the current run. Their contacts are in no other place.
     pub(super) async fn save_of_open_calls(self) -> Result<()> {
         self.write().await?;
         let ended: Vec<i64> = self.ended.iter().map(|(position, _)| *position).collect();
         let places = self.places(&ended).await?;
         due::put(self.tx, self.campaign.id, self.campaign.run, &places.due).await?;
-        let waiting = places.done.into_iter().filter(|position| self.was_busy.contains(position));
-        let waiting: Vec<i64> = waiting.collect();
-        due::remove(self.tx, self.campaign.id, &waiting).await?;
         Ok(())
     }
 
@@ -386,7 +406,14 @@ impl<'a, 'c> Ledger<'a, 'c> {
         let touched: BTreeSet<i64> = self.touched.iter().copied().collect();
         let touched: Vec<i64> = touched.into_iter().collect();
         let places = self.places(&touched).await?;
-        due::put(tx, id, run, &places.due).await?;
+        let (again, due): (Vec<Due>, Vec<Due>) =
+            places.due.iter().partition(|due| self.was_busy.contains(&due.position));
+        due::put(tx, id, run, &due).await?;
+        for due in again {
+            // Where the run has not passed it in its group, it meets it there.
+            due::remove(tx, id, &[due.position]).await?;
+            due::put_if_passed(tx, id, run, due.position, due.due_at).await?;
+        }
         due::reschedule(tx, id, run, &places.free).await?;
         due::remove(tx, id, &places.done).await?;
         if !touched.is_empty() {

@@ -146,7 +146,7 @@ impl App {
         if campaigns::find(&tx, id).await?.is_none() {
             return Err(Error::NotFound(format!("campaigns/{id}")));
         }
-        Ok(audit::list(&tx, id, before, None, limit).await?)
+        Ok(audit::list(&tx, id, before, limit).await?)
     }
 }
 

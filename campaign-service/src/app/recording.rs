@@ -119,8 +119,11 @@ impl App {
         let own: Vec<&Report> = mine.iter().map(|index| reports[*index]).collect();
         let mut ledger =
             Ledger::open(&tx, &campaign, self.retry_policy(&campaign), leases, &own).await?;
-        for (index, report) in mine.into_iter().zip(own) {
-            outcomes[index] = Some(ledger.record(report));
+        let busy: Vec<bool> = own.iter().map(|report| ledger.is_noted_busy(report)).collect();
+        for ((index, report), is_busy) in mine.into_iter().zip(own).zip(busy) {
+            if !is_busy {
+                outcomes[index] = Some(ledger.record(report));
+            }
         }
         ledger.save_of_open_calls().await?;
         tx.commit().await?;

@@ -49,6 +49,16 @@ impl App {
         phones: &[String],
         why: &Listing<'_>,
     ) -> Result<usize> {
+        Ok(self.put_on_list(tenant, phones, why).await?.len())
+    }
+
+    /// Adds numbers; returns those that are new, each in the spelling that stands for all.
+    async fn put_on_list(
+        &self,
+        tenant: &Tenant,
+        phones: &[String],
+        why: &Listing<'_>,
+    ) -> Result<BTreeSet<String>> {
         let phones = all_spellings(phones.iter().map(String::as_str));
         let mut connection = self.db.connect().await?;
         let tx = connection.begin(Gate::Open).await?;
@@ -61,13 +71,21 @@ impl App {
         Ok(added)
     }
 
-    /// Suppresses a number that opted out of every campaign and is no contact of the one named. Returns
-    /// whether it is new on the list.
-    pub async fn suppress_caller(&self, id: Uuid, phone: &str) -> Result<bool> {
+    /// Suppresses numbers that opted out of every campaign and are no contacts of the one named. Returns those
+    /// that are new on the list.
+    pub async fn suppress_strangers(
+        &self,
+        id: Uuid,
+        phones: &[String],
+    ) -> Result<BTreeSet<String>> {
+        if phones.is_empty() {
+            return Ok(BTreeSet::new());
+        }
         let (campaign, _) = self.get_campaign(id).await?;
         let source = source_of(id);
-        let added = self.suppress(&campaign.tenant, &[phone.to_owned()], &opt_out(&source)).await?;
-        Ok(added > 0)
+        let new = self.put_on_list(&campaign.tenant, phones, &opt_out(&source)).await?;
+        let is_new = |phone: &&String| new.contains(canonical(phone).as_ref());
+        Ok(phones.iter().filter(is_new).cloned().collect())
     }
 
     /// What is left to do when contacts' opt-outs have put their numbers on the list, however often.
@@ -186,11 +204,13 @@ impl App {
         let mut connection = self.db.connect().await?;
         let tx = connection.begin(Gate::Open).await?;
         let log = audit::list_log(tenant);
-        let only = match phone {
-            Some(phone) => Some(suppressions::events_of(&tx, tenant, phone, before, limit).await?),
-            None => None,
+        let events = match phone {
+            Some(phone) => {
+                let numbers = suppressions::events_of(&tx, tenant, phone, before, limit).await?;
+                audit::some(&tx, log, &numbers).await?
+            }
+            None => audit::list(&tx, log, before, limit).await?,
         };
-        let events = audit::list(&tx, log, before, only.as_deref(), limit).await?;
         let numbers: Vec<i64> = events.iter().map(|event| event.number).collect();
         let mut sources = suppressions::sources(&tx, tenant, &numbers).await?;
         let with_source = |event: Event| {
@@ -233,9 +253,14 @@ fn allow(caller: &Caller, is_wish: bool) -> Result<()> {
     Err(Error::Forbidden { what, roles: vec![Role::Admin] })
 }
 
-/// Puts numbers on the list and tells the workers that hold them; returns how many are new, spellings of one
-/// subscriber counted once. `take_back` has to follow the commit.
-async fn add(tx: &Tx<'_>, tenant: &Tenant, phones: &[String], why: &Listing<'_>) -> Result<usize> {
+/// Puts numbers on the list and tells the workers that hold them; returns those that are new, each in the
+/// spelling that stands for all of a subscriber's. `take_back` has to follow the commit.
+async fn add(
+    tx: &Tx<'_>,
+    tenant: &Tenant,
+    phones: &[String],
+    why: &Listing<'_>,
+) -> Result<BTreeSet<String>> {
     let added = suppressions::insert(tx, tenant, phones, why.source, why.is_wish).await?;
     tell(tx, tenant, phones).await?;
     let new = added.iter().filter(|added| !added.was_listed);
@@ -245,7 +270,7 @@ async fn add(tx: &Tx<'_>, tenant: &Tenant, phones: &[String], why: &Listing<'_>)
         let what = ("SUPPRESS", (why.actor, why.reason));
         log(tx, tenant, what, new.len(), (&changed, why.source)).await?;
     }
-    Ok(new.len())
+    Ok(new)
 }
 
 /// Notes a change of a tenant's list in the list's own audit log, and the numbers that it is about beside it.

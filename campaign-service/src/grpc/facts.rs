@@ -84,6 +84,11 @@ pub fn suppresses(interaction: &v1::Interaction) -> bool {
     report(interaction.clone(), 0).is_ok_and(|report| report.fact.suppresses())
 }
 
+/// Whether an interaction says that somebody opted out.
+pub fn is_opt_out(interaction: &v1::Interaction) -> bool {
+    matches!(interaction.fact, Some(ApiFact::OptedOut(_)))
+}
+
 fn seconds(seconds: i32) -> prost_types::Duration {
     prost_types::Duration { seconds: seconds.into(), nanos: 0 }
 }

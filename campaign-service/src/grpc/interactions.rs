@@ -44,14 +44,17 @@ impl InteractionService for InteractionApi {
             return Err(Error::invalid("interactions", description).into());
         }
         self.app.get_campaign(id).await?;
+        let count = request.interactions.len();
         let (interactions, strangers) = self.with_contacts(id, request.interactions).await?;
         // The only campaign that may be named is within reach already.
         let mut results = record_all(&self.app, &Reach::All, Some(campaign), interactions).await?;
+        // What is told of a person's other number was told of the person.
+        results.truncate(count);
+        let phones: Vec<String> = strangers.iter().map(|(_, phone)| phone.clone()).collect();
+        let mut new = self.app.suppress_strangers(id, &phones).await?;
         for (index, phone) in strangers {
-            let outcome = match self.app.suppress_caller(id, &phone).await? {
-                true => Outcome::Recorded,
-                false => Outcome::Duplicate,
-            };
+            let is_new = new.remove(&phone);
+            let outcome = if is_new { Outcome::Recorded } else { Outcome::Duplicate };
             let interaction_id = std::mem::take(&mut results[index].interaction_id);
             results[index] = facts::result(interaction_id, outcome);
             "no contact has the number; it is suppressed".clone_into(&mut results[index].message);
@@ -106,7 +109,8 @@ fn turn_away_to_api(why: TurnAway) -> (v1::TurnAwayReason, Option<Instant>) {
 
 impl InteractionApi {
     /// Finds the contacts that are named by number only, in any spelling. A number that is no contact's stays
-    /// empty; where its owner opted out of every campaign, it comes with its index as a stranger's.
+    /// empty; where its owner opted out of every campaign, it comes with its index as a stranger's. An opt-out of
+    /// a person who is two contacts, by two spellings, comes once more at the end for the second.
     async fn with_contacts(
         &self,
         id: Uuid,
@@ -116,25 +120,32 @@ impl InteractionApi {
             .iter()
             .map(|reported| phone::to_e164(&reported.phone_number, None).ok())
             .collect();
-        let positions: HashMap<String, i64> = {
-            let known = all_spellings(numbers.iter().flatten().map(String::as_str));
-            self.app.find_contacts(id, &known).await?.into_iter().collect()
-        };
-        let mut strangers = Vec::new();
+        let known = all_spellings(numbers.iter().flatten().map(String::as_str));
+        let positions: HashMap<String, i64> =
+            self.app.find_contacts(id, &known).await?.into_iter().collect();
+        let (mut strangers, mut twins) = (Vec::new(), Vec::new());
         let mut interactions = Vec::with_capacity(reported.len());
         for (index, (reported, number)) in reported.into_iter().zip(numbers).enumerate() {
             let mut interaction = reported.interaction.unwrap_or_default();
             if let Some(number) = number.filter(|_| interaction.contact.is_empty()) {
-                let found =
-                    spellings(&number).iter().find_map(|number| positions.get(number.as_ref()));
-                match found {
-                    Some(position) => interaction.contact = names::contact_name(id, *position),
-                    None if facts::suppresses(&interaction) => strangers.push((index, number)),
+                let spellings = spellings(&number);
+                let found = spellings.iter().filter_map(|number| positions.get(number.as_ref()));
+                let mut names = found.map(|position| names::contact_name(id, *position));
+                match names.next() {
+                    Some(contact) => interaction.contact = contact,
+                    None if facts::suppresses(&interaction) => {
+                        strangers.push((index, number.clone()));
+                    }
                     None => {}
                 }
+                let other = names.next().filter(|_| facts::is_opt_out(&interaction));
+                twins.extend(
+                    other.map(|contact| v1::Interaction { contact, ..interaction.clone() }),
+                );
             }
             interactions.push(interaction);
         }
+        interactions.extend(twins);
         Ok((interactions, strangers))
     }
 }

@@ -190,33 +190,45 @@ pub struct Event {
     pub request_id: String,
 }
 
-/// Entries, newest first, before the number given; only those of some numbers, if any are given.
+const EVENT_COLUMNS: &str = "event_number, happened_at, actor, reason, command, state_before,
+    state_after, run, request_id";
+
+fn read_event(row: &Row) -> Event {
+    Event {
+        number: row.get("event_number"),
+        happened_at: row.get("happened_at"),
+        actor: row.get("actor"),
+        reason: row.get("reason"),
+        command: row.get("command"),
+        before: row.get::<_, Option<&str>>("state_before").and_then(State::from_name),
+        after: State::from_name(row.get("state_after")),
+        run: row.get("run"),
+        request_id: row.get("request_id"),
+    }
+}
+
+/// Entries, newest first, before the number given.
 pub async fn list(
     tx: &Tx<'_>,
     campaign: Uuid,
     before: Option<i64>,
-    only: Option<&[i64]>,
     limit: i64,
 ) -> StoreResult<Vec<Event>> {
-    let sql =
-        "SELECT event_number, happened_at, actor, reason, command, state_before, state_after, run,
-            request_id FROM audit_events
-        WHERE campaign_id = $1 AND event_number < COALESCE($2, 9223372036854775807)
-            AND ($4::int8[] IS NULL OR event_number = ANY($4))
-        ORDER BY event_number DESC LIMIT $3";
-    let rows = tx.query(sql, &[&campaign, &before, &limit, &only]).await?;
-    Ok(rows
-        .iter()
-        .map(|row| Event {
-            number: row.get("event_number"),
-            happened_at: row.get("happened_at"),
-            actor: row.get("actor"),
-            reason: row.get("reason"),
-            command: row.get("command"),
-            before: row.get::<_, Option<&str>>("state_before").and_then(State::from_name),
-            after: State::from_name(row.get("state_after")),
-            run: row.get("run"),
-            request_id: row.get("request_id"),
-        })
-        .collect())
+    let sql = format!(
+        "SELECT {EVENT_COLUMNS} FROM audit_events
+         WHERE campaign_id = $1 AND event_number < COALESCE($2, 9223372036854775807)
+         ORDER BY event_number DESC LIMIT $3"
+    );
+    Ok(tx.query(&sql, &[&campaign, &before, &limit]).await?.iter().map(read_event).collect())
+}
+
+/// The entries with these numbers, newest first.
+pub async fn some(tx: &Tx<'_>, campaign: Uuid, numbers: &[i64]) -> StoreResult<Vec<Event>> {
+    let sql = format!(
+        "SELECT e.* FROM unnest($2::int8[]) AS w(number) CROSS JOIN LATERAL (
+             SELECT {EVENT_COLUMNS} FROM audit_events
+             WHERE campaign_id = $1 AND event_number = w.number LIMIT 1) e
+         ORDER BY e.event_number DESC"
+    );
+    Ok(tx.query(&sql, &[&campaign, &numbers]).await?.iter().map(read_event).collect())
 }

@@ -302,3 +302,35 @@ async fn a_region_that_is_no_country_is_refused() {
         assert_eq!(bad_fields(&status), ["header.default_region"], "{bad}");
     }
 }
+
+/// Two imports that bring the same numbers at once: one makes each contact, the other finds it.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_same_numbers_in_two_imports_at_once_are_duplicates_of_one() {
+    let db = TestDb::new().await;
+    let service = Service::start(&db).await;
+    let mut clients = service.clients.clone();
+    for round in 0..5 {
+        let name = clients.create_campaign().await;
+        let start = std::sync::Arc::new(tokio::sync::Barrier::new(2));
+        let both = ["a", "b"].map(|id| {
+            let (mut clients, name, start) = (clients.clone(), name.clone(), start.clone());
+            tokio::spawn(async move {
+                let numbers: Vec<String> = (0..400).map(phone).collect();
+                let mut numbers: Vec<&str> = numbers.iter().map(String::as_str).collect();
+                if id == "b" {
+                    numbers.reverse();
+                }
+                start.wait().await;
+                import(&mut clients, vec![header(&name, id), rows(1, &numbers)]).await
+            })
+        });
+        let (mut created, mut duplicates) = (0, 0);
+        for done in both {
+            let done = done.await.unwrap().unwrap_or_else(|status| panic!("{round}: {status:?}"));
+            created += done.created;
+            duplicates += done.duplicates;
+        }
+        assert_eq!((created, duplicates), (400, 400), "round {round}");
+        assert_eq!(clients.campaign(&name).await.contact_count, 400);
+    }
+}

@@ -160,7 +160,7 @@ impl World {
             let mut spec = spec(first, folder, SERVICE, &format!("replica-{n}"))?;
             let port = free_port();
             spec.port = Some(port);
-            spec.env = clocks.environment(n)?;
+            spec.env.extend(clocks.environment(n)?);
             spec.env.push(("DATABASE_URL".to_owned(), postgres::url(line.port)));
             spec.env.extend(erasing(folder));
             spec.args = replica_args(port, lease_ttl_seconds, random);

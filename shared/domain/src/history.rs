@@ -374,6 +374,10 @@ impl ContactState {
         if outcome == CallOutcome::Unknown {
             self.due_at = self.due_at.max(at.retry.next_attempt(outcome, 0, at.now));
             self.may_ring = true;
+        } else if self.may_ring && !at.replaces_unknown {
+            // The phone was noted to be in use by this very call.
+            self.may_ring = false;
+            self.due_at = self.busy_until();
         }
     }
 

@@ -91,3 +91,40 @@ async fn a_contact_in_a_workers_hands_moves_and_is_not_called_twice() {
     let left: i64 = db.client().await.query_one(due, &[]).await.unwrap().get(0);
     assert_eq!(left, 0, "the run would wait for somebody who is done");
 }
+
+/// The call is over before the run comes to the contact in its new group.
+#[tokio::test]
+async fn a_contact_that_moved_in_a_call_is_met_once_after_it() {
+    let db = TestDb::new().await;
+    let service = Service::start(&db).await;
+    let mut clients = service.clients.clone();
+    let policy = v1::RetryPolicy { busy: Some(crate::support::retry(2, 0)), ..once() };
+    let name = clients.create_campaign_retrying(policy).await;
+    let mut contacts = Vec::new();
+    for n in 0..2 {
+        contacts.push(add_contact(&mut clients, &name, &phone(n), "Europe/Berlin").await.unwrap());
+    }
+    clients.launch(&name).await;
+    let mut worker = Worker::connect(&clients, "w", &name).await;
+    let held = worker.lease(2).await;
+    let attempts = [worker.granted(&held[0]).await, worker.granted(&held[1]).await];
+    for contact in &contacts {
+        move_to(&mut clients, contact, "Asia/Tokyo").await;
+    }
+    worker.end(&held[0], &attempts[0], CallOutcome::Answered).await;
+    worker.end(&held[1], &attempts[1], CallOutcome::Busy).await;
+    assert_eq!(take_all(&mut worker).await, [phone(1)], "both due and ahead, it was taken twice");
+    // Moved in a call, and a rerun is launched before the call is over: it waits no longer than that.
+    clients.cancel(&name).await;
+    clients.launch_with(&name, super::rerun(v1::Exclusions::default())).await;
+    let mut worker = Worker::connect(&clients, "w2", &name).await;
+    let held = worker.lease(2).await;
+    let attempt = worker.granted(&held[0]).await;
+    move_to(&mut clients, &held[0].contact, "Europe/Berlin").await;
+    clients.cancel(&name).await;
+    clients.launch_with(&name, super::rerun(v1::Exclusions::default())).await;
+    let mut next = Worker::connect(&clients, "w3", &name).await;
+    assert_eq!(take_all(&mut next).await, [held[1].phone.clone()], "the other is in a call");
+    worker.end(&held[0], &attempt, CallOutcome::Answered).await;
+    assert_eq!(take_all(&mut next).await, [held[0].phone.clone()]);
+}

@@ -238,8 +238,13 @@ fn open(file: &str) -> Result<(Box<dyn Read + Send>, Option<u64>), Failure> {
     }
     let wrong = |error| Failure::usage(format!("{file} cannot be read: {error}"));
     let opened = File::open(file).map_err(wrong)?;
-    let length = opened.metadata().map_err(wrong)?.len();
-    Ok((Box::new(opened), Some(length)))
+    let metadata = opened.metadata().map_err(wrong)?;
+    if !metadata.is_file() {
+        // It is read more than once.
+        let text = format!("{file} is no file that can be read again");
+        return Err(Failure::usage(text).next("give - and send it to standard input"));
+    }
+    Ok((Box::new(opened), Some(metadata.len())))
 }
 
 /// The same for the same content read in the same way; another one each time for standard input, which cannot

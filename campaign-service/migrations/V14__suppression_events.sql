@@ -1,13 +1,3 @@
--- Attempts are looked up by their lease: facts may come late, and name attempts that never were. In the place
--- of the index by run, so that an authorisation writes as many index entries as before; whoever asks by run
--- uses it too.
-CREATE INDEX authorizations_by_lease ON authorizations (campaign_id, run, lease);
-DROP INDEX authorizations_by_run;
-
--- What a person asked for, only an admin takes back. The version before does not set it; its entries of
--- opt-outs are told by their source.
-ALTER TABLE suppressions ADD COLUMN is_wish boolean NOT NULL DEFAULT false;
-
 -- The numbers that events of the suppression lists' audit logs are about, and where they came from. Apart from
 -- the log, which only grows: when a person is erased, its rows go.
 CREATE TABLE suppression_events (
