@@ -129,9 +129,8 @@ fn how_to_renew(version: &str) -> String {
 fn read(dir: &Path) -> Option<Zones> {
     let mut files = Vec::new();
     collect(dir, String::new(), MAX_DEPTH, &mut files);
-    if files.is_empty() {
-        return None;
-    }
+    // A folder with some such file in it is no set of zones.
+    files.iter().find(|(name, _)| name == "UTC")?;
     Some(Zones::of_files(version_of(dir), dir.display().to_string(), files))
 }
 
@@ -179,6 +178,7 @@ mod tests {
         let tokyo = Path::new(SYSTEM_DIRS[0]).join("Asia/Tokyo");
         let tokyo = fs::read(tokyo).unwrap_or_else(|_| b"TZif2".to_vec());
         fs::write(dir.join("Europe/Berlin"), &tokyo).expect("written");
+        fs::write(dir.join("UTC"), &tokyo).expect("written");
         fs::write(dir.join("right/Paris"), &tokyo).expect("written");
         fs::write(dir.join("zone.tab"), "text").expect("written");
         if let Some(version) = version {

@@ -77,7 +77,7 @@ MUTATIONS = {
         "now + TimeDelta::seconds(rule.min_delay_seconds * 0)")]),
     # Workers are not told either, as one may miss what it is told.
     "authorise-who-was-erased": (["P4"], [
-        (ERASING, "        suppressing::tell(&tx, &erasure.tenant, std::slice::from_ref(&erasure.phone)).await?;\n", ""),
+        (ERASING, "        suppressing::tell(&tx, tenant, &phones).await?;\n", ""),
         (ERASING, "        self.take_back(&reach, std::slice::from_ref(&erasure.phone)).await?;\n", ""),
         (ERASING, "        campaigns::bump_revision(&tx, id).await?;\n", "")]),
     "take-in-who-was-erased": (["P4"], [(

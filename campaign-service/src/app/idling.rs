@@ -5,11 +5,12 @@ use super::error::Result;
 use super::progress::Buckets;
 use crate::store::campaigns::Campaign;
 use crate::store::groups::{self, Group};
-use crate::store::{Tx, contacts, due, paces};
-use campaign_domain::Instant;
+use crate::store::{Tx, contacts, due, numbers, paces};
+use campaign_domain::caps::capped_until;
 use campaign_domain::eligibility::{RunRules, Verdict};
 use campaign_domain::schedule::{Hours, Schedule};
 use campaign_domain::standing::{IdleReason, Scene, idle_reason};
+use campaign_domain::{Instant, phone};
 
 /// Contacts looked at in one read.
 const PAGE_CONTACTS: usize = 500;
@@ -43,8 +44,15 @@ impl App {
         if let Some(schedule) = campaign.config.schedule.as_ref().filter(|_| !is_plain) {
             let rules = campaign.rules();
             let all = groups::all(tx, campaign.id, campaign.run, campaign.position_limit).await?;
-            let mut look =
-                Look { tx, campaign, rules, schedule, scan_left: self.limits.max_scan_contacts };
+            let mut look = Look {
+                tx,
+                campaign,
+                rules,
+                schedule,
+                scan_left: self.limits.max_scan_contacts,
+                max_attempts: self.limits.max_attempts_per_number,
+                capped_until: None,
+            };
             scene.throttled = throttled;
             look.see_groups(&all, &mut scene).await?;
         }
@@ -59,6 +67,10 @@ struct Look<'a, 'c> {
     rules: RunRules,
     schedule: &'a Schedule,
     scan_left: usize,
+    /// On a number in 24 hours; 0: no cap.
+    max_attempts: u16,
+    /// When the first of those ahead is free of the cap.
+    capped_until: Option<Instant>,
 }
 
 impl Look<'_, '_> {
@@ -107,25 +119,41 @@ impl Look<'_, '_> {
                 let (tx, id) = (self.tx, self.campaign.id);
                 let ahead = contacts::positions_ahead(tx, id, group.id, from..end, rows).await?;
                 self.scan_left -= ahead.len();
-                if !self.eligible(&ahead).await?.is_empty() {
+                let eligible = self.eligible(&ahead).await?;
+                if eligible.iter().any(|(_, free_at)| free_at.is_none()) {
                     return Ok(true);
                 }
+                let free_at = eligible.into_iter().filter_map(|(_, free_at)| free_at);
+                self.capped_until = free_at.chain(self.capped_until).min();
                 next = ahead.last().filter(|_| ahead.len() == limit).map(|last| last + 1);
             }
         }
         Ok(false)
     }
 
-    /// Those at some positions whom the rules let through now.
-    async fn eligible(&self, positions: &[i64]) -> Result<Vec<i64>> {
-        let subjects = contacts::subjects(self.tx, self.campaign.id, positions).await?;
-        let is_eligible = |verdict| verdict == Verdict::Eligible;
-        Ok(subjects
+    /// Those at some positions whom the rules let through now, with when the cap on attempts does.
+    async fn eligible(&self, positions: &[i64]) -> Result<Vec<(i64, Option<Instant>)>> {
+        let (tx, id, now) = (self.tx, self.campaign.id, self.tx.now);
+        let subjects = contacts::subjects(tx, id, positions).await?;
+        let eligible: Vec<i64> = subjects
             .iter()
             .filter(|subject| !subject.is_deleted)
-            .filter(|subject| is_eligible(self.rules.judge(&subject.candidate, self.tx.now)))
+            .filter(|subject| self.rules.judge(&subject.candidate, now) == Verdict::Eligible)
             .map(|subject| subject.candidate.position)
-            .collect())
+            .collect();
+        if self.max_attempts == 0 {
+            return Ok(eligible.into_iter().map(|position| (position, None)).collect());
+        }
+        let found = contacts::leasable(tx, id, &eligible).await?;
+        let numbered = found.iter().map(|found| (found.position, phone::as_integer(&found.phone)));
+        let numbered: Vec<(i64, i64)> = numbered.collect();
+        let numbers: Vec<i64> = numbered.iter().map(|(_, number)| *number).collect();
+        let dialled = numbers::find(tx, &numbers).await?;
+        let free_at = |number: i64| {
+            let attempts = dialled.get(&number).map_or(&[][..], Vec::as_slice);
+            capped_until(attempts, self.max_attempts, now)
+        };
+        Ok(numbered.into_iter().map(|(position, number)| (position, free_at(number))).collect())
     }
 }
 

@@ -341,7 +341,7 @@ impl ContactState {
     fn end_call(&mut self, outcome: CallOutcome, at: &Recording<'_>) {
         let in_cycle = at.fact_epoch.cycle == at.epoch.cycle;
         if at.replaces_unknown {
-            if self.last_outcome == Some(CallOutcome::Unknown) {
+            if self.last_call == at.call {
                 self.last_outcome = Some(outcome);
             }
             // A newer attempt of which nobody knows still keeps others waiting.
@@ -452,6 +452,25 @@ mod tests {
         assert_eq!((state.attempts, state.cycle_attempts), (1, 1));
         assert!(state.finished);
         assert_eq!(state.last_outcome, Some(CallOutcome::Answered));
+    }
+
+    #[test]
+    fn what_is_told_of_an_older_attempt_leaves_the_newer_one_unknown() {
+        let retry =
+            RetryPolicy { unknown: RetryPolicy::default().no_answer, ..RetryPolicy::default() };
+        let of = |lease| Some(SlotId { lease, slot: 0 });
+        let at = |lease| Recording { call: of(lease), ..recording(&retry) };
+        let late = |lease| Recording { replaces_unknown: true, ..at(lease) };
+        let both = ContactState::default()
+            .after(&ended(CallOutcome::Unknown), &at(1))
+            .after(&ended(CallOutcome::Unknown), &at(2));
+        for outcome in [CallOutcome::Busy, CallOutcome::Answered] {
+            let state = both.clone().after(&ended(outcome), &late(1));
+            assert_eq!(state.last_outcome, Some(CallOutcome::Unknown), "{outcome:?}");
+            assert_eq!((state.may_ring, state.due_at), (true, both.due_at), "{outcome:?}");
+            let state = state.after(&ended(CallOutcome::NoAnswer), &late(2));
+            assert_eq!((state.last_outcome, state.may_ring), (Some(CallOutcome::NoAnswer), false));
+        }
     }
 
     #[test]

@@ -4,6 +4,7 @@
 
 mod text;
 
+use crate::subscriber::other_spelling;
 use rlibphonenumber::{
     PHONE_NUMBER_UTIL, ParseError, PhoneNumber, PhoneNumberFormat, PhoneNumberType,
 };
@@ -171,10 +172,14 @@ fn parse(text: &str, region: Option<Region>) -> Result<(PhoneNumber, String), Ph
     if number.extension.is_some() {
         return Err(PhoneProblem::Extension);
     }
-    if !number.is_valid() {
-        return Err(PhoneProblem::Invalid);
-    }
     let e164 = number.format_as(PhoneNumberFormat::E164).into_owned();
+    if !number.is_valid() {
+        // Numbers are still written as they were before their country changed them.
+        let other = other_spelling(&e164).and_then(|other| PhoneNumber::parse(&other, None).ok());
+        let other = other.filter(|other| other.is_valid()).ok_or(PhoneProblem::Invalid)?;
+        let e164 = other.format_as(PhoneNumberFormat::E164).into_owned();
+        return Ok((other, e164));
+    }
     // Some countries have longer numbers, for special services; they are not E.164.
     if e164.len() > 1 + MAX_DIGITS {
         return Err(PhoneProblem::Invalid);
@@ -187,10 +192,14 @@ fn parse(text: &str, region: Option<Region>) -> Result<(PhoneNumber, String), Ph
 /// lost a zero that is a part of it.
 fn is_ambiguous(text: &str, number: &PhoneNumber, e164: &str, region: Region) -> bool {
     let digits: String = text.chars().filter(char::is_ascii_digit).collect();
+    let is_other = |text: &str, region| parse(text, region).is_ok_and(|(_, other)| other != e164);
+    if let Some(rest) = digits.strip_prefix("00") {
+        // Where 00 is followed by a carrier's code, or is none of the region's.
+        return is_other(&format!("+{rest}"), None);
+    }
     if text.contains('+') || digits.starts_with('0') {
         return false;
     }
-    let is_other = |text: &str, region| parse(text, region).is_ok_and(|(_, other)| other != e164);
     let own_code = region.calling_code().map(|code| code.to_string()).unwrap_or_default();
     if PHONE_NUMBER_UTIL.is_nanpa_country(region.0) {
         return digits.starts_with(&own_code) && is_other(&format!("+{digits}"), None);
@@ -199,7 +208,7 @@ fn is_ambiguous(text: &str, number: &PhoneNumber, e164: &str, region: Region) ->
     if national.trim_start_matches('(').starts_with('0') || digits.starts_with(&own_code) {
         return is_other(&format!("+{digits}"), None);
     }
-    is_other(&format!("0{digits}"), Some(region))
+    number.get_type() != PhoneNumberType::Mobile && is_other(&format!("0{digits}"), Some(region))
 }
 
 /// Why a call to a valid number costs more than a call. Satellite codes: ITU-T E.164, list of assigned country
@@ -277,6 +286,7 @@ mod tests {
             ("+999 123 456 789", "", PhoneProblem::NoCountry),
             ("+1 415-555-0100 x77", "", PhoneProblem::Extension),
             ("12", "US", PhoneProblem::Invalid),
+            ("+00554940931649", "BR", PhoneProblem::Invalid),
         ];
         for (raw, region, expected) in cases {
             assert_eq!(read(raw, region), Err(expected), "{raw}");
@@ -315,6 +325,9 @@ mod tests {
             ("(+49) 30 23125123", "", "+493023125123"),
             ("00493023125123", "DE", "+493023125123"),
             ("3201234567", "IT", "+393201234567"),
+            ("3312345678", "IT", "+393312345678"),
+            ("+52 1 55 1234 5678", "", "+525512345678"),
+            ("+55 11 8123-4567", "", "+5511981234567"),
         ] {
             let wanted = if expected.is_empty() {
                 Err(PhoneProblem::Letters)
@@ -335,6 +348,9 @@ mod tests {
             ("+49 30 23125123 / +49 30 23125124", "", Several),
             ("030 23125123, 0171 2345678", "DE", Several),
             ("030 23125123-25", "DE", Several),
+            ("011 1580-7267/12", "AR", Several),
+            ("0415909121.5", "FI", Several),
+            ("00554940931649", "BR", Ambiguous),
             ("030 23125123\n0171 2345678", "DE", Several),
             ("1.234.567,89", "DE", Several),
             ("12.03.1985", "DE", Date),

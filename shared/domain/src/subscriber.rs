@@ -32,7 +32,8 @@ pub fn canonical(e164: &str) -> Cow<'_, str> {
     shorter.map_or(Cow::Borrowed(e164), Cow::Owned)
 }
 
-fn other_spelling(e164: &str) -> Option<String> {
+/// Returns the other spelling of an E.164 number that has two.
+pub(crate) fn other_spelling(e164: &str) -> Option<String> {
     let digits = e164.strip_prefix('+')?;
     if !digits.bytes().all(|byte| byte.is_ascii_digit()) {
         return None;

@@ -147,7 +147,8 @@ async fn the_reason_for_idling_is_the_one_that_keeps_calls_from_happening() {
     // Nobody takes them.
     assert_eq!(clients.progress(&name).await.idle_reason(), IdleReason::NoWorker);
     assert_eq!(calls(&mut clients, &name, CallOutcome::Busy).await, 1);
-    // The cap of the day.
+    // The cap of the day, also before any worker met it.
+    assert_eq!(clients.progress(&name).await.idle_reason(), IdleReason::Capped);
     assert_eq!(calls(&mut clients, &name, CallOutcome::Busy).await, 0);
     let progress = clients.progress(&name).await;
     assert_eq!(progress.idle_reason(), IdleReason::Capped, "{progress:?}");

@@ -65,14 +65,24 @@ fn plain(char: char) -> char {
 /// # Errors
 /// When dots part the number too: the last part may be a part of it.
 fn without_decimals(text: &str) -> Result<&str, PhoneProblem> {
-    let Some((whole, "0" | "00")) = text.rsplit_once(['.', ',']) else { return Ok(text) };
-    if whole.contains(['.', ',']) {
-        return Err(PhoneProblem::Several);
+    let Some((whole, decimals)) = text.rsplit_once(['.', ',']) else { return Ok(text) };
+    let is_plain = whole.len() >= 5 && whole.bytes().all(|byte| byte.is_ascii_digit());
+    match decimals {
+        "0" | "00" if whole.contains(['.', ',']) => Err(PhoneProblem::Several),
+        "0" | "00" => Ok(whole),
+        _ if is_plain && decimals.len() <= 2 => Err(PhoneProblem::Several),
+        _ => Ok(text),
     }
-    Ok(whole)
 }
 
 fn check_signs(text: &str) -> Result<(), PhoneProblem> {
+    // No country code begins so: ITU-T E.164.
+    if text.trim_start_matches(['(', '[', ' ']).starts_with("+0") {
+        return Err(PhoneProblem::Invalid);
+    }
+    if text.rsplit_once('/').is_some_and(|(_, last)| last.trim().len() <= 3) {
+        return Err(PhoneProblem::Several);
+    }
     let plus = text.char_indices().filter(|(_, char)| *char == '+');
     let is_first = |at: usize| text[..at].chars().all(|char| matches!(char, '(' | '[' | ' '));
     if plus.clone().count() > 1 || plus.clone().any(|(at, _)| !is_first(at)) {
