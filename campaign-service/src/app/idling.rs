@@ -90,11 +90,14 @@ impl Look<'_, '_> {
         let positions: Vec<i64> = due.iter().map(|due| due.position).collect();
         let eligible = self.eligible(&positions).await?;
         // Eligible, and yet due later: the cap put them off.
-        let times = due.iter().filter(|due| eligible.contains(&due.position)).map(|due| due.due_at);
+        let times = eligible.iter().filter_map(|(position, free_at)| {
+            let due = due.iter().find(|due| due.position == *position)?;
+            Some(free_at.unwrap_or(due.due_at).max(due.due_at))
+        });
         let (now, later): (Vec<Instant>, Vec<Instant>) =
             times.partition(|due_at| *due_at <= tx.now);
-        scene.capped_until = later.into_iter().min();
         scene.is_anybody_callable = !now.is_empty() || self.is_anybody_ahead(&open).await?;
+        scene.capped_until = later.into_iter().chain(self.capped_until).min();
         for (group, opening) in shut {
             let due = due::soonest(tx, id, run, &[group.id], page).await?;
             let due: Vec<i64> = due.iter().map(|due| due.position).collect();
