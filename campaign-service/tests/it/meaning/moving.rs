@@ -115,6 +115,7 @@ async fn a_contact_that_moved_in_a_call_is_met_once_after_it() {
     worker.end(&held[1], &attempts[1], CallOutcome::Busy).await;
     assert_eq!(take_all(&mut worker).await, [phone(1)], "both due and ahead, it was taken twice");
     // Moved in a call, and a rerun is launched before the call is over: it waits no longer than that.
+    worker.close().await;
     clients.cancel(&name).await;
     clients.launch_with(&name, super::rerun(v1::Exclusions::default())).await;
     let mut worker = Worker::connect(&clients, "w2", &name).await;
