@@ -172,7 +172,12 @@ impl<'a, 'c> Ledger<'a, 'c> {
         if campaign.run > 0 {
             epochs.insert(campaign.run, campaign.epoch);
         }
-        let facts = others.iter().copied().filter(|report| !is_end(report));
+        // Of a call in progress under the current run nothing is older. Under an older run it may be.
+        let is_of_run = |report: &&Report| {
+            report.attempt.is_some_and(|attempt| attempt.run == campaign.run)
+                && lease_of(&leases, report).is_some()
+        };
+        let facts = reports.iter().copied().filter(|report| !is_end(report) && !is_of_run(report));
         let (launches, authorized) = timing_of(tx, campaign, &leases, facts).await?;
         let in_calls = of_open.iter().map(|report| report.position);
         let there = in_calls.chain(contacts.iter().copied());

@@ -40,7 +40,8 @@ async fn a_success_of_an_older_call_counts_in_the_rerun_that_it_follows() {
     let told = worker.tell(&held[0], &attempts[0], "s", success()).await;
     assert_eq!(told, InteractionStatus::Recorded);
     let transfer = Fact::Transferred(v1::Transferred { seconds_before_transfer: 5 });
-    worker.tell(&held[1], &attempts[1], "t", transfer).await;
+    // While the call is on, by a clock that is an hour slow.
+    report_as(&mut clients, &held[1].contact, &attempts[1], transfer, Some(HOUR)).await;
     for (held, attempt) in held.iter().zip(&attempts) {
         worker.end(held, attempt, CallOutcome::Answered).await;
     }
