@@ -1,7 +1,7 @@
 //! "Before the launch" is decided by when a fact happened.
 
 use super::{add_first, age_launches, report_as, report_of_before, rerun};
-use crate::support::{Service, TestDb, Worker, once, phone};
+use crate::support::{Clients, Service, TestDb, Worker, once, phone};
 use campaign_proto::v1;
 use campaign_proto::v1::interaction::Fact;
 use campaign_proto::v1::{CallOutcome, ContactStanding, ExclusionReason, InteractionStatus};
@@ -15,6 +15,20 @@ fn success() -> Fact {
 
 fn text() -> Fact {
     Fact::TextSent(v1::TextSent {})
+}
+
+/// Makes a campaign whose only contact was called once and answered; returns their names and the attempt's. The
+/// run is live forever: nothing completes it before the test ends it.
+async fn answered(clients: &mut Clients) -> (String, String, String) {
+    let name = clients.create_campaign_retrying(once()).await;
+    let contact = add_first(clients, &name).await;
+    let live = v1::LaunchSettings { live_forever: true, ..Default::default() };
+    clients.launch_with(&name, live).await;
+    let mut worker = Worker::connect(clients, "w", &name).await;
+    let held = worker.lease(1).await;
+    let attempt = worker.granted(&held[0]).await;
+    worker.end(&held[0], &attempt, CallOutcome::Answered).await;
+    (name, contact, attempt)
 }
 
 /// B5: whichever run dialled.
@@ -107,13 +121,7 @@ async fn a_fact_never_happened_before_its_attempt_was_authorised() {
     let db = TestDb::new().await;
     let service = Service::start(&db).await;
     let mut clients = service.clients.clone();
-    let name = clients.create_campaign_retrying(once()).await;
-    let contact = add_first(&mut clients, &name).await;
-    clients.launch(&name).await;
-    let mut worker = Worker::connect(&clients, "w", &name).await;
-    let held = worker.lease(1).await;
-    let attempt = worker.granted(&held[0]).await;
-    worker.end(&held[0], &attempt, CallOutcome::Answered).await;
+    let (name, contact, attempt) = answered(&mut clients).await;
     clients.cancel(&name).await;
     let exclude = v1::Exclusions { success: true, ..Default::default() };
     clients.launch_with(&name, rerun(exclude)).await;
@@ -160,14 +168,8 @@ async fn a_person_on_an_inbound_call_is_not_dialled_by_a_rerun() {
     let db = TestDb::new().await;
     let service = Service::start(&db).await;
     let mut clients = service.clients.clone();
-    let name = clients.create_campaign_retrying(once()).await;
-    let contact = add_first(&mut clients, &name).await;
-    clients.launch(&name).await;
-    let mut worker = Worker::connect(&clients, "w", &name).await;
-    let held = worker.lease(1).await;
-    let attempt = worker.granted(&held[0]).await;
-    // Finished in this run, and then on the phone.
-    worker.end(&held[0], &attempt, CallOutcome::Answered).await;
+    // The contact finished in this run, and then called in.
+    let (name, contact, _) = answered(&mut clients).await;
     let call_in = v1::RouteInboundRequest {
         parent: name.clone(),
         phone_number: phone(0),
@@ -180,6 +182,7 @@ async fn a_person_on_an_inbound_call_is_not_dialled_by_a_rerun() {
         let settings = v1::LaunchSettings {
             rerun_all_contacts: !reset,
             reset_contact_history: reset,
+            live_forever: true,
             ..Default::default()
         };
         clients.launch_with(&name, settings).await;
