@@ -146,22 +146,17 @@ impl App {
     ) -> Result<Suppression> {
         let (tenant, who) = (&caller.tenant, (caller.actor.as_str(), reason));
         let phones = all_spellings([phone]);
-        if self.is_erased(tenant, &phones).await? {
+        if self.is_erased(tenant, phone).await? {
             allow(caller, true)?;
         }
-        for phone in &phones {
-            self.note_lifting(tenant, phone, who.0, who.1).await?;
-        }
+        self.note_lifting(tenant, phone, who.0, who.1).await?;
         let reach = tenant.suppresses();
         let mut connection = self.db.connect().await?;
         // Off the list and waiting again, or neither.
         let tx = connection.begin(Gate::Open).await?;
         let waiting = hold_runs(&tx, &reach, &phones, &[]).await?;
         let mut removed = suppressions::delete(&tx, tenant, &phones).await?;
-        let mut lifted = None;
-        for phone in &phones {
-            lifted = self.lift_erasure(&tx, tenant, phone).await?.or(lifted);
-        }
+        let lifted = self.lift_erasure(&tx, tenant, phone).await?;
         allow(caller, lifted.is_some() || removed.iter().any(|entry| entry.is_wish))?;
         put_back(&tx, &waiting).await?;
         // The spelling asked for, where the list has it.
@@ -181,15 +176,10 @@ impl App {
         Ok(entry)
     }
 
-    async fn is_erased(&self, tenant: &Tenant, phones: &[String]) -> Result<bool> {
+    async fn is_erased(&self, tenant: &Tenant, phone: &str) -> Result<bool> {
         let mut connection = self.db.connect().await?;
         let tx = connection.begin(Gate::Open).await?;
-        for phone in phones {
-            if self.erased_entry(&tx, tenant, phone).await?.is_some() {
-                return Ok(true);
-            }
-        }
-        Ok(false)
+        Ok(self.erased_entry(&tx, tenant, phone).await?.is_some())
     }
 
     /// What was done to a tenant's list, and where the numbers came from; newest first, before the number
