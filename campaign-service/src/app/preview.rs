@@ -9,12 +9,10 @@ use campaign_domain::access::Tenant;
 use campaign_domain::audit::Head;
 use campaign_domain::eligibility::{Reason, Verdict};
 use campaign_domain::history::Flags;
+use campaign_domain::lifecycle::{Command, Refusal, RefusalCause};
 use campaign_domain::settings::LaunchSettings;
 use std::collections::BTreeMap;
 use uuid::Uuid;
-
-/// A launch would be refused; the refusal says the same.
-const ENDED: &str = "schedule.end_time has passed; set a later one or launch with live_forever.";
 
 /// The answer to a preview.
 #[derive(Clone, Debug)]
@@ -62,7 +60,9 @@ impl App {
         }
         preview.warnings = warnings(&campaign, settings, &preview, &classes);
         if campaign.plan(settings.live_forever).has_ended(tx.now) {
-            preview.warnings.push(ENDED.to_owned());
+            let (state, command) = (campaign.state, Command::Launch);
+            let refusal = Refusal { state, command, cause: RefusalCause::Ended };
+            preview.warnings.push(format!("{refusal}."));
         }
         Ok(preview)
     }
