@@ -8,9 +8,9 @@ use crate::store::campaigns::{self, Campaign};
 use crate::store::contacts::{self, Contact, NewContact};
 use crate::store::leases::{self, Lease};
 use crate::store::notify::{self, ControlEvent};
-use crate::store::{Durability, Gate, Tx, due, erasures, groups, states};
+use crate::store::{Durability, Gate, StoreResult, Tx, due, erasures, groups, states};
 use campaign_domain::lease::Slot;
-use campaign_domain::subscriber::spellings;
+use campaign_domain::subscriber::all_spellings;
 use tokio::try_join;
 use uuid::Uuid;
 
@@ -68,7 +68,7 @@ impl App {
         Ok(contacts::list(&tx, id, from, limit).await?)
     }
 
-    /// The positions of the contacts that have these numbers.
+    /// The positions of the contacts that have these numbers in any spelling, by the number they have.
     pub async fn find_contacts(&self, id: Uuid, phones: &[String]) -> Result<Vec<(String, i64)>> {
         if phones.is_empty() {
             return Ok(Vec::new());
@@ -76,7 +76,7 @@ impl App {
         let phones: Vec<&str> = phones.iter().map(String::as_str).collect();
         let mut connection = self.db.connect().await?;
         let tx = connection.begin(Gate::Open).await?;
-        let found = contacts::find_by_phones(&tx, id, &phones).await?;
+        let found = find_in_any_spelling(&tx, id, &phones).await?;
         Ok(found.into_iter().map(|(phone, position, _)| (phone, position)).collect())
     }
 
@@ -141,6 +141,17 @@ async fn group_of(tx: &Tx<'_>, id: Uuid, contact: &NewContact) -> Result<i32> {
     Ok(groups::ensure(tx, id, &wanted).await?[0])
 }
 
+/// Finds the contacts that have some numbers in any spelling: number, position, and whether deleted.
+pub(super) async fn find_in_any_spelling(
+    tx: &Tx<'_>,
+    id: Uuid,
+    phones: &[&str],
+) -> StoreResult<Vec<(String, i64, bool)>> {
+    let spelled = all_spellings(phones.iter().copied());
+    let spelled: Vec<&str> = spelled.iter().map(String::as_str).collect();
+    contacts::find_by_phones(tx, id, &spelled).await
+}
+
 /// Adds a contact, or brings it back if it was deleted; returns its position. The gate must be held alone
 /// and the positions locked.
 pub(super) async fn add(
@@ -150,9 +161,7 @@ pub(super) async fn add(
     group: i32,
 ) -> Result<i64> {
     let id = campaign.id;
-    let spelled = spellings(&new.phone);
-    let phones: Vec<&str> = spelled.iter().map(AsRef::as_ref).collect();
-    let mut found = contacts::find_by_phones(tx, id, &phones).await?;
+    let mut found = find_in_any_spelling(tx, id, &[&new.phone]).await?;
     // Of two spellings the one that is not deleted.
     found.sort_by_key(|(_, _, is_deleted)| *is_deleted);
     match found.first() {

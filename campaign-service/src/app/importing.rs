@@ -1,6 +1,6 @@
 //! Imports: chunks of rows, each committed as a whole with the import's progress.
 
-use super::contacts::revive;
+use super::contacts::{find_in_any_spelling, revive};
 use super::error::{Error, Result};
 use super::{App, existing};
 use crate::store::campaigns::{self, Campaign};
@@ -9,7 +9,7 @@ use crate::store::imports::{self, Import, Problem};
 use crate::store::notify::{self, ControlEvent};
 use crate::store::{Gate, Tx, erasures, groups};
 use campaign_domain::fingerprint::{self, Hash};
-use campaign_domain::subscriber::{canonical, spellings};
+use campaign_domain::subscriber::canonical;
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 use tokio::try_join;
@@ -123,13 +123,10 @@ impl<'a> Chunk<'a> {
             .filter_map(|row| row.contact.as_ref().ok())
             .map(|contact| contact.phone.as_str())
             .collect();
-        let spelled = phones.iter().flat_map(|phone| spellings(phone)).collect::<Vec<_>>();
-        let asked: Vec<&str> = spelled.iter().map(AsRef::as_ref).collect();
         campaigns::lock_positions(tx, id).await?;
-        let (found, keys) =
-            try_join!(contacts::find_by_phones(tx, id, &asked), erasures::key_ids(tx))?;
+        let (mut found, keys) =
+            try_join!(find_in_any_spelling(tx, id, &phones), erasures::key_ids(tx))?;
         let erased = app.erased_among(tx, &keys, &campaign.tenant, &phones).await?;
-        let mut found = found;
         // Of two spellings the one that is not deleted is the one that is known.
         found.sort_by_key(|(_, _, is_deleted)| !*is_deleted);
         let known = found

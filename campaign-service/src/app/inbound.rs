@@ -1,5 +1,6 @@
 //! Someone calls in.
 
+use super::contacts::find_in_any_spelling;
 use super::error::Result;
 use super::{App, existing};
 use crate::store::campaigns::{self, Campaign};
@@ -8,7 +9,6 @@ use crate::store::{Gate, Tx, erasures, groups, states, suppressions};
 use campaign_domain::history::Flags;
 use campaign_domain::inbound::{Caller, Reception, Route, route};
 use campaign_domain::schedule::Hours;
-use campaign_domain::subscriber::spellings;
 use uuid::Uuid;
 
 /// What to do with a caller.
@@ -81,9 +81,7 @@ impl App {
 
 /// The contact with a number in any spelling, deleted or not.
 async fn find(tx: &Tx<'_>, id: Uuid, phone: &str) -> Result<Option<Subject>> {
-    let spelled = spellings(phone);
-    let phones: Vec<&str> = spelled.iter().map(AsRef::as_ref).collect();
-    let mut found = contacts::find_by_phones(tx, id, &phones).await?;
+    let mut found = find_in_any_spelling(tx, id, &[phone]).await?;
     // As they write it themselves, if there are two.
     found.sort_by_key(|(known, ..)| known != phone);
     let Some((_, position, _)) = found.first() else { return Ok(None) };

@@ -11,7 +11,7 @@ use crate::app::recording::{Outcome, Report};
 use campaign_domain::access::Reach;
 use campaign_domain::inbound::{Route, TurnAway};
 use campaign_domain::phone::Reading;
-use campaign_domain::subscriber::{all_spellings, spellings};
+use campaign_domain::subscriber::spellings;
 use campaign_domain::{Instant, phone};
 use campaign_proto::v1;
 use campaign_proto::v1::interaction_service_server::InteractionService;
@@ -120,7 +120,7 @@ impl InteractionApi {
             .iter()
             .map(|reported| phone::to_e164(&reported.phone_number, None).ok())
             .collect();
-        let known = all_spellings(numbers.iter().flatten().map(String::as_str));
+        let known: Vec<String> = numbers.iter().flatten().cloned().collect();
         let positions: HashMap<String, i64> =
             self.app.find_contacts(id, &known).await?.into_iter().collect();
         let (mut strangers, mut twins) = (Vec::new(), Vec::new());
