@@ -11,6 +11,7 @@ use campaign_domain::eligibility::{RunRules, Verdict};
 use campaign_domain::schedule::{Hours, Schedule};
 use campaign_domain::standing::{IdleReason, Scene, idle_reason};
 use campaign_domain::{Instant, phone};
+use std::collections::HashMap;
 
 /// Contacts looked at in one read.
 const PAGE_CONTACTS: usize = 500;
@@ -51,7 +52,6 @@ impl App {
                 schedule,
                 scan_left: self.limits.max_scan_contacts,
                 max_attempts: self.limits.max_attempts_per_number,
-                capped_until: None,
             };
             scene.throttled = throttled;
             look.see_groups(&all, &mut scene).await?;
@@ -69,13 +69,11 @@ struct Look<'a, 'c> {
     scan_left: usize,
     /// On a number in 24 hours; 0: no cap.
     max_attempts: u16,
-    /// When the first of those ahead is free of the cap.
-    capped_until: Option<Instant>,
 }
 
 impl Look<'_, '_> {
     async fn see_groups(&mut self, all: &[Group], scene: &mut Scene) -> Result<()> {
-        let (tx, id, run) = (self.tx, self.campaign.id, self.campaign.run);
+        let tx = self.tx;
         let (mut open, mut shut) = (Vec::new(), Vec::new());
         for group in all {
             match self.schedule.hours(&group.time_zone, tx.now) {
@@ -84,58 +82,54 @@ impl Look<'_, '_> {
                 Hours::Shut => shut.push((group, None)),
             }
         }
-        let ids: Vec<i32> = open.iter().map(|group| group.id).collect();
-        let page = i64::try_from(PAGE_CONTACTS).unwrap_or(i64::MAX);
-        let due = due::soonest(tx, id, run, &ids, page).await?;
-        let positions: Vec<i64> = due.iter().map(|due| due.position).collect();
-        let eligible = self.eligible(&positions).await?;
-        // Eligible, and yet due later: the cap put them off.
-        let times = eligible.iter().filter_map(|(position, free_at)| {
-            let due = due.iter().find(|due| due.position == *position)?;
-            Some(free_at.unwrap_or(due.due_at).max(due.due_at))
-        });
-        let (now, later): (Vec<Instant>, Vec<Instant>) =
-            times.partition(|due_at| *due_at <= tx.now);
-        scene.is_anybody_callable = !now.is_empty() || self.is_anybody_ahead(&open).await?;
-        scene.capped_until = later.into_iter().chain(self.capped_until).min();
+        let free = self.first_free(&open).await?;
+        scene.is_anybody_callable = free.is_some_and(|free_at| free_at <= tx.now);
+        scene.capped_until = free.filter(|free_at| *free_at > tx.now);
+        if scene.is_anybody_callable {
+            return Ok(());
+        }
         for (group, opening) in shut {
-            let due = due::soonest(tx, id, run, &[group.id], page).await?;
-            let due: Vec<i64> = due.iter().map(|due| due.position).collect();
-            let waits = !self.eligible(&due).await?.is_empty()
-                || self.is_anybody_ahead(std::slice::from_ref(&group)).await?;
-            if waits {
-                let known = scene.shut.flatten();
-                scene.shut = Some(known.into_iter().chain(opening).min());
+            if let Some(free_at) = self.first_free(&[group]).await? {
+                let opening = opening.map(|opening| opening.max(free_at));
+                scene.shut = Some(scene.shut.flatten().into_iter().chain(opening).min());
             }
         }
         Ok(())
     }
 
-    /// Whether somebody ahead of the run can be called; looks at no more contacts than a lease does.
-    async fn is_anybody_ahead(&mut self, open: &[&Group]) -> Result<bool> {
+    /// Returns when the first of those in some groups whom the rules let through now may be called, hours apart;
+    /// `None` when there is nobody. Whoever may not be called now has had all attempts of a day. Looks at no more
+    /// contacts than a lease does.
+    async fn first_free(&mut self, groups: &[&Group]) -> Result<Option<Instant>> {
+        let (tx, id, run) = (self.tx, self.campaign.id, self.campaign.run);
+        let page = i64::try_from(PAGE_CONTACTS).unwrap_or(i64::MAX);
+        let ids: Vec<i32> = groups.iter().map(|group| group.id).collect();
+        let due = due::soonest(tx, id, run, &ids, page).await?;
+        let due: HashMap<i64, Instant> = due.iter().map(|due| (due.position, due.due_at)).collect();
+        let positions: Vec<i64> = due.keys().copied().collect();
+        let eligible = self.eligible(&positions).await?.into_iter();
+        let mut first = eligible.map(|(position, free_at)| free_at.max(due[&position])).min();
         let end = self.campaign.position_limit.unwrap_or(i64::MAX);
-        for group in open {
+        for group in groups {
             let mut next = group.first_ahead;
             while let Some(from) = next.filter(|_| self.scan_left > 0) {
+                if first.is_some_and(|free_at| free_at <= tx.now) {
+                    return Ok(first);
+                }
                 let limit = PAGE_CONTACTS.min(self.scan_left);
                 let rows = i64::try_from(limit).unwrap_or(i64::MAX);
-                let (tx, id) = (self.tx, self.campaign.id);
                 let ahead = contacts::positions_ahead(tx, id, group.id, from..end, rows).await?;
                 self.scan_left -= ahead.len();
-                let eligible = self.eligible(&ahead).await?;
-                if eligible.iter().any(|(_, free_at)| free_at.is_none()) {
-                    return Ok(true);
-                }
-                let free_at = eligible.into_iter().filter_map(|(_, free_at)| free_at);
-                self.capped_until = free_at.chain(self.capped_until).min();
+                let free = self.eligible(&ahead).await?.into_iter().map(|(_, free_at)| free_at);
+                first = free.chain(first).min();
                 next = ahead.last().filter(|_| ahead.len() == limit).map(|last| last + 1);
             }
         }
-        Ok(false)
+        Ok(first)
     }
 
-    /// Those at some positions whom the rules let through now, with when the cap on attempts does.
-    async fn eligible(&self, positions: &[i64]) -> Result<Vec<(i64, Option<Instant>)>> {
+    /// Returns those at some positions whom the rules let through now, and when the cap on attempts does.
+    async fn eligible(&self, positions: &[i64]) -> Result<Vec<(i64, Instant)>> {
         let (tx, id, now) = (self.tx, self.campaign.id, self.tx.now);
         let subjects = contacts::subjects(tx, id, positions).await?;
         let eligible: Vec<i64> = subjects
@@ -145,7 +139,7 @@ impl Look<'_, '_> {
             .map(|subject| subject.candidate.position)
             .collect();
         if self.max_attempts == 0 {
-            return Ok(eligible.into_iter().map(|position| (position, None)).collect());
+            return Ok(eligible.into_iter().map(|position| (position, now)).collect());
         }
         let found = contacts::leasable(tx, id, &eligible).await?;
         let numbered = found.iter().map(|found| (found.position, phone::as_integer(&found.phone)));
@@ -154,7 +148,7 @@ impl Look<'_, '_> {
         let dialled = numbers::find(tx, &numbers).await?;
         let free_at = |number: i64| {
             let attempts = dialled.get(&number).map_or(&[][..], Vec::as_slice);
-            capped_until(attempts, self.max_attempts, now)
+            capped_until(attempts, self.max_attempts, now).unwrap_or(now)
         };
         Ok(numbered.into_iter().map(|(position, number)| (position, free_at(number))).collect())
     }
