@@ -1,5 +1,7 @@
 //! One transaction's worth of facts: everything they touch, read at once and written at once.
 
+mod attempts;
+
 use super::error::Result;
 use super::leasing::next_attempt;
 use super::recording::{Outcome, Report};
@@ -13,12 +15,12 @@ use crate::store::interactions::{self, Interaction};
 use crate::store::leases::{self, Lease};
 use crate::store::notify::{self, ControlEvent, RemovalCause};
 use crate::store::states::{self, States};
-use campaign_domain::Instant;
+pub(super) use attempts::is_of_open_call;
+use attempts::{Timing, is_end, lease_of, slot_of};
 use campaign_domain::history::{CallOutcome, Fact, Recording};
 use campaign_domain::lease::{AttemptId, Slot, SlotId};
 use campaign_domain::retry::RetryPolicy;
 use campaign_domain::settings::Epoch;
-use campaign_domain::timing::{self, Launch};
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use tokio::try_join;
 
@@ -39,10 +41,7 @@ pub(super) struct Ledger<'a, 'c> {
     states: States,
     /// Of the runs that attempts belong to.
     epochs: HashMap<i32, Epoch>,
-    /// Newest first, where some fact has a time of its own; empty where none has.
-    launches: Vec<Launch>,
-    /// When attempts were authorised that are not calls in progress, of facts that are not their ends.
-    authorized: HashMap<AttemptId, Instant>,
+    timing: Timing,
     retry: RetryPolicy,
     /// Ends of calls recorded before: the contact, how it ended, and its call before. Grows with those
     /// that may be replaced.
@@ -61,73 +60,6 @@ pub(super) struct Ledger<'a, 'c> {
     opted_out: BTreeSet<i64>,
     /// Opted out of every campaign.
     suppressed: Vec<i64>,
-}
-
-/// The lease that holds the attempt that a report is of, if it is one of these, in order of number; and the
-/// attempt's slot.
-fn lease_of<'l>(leases: &'l [Lease], report: &Report) -> Option<(&'l Lease, usize)> {
-    let attempt = report.attempt?;
-    let index = leases.binary_search_by_key(&attempt.lease, |lease| lease.number).ok()?;
-    let lease = &leases[index];
-    let is_its =
-        lease.run == attempt.run && lease.positions.get(attempt.slot) == Some(&report.position);
-    is_its.then_some((lease, attempt.slot))
-}
-
-/// The slot of the attempt that a report is of, if one of the leases (in order of number) holds it.
-fn slot_of(leases: &[Lease], report: &Report) -> Option<Slot> {
-    let (lease, slot) = lease_of(leases, report)?;
-    lease.slots.get(slot)
-}
-
-/// Whether a report is of a call in progress under one of the leases, in order of number.
-pub(super) fn is_of_open_call(leases: &[Lease], report: &Report) -> bool {
-    slot_of(leases, report) == Some(Slot::Authorized)
-}
-
-/// What tells when facts happened that are not ends of calls in progress: the launches, if a fact has a time
-/// of its own, and when their attempts were authorised.
-async fn timing_of(
-    tx: &Tx<'_>,
-    campaign: &Campaign,
-    leases: &[Lease],
-    facts: impl Iterator<Item = &Report> + Clone,
-) -> Result<(Vec<Launch>, HashMap<AttemptId, Instant>)> {
-    let has_time = facts.clone().any(|report| report.occurred_at.is_some());
-    let launches = if has_time { campaigns::launches(tx, campaign.id).await? } else { Vec::new() };
-    let of_attempts: Vec<&Report> = facts.filter(|report| report.attempt.is_some()).collect();
-    let gone = of_attempts.iter().filter(|report| lease_of(leases, report).is_none());
-    let numbers: BTreeSet<i64> = gone.filter_map(|report| Some(report.attempt?.lease)).collect();
-    let numbers: Vec<i64> = numbers.into_iter().collect();
-    let ended = calls::of_leases(tx, campaign.id, &numbers).await?;
-    let is_ended = |report: &Report| {
-        let call = report.attempt.and_then(|attempt| ended.get(&attempt.slot_id()));
-        call.is_some_and(|found| found.call.position == report.position)
-    };
-    let is_of_older = |report: &Report| {
-        report.attempt.is_some_and(|attempt| attempt.run != campaign.run)
-            && report
-                .occurred_at
-                .is_some_and(|at| timing::epoch_at(&launches, at) != campaign.epoch)
-    };
-    let (mut authorized, mut asked) = (HashMap::new(), Vec::new());
-    for report in of_attempts {
-        let Some(attempt) = report.attempt else { continue };
-        let is_ended = is_ended(report);
-        if is_of_older(report) || !is_ended && lease_of(leases, report).is_none() {
-            asked.push((attempt, report.position));
-        } else if is_ended {
-            // When it was does not matter.
-            authorized.insert(attempt, tx.now);
-        }
-    }
-    // No index serves this: it is asked only where nothing else tells.
-    authorized.extend(leases::authorized_at(tx, campaign.id, &asked).await?);
-    Ok((launches, authorized))
-}
-
-fn is_end(report: &Report) -> bool {
-    matches!(report.fact, Fact::CallEnded { .. })
 }
 
 impl<'a, 'c> Ledger<'a, 'c> {
@@ -172,13 +104,7 @@ impl<'a, 'c> Ledger<'a, 'c> {
         if campaign.run > 0 {
             epochs.insert(campaign.run, campaign.epoch);
         }
-        // Of a call in progress under the current run nothing is older. Under an older run it may be.
-        let is_of_run = |report: &&Report| {
-            report.attempt.is_some_and(|attempt| attempt.run == campaign.run)
-                && lease_of(&leases, report).is_some()
-        };
-        let facts = reports.iter().copied().filter(|report| !is_end(report) && !is_of_run(report));
-        let (launches, authorized) = timing_of(tx, campaign, &leases, facts).await?;
+        let timing = Timing::read(tx, campaign, &leases, reports).await?;
         let in_calls = of_open.iter().map(|report| report.position);
         let there = in_calls.chain(contacts.iter().copied());
         let states = states::lock(tx, id, there).await?;
@@ -190,8 +116,7 @@ impl<'a, 'c> Ledger<'a, 'c> {
             erased,
             states,
             epochs,
-            launches,
-            authorized,
+            timing,
             retry,
             ended_calls: ended_calls
                 .map(|(at, found)| {
@@ -309,7 +234,8 @@ impl<'a, 'c> Ledger<'a, 'c> {
         if attempt != report.attempt && !report.fact.outlives_reset() {
             return Outcome::Rejected("attempt_id names no attempt on this contact".to_owned());
         }
-        let fact_epoch = self.fact_epoch(report, attempt);
+        let (campaign, now) = (self.campaign, self.tx.now);
+        let fact_epoch = self.timing.epoch_of(campaign, attempt, report.occurred_at, now);
         if !self.change_state(report, fact_epoch, false) {
             return Outcome::BeforeReset;
         }
@@ -346,10 +272,11 @@ impl<'a, 'c> Ledger<'a, 'c> {
             retry: &self.retry,
             now: self.tx.now,
         };
-        if self.is_noted_busy(report) {
+        let state = self.states.get(report.position);
+        if state.may_ring {
             self.was_busy.insert(report.position);
         }
-        let state = self.states.get(report.position).after(&report.fact, &at);
+        let state = state.after(&report.fact, &at);
         self.states.set(report.position, &state);
         self.touched.push(report.position);
         !at.is_before_reset(&report.fact)
@@ -358,19 +285,7 @@ impl<'a, 'c> Ledger<'a, 'c> {
     /// Whether an attempt that a fact names was made on its contact.
     fn was_authorized(&self, report: &Report, attempt: AttemptId) -> bool {
         let slot = slot_of(&self.leases, report);
-        matches!(slot, Some(Slot::Authorized | Slot::Ended))
-            || self.authorized.contains_key(&attempt)
-    }
-
-    /// The epoch that a fact belongs to, by when it happened. Under the current run nothing is older.
-    fn fact_epoch(&self, report: &Report, attempt: Option<AttemptId>) -> Epoch {
-        let is_of_run = attempt.is_some_and(|attempt| attempt.run == self.campaign.run);
-        if is_of_run || report.occurred_at.is_none() {
-            return self.campaign.epoch;
-        }
-        let authorized_at = attempt.and_then(|attempt| self.authorized.get(&attempt).copied());
-        let happened_at = timing::happened_at(report.occurred_at, authorized_at, self.tx.now);
-        timing::epoch_at(&self.launches, happened_at)
+        matches!(slot, Some(Slot::Authorized | Slot::Ended)) || self.timing.knows(attempt)
     }
 
     /// Ends the attempt's slot in its lease; returns whether there was such an attempt under way.
