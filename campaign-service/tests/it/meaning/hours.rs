@@ -186,6 +186,29 @@ async fn the_reason_for_idling_is_the_one_that_keeps_calls_from_happening() {
     assert_eq!(calls(&mut clients, &name, CallOutcome::Answered).await, 1);
 }
 
+/// A contact that the cap holds may also live where the hours are shut: then it waits for both.
+#[tokio::test]
+async fn the_cap_and_shut_hours_together_are_shut_hours() {
+    let db = TestDb::new().await;
+    let mut options = test_options();
+    options.limits.max_attempts_per_number = 1;
+    let service = Service::start_with(&db, options).await;
+    let mut clients = service.clients.clone();
+    let first = clients.create_campaign_retrying(once()).await;
+    add_contact(&mut clients, &first, &phone(0), "").await.unwrap();
+    clients.launch(&first).await;
+    assert_eq!(calls(&mut clients, &first, CallOutcome::Busy).await, 1);
+    let name = clients.create_campaign_retrying(once()).await;
+    set_schedule(&mut clients, &name, open_only_in_utc()).await;
+    add_contact(&mut clients, &name, &phone(0), "Asia/Tokyo").await.unwrap();
+    clients.launch(&name).await;
+    let progress = clients.progress(&name).await;
+    assert_eq!(progress.idle_reason(), IdleReason::WindowClosed, "{progress:?}");
+    let until = SystemTime::try_from(progress.idle_until.expect("the hours open")).unwrap();
+    let wait = until.duration_since(SystemTime::now()).unwrap();
+    assert!(wait > Duration::from_secs(86_000), "the cap holds for a day: {wait:?}");
+}
+
 /// Open where the clock shows what it shows in UTC now; in Tokyo it is nine hours later.
 fn open_only_in_utc() -> v1::Schedule {
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
