@@ -107,11 +107,8 @@ pub async fn run(
     let (input, length) = open(&args.file)?;
     let bytes = Arc::new(AtomicU64::new(0));
     let rows = Rows::open(input, &args, Arc::clone(&bytes))?;
-    check_quotes(&args)?;
-    let import_id = match &args.import_id {
-        Some(id) => id.clone(),
-        None => derived_id(&args)?,
-    };
+    let content_id = read_ahead(&args)?;
+    let import_id = args.import_id.clone().unwrap_or(content_id);
     let header = v1::ImportHeader {
         parent,
         import_id: import_id.clone(),
@@ -206,31 +203,6 @@ fn report(printer: &Printer, args: &ImportArgs, told: problems::Told) -> Result<
     }
 }
 
-/// Refuses a CSV file whose quotes are not closed, before anything is sent. Standard input is looked at as it comes.
-fn check_quotes(args: &ImportArgs) -> Result<(), Failure> {
-    if args.file == "-" || args.format() != FileFormat::Csv {
-        return Ok(());
-    }
-    let mut quotes = Quotes::new(args.delimiter()?);
-    let (mut input, _) = open(&args.file)?;
-    let mut buffer = vec![0; 64 * 1024];
-    loop {
-        let wrong = |error| Failure::usage(format!("{} cannot be read: {error}", args.file));
-        match input.read(&mut buffer).map_err(wrong)? {
-            0 => break,
-            read => quotes.feed(&buffer[..read]),
-        }
-    }
-    match quotes.end() {
-        None => Ok(()),
-        Some(problem) => {
-            let text = format!("{}: {problem}", args.file);
-            Err(Failure::usage(text)
-                .next("nothing was imported; correct the line and import again"))
-        }
-    }
-}
-
 /// What is read, and how long it is if that is known.
 fn open(file: &str) -> Result<(Box<dyn Read + Send>, Option<u64>), Failure> {
     if file == "-" {
@@ -247,12 +219,16 @@ fn open(file: &str) -> Result<(Box<dyn Read + Send>, Option<u64>), Failure> {
     Ok((Box::new(opened), Some(metadata.len())))
 }
 
-/// The same for the same content read in the same way; another one each time for standard input, which cannot
-/// be read twice.
-fn derived_id(args: &ImportArgs) -> Result<String, Failure> {
+/// Reads a file before anything is sent. Refuses a CSV whose quotes are not closed. Returns an import id that is
+/// the same for the same content read in the same way.
+///
+/// Standard input cannot be read twice: its id is another one each time, and its quotes are looked at as they come.
+fn read_ahead(args: &ImportArgs) -> Result<String, Failure> {
     if args.file == "-" {
         return Ok(format!("stdin-{}", Uuid::new_v4().simple()));
     }
+    let is_csv = args.format() == FileFormat::Csv;
+    let mut quotes = if is_csv { Some(Quotes::new(args.delimiter()?)) } else { None };
     let mut hash = Sha256::new();
     let ImportArgs { default_region, columns, other_columns, delimiter, format, .. } = args;
     hash.update(format!(
@@ -262,10 +238,19 @@ fn derived_id(args: &ImportArgs) -> Result<String, Failure> {
     let mut file = File::open(&args.file).map_err(wrong)?;
     let mut buffer = vec![0; 64 * 1024];
     loop {
-        match file.read(&mut buffer).map_err(wrong)? {
-            0 => break,
-            read => hash.update(&buffer[..read]),
+        let read = file.read(&mut buffer).map_err(wrong)?;
+        if read == 0 {
+            break;
         }
+        hash.update(&buffer[..read]);
+        if let Some(quotes) = &mut quotes {
+            quotes.feed(&buffer[..read]);
+        }
+    }
+    if let Some(problem) = quotes.and_then(|quotes| quotes.end()) {
+        let text = format!("{}: {problem}", args.file);
+        let next = "nothing was imported; correct the line and import again";
+        return Err(Failure::usage(text).next(next));
     }
     let hex: String = hash.finalize().iter().take(16).map(|byte| format!("{byte:02x}")).collect();
     Ok(format!("file-{hex}"))

@@ -57,7 +57,7 @@ struct Limited {
     inner: Box<dyn Read + Send>,
     since_row: Arc<AtomicU64>,
     total: Arc<AtomicU64>,
-    /// Of a CSV.
+    /// Of a CSV on standard input.
     quotes: Option<Quotes>,
 }
 
@@ -109,7 +109,8 @@ impl Rows {
             }
             FileFormat::Csv => {
                 let delimiter = args.delimiter()?;
-                limited.quotes = Some(Quotes::new(delimiter));
+                // A file was read ahead.
+                limited.quotes = (args.file == "-").then(|| Quotes::new(delimiter));
                 let mut reader = csv::ReaderBuilder::new()
                     .has_headers(false)
                     .flexible(true)
