@@ -1,6 +1,7 @@
 //! CampaignService.
 
 use super::access::Admitted;
+use super::check::mask_paths;
 use super::convert::{
     call, campaign_to_api, config, event_to_api, progress_to_api, removed_to_api, run_to_api,
     settings,
@@ -100,7 +101,7 @@ impl CampaignService for CampaignApi {
             .await?;
         let common = [&campaign.etag, &request.request_id, &request.actor, &request.reason];
         let call = call("UpdateCampaign", &request, common.map(String::as_str), &caller)?;
-        let fields = super::contacts::mask_paths(
+        let fields = mask_paths(
             request.update_mask,
             &[
                 "display_name",

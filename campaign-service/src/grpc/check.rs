@@ -6,7 +6,7 @@ use campaign_domain::Instant;
 use campaign_domain::phone::Region;
 use campaign_domain::zones::zone;
 use chrono::DateTime;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 /// Longest name shown to people, in characters.
 pub const MAX_NAME_LENGTH: usize = 200;
@@ -149,4 +149,22 @@ impl Check {
         }
         values.into_iter().collect()
     }
+}
+
+/// The paths of an update mask, which must be known and not none.
+pub fn mask_paths(
+    mask: Option<prost_types::FieldMask>,
+    known: &[&str],
+) -> Result<Vec<String>, Error> {
+    let paths: BTreeSet<String> = mask.unwrap_or_default().paths.into_iter().collect();
+    if paths.is_empty() {
+        let description = format!("must name what to change: {}", known.join(", "));
+        return Err(Error::invalid("update_mask", description));
+    }
+    if let Some(path) = paths.iter().find(|path| !known.contains(&path.as_str())) {
+        let path: String = path.chars().take(100).collect();
+        let description = format!("has {path:?}; can change: {}", known.join(", "));
+        return Err(Error::invalid("update_mask", description));
+    }
+    Ok(paths.into_iter().collect())
 }

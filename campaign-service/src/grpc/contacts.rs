@@ -1,15 +1,15 @@
 //! ContactService.
 
 use super::access::Admitted;
-use super::check::{Check, MAX_NAME_LENGTH};
+use super::check::{Check, MAX_NAME_LENGTH, mask_paths};
 use super::convert::{call, reason_to_api, timestamp};
 use super::facts::{interaction_to_api, outcome_to_api};
+use super::rows::{as_row, contact_to_api, import_to_api, new_contact, problem_to_api};
 use super::{imports, names, page};
 use crate::app::App;
 use crate::app::error::Error;
-use crate::app::importing::ImportReport;
 use crate::app::suppressing::Listing;
-use crate::store::contacts::{Contact, NewContact};
+use crate::store::contacts::NewContact;
 use crate::store::imports::Problem;
 use crate::store::suppressions::Suppression;
 use campaign_domain::history::Flags;
@@ -18,10 +18,9 @@ use campaign_domain::standing::Standing;
 use campaign_domain::subscriber::{canonical, spellings};
 use campaign_proto::v1;
 use campaign_proto::v1::contact_service_server::ContactService;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use tonic::{Request, Response, Status, Streaming};
-use uuid::Uuid;
 
 /// Default and largest page.
 const PAGE: (i64, i64) = (100, 1_000);
@@ -31,24 +30,6 @@ const MAX_SUPPRESSIONS: usize = 1_000;
 #[derive(Clone, Debug)]
 pub struct ContactApi {
     pub app: Arc<App>,
-}
-
-/// The paths of an update mask, which must be known and not none.
-pub fn mask_paths(
-    mask: Option<prost_types::FieldMask>,
-    known: &[&str],
-) -> Result<Vec<String>, Error> {
-    let paths: BTreeSet<String> = mask.unwrap_or_default().paths.into_iter().collect();
-    if paths.is_empty() {
-        let description = format!("must name what to change: {}", known.join(", "));
-        return Err(Error::invalid("update_mask", description));
-    }
-    if let Some(path) = paths.iter().find(|path| !known.contains(&path.as_str())) {
-        let path: String = path.chars().take(100).collect();
-        let description = format!("has {path:?}; can change: {}", known.join(", "));
-        return Err(Error::invalid("update_mask", description));
-    }
-    Ok(paths.into_iter().collect())
 }
 
 /// What the audit log keeps of who was erased must not have the number.
@@ -61,18 +42,6 @@ fn unnamed(check: &mut Check, phone: &str, actor: &str, reason: &str) {
     }
 }
 
-fn contact_to_api(campaign: Uuid, contact: Contact) -> v1::Contact {
-    v1::Contact {
-        name: names::contact_name(campaign, contact.position),
-        phone_number: contact.phone,
-        display_name: contact.display_name,
-        time_zone: contact.time_zone,
-        priority: contact.priority.into(),
-        attributes: contact.attributes.into_iter().collect(),
-        create_time: Some(timestamp(contact.created_at)),
-    }
-}
-
 fn suppression_to_api(suppression: Suppression) -> v1::Suppression {
     v1::Suppression {
         name: format!("suppressions/{}", suppression.phone),
@@ -80,55 +49,6 @@ fn suppression_to_api(suppression: Suppression) -> v1::Suppression {
         source: suppression.source,
         create_time: Some(timestamp(suppression.created_at)),
         opted_out: suppression.is_wish,
-    }
-}
-
-fn problem_to_api(problem: Problem) -> v1::RowProblem {
-    v1::RowProblem { row: problem.row, field: problem.field, reason: problem.reason }
-}
-
-fn import_to_api(campaign: Uuid, import_id: &str, report: ImportReport) -> v1::Import {
-    v1::Import {
-        name: format!("campaigns/{campaign}/imports/{import_id}"),
-        next_row: report.import.next_row,
-        created: report.import.created,
-        duplicates: report.import.duplicates,
-        rejected: report.import.rejected,
-        problems: report.problems.into_iter().map(problem_to_api).collect(),
-        repeated_rows: 0,
-        outside_run: false,
-    }
-}
-
-/// Reads a contact as people send it; `prefix` goes before its fields' names.
-pub fn new_contact(
-    prefix: &str,
-    row: v1::ImportRow,
-    reading: Reading,
-) -> Result<NewContact, Error> {
-    let at = |field: &str| format!("{prefix}{field}");
-    let mut check = Check::default();
-    let phone = reading.number(&row.phone_number).unwrap_or_else(|problem| {
-        check.fail(&at("phone_number"), problem.to_string());
-        String::new()
-    });
-    let display_name = row.display_name.trim().to_owned();
-    let time_zone = row.time_zone.trim().to_owned();
-    check.text(&at("display_name"), &display_name, 0..=MAX_NAME_LENGTH);
-    check.time_zone(&at("time_zone"), &time_zone, true);
-    let priority = check.priority(&at("priority"), row.priority);
-    let attributes = check.attributes(&at("attributes"), row.attributes);
-    check.finish()?;
-    Ok(NewContact { phone, display_name, time_zone, priority, attributes })
-}
-
-fn as_row(contact: v1::Contact) -> v1::ImportRow {
-    v1::ImportRow {
-        phone_number: contact.phone_number,
-        display_name: contact.display_name,
-        time_zone: contact.time_zone,
-        priority: contact.priority,
-        attributes: contact.attributes,
     }
 }
 

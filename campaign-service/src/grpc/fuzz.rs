@@ -1,7 +1,7 @@
 //! Whatever is sent, reading it is answered with a value or an error, never a panic. `make fuzz` tries more.
 
 use super::wire::Shapes;
-use super::{contacts, convert, facts, imports, names, page};
+use super::{check, convert, facts, imports, names, page, rows};
 use crate::links::token::Signer;
 use crate::tokens;
 use campaign_domain::access::{Caller, Tenant};
@@ -161,7 +161,7 @@ fn read_as_everything(bytes: &[u8]) {
     }
     if let Ok(request) = v1::UpdateCampaignRequest::decode(bytes) {
         let known = ["display_name", "schedule", "schedule.end_time", "pacing"];
-        let fields = contacts::mask_paths(request.update_mask.clone(), &known);
+        let fields = check::mask_paths(request.update_mask.clone(), &known);
         if let (Some(campaign), Ok(fields)) = (request.campaign, fields) {
             let _ = convert::config(campaign, Some(&fields));
         }
@@ -176,7 +176,7 @@ fn read_as_everything(bytes: &[u8]) {
         let _ = imports::read_rows(rows, in_us(), "");
     }
     if let Ok(row) = v1::ImportRow::decode(bytes) {
-        let _ = contacts::new_contact("", row, Reading::default());
+        let _ = rows::new_contact("", row, Reading::default());
     }
     if let Ok(interaction) = v1::Interaction::decode(bytes) {
         let _ = names::contact("contact", &interaction.contact);
@@ -299,7 +299,7 @@ fn inputs_are_of_both_kinds() {
         let interaction = interaction().new_tree(&mut runner).expect("one").current();
         let text = text().new_tree(&mut runner).expect("a text").current();
         let is_taken = [
-            contacts::new_contact("", row, in_us()).is_ok(),
+            rows::new_contact("", row, in_us()).is_ok(),
             facts::report(interaction, 0).is_ok(),
             phone::to_e164(&text, Region::from_code("US")).is_ok(),
         ];

@@ -2,8 +2,8 @@
 
 use super::access::Admitted;
 use super::check::Check;
-use super::contacts::new_contact;
 use super::names;
+use super::rows::new_contact;
 use crate::app::App;
 use crate::app::error::Error;
 use crate::app::importing::{Row, Sent};

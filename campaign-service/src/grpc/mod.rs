@@ -21,6 +21,7 @@ mod page;
 pub mod panics;
 pub mod reading;
 mod refusing;
+mod rows;
 mod session;
 mod status;
 mod wire;
