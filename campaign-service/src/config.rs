@@ -1,28 +1,25 @@
 //! The command line. Every limit has a name, a unit and a default here.
 
+mod access;
+mod calls;
+
+pub use access::AccessArgs;
+pub use calls::CallArgs;
+
 use crate::app::DispatchLimits;
 use crate::app::chores::ChoreOptions;
 use crate::eraser::Eraser;
-use crate::grpc::limits::CallLimits;
-use crate::grpc::reading::ReadingLimits;
 use crate::links::Links;
-use crate::server::Access;
 use crate::store::{Db, DbLimits};
-use crate::tls::{ClientFiles, Tls, TlsFiles};
-use crate::tokens::{Demands, KeySource, Tokens};
 use crate::zone_data::ZoneArgs;
 use campaign_domain::caps::MAX_ATTEMPTS_CAP;
 use campaign_domain::links::is_web_address;
-use campaign_process::connections::ConnectionLimits;
 use campaign_process::{ConfigArgs, HealthArgs, LogArgs, Secret, TraceArgs, read_key_file};
 use chrono::TimeDelta;
 use clap::{Args, Parser, Subcommand};
 use std::net::SocketAddr;
-use std::num::NonZeroU32;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Duration;
-use tracing::warn;
 
 /// Owns campaigns and streams their contacts to dialer workers
 #[derive(Debug, Parser)]
@@ -197,219 +194,6 @@ pub struct ServeArgs {
     #[arg(long, env = "CAMPAIGN_ERASURE_PATIENCE_SECONDS", default_value_t = 60,
           value_parser = clap::value_parser!(u16).range(1..=3_600))]
     pub erasure_patience_seconds: u16,
-}
-
-/// Who gets in
-#[derive(Args, Clone, Debug)]
-pub struct AccessArgs {
-    /// Our certificate and those that vouch for it, PEM; with it the API speaks TLS only
-    #[arg(long, env = "CAMPAIGN_TLS_CERT_FILE", requires = "tls_key_file")]
-    pub tls_cert_file: Option<PathBuf>,
-    /// The certificate's key, PEM
-    #[arg(long, env = "CAMPAIGN_TLS_KEY_FILE", requires = "tls_cert_file")]
-    pub tls_key_file: Option<PathBuf>,
-    /// Only clients with a certificate that one of these vouches for may connect, PEM
-    #[arg(long, env = "CAMPAIGN_TLS_CLIENT_CA_FILE", requires = "tls_cert_file")]
-    pub tls_client_ca_file: Option<PathBuf>,
-    /// Client certificates that were revoked may not connect: a list (CRL, RFC 5280) of each of those that vouch, PEM
-    #[arg(long, env = "CAMPAIGN_TLS_CLIENT_CRL_FILE", requires = "tls_client_ca_file")]
-    pub tls_client_crl_file: Option<PathBuf>,
-    /// Keys that tokens are signed with, a JSON Web Key Set; RSA (RS256), P-256 (ES256), Ed25519 (EdDSA)
-    #[arg(long, env = "CAMPAIGN_TOKEN_JWKS_FILE", requires = "token_audience")]
-    pub token_jwks_file: Option<PathBuf>,
-    /// In its place one public key, PEM
-    #[arg(
-        long,
-        env = "CAMPAIGN_TOKEN_PUBLIC_KEY_FILE",
-        requires = "token_audience",
-        conflicts_with = "token_jwks_file"
-    )]
-    pub token_public_key_file: Option<PathBuf>,
-    /// The audience (aud) that tokens must be for
-    #[arg(long, env = "CAMPAIGN_TOKEN_AUDIENCE", value_parser = clap::builder::NonEmptyStringValueParser::new())]
-    pub token_audience: Option<String>,
-    /// The issuer (iss) that tokens must be of; without it any
-    #[arg(long, env = "CAMPAIGN_TOKEN_ISSUER", requires = "token_audience",
-          value_parser = clap::builder::NonEmptyStringValueParser::new())]
-    pub token_issuer: Option<String>,
-    /// How far the clock of who makes tokens may differ from ours (0 to 300)
-    #[arg(long, env = "CAMPAIGN_TOKEN_LEEWAY_SECONDS", default_value_t = 30,
-          value_parser = clap::value_parser!(u16).range(0..=300))]
-    pub token_leeway_seconds: u16,
-    /// How often the files of keys and certificates are looked at for changes (1 to 3600)
-    #[arg(long, env = "CAMPAIGN_KEY_RELOAD_SECONDS", default_value_t = 5,
-          value_parser = clap::value_parser!(u16).range(1..=3600))]
-    pub key_reload_seconds: u16,
-    /// Let everyone who can connect do everything, also from other machines
-    #[arg(long, env = "CAMPAIGN_INSECURE_NO_AUTHENTICATION")]
-    pub insecure_no_authentication: bool,
-}
-
-impl AccessArgs {
-    /// Reads the files, for a service that listens on `listen`.
-    ///
-    /// # Errors
-    /// When a file cannot be used, or everyone on the network would get in; says what to do.
-    pub fn access(&self, listen: SocketAddr) -> Result<Access, String> {
-        let tokens = self.key_source().map(|source| Tokens::open(&source, self.demands()));
-        let files = self.tls_cert_file.clone().zip(self.tls_key_file.clone());
-        let clients = self.tls_client_ca_file.clone();
-        let clients = clients.map(|ca| ClientFiles { ca, crl: self.tls_client_crl_file.clone() });
-        let tls = files.map(|(cert, key)| Tls::open(&TlsFiles { cert, key, clients }));
-        let access = Access {
-            tokens: tokens.transpose()?.map(Arc::new),
-            tls: tls.transpose()?.map(Arc::new),
-            reload_interval: Duration::from_secs(self.key_reload_seconds.into()),
-        };
-        self.check(listen, &access)?;
-        Ok(access)
-    }
-
-    fn check(&self, listen: SocketAddr, access: &Access) -> Result<(), String> {
-        let is_local = listen.ip().is_loopback();
-        if access.tokens.is_some() {
-            if self.insecure_no_authentication {
-                return Err("--insecure-no-authentication contradicts the keys of tokens; leave \
-                            one out"
-                    .to_owned());
-            }
-            if access.tls.is_none() && !is_local {
-                warn!(
-                    "tokens travel in the clear; give --tls-cert-file and --tls-key-file, unless \
-                     something before the service speaks TLS"
-                );
-            }
-            return Ok(());
-        }
-        if !is_local && !self.insecure_no_authentication {
-            return Err(format!(
-                "everyone who reaches {listen} could do everything; give --token-jwks-file (or \
-                 --token-public-key-file) and --token-audience, listen on 127.0.0.1, or say \
-                 --insecure-no-authentication"
-            ));
-        }
-        if !is_local {
-            warn!("no authentication: everyone who reaches {listen} may do everything");
-        }
-        Ok(())
-    }
-
-    fn key_source(&self) -> Option<KeySource> {
-        let set = self.token_jwks_file.clone().map(KeySource::Jwks);
-        set.or_else(|| self.token_public_key_file.clone().map(KeySource::PublicKey))
-    }
-
-    fn demands(&self) -> Demands {
-        Demands {
-            audience: self.token_audience.clone().unwrap_or_default(),
-            issuer: self.token_issuer.clone(),
-            leeway: Duration::from_secs(self.token_leeway_seconds.into()),
-        }
-    }
-}
-
-/// Longest wait of a request for a place among those at the same time.
-const PLACE_TIMEOUT: Duration = Duration::from_millis(500);
-
-/// What callers get. More waits half a second for a place, and is then refused with RESOURCE_EXHAUSTED and the
-/// time to try again
-#[derive(Args, Clone, Debug)]
-pub struct CallArgs {
-    /// Most requests at the same time, streams left out (1 to 100000)
-    #[arg(long, env = "CAMPAIGN_MAX_REQUESTS", default_value_t = 256,
-          value_parser = clap::value_parser!(u32).range(1..=100_000))]
-    pub max_requests: u32,
-    /// Most streams at the same time: workers, watchers, imports (1 to 1000000)
-    #[arg(long, env = "CAMPAIGN_MAX_STREAMS", default_value_t = 10_000,
-          value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
-    pub max_streams: u32,
-    /// Most requests that one caller (tenant and subject of its token) begins in a second (0 to 1000000; 0:
-    /// any number)
-    #[arg(long, env = "CAMPAIGN_MAX_REQUESTS_PER_SECOND", default_value_t = 0,
-          value_parser = clap::value_parser!(u32).range(0..=1_000_000))]
-    pub max_requests_per_second: u32,
-    /// Longest request, streams left out; the database gives up on it too (1 to 3600)
-    #[arg(long, env = "CAMPAIGN_REQUEST_TIMEOUT_SECONDS", default_value_t = 30,
-          value_parser = clap::value_parser!(u16).range(1..=3600))]
-    pub request_timeout_seconds: u16,
-    /// Most connections of callers at the same time (1 to 1000000)
-    #[arg(long, env = "CAMPAIGN_MAX_CONNECTIONS", default_value_t = 10_000,
-          value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
-    pub max_connections: u32,
-    /// Of these, from one address; callers behind a proxy share its address (1 to 1000000)
-    #[arg(long, env = "CAMPAIGN_MAX_CONNECTIONS_PER_ADDRESS", default_value_t = 2_000,
-          value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
-    pub max_connections_per_address: u32,
-    /// Besides, most connections that have not made a whole request yet that was let in; with more, the oldest of
-    /// them gives way (8 to 100000)
-    #[arg(long, env = "CAMPAIGN_MAX_STRANGERS", default_value_t = 64,
-          value_parser = clap::value_parser!(u32).range(8..=100_000))]
-    pub max_strangers: u32,
-    /// Most streams on one connection, which takes 128 requests and streams at the same time: the rest is for
-    /// requests (1 to 120)
-    #[arg(long, env = "CAMPAIGN_MAX_STREAMS_PER_CONNECTION", default_value_t = 96,
-          value_parser = clap::value_parser!(u16).range(1..=120))]
-    pub max_streams_per_connection: u16,
-    /// Most streams from one address (1 to 1000000)
-    #[arg(long, env = "CAMPAIGN_MAX_STREAMS_PER_ADDRESS", default_value_t = 5_000,
-          value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
-    pub max_streams_per_address: u32,
-    /// Longest wait for the first whole request of a new connection (1 to 300)
-    #[arg(long, env = "CAMPAIGN_FIRST_REQUEST_SECONDS", default_value_t = 15,
-          value_parser = clap::value_parser!(u16).range(1..=300))]
-    pub first_request_seconds: u16,
-    /// A connection without requests ends after this time (10 to 86400)
-    #[arg(long, env = "CAMPAIGN_IDLE_CONNECTION_SECONDS", default_value_t = 900,
-          value_parser = clap::value_parser!(u32).range(10..=86_400))]
-    pub idle_connection_seconds: u32,
-    /// Longest time for the message of a request to arrive (1 to 300)
-    #[arg(long, env = "CAMPAIGN_MESSAGE_TIMEOUT_SECONDS", default_value_t = 10,
-          value_parser = clap::value_parser!(u16).range(1..=300))]
-    pub message_timeout_seconds: u16,
-    /// Memory for messages that arrive, in MiB: those above 4 KiB, all together (16 to 65536)
-    #[arg(long, env = "CAMPAIGN_MAX_MESSAGE_MEMORY_MEBIBYTES", default_value_t = 64,
-          value_parser = clap::value_parser!(u32).range(16..=65_536))]
-    pub max_message_memory_mebibytes: u32,
-}
-
-impl CallArgs {
-    /// Limits of connections.
-    #[must_use]
-    pub fn connections(&self) -> ConnectionLimits {
-        let count = |count: u32| usize::try_from(count).unwrap_or(usize::MAX);
-        ConnectionLimits {
-            max_connections: count(self.max_connections),
-            max_connections_per_address: count(self.max_connections_per_address),
-            max_strangers: count(self.max_strangers),
-            max_streams_per_connection: self.max_streams_per_connection.into(),
-            max_streams_per_address: count(self.max_streams_per_address),
-            first_request: Duration::from_secs(self.first_request_seconds.into()),
-            idle: Duration::from_secs(self.idle_connection_seconds.into()),
-        }
-    }
-
-    /// Limits of messages.
-    #[must_use]
-    pub fn reading(&self) -> ReadingLimits {
-        let mebibytes = usize::try_from(self.max_message_memory_mebibytes).unwrap_or(usize::MAX);
-        ReadingLimits {
-            message_timeout: Duration::from_secs(self.message_timeout_seconds.into()),
-            max_memory_bytes: mebibytes.saturating_mul(1024 * 1024),
-        }
-    }
-
-    /// As limits.
-    #[must_use]
-    pub fn limits(&self) -> CallLimits {
-        let count = |count: u32| usize::try_from(count).unwrap_or(usize::MAX);
-        CallLimits {
-            max_requests: count(self.max_requests),
-            max_streams: count(self.max_streams),
-            place_timeout: PLACE_TIMEOUT,
-            max_requests_per_second: NonZeroU32::new(self.max_requests_per_second),
-            request_timeout: Duration::from_secs(self.request_timeout_seconds.into()),
-        }
-    }
 }
 
 /// Links in texts. All three, or none: then texts carry no links
