@@ -3,6 +3,7 @@
 //! 1,000 sequences in all; `MODEL_SEQUENCES=20000 make test` runs more. A failure prints the shortest
 //! sequence that shows it.
 
+mod comparing;
 mod run;
 mod since;
 mod state;
