@@ -1,4 +1,4 @@
-"""Tests of the manifests: see `make test` for how they are started."""
+"""Tests of the manifests; `make test` starts them."""
 
 import re
 import unittest
@@ -8,29 +8,29 @@ import yaml
 from manifests import (HOME, KINDS_WITH_PODS, OVERLAYS, container, environment, name, of_kind, pod, render,
                        selects)
 
-# What is known from the tools' schemas. Others come from operators; there is no schema of theirs here.
+# Kinds of operators. The tools have no schemas of these kinds.
 CUSTOM_KINDS = {"PrometheusRule", "ScaledObject", "ServiceMonitor"}
-# The oldest that the README names, and the newest that there is a schema of.
+# Oldest version that the README names, and newest version with a schema.
 VERSIONS = ("1.30", kubernetes_validate.latest_version())
 OURS = ("campaign-service", "dialer-worker")
-# What the programs need after their grace: for last words on streams, for last reports of calls.
+# Time that the programs need after their grace: for last messages on streams, and for last reports of calls.
 AFTER_GRACE_SECONDS = {"campaign-service": 2, "dialer-worker": 10}
 METRICS_LISTEN = {"campaign-service": "CAMPAIGN_METRICS_LISTEN", "dialer-worker": "DIALER_METRICS_LISTEN"}
 GRACE = {"campaign-service": "CAMPAIGN_DRAIN_GRACE_SECONDS", "dialer-worker": "DIALER_DRAIN_GRACE_SECONDS"}
-# Between the last second that a program may need, and being killed.
+# Time between the last second that a program may need and the kill.
 MARGIN_SECONDS = 10
 ALERTS = HOME.parent / "observability" / "alerts.yaml"
 TOP = HOME.parents[1]
 
 
 def sections(readme):
-    """The addresses of a README's sections, as GitHub makes them."""
+    """Returns the addresses of a README's sections, as GitHub makes them."""
     titles = re.findall(r"^#+ (.+)$", readme.read_text(), re.MULTILINE)
     return {re.sub(r"[^a-z0-9 _-]", "", title.lower()).replace(" ", "-") for title in titles}
 
 
 class Overlay:
-    """What is asked of every overlay."""
+    """Tests that every overlay must pass."""
 
     overlay = ""
 
@@ -142,7 +142,7 @@ class Overlay:
             inside = container(workload)
             for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
                 self.assertEqual(inside[probe]["grpc"]["port"], ports["health"], f"{program} {probe}")
-            # Only readiness asks for the database, or the service: restarts do not bring either back.
+            # Only readiness depends on the database or the service: a restart brings back neither.
             self.assertEqual(inside["startupProbe"]["grpc"]["service"], "liveness")
             self.assertEqual(inside["livenessProbe"]["grpc"]["service"], "liveness")
             self.assertEqual(inside["readinessProbe"]["grpc"].get("service", ""), "")
@@ -178,7 +178,7 @@ class Dev(Overlay, unittest.TestCase):
 
     def test_the_database_takes_as_many_connections_as_replicas_may_open(self):
         [scaler] = of_kind(self.objects, "HorizontalPodAutoscaler")
-        # One more while a new one comes, each with one connection to listen on; PostgreSQL's default is 100.
+        # A rollout adds one replica, and each has one connection to listen on. PostgreSQL's default is 100 connections.
         replicas = scaler["spec"]["maxReplicas"] + 1
         per_replica = int(environment(self.workloads["campaign-service"])["CAMPAIGN_DATABASE_MAX_CONNECTIONS"]) + 1
         self.assertLess(replicas * per_replica, 90)
@@ -209,8 +209,7 @@ class Prod(Overlay, unittest.TestCase):
             self.assertRegex(variables["CAMPAIGN_OTLP_ENDPOINT"], rf":{rule['ports'][0]['port']}$")
             self.assertLessEqual(float(variables["CAMPAIGN_TRACE_RATIO"]), 1)
 
-    # Not against schemas of the operators, which no package brings: that what they need is there, and points
-    # at what there is.
+    # No package brings schemas of the operators. This checks that needed fields are set and point at existing objects.
     def test_custom_objects_point_at_what_there_is(self):
         [scaled] = of_kind(self.objects, "ScaledObject")
         self.assertIn(scaled["spec"]["scaleTargetRef"]["name"], self.workloads)

@@ -1,13 +1,14 @@
-//! What needs a terminal: the questions of a launch, and the live view.
+//! Commands that need a terminal: the questions of a launch, and the live view.
 
 use super::{Ctl, DONE, REFUSED, Ran, ran};
 use crate::support::{Clients, Service, TestDb, eventually};
+use crate::walkthrough::{blocks, walk_through};
 use campaign_proto::v1;
 use serde_json::json;
 use std::process::{Command, Stdio};
 
-/// Runs a program on a terminal; waits for words and types what goes with them, or, where that begins with $, runs it
-/// as a command beside.
+/// Script that runs a program on a terminal, waits for words, and types the answer to each. An answer that begins
+/// with `$` is run as a command beside it.
 const TYPIST: &str = r#"
 import json, os, pty, subprocess, sys, time
 pid, terminal = pty.fork()
@@ -41,7 +42,7 @@ print(shown)
 sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
 "#;
 
-/// What comes of a command on a terminal, given words to wait for and what to type then.
+/// Runs a command on a terminal, with words to wait for and the answer to each.
 async fn typed(ctl: &Ctl, args: &[&str], dialogue: &[(&str, &str)]) -> Ran {
     let mut command = Command::new("python3");
     ctl.surround(&mut command);
@@ -62,7 +63,9 @@ async fn a_launch_shows_settings_and_counts_and_asks() {
 
     let no = typed(&ctl, &launch, &[("Launch?", "\n")]).await;
     assert_eq!(no.code, REFUSED, "{no:?}");
-    for wanted in ["Launch Spring offer", "exclude.texted", "who received a text is left out"] {
+    for wanted in
+        ["Launch Spring offer", "exclude.texted", "contacts that received a text are excluded"]
+    {
         assert!(no.out.contains(wanted), "{wanted}: {}", no.out);
     }
     assert!(no.out.contains("3 of 3 contacts would be engaged"), "{}", no.out);
@@ -72,7 +75,7 @@ async fn a_launch_shows_settings_and_counts_and_asks() {
     assert!(no.out.contains("All history is cleared for good"), "the warning: {}", no.out);
     assert_eq!(clients.campaign(&name).await.state(), v1::CampaignState::Draft);
 
-    // The eighth setting is changed, and the reset confirmed.
+    // The eighth setting is changed, and the reset is confirmed.
     let dialogue = [
         ("Launch?", "8\n"),
         ("Launch?", "7\n"),
@@ -87,7 +90,7 @@ async fn a_launch_shows_settings_and_counts_and_asks() {
     assert!(settings.exclude.unwrap().texted, "{settings:?}");
 }
 
-/// A campaign of three contacts that is launched for ever.
+/// Creates a campaign of three contacts and launches it to live forever.
 async fn live_campaign(ctl: &Ctl, clients: &mut Clients) -> String {
     let name = ctl.create("Spring offer").await;
     clients.add_contacts(&name, 0..3).await;
@@ -136,11 +139,11 @@ async fn a_live_view_goes_on_over_ends_and_new_launches() {
     let pause = beside(&format!("pause {name}"));
     let cancel = beside(&format!("cancel {name}"));
     let launch = beside(&format!("launch {name} --live-forever --yes"));
-    // Only cells that changed are drawn, so words are waited for that share none with what was there.
+    // Only cells that changed are drawn, so the awaited words share none with the text before.
     let dialogue = [
         ("no worker takes", pause.as_str()),
         ("PAUSED", &cancel),
-        // The stream has ended with the run; the view asks again, and shows the next one.
+        // The stream has ended with the run. The view opens another one and shows the next run.
         ("LLED", &launch),
         ("worker takes its contacts", "q"),
     ];
@@ -150,29 +153,30 @@ async fn a_live_view_goes_on_over_ends_and_new_launches() {
 }
 
 #[tokio::test]
-async fn the_readme_goes_from_a_service_to_a_campaign_that_is_watched() {
+async fn the_guide_works_as_it_stands_twice_and_after_the_guide_of_the_api() {
     let db = TestDb::new().await;
     let service = Service::start(&db).await;
     let ctl = Ctl::new(&service.url);
-    // Health is known a moment after the start.
+    // The health status is known a moment after the start.
     eventually("the service is healthy", || async {
         (ctl.run(&["doctor"]).await.code == DONE).then_some(())
     })
     .await;
-    let root = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
-    let readme = std::fs::read_to_string(format!("{root}/README.md")).unwrap();
-    let blocks = readme.split("```shell\n").skip(1).map(|rest| rest.split("```").next().unwrap());
-    let lines = blocks.collect::<String>();
+    walk_through(service.url.strip_prefix("http://").unwrap()).await;
+    let lines = blocks("campaign-service/campaignctl/README.md", "shell").concat();
     assert!(lines.contains("campaignctl watch"), "{lines}");
     let script = format!("set -e\n{lines}").replace("target/errors.csv", &ctl.path("errors.csv"));
     let folder = std::path::Path::new(env!("CARGO_BIN_EXE_campaignctl")).parent().unwrap();
     let script = script.replace("$PWD/target/debug", &folder.display().to_string());
-    let mut command = Command::new("sh");
-    ctl.surround(&mut command);
-    command.args(["-c", &script]).current_dir(root).stdin(Stdio::null());
-    let ran = ran(command).await;
-    assert_eq!(ran.code, DONE, "{ran:?}");
-    for wanted in ["launched Spring offer, run 1: RUNNING", "PAUSED", "CANCELLED"] {
-        assert!(ran.out.contains(wanted), "{wanted}: {ran:?}");
+    for _ in 0..2 {
+        let mut command = Command::new("sh");
+        ctl.surround(&mut command);
+        let root = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
+        command.args(["-c", &script]).current_dir(root).stdin(Stdio::null());
+        let ran = ran(command).await;
+        assert_eq!(ran.code, DONE, "{ran:?}");
+        for wanted in ["launched Summer offer, run 1: RUNNING", "PAUSED", "CANCELLED", "deleted"] {
+            assert!(ran.out.contains(wanted), "{wanted}: {ran:?}");
+        }
     }
 }
