@@ -1,22 +1,23 @@
-//! What the service counts: the table of its metrics, and how facts of the service become counts.
+//! Metrics of the service: their table, and the counting of the service's facts.
 //!
-//! What is counted in the database is the same at each replica; add up only what a replica did itself.
+//! Counts of the database are the same at each replica. Add up only counts of a replica's own work.
 
-use crate::app::authorizing::Decision;
+use crate::app::authorizing::Answer;
 use crate::app::backlog::Backlog;
 use crate::app::chores::CHORES;
 use crate::app::recording::{Outcome, Report};
 use crate::store::PoolStatus;
+use campaign_domain::dispatch::Decision;
 use campaign_domain::history::{CallOutcome, Fact};
 use campaign_process::metrics::{
     Counter, Durations, Family, Gauge, Histogram, Labels, MetricTable, SecondsGauge,
 };
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// Why callers are turned away: reasons of [`crate::app::error::Error::Busy`].
+/// Reasons of rejected callers, from [`crate::app::error::Error::Busy`].
 const REFUSALS: [&str; 3] = ["RATE_LIMITED", "OVERLOADED", "TOO_MANY_STREAMS"];
 
-/// One for each metric.
+/// Counters, gauges and histograms, one for each metric.
 #[derive(Debug)]
 pub struct Metrics {
     table: MetricTable,
@@ -58,30 +59,30 @@ impl Default for Metrics {
             ),
             request_duration: t.durations(
                 "grpc_request_duration_seconds",
-                "How long requests took, by service and method, streams left out",
+                "Duration of requests, by service and method; streams are not counted",
             ),
             requests_in_progress: t.family(
                 "grpc_requests_in_progress",
-                "Requests and open streams, by service and method; of Dispatch: the workers' streams",
+                "Requests and open streams in progress, by service and method; for Dispatch, the streams of workers",
             ),
             refused: t.each(
                 "refused_requests",
-                "Requests and streams turned away since there were too many, by reason",
+                "Requests and streams rejected because there were too many, by reason",
                 ("reason", REFUSALS),
             ),
             turned_away: t.family(
                 "connections_turned_away",
-                "Connections that had to give way to newer ones or were too many, by listener",
+                "Connections closed in favour of newer ones or beyond a limit, by listener",
             ),
             leases: t.one("leases", "Leases given to workers"),
             leased_contacts: t.one("leased_contacts", "Contacts in the leases given"),
             expired_leases: t.one(
                 "expired_leases",
-                "Leases that ran out with contacts in them, taken back by this replica",
+                "Leases that expired with contacts in them, taken back by this replica",
             ),
             authorizations: t.each(
                 "authorizations",
-                "Answers to workers that asked whether to dial, one a contact, by result; GRANTED is a call",
+                "Answers to authorisation requests, one for each contact, by result; GRANTED is a call",
                 (
                     "result",
                     [
@@ -98,7 +99,7 @@ impl Default for Metrics {
             ),
             authorize_duration: t.duration(
                 "authorize_duration_seconds",
-                "From a worker's question for a number of contacts to the durable answer",
+                "Time from a worker's authorisation request to the durable answer",
             ),
             call_outcomes: t.each(
                 "call_outcomes",
@@ -123,16 +124,16 @@ impl Default for Metrics {
             ),
             reports: t.each(
                 "reported_facts",
-                "Facts reported, by what became of them",
+                "Facts reported, by result",
                 ("result", ["RECORDED", "DUPLICATE", "BEFORE_RESET", "REJECTED"]),
             ),
             database_up: t.one(
                 "database_up",
-                "1 while the database answers, asked every two seconds; else 0",
+                "1 while the database answers, checked every 2 seconds; else 0",
             ),
             pool: t.each(
                 "database_connections",
-                "Connections to the database: in use, idle, the most there may be, and requests that wait for one",
+                "Connections to the database: in use, idle, the limit, and requests that wait for a connection",
                 ("state", ["in_use", "idle", "max", "waiting"]),
             ),
             chore_rounds: t.each(
@@ -152,7 +153,7 @@ impl Default for Metrics {
             ),
             campaigns: t.each(
                 "campaigns",
-                "Campaigns by state, those that are over or drafts left out; the same at each replica",
+                "Campaigns by state, without drafts and ended campaigns; the same at each replica",
                 ("state", ["SCHEDULED", "RUNNING", "PAUSED"]),
             ),
             contacts: t.each(
@@ -190,13 +191,13 @@ impl Default for Metrics {
 }
 
 impl Metrics {
-    /// The count of connections that had to go, of one listener.
+    /// Returns the counter of rejected connections of one listener.
     #[must_use]
     pub fn turned_away(&self, listener: &'static str) -> Counter {
         self.turned_away.get_or_create_owned(&[("listener", listener)])
     }
 
-    /// As text; the pool as it is now.
+    /// Returns all metrics as text, with the current state of the pool.
     #[must_use]
     pub fn render(&self, pool: &PoolStatus) -> String {
         let in_use = pool.connections.saturating_sub(pool.idle);
@@ -208,20 +209,20 @@ impl Metrics {
         self.table.render()
     }
 
-    /// Somebody was turned away.
+    /// Counts a rejected caller.
     pub fn refused(&self, reason: &str) {
         if let Some(index) = REFUSALS.iter().position(|known| *known == reason) {
             self.refused[index].inc();
         }
     }
 
-    /// Answers to one question of a worker.
-    pub fn authorized(&self, decisions: &[Decision]) {
+    /// Counts the answers to one authorisation request of a worker.
+    pub fn authorized(&self, answers: &[Answer]) {
         add(
             &self.authorizations,
-            decisions.iter().map(|decision| match decision {
-                Decision::Granted(_) => 0,
-                Decision::AlreadyGranted(_) => 1,
+            answers.iter().map(|answer| match answer.decision {
+                Decision::Granted => 0,
+                Decision::AlreadyGranted => 1,
                 Decision::LeaseLost => 2,
                 Decision::NotRunning => 3,
                 Decision::Excluded => 4,
@@ -232,7 +233,7 @@ impl Metrics {
         );
     }
 
-    /// What became of facts.
+    /// Counts the results of reported facts.
     pub fn reported(&self, reports: &[&Report], outcomes: &[Outcome]) {
         add(
             &self.reports,
@@ -270,13 +271,13 @@ impl Metrics {
         );
     }
 
-    /// A lease ran out with so many calls of which nobody knows how they ended.
+    /// Counts an expired lease and its `unknown` calls, whose ends are not known.
     pub fn lease_expired(&self, unknown: usize) {
         self.expired_leases.inc();
         self.call_outcomes[usize::from(CallOutcome::Unknown.number())].inc_by(unknown as u64);
     }
 
-    /// A round of a chore, by its place in [`CHORES`].
+    /// Counts a round of the chore at an index of [`CHORES`].
     pub fn chore_done(&self, chore: usize, is_success: bool) {
         if !is_success {
             self.chore_failures[chore].inc();
@@ -287,7 +288,7 @@ impl Metrics {
         self.chore_success[chore].set(now.as_secs_f64());
     }
 
-    /// What waits, as just counted.
+    /// Sets the gauges of the backlog.
     pub fn waiting(&self, backlog: &Backlog) {
         set(&self.campaigns, [backlog.scheduled, backlog.running, backlog.paused]);
         set(&self.contacts, [backlog.ahead, backlog.due, backlog.leased, backlog.in_call]);
@@ -304,7 +305,7 @@ fn set<const N: usize>(gauges: &[Gauge], values: [usize; N]) {
     }
 }
 
-/// Adds up first, so that each counter is touched once.
+/// Adds to counters by their indexes. Each counter is touched once, with its sum.
 fn add<const N: usize>(counters: &[Counter; N], indexes: impl Iterator<Item = usize>) {
     let mut sums = [0; N];
     for index in indexes {

@@ -2,8 +2,8 @@
 """Breaks the code on purpose, one promise at a time, and expects the fault tests to notice.
 
 Each mutation is a small change to a copy of the source, which is built and run under faults until a
-violation is found. A change that no longer applies fails: then write it anew for the code as it is now.
-Run it through `make chaos-mutations`; names of mutations as arguments choose some of them."""
+violation is found. A change that no longer applies fails: rewrite the change for the code as it is now.
+Run the script through `make chaos-mutations`; names of mutations as arguments choose some of them."""
 
 import os
 import re
@@ -26,23 +26,28 @@ VIOLATION = re.compile(r"^  (P\d|privacy)\b.* in ", re.M)
 DONE = re.compile(r"^(\d+) of \d+ histories", re.M)
 
 ERASING = "campaign-service/src/app/erasing.rs"
+AUTHORIZING = "campaign-service/src/app/authorizing.rs"
+DISPATCH = "shared/domain/src/dispatch.rs"
 LEASING = "campaign-service/src/app/leasing.rs"
 TX = "campaign-service/src/store/tx.rs"
-# Name: (promises of which one at least must be found broken, [(file, old, new)]).
+# Name: (promises of which at least one must be found broken, [(file, old, new)]).
 MUTATIONS = {
     "drop-the-fence": (["P6"], [(
-        LEASING,
-        "lease.token == key.token && lease.expires_at > now",
-        "lease.number == key.number || lease.expires_at > now")]),
-    # Lost with it may be what a worker was told to be in history (P5), or to be authorised (P2).
+        AUTHORIZING,
+        "find(|lease| lease.token == key.token)",
+        "find(|lease| lease.number == key.number)"), (
+        DISPATCH,
+        "terms.filter(|terms| terms.is_in_force(now)).ok_or",
+        "terms.ok_or")]),
+    # This may also lose a fact acknowledged to a worker (P5), or an authorised attempt (P2).
     "acknowledge-before-commit": (["P7", "P5", "P2"], [(
         TX,
         'return self.answered(client.batch_execute("COMMIT")).await;',
         'let _ = client.batch_execute("SELECT pg_sleep(0.02); COMMIT").now_or_never();\n            return Ok(());')]),
     "skip-the-re-check": (["P4"], [(
-        "campaign-service/src/app/authorizing.rs",
-        "lease.judged_revision == revision && tx.now < lease.judged_until",
-        "lease.judged_revision <= revision || tx.now < lease.judged_until")]),
+        DISPATCH,
+        "self.judged_revision == revision && now < self.judged_until",
+        "self.judged_revision <= revision || now < self.judged_until")]),
     "advance-the-frontier-early": (["P1"], [(
         LEASING,
         """        let inserted = async {
@@ -75,7 +80,7 @@ MUTATIONS = {
         "shared/domain/src/retry.rs",
         "now + TimeDelta::seconds(rule.min_delay_seconds)",
         "now + TimeDelta::seconds(rule.min_delay_seconds * 0)")]),
-    # Workers are not told either, as one may miss what it is told.
+    # Workers are not notified either, as a worker may miss a notice.
     "authorise-who-was-erased": (["P4"], [
         (ERASING, "        suppressing::tell(&tx, tenant, &phones).await?;\n", ""),
         (ERASING, "        self.take_back(&reach, std::slice::from_ref(&erasure.phone)).await?;\n", ""),
@@ -100,7 +105,7 @@ def say(text):
 
 
 def copy_source():
-    """What differs is written anew, with a new time: so the last mutation is taken back for cargo too."""
+    """Writes only files that differ, with a new time, so that cargo sees the last mutation taken back."""
     listed = subprocess.run(["git", "ls-files", "-z", "-c", "-o", "--exclude-standard"], cwd=ROOT, stdout=subprocess.PIPE, check=True)
     names = {name for name in listed.stdout.decode().split("\0") if name and (ROOT / name).is_file()}
     for gone in [copy for copy in SOURCE.rglob("*") if copy.is_file()]:
@@ -117,7 +122,7 @@ def copy_source():
 def change(path, old, new):
     text = (SOURCE / path).read_text()
     if text.count(old) != 1:
-        sys.exit(f"{path} has {text.count(old)} times, not once, what is to be changed:\n{old}")
+        sys.exit(f"{path} has {text.count(old)} times, not once, the text to change:\n{old}")
     (SOURCE / path).write_text(text.replace(old, new))
 
 
@@ -132,10 +137,10 @@ def build():
 
 
 def run(name, promises):
-    """The promises found broken until one of these was, how many histories that took, and what was said."""
+    """Returns the promises found broken until one of `promises` was, the number of histories played, and the output."""
     folder = HOME / f"logs-{name}"
     found, histories, seed, said = set(), 0, FIRST_SEED, ""
-    # A round may go wrong in another way: then the next ones are played.
+    # A round may go wrong in another way; then the next rounds are played.
     while histories < HISTORIES and not found.intersection(promises):
         shutil.rmtree(folder, ignore_errors=True)
         command = [TARGET / "debug" / "chaos", "--histories", str(HISTORIES - histories), "--seed", str(seed),

@@ -1,4 +1,4 @@
-//! Whether audit logs are as they were written.
+//! Verification of audit logs.
 
 use super::error::Result;
 use crate::store::{Db, audit};
@@ -10,19 +10,19 @@ const PAGE_EVENTS: i64 = 1_000;
 /// Campaigns listed at once.
 const PAGE_CAMPAIGNS: i64 = 1_000;
 
-/// One campaign's log.
+/// Result of the verification of one campaign's log.
 #[derive(Debug)]
 pub struct Verified {
     pub campaign: Uuid,
     pub events: u64,
-    /// Of them, those from before there were hashes: not verified.
+    /// Events from before there were hashes, which are not verified.
     pub without_hash: u64,
-    /// Empty: intact.
+    /// Findings; empty if the log is intact.
     pub findings: Vec<Finding>,
     pub head: Option<Head>,
 }
 
-/// Reads one campaign's log, as of one moment.
+/// Verifies one campaign's log, as of one moment.
 pub async fn verify(db: &Db, campaign: Uuid) -> Result<Verified> {
     let mut connection = db.connect().await?;
     let tx = connection.begin_snapshot().await?;
@@ -36,14 +36,14 @@ pub async fn verify(db: &Db, campaign: Uuid) -> Result<Verified> {
     }
     let (events, without_hash) = (reading.events, reading.without_hash);
     let (mut findings, head) = reading.end(audit::head(&tx, campaign).await?);
-    // Nothing is without the event that created it.
+    // Every campaign has at least the event that created it.
     if events == 0 && findings.is_empty() {
         findings.push(Finding::Deleted(1, 1));
     }
     Ok(Verified { campaign, events, without_hash, findings, head })
 }
 
-/// The next campaigns that have or should have a log, in order of id.
+/// Lists the next campaigns that have or should have a log, in order of id.
 pub async fn next_campaigns(db: &Db, after: Uuid) -> Result<Vec<Uuid>> {
     let mut connection = db.connect().await?;
     let tx = connection.begin_snapshot().await?;

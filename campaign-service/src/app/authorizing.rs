@@ -1,66 +1,59 @@
-//! The last word before a phone rings.
+//! Authorisation: the last check before a phone rings.
 
 use super::App;
 use super::error::{Error, Result};
-use super::leasing::{LeaseKey, is_held};
-use crate::store::campaigns::{self, Campaign};
+use super::leasing::LeaseKey;
+use crate::store::campaigns;
 use crate::store::contacts::{self, Subject};
 use crate::store::due::{self, Due};
 use crate::store::leases::{self, Lease};
 use crate::store::{Durability, Gate, Tx, numbers, paces};
 use campaign_domain::Instant;
+use campaign_domain::campaign::Campaign;
 use campaign_domain::caps::capped_until;
-use campaign_domain::eligibility::Verdict;
-use campaign_domain::lease::{AttemptId, Slot};
+use campaign_domain::dispatch::{
+    Decision, Objection, admit, decide, is_in_doubt, objection, settle,
+};
+use campaign_domain::lease::AttemptId;
 use campaign_domain::schedule::Hours;
 use chrono::TimeDelta;
 use std::collections::HashMap;
 use tokio::try_join;
 
-/// The answer for one slot.
+/// Answer for one slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Decision {
-    /// Dial now.
-    Granted(AttemptId),
-    /// Granted before under this lease.
-    AlreadyGranted(AttemptId),
-    /// The lease ran out or never was the asker's.
-    LeaseLost,
-    /// The campaign does not dial, or a newer run began.
-    NotRunning,
-    /// The rules exclude the contact by now.
-    Excluded,
-    /// It comes again later.
-    NotNow,
-    /// Given back or ended before, or no such slot.
-    SlotClosed,
-    /// Pacing allows no call now; the slot stays leased.
-    Throttled,
+pub struct Answer {
+    pub decision: Decision,
+    /// Attempt that the decision grants or granted before.
+    pub attempt: Option<AttemptId>,
 }
 
-/// The answer for all slots asked for.
+/// Answers for all slots asked for.
 #[derive(Debug)]
 pub struct Authorization {
-    /// In order.
-    pub decisions: Vec<Decision>,
-    /// When to ask again for what is throttled.
+    /// Answers in the order of the slots asked for.
+    pub answers: Vec<Answer>,
+    /// Wait before throttled slots are asked for again.
     pub retry_after: Option<TimeDelta>,
 }
 
 impl Authorization {
-    /// The same answer for all.
+    /// Gives all slots the same answer, which grants nothing.
     #[must_use]
     pub fn all(decision: Decision, slots: usize) -> Self {
-        Self { decisions: vec![decision; slots], retry_after: None }
+        let answer = Answer { decision, attempt: None };
+        Self { answers: vec![answer; slots], retry_after: None }
     }
 }
 
 impl App {
-    /// Decides, for each slot, whether its contact may be dialled now, and makes it durable.
+    /// Decides, for each slot, whether its contact may be dialled now, and makes the decision
+    /// durable.
     pub async fn authorize(&self, key: LeaseKey, slots: &[usize]) -> Result<Authorization> {
         loop {
             match self.try_authorize(key, slots).await {
-                // Now it is there to be found; so each number is in the way once at the most.
+                // The number is found in the next round. So each number causes at most one
+                // repetition.
                 Err(Error::Store(error)) if numbers::is_noted_meanwhile(&error) => {}
                 answer => return answer,
             }
@@ -79,41 +72,35 @@ impl App {
             campaigns::revision(&opening, key.campaign),
         )?;
         let tx = opening.at(now);
-        let Some(lease) = leases.into_iter().find(|lease| is_held(lease, key, now)) else {
+        let lease = leases.into_iter().find(|lease| lease.token == key.token);
+        let terms = lease.as_ref().map(Lease::terms);
+        let campaign = match admit(terms.as_ref(), campaign.as_ref(), tx.now) {
+            Ok(campaign) => campaign,
+            Err(decision) => return Ok(Authorization::all(decision, slots.len())),
+        };
+        let Some(lease) = lease else {
             return Ok(Authorization::all(Decision::LeaseLost, slots.len()));
         };
-        let campaign = campaign.filter(|campaign| {
-            !campaign.is_deleted && campaign.run == lease.run && campaign.is_dialling(tx.now)
-        });
-        let Some(campaign) = campaign else {
-            return Ok(Authorization::all(Decision::NotRunning, slots.len()));
-        };
-        let mut deciding = Deciding::open(&tx, &campaign, revision, lease, slots).await?;
+        let mut deciding = Deciding::open(&tx, campaign, revision, lease, slots).await?;
         let mut willing = deciding.judge(slots);
         let retry_after = deciding.pace(&mut willing).await?;
         deciding.cap(&mut willing, self.limits.max_attempts_per_number).await?;
-        let decisions = deciding.grant(slots, &willing);
+        let answers = deciding.grant(slots, &willing);
         deciding.save().await?;
         tx.commit().await?;
-        Ok(Authorization { decisions, retry_after })
+        Ok(Authorization { answers, retry_after })
     }
-}
-
-/// What stands against a dial.
-enum Objection {
-    Excluded,
-    Later(Due),
 }
 
 struct Deciding<'a, 'c> {
     campaign: &'a Campaign,
     tx: &'a Tx<'c>,
-    /// Whether nothing that could change a verdict happened since the contacts were leased.
+    /// Whether nothing has happened since the contacts were leased that could change a verdict.
     is_as_judged: bool,
-    /// Those in doubt, by position.
+    /// Contacts in doubt, by position.
     subjects: HashMap<i64, Subject>,
     lease: Lease,
-    /// By slot, of those asked for.
+    /// Decisions by slot, for the slots asked for.
     decisions: Vec<Option<Decision>>,
     later: Vec<Due>,
     granted: Vec<usize>,
@@ -127,11 +114,10 @@ impl<'a, 'c> Deciding<'a, 'c> {
         lease: Lease,
         slots: &[usize],
     ) -> Result<Self> {
-        let is_as_judged = lease.judged_revision == revision && tx.now < lease.judged_until;
-        let is_doubtful = |slot: &&usize| lease.slots.get(**slot) != Some(Slot::Leased);
+        let is_as_judged = lease.terms().is_as_judged(revision, tx.now);
         let positions: Vec<i64> = slots
             .iter()
-            .filter(|slot| !is_as_judged || is_doubtful(slot))
+            .filter(|slot| is_in_doubt(lease.slots.get(**slot), is_as_judged))
             .filter_map(|slot| lease.positions.get(*slot).copied())
             .collect();
         let subjects = contacts::subjects(tx, campaign.id, &positions).await?;
@@ -150,50 +136,35 @@ impl<'a, 'c> Deciding<'a, 'c> {
         })
     }
 
-    /// Decides by the contacts alone; returns the slots that nothing stands against, each once.
+    /// Decides by the contacts alone. Returns the slots without an objection, each once.
     fn judge(&mut self, slots: &[usize]) -> Vec<usize> {
         let mut willing = Vec::with_capacity(slots.len());
         let mut is_seen = vec![false; self.decisions.len()];
         for slot in slots.iter().copied() {
-            // No such slot, or asked for twice in one breath.
+            // The slot does not exist, or was asked for twice in one request.
             if is_seen.get_mut(slot).is_none_or(|is_seen| std::mem::replace(is_seen, true)) {
                 continue;
             }
-            match self.lease.slots.get(slot) {
-                Some(Slot::Leased) if self.is_as_judged => willing.push(slot),
-                Some(Slot::Leased) => match self.objection(slot) {
-                    None => willing.push(slot),
-                    Some(Objection::Excluded) => self.close(slot, Decision::Excluded),
-                    Some(Objection::Later(due)) => {
-                        self.later.push(due);
-                        self.close(slot, Decision::NotNow);
-                    }
-                },
-                // The worker may not have heard the answer and dial only now, so it is judged again. The
-                // slot stays: whether it rang is known to the worker alone.
-                Some(Slot::Authorized) => {
-                    let decision = match self.objection(slot) {
-                        None => Decision::AlreadyGranted(self.attempt(slot)),
-                        Some(Objection::Excluded) => Decision::Excluded,
-                        Some(Objection::Later(_)) => Decision::NotNow,
-                    };
-                    self.decisions[slot] = Some(decision);
-                }
-                Some(Slot::Ended | Slot::Closed) | None => {
-                    self.decisions[slot] = Some(Decision::SlotClosed);
+            let judge = || self.objection(slot);
+            match decide(self.lease.slots.get(slot), self.is_as_judged, judge) {
+                // Pacing and the cap decide first.
+                (Decision::Granted, _) => willing.push(slot),
+                (decision, waits_until) => {
+                    self.put_off(slot, waits_until);
+                    self.close(slot, decision);
                 }
             }
         }
         willing
     }
 
-    /// Leaves as many as the campaign's pacing allows; returns when to ask for the others.
+    /// Keeps as many slots as the campaign's pacing allows. Returns when to ask for the others.
     async fn pace(&mut self, willing: &mut Vec<usize>) -> Result<Option<TimeDelta>> {
         let (tx, id, pacing) = (self.tx, self.campaign.id, self.campaign.config.pacing);
         if !pacing.is_limited() || willing.is_empty() {
             return Ok(None);
         }
-        // Held until commit: nobody else counts meanwhile.
+        // The lock is held until commit, so that nobody else counts meanwhile.
         let next_call_at = paces::lock(tx, id).await?;
         let in_progress = if pacing.max_calls_in_progress > 0 {
             leases::calls_in_progress(tx, id).await?
@@ -210,7 +181,8 @@ impl<'a, 'c> Deciding<'a, 'c> {
         Ok(retry_after)
     }
 
-    /// Leaves those whose numbers may be dialled once more today, and notes that they are.
+    /// Keeps the slots whose numbers may be dialled once more in 24 hours, and records their
+    /// attempts.
     async fn cap(&mut self, willing: &mut Vec<usize>, max_attempts: u16) -> Result<()> {
         if max_attempts == 0 || willing.is_empty() {
             return Ok(());
@@ -224,7 +196,7 @@ impl<'a, 'c> Deciding<'a, 'c> {
         let (free, capped): (Vec<i64>, Vec<i64>) =
             numbers.into_iter().partition(|number| free_at(number).is_none());
         if !capped.is_empty() {
-            self.put_off(willing, &capped, free_at).await?;
+            self.put_off_capped(willing, &capped, free_at).await?;
         }
         let (again, first): (Vec<i64>, Vec<i64>) =
             free.into_iter().partition(|number| dialled.contains_key(number));
@@ -235,14 +207,14 @@ impl<'a, 'c> Deciding<'a, 'c> {
         Ok(())
     }
 
-    /// Takes contacts with capped numbers out; they come again when they may be dialled.
-    async fn put_off(
+    /// Takes contacts with capped numbers out. The contacts are due again when they may be dialled.
+    async fn put_off_capped(
         &mut self,
         willing: &mut Vec<usize>,
         capped: &[i64],
         free_at: impl Fn(&i64) -> Option<Instant>,
     ) -> Result<()> {
-        // In order of number, as they were read.
+        // The numbers are in order, as they were read.
         let is_capped = |slot: &usize| capped.binary_search(&self.lease.numbers[*slot]).is_ok();
         let (refused, left): (Vec<usize>, Vec<usize>) =
             willing.iter().copied().partition(is_capped);
@@ -261,23 +233,27 @@ impl<'a, 'c> Deciding<'a, 'c> {
         Ok(())
     }
 
-    /// Authorises the slots that are left; returns the answer for each slot asked for.
-    fn grant(&mut self, slots: &[usize], willing: &[usize]) -> Vec<Decision> {
+    /// Authorises the slots that are left. Returns the answer for each slot asked for.
+    fn grant(&mut self, slots: &[usize], willing: &[usize]) -> Vec<Answer> {
         for slot in willing {
-            if self.lease.slots.advance(*slot, Slot::Authorized) {
+            if settle(&mut self.lease.slots, *slot, Decision::Granted) {
                 self.granted.push(*slot);
-                self.decisions[*slot] = Some(Decision::Granted(self.attempt(*slot)));
+                self.decisions[*slot] = Some(Decision::Granted);
             }
         }
+        let (run, lease) = (self.lease.run, self.lease.number);
         let mut answer = |slot: &usize| {
-            let decision = self.decisions.get_mut(*slot).and_then(Option::as_mut);
-            let Some(decision) = decision else { return Decision::SlotClosed };
-            let answer = *decision;
-            // Asked for twice in one breath, it is granted once.
-            if let Decision::Granted(attempt) = answer {
-                *decision = Decision::AlreadyGranted(attempt);
+            let known = self.decisions.get_mut(*slot).and_then(Option::as_mut);
+            let Some(known) = known else {
+                return Answer { decision: Decision::SlotClosed, attempt: None };
+            };
+            let decision = *known;
+            // A slot that is asked for twice in one request is granted once.
+            if decision == Decision::Granted {
+                *known = Decision::AlreadyGranted;
             }
-            answer
+            let attempt = AttemptId { run, lease, slot: *slot };
+            Answer { decision, attempt: decision.is_to_dial().then_some(attempt) }
         };
         slots.iter().map(&mut answer).collect()
     }
@@ -297,32 +273,29 @@ impl<'a, 'c> Deciding<'a, 'c> {
         Ok(())
     }
 
-    fn attempt(&self, slot: usize) -> AttemptId {
-        AttemptId { run: self.lease.run, lease: self.lease.number, slot }
-    }
-
-    /// Why the contact in a slot may not be dialled at this moment.
+    /// Returns the reason against dialling the contact in a slot at this moment.
     fn objection(&self, slot: usize) -> Option<Objection> {
         let position = self.lease.positions[slot];
-        let now = self.tx.now;
         let subject = self.subjects.get(&position).filter(|subject| !subject.is_deleted);
-        let Some(subject) = subject else { return Some(Objection::Excluded) };
+        let zone = subject.map_or("", |subject| subject.time_zone.as_str());
         let schedule = self.campaign.config.schedule.as_ref();
-        let is_open =
-            schedule.is_none_or(|schedule| schedule.hours(&subject.time_zone, now) == Hours::Open);
-        let due_at = match self.campaign.rules().judge(&subject.candidate, now) {
-            Verdict::Removed(_) => return Some(Objection::Excluded),
-            Verdict::NotBefore(due_at) => due_at,
-            Verdict::Eligible if is_open => return None,
-            // Due from now on: nobody of its group is leased while the hours are shut, and whoever changes
-            // the hours need not know who waits for them.
-            Verdict::Eligible => now,
-        };
-        Some(Objection::Later(Due { position, group: subject.group, due_at }))
+        let hours = schedule.map_or(Hours::Open, |schedule| schedule.hours(zone, self.tx.now));
+        let candidate = subject.map(|subject| &subject.candidate);
+        objection(&self.campaign.rules(), candidate, hours, self.tx.now)
+    }
+
+    /// Records that the contact in a slot waits again.
+    fn put_off(&mut self, slot: usize, waits_until: Option<Instant>) {
+        let position = self.lease.positions.get(slot).copied();
+        let subject = position.and_then(|position| self.subjects.get(&position));
+        if let (Some(due_at), Some(subject)) = (waits_until, subject) {
+            let (position, group) = (subject.candidate.position, subject.group);
+            self.later.push(Due { position, group, due_at });
+        }
     }
 
     fn close(&mut self, slot: usize, decision: Decision) {
-        self.lease.slots.advance(slot, Slot::Closed);
+        settle(&mut self.lease.slots, slot, decision);
         self.decisions[slot] = Some(decision);
     }
 }

@@ -1,4 +1,4 @@
-//! How much there is to do, for those who watch: counted in the background, every few seconds, up to a bound.
+//! Backlog for monitoring, counted in the background every few seconds, up to a bound.
 
 use super::App;
 use super::error::Result;
@@ -14,16 +14,16 @@ use tokio_util::sync::CancellationToken;
 use tracing::debug;
 use uuid::Uuid;
 
-/// Between two counts.
+/// Time between two counts.
 const INTERVAL: Duration = Duration::from_secs(5);
-/// Running campaigns looked at.
+/// Most running campaigns looked at.
 const MAX_CAMPAIGNS: i64 = 1_000;
-/// Most contacts counted in all; whoever scales by the number has long had enough.
+/// Most contacts counted in all. Scaling by the number needs no more.
 const MAX_CONTACTS: usize = 100_000;
-/// Most leases looked into.
+/// Most leases read.
 const MAX_LEASES: i64 = 10_000;
 
-/// How much there is to do.
+/// Backlog: counts of campaigns and contacts.
 #[derive(Clone, Debug, Default)]
 pub struct Backlog {
     pub scheduled: usize,
@@ -31,7 +31,7 @@ pub struct Backlog {
     pub paused: usize,
     pub ahead: usize,
     pub due: usize,
-    /// Of those ahead and due, who may be called at this hour.
+    /// Contacts ahead or due that may be called at this hour.
     pub callable: usize,
     pub leased: usize,
     pub in_call: usize,
@@ -41,13 +41,13 @@ pub struct Backlog {
 }
 
 impl App {
-    /// Counts what waits, again and again, until told to stop.
+    /// Counts the backlog again and again, until told to stop.
     pub async fn watch_backlog(&self, stop: &CancellationToken) {
         loop {
             match self.count_backlog().await {
                 Ok(backlog) => self.metrics.waiting(&backlog),
-                // That the database is away is said elsewhere.
-                Err(error) => debug!(%error, "what waits could not be counted"),
+                // An unavailable database is reported elsewhere.
+                Err(error) => debug!(%error, "the backlog could not be counted"),
             }
             tokio::select! {
                 () = stop.cancelled() => return,
@@ -89,7 +89,7 @@ impl App {
     }
 }
 
-/// Of those who wait in a campaign, who may be called at this hour.
+/// Counts the contacts that wait in a campaign and may be called at this hour.
 async fn callable(tx: &Tx<'_>, campaign: Uuid, waiting: &Waiting, most: i64) -> Result<usize> {
     if waiting.ahead + waiting.due == 0 {
         return Ok(0);

@@ -1,6 +1,7 @@
-//! What the service does by itself: scheduled starts and ends, lists that are done, leases that ran
-//! out, old history, erasures that were left. Each chore looks for due work and does a bounded part of it; every replica runs
-//! all of them, and each piece of work checks again behind its gate, so that it is done once.
+//! Chores that the service does by itself: scheduled starts and ends, finished lists, expired
+//! leases, old history, unfinished erasures. Each chore looks for due work and does a bounded part
+//! of it. Every replica runs all chores. Each piece of work checks again behind its gate, so that
+//! it is done once.
 
 use super::App;
 use super::error::{Error, Result};
@@ -20,16 +21,16 @@ use uuid::Uuid;
 const MAX_PIECES: i64 = 1_000;
 /// Contacts whose old history is deleted in one transaction: whole blocks of states.
 const PURGE_SPAN_CONTACTS: i64 = 160 * BLOCK_CONTACTS;
-/// Rows deleted in one transaction.
+/// Most rows deleted in one transaction.
 const DELETE_ROWS: i64 = 5_000;
-/// Reports of calls looked at in one transaction; each has up to thousands of calls.
+/// Most call reports looked at in one transaction; each has up to thousands of calls.
 const DELETE_CALL_REPORTS: i64 = 100;
-/// Steps of one campaign's purge in one round.
+/// Most steps of one campaign's purge in one round.
 const PURGE_STEPS: usize = 16;
-/// How long first answers to request ids are kept.
+/// Time for which first answers to request ids are kept.
 const REQUEST_RETENTION: TimeDelta = TimeDelta::days(7);
 
-/// The chores, in order.
+/// Chores, in order.
 pub const CHORES: [&str; 7] = [
     "expiring leases",
     "advancing campaigns",
@@ -40,19 +41,20 @@ pub const CHORES: [&str; 7] = [
     "finishing erasures",
 ];
 
-/// When chores run, and what they are to do.
+/// Options of the chores.
 #[derive(Clone, Copy, Debug)]
 pub struct ChoreOptions {
-    /// Between rounds.
+    /// Time between rounds.
     pub interval: Duration,
-    /// How long interactions are kept; `None`: as long as the campaign.
+    /// Time for which interactions are kept; `None` for as long as the campaign.
     pub history_retention: Option<TimeDelta>,
-    /// How long whoever began an erasure is left to finish it.
+    /// Time that the replica that began an erasure has to finish it.
     pub erasure_patience: TimeDelta,
 }
 
 impl App {
-    /// Runs all chores, round after round, until told to stop; the first after an interval.
+    /// Runs all chores, round after round, until told to stop. The first round comes after one
+    /// interval.
     pub async fn run_chores(&self, options: &ChoreOptions, stop: &CancellationToken) {
         let mut ticks = interval_at(Instant::now() + options.interval, options.interval);
         let (mut next_number, mut walk) = (0, Walk::default());
@@ -126,7 +128,8 @@ impl App {
         Ok(())
     }
 
-    /// Returns whether there is more to delete. Others may pass the gate between two steps.
+    /// Deletes old history in one step. Returns whether there is more to delete. Others may pass
+    /// the gate between two steps.
     async fn purge_step(&self, campaign: Uuid) -> Result<bool> {
         let mut connection = self.db.connect().await?;
         let tx = connection.begin(Gate::Exclusive(campaign)).await?;
@@ -138,8 +141,8 @@ impl App {
         Ok(has_more)
     }
 
-    /// Forgets a few numbers that were not dialled for longer than the cap looks back, from one on; begins
-    /// again after the last.
+    /// Deletes the next numbers that were last dialled before the window of the cap. Starts again
+    /// after the last number.
     async fn forget_numbers(&self, next_number: &mut i64) -> Result<()> {
         let mut connection = self.db.connect().await?;
         let tx = connection.begin(Gate::Open).await?;
@@ -149,7 +152,7 @@ impl App {
         Ok(())
     }
 
-    /// Deletes history that is kept no longer, in the next page of each table.
+    /// Deletes history that is no longer kept, in the next page of each table.
     async fn delete_history(&self, options: &ChoreOptions, walk: &mut Walk) -> Result<()> {
         let Some(age) = options.history_retention else { return Ok(()) };
         let mut connection = self.db.connect().await?;
@@ -170,10 +173,11 @@ impl App {
     }
 }
 
-/// One campaign's trouble must not hold up the others; it is tried again in the next round.
+/// Logs a failure. One campaign's failure must not hold up the others; its chore is tried again in
+/// the next round.
 fn log_failure(chore: &str, campaign: Uuid, result: Result<()>) {
     match result {
-        // Deleted meanwhile.
+        // The campaign was deleted meanwhile.
         Ok(()) | Err(Error::NotFound(_)) => {}
         Err(error) => warn!(chore, %campaign, %error, "a chore failed; it is tried again"),
     }

@@ -1,26 +1,27 @@
-//! Contacts one by one.
+//! Use cases on single contacts.
 
 use super::error::{Error, Result};
 use super::explaining::open_slot;
 use super::leasing::next_attempt;
 use super::{App, existing, present};
-use crate::store::campaigns::{self, Campaign};
+use crate::store::campaigns;
 use crate::store::contacts::{self, Contact, NewContact};
 use crate::store::leases::{self, Lease};
 use crate::store::notify::{self, ControlEvent};
 use crate::store::{Durability, Gate, StoreResult, Tx, due, erasures, groups, states};
+use campaign_domain::campaign::Campaign;
 use campaign_domain::lease::Slot;
 use campaign_domain::subscriber::all_spellings;
 use tokio::try_join;
 use uuid::Uuid;
 
 impl App {
-    /// Adds a contact; one that was deleted comes back with its history.
+    /// Adds a contact. A deleted contact comes back with its history.
     pub async fn create_contact(&self, id: Uuid, new: &NewContact) -> Result<Contact> {
         let mut connection = self.db.connect().await?;
         let opening = connection.open(Gate::Exclusive(id), Durability::Durable).await?;
         let wanted = [(new.time_zone.clone(), new.priority)];
-        // No import may add the number between the look and the insert.
+        // No import may add the number between the look-up and the insert.
         let (now, campaign, group, (), keys) = try_join!(
             biased;
             opening.pass(),
@@ -37,7 +38,7 @@ impl App {
                 subject: "contact.phone_number".to_owned(),
                 description:
                     "the number is of a person who was erased; if they want to hear of you again, \
-                              RemoveSuppression lets the number in"
+                              RemoveSuppression re-admits the number"
                         .to_owned(),
             });
         }
@@ -52,7 +53,7 @@ impl App {
         Ok(contact)
     }
 
-    /// A contact.
+    /// Returns a contact.
     pub async fn get_contact(&self, id: Uuid, position: i64) -> Result<Contact> {
         let mut connection = self.db.connect().await?;
         let tx = connection.begin(Gate::Open).await?;
@@ -60,7 +61,7 @@ impl App {
         existing_contact(&tx, id, position).await
     }
 
-    /// Contacts in order of creation, from a position on.
+    /// Lists contacts in order of creation, from a position on.
     pub async fn list_contacts(&self, id: Uuid, from: i64, limit: i64) -> Result<Vec<Contact>> {
         let mut connection = self.db.connect().await?;
         let tx = connection.begin(Gate::Open).await?;
@@ -68,7 +69,8 @@ impl App {
         Ok(contacts::list(&tx, id, from, limit).await?)
     }
 
-    /// The positions of the contacts that have these numbers in any spelling, by the number they have.
+    /// Finds the contacts that have these numbers in any spelling. Returns each contact's own
+    /// number and its position.
     pub async fn find_contacts(&self, id: Uuid, phones: &[String]) -> Result<Vec<(String, i64)>> {
         if phones.is_empty() {
             return Ok(Vec::new());
@@ -113,7 +115,7 @@ impl App {
         Ok(contact)
     }
 
-    /// Deletes a contact; its number and refusal are kept.
+    /// Deletes a contact. Its number and opt-out are kept.
     pub async fn delete_contact(&self, id: Uuid, position: i64) -> Result<Contact> {
         let mut connection = self.db.connect().await?;
         let tx = connection.begin(Gate::Exclusive(id)).await?;
@@ -141,7 +143,8 @@ async fn group_of(tx: &Tx<'_>, id: Uuid, contact: &NewContact) -> Result<i32> {
     Ok(groups::ensure(tx, id, &wanted).await?[0])
 }
 
-/// Finds the contacts that have some numbers in any spelling: number, position, and whether deleted.
+/// Finds the contacts that have some numbers in any spelling. Returns number, position, and whether
+/// deleted.
 pub(super) async fn find_in_any_spelling(
     tx: &Tx<'_>,
     id: Uuid,
@@ -152,8 +155,8 @@ pub(super) async fn find_in_any_spelling(
     contacts::find_by_phones(tx, id, &spelled).await
 }
 
-/// Adds a contact, or brings it back if it was deleted; returns its position. The gate must be held alone
-/// and the positions locked.
+/// Adds a contact, or brings it back if it was deleted. Returns its position. The caller must hold
+/// the gate exclusively, and the positions locked.
 pub(super) async fn add(
     tx: &Tx<'_>,
     campaign: &Campaign,
@@ -162,7 +165,7 @@ pub(super) async fn add(
 ) -> Result<i64> {
     let id = campaign.id;
     let mut found = find_in_any_spelling(tx, id, &[&new.phone]).await?;
-    // Of two spellings the one that is not deleted.
+    // If two spellings are found, the contact that is not deleted comes first.
     found.sort_by_key(|(_, _, is_deleted)| *is_deleted);
     match found.first() {
         None => Ok(contacts::insert_one(tx, id, new, group).await?),
@@ -176,7 +179,8 @@ pub(super) async fn add(
     }
 }
 
-/// Brings a deleted contact back, into the run under way too. The gate must be held alone.
+/// Brings a deleted contact back, into the run under way too. The caller must hold the gate
+/// exclusively.
 pub(super) async fn revive(
     tx: &Tx<'_>,
     campaign: &Campaign,
@@ -184,7 +188,7 @@ pub(super) async fn revive(
     contact: &NewContact,
     group: i32,
 ) -> Result<()> {
-    // A worker that still holds it would hold it twice.
+    // A worker that still holds the contact would hold it twice.
     if open_slot(tx, campaign, position).await?.is_some() {
         return Err(Error::Precondition {
             reason: "CONTACT_HELD",
@@ -199,11 +203,12 @@ pub(super) async fn revive(
     come_back(tx, campaign, position).await
 }
 
-/// Takes a contact out of the group in which a run that is under way finds it; returns whether it is in a call
-/// of the run. The gate must be held alone.
+/// Takes a contact out of the group in which the run under way finds it. Returns whether the
+/// contact is in a call of the run. The caller must hold the gate exclusively.
 ///
-/// A run numbers its way through each group, so in the new one it may meet a contact that it met before. Nobody
-/// else holds the contact then: a worker that has not dialled it loses it, and a call is noted in its state.
+/// A run walks each group by position, so in the new group the run may meet a contact that it met
+/// before. No worker may hold the contact then. A worker that has not dialled the contact loses it,
+/// and a call is recorded in the contact's state.
 async fn leave_group(tx: &Tx<'_>, campaign: &Campaign, position: i64) -> Result<bool> {
     due::remove(tx, campaign.id, &[position]).await?;
     let mut is_in_call = false;
@@ -226,8 +231,8 @@ async fn leave_group(tx: &Tx<'_>, campaign: &Campaign, position: i64) -> Result<
     Ok(is_in_call)
 }
 
-/// Lets a contact that the run may have passed wait again, if there is anything to wait for. The gate
-/// must be held alone.
+/// Lets a contact that the run may have passed wait again, if there is anything to wait for. The
+/// caller must hold the gate exclusively.
 pub(super) async fn come_back(tx: &Tx<'_>, campaign: &Campaign, position: i64) -> Result<()> {
     for subject in contacts::subjects(tx, campaign.id, &[position]).await? {
         if let Some(due_at) = next_attempt(&campaign.rules(), &subject, tx.now) {

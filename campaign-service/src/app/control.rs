@@ -1,4 +1,5 @@
-//! Word between replicas: a connection that listens, and a channel that passes it on in this process.
+//! Notices between replicas: a connection that receives them, and a channel that passes them on in
+//! this process.
 
 use crate::store::Db;
 use crate::store::notify::ControlEvent;
@@ -8,12 +9,13 @@ use tokio::sync::broadcast::error::RecvError;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
-/// Events that a slow stream may lag behind; past it, it looks at everything again.
+/// Most events that a slow stream may lag behind. A stream that lags further looks at everything
+/// again.
 const CHANNEL_CAPACITY: usize = 1_024;
 /// Wait before listening again after the connection broke.
 const RECONNECT_DELAY: Duration = Duration::from_millis(500);
 
-/// Passes control events to the streams of this process.
+/// Channel that passes control events to the streams of this process.
 #[derive(Clone, Debug)]
 pub struct ControlBus {
     sender: broadcast::Sender<ControlEvent>,
@@ -26,7 +28,7 @@ impl Default for ControlBus {
 }
 
 impl ControlBus {
-    /// Everything that happens from now on.
+    /// Subscribes to everything that happens from now on.
     #[must_use]
     pub fn subscribe(&self) -> broadcast::Receiver<ControlEvent> {
         self.sender.subscribe()
@@ -37,7 +39,7 @@ impl ControlBus {
         tokio::join!(self.hear_others(db, stop), self.hear_untold(db, stop));
     }
 
-    /// What this replica cannot tell the others, its own streams hear all the same.
+    /// Passes notices that could not be sent to other replicas to the streams of this replica.
     async fn hear_untold(&self, db: &Db, stop: &CancellationToken) {
         let mut untold = db.untold();
         while let Some(event) = stop.run_until_cancelled(untold.recv()).await {
@@ -55,7 +57,7 @@ impl ControlBus {
                 () = stop.cancelled() => return,
                 result = self.listen(db) => match result {
                     Ok(()) => warn!("the listening connection broke or is silent; connecting again"),
-                    Err(error) => warn!(%error, "nothing can be heard of other replicas; connecting again"),
+                    Err(error) => warn!(%error, "other replicas cannot be heard; connecting again"),
                 }
             }
             tokio::select! {
@@ -67,12 +69,12 @@ impl ControlBus {
 
     async fn listen(&self, db: &Db) -> Result<(), crate::store::StoreError> {
         let mut listener = db.listen().await?;
-        // What was said while nobody listened is not repeated.
+        // Notices that were sent while nobody listened are not repeated.
         self.pass_on(ControlEvent::Missed);
         while let Some(payload) = listener.next().await {
             match serde_json::from_str(&payload) {
                 Ok(event) => self.pass_on(event),
-                // A newer replica may say what this one does not know.
+                // A newer replica may send notices that this one does not know.
                 Err(error) => {
                     debug!(%error, "a control event was not understood");
                     self.pass_on(ControlEvent::Missed);

@@ -1,19 +1,21 @@
-//! Erasing a person: everything that is known of a number goes, in all campaigns that the caller's
-//! suppressions hold for; what stays is a keyed hash of the number, so that no list brings it back.
+//! Erasure of a person. Everything known of a number is deleted, in all campaigns that the caller's
+//! suppressions hold for. A keyed hash of the number stays, so that no list brings the number back.
 //!
-//! The number is suppressed first, together with the note that it is to be erased, and only off the list when
-//! it is gone everywhere. So nobody is called between two steps, and whoever finds the note goes on with it.
+//! The number is suppressed first, together with the record that it is to be erased. The number
+//! leaves the list only when it is gone everywhere. So nobody is called between two steps, and any
+//! replica that finds the record continues the erasure.
 
 use super::App;
 use super::error::{Error, Result};
 use super::suppressing;
 use crate::eraser::{Eraser, KeyId, PersonHash};
 use crate::store::audit::{self, Entry};
-use crate::store::campaigns::{self, Campaign};
+use crate::store::campaigns;
 use crate::store::erasures::{self, Erasure, Noted};
 use crate::store::suppressions::{self, Suppression};
 use crate::store::{Db, Gate, Tx, contacts, due, interactions, leases, states};
 use campaign_domain::access::Tenant;
+use campaign_domain::campaign::Campaign;
 use campaign_domain::phone;
 use campaign_domain::subscriber::{all_spellings, spellings};
 use chrono::TimeDelta;
@@ -21,27 +23,27 @@ use serde_json::json;
 use std::collections::{HashMap, HashSet};
 use uuid::Uuid;
 
-/// What suppressions say that stand for an erasure.
+/// Source of suppressions that stand for an erasure.
 const SOURCE: &str = "erased";
 /// Campaigns looked up at once.
 const PAGE_CAMPAIGNS: i64 = 1_000;
-/// Erasures that a chore finishes in one round.
+/// Most erasures that a chore finishes in one round.
 const MAX_UNFINISHED: i64 = 100;
-/// Campaigns whose logs are told in one page that a person is let in again.
+/// Campaigns in one page whose logs are to record a re-admission.
 const TOLD_CAMPAIGNS: i64 = 1_000;
 
-/// What an erasure did.
+/// Result of an erasure.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Erased {
-    /// At most one in each campaign.
+    /// Contacts that were erased, at most one in each campaign for each spelling.
     pub contacts: i64,
     pub interactions: i64,
-    /// Looked through, deleted ones too.
+    /// Campaigns that were searched, deleted ones too.
     pub campaigns: i64,
 }
 
 impl App {
-    /// Erases the person with a number, in E.164. When it returns, nothing of it is left.
+    /// Erases the person with a number, in E.164. After the return, nothing of the person is left.
     pub async fn erase_person(
         &self,
         tenant: &Tenant,
@@ -69,7 +71,8 @@ impl App {
         Ok(all)
     }
 
-    /// From here on it will be done, whoever does it: of the number in all its spellings, or of none.
+    /// Records the erasure of a number in all its spellings, or in none. From then on the erasure
+    /// will be finished, by this replica or another.
     async fn begin_erasures(
         &self,
         eraser: &Eraser,
@@ -83,7 +86,8 @@ impl App {
             erasures::pin_key(&tx, &eraser.key_id()).await?;
         }
         known_keys(Some(eraser), &erasures::key_ids(&tx).await?)?;
-        // The list before the note: in the order of whoever takes a number off the list.
+        // The list comes before the record, in the same order as when a number is taken off the
+        // list.
         let phones = all_spellings([phone]);
         for phone in &phones {
             suppressions::put(&tx, tenant, phone, SOURCE).await?;
@@ -106,8 +110,8 @@ impl App {
         Ok(begun)
     }
 
-    /// Does all of an erasure that was begun, however much of it was done before. Others may do the same, finish
-    /// it and let the person in again: then nothing is done any more.
+    /// Finishes an erasure that was begun, however much of it was done before. If others have
+    /// finished the erasure and re-admitted the person, nothing more is done.
     pub async fn finish_erasure(&self, erasure: &Erasure) -> Result<Erased> {
         let reach = erasure.tenant.suppresses();
         self.take_back(&reach, std::slice::from_ref(&erasure.phone)).await?;
@@ -136,12 +140,13 @@ impl App {
         Ok(erased)
     }
 
-    /// Erases a person in one campaign, deleted or not; returns how many interactions went, or `None` when it
-    /// was no contact there.
+    /// Erases a person in one campaign, deleted or not. Returns how many interactions were deleted,
+    /// or `None` if the person was no contact there.
     pub async fn erase_in(&self, id: Uuid, erasure: &Erasure) -> Result<Option<i64>> {
         let phones = [erasure.phone.as_str()];
         let mut connection = self.db.connect().await?;
-        // Whoever adds contacts at this moment has not seen the note; whoever comes later does.
+        // A transaction that is adding contacts now has not seen the record of the erasure, and the
+        // lock waits for it. Later transactions see the record.
         let tx = connection.begin(Gate::Open).await?;
         campaigns::lock_positions(&tx, id).await?;
         if contacts::find_by_phones(&tx, id, &phones).await?.is_empty() {
@@ -152,7 +157,8 @@ impl App {
         campaigns::lock_positions(&tx, id).await?;
         let found = contacts::find_by_phones(&tx, id, &phones).await?.into_iter().next();
         let Some((_, position, is_deleted)) = found else { return Ok(None) };
-        // Not of somebody who was let in since: while we have the positions, nobody adds the contact.
+        // A person who was re-admitted since is not erased. While the positions are locked, nobody
+        // adds the contact.
         if !erasures::is_under_way(&tx, erasure).await? {
             return Ok(None);
         }
@@ -168,7 +174,8 @@ impl App {
         Ok(Some(interactions))
     }
 
-    /// Finishes erasures that were begun longer ago than this, and left. One that fails keeps back no other.
+    /// Finishes erasures that were begun longer than `patience` ago, and left. A failing erasure
+    /// does not hold up the others.
     pub(super) async fn finish_erasures(&self, patience: TimeDelta) -> Result<()> {
         let mut connection = self.db.connect().await?;
         let tx = connection.begin(Gate::Open).await?;
@@ -182,8 +189,8 @@ impl App {
         result
     }
 
-    /// Which of these numbers, in E.164, a tenant's campaigns may not know; `keys` as read in this
-    /// transaction. Whoever adds contacts asks while their positions are locked.
+    /// Returns which of these numbers, in E.164, a tenant's campaigns may not know. `keys` must be
+    /// read in this transaction. A caller that adds contacts asks while their positions are locked.
     pub(super) async fn erased_among<'p>(
         &self,
         tx: &Tx<'_>,
@@ -194,7 +201,7 @@ impl App {
         let Some(eraser) = known_keys(self.eraser.as_ref(), keys)? else {
             return Ok(HashSet::new());
         };
-        // Erased in any spelling.
+        // A number counts as erased if any of its spellings was.
         let mut hashed: HashMap<PersonHash, Vec<&str>> = HashMap::new();
         for phone in phones {
             for hash in spellings(phone).iter().flat_map(|spelling| eraser.hashes(spelling)) {
@@ -206,8 +213,8 @@ impl App {
         Ok(found.iter().filter_map(|hash| hashed.get(hash)).flatten().copied().collect())
     }
 
-    /// Keeps numbers from a tenant that were erased for everybody or for it, without writing them down;
-    /// returns the others.
+    /// Records hashes of numbers that were erased for everybody or for a tenant, so that the tenant
+    /// does not know them. Returns the other numbers.
     pub(super) async fn hold_erased(
         &self,
         tx: &Tx<'_>,
@@ -224,7 +231,7 @@ impl App {
         Ok(phones.iter().filter(|phone| !erased.contains(phone.as_str())).cloned().collect())
     }
 
-    /// What a tenant noted of an erased number, as an entry of its list.
+    /// Returns a tenant's erasure of a number, as an entry of its list.
     pub(super) async fn erased_entry(
         &self,
         tx: &Tx<'_>,
@@ -235,8 +242,9 @@ impl App {
         Ok(noted.map(|(_, noted)| as_entry(phone, &noted)))
     }
 
-    /// Notes, in the log of each campaign that had an erased number and may soon know it again, that a tenant
-    /// lets it in. Before it is let in, so that nobody is let in unnoted; asked again, it goes on.
+    /// Records the re-admission of an erased number in the log of each campaign that had it and may
+    /// soon know it again. Runs before the re-admission, so that no re-admission goes unrecorded.
+    /// If repeated, continues where it stopped.
     pub(super) async fn note_lifting(
         &self,
         tenant: &Tenant,
@@ -264,8 +272,9 @@ impl App {
         Ok(())
     }
 
-    /// Lets a tenant know an erased number again; returns what was noted of it. Comes after its number was
-    /// taken off the list in the same transaction, which must not be committed when this fails.
+    /// Re-admits an erased number for a tenant, and returns its former erasure as an entry. The
+    /// caller must have taken the number off the list in the same transaction. If this fails, the
+    /// caller must not commit.
     pub(super) async fn lift_erasure(
         &self,
         tx: &Tx<'_>,
@@ -280,7 +289,8 @@ impl App {
         Ok(Some(as_entry(phone, &noted)))
     }
 
-    /// What a tenant noted of an erased number; nobody else changes it until commit.
+    /// Locks a tenant's erasure of a number until commit, and returns it with the hashes of the
+    /// number.
     async fn lock_erasure(
         &self,
         tx: &Tx<'_>,
@@ -312,7 +322,8 @@ fn as_entry(phone: &str, noted: &Noted) -> Suppression {
     Suppression { phone, source, created_at: noted.erased_at, is_wish: true }
 }
 
-/// Whether the service may run with these keys: people who were erased would come back with others or none.
+/// Checks whether the service may run with these keys. With other keys or none, erased people would
+/// come back.
 pub async fn check_keys(db: &Db, eraser: Option<&Eraser>) -> Result<()> {
     let mut connection = db.connect().await?;
     let tx = connection.begin(Gate::Open).await?;
@@ -320,7 +331,8 @@ pub async fn check_keys(db: &Db, eraser: Option<&Eraser>) -> Result<()> {
     Ok(())
 }
 
-/// Who knows everybody that was erased, under these keys; `None` when nobody ever was.
+/// Returns the eraser if it has all `pinned` keys, and so knows everybody who was erased. Returns
+/// `None` if nobody was ever erased.
 fn known_keys<'e>(eraser: Option<&'e Eraser>, pinned: &[KeyId]) -> Result<Option<&'e Eraser>> {
     if pinned.is_empty() {
         return Ok(None);
@@ -340,8 +352,8 @@ fn known_keys<'e>(eraser: Option<&'e Eraser>, pinned: &[KeyId]) -> Result<Option
     Ok(Some(eraser))
 }
 
-/// Leaves nothing of a contact but its position; returns how many interactions went. The gate must be held
-/// alone.
+/// Erases everything of a contact except its position. Returns how many interactions were deleted.
+/// The caller must hold the gate exclusively.
 async fn erase_contact(tx: &Tx<'_>, id: Uuid, position: i64, phone: &str) -> Result<i64> {
     contacts::erase(tx, id, position).await?;
     let interactions = interactions::delete_of(tx, id, position).await?;
@@ -354,7 +366,8 @@ async fn erase_contact(tx: &Tx<'_>, id: Uuid, position: i64, phone: &str) -> Res
     Ok(interactions)
 }
 
-/// What the audit log keeps of a person: a hash that says nothing without the key.
+/// Writes an audit entry about a person. The log keeps a hash of the person, which says nothing
+/// without the key.
 async fn note(
     tx: &Tx<'_>,
     campaign: &Campaign,

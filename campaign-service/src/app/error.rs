@@ -1,88 +1,89 @@
-//! What can go wrong in a use case. The gRPC layer maps it to a status, in one place.
+//! Errors of use cases. The gRPC layer maps each error to a status, in one place.
 
 use crate::store::StoreError;
 use campaign_domain::access::Role;
 use campaign_domain::lifecycle::Refusal;
 use std::time::Duration;
 
-/// What a use case gives.
+/// Result of a use case.
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// Why a request was not done. Nothing was changed.
+/// Reason why a request was not done. Nothing was changed. Except: after [`Error::TooLong`] and
+/// [`Error::Interrupted`], this is not known.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// Fields of the request are wrong.
     #[error("{}", violations.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
     Invalid {
-        /// Which, and how.
+        /// Wrong fields, and what is wrong with each.
         violations: Vec<Violation>,
     },
-    /// No such resource; its name.
+    /// The resource with this name does not exist.
     #[error("{0} does not exist")]
     NotFound(String),
-    /// Another resource stands in the way; its name.
+    /// A resource with this name exists already.
     #[error("{0} exists already")]
     AlreadyExists(String),
-    /// The state machine says no.
+    /// The state machine rejects the command.
     #[error("{0}")]
     Refused(Refusal),
     /// Something else must be done first.
     #[error("{description}")]
     Precondition {
-        /// For programs, in capitals.
+        /// Reason for programs, in capitals.
         reason: &'static str,
-        /// The field or resource in question.
+        /// Field or resource in question.
         subject: String,
-        /// For people; says what to do.
+        /// Text for people; says what to do.
         description: String,
     },
-    /// Nobody knows who calls.
+    /// The caller is not identified.
     #[error("{description}")]
     Unauthenticated {
-        /// For programs, in capitals.
+        /// Reason for programs, in capitals.
         reason: &'static str,
-        /// For people; says what to do.
+        /// Text for people; says what to do.
         description: String,
     },
-    /// The caller is not trusted with it.
+    /// The caller lacks a role.
     #[error("{what} needs the role {}; ask for a token that has it", names(roles))]
     Forbidden {
-        /// The method or setting.
+        /// Method or setting.
         what: String,
-        /// Any of these would do.
+        /// Roles, of which any one is enough.
         roles: Vec<Role>,
     },
-    /// No such method.
+    /// The method does not exist.
     #[error("there is no such method")]
     Unimplemented,
     /// The resource changed since the caller read it.
     #[error("the campaign changed since its etag was read; get it again and repeat")]
     Outdated,
-    /// There is too much to do.
+    /// There is too much to do at this moment.
     #[error("{description}")]
     Busy {
-        /// For programs, in capitals.
+        /// Reason for programs, in capitals.
         reason: &'static str,
-        /// For people; says what to do.
+        /// Text for people; says what to do.
         description: String,
-        /// When to try again.
+        /// Wait before the next try.
         retry_delay: Duration,
     },
-    /// It took longer than a request may.
+    /// The request took longer than it may.
     #[error(
         "the request took too long and was given up; whether it was done is not known; repeat it"
     )]
     TooLong,
-    /// It did not arrive whole in time.
+    /// The request did not arrive whole in time.
     #[error("the request was not whole in time and was not done; send it at once")]
     Unfinished,
-    /// This replica stops.
+    /// This replica is stopping.
     #[error("this replica is stopping; connect to another one")]
     Stopping,
-    /// It broke off, and whether it was done is not known.
+    /// The request broke off, and whether it was done is not known.
     #[error("the request broke off; repeat it")]
     Interrupted,
-    /// The database could not.
+    /// The database failed.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
@@ -91,12 +92,12 @@ fn names(roles: &[Role]) -> String {
     roles.iter().map(|role| role.name()).collect::<Vec<_>>().join(" or ")
 }
 
-/// One wrong field.
+/// Wrong field.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Violation {
     /// Path in the request, as in `campaign.schedule.time_zone`.
     pub field: String,
-    /// In plain words, to follow the field's name: "must be …".
+    /// Text that follows the field's name: "must be …".
     pub description: String,
 }
 
@@ -107,7 +108,7 @@ impl std::fmt::Display for Violation {
 }
 
 impl Error {
-    /// One field is wrong.
+    /// Returns an error about one wrong field.
     pub fn invalid(field: impl Into<String>, description: impl Into<String>) -> Self {
         let violation = Violation { field: field.into(), description: description.into() };
         Self::Invalid { violations: vec![violation] }

@@ -1,11 +1,11 @@
-//! One contact: its history, and why it is or is not engaged.
+//! Explanation of one contact: its history, and why it is or is not engaged.
 
 use super::error::{Error, Result};
 use super::{App, existing};
-use crate::store::campaigns::Campaign;
 use crate::store::contacts::{self, Subject};
 use crate::store::interactions::{self, Interaction};
 use crate::store::{Gate, Tx, calls, leases, numbers};
+use campaign_domain::campaign::Campaign;
 use campaign_domain::caps::capped_until;
 use campaign_domain::eligibility::Reason;
 use campaign_domain::history::{ContactState, Fact};
@@ -15,12 +15,12 @@ use campaign_domain::standing::{Standing, Waits, WaitsFor, standing, waits_for};
 use campaign_domain::{Instant, phone};
 use uuid::Uuid;
 
-/// Most calls of a contact that its history lists, the last ones.
+/// Most calls that a contact's history lists; the last ones are listed.
 const MAX_CALLS: usize = 1_000;
-/// As people read it.
+/// Format of times for people.
 const TIME_FORMAT: &str = "%Y-%m-%d %H:%M:%S UTC";
 
-/// Why a contact is or is not engaged.
+/// Explanation of why a contact is or is not engaged.
 #[derive(Clone, Debug)]
 pub struct Explanation {
     pub standing: Standing,
@@ -29,7 +29,7 @@ pub struct Explanation {
 }
 
 impl App {
-    /// Explains where a contact stands.
+    /// Explains why a contact is or is not engaged.
     pub async fn explain_contact(&self, id: Uuid, position: i64) -> Result<Explanation> {
         let mut connection = self.db.connect().await?;
         let tx = connection.begin(Gate::Open).await?;
@@ -61,7 +61,8 @@ impl App {
         Ok(Explanation { standing, next_attempt_at: waits_for.until(), message })
     }
 
-    /// When the cap on attempts lets a contact's number be dialled again; `None`: it may be now.
+    /// Returns when the cap on attempts lets a contact's number be dialled again; `None` if it may
+    /// be dialled now.
     async fn capped_until(&self, tx: &Tx<'_>, id: Uuid, position: i64) -> Result<Option<Instant>> {
         let Some(contact) = contacts::find(tx, id, position).await? else { return Ok(None) };
         let number = phone::as_integer(&contact.phone);
@@ -70,8 +71,8 @@ impl App {
         Ok(capped_until(attempted_at, self.limits.max_attempts_per_number, tx.now))
     }
 
-    /// What is known of a contact: its state in the current generation, and a page of its facts, oldest
-    /// first, after the last of the page before.
+    /// Returns a contact's state in the current generation, and a page of its facts. Facts come
+    /// oldest first, after the last one of the previous page.
     pub async fn contact_history(
         &self,
         id: Uuid,
@@ -99,8 +100,8 @@ fn sort_key(fact: &Interaction) -> (Instant, &str) {
     (fact.recorded_at, &fact.id)
 }
 
-/// The ends of a contact's calls, from the last one back. The end of a call has no id of the reporter's:
-/// its attempt is its id.
+/// Returns the ends of a contact's calls, from the last one back. The end of a call has no id from
+/// the reporter: its attempt is its id.
 async fn calls_of(
     tx: &Tx<'_>,
     id: Uuid,
@@ -138,7 +139,7 @@ async fn existing_subject(tx: &Tx<'_>, id: Uuid, position: i64) -> Result<Subjec
         .ok_or_else(|| Error::NotFound(format!("campaigns/{id}/contacts/{position}")))
 }
 
-/// The slot that holds a contact: in a call under any run, or handed out in this one.
+/// Returns the slot that holds a contact: in a call under any run, or leased in the current run.
 pub(super) async fn open_slot(
     tx: &Tx<'_>,
     campaign: &Campaign,
@@ -156,7 +157,7 @@ pub(super) async fn open_slot(
     Ok(found)
 }
 
-/// Says where a contact stands that does not wait.
+/// Describes the standing of a contact that does not wait.
 fn held(standing: Standing) -> &'static str {
     match standing {
         Standing::Waiting | Standing::WaitingRetry(_) => "The contact waits.",
@@ -166,7 +167,7 @@ fn held(standing: Standing) -> &'static str {
     }
 }
 
-/// Says what a contact waits for.
+/// Describes what a contact waits for.
 fn waiting(waits_for: WaitsFor) -> String {
     let text = |at: Instant| at.format(TIME_FORMAT).to_string();
     match waits_for {

@@ -1,6 +1,6 @@
-//! Group commit: what many callers ask of one campaign at the same time is done in one transaction. Nobody
-//! waits for company: whoever comes while a turn is free takes it, and takes along what others asked
-//! meanwhile.
+//! Group commit: requests of many callers to one campaign at the same time are done in one
+//! transaction. No caller waits for company. A caller that finds a free turn takes it, together
+//! with the requests that have arrived meanwhile.
 
 use super::error::{Error, Result};
 use std::collections::{HashMap, VecDeque};
@@ -9,14 +9,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::{Semaphore, oneshot};
 use uuid::Uuid;
 
-/// The campaigns of which something is asked in this process.
+/// Campaigns with open requests in this process.
 pub struct Groups<Ask, Answer> {
     lanes: Mutex<HashMap<Uuid, Arc<Lane<Ask, Answer>>>>,
-    /// Groups of one campaign that are worked on at the same time.
+    /// Most groups of one campaign that are worked on at the same time.
     turns: usize,
-    /// Most of one group in total, unless one caller asks for more.
+    /// Largest total size of one group, unless one caller asks for more.
     max_size: usize,
-    /// How much one caller asks for.
+    /// Size of one caller's request.
     size: fn(&Ask) -> usize,
 }
 
@@ -26,7 +26,7 @@ struct Lane<Ask, Answer> {
     turns: Arc<Semaphore>,
 }
 
-/// What one caller asks, and where the answer goes.
+/// Request of one caller, and the channel for its answer.
 #[derive(Debug)]
 struct Waiting<Ask, Answer> {
     ask: Ask,
@@ -48,7 +48,8 @@ where
         Self { lanes: Mutex::default(), turns, max_size, size }
     }
 
-    /// Asks something of a campaign. `work` answers a group of callers, one answer each, in order.
+    /// Sends a request to a campaign and returns the answer. `work` answers a group of callers, one
+    /// answer each, in order.
     pub async fn ask<Work, Working>(&self, id: Uuid, ask: Ask, work: Work) -> Result<Answer>
     where
         Work: Fn(Vec<Ask>) -> Working + Clone + Send + 'static,
@@ -63,7 +64,8 @@ where
                 turn = Arc::clone(&lane.turns).acquire_owned() => {
                     let Ok(turn) = turn else { continue };
                     let (group, work) = (lane.take_group(self.max_size, self.size), work.clone());
-                    // On its own: it is for others too, who must not depend on our caller staying.
+                    // The group runs in a task of its own, because other callers must not depend on
+                    // this caller staying.
                     let task = async move {
                         answer_group(group, work).await;
                         drop(turn);
@@ -73,7 +75,7 @@ where
             }
         };
         self.leave(id, &lane);
-        // Only a panic leaves without an answer.
+        // Only a panic leaves a caller without an answer.
         answer.unwrap_or(Err(Error::Interrupted))
     }
 
@@ -86,10 +88,10 @@ where
         Arc::clone(lanes.entry(id).or_insert_with(new))
     }
 
-    /// Forgets a campaign of which nobody asks anything.
+    /// Forgets a campaign without open requests.
     fn leave(&self, id: Uuid, lane: &Arc<Lane<Ask, Answer>>) {
         let mut lanes = self.lanes.lock().unwrap_or_else(PoisonError::into_inner);
-        // The map's, and ours: under the map's lock nobody gets another.
+        // The two references are the map's and ours. Under the map's lock, nobody gets another.
         if Arc::strong_count(lane) <= 2 {
             lanes.remove(&id);
         }
@@ -104,7 +106,7 @@ impl<Ask, Answer> Lane<Ask, Answer> {
         receiver
     }
 
-    /// Those who waited longest, callers who are gone excepted.
+    /// Takes the callers that waited longest. Leaves out callers that are gone.
     fn take_group(&self, max_size: usize, size: fn(&Ask) -> usize) -> Vec<Waiting<Ask, Answer>> {
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         waiting.retain(|waiting| !waiting.answer.is_closed());
@@ -130,13 +132,13 @@ where
         let asked = group.iter().map(|waiting| waiting.ask.clone()).collect();
         if let Ok(answers) = work(asked).await {
             for (waiting, answer) in group.into_iter().zip(answers) {
-                // An error only says that the caller is gone; it will ask again.
+                // An error only says that the caller is gone, and will retry.
                 let _ = waiting.answer.send(Ok(answer));
             }
             return;
         }
     }
-    // Alone, or again one by one: one caller's trouble must not be everyone's.
+    // A single caller, or all callers again one by one: one caller's error must not be everyone's.
     for waiting in group {
         let answers = work(vec![waiting.ask]).await;
         let answer = answers.and_then(|mut answers| answers.pop().ok_or(Error::Interrupted));

@@ -1,11 +1,11 @@
-//! Why a run calls nobody.
+//! Reasons why a run calls nobody.
 
 use super::App;
 use super::error::Result;
 use super::progress::Buckets;
-use crate::store::campaigns::Campaign;
 use crate::store::groups::{self, Group};
 use crate::store::{Tx, contacts, due, numbers, paces};
+use campaign_domain::campaign::Campaign;
 use campaign_domain::caps::capped_until;
 use campaign_domain::eligibility::{RunRules, Verdict};
 use campaign_domain::schedule::{Hours, Schedule};
@@ -13,14 +13,14 @@ use campaign_domain::standing::{IdleReason, Scene, idle_reason};
 use campaign_domain::{Instant, phone};
 use std::collections::HashMap;
 
-/// Contacts looked at in one read.
+/// Most contacts looked at in one read.
 const PAGE_CONTACTS: usize = 500;
 
 type Idle = Option<(IdleReason, Option<Instant>)>;
 
 impl App {
-    /// Tells why a campaign calls nobody; `None` when it does. `next_retry` is when the next contact is due
-    /// again that waits for a retry.
+    /// Returns why a campaign calls nobody, or `None` if it does call. `next_retry` is when the
+    /// next contact that waits for a retry is due.
     pub(super) async fn idle_reason(
         &self,
         tx: &Tx<'_>,
@@ -41,7 +41,7 @@ impl App {
         };
         let throttled = throttled(tx, campaign, buckets).await?;
         let is_plain = buckets.waiting == 0 || is_busy && throttled.is_none();
-        // Looked into only where it decides.
+        // The groups are looked into only if they decide the answer.
         if let Some(schedule) = campaign.config.schedule.as_ref().filter(|_| !is_plain) {
             let rules = campaign.rules();
             let all = groups::all(tx, campaign.id, campaign.run, campaign.position_limit).await?;
@@ -60,14 +60,14 @@ impl App {
     }
 }
 
-/// A look at who of a run can be called.
+/// Search for contacts of a run that can be called.
 struct Look<'a, 'c> {
     tx: &'a Tx<'c>,
     campaign: &'a Campaign,
     rules: RunRules,
     schedule: &'a Schedule,
     scan_left: usize,
-    /// On a number in 24 hours; 0: no cap.
+    /// Most attempts on a number in 24 hours; 0 means no cap.
     max_attempts: u16,
 }
 
@@ -97,9 +97,9 @@ impl Look<'_, '_> {
         Ok(())
     }
 
-    /// Returns when the first of those in some groups whom the rules let through now may be called, hours apart;
-    /// `None` when there is nobody. Whoever may not be called now has had all attempts of a day. Looks at no more
-    /// contacts than a lease does.
+    /// Returns when the first eligible contact of some groups may be called, apart from the hours;
+    /// `None` if there is none. A contact that may not be called now has had all its attempts of a
+    /// day. Looks at no more contacts than a lease does.
     async fn first_free(&mut self, groups: &[&Group]) -> Result<Option<Instant>> {
         let (tx, id, run) = (self.tx, self.campaign.id, self.campaign.run);
         let page = i64::try_from(PAGE_CONTACTS).unwrap_or(i64::MAX);
@@ -128,7 +128,8 @@ impl Look<'_, '_> {
         Ok(first)
     }
 
-    /// Returns those at some positions whom the rules let through now, and when the cap on attempts does.
+    /// Returns the eligible contacts at some positions, and when the cap on attempts allows each of
+    /// them.
     async fn eligible(&self, positions: &[i64]) -> Result<Vec<(i64, Instant)>> {
         let (tx, id, now) = (self.tx, self.campaign.id, self.tx.now);
         let subjects = contacts::subjects(tx, id, positions).await?;
@@ -154,7 +155,7 @@ impl Look<'_, '_> {
     }
 }
 
-/// Whether pacing allows no call, and until when if that is known.
+/// Returns whether pacing allows no call, and until when, if that is known.
 async fn throttled(
     tx: &Tx<'_>,
     campaign: &Campaign,

@@ -3,11 +3,12 @@
 use super::contacts::{find_in_any_spelling, revive};
 use super::error::{Error, Result};
 use super::{App, existing};
-use crate::store::campaigns::{self, Campaign};
+use crate::store::campaigns;
 use crate::store::contacts::{self, NewContact};
 use crate::store::imports::{self, Import, Problem};
 use crate::store::notify::{self, ControlEvent};
 use crate::store::{Gate, Tx, erasures, groups};
+use campaign_domain::campaign::Campaign;
 use campaign_domain::fingerprint::{self, Hash};
 use campaign_domain::subscriber::canonical;
 use std::borrow::Cow;
@@ -18,29 +19,29 @@ use uuid::Uuid;
 /// Most problems that an answer carries.
 const MAX_PROBLEMS: i64 = 1_000;
 
-/// What is said of a number that may not come back.
-const ERASED: &str = "is of a person who was erased, and is not taken in again";
+/// Reason for rejecting the number of an erased person.
+const ERASED: &str = "is of a person who was erased, and is not imported again";
 
-/// One row, read.
+/// Row as read.
 #[derive(Clone, Debug)]
 pub struct Row {
-    /// From 1.
+    /// Number of the row, from 1.
     pub number: i64,
     /// The contact, or the field that is wrong and why.
     pub contact: std::result::Result<NewContact, (String, String)>,
-    /// Of the row as it was sent.
+    /// Hash of the row as it was sent.
     pub hash: Hash,
 }
 
-/// Rows as they were sent, and the hash of all rows that the stream sent before them; `None` unless it began with
-/// the first.
+/// Rows as they were sent, and the hash of all rows that the stream sent before them. The hash is
+/// `None` unless the stream began with the first row.
 #[derive(Clone, Debug)]
 pub struct Sent {
     pub rows: Vec<Row>,
     pub before: Option<Hash>,
 }
 
-/// An import and some of its problems.
+/// Import, and some of its problems.
 #[derive(Clone, Debug)]
 pub struct ImportReport {
     pub import: Import,
@@ -48,13 +49,15 @@ pub struct ImportReport {
 }
 
 impl App {
-    /// Takes in the next rows, those committed before excepted, and answers where the import stands.
+    /// Imports the next rows and returns the import's progress. Skips rows that were committed
+    /// before.
     pub async fn import_chunk(&self, id: Uuid, import_id: &str, sent: &Sent) -> Result<Import> {
         let mut connection = self.db.connect().await?;
         let mut tx = connection.begin(Gate::Open).await?;
         let mut chunk = Chunk::open(self, &tx, id, import_id, sent).await?;
         if chunk.has_deleted() {
-            // Those come back, into the run under way too, which takes the campaign for itself.
+            // Deleted contacts come back, into the run under way too, which needs the campaign's
+            // gate exclusively.
             drop(tx);
             tx = connection.begin(Gate::Exclusive(id)).await?;
             chunk = Chunk::open(self, &tx, id, import_id, sent).await?;
@@ -65,7 +68,7 @@ impl App {
         Ok(import)
     }
 
-    /// Where an import stands, with the first problems after a row.
+    /// Returns an import's progress, with the first problems after a row.
     pub async fn get_import(
         &self,
         id: Uuid,
@@ -83,16 +86,17 @@ impl App {
     }
 }
 
-/// The rows of a chunk that are not committed yet. While it is open, no other import adds contacts.
+/// Rows of a chunk that are not committed yet. While a chunk is open, no other import adds
+/// contacts.
 struct Chunk<'a> {
     campaign: Campaign,
     import_id: &'a str,
     import: Import,
     rows: Vec<&'a Row>,
-    /// Position, and whether deleted, of the numbers that the campaign has, in the spelling that stands for
-    /// all of a subscriber's.
+    /// Numbers that the campaign has, each in the canonical spelling of its subscriber. Maps to the
+    /// position, and whether the contact is deleted.
     known: HashMap<String, (i64, bool)>,
-    /// Numbers of people who were erased.
+    /// Numbers of erased people.
     erased: HashSet<&'a str>,
     fresh: Vec<&'a NewContact>,
     problems: Vec<Problem>,
@@ -127,7 +131,7 @@ impl<'a> Chunk<'a> {
         let (mut found, keys) =
             try_join!(find_in_any_spelling(tx, id, &phones), erasures::key_ids(tx))?;
         let erased = app.erased_among(tx, &keys, &campaign.tenant, &phones).await?;
-        // Of two spellings the one that is not deleted is the one that is known.
+        // If two spellings are found, the contact that is not deleted is the known one.
         found.sort_by_key(|(_, _, is_deleted)| !*is_deleted);
         let known = found
             .into_iter()
@@ -141,11 +145,11 @@ impl<'a> Chunk<'a> {
         self.known.values().any(|(_, is_deleted)| *is_deleted)
     }
 
-    /// Tells contacts that are new, come back, are there already, or cannot be read.
+    /// Sorts rows into new contacts, contacts that come back, duplicates, and rejected rows.
     async fn sort(&mut self, tx: &Tx<'_>) -> Result<()> {
         let mut seen: HashSet<Cow<'_, str>> = HashSet::new();
         for row in std::mem::take(&mut self.rows) {
-            // Unless a version that knows no fingerprints committed rows.
+            // Skipped if a version that knows no fingerprints committed rows.
             if self.import.fingerprint.rows == self.import.next_row - 1 {
                 self.import.fingerprint.add(&row.hash);
             }
@@ -220,7 +224,7 @@ impl<'a> Chunk<'a> {
     }
 }
 
-/// Refuses rows that are not those that were committed under the import's id.
+/// Rejects rows that differ from the rows committed under the import's id.
 fn check_repeated(import: &Import, sent: &Sent) -> Result<()> {
     let Some(mut all) = sent.before else { return Ok(()) };
     for row in sent.rows.iter().take_while(|row| row.number < import.next_row) {
@@ -236,8 +240,8 @@ fn check_repeated(import: &Import, sent: &Sent) -> Result<()> {
     Ok(())
 }
 
-/// Adds contacts that are new. Those of a group get positions side by side, in the order they came, so
-/// that a lease, which is of few groups, finds what is known of its contacts in few blocks.
+/// Adds new contacts. Contacts of a group get positions side by side, in the order they came. So a
+/// lease, which has few groups, finds the states of its contacts in few blocks.
 async fn insert(tx: &Tx<'_>, id: Uuid, first: i64, fresh: &[&NewContact]) -> Result<()> {
     let wanted: Vec<(String, i16)> =
         fresh.iter().map(|contact| (contact.time_zone.clone(), contact.priority)).collect();

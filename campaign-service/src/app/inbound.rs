@@ -1,36 +1,38 @@
-//! Someone calls in.
+//! Inbound calls.
 
 use super::contacts::find_in_any_spelling;
 use super::error::Result;
 use super::{App, existing};
-use crate::store::campaigns::{self, Campaign};
+use crate::store::campaigns;
 use crate::store::contacts::{self, NewContact, Subject};
 use crate::store::{Gate, Tx, erasures, groups, states, suppressions};
+use campaign_domain::campaign::Campaign;
 use campaign_domain::history::Flags;
 use campaign_domain::inbound::{Caller, Reception, Route, route};
 use campaign_domain::schedule::Hours;
 use uuid::Uuid;
 
-/// What to do with a caller.
+/// Decision about a caller.
 #[derive(Debug)]
 pub struct Routing {
-    /// The contact's position; `None` when the caller is no contact.
+    /// Position of the contact; `None` if the caller is no contact.
     pub contact: Option<i64>,
     pub route: Route,
-    /// Whether the contact was made just now.
+    /// Whether the contact was added just now.
     pub is_created: bool,
 }
 
 impl App {
-    /// Decides about a caller, by number in E.164. Who is to be answered is or becomes a contact, and is
-    /// not called while the call may last. A number that costs whoever calls it becomes no contact, unless the
-    /// campaign takes such numbers: callers can show any number.
+    /// Decides about a caller, by number in E.164. A caller who is to be answered is or becomes a
+    /// contact, and is not called while the call may last. A costly number becomes no contact
+    /// unless the campaign allows costly numbers, because callers can show any number.
     pub async fn route_inbound(&self, id: Uuid, phone: &str, is_costly: bool) -> Result<Routing> {
         let mut connection = self.db.connect().await?;
-        // Alone, as the decision must not be older than an opt-out that was acknowledged.
+        // The gate is held exclusively, because the decision must not be older than an acknowledged
+        // opt-out.
         let tx = connection.begin(Gate::Exclusive(id)).await?;
         let campaign = existing(&tx, id).await?;
-        // No import may add the number between the look and the insert.
+        // No import may add the number between the look-up and the insert.
         campaigns::lock_positions(&tx, id).await?;
         let subject = find(&tx, id, phone).await?;
         let is_suppressed = match &subject {
@@ -53,7 +55,7 @@ impl App {
             hours: hours(&campaign, zone, &tx),
         };
         let route = route(caller, is_suppressed, &reception);
-        // A deleted contact is nobody's to name, but what it refused counts.
+        // A deleted contact is not named, but its opt-out counts.
         let known = subject.filter(|subject| !subject.is_deleted);
         let known = known.map(|subject| subject.candidate.position);
         if route != Route::Accept {
@@ -79,10 +81,10 @@ impl App {
     }
 }
 
-/// The contact with a number in any spelling, deleted or not.
+/// Returns the contact with a number in any spelling, deleted or not.
 async fn find(tx: &Tx<'_>, id: Uuid, phone: &str) -> Result<Option<Subject>> {
     let mut found = find_in_any_spelling(tx, id, &[phone]).await?;
-    // As they write it themselves, if there are two.
+    // If there are two contacts, the one with the caller's own spelling comes first.
     found.sort_by_key(|(known, ..)| known != phone);
     let Some((_, position, _)) = found.first() else { return Ok(None) };
     Ok(contacts::subjects(tx, id, &[*position]).await?.pop())

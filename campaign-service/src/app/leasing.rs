@@ -1,4 +1,4 @@
-//! Leases: handing contacts out, keeping them, taking them back.
+//! Leases: giving, renewing and releasing them.
 
 use super::error::Result;
 use super::grouping::Groups;
@@ -11,20 +11,21 @@ use crate::store::leases::{self, Lease};
 use crate::store::{Durability, Gate, Tx, troubles};
 use campaign_domain::Instant;
 use campaign_domain::access::{Reach, Tenant};
-use campaign_domain::eligibility::{RunRules, Verdict};
+use campaign_domain::eligibility::RunRules;
 use campaign_domain::lease::Slot;
 use futures_util::future::try_join_all;
 use tokio::try_join;
 use uuid::Uuid;
 
-/// Transactions of one campaign at the same time: they wait for the same frontiers, so one takes for all.
+/// Most transactions of one campaign at the same time. More would wait for the same frontiers, so
+/// one takes for all.
 const TURNS: usize = 1;
 /// Most contacts leased in one transaction, unless one worker takes more.
 const MAX_CONTACTS: usize = 4_000;
 /// Most campaigns that one worker is served from.
 const MAX_CAMPAIGNS: i64 = 1_000;
 
-/// Names a lease and proves to be its holder.
+/// Key that names a lease and proves its holder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct LeaseKey {
     pub campaign: Uuid,
@@ -32,20 +33,20 @@ pub struct LeaseKey {
     pub token: Uuid,
 }
 
-/// A contact in a lease just given.
+/// Contact in a lease just given.
 #[derive(Debug)]
 pub struct LeasedContact {
     pub slot: usize,
     pub contact: Leasable,
-    /// Its own zone, or the campaign's.
+    /// Time zone of the contact, or the campaign's.
     pub time_zone: String,
-    /// Of the attempt it is up for, from 1.
+    /// Number of the contact's next attempt, from 1.
     pub attempt_number: i32,
-    /// For a text; empty: none.
+    /// Link for a text; empty if there is none.
     pub link: String,
 }
 
-/// A worker that asks for contacts, and how many it takes.
+/// Worker that asks for contacts, and how many it takes.
 #[derive(Clone, Debug)]
 pub struct Want {
     pub worker_id: String,
@@ -59,27 +60,27 @@ pub(super) fn lessor() -> Lessor {
     Groups::new(TURNS, MAX_CONTACTS, |want| want.contacts)
 }
 
-/// What a worker that asks for contacts gets.
+/// Answer to a worker that asks for contacts.
 #[derive(Debug)]
 pub enum Leased {
     Batch(Box<LeasedBatch>),
     /// There is nobody to engage now.
     Nothing,
-    /// Nobody was found among those looked at; there are more to look at.
+    /// Nobody was found among the contacts looked at; there are more to look at.
     NothingYet,
 }
 
-/// A lease just given.
+/// Lease just given.
 #[derive(Debug)]
 pub struct LeasedBatch {
     pub lease: Lease,
-    /// Of the launch of the run; empty: it was not traced.
+    /// `traceparent` of the launch of the run; empty if the launch was not traced.
     pub launch_traceparent: String,
     pub contacts: Vec<LeasedContact>,
 }
 
 impl App {
-    /// Campaigns within reach that may have contacts to hand out, and their weights.
+    /// Lists campaigns within reach that may have contacts to lease, with their weights.
     pub async fn running_campaigns(&self, reach: &Reach) -> Result<Vec<(Uuid, i32)>> {
         let mut connection = self.db.connect().await?;
         let tx = connection.begin(Gate::Open).await?;
@@ -139,7 +140,8 @@ impl App {
             .collect())
     }
 
-    /// Notes what a worker says of its provider on a stream: why it fails, or that it works.
+    /// Records a worker's report about its provider on a stream: why the provider fails, or that it
+    /// works.
     pub async fn note_provider(
         &self,
         worker_id: &str,
@@ -157,13 +159,13 @@ impl App {
         Ok(())
     }
 
-    /// Prolongs leases: the run and new end of each, `None` for one that is lost.
+    /// Renews leases. Returns the run and new end of each lease, or `None` for a lost one.
     pub async fn renew(&self, keys: &[LeaseKey]) -> Result<Vec<Option<(i32, Instant)>>> {
         let mut connection = self.db.connect().await?;
         let tx = connection.begin(Gate::Open).await?;
         let expires_at = tx.now + self.limits.lease_ttl;
         let mut renewed = vec![None; keys.len()];
-        // In one order everywhere, so that renewals cannot wait for each other in a circle.
+        // All renewals follow one order, so that they cannot deadlock.
         let mut order: Vec<usize> = (0..keys.len()).collect();
         order.sort_by_key(|index| (keys[*index].campaign, keys[*index].number));
         for index in order {
@@ -175,7 +177,8 @@ impl App {
         Ok(renewed)
     }
 
-    /// Gives contacts back that were not authorised (no slots named: all of them); returns how many.
+    /// Gives back contacts that were not authorised; all of them if `slots` is empty. Returns how
+    /// many.
     pub async fn release(&self, key: LeaseKey, slots: &[usize]) -> Result<usize> {
         let mut connection = self.db.connect().await?;
         let tx = connection.begin(Gate::Shared(key.campaign)).await?;
@@ -189,18 +192,15 @@ impl App {
     }
 }
 
-/// The lease a key names, locked, if the key is right and the lease has not run out.
+/// Locks the lease that a key names, and returns it if the key is right and the lease has not
+/// expired.
 pub(super) async fn lock_held(tx: &Tx<'_>, key: LeaseKey) -> Result<Option<Lease>> {
     let lease = leases::lock(tx, key.campaign, &[key.number]).await?.pop();
-    Ok(lease.filter(|lease| is_held(lease, key, tx.now)))
+    Ok(lease.filter(|lease| lease.token == key.token && lease.terms().is_in_force(tx.now)))
 }
 
-/// Whether a key's holder still has the lease it names.
-pub(super) fn is_held(lease: &Lease, key: LeaseKey, now: Instant) -> bool {
-    lease.token == key.token && lease.expires_at > now
-}
-
-/// Closes slots that nobody dialled; their contacts are due again. Returns how many there were.
+/// Closes slots that nobody dialled, and makes their contacts due again. Returns how many slots
+/// were closed.
 pub(super) async fn give_back(tx: &Tx<'_>, lease: &mut Lease, slots: &[usize]) -> Result<usize> {
     let closed: Vec<i64> = slots
         .iter()
@@ -223,12 +223,7 @@ pub(super) async fn give_back(tx: &Tx<'_>, lease: &mut Lease, slots: &[usize]) -
     Ok(closed.len())
 }
 
-/// When a contact may be engaged; `None` when it is not any more.
+/// Returns when a contact may be engaged, or `None` if it is no longer to be engaged.
 pub(super) fn next_attempt(rules: &RunRules, subject: &Subject, now: Instant) -> Option<Instant> {
-    match rules.judge(&subject.candidate, now) {
-        _ if subject.is_deleted => None,
-        Verdict::Removed(_) => None,
-        Verdict::Eligible => Some(now),
-        Verdict::NotBefore(due_at) => Some(due_at),
-    }
+    if subject.is_deleted { None } else { rules.next_attempt(&subject.candidate, now) }
 }

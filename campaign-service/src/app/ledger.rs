@@ -1,4 +1,4 @@
-//! One transaction's worth of facts: everything they touch, read at once and written at once.
+//! Facts of one transaction. Everything that they touch is read at once and written at once.
 
 mod attempts;
 
@@ -8,7 +8,7 @@ use super::recording::{Outcome, Report};
 use super::suppressing::add_contacts;
 use crate::store::Tx;
 use crate::store::calls::{self, Call, CallReport};
-use crate::store::campaigns::{self, Campaign};
+use crate::store::campaigns;
 use crate::store::contacts;
 use crate::store::due::{self, Due};
 use crate::store::interactions::{self, Interaction};
@@ -17,6 +17,7 @@ use crate::store::notify::{self, ControlEvent, RemovalCause};
 use crate::store::states::{self, States};
 pub(super) use attempts::is_of_open_call;
 use attempts::{Timing, is_end, lease_of, slot_of};
+use campaign_domain::campaign::Campaign;
 use campaign_domain::history::{CallOutcome, Fact, Recording};
 use campaign_domain::lease::{AttemptId, Slot, SlotId};
 use campaign_domain::retry::RetryPolicy;
@@ -24,46 +25,47 @@ use campaign_domain::settings::Epoch;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use tokio::try_join;
 
-/// What makes two facts that are not ends of calls the same: the contact's position and the reporter's
-/// id. For the end of a call it is the slot.
+/// Identity of a fact: the contact's position and the reporter's id. Except: the end of a call is
+/// identified by its slot.
 type Key = (i64, String);
 
 pub(super) struct Ledger<'a, 'c> {
     tx: &'a Tx<'c>,
     campaign: &'a Campaign,
-    /// In order of number, locked.
+    /// Locked leases, in order of number.
     leases: Vec<Lease>,
-    /// Positions of contacts that are there, deleted or not; those in calls in progress left out.
+    /// Positions of existing contacts, deleted or not. Except: contacts in calls in progress are
+    /// left out.
     contacts: HashSet<i64>,
-    /// Of those, the ones who were erased.
+    /// Positions of erased contacts.
     erased: HashSet<i64>,
-    /// Of all contacts reported on, locked.
+    /// Locked states of all contacts reported on.
     states: States,
-    /// Of the runs that attempts belong to.
+    /// Epochs of the runs that attempts belong to.
     epochs: HashMap<i32, Epoch>,
     timing: Timing,
     retry: RetryPolicy,
-    /// Ends of calls recorded before: the contact, how it ended, and its call before. Grows with those
-    /// that may be replaced.
+    /// Ends of calls recorded before: the contact, the outcome, and the contact's previous call.
+    /// Grows with ends that may be replaced.
     ended_calls: HashMap<SlotId, (i64, CallOutcome, Option<SlotId>)>,
     new_calls: BTreeMap<i64, CallReport>,
     /// Other facts recorded before; grows with the new ones.
     recorded: HashSet<Key>,
     new: Vec<Interaction>,
     changed_leases: BTreeSet<i64>,
-    /// Contacts that something was recorded of; some more than once.
+    /// Contacts with a fact recorded; some more than once.
     touched: Vec<i64>,
-    /// Contacts whose phone was noted to be in use before.
+    /// Contacts whose phone was recorded as in use before.
     was_busy: HashSet<i64>,
-    /// Contacts whose attempt is over, and the run it was of.
+    /// Contacts whose attempt is over, and the run of the attempt.
     ended: Vec<(i64, i32)>,
     opted_out: BTreeSet<i64>,
-    /// Opted out of every campaign.
+    /// Contacts that opted out of every campaign.
     suppressed: Vec<i64>,
 }
 
 impl<'a, 'c> Ledger<'a, 'c> {
-    /// Reads what the reports touch; the leases they name must be locked.
+    /// Reads everything that the reports touch. The leases that the reports name must be locked.
     pub(super) async fn open(
         tx: &'a Tx<'c>,
         campaign: &'a Campaign,
@@ -72,7 +74,7 @@ impl<'a, 'c> Ledger<'a, 'c> {
         reports: &[&Report],
     ) -> Result<Self> {
         let id = campaign.id;
-        // A call in progress is of a contact that is there, and was not recorded as ended before.
+        // A call in progress belongs to an existing contact, and was not recorded as ended before.
         let (of_open, others): (Vec<&Report>, Vec<&Report>) =
             reports.iter().copied().partition(|report| is_of_open_call(&leases, report));
         let unsure: Vec<i64> = others.iter().map(|report| report.position).collect();
@@ -135,9 +137,9 @@ impl<'a, 'c> Ledger<'a, 'c> {
         })
     }
 
-    /// Takes a fact in.
+    /// Records a fact.
     pub(super) fn record(&mut self, report: &Report) -> Outcome {
-        // What was a call in progress at first may have ended with a report before this one.
+        // A report before this one may have ended a call that was in progress at first.
         let slot = slot_of(&self.leases, report);
         let is_in_call = matches!(slot, Some(Slot::Authorized | Slot::Ended));
         if !is_in_call && !self.contacts.contains(&report.position) {
@@ -161,14 +163,14 @@ impl<'a, 'c> Ledger<'a, 'c> {
         }
     }
 
-    /// Whether a report is of somebody who was erased, also during the call.
+    /// Returns whether a report is about an erased contact, also one erased during the call.
     fn is_of_erased(&self, report: &Report) -> bool {
         let lease = lease_of(&self.leases, report);
         let number = lease.and_then(|(lease, slot)| lease.numbers.get(slot));
         number == Some(&0) || self.erased.contains(&report.position)
     }
 
-    /// Of who was erased nothing is kept, but that a call is over.
+    /// Records that a call of an erased contact is over. Nothing else is kept of such a contact.
     fn record_of_erased(&mut self, report: &Report) -> Outcome {
         let attempt = report.attempt.filter(|_| is_end(report));
         match attempt {
@@ -194,7 +196,7 @@ impl<'a, 'c> Ledger<'a, 'c> {
             None if fact_epoch.generation < self.campaign.epoch.generation => {
                 return Outcome::BeforeReset;
             }
-            // By a report taken in just now.
+            // A report recorded just now ended the attempt.
             None if slot_of(&self.leases, report) == Some(Slot::Ended) => {
                 return Outcome::Duplicate;
             }
@@ -230,7 +232,7 @@ impl<'a, 'c> Ledger<'a, 'c> {
             return Outcome::Duplicate;
         }
         let attempt = report.attempt.filter(|attempt| self.was_authorized(report, *attempt));
-        // A person's refusal counts, whatever else the report says.
+        // A person's opt-out counts, whatever else the report says.
         if attempt != report.attempt && !report.fact.outlives_reset() {
             return Outcome::Rejected("attempt_id names no attempt on this contact".to_owned());
         }
@@ -261,7 +263,8 @@ impl<'a, 'c> Ledger<'a, 'c> {
         Outcome::Recorded
     }
 
-    /// Changes what is known of the contact; returns whether the fact belongs to history that is there.
+    /// Changes the state of the contact. Returns whether the fact belongs to history that still
+    /// exists.
     fn change_state(&mut self, report: &Report, fact_epoch: Epoch, replaces_unknown: bool) -> bool {
         let at = Recording {
             epoch: self.campaign.epoch,
@@ -282,13 +285,13 @@ impl<'a, 'c> Ledger<'a, 'c> {
         !at.is_before_reset(&report.fact)
     }
 
-    /// Whether an attempt that a fact names was made on its contact.
+    /// Returns whether an attempt that a fact names was made on its contact.
     fn was_authorized(&self, report: &Report, attempt: AttemptId) -> bool {
         let slot = slot_of(&self.leases, report);
         matches!(slot, Some(Slot::Authorized | Slot::Ended)) || self.timing.knows(attempt)
     }
 
-    /// Ends the attempt's slot in its lease; returns whether there was such an attempt under way.
+    /// Ends the attempt's slot in its lease. Returns whether such an attempt was under way.
     fn end_attempt(&mut self, report: &Report, attempt: AttemptId) -> bool {
         if !is_of_open_call(&self.leases, report) {
             return false;
@@ -304,13 +307,14 @@ impl<'a, 'c> Ledger<'a, 'c> {
         ended
     }
 
-    /// Whether the contact's phone was noted to be in use: the run may have met it once more, or may yet, so that
-    /// the end of its call takes the gate alone.
+    /// Returns whether the contact's phone was recorded as in use. The run may have met such a
+    /// contact once more, or may yet. So the end of its call needs the gate exclusively.
     pub(super) fn is_noted_busy(&self, report: &Report) -> bool {
         self.states.get(report.position).may_ring
     }
 
-    /// Writes facts of calls in progress under the current run. Their contacts are in no other place.
+    /// Writes facts of calls in progress under the current run. The contacts of such calls are in
+    /// no other place.
     pub(super) async fn save_of_open_calls(self) -> Result<()> {
         self.write().await?;
         let ended: Vec<i64> = self.ended.iter().map(|(position, _)| *position).collect();
@@ -319,7 +323,7 @@ impl<'a, 'c> Ledger<'a, 'c> {
         Ok(())
     }
 
-    /// Writes any facts. The campaign's gate must be held alone.
+    /// Writes any facts. The caller must hold the campaign's gate exclusively.
     pub(super) async fn save_alone(self) -> Result<()> {
         self.write().await?;
         let (tx, id, run) = (self.tx, self.campaign.id, self.campaign.run);
@@ -330,7 +334,7 @@ impl<'a, 'c> Ledger<'a, 'c> {
             places.due.iter().partition(|due| self.was_busy.contains(&due.position));
         due::put(tx, id, run, &due).await?;
         for due in again {
-            // Where the run has not passed it in its group, it meets it there.
+            // If the run has not passed the contact in its group, the run meets the contact there.
             due::remove(tx, id, &[due.position]).await?;
             due::put_if_passed(tx, id, run, due.position, due.due_at).await?;
         }
@@ -352,7 +356,7 @@ impl<'a, 'c> Ledger<'a, 'c> {
         let is_changed = |lease: &&Lease| self.changed_leases.contains(&lease.number);
         let leases: Vec<&Lease> = self.leases.iter().filter(is_changed).collect();
         let new_calls: Vec<&CallReport> = self.new_calls.values().collect();
-        // Sent together; a COPY has to be alone.
+        // These statements are sent together; a COPY has to be alone.
         try_join!(
             leases::save_slots(tx, id, &leases),
             calls::append(tx, id, self.campaign.epoch.generation, &new_calls),
@@ -362,7 +366,8 @@ impl<'a, 'c> Ledger<'a, 'c> {
         add_contacts(tx, self.campaign, &self.suppressed).await
     }
 
-    /// Where contacts go, by what is written. Those that were in no attempt wait where they waited.
+    /// Returns the next places of contacts, by their states. Contacts that were in no attempt stay
+    /// where they wait.
     async fn places(&self, positions: &[i64]) -> Result<Places> {
         let rules = self.campaign.rules();
         let is_finished =
@@ -387,13 +392,13 @@ impl<'a, 'c> Ledger<'a, 'c> {
     }
 }
 
-/// Where contacts go that something happened to.
+/// Next places of contacts to which something happened.
 #[derive(Default)]
 struct Places {
-    /// To be tried again in this run.
+    /// Contacts to be tried again in this run.
     due: Vec<Due>,
-    /// Out of a call of a run before, for whose end this run may be waiting.
+    /// Contacts out of a call of an earlier run, for whose end this run may be waiting.
     free: Vec<Due>,
-    /// Not to be engaged any more.
+    /// Contacts that are no longer to be engaged.
     done: Vec<i64>,
 }

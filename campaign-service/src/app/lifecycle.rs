@@ -4,50 +4,51 @@ use super::error::{Error, Result};
 use super::preview::is_current;
 use super::{App, existing};
 use crate::store::audit::{self, Entry};
-use crate::store::campaigns::{self, Campaign};
+use crate::store::campaigns;
 use crate::store::notify::{self, ControlEvent, StopCause};
 use crate::store::{Gate, Tx, due, groups, leases, purge, requests};
 use campaign_domain::access::{Caller, Role};
-use campaign_domain::campaign::{Config, may_edit};
+use campaign_domain::campaign::{Campaign, Config, ConfigField, NoSchedule};
 use campaign_domain::lifecycle::{Command, State, transition};
 use campaign_domain::schedule::Schedule;
-use campaign_domain::settings::{Epoch, LaunchSettings};
+use campaign_domain::settings::LaunchSettings;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-/// What every command carries.
+/// Fields that every command carries.
 #[derive(Clone, Debug, Default)]
 pub struct Call {
     /// Revision the caller has seen; `None` does not guard.
     pub revision: Option<i64>,
-    /// Empty: repeats are not recognised.
+    /// Request id; if empty, repetitions are not recognised.
     pub request_id: String,
-    /// Of the method and the whole request.
+    /// Fingerprint of the method and the whole request.
     pub fingerprint: Uuid,
     pub caller: Caller,
     pub reason: String,
 }
 
-/// What to launch.
+/// Parameters of a launch.
 #[derive(Clone, Debug)]
 pub struct Launch {
     pub settings: LaunchSettings,
-    /// From the preview; empty: none.
+    /// Token from the preview; empty if there is none.
     pub preview_token: String,
     pub confirm_reset: String,
-    /// Of the request, for traces of calls to point to; empty: it is not traced.
+    /// `traceparent` of the request, to which traces of calls point; empty if the request is not
+    /// traced.
     pub traceparent: String,
 }
 
-/// A change of some fields of the configuration.
+/// Change of some fields of the configuration.
 #[derive(Clone, Debug)]
 pub struct Edit {
     pub config: Config,
-    /// By their names in the API.
-    pub fields: Vec<String>,
+    pub fields: Vec<ConfigField>,
 }
 
-/// Ids of campaigns created with a request id, so that a repeat finds the first one.
+/// Namespace of the ids of campaigns created with a request id, so that a repetition finds the
+/// first one.
 const CREATE_NAMESPACE: Uuid = Uuid::from_u128(0x1f0c_6a1e_9b1d_6f30_8d5c_0c8d_4f1e_2a77);
 
 impl App {
@@ -63,21 +64,7 @@ impl App {
         if let Some(first) = first_answer(&tx, id, call).await? {
             return Ok(first);
         }
-        let campaign = Campaign {
-            id,
-            tenant: call.caller.tenant.clone(),
-            state: State::Draft,
-            config,
-            run: 0,
-            epoch: Epoch::default(),
-            settings: None,
-            position_limit: None,
-            launch_traceparent: String::new(),
-            revision: 1,
-            created_at: tx.now,
-            updated_at: tx.now,
-            is_deleted: false,
-        };
+        let campaign = Campaign::draft(id, call.caller.tenant.clone(), config, tx.now);
         if !campaigns::insert(&tx, &campaign).await? {
             return Err(Error::AlreadyExists(format!("campaigns/{id}")));
         }
@@ -119,13 +106,7 @@ impl App {
                         .to_owned(),
             });
         }
-        let run = before.run + 1;
-        let mut after = changed(&before, &tx);
-        after.state = state;
-        after.run = run;
-        after.epoch = settings.epoch_after(before.epoch, run);
-        after.settings = Some(settings);
-        after.position_limit = (!settings.live_forever).then_some(counters.next_position);
+        let mut after = changed(&before, &tx).launched(state, settings, counters.next_position);
         after.launch_traceparent.clone_from(&launch.traceparent);
         campaigns::update(&tx, &after).await?;
         campaigns::insert_run(&tx, &after).await?;
@@ -156,11 +137,11 @@ impl App {
         self.apply(tx, call, &before, command, hang_up).await
     }
 
-    /// Lets the clock act on a campaign: its scheduled start, its end, or its list being done.
-    /// Any replica may ask at any time; the gate and the state machine let it happen once.
+    /// Lets the clock act on a campaign: its scheduled start, its end, or its list being done. Any
+    /// replica may call this at any time; the gate and the state machine let it happen once.
     pub async fn advance_by_clock(&self, id: Uuid) -> Result<()> {
         let mut connection = self.db.connect().await?;
-        // First without keeping anyone waiting: mostly there is nothing to do.
+        // The first look keeps nobody waiting, because mostly there is nothing to do.
         let tx = connection.begin(Gate::Open).await?;
         let is_due = due_command(&tx, &existing(&tx, id).await?).await?.is_some();
         drop(tx);
@@ -220,10 +201,11 @@ impl App {
             Opened::FirstAnswer(answer) => return Ok(answer),
         };
         for field in &edit.fields {
-            if !may_edit(before.state, before.is_live_forever(), field) {
+            if !field.may_edit(before.state, before.is_live_forever()) {
+                let field = field.name();
                 return Err(Error::Precondition {
                     reason: "CONFIGURATION_FROZEN",
-                    subject: field.clone(),
+                    subject: field.to_owned(),
                     description: format!(
                         "{field} cannot change while the campaign is {}; pause it first",
                         before.state.name()
@@ -240,9 +222,10 @@ impl App {
             return Err(Error::invalid(format!("campaign.{field}"), description));
         }
         campaigns::update(&tx, &after).await?;
-        // Contacts leased under another configuration are judged by this one.
+        // Contacts leased under the old configuration are judged by the new one.
         campaigns::bump_revision(&tx, id).await?;
-        let change = Change { name: "UPDATE", after, details: json!({ "fields": edit.fields }) };
+        let fields: Vec<&str> = edit.fields.iter().map(|field| field.name()).collect();
+        let change = Change { name: "UPDATE", after, details: json!({ "fields": fields }) };
         finish(tx, call, Some(before.state), change).await
     }
 
@@ -272,7 +255,8 @@ impl App {
     }
 }
 
-/// A request id is its tenant's. It has no NUL, so that none is another's.
+/// Returns the key of a request id, which belongs to its tenant. A request id has no NUL, so that
+/// no key is another tenant's.
 fn create_key(call: &Call) -> String {
     let tenant = &call.caller.tenant;
     if tenant.is_empty() {
@@ -311,14 +295,14 @@ async fn first_answer(tx: &Tx<'_>, id: Uuid, call: &Call) -> Result<Option<Campa
     Ok(Some(first.response))
 }
 
-/// What a command did.
+/// Change that a command made.
 struct Change {
     name: &'static str,
     after: Campaign,
     details: Value,
 }
 
-/// Ends a command: audit, answer kept for repeats, commit.
+/// Ends a command: writes the audit log, keeps the answer for repetitions, and commits.
 async fn finish(
     tx: Tx<'_>,
     call: &Call,
@@ -374,31 +358,12 @@ fn check_launch(campaign: &Campaign, launch: &Launch) -> Result<()> {
     Ok(())
 }
 
-/// Puts the edited fields into the configuration, and checks what only shows in the whole.
+/// Copies the edited fields into the configuration, and checks it as a whole.
 fn merge(config: &mut Config, edit: &Edit) -> Result<()> {
-    let new = &edit.config;
     for field in &edit.fields {
-        match field.as_str() {
-            "display_name" => config.display_name.clone_from(&new.display_name),
-            "description" => config.description.clone_from(&new.description),
-            "schedule" => config.schedule.clone_from(&new.schedule),
-            "retry_policy" => config.retry_policy = new.retry_policy,
-            "pacing" => config.pacing = new.pacing,
-            "link_url" => config.link_url.clone_from(&new.link_url),
-            "allow_costly_numbers" => config.allow_costly_numbers = new.allow_costly_numbers,
-            "schedule.end_time" => {
-                let Some(schedule) = &mut config.schedule else {
-                    return Err(Error::invalid(
-                        "campaign.schedule",
-                        "must be set as a whole first",
-                    ));
-                };
-                schedule.end_time = new.schedule.as_ref().and_then(|new| new.end_time);
-            }
-            other => {
-                return Err(Error::invalid("update_mask", format!("has unknown path {other:?}")));
-            }
-        }
+        field.copy(&edit.config, config).map_err(|NoSchedule| {
+            Error::invalid("campaign.schedule", "must be set as a whole first")
+        })?;
     }
     if config.schedule.as_ref().is_some_and(Schedule::ends_before_it_starts) {
         return Err(Error::invalid("campaign.schedule.end_time", "must be after start_time"));
@@ -406,7 +371,7 @@ fn merge(config: &mut Config, edit: &Edit) -> Result<()> {
     Ok(())
 }
 
-/// What the clock has to do with a campaign now, and why.
+/// Returns the command that the clock has for a campaign now, and why.
 async fn due_command(tx: &Tx<'_>, campaign: &Campaign) -> Result<Option<(Command, &'static str)>> {
     let plan = campaign.plan(campaign.is_live_forever());
     let allows = |command| transition(campaign.state, command, &plan, tx.now).is_ok();
@@ -423,7 +388,8 @@ async fn due_command(tx: &Tx<'_>, campaign: &Campaign) -> Result<Option<(Command
     Ok(is_done.then_some((Command::Complete, "the list is done")))
 }
 
-/// Whether nobody is left to engage: ahead of the frontiers, waiting for a retry, or in a lease.
+/// Returns whether nobody is left to engage: ahead of the frontiers, waiting for a retry, or in a
+/// lease.
 async fn is_list_done(tx: &Tx<'_>, campaign: &Campaign) -> Result<bool> {
     let (id, run) = (campaign.id, campaign.run);
     if leases::any(tx, id).await? || due::next_time(tx, id, run).await?.is_some() {

@@ -1,4 +1,5 @@
-//! What the service does, one use case a file. Reads the store, asks the domain, writes the store.
+//! Use cases of the service, one per file. Each reads the store, asks the domain, and writes the
+//! store.
 
 pub mod auditing;
 pub mod authorizing;
@@ -28,10 +29,11 @@ use crate::eraser::Eraser;
 use crate::links::Links;
 use crate::metrics::Metrics;
 use crate::store::audit::{self, Event};
-use crate::store::campaigns::{self, Campaign, Run};
+use crate::store::campaigns::{self, Run};
 use crate::store::{Db, Gate, Statements};
 use campaign_domain::Instant;
 use campaign_domain::access::{Reach, Tenant};
+use campaign_domain::campaign::Campaign;
 use error::{Error, Result};
 use leasing::Lessor;
 use past_runs::PastRuns;
@@ -43,7 +45,7 @@ use uuid::Uuid;
 /// Limits of what workers get.
 #[derive(Clone, Debug)]
 pub struct DispatchLimits {
-    /// A lease ends this long after it was given or renewed.
+    /// Time after which a lease ends, from when it was given or renewed.
     pub lease_ttl: Duration,
     /// Most contacts in one batch.
     pub max_batch_contacts: usize,
@@ -55,20 +57,21 @@ pub struct DispatchLimits {
     pub max_report_interactions: usize,
     /// Most attempts on one number in 24 hours, over all campaigns; 0: no cap.
     pub max_attempts_per_number: u16,
-    /// Least wait before a contact is tried again whose last attempt ended nobody knows how.
+    /// Shortest wait before the retry of a contact whose last attempt has an unknown outcome, in
+    /// seconds.
     pub unknown_retry_min_seconds: u32,
-    /// How long a worker may stay after it was asked to leave.
+    /// Time for which a worker may stay after it was asked to leave.
     pub drain_grace: Duration,
 }
 
-/// The use cases. One for the whole process.
+/// Use cases. One instance serves the whole process.
 #[derive(Clone, Debug)]
 pub struct App {
     pub db: Db,
     pub limits: DispatchLimits,
-    /// For texts; `None`: they carry no links.
+    /// Links for texts; `None` if texts carry no links.
     pub links: Option<Links>,
-    /// Knows erased people; `None`: nobody can be erased.
+    /// Eraser, which knows erased people; `None` if nobody can be erased.
     pub eraser: Option<Eraser>,
     pub metrics: Arc<Metrics>,
     recorder: Arc<Recorder>,
@@ -77,7 +80,7 @@ pub struct App {
 }
 
 impl App {
-    /// On a database.
+    /// Creates the use cases on a database.
     #[must_use]
     pub fn new(db: Db, limits: DispatchLimits) -> Self {
         let (recorder, lessor) = (Arc::new(recording::recorder()), Arc::new(leasing::lessor()));
@@ -93,15 +96,15 @@ impl App {
         }
     }
 
-    /// The one place that tells whether there is a campaign for who asks. Asked before anything is done
-    /// with it, its gate passed or time spent on it, so that one of somebody else cannot be told from
-    /// one that never was.
+    /// Returns whether a campaign is within the caller's reach. Nothing else decides this. Must be
+    /// asked before anything is done with the campaign, its gate passed or time spent on it. So
+    /// another tenant's campaign cannot be told from one that never was.
     pub async fn reaches(&self, reach: &Reach, id: Uuid) -> Result<bool> {
         let Reach::Of(tenant) = reach else { return Ok(true) };
         Ok(campaigns::is_of(&self.db.connect().await?, id, tenant).await?)
     }
 
-    /// A campaign that exists, and how many contacts it has.
+    /// Returns a campaign that exists, and how many contacts it has.
     pub async fn get_campaign(&self, id: Uuid) -> Result<(Campaign, i64)> {
         let mut connection = self.db.connect().await?;
         let tx = connection.begin(Gate::Open).await?;
@@ -109,7 +112,8 @@ impl App {
         Ok((campaign, campaigns::counters(&tx, id).await?.contacts))
     }
 
-    /// Campaigns of a tenant with their contact counts, newest first, older than the last of the page before.
+    /// Lists a tenant's campaigns with their contact counts, newest first, after the last one of
+    /// the previous page.
     pub async fn list_campaigns(
         &self,
         tenant: &Tenant,
@@ -126,7 +130,7 @@ impl App {
         Ok(found)
     }
 
-    /// Runs of a campaign, newest first, before the number given.
+    /// Lists a campaign's runs with a number below `before`, newest first.
     pub async fn list_runs(&self, id: Uuid, before: Option<i32>, limit: i64) -> Result<Vec<Run>> {
         let mut connection = self.db.connect().await?;
         let tx = connection.begin(Gate::Open).await?;
@@ -134,7 +138,8 @@ impl App {
         Ok(campaigns::list_runs(&tx, id, before, limit).await?)
     }
 
-    /// The audit log of a campaign, deleted or not; newest first, before the number given.
+    /// Lists the audit events of a campaign, deleted or not, with a number below `before`, newest
+    /// first.
     pub async fn list_audit_events(
         &self,
         id: Uuid,
@@ -155,7 +160,7 @@ pub(crate) async fn existing(tx: &Statements<'_>, id: Uuid) -> Result<Campaign> 
     present(campaigns::find(tx, id).await?, id)
 }
 
-/// A campaign that was found and is not deleted.
+/// Returns a campaign that was found and is not deleted.
 fn present(found: Option<Campaign>, id: Uuid) -> Result<Campaign> {
     let present = found.filter(|campaign| !campaign.is_deleted);
     present.ok_or_else(|| Error::NotFound(format!("campaigns/{id}")))

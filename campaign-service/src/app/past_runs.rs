@@ -1,28 +1,28 @@
-//! Which campaigns have nothing left to happen under the runs before their current one.
+//! Cache of campaigns without leases of earlier runs.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 use uuid::Uuid;
 
-/// Campaigns remembered; more are looked up again.
+/// Most campaigns remembered. Others are looked up again.
 const MAX_CAMPAIGNS: usize = 10_000;
 
-/// What was found to be so, and stays so: a lease is always of the run that is current when it is given, so
-/// once all leases of the runs before are gone, no other comes.
+/// Knowledge that earlier runs have no leases, which stays true. A lease always belongs to the run
+/// that is current when it is given. So once all leases of earlier runs are gone, no other comes.
 #[derive(Debug, Default)]
 pub(super) struct PastRuns {
-    /// Each campaign's run before which there are no leases.
+    /// Run of each campaign before which there are no leases.
     over_before: Mutex<HashMap<Uuid, i32>>,
 }
 
 impl PastRuns {
-    /// Whether the runs before this one are known to have no leases.
+    /// Returns whether the runs before `run` are known to have no leases.
     pub fn are_over(&self, campaign: Uuid, run: i32) -> bool {
         let over_before = self.over_before.lock().unwrap_or_else(PoisonError::into_inner);
         over_before.get(&campaign).is_some_and(|known| *known >= run)
     }
 
-    /// Remembers that the runs before this one, which is or was current, have no leases.
+    /// Remembers that the runs before `run`, which is or was current, have no leases.
     pub fn note_over(&self, campaign: Uuid, run: i32) {
         let mut over_before = self.over_before.lock().unwrap_or_else(PoisonError::into_inner);
         if over_before.len() >= MAX_CAMPAIGNS {

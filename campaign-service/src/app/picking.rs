@@ -1,14 +1,13 @@
-//! Choosing the contacts of leases: those due again, then those ahead of the frontiers.
+//! Choice of the contacts of leases: contacts that are due, then contacts ahead of the frontiers.
 //!
-//! What is known of contacts is read first, in blocks, and everything else only of those that it lets
-//! through, so that a list of which most are excluded costs little to walk.
+//! The states of contacts are read first, in blocks. Everything else is read only for contacts that
+//! their states let through. So a list of which most are excluded costs little to walk.
 
 mod walking;
 
 use super::error::Result;
 use super::leasing::{LeasedBatch, LeasedContact, Want};
 use super::past_runs::PastRuns;
-use crate::store::campaigns::Campaign;
 use crate::store::contacts::{self, Leasable};
 use crate::store::due::{self, Due};
 use crate::store::groups::{self, Group, Step};
@@ -16,6 +15,7 @@ use crate::store::leases::{self, Lease};
 use crate::store::states::{self, States};
 use crate::store::suppressions;
 use crate::store::{StoreResult, Tx};
+use campaign_domain::campaign::Campaign;
 use campaign_domain::eligibility::{Candidate, RunRules, Verdict};
 use campaign_domain::history::ContactState;
 use campaign_domain::lease::{Slot, Slots};
@@ -28,44 +28,44 @@ use tokio::try_join;
 use uuid::Uuid;
 use walking::{Spread, Walk};
 
-/// Contacts looked at first when fewer are wanted.
+/// Fewest contacts looked at first, even if fewer are wanted.
 const MIN_READ_CONTACTS: usize = 32;
-/// A contact chosen, and the number of the attempt it is up for.
+/// Chosen contact, and the number of its next attempt.
 struct Picked {
     contact: Leasable,
     attempt_number: i32,
 }
 
-/// What came of looking at some contacts.
+/// Result of looking at some contacts.
 struct Looked {
     contacts: usize,
-    /// The position after the last of them.
+    /// Position after the last contact looked at.
     after: Option<i64>,
 }
 
-/// Whether a contact is there and on no list.
+/// Returns whether a contact is not deleted and on no suppression list.
 fn is_free(contact: &Leasable, listed: &HashSet<String>) -> bool {
     !contact.is_deleted && !listed.contains(&contact.phone)
 }
 
-/// Choosing the contacts of the leases of some workers.
+/// Choice of the contacts of the leases of some workers.
 pub(super) struct Picking<'a, 'c> {
     tx: &'a Tx<'c>,
     campaign: &'a Campaign,
     schedule: &'a Schedule,
     rules: RunRules,
     want: usize,
-    /// Highest priority first.
+    /// Groups, highest priority first.
     groups: Vec<Group>,
     shut_groups: Vec<i32>,
-    /// Contacts in a call that a run before this one authorised, and when its lease ends.
+    /// Contacts in a call that an earlier run authorised, and the end of the call's lease.
     in_older_call: HashMap<i64, Instant>,
     picked: Vec<Picked>,
     /// Contacts to look at again later.
     later: Vec<Due>,
-    /// How far it came in each group.
+    /// Progress in each group.
     steps: Vec<Step>,
-    /// What is picked is eligible at this revision.
+    /// Revision at which the picked contacts are eligible.
     revision: i64,
 }
 
@@ -89,7 +89,7 @@ impl<'a, 'c> Picking<'a, 'c> {
             }
             Ok(leases)
         };
-        // Asked together, answered in one round trip.
+        // Both are asked together, and answered in one round trip.
         let (groups, older_leases) =
             try_join!(groups::all(tx, id, run, campaign.position_limit), older_leases)?;
         let is_shut = |group: &&Group| schedule.hours(&group.time_zone, tx.now) != Hours::Open;
@@ -117,7 +117,7 @@ impl<'a, 'c> Picking<'a, 'c> {
         })
     }
 
-    /// Contacts whose retry is due, or that were given back.
+    /// Picks contacts whose retry is due, or that were given back.
     pub async fn take_due(&mut self) -> Result<()> {
         let (id, run) = (self.campaign.id, self.campaign.run);
         let limit = i64::try_from(self.want).unwrap_or(i64::MAX);
@@ -140,8 +140,8 @@ impl<'a, 'c> Picking<'a, 'c> {
         Ok(())
     }
 
-    /// Contacts ahead of the frontiers, of the groups that may be called, highest priority first.
-    /// Returns whether there are more to look at.
+    /// Picks contacts ahead of the frontiers, in the groups that may be called, highest priority
+    /// first. Returns whether there are more to look at.
     pub async fn take_ahead(&mut self, max_scan_contacts: usize) -> Result<bool> {
         let mut scan_left = max_scan_contacts;
         let is_ahead =
@@ -160,7 +160,7 @@ impl<'a, 'c> Picking<'a, 'c> {
         let (id, run) = (self.campaign.id, self.campaign.run);
         let from = groups::lock_frontier(self.tx, id, run, group).await?;
         let end = self.campaign.position_limit.unwrap_or(i64::MAX);
-        // Where nobody is excluded, the first read is the only one: so with everything at once.
+        // If nobody is excluded, the first read is the only one, so it reads everything at once.
         let limit = self.missing().max(MIN_READ_CONTACTS).min(*scan_left);
         let rows = i64::try_from(limit).unwrap_or(i64::MAX);
         let found = contacts::leasable_in_range(self.tx, id, group, from..end, Some(rows)).await?;
@@ -183,13 +183,13 @@ impl<'a, 'c> Picking<'a, 'c> {
         Ok(())
     }
 
-    /// Contacts still wanted.
+    /// Returns how many contacts are still wanted.
     fn missing(&self) -> usize {
         self.want.saturating_sub(self.picked.len())
     }
 
-    /// Takes what is missing of those at some positions who are in a group, in order of position, until
-    /// `enough` of all are let through by their history.
+    /// Picks the missing contacts from the contacts of a group at some positions, in order of
+    /// position. Stops when `enough` of all contacts are let through by their states.
     async fn take_from(
         &mut self,
         group: i32,
@@ -243,13 +243,14 @@ impl<'a, 'c> Picking<'a, 'c> {
         Ok(Looked { contacts, after })
     }
 
-    /// Which of some contacts' numbers are on a list that holds for the campaign.
+    /// Returns which of some contacts' numbers are on a suppression list that holds for the
+    /// campaign.
     async fn listed(&self, found: &[Leasable]) -> StoreResult<HashSet<String>> {
         let phones: Vec<&str> = found.iter().map(|contact| contact.phone.as_str()).collect();
         suppressions::among(self.tx, &self.campaign.tenant, &phones).await
     }
 
-    /// Writes down how far it came, and who is looked at again later.
+    /// Saves the progress in each group, and the contacts to look at again later.
     pub async fn save(&self) -> Result<()> {
         let (tx, id, run) = (self.tx, self.campaign.id, self.campaign.run);
         try_join!(
@@ -259,16 +260,12 @@ impl<'a, 'c> Picking<'a, 'c> {
         Ok(())
     }
 
-    /// What history says of a contact now.
+    /// Judges a contact by its state, now.
     fn judge(&self, state: ContactState, position: i64) -> Verdict {
-        match self.in_older_call.get(&position) {
-            Some(lease_end) => Verdict::NotBefore(*lease_end),
-            // Whether it is suppressed is looked up when the rest of the contact is there.
-            None => {
-                let candidate = Candidate { position, is_suppressed: false, state };
-                self.rules.judge(&candidate, self.tx.now)
-            }
-        }
+        // Suppression is looked up later, with the rest of the contact.
+        let candidate = Candidate { position, is_suppressed: false, state };
+        let call_until = self.in_older_call.get(&position).copied();
+        self.rules.judge_beside(&candidate, call_until, self.tx.now)
     }
 
     fn pick(&mut self, states: &States, found: Vec<Leasable>) {
@@ -278,8 +275,8 @@ impl<'a, 'c> Picking<'a, 'c> {
         }
     }
 
-    /// Leases of what was picked, shared out among workers and not stored yet; one each, in order, where
-    /// there is something for it.
+    /// Shares out the picked contacts among workers, as leases that are not stored yet. Returns one
+    /// entry per worker, in order; `None` for a worker that gets nothing.
     pub fn make_leases(&mut self, wants: &[Want], ttl: Duration) -> Vec<Option<LeasedBatch>> {
         let contacts: Vec<usize> = wants.iter().map(|want| want.contacts).collect();
         let shares = split(self.picked.len(), &contacts);

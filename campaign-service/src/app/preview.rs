@@ -1,12 +1,13 @@
-//! What a launch would do.
+//! Preview of a launch.
 
 use super::error::Result;
 use super::{App, existing};
-use crate::store::campaigns::{self, Campaign, Counters};
+use crate::store::campaigns::{self, Counters};
 use crate::store::counts::{self, Class, View};
 use crate::store::{Tx, audit, suppressions, to_json};
 use campaign_domain::access::Tenant;
 use campaign_domain::audit::Head;
+use campaign_domain::campaign::Campaign;
 use campaign_domain::eligibility::{Reason, Verdict};
 use campaign_domain::history::Flags;
 use campaign_domain::lifecycle::{Command, Refusal, RefusalCause};
@@ -14,7 +15,7 @@ use campaign_domain::settings::LaunchSettings;
 use std::collections::BTreeMap;
 use uuid::Uuid;
 
-/// The answer to a preview.
+/// Answer to a preview.
 #[derive(Clone, Debug)]
 pub struct Preview {
     pub total: i64,
@@ -26,7 +27,7 @@ pub struct Preview {
 }
 
 impl App {
-    /// Counts who would be engaged if the campaign were launched now.
+    /// Counts the contacts that would be engaged if the campaign were launched now.
     pub async fn preview_launch(&self, id: Uuid, settings: &LaunchSettings) -> Result<Preview> {
         let mut connection = self.db.connect().await?;
         let tx = connection.begin_snapshot().await?;
@@ -84,7 +85,7 @@ fn warnings(
     }
     if settings.rerun_all_contacts && !settings.exclude.refused {
         warnings.push(
-            "Contacts that refused stay excluded, because rerun_all_contacts is set.".to_owned(),
+            "Contacts that opted out stay excluded, because rerun_all_contacts is set.".to_owned(),
         );
     } else if !settings.exclude.refused {
         let brought_back: i64 = classes
@@ -117,9 +118,9 @@ fn warnings(
     warnings
 }
 
-/// Whether a campaign is as it was at the preview that gave a token: whatever the counts depended on, but the
-/// passing of time. Facts of calls in progress do not show in it: a launch needs the run they are of to end
-/// first, and that shows.
+/// Returns whether everything that a preview's counts depended on is unchanged since the preview
+/// gave `token`. Except: the passing of time, and facts of calls in progress. A launch needs the
+/// run of such calls to end first, and that end is a change.
 pub(super) async fn is_current(
     tx: &Tx<'_>,
     campaign: &Campaign,
@@ -141,7 +142,7 @@ pub(super) async fn is_current(
     Ok(!is_changed)
 }
 
-/// Stands for the campaign, its contacts, what is known of them, and the settings.
+/// Returns a fingerprint of the campaign, its contacts, their states, and the settings.
 fn fingerprint(
     campaign: &Campaign,
     counters: &Counters,
@@ -153,7 +154,7 @@ fn fingerprint(
     Ok(Uuid::new_v5(&campaign.id, text.as_bytes()).simple().to_string())
 }
 
-/// The last events in the logs of the suppression lists that hold for a campaign.
+/// Last events in the logs of the suppression lists that hold for a campaign.
 struct ListHeads {
     installation: i64,
     tenant: i64,

@@ -1,18 +1,18 @@
-//! Where every contact of the current run stands.
+//! Progress of the current run: the standing of every contact.
 
 use super::error::Result;
 use super::{App, existing};
-use crate::store::campaigns::Campaign;
 use crate::store::counts::{self, HistoryTotals, View};
 use crate::store::purge::{self, PurgeProgress};
 use crate::store::troubles;
 use campaign_domain::Instant;
+use campaign_domain::campaign::Campaign;
 use campaign_domain::eligibility::Reason;
 use campaign_domain::standing::{IdleReason, Standing, standing};
 use std::collections::BTreeMap;
 use uuid::Uuid;
 
-/// Contacts by bucket; each is in one.
+/// Numbers of contacts by bucket. Each contact is in exactly one bucket.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Buckets {
     pub total: i64,
@@ -23,7 +23,7 @@ pub struct Buckets {
     pub removed: BTreeMap<Reason, i64>,
 }
 
-/// The answer.
+/// Answer of [`App::progress`].
 #[derive(Clone, Debug)]
 pub struct Progress {
     pub campaign: Campaign,
@@ -31,7 +31,7 @@ pub struct Progress {
     pub buckets: Buckets,
     pub history: HistoryTotals,
     pub idle: Option<(IdleReason, Option<Instant>)>,
-    /// What a worker says of its provider, when that is why.
+    /// Message of a worker about its provider, if the provider is the reason.
     pub idle_message: String,
     pub purge: Option<PurgeProgress>,
 }

@@ -1,18 +1,21 @@
-//! Facts come in: each changes history once, whoever reports it, however often and in whatever order.
+//! Recording of facts. Each fact changes history once, by whomever, however often and in whatever
+//! order it is reported.
 
 use super::App;
 use super::error::{Error, Result};
 use super::grouping::Groups;
 use super::leasing::give_back;
 use super::ledger::{Ledger, is_of_open_call};
-use crate::store::campaigns::{self, Campaign};
+use crate::store::campaigns;
 use crate::store::interactions;
 use crate::store::leases::{self, Lease};
 use crate::store::notify::{self, ControlEvent};
 use crate::store::{Connection, Durability, Gate, Tx};
 use campaign_domain::Instant;
+use campaign_domain::campaign::Campaign;
+use campaign_domain::dispatch::expire;
 use campaign_domain::history::{CallOutcome, Fact};
-use campaign_domain::lease::{AttemptId, Slot};
+use campaign_domain::lease::AttemptId;
 use campaign_domain::retry::RetryPolicy;
 use campaign_domain::settings::Epoch;
 use std::collections::BTreeSet;
@@ -20,31 +23,32 @@ use std::sync::Arc;
 use tokio::try_join;
 use uuid::Uuid;
 
-/// A fact about a contact of the campaign it is recorded in.
+/// Fact about a contact of the campaign it is recorded in.
 #[derive(Clone, Debug)]
 pub struct Report {
     pub position: i64,
-    /// Reporter's id; for the end of a call the attempt is the key instead.
+    /// Id given by the reporter. The end of a call is identified by its attempt instead.
     pub interaction_id: String,
     pub attempt: Option<AttemptId>,
     pub fact: Fact,
     pub occurred_at: Option<Instant>,
 }
 
-/// What became of a report.
+/// Outcome of a report.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// Durable, and in the history.
+    /// The fact is durable, and in the history.
     Recorded,
-    /// Was there before.
+    /// The fact was recorded before.
     Duplicate,
-    /// Belongs to history that is gone: a reset cleared it, or the person was erased.
+    /// The fact belongs to history that is gone: a reset cleared it, or the person was erased.
     BeforeReset,
-    /// Cannot be recorded; why.
+    /// The fact cannot be recorded; the text says why.
     Rejected(String),
 }
 
-/// Transactions of one campaign at the same time: one computes while the other waits for the disk.
+/// Most transactions of one campaign at the same time: one computes while the other waits for the
+/// disk.
 const TURNS: usize = 2;
 /// Most facts in one transaction, unless one caller has more.
 const MAX_FACTS: usize = 2_000;
@@ -57,14 +61,16 @@ pub(super) fn recorder() -> Recorder {
 }
 
 impl App {
-    /// Records facts about contacts of one campaign; one outcome each, in order, all durable.
+    /// Records facts about contacts of one campaign. Returns one outcome per fact, in order, all
+    /// durable.
     pub async fn record(&self, id: Uuid, reports: Vec<Report>) -> Result<Vec<Outcome>> {
         let refusing = reports.iter().filter(|report| report.fact.suppresses());
         let refusing: Vec<i64> = refusing.map(|report| report.position).collect();
         let app = self.clone();
         let record = move |group| app.clone().record_group(id, group);
         let outcomes = self.recorder.ask(id, reports.into(), record).await?;
-        // Also of what was recorded before: its caller may have gone unanswered at this point.
+        // Includes facts that were recorded before: their caller may have got no answer at this
+        // point.
         self.take_back_contacts(id, &refusing).await?;
         Ok(outcomes)
     }
@@ -77,8 +83,8 @@ impl App {
 
     /// Records facts in a transaction of their own.
     ///
-    /// Facts of calls in progress share the campaign with everything else: the contact is in the
-    /// call's slot and nowhere else, so that nobody judges it meanwhile. All others have it alone.
+    /// Facts of calls in progress share the campaign's gate: the contact is in the call's slot and
+    /// nowhere else, so that nobody judges it meanwhile. All other facts hold the gate exclusively.
     async fn record_now(&self, id: Uuid, reports: &[&Report]) -> Result<Vec<Outcome>> {
         let mut outcomes = self.record_of_open_calls(id, reports).await?;
         let rest: Vec<usize> =
@@ -94,7 +100,8 @@ impl App {
         Ok(outcomes)
     }
 
-    /// Records what belongs to calls in progress under the current run; `None` for all else.
+    /// Records the facts of calls in progress under the current run. Returns `None` for all other
+    /// facts.
     async fn record_of_open_calls(
         &self,
         id: Uuid,
@@ -130,8 +137,8 @@ impl App {
         Ok(outcomes)
     }
 
-    /// Where the link in a text of a contact leads. Opened by a person it is recorded, once in each cycle of a
-    /// history generation: a click after a rerun counts in it.
+    /// Returns the target of the link in a contact's text. A click by a person is recorded once in
+    /// each cycle of a history generation. So a click after a rerun counts in the rerun.
     pub async fn open_link(&self, id: Uuid, position: i64, is_person: bool) -> Result<String> {
         let (campaign, _) = self.get_campaign(id).await?;
         let url = campaign.config.link_url;
@@ -154,13 +161,14 @@ impl App {
         Ok(url)
     }
 
-    /// When contacts of a campaign are tried again, within the service's limits.
+    /// Returns a campaign's retry policy, within the service's limits.
     fn retry_policy(&self, campaign: &Campaign) -> RetryPolicy {
         let least_seconds = i64::from(self.limits.unknown_retry_min_seconds);
         campaign.config.retry_policy.with_unknown_wait(least_seconds)
     }
 
-    /// Whether a fact was recorded before. Asked of what strangers repeat, so that it waits at no gate.
+    /// Returns whether a fact was recorded before. Waits at no gate, because strangers may repeat
+    /// the request.
     async fn is_recorded(&self, id: Uuid, report: &Report) -> Result<bool> {
         let mut connection = self.db.connect().await?;
         let tx = connection.begin(Gate::Open).await?;
@@ -184,22 +192,22 @@ impl App {
         Ok(outcomes)
     }
 
-    /// Takes back what is left of a lease that ran out: nobody knows how its attempts ended, and its
-    /// other contacts were not dialled.
+    /// Ends an expired lease. Its attempts under way are recorded as unknown, and its other
+    /// contacts, which were not dialled, are given back.
     pub async fn expire_lease(&self, id: Uuid, number: i64) -> Result<()> {
         let mut connection = self.db.connect().await?;
         let (tx, campaign, mut leases) =
             begin_with_leases(&mut connection, Gate::Exclusive(id), id, &[number]).await?;
-        let Some(mut lease) = leases.pop().filter(|lease| lease.expires_at <= tx.now) else {
+        let Some(mut lease) = leases.pop().filter(|lease| !lease.terms().is_in_force(tx.now))
+        else {
             return Ok(());
         };
         let Some(campaign) = campaign else { return Ok(()) };
-        let waiting = lease.slots.in_state(Slot::Leased);
-        give_back(&tx, &mut lease, &waiting).await?;
+        let expiry = expire(&lease.slots);
+        give_back(&tx, &mut lease, &expiry.given_back).await?;
         leases::save_slots(&tx, id, &[&lease]).await?;
-        let unknown: Vec<Report> = lease
-            .slots
-            .in_state(Slot::Authorized)
+        let unknown: Vec<Report> = expiry
+            .unknown
             .into_iter()
             .map(|slot| Report {
                 position: lease.positions[slot],
@@ -225,8 +233,8 @@ impl App {
     }
 }
 
-/// Starts a transaction behind a gate of a campaign; reads the campaign and locks some of its leases with
-/// it.
+/// Starts a transaction behind a campaign's gate. Reads the campaign and locks some of its leases
+/// with it.
 async fn begin_with_leases<'c>(
     connection: &'c mut Connection,
     gate: Gate,
@@ -243,7 +251,7 @@ async fn begin_with_leases<'c>(
     Ok((opening.at(now), campaign, leases))
 }
 
-/// The leases that reports name, each once.
+/// Returns the numbers of the leases that reports name, each once.
 fn lease_numbers<'a>(reports: impl IntoIterator<Item = &'a Report>) -> Vec<i64> {
     let attempts = reports.into_iter().filter_map(|report| report.attempt);
     let numbers: BTreeSet<i64> = attempts.map(|attempt| attempt.lease).collect();

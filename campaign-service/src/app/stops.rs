@@ -1,4 +1,4 @@
-//! What stopped, for who may not have been told: a notice is a courtesy.
+//! Stopped runs, for callers that may have missed a notice: notices are best effort.
 
 use super::App;
 use super::error::Result;
@@ -7,7 +7,7 @@ use crate::store::standings::{self, Standing};
 use campaign_domain::lifecycle::State;
 use uuid::Uuid;
 
-/// Runs of a campaign that are held or over: this one and those before it.
+/// Stopped runs of a campaign, which are paused or over: `run` and all before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stop {
     pub campaign: Uuid,
@@ -18,7 +18,7 @@ pub struct Stop {
 }
 
 impl App {
-    /// What stopped in some campaigns, one stop for each.
+    /// Returns what stopped in some campaigns, one stop for each.
     pub async fn stops(&self, ids: &[Uuid]) -> Result<Vec<Stop>> {
         if ids.is_empty() {
             return Ok(Vec::new());
@@ -41,7 +41,7 @@ fn stop_of(campaign: Uuid, standing: Option<&Standing>) -> Stop {
         State::Paused => stop(run, StopCause::Paused, standing.hangs_up),
         State::Completed => stop(run, StopCause::Completed, false),
         State::Cancelled => stop(run, StopCause::Cancelled, true),
-        // A newer run is on: the one before it was ended.
+        // A newer run is under way: the run before it was ended.
         State::Running | State::Scheduled | State::Draft => {
             stop(run - 1, StopCause::Cancelled, true)
         }

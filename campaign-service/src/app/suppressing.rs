@@ -1,37 +1,37 @@
-//! The suppression lists, above all campaigns: each tenant's own, and the installation's, which holds for
-//! everybody.
+//! Suppression lists, above all campaigns: each tenant's own, and the installation's, which holds
+//! for everybody.
 
 use super::App;
 use super::contacts::come_back;
 use super::error::{Error, Result};
 use crate::store::audit::{self, Entry, Event};
-use crate::store::campaigns::Campaign;
 use crate::store::notify::{self, ControlEvent, RemovalCause};
 use crate::store::suppressions::{self, Suppression};
 use crate::store::{Gate, Tx, campaigns, contacts, due};
 use campaign_domain::access::{Caller, Reach, Role, Tenant};
+use campaign_domain::campaign::Campaign;
 use campaign_domain::lifecycle::State;
 use campaign_domain::subscriber::{all_spellings, canonical};
 use serde_json::json;
 use std::collections::BTreeSet;
 use uuid::Uuid;
 
-/// An entry in errors: its own name is a number, and errors end in logs.
+/// Name of an entry in errors. An entry's own name is a phone number, and errors end in logs.
 pub(super) const ENTRY: &str = "the suppression";
 /// Most campaigns whose runs are waited for.
 const MAX_CAMPAIGNS: i64 = 100_000;
 
-/// Why numbers come on a list.
+/// Reason why numbers are put on a list.
 #[derive(Clone, Copy, Debug)]
 pub struct Listing<'a> {
     pub source: &'a str,
-    /// The people asked for it.
+    /// Whether the people asked for the suppression.
     pub is_wish: bool,
     pub actor: &'a str,
     pub reason: &'a str,
 }
 
-/// The source of entries of people who opted out in a campaign.
+/// Returns the source of entries of people who opted out in a campaign.
 fn source_of(campaign: Uuid) -> String {
     format!("opt-out in campaigns/{campaign}")
 }
@@ -41,8 +41,8 @@ fn opt_out(source: &str) -> Listing<'_> {
 }
 
 impl App {
-    /// Adds numbers, in all their spellings; returns how many are new. When it returns, no attempt on them is
-    /// authorised in the campaigns that the list holds for.
+    /// Adds numbers in all their spellings, and returns how many are new. After the return, no
+    /// attempt on these numbers is authorised in the campaigns that the list holds for.
     pub async fn suppress(
         &self,
         tenant: &Tenant,
@@ -52,7 +52,7 @@ impl App {
         Ok(self.put_on_list(tenant, phones, why).await?.len())
     }
 
-    /// Adds numbers; returns those that are new, each in the spelling that stands for all.
+    /// Adds numbers. Returns the new ones, each in its canonical spelling.
     async fn put_on_list(
         &self,
         tenant: &Tenant,
@@ -62,7 +62,7 @@ impl App {
         let phones = all_spellings(phones.iter().map(String::as_str));
         let mut connection = self.db.connect().await?;
         let tx = connection.begin(Gate::Open).await?;
-        // A number that was erased stays what it is, a hash.
+        // An erased number stays a hash, and is not put on the list.
         let phones = self.hold_erased(&tx, tenant, &phones, why.source).await?;
         let added = add(&tx, tenant, &phones, why).await?;
         tx.commit().await?;
@@ -71,8 +71,8 @@ impl App {
         Ok(added)
     }
 
-    /// Suppresses numbers that opted out of every campaign and are no contacts of the one named. Returns those
-    /// that are new on the list.
+    /// Suppresses numbers that opted out of every campaign and are no contacts of campaign `id`.
+    /// Returns the numbers that are new on the list.
     pub async fn suppress_strangers(
         &self,
         id: Uuid,
@@ -88,8 +88,8 @@ impl App {
         Ok(phones.iter().filter(is_new).cloned().collect())
     }
 
-    /// What is left to do when contacts' opt-outs have put their numbers on the list, however often.
-    /// Only when it is done may the opt-outs be acknowledged.
+    /// Revokes contacts whose opt-outs have put their numbers on the list. May be repeated. The
+    /// opt-outs may be acknowledged only after this is done.
     pub(super) async fn take_back_contacts(&self, id: Uuid, positions: &[i64]) -> Result<()> {
         if positions.is_empty() {
             return Ok(());
@@ -104,13 +104,13 @@ impl App {
         self.take_back(&campaign.tenant.suppresses(), &phones).await
     }
 
-    /// Takes numbers that were put on the list out of the runs under way. When it returns, no attempt on
-    /// them is authorised.
+    /// Revokes numbers that were put on the list from the runs under way. After the return, no
+    /// attempt on these numbers is authorised.
     pub(super) async fn take_back(&self, reach: &Reach, phones: &[String]) -> Result<()> {
         let phone_texts: Vec<&str> = phones.iter().map(String::as_str).collect();
         let mut connection = self.db.connect().await?;
-        // An authorisation that read the list before is committed when its campaign's gate lets us
-        // through; every later one reads the list again.
+        // An authorisation that read the old list is committed when its campaign's gate lets us
+        // through. Every later one reads the new list.
         let tx = connection.begin(Gate::Open).await?;
         let held = suppressions::find_in_active_campaigns(&tx, reach, phones).await?;
         let states = [State::Running];
@@ -124,7 +124,7 @@ impl App {
                 continue;
             }
             let positions: Vec<i64> = found.iter().map(|(_, position, _)| *position).collect();
-            // The list may have changed again before we came to this gate.
+            // The list may have changed again before we passed this gate.
             let subjects = contacts::subjects(&tx, id, &positions).await?;
             let suppressed = subjects.iter().filter(|subject| subject.candidate.is_suppressed);
             let positions: Vec<i64> =
@@ -136,8 +136,9 @@ impl App {
         Ok(())
     }
 
-    /// Takes a number off the list in all its spellings, erased or not; contacts with it wait again in the runs
-    /// under way. What the person asked for, only an admin takes back.
+    /// Takes a number off the list in all its spellings, erased or not. Contacts with the number
+    /// wait again in the runs under way. If the person asked for the suppression, only an admin may
+    /// lift it.
     pub async fn unsuppress(
         &self,
         caller: &Caller,
@@ -152,16 +153,16 @@ impl App {
         self.note_lifting(tenant, phone, who.0, who.1).await?;
         let reach = tenant.suppresses();
         let mut connection = self.db.connect().await?;
-        // Off the list and waiting again, or neither.
+        // In one transaction: the number is off the list and its contacts wait again, or neither.
         let tx = connection.begin(Gate::Open).await?;
         let waiting = hold_runs(&tx, &reach, &phones, &[]).await?;
         let mut removed = suppressions::delete(&tx, tenant, &phones).await?;
         let lifted = self.lift_erasure(&tx, tenant, phone).await?;
         allow(caller, lifted.is_some() || removed.iter().any(|entry| entry.is_wish))?;
         put_back(&tx, &waiting).await?;
-        // The spelling asked for, where the list has it.
+        // The spelling asked for comes first, if the list has it.
         removed.sort_by_key(|entry| entry.phone != phone);
-        // Nothing that is kept for ever has the number of a person who was erased.
+        // No permanent record may have the number of an erased person.
         let named = if lifted.is_some() { &[][..] } else { &phones };
         let Some(entry) = removed.into_iter().next().or(lifted) else {
             return Err(Error::NotFound(ENTRY.to_owned()));
@@ -182,8 +183,8 @@ impl App {
         Ok(self.erased_entry(&tx, tenant, phone).await?.is_some())
     }
 
-    /// What was done to a tenant's list, and where the numbers came from; newest first, before the number
-    /// given. To all of it, or to one number.
+    /// Lists the events of a tenant's list with the sources of the numbers. Newest first, with
+    /// event numbers below `before`. Covers the whole list, or one phone number.
     pub async fn list_suppression_events(
         &self,
         tenant: &Tenant,
@@ -210,7 +211,7 @@ impl App {
         Ok(events.into_iter().map(with_source).collect())
     }
 
-    /// The entry of a number, erased or not.
+    /// Returns the entry of a number, erased or not.
     pub async fn get_suppression(&self, tenant: &Tenant, phone: &str) -> Result<Suppression> {
         let mut connection = self.db.connect().await?;
         let tx = connection.begin(Gate::Open).await?;
@@ -221,7 +222,7 @@ impl App {
         found.ok_or_else(|| Error::NotFound(ENTRY.to_owned()))
     }
 
-    /// Entries in order of number.
+    /// Lists entries in order of number.
     pub async fn list_suppressions(
         &self,
         tenant: &Tenant,
@@ -234,7 +235,7 @@ impl App {
     }
 }
 
-/// Refuses a caller who may not take a number off the list.
+/// Rejects a caller that may not take a number off the list.
 fn allow(caller: &Caller, is_wish: bool) -> Result<()> {
     if caller.may_unsuppress(is_wish) {
         return Ok(());
@@ -243,8 +244,8 @@ fn allow(caller: &Caller, is_wish: bool) -> Result<()> {
     Err(Error::Forbidden { what, roles: vec![Role::Admin] })
 }
 
-/// Puts numbers on the list and tells the workers that hold them; returns those that are new, each in the
-/// spelling that stands for all of a subscriber's. `take_back` has to follow the commit.
+/// Puts numbers on the list and notifies the workers that hold them. Returns the new numbers, each
+/// in the canonical spelling of its subscriber. The caller must call `take_back` after the commit.
 async fn add(
     tx: &Tx<'_>,
     tenant: &Tenant,
@@ -263,8 +264,9 @@ async fn add(
     Ok(new)
 }
 
-/// Notes a change of a tenant's list in the list's own audit log, and the numbers that it is about beside it.
-/// Comes last in a transaction: it passes the log's gate, which all who change the list wait for.
+/// Records a change of a tenant's list in the list's own audit log, and the numbers concerned
+/// beside the log. Must come last in a transaction: everybody who changes the list waits for the
+/// log's gate, which this passes.
 async fn log(
     tx: &Tx<'_>,
     tenant: &Tenant,
@@ -289,7 +291,7 @@ async fn log(
     Ok(suppressions::note_numbers(tx, tenant, number, phones, source).await?)
 }
 
-/// Tells the workers that hold numbers that these are on the list.
+/// Notifies the workers that hold some numbers that these are on the list.
 pub(super) async fn tell(tx: &Tx<'_>, tenant: &Tenant, phones: &[String]) -> Result<()> {
     let reach = tenant.suppresses();
     for (campaign, position) in suppressions::find_in_active_campaigns(tx, &reach, phones).await? {
@@ -299,8 +301,8 @@ pub(super) async fn tell(tx: &Tx<'_>, tenant: &Tenant, phones: &[String]) -> Res
     Ok(())
 }
 
-/// Puts the numbers of contacts that opted out of every campaign on the list of the campaign's tenant.
-/// `take_back_contacts` has to follow the commit.
+/// Puts the numbers of contacts that opted out of every campaign on the list of the campaign's
+/// tenant. The caller must call `take_back_contacts` after the commit.
 pub(super) async fn add_contacts(
     tx: &Tx<'_>,
     campaign: &Campaign,
@@ -315,7 +317,8 @@ pub(super) async fn add_contacts(
     Ok(())
 }
 
-/// Where numbers stand in runs under way, but for what is known; the gates of those are passed.
+/// Finds the contacts with some numbers in runs under way, and passes the gates of their campaigns.
+/// Leaves out `known` contacts.
 async fn hold_runs(
     tx: &Tx<'_>,
     reach: &Reach,
@@ -330,7 +333,8 @@ async fn hold_runs(
     Ok(found)
 }
 
-/// Puts contacts that came back where their runs find them. The campaigns' gates must be held alone.
+/// Puts contacts that came back where their runs find them. The caller must hold the campaigns'
+/// gates exclusively.
 async fn put_back(tx: &Tx<'_>, contacts: &[(Uuid, i64)]) -> Result<()> {
     for (id, position) in contacts {
         if let Some(campaign) = campaigns::find(tx, *id).await? {

@@ -1,32 +1,33 @@
-//! What a worker is sent: batches of contacts, and answers to its questions.
+//! Messages to a worker: batches of contacts, and answers to its authorisation requests.
 
 use super::convert::timestamp;
 use super::names;
-use crate::app::authorizing::Decision;
+use crate::app::authorizing::Answer;
 use crate::app::leasing::{LeasedBatch, LeasedContact};
+use campaign_domain::dispatch::Decision;
 use campaign_proto::v1;
 
-/// The answer for one slot.
-pub fn attempt_to_api(slot: i32, decision: Decision) -> v1::AttemptAuthorization {
+/// Converts the answer for one slot.
+pub fn attempt_to_api(slot: i32, answer: Answer) -> v1::AttemptAuthorization {
     use v1::AuthorizeDecision as Api;
-    let (decision, attempt) = match decision {
-        Decision::Granted(attempt) => (Api::Granted, Some(attempt)),
-        Decision::AlreadyGranted(attempt) => (Api::AlreadyGranted, Some(attempt)),
-        Decision::LeaseLost => (Api::LeaseLost, None),
-        Decision::NotRunning => (Api::NotRunning, None),
-        Decision::Excluded => (Api::Excluded, None),
-        Decision::NotNow => (Api::NotNow, None),
-        Decision::SlotClosed => (Api::SlotClosed, None),
-        Decision::Throttled => (Api::Throttled, None),
+    let decision = match answer.decision {
+        Decision::Granted => Api::Granted,
+        Decision::AlreadyGranted => Api::AlreadyGranted,
+        Decision::LeaseLost => Api::LeaseLost,
+        Decision::NotRunning => Api::NotRunning,
+        Decision::Excluded => Api::Excluded,
+        Decision::NotNow => Api::NotNow,
+        Decision::SlotClosed => Api::SlotClosed,
+        Decision::Throttled => Api::Throttled,
     };
     v1::AttemptAuthorization {
         slot,
         decision: decision.into(),
-        attempt_id: attempt.map(|attempt| attempt.to_string()).unwrap_or_default(),
+        attempt_id: answer.attempt.map(|attempt| attempt.to_string()).unwrap_or_default(),
     }
 }
 
-/// A lease as its worker gets it.
+/// Converts a lease to the batch that its worker receives.
 pub fn batch_to_api(batch: LeasedBatch) -> v1::Batch {
     let LeasedBatch { lease, launch_traceparent, contacts } = batch;
     let leased = |leased: LeasedContact| v1::LeasedContact {

@@ -1,7 +1,7 @@
-//! CampaignService.
+//! Implementation of CampaignService.
 
 use super::access::Admitted;
-use super::check::mask_paths;
+use super::check::config_fields;
 use super::convert::{
     call, campaign_to_api, config, event_to_api, progress_to_api, removed_to_api, run_to_api,
     settings,
@@ -12,7 +12,7 @@ use crate::app::App;
 use crate::app::error::Error;
 use crate::app::lifecycle::{Edit, Launch};
 use crate::store::audit::Event;
-use crate::store::campaigns::Campaign;
+use campaign_domain::campaign::Campaign;
 use campaign_domain::lifecycle::{Command, State};
 use campaign_process::traces::TraceContext;
 use campaign_proto::v1;
@@ -23,10 +23,10 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
-/// Default and largest page.
+/// Default and largest size of a page, in items.
 const PAGE: (i64, i64) = (50, 200);
 
-/// The service.
+/// Implementation of CampaignService.
 #[derive(Clone, Debug)]
 pub struct CampaignApi {
     pub app: Arc<App>,
@@ -101,19 +101,7 @@ impl CampaignService for CampaignApi {
             .await?;
         let common = [&campaign.etag, &request.request_id, &request.actor, &request.reason];
         let call = call("UpdateCampaign", &request, common.map(String::as_str), &caller)?;
-        let fields = mask_paths(
-            request.update_mask,
-            &[
-                "display_name",
-                "description",
-                "schedule",
-                "schedule.end_time",
-                "retry_policy",
-                "pacing",
-                "link_url",
-                "allow_costly_numbers",
-            ],
-        )?;
+        let fields = config_fields(request.update_mask)?;
         let config = config(campaign, Some(&fields))?;
         Ok(answer(&self.app.update_campaign(id, &call, &Edit { config, fields }).await?))
     }
@@ -248,7 +236,7 @@ impl CampaignService for CampaignApi {
                     Err(error)?;
                 }
                 let progress = app.progress(id).await?;
-                // A draft may be launched yet.
+                // A draft is not over: it may still be launched.
                 let state = progress.campaign.state;
                 let is_over = matches!(state, State::Completed | State::Cancelled);
                 let mut message = progress_to_api(&progress);

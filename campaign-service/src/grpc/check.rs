@@ -1,8 +1,9 @@
-//! Checks of requests: every wrong field is named, and all of them at once.
+//! Checks of requests. An error names all invalid fields at once.
 
 use crate::app::error::{Error, Violation};
 use crate::store::contacts::Attributes;
 use campaign_domain::Instant;
+use campaign_domain::campaign::ConfigField;
 use campaign_domain::phone::Region;
 use campaign_domain::zones::zone;
 use chrono::DateTime;
@@ -10,39 +11,40 @@ use std::collections::{BTreeSet, HashMap};
 
 /// Longest name shown to people, in characters.
 pub const MAX_NAME_LENGTH: usize = 200;
-/// Longest description.
+/// Longest description, in characters.
 pub const MAX_DESCRIPTION_LENGTH: usize = 2_000;
-/// Longest id chosen by a caller.
+/// Longest id chosen by a caller, in characters.
 pub const MAX_ID_LENGTH: usize = 64;
-/// Longest link.
+/// Longest link, in characters.
 pub const MAX_LINK_LENGTH: usize = 2_000;
 const MAX_ATTRIBUTES: usize = 20;
 const MAX_ATTRIBUTE_KEY_LENGTH: usize = 64;
 const MAX_ATTRIBUTE_VALUE_LENGTH: usize = 500;
-/// Keeps a batch of 500 contacts well below the 4 MiB that gRPC clients take by default.
+/// Most bytes of a contact's attributes. A batch of 500 contacts stays well below 4 MiB, the
+/// default limit of gRPC clients.
 const MAX_ATTRIBUTES_BYTES: usize = 4_000;
 
-/// Collects what is wrong with a request.
+/// Collector of the invalid fields of a request.
 #[derive(Debug, Default)]
 pub struct Check {
     violations: Vec<Violation>,
 }
 
 impl Check {
-    /// Notes a wrong field.
+    /// Records an invalid field.
     pub fn fail(&mut self, field: &str, description: impl Into<String>) {
         self.violations
             .push(Violation { field: field.to_owned(), description: description.into() });
     }
 
-    /// Notes a wrong field unless `ok`.
+    /// Records an invalid field unless `ok`.
     pub fn require(&mut self, ok: bool, field: &str, description: &str) {
         if !ok {
             self.fail(field, description);
         }
     }
 
-    /// The answer: nothing, or everything that is wrong.
+    /// Returns an error with all invalid fields, if there are any.
     pub fn finish(self) -> Result<(), Error> {
         if self.violations.is_empty() {
             Ok(())
@@ -51,7 +53,7 @@ impl Check {
         }
     }
 
-    /// A text within bounds. PostgreSQL cannot store NUL, and no text of ours needs it.
+    /// Checks the length of a text, in characters. Rejects NUL, which PostgreSQL cannot store.
     pub fn text(&mut self, field: &str, value: &str, bounds: std::ops::RangeInclusive<usize>) {
         let length = value.chars().count();
         if length > *bounds.end() {
@@ -65,12 +67,12 @@ impl Check {
         }
     }
 
-    /// An id chosen by the caller.
+    /// Checks an id chosen by the caller.
     pub fn id(&mut self, field: &str, value: &str) {
         self.text(field, value, 1..=MAX_ID_LENGTH);
     }
 
-    /// A time that our calendar has; absent stays absent.
+    /// Reads a time between the years 1 and 9999. An absent time stays absent.
     pub fn time(&mut self, field: &str, value: Option<prost_types::Timestamp>) -> Option<Instant> {
         let value = value?;
         let time = u32::try_from(value.nanos)
@@ -84,7 +86,7 @@ impl Check {
         time
     }
 
-    /// A whole number of seconds within bounds.
+    /// Reads a duration of 0 to `max_seconds`, in whole seconds. An absent duration is 0.
     pub fn seconds(
         &mut self,
         field: &str,
@@ -98,7 +100,7 @@ impl Check {
         value.seconds
     }
 
-    /// An IANA zone; empty when `optional`.
+    /// Checks an IANA time zone, which may be empty if `is_optional`.
     pub fn time_zone(&mut self, field: &str, value: &str, is_optional: bool) {
         if value.is_empty() && is_optional {
             return;
@@ -110,7 +112,7 @@ impl Check {
         }
     }
 
-    /// A country to read numbers in; empty for none.
+    /// Reads the country that numbers are read in; empty for none.
     pub fn region(&mut self, field: &str, value: &str) -> Option<Region> {
         if value.is_empty() {
             return None;
@@ -122,7 +124,7 @@ impl Check {
         region
     }
 
-    /// A contact's priority.
+    /// Reads a contact's priority, 0 to 9.
     pub fn priority(&mut self, field: &str, value: i32) -> i16 {
         match i16::try_from(value) {
             Ok(priority @ 0..=9) => priority,
@@ -133,7 +135,7 @@ impl Check {
         }
     }
 
-    /// A contact's attributes.
+    /// Checks a contact's attributes.
     pub fn attributes(&mut self, field: &str, values: HashMap<String, String>) -> Attributes {
         if values.len() > MAX_ATTRIBUTES {
             self.fail(field, format!("must have at most {MAX_ATTRIBUTES} entries"));
@@ -151,7 +153,13 @@ impl Check {
     }
 }
 
-/// The paths of an update mask, which must be known and not none.
+/// Returns the fields of a configuration that an update mask names.
+pub fn config_fields(mask: Option<prost_types::FieldMask>) -> Result<Vec<ConfigField>, Error> {
+    let paths = mask_paths(mask, &ConfigField::ALL.map(ConfigField::name))?;
+    Ok(paths.iter().filter_map(|path| ConfigField::from_name(path)).collect())
+}
+
+/// Returns the paths of an update mask. Rejects an empty mask and unknown paths.
 pub fn mask_paths(
     mask: Option<prost_types::FieldMask>,
     known: &[&str],

@@ -1,14 +1,15 @@
-//! Campaigns, settings and progress between API and domain.
+//! Conversion of campaigns, settings and progress between API and domain.
 
 use super::check::{Check, MAX_DESCRIPTION_LENGTH, MAX_NAME_LENGTH};
 use crate::app::error::Error;
 use crate::app::lifecycle::Call;
 use crate::app::progress::Progress;
 use crate::store::audit::Event;
-use crate::store::campaigns::{Campaign, Run};
+use crate::store::campaigns::Run;
 use campaign_domain::Instant;
 use campaign_domain::access::Caller;
-use campaign_domain::campaign::Config;
+use campaign_domain::campaign::Campaign;
+use campaign_domain::campaign::{Config, ConfigField};
 use campaign_domain::eligibility::Reason;
 use campaign_domain::lifecycle::State;
 use campaign_domain::links::is_web_address;
@@ -36,8 +37,8 @@ fn duration(seconds: i64) -> prost_types::Duration {
     prost_types::Duration { seconds, nanos: 0 }
 }
 
-/// What every command carries, checked. The fingerprint tells a repeat from another request, or of somebody
-/// else. Who had to say who he is, is that one, whatever the request says.
+/// Reads and checks the common fields of a command. The fingerprint tells a repeat from another request or from
+/// another caller's request. If the caller authenticated, its token subject replaces `actor`.
 pub fn call<M: prost::Message>(
     method: &str,
     request: &M,
@@ -49,7 +50,7 @@ pub fn call<M: prost::Message>(
     check.text("actor", actor, 0..=MAX_NAME_LENGTH);
     check.text("reason", reason, 0..=1_000);
     check.finish()?;
-    // An etag we never gave matches no revision.
+    // An etag that the service never gave matches no revision.
     let revision = (!etag.is_empty()).then(|| etag.parse().unwrap_or(-1));
     let mut bytes = method.as_bytes().to_vec();
     bytes.extend(request.encode_to_vec());
@@ -68,31 +69,31 @@ pub fn call<M: prost::Message>(
 }
 
 /// Reads a configuration. Only the fields in `fields` are checked; `None` checks all.
-pub fn config(campaign: v1::Campaign, fields: Option<&[String]>) -> Result<Config, Error> {
-    let wants = |field: &str| {
-        fields.is_none_or(|fields| fields.iter().any(|wanted| wanted.starts_with(field)))
-    };
+pub fn config(campaign: v1::Campaign, fields: Option<&[ConfigField]>) -> Result<Config, Error> {
+    let wants = |field: ConfigField| fields.is_none_or(|fields| fields.contains(&field));
     let mut check = Check::default();
-    if wants("display_name") {
+    if wants(ConfigField::DisplayName) {
         check.text("campaign.display_name", &campaign.display_name, 1..=MAX_NAME_LENGTH);
     }
-    if wants("description") {
+    if wants(ConfigField::Description) {
         check.text("campaign.description", &campaign.description, 0..=MAX_DESCRIPTION_LENGTH);
     }
-    let is_whole = fields.is_none_or(|fields| fields.iter().any(|field| field == "schedule"));
+    let is_whole = wants(ConfigField::Schedule);
     let schedule = match campaign.schedule {
-        Some(value) if wants("schedule") => Some(schedule(&mut check, value, is_whole)),
+        Some(value) if is_whole || wants(ConfigField::ScheduleEndTime) => {
+            Some(schedule(&mut check, value, is_whole))
+        }
         _ => None,
     };
     let retry_policy = match campaign.retry_policy {
-        Some(policy) if wants("retry_policy") => retry_policy(&mut check, policy),
+        Some(policy) if wants(ConfigField::RetryPolicy) => retry_policy(&mut check, policy),
         _ => RetryPolicy::default(),
     };
     let pacing = match campaign.pacing {
-        Some(value) if wants("pacing") => pacing(&mut check, value),
+        Some(value) if wants(ConfigField::Pacing) => pacing(&mut check, value),
         _ => Pacing::default(),
     };
-    if wants("link_url") && !campaign.link_url.is_empty() {
+    if wants(ConfigField::LinkUrl) && !campaign.link_url.is_empty() {
         let is_web_address = is_web_address(&campaign.link_url);
         let how = "must be an http or https address of at most 2000 characters";
         check.require(is_web_address, "campaign.link_url", how);
@@ -201,7 +202,7 @@ fn retry_policy(check: &mut Check, policy: v1::RetryPolicy) -> RetryPolicy {
     }
 }
 
-/// Reads launch settings, which must be there.
+/// Reads launch settings. Rejects a request without settings.
 pub fn settings(settings: Option<v1::LaunchSettings>) -> Result<LaunchSettings, Error> {
     let Some(settings) = settings else {
         return Err(Error::invalid("settings", "must be set: every run has settings of its own"));

@@ -1,4 +1,4 @@
-//! Whatever is sent, reading it is answered with a value or an error, never a panic. `make fuzz` tries more.
+//! Fuzz tests of requests: reading any input gives a value or an error, never a panic. `make fuzz` tries more inputs.
 
 use super::wire::Shapes;
 use super::{check, convert, facts, imports, names, page, rows};
@@ -18,7 +18,7 @@ fn in_us() -> Reading {
     Reading { region: Region::from_code("US"), allows_costly: false }
 }
 
-/// How many inputs of each kind.
+/// Returns the configuration with the number of inputs of each kind.
 pub(crate) fn inputs() -> ProptestConfig {
     let cases = std::env::var("FUZZ_INPUTS").ok().and_then(|text| text.parse().ok());
     ProptestConfig {
@@ -28,7 +28,7 @@ pub(crate) fn inputs() -> ProptestConfig {
     }
 }
 
-/// One change of some bytes: a byte, a piece taken out, doubled or put elsewhere, an end cut off.
+/// Change of some bytes.
 #[derive(Clone, Debug)]
 pub(crate) enum Change {
     Byte(Index, u8),
@@ -73,7 +73,7 @@ pub(crate) fn changed(mut bytes: Vec<u8>, changes: &[Change]) -> Vec<u8> {
     bytes
 }
 
-/// Numbers that stand at edges, among others.
+/// Returns a strategy for numbers at the edges of ranges, and for any others.
 fn edge() -> impl Strategy<Value = i64> {
     let edges = [0, 1, -1, i64::MAX, i64::MIN, 253_402_300_800, -62_135_596_801, 1 << 32];
     prop_oneof![prop::sample::select(edges.to_vec()), any::<i64>()]
@@ -151,7 +151,7 @@ fn interaction() -> impl Strategy<Value = v1::Interaction> {
     })
 }
 
-/// Reads bytes as every request, as far as that goes without a database.
+/// Reads bytes as every request that can be read without a database.
 fn read_as_everything(bytes: &[u8]) {
     if let Ok(campaign) = v1::Campaign::decode(bytes) {
         read_campaign(campaign);
@@ -160,8 +160,7 @@ fn read_as_everything(bytes: &[u8]) {
         read_campaign(request.campaign.unwrap_or_default());
     }
     if let Ok(request) = v1::UpdateCampaignRequest::decode(bytes) {
-        let known = ["display_name", "schedule", "schedule.end_time", "pacing"];
-        let fields = check::mask_paths(request.update_mask.clone(), &known);
+        let fields = check::config_fields(request.update_mask.clone());
         if let (Some(campaign), Ok(fields)) = (request.campaign, fields) {
             let _ = convert::config(campaign, Some(&fields));
         }
@@ -193,7 +192,8 @@ fn read_as_everything(bytes: &[u8]) {
     decodes::<v1::DispatchRequest>("DispatchService/Dispatch", bytes);
 }
 
-/// What passes the look at the bytes can be decoded, so that no decoder answers in our place.
+/// Asserts that bytes that pass the check can be decoded, so that the library's decoder never
+/// answers instead of the service.
 fn decodes<M: Message + Default>(method: &str, bytes: &[u8]) {
     static SHAPES: LazyLock<Shapes> = LazyLock::new(|| Shapes::of(&[v1::FILE_DESCRIPTOR_SET]));
     let input = SHAPES.input(&format!("/campaign.v1.{method}")).expect("a method");
@@ -203,7 +203,7 @@ fn decodes<M: Message + Default>(method: &str, bytes: &[u8]) {
     }
 }
 
-/// What was read without complaint can be used: the schedule is asked for its hours.
+/// Uses a campaign that was read without an error: computes the hours of its schedule.
 fn read_campaign(campaign: v1::Campaign) {
     let Ok(config) = convert::config(campaign, None) else { return };
     let Some(schedule) = config.schedule else { return };
@@ -226,7 +226,7 @@ fn read_text(text: &str) {
     for region in [None, Region::from_code("US"), Region::from_code("DE"), Region::from_code(text)]
     {
         if let Ok(number) = phone::to_e164(text, region) {
-            // What is kept is read again as the same number, and no longer than E.164 allows.
+            // A stored number reads back as itself, and is no longer than E.164 allows.
             assert_eq!(phone::to_e164(&number, None).as_deref(), Ok(number.as_str()), "{text:?}");
             assert!(number.len() <= 16 && phone::as_integer(&number) > 0, "{number}");
         }
@@ -287,7 +287,7 @@ proptest! {
     }
 }
 
-/// The strategies reach what they are for: some inputs are taken, some are not.
+/// Shows that the strategies reach both cases: some inputs are accepted, some are rejected.
 #[test]
 fn inputs_are_of_both_kinds() {
     use proptest::strategy::ValueTree;

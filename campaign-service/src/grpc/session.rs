@@ -1,4 +1,4 @@
-//! One worker's stream: what it asks is answered in order, and while it has credit it gets contacts.
+//! Stream of one worker. Its requests are answered in order, and it receives contacts while it has credit.
 
 mod handing_out;
 mod rejecting;
@@ -14,11 +14,12 @@ use super::limits::{WorkerStream, WorkerStreams};
 use super::names::{self, CampaignName};
 use super::reading::Unread;
 use crate::app::App;
-use crate::app::authorizing::{Authorization, Decision};
+use crate::app::authorizing::Authorization;
 use crate::app::error::Error;
 use crate::app::leasing::LeaseKey;
 use crate::store::notify::{ControlEvent, StopCause};
 use campaign_domain::access::Reach;
+use campaign_domain::dispatch::Decision;
 use campaign_domain::shares::Shares;
 use campaign_process::traces::{self, SpanKind};
 use campaign_proto::v1;
@@ -36,71 +37,71 @@ use tonic::{Status, Streaming};
 use tracing::Instrument;
 use uuid::Uuid;
 
-/// The protocol that this version speaks.
+/// Version of the protocol.
 const PROTOCOL_VERSION: i32 = 1;
 /// Longest wait for a worker's hello.
 const HELLO_LIMIT: Duration = Duration::from_secs(10);
 /// Longest wait for a worker to take a message.
 const SEND_LIMIT: Duration = Duration::from_secs(30);
-/// How often an idle worker's session looks for contacts that became due.
+/// Time between checks of an idle worker's session for contacts that became due.
 const IDLE_POLL: Duration = Duration::from_millis(500);
 /// Most leases named in one message, and campaigns in hello.
 const MAX_NAMES: usize = 100;
-/// Reports of one worker that are recorded at the same time; past it, nothing is read from the worker.
+/// Most reports of one worker that are recorded concurrently. At the limit nothing is read from the worker.
 const REPORTS_AT_ONCE: usize = 4;
-/// Longest reason for a provider's trouble; what is longer is cut.
+/// Longest reason for a provider's trouble, in characters. A longer reason is cut.
 const MAX_REASON_LENGTH: usize = 200;
-/// Longest name of a worker.
+/// Longest name of a worker, in characters.
 const MAX_WORKER_ID_LENGTH: usize = 100;
-/// What lost leases have to be.
+/// Error about lost leases that are not among the leases.
 const AMONG_LEASES: &str = "must be names of those in leases";
-/// The run of a lease that is over, which only its worker knows: the first, so that every stop is told.
+/// Run assumed for an ended lease, whose run only the worker knows. With run 1, the worker is notified of every stop.
 const ANY_RUN: i32 = 1;
 
 type Outgoing = mpsc::Sender<Result<v1::DispatchResponse, Status>>;
 
-/// A lease that this stream's worker holds, or has calls in progress of, as far as we know.
+/// Lease that this stream's worker holds, or has calls in progress of, as far as the service knows.
 struct Held {
     run: i32,
-    /// The stop that the worker was told last: its cause, and whether it is to hang up.
+    /// Last stop that the worker was notified of: its cause, and whether calls are hung up.
     told: Option<(StopCause, bool)>,
-    /// By this process's own clock, when it cannot be alive any more.
+    /// Time, by the clock of this process, when the lease has surely expired.
     gone_at: tokio::time::Instant,
 }
 
-/// The state of one stream.
+/// State of one stream.
 pub struct Session {
     app: Arc<App>,
     admitted: Admitted,
-    /// Whose campaigns there are for the worker.
+    /// Campaigns that the worker may see.
     reach: Reach,
     control: broadcast::Receiver<ControlEvent>,
     stop: CancellationToken,
     outgoing: Outgoing,
     streams: WorkerStreams,
-    /// Among the worker's streams, once it said its name.
+    /// Place among the worker's streams, once hello has named the worker.
     _place: Option<WorkerStream>,
-    /// Tells this stream from others of the same worker.
+    /// Identifier that tells this stream from others of the same worker.
     id: Uuid,
-    /// Of a tenant's worker, after the tenant and a slash: tenants may give the same names.
+    /// Name of the worker. A tenant's name and a slash come first, since tenants may use the same names.
     worker_id: String,
-    /// Serve only these; empty: all.
+    /// Campaigns that the worker serves; empty: all.
     only: HashSet<CampaignName>,
     credit: usize,
-    /// By campaign and number.
+    /// Leases of the worker, by campaign and number.
     held: HashMap<(Uuid, i64), Held>,
-    /// Campaigns that may have contacts, with their weights; those that had none left out.
+    /// Weights of the campaigns that may have contacts. Campaigns that had none are removed.
     round: HashMap<Uuid, i32>,
     round_ends_at: tokio::time::Instant,
     shares: Shares<Uuid>,
-    /// Has something for a worker that waits.
+    /// Campaign with new work for an idle worker, leased from first.
     urgent: Option<Uuid>,
     is_idle: bool,
-    /// Whether the worker says that its provider fails.
+    /// Whether the worker reports that its provider fails.
     is_in_trouble: bool,
-    /// Reports that are being recorded.
+    /// Places for reports that are being recorded.
     reports: Arc<Semaphore>,
-    /// What was wrong with messages that came as empty ones.
+    /// Errors of messages that were replaced by empty ones.
     unread: Unread,
 }
 
@@ -139,12 +140,12 @@ impl Session {
         }
     }
 
-    /// Serves the worker until it leaves, breaks the protocol, does not leave a stopping replica, or its
-    /// token ends.
+    /// Serves the worker until it leaves, breaks the protocol, or its token expires. If the worker does
+    /// not leave a stopping replica, the stream ends too.
     pub async fn run(mut self, incoming: Streaming<v1::DispatchRequest>) -> Result<(), Status> {
         let served = self.serve(incoming).await;
         if self.is_in_trouble {
-            // It says so again to the replica it connects to next.
+            // The worker reports the trouble again to the next replica.
             self.note_trouble(None).await?;
         }
         served
@@ -171,7 +172,7 @@ impl Session {
             tokio::select! {
                 biased;
                 error = &mut token_end => return Err(error.into()),
-                // First, so that a worker who talks a lot hears of a pause all the same.
+                // Events come first, so that a worker that sends much is still notified of a pause.
                 event = self.control.recv() => self.hear(event).await?,
                 message = incoming.message() => match message? {
                     None => return Ok(()),
@@ -235,7 +236,7 @@ impl Session {
             leases,
         };
         self.send(Response::Welcome(welcome)).await?;
-        // Something may have stopped while the worker was away.
+        // A run may have stopped while the worker was away.
         self.check_held().await
     }
 
@@ -251,7 +252,7 @@ impl Session {
                 }
                 let leases = self.renew(&renew.leases, &renew.lost_leases).await?;
                 self.send(Response::RenewResult(v1::RenewResult { leases })).await?;
-                // A notice may be lost, and of leases that hello had no room for we heard none.
+                // A notification may be lost, and hello may have had no room for some leases.
                 self.check_held().await
             }
             Some(Request::Release(release)) => self.release(release).await,
@@ -277,7 +278,7 @@ impl Session {
 
     async fn authorize(&mut self, authorize: v1::Authorize) -> Result<(), Status> {
         within("authorize.slots", authorize.slots.len(), self.app.limits.max_report_interactions)?;
-        // A slot that cannot be has an index that no lease has.
+        // An invalid slot gets an index that no lease has.
         let slots: Vec<usize> = authorize
             .slots
             .iter()
@@ -293,12 +294,12 @@ impl Session {
             None => Authorization::all(Decision::LeaseLost, slots.len()),
         };
         self.app.metrics.authorize_duration.observe(asked_at.elapsed().as_secs_f64());
-        self.app.metrics.authorized(&answer.decisions);
+        self.app.metrics.authorized(&answer.answers);
         let attempts = authorize
             .slots
             .into_iter()
-            .zip(answer.decisions)
-            .map(|(slot, decision)| attempt_to_api(slot, decision));
+            .zip(answer.answers)
+            .map(|(slot, answer)| attempt_to_api(slot, answer));
         let result = v1::AuthorizeResult {
             request_number: authorize.request_number,
             attempts: attempts.collect(),
@@ -310,7 +311,7 @@ impl Session {
         self.send(Response::AuthorizeResult(result)).await
     }
 
-    /// Records in the background, so that authorisations need not wait for it.
+    /// Records a report in the background, so that authorisations do not wait for it.
     async fn report(&mut self, report: v1::Report) -> Result<(), Status> {
         let max = self.app.limits.max_report_interactions;
         within("report.interactions", report.interactions.len(), max)?;
@@ -327,7 +328,7 @@ impl Session {
                 let ack = v1::ReportAck { report_number: report.report_number, results };
                 v1::DispatchResponse { message: Some(Response::ReportAck(ack)) }
             });
-            // An error only says that the worker is gone, or too slow; it reports again.
+            // An error only means that the worker is gone or too slow. The worker reports again.
             let _ = timeout(SEND_LIMIT, outgoing.send(response)).await;
             drop(turn);
         };
@@ -335,7 +336,7 @@ impl Session {
         Ok(())
     }
 
-    /// Renews all but those that are lost already.
+    /// Renews leases. Except: leases in `lost` are not renewed.
     async fn renew(
         &mut self,
         keys: &[v1::LeaseKey],
@@ -352,7 +353,7 @@ impl Session {
         for (key, (known, live)) in keys.iter().zip(read) {
             let kept = live.and_then(|_| renewed.next().flatten());
             if let Some(known) = known {
-                // One that is lost may have calls in progress.
+                // A lost lease may have calls in progress.
                 self.hold(known.campaign, known.number, kept.map_or(ANY_RUN, |(run, _)| run));
             }
             results.push(v1::RenewedLease {
@@ -377,7 +378,7 @@ impl Session {
         Ok(self.app.note_provider(&self.worker_id, tenant, self.id, trouble).await?)
     }
 
-    /// The key of a lease that may be the worker's.
+    /// Returns the key of a lease, if its campaign is within the worker's reach.
     async fn key(&self, lease: Option<&v1::LeaseKey>) -> Result<Option<LeaseKey>, Status> {
         match names::lease(lease) {
             Some(name) => Ok(name.within(&self.app, &self.reach).await?),
@@ -399,7 +400,7 @@ impl Session {
         self.send(Response::ReleaseAck(v1::ReleaseAck { lease, released })).await
     }
 
-    /// Notes that the worker holds a lease that was given or renewed just now.
+    /// Records that the worker holds a lease that was just granted or renewed.
     fn hold(&mut self, campaign: Uuid, lease: i64, run: i32) {
         let gone_at = tokio::time::Instant::now() + self.app.limits.lease_ttl;
         let held = self.held.entry((campaign, lease)).or_insert(Held { run, told: None, gone_at });

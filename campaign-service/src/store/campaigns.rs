@@ -3,95 +3,16 @@
 use super::{Connection, Statements, StoreError, StoreResult, Tx, from_json, to_json};
 use campaign_domain::Instant;
 use campaign_domain::access::{Reach, Tenant};
-use campaign_domain::campaign::Config;
-use campaign_domain::eligibility::RunRules;
-use campaign_domain::lifecycle::{Plan, State};
+use campaign_domain::campaign::Campaign;
+use campaign_domain::lifecycle::State;
 use campaign_domain::settings::{Epoch, LaunchSettings};
 use campaign_domain::timing::Launch;
-use serde::{Deserialize, Serialize};
 use tokio_postgres::Row;
 use uuid::Uuid;
 
-/// Launches that facts are compared with; a fact from before all of them is from before the first.
+/// Number of launches that facts are compared with. A fact from before all of these launches counts
+/// as one from before the first.
 const MAX_LAUNCHES: i64 = 1_000;
-
-/// A campaign with its current or last run.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Campaign {
-    pub id: Uuid,
-    /// Never changes.
-    #[serde(default)]
-    pub tenant: Tenant,
-    pub state: State,
-    pub config: Config,
-    /// 0 before the first launch.
-    pub run: i32,
-    pub epoch: Epoch,
-    /// Of the run; `None` before the first launch.
-    pub settings: Option<LaunchSettings>,
-    /// Of the run.
-    pub position_limit: Option<i64>,
-    /// Of the request that launched the run; empty: it was not traced.
-    #[serde(default)]
-    pub launch_traceparent: String,
-    pub revision: i64,
-    pub created_at: Instant,
-    pub updated_at: Instant,
-    pub is_deleted: bool,
-}
-
-impl Campaign {
-    /// Whether the run is live forever.
-    #[must_use]
-    pub fn is_live_forever(&self) -> bool {
-        self.settings.is_some_and(|settings| settings.live_forever)
-    }
-
-    /// What the state machine needs to know, for a run that is or is not live forever.
-    #[must_use]
-    pub fn plan(&self, live_forever: bool) -> Plan {
-        let schedule = self.config.schedule.as_ref();
-        Plan {
-            start_time: schedule.and_then(|schedule| schedule.start_time),
-            end_time: schedule.and_then(|schedule| schedule.end_time),
-            live_forever,
-        }
-    }
-
-    /// What decides about contacts in the current run; before the first, in one with default settings.
-    #[must_use]
-    pub fn rules(&self) -> RunRules {
-        match self.settings {
-            Some(settings) => RunRules {
-                run: self.run,
-                epoch: self.epoch,
-                settings,
-                position_limit: self.position_limit,
-            },
-            None => self.rules_of_next_run(LaunchSettings::default()),
-        }
-    }
-
-    /// What would decide in a run launched now with these settings.
-    #[must_use]
-    pub fn rules_of_next_run(&self, settings: LaunchSettings) -> RunRules {
-        let run = self.run + 1;
-        let epoch = settings.epoch_after(self.epoch, run);
-        RunRules { run, epoch, settings, position_limit: None }
-    }
-
-    /// Whether contacts that come now stay out of the run under way.
-    #[must_use]
-    pub fn leaves_out_new_contacts(&self) -> bool {
-        self.state.is_active() && self.position_limit.is_some()
-    }
-
-    /// Whether contacts are engaged at this moment.
-    #[must_use]
-    pub fn is_dialling(&self, now: Instant) -> bool {
-        self.state == State::Running && !self.plan(self.is_live_forever()).has_ended(now)
-    }
-}
 
 const COLUMNS: &str = "c.campaign_id, c.tenant, c.state, c.config, c.run, c.generation, c.cycle,
     r.settings, r.position_limit, coalesce(r.launch_traceparent, '') AS launch_traceparent, c.revision,
@@ -120,19 +41,20 @@ fn read(row: &Row) -> StoreResult<Campaign> {
     })
 }
 
-/// The campaign with this id, deleted or not.
+/// Returns the campaign with this id, deleted or not.
 pub async fn find(tx: &Statements<'_>, id: Uuid) -> StoreResult<Option<Campaign>> {
     let sql = format!("SELECT {COLUMNS} {FROM} WHERE c.campaign_id = $1");
     tx.query_opt(&sql, &[&id]).await?.as_ref().map(read).transpose()
 }
 
-/// Whether a tenant has a campaign with this id, deleted or not.
+/// Returns whether a tenant has a campaign with this id, deleted or not.
 pub async fn is_of(connection: &Connection, id: Uuid, tenant: &Tenant) -> StoreResult<bool> {
     let sql = "SELECT FROM campaigns WHERE campaign_id = $1 AND tenant = $2";
     Ok(connection.alone().query_opt(sql, &[&id, &tenant.name()]).await?.is_some())
 }
 
-/// Campaigns of a tenant that are not deleted, newest first, older than the last of the page before.
+/// Lists a tenant's campaigns that are not deleted, newest first, after the last one of the
+/// previous page.
 pub async fn list(
     tx: &Tx<'_>,
     tenant: &Tenant,
@@ -150,7 +72,7 @@ pub async fn list(
     tx.query(&sql, &[&time, &id, &limit, &tenant.name()]).await?.iter().map(read).collect()
 }
 
-/// Campaigns within reach in one of the states. At most `limit`.
+/// Lists at most `limit` active campaigns within reach that are in one of `states`.
 pub async fn ids_in_states(
     tx: &Tx<'_>,
     reach: &Reach,
@@ -170,7 +92,7 @@ pub async fn ids_in_states(
         .collect())
 }
 
-/// Campaigns within reach, deleted or not, after one in order of id. At most `limit`.
+/// Lists at most `limit` campaigns within reach, deleted or not, in order of id after `after`.
 pub async fn ids_after(
     tx: &Tx<'_>,
     reach: &Reach,
@@ -183,7 +105,7 @@ pub async fn ids_after(
     Ok(rows.iter().map(|row| row.get(0)).collect())
 }
 
-/// Running campaigns within reach, and their weights. At most `limit`.
+/// Lists at most `limit` running campaigns within reach, with their weights.
 pub async fn running(tx: &Tx<'_>, reach: &Reach, limit: i64) -> StoreResult<Vec<(Uuid, i32)>> {
     let sql = "SELECT campaign_id, (config->'pacing'->>'weight')::int FROM campaigns
         WHERE state = 'RUNNING' AND ($2::text IS NULL OR tenant = $2) ORDER BY campaign_id LIMIT $1";
@@ -195,7 +117,7 @@ pub async fn running(tx: &Tx<'_>, reach: &Reach, limit: i64) -> StoreResult<Vec<
         .collect())
 }
 
-/// Adds a campaign with its counters; returns whether the id was free.
+/// Adds a campaign with its counters. Returns whether the id was free.
 pub async fn insert(tx: &Tx<'_>, campaign: &Campaign) -> StoreResult<bool> {
     let plan = campaign.plan(false);
     let sql = "INSERT INTO campaigns
@@ -251,7 +173,7 @@ pub async fn update(tx: &Tx<'_>, campaign: &Campaign) -> StoreResult<()> {
     Ok(())
 }
 
-/// One launch, as stored.
+/// Run as stored.
 #[derive(Clone, Debug)]
 pub struct Run {
     pub number: i32,
@@ -285,7 +207,7 @@ pub async fn insert_run(tx: &Tx<'_>, campaign: &Campaign) -> StoreResult<()> {
     Ok(())
 }
 
-/// Notes when the run first was running, and when it ended.
+/// Records when the run first ran, and when it ended.
 pub async fn mark_run(tx: &Tx<'_>, campaign: &Campaign) -> StoreResult<()> {
     let is_running = campaign.state == State::Running;
     let is_over = !campaign.state.is_active();
@@ -298,7 +220,7 @@ pub async fn mark_run(tx: &Tx<'_>, campaign: &Campaign) -> StoreResult<()> {
     Ok(())
 }
 
-/// Runs, newest first, before the number given.
+/// Lists runs with a number below `before`, newest first.
 pub async fn list_runs(
     tx: &Tx<'_>,
     id: Uuid,
@@ -325,7 +247,7 @@ pub async fn list_runs(
         .collect()
 }
 
-/// The last launches of a campaign, newest first.
+/// Lists the last launches of a campaign, newest first.
 pub async fn launches(tx: &Tx<'_>, id: Uuid) -> StoreResult<Vec<Launch>> {
     let sql = "SELECT run, launched_at, generation, cycle FROM runs WHERE campaign_id = $1
         ORDER BY campaign_id DESC, run DESC LIMIT $2";
@@ -338,7 +260,7 @@ pub async fn launches(tx: &Tx<'_>, id: Uuid) -> StoreResult<Vec<Launch>> {
     Ok(rows.iter().map(read).collect())
 }
 
-/// The epochs of some runs.
+/// Returns the epochs of some runs.
 pub async fn run_epochs(tx: &Tx<'_>, id: Uuid, runs: &[i32]) -> StoreResult<Vec<(i32, Epoch)>> {
     if runs.is_empty() {
         return Ok(Vec::new());
@@ -355,32 +277,34 @@ pub async fn run_epochs(tx: &Tx<'_>, id: Uuid, runs: &[i32]) -> StoreResult<Vec<
 #[derive(Clone, Copy, Debug)]
 pub struct Counters {
     pub next_position: i64,
-    /// Not deleted.
+    /// Contacts that are not deleted.
     pub contacts: i64,
 }
 
-/// The counters as committed.
+/// Returns the counters as committed.
 pub async fn counters(tx: &Tx<'_>, id: Uuid) -> StoreResult<Counters> {
     let sql = "SELECT next_position, contacts FROM campaign_counters WHERE campaign_id = $1";
     let row = tx.query_one(sql, &[&id]).await?;
     Ok(Counters { next_position: row.get(0), contacts: row.get(1) })
 }
 
-/// Counts contacts that came back, or (negative) went.
+/// Adds `more` to the count of contacts: positive for contacts that came back, negative for deleted
+/// ones.
 pub async fn count_contacts(tx: &Tx<'_>, id: Uuid, more: i64) -> StoreResult<()> {
     let sql = "UPDATE campaign_counters SET contacts = contacts + $2 WHERE campaign_id = $1";
     tx.execute(sql, &[&id, &more]).await?;
     Ok(())
 }
 
-/// The revision that contacts are judged at.
+/// Returns the revision that contacts are judged at.
 pub async fn revision(tx: &Statements<'_>, id: Uuid) -> StoreResult<i64> {
     let sql = "SELECT revision FROM campaign_revisions WHERE campaign_id = $1
         ORDER BY campaign_id DESC, revision DESC LIMIT 1";
     Ok(tx.query_opt(sql, &[&id]).await?.map_or(0, |row| row.get(0)))
 }
 
-/// Lets everything that was judged be judged again. The campaign's gate must be held alone.
+/// Raises the revision, so that everything that was judged is judged again. The caller must hold
+/// the campaign's gate exclusively.
 pub async fn bump_revision(tx: &Tx<'_>, id: Uuid) -> StoreResult<()> {
     let before = revision(tx, id).await?;
     let sql = "WITH forgotten AS (
@@ -390,15 +314,15 @@ pub async fn bump_revision(tx: &Tx<'_>, id: Uuid) -> StoreResult<()> {
     Ok(())
 }
 
-/// Keeps others from taking positions and making groups until commit.
+/// Locks the campaign's counters until commit, so that nobody else takes positions or adds groups.
 pub async fn lock_positions(tx: &Statements<'_>, id: Uuid) -> StoreResult<()> {
     let sql = "SELECT FROM campaign_counters WHERE campaign_id = $1 FOR UPDATE";
     tx.execute(sql, &[&id]).await?;
     Ok(())
 }
 
-/// Takes positions for `count` contacts that come and counts them; keeps others from taking any until
-/// commit. Returns the first.
+/// Takes positions for `count` new contacts and counts the contacts. Locks the counters until
+/// commit. Returns the first position.
 pub async fn take_positions(tx: &Tx<'_>, id: Uuid, count: i64) -> StoreResult<i64> {
     let sql = "UPDATE campaign_counters
         SET next_position = next_position + $2, contacts = contacts + $2

@@ -1,13 +1,14 @@
-//! Leases, and what was authorised under them.
+//! Leases, and the attempts authorised under them.
 
 use super::{Params, Statements, StoreResult, Tx};
 use campaign_domain::Instant;
+use campaign_domain::dispatch::Terms;
 use campaign_domain::lease::{AttemptId, Slot, Slots};
 use std::collections::HashMap;
 use tokio_postgres::Row;
 use uuid::Uuid;
 
-/// A lease as stored.
+/// Lease as stored.
 #[derive(Clone, Debug)]
 pub struct Lease {
     pub campaign: Uuid,
@@ -16,14 +17,28 @@ pub struct Lease {
     pub worker_id: String,
     pub token: Uuid,
     pub expires_at: Instant,
-    /// In order of slot.
+    /// Positions of the contacts, in order of slot.
     pub positions: Vec<i64>,
-    /// Phone numbers in order of slot: E.164 without the plus sign; 0 of who was erased.
+    /// Phone numbers in order of slot: E.164 without the plus sign; 0 for an erased contact.
     pub numbers: Vec<i64>,
     pub slots: Slots,
-    /// At this revision of the campaign, and until then, its contacts are known to be eligible.
+    /// Revision of the campaign at which the contacts are known to be eligible, until
+    /// `judged_until`.
     pub judged_revision: i64,
     pub judged_until: Instant,
+}
+
+impl Lease {
+    /// Returns the terms that a question of its holder depends on.
+    #[must_use]
+    pub fn terms(&self) -> Terms {
+        Terms {
+            run: self.run,
+            expires_at: self.expires_at,
+            judged_revision: self.judged_revision,
+            judged_until: self.judged_until,
+        }
+    }
 }
 
 const COLUMNS: &str =
@@ -46,7 +61,7 @@ fn read(row: &Row) -> Lease {
     }
 }
 
-/// Adds a lease, and gives it its number.
+/// Adds a lease, and sets its number.
 pub async fn insert(tx: &Tx<'_>, lease: &mut Lease) -> StoreResult<()> {
     let sql = format!(
         "INSERT INTO leases ({COLUMNS})
@@ -68,9 +83,11 @@ pub async fn insert(tx: &Tx<'_>, lease: &mut Lease) -> StoreResult<()> {
     Ok(())
 }
 
-/// Some leases of a campaign, named in order of number, locked until commit.
+/// Locks some leases of a campaign until commit, and returns them in order of number. `numbers`
+/// must be in order.
 pub async fn lock(tx: &Statements<'_>, campaign: Uuid, numbers: &[i64]) -> StoreResult<Vec<Lease>> {
-    // One probe each: asked for all at once, the planner may read every lease of the campaign.
+    // One index probe per lease. If asked for all at once, the planner may read every lease of the
+    // campaign.
     let sql = format!(
         "SELECT {COLUMNS} FROM unnest($2::int8[]) AS w(number) CROSS JOIN LATERAL (
             SELECT {COLUMNS} FROM leases WHERE campaign_id = $1 AND lease = w.number LIMIT 1 FOR UPDATE) l"
@@ -81,20 +98,20 @@ pub async fn lock(tx: &Statements<'_>, campaign: Uuid, numbers: &[i64]) -> Store
     Ok(leases)
 }
 
-/// All leases of a campaign that are of an older run than this.
+/// Returns all leases of a campaign that belong to a run before `run`.
 pub async fn of_runs_before(tx: &Tx<'_>, campaign: Uuid, run: i32) -> StoreResult<Vec<Lease>> {
     let sql = format!("SELECT {COLUMNS} FROM leases WHERE campaign_id = $1 AND run < $2");
     Ok(tx.query(&sql, &[&campaign, &run]).await?.iter().map(read).collect())
 }
 
-/// The leases that hold a contact.
+/// Returns the leases that hold a contact.
 pub async fn holding(tx: &Tx<'_>, campaign: Uuid, position: i64) -> StoreResult<Vec<Lease>> {
     let sql =
         format!("SELECT {COLUMNS} FROM leases WHERE campaign_id = $1 AND $2 = ANY(positions)");
     Ok(tx.query(&sql, &[&campaign, &position]).await?.iter().map(read).collect())
 }
 
-/// The leases of a run that hold a contact, locked until commit.
+/// Locks the leases of a run that hold a contact until commit, and returns them.
 pub async fn lock_holding(
     tx: &Tx<'_>,
     campaign: Uuid,
@@ -108,7 +125,8 @@ pub async fn lock_holding(
     Ok(tx.query(&sql, &[&campaign, &run, &position]).await?.iter().map(read).collect())
 }
 
-/// Takes a contact's number out of the leases that hold it: 0 in its place says that it was erased.
+/// Replaces a contact's number by 0 in the leases that hold the contact. The 0 says that the
+/// contact was erased.
 pub async fn forget_number(
     tx: &Tx<'_>,
     campaign: Uuid,
@@ -121,7 +139,7 @@ pub async fn forget_number(
     Ok(())
 }
 
-/// Calls in progress of a campaign, under any run.
+/// Counts the calls in progress of a campaign, under any run.
 pub async fn calls_in_progress(tx: &Tx<'_>, campaign: Uuid) -> StoreResult<usize> {
     let sql = "SELECT slots FROM leases WHERE campaign_id = $1";
     let rows = tx.query(sql, &[&campaign]).await?;
@@ -129,7 +147,8 @@ pub async fn calls_in_progress(tx: &Tx<'_>, campaign: Uuid) -> StoreResult<usize
     Ok(slots.map(|slots| slots.in_state(Slot::Authorized).len()).sum())
 }
 
-/// Writes the slots of locked leases of a campaign back; leases in which nothing is left to happen go.
+/// Writes back the slots of a campaign's locked leases. Deletes leases in which nothing is left to
+/// happen.
 pub async fn save_slots(tx: &Tx<'_>, campaign: Uuid, leases: &[&Lease]) -> StoreResult<()> {
     let (done, open): (Vec<&Lease>, Vec<&Lease>) =
         leases.iter().copied().partition(|lease| lease.slots.is_done());
@@ -153,7 +172,7 @@ pub async fn save_slots(tx: &Tx<'_>, campaign: Uuid, leases: &[&Lease]) -> Store
     Ok(())
 }
 
-/// Prolongs a lease that its holder still has; returns its run.
+/// Renews a lease that its holder still has. Returns the lease's run.
 pub async fn renew(
     tx: &Tx<'_>,
     campaign: Uuid,
@@ -167,7 +186,7 @@ pub async fn renew(
     Ok(row.map(|row| row.get(0)))
 }
 
-/// Leases that ran out, longest ago first.
+/// Lists expired leases, longest expired first.
 pub async fn expired(tx: &Tx<'_>, limit: i64) -> StoreResult<Vec<(Uuid, i64)>> {
     let sql = "SELECT campaign_id, lease FROM leases WHERE expires_at <= $1
         ORDER BY expires_at LIMIT $2";
@@ -175,14 +194,14 @@ pub async fn expired(tx: &Tx<'_>, limit: i64) -> StoreResult<Vec<(Uuid, i64)>> {
     Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect())
 }
 
-/// Whether any lease of a run has something left to happen.
+/// Returns whether a campaign has any lease, under any run.
 pub async fn any(tx: &Tx<'_>, campaign: Uuid) -> StoreResult<bool> {
     let sql = "SELECT EXISTS (SELECT FROM leases WHERE campaign_id = $1)";
     Ok(tx.query_one(sql, &[&campaign]).await?.get(0))
 }
 
-/// When some attempts of a campaign, each on the contact at a position, were authorised. Attempts that
-/// never were are left out.
+/// Returns when some attempts of a campaign, each on the contact at a position, were authorised.
+/// Leaves out attempts that were never authorised.
 pub async fn authorized_at(
     tx: &Tx<'_>,
     campaign: Uuid,
@@ -193,7 +212,7 @@ pub async fn authorized_at(
     }
     let runs: Vec<i32> = attempts.iter().map(|(attempt, _)| attempt.run).collect();
     let leases: Vec<i64> = attempts.iter().map(|(attempt, _)| attempt.lease).collect();
-    // No slot has an index that the column's type does not hold.
+    // A slot index that does not fit the column's type belongs to no slot.
     let slot = |attempt: &AttemptId| i32::try_from(attempt.slot).unwrap_or(-1);
     let slots: Vec<i32> = attempts.iter().map(|(attempt, _)| slot(attempt)).collect();
     let positions: Vec<i64> = attempts.iter().map(|(_, position)| *position).collect();
@@ -211,7 +230,7 @@ pub async fn authorized_at(
     Ok(rows.iter().filter_map(read).collect())
 }
 
-/// Notes for good what was authorised.
+/// Records for good which attempts were authorised.
 pub async fn log_authorization(
     tx: &Tx<'_>,
     lease: &Lease,

@@ -1,18 +1,18 @@
-//! First answers of requests that carried a request_id.
+//! First answers to requests that carried a `request_id`.
 
 use super::{StoreResult, Tx, from_json, to_json};
-use crate::store::campaigns::Campaign;
 use campaign_domain::Instant;
+use campaign_domain::campaign::Campaign;
 use uuid::Uuid;
 
-/// What was asked and answered first under a request id.
+/// First answer under a request id, with the fingerprint of the request.
 #[derive(Debug)]
 pub struct FirstAnswer {
     pub fingerprint: Uuid,
     pub response: Campaign,
 }
 
-/// The first answer to a request id, if there was one.
+/// Returns the first answer to a request id, if there was one.
 pub async fn find(tx: &Tx<'_>, id: Uuid, request_id: &str) -> StoreResult<Option<FirstAnswer>> {
     let sql =
         "SELECT fingerprint, response FROM requests WHERE campaign_id = $1 AND request_id = $2";
@@ -20,7 +20,7 @@ pub async fn find(tx: &Tx<'_>, id: Uuid, request_id: &str) -> StoreResult<Option
     Ok(Some(FirstAnswer { fingerprint: row.get(0), response: from_json(row.get(1))? }))
 }
 
-/// Keeps an answer.
+/// Stores the first answer to a request id.
 pub async fn insert(
     tx: &Tx<'_>,
     request_id: &str,
@@ -34,7 +34,7 @@ pub async fn insert(
     Ok(())
 }
 
-/// Forgets answers from before a time; at most `limit`. Returns how many.
+/// Deletes at most `limit` answers from before a time. Returns how many.
 pub async fn delete_older(tx: &Tx<'_>, than: Instant, limit: i64) -> StoreResult<u64> {
     let sql = "DELETE FROM requests WHERE (campaign_id, request_id) IN
         (SELECT campaign_id, request_id FROM requests WHERE created_at < $1 LIMIT $2

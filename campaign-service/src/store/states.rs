@@ -1,7 +1,7 @@
-//! What is known of contacts: domain type ContactState, packed into blocks of consecutive positions.
+//! States of contacts: the domain type ContactState, packed into blocks of consecutive positions.
 //!
-//! A block is one narrow row, so that a lease's contacts cost a few rows to read and to write. A contact
-//! takes 40 bytes of it; all zero is the state of a contact to which nothing happened:
+//! A block is one narrow row, so that a lease's contacts cost a few rows to read and to write. A
+//! contact takes 40 bytes of its block. A contact to which nothing happened has only zero bytes:
 //!
 //! | bytes | what |
 //! |---|---|
@@ -29,18 +29,18 @@ use uuid::Uuid;
 pub const BLOCK_CONTACTS: i64 = 32;
 const STATE_BYTES: usize = 40;
 const BLOCK_BYTES: usize = STATE_BYTES * 32;
-/// Slots that a lease has at the most; a power of two.
+/// Most slots that a lease can have; a power of two.
 const SLOTS: i64 = 8_192;
 const FINISHED: u8 = 128;
 const MAY_RING: u8 = 1;
 const CALLING_IN: u8 = 2;
 
-/// An outcome that only a newer version knows is nothing this one knows.
+/// Returns the outcome with a number. A number that only a newer version knows becomes `Unknown`.
 pub(super) fn outcome_from_number(number: u8) -> CallOutcome {
     CallOutcome::ALL.get(usize::from(number)).copied().unwrap_or(CallOutcome::Unknown)
 }
 
-/// A slot as one number; 0 is none, as no lease has the number 0.
+/// Packs a slot into one number. 0 means none, because no lease has the number 0.
 pub(super) fn pack_slot(slot: Option<SlotId>) -> i64 {
     slot.map_or(0, |at| at.lease * SLOTS + i64::try_from(at.slot).unwrap_or(SLOTS - 1))
 }
@@ -50,7 +50,7 @@ pub(super) fn unpack_slot(packed: i64) -> Option<SlotId> {
     (packed > 0).then_some(SlotId { lease: packed / SLOTS, slot })
 }
 
-/// The number stored of something counted: the highest that fits stands for all above it.
+/// Converts a count to its stored type. The value `highest` stands for all counts above it.
 fn clamped<T: TryFrom<i32> + Default>(count: i32, highest: T) -> T {
     T::try_from(count.max(0)).unwrap_or(highest)
 }
@@ -68,7 +68,7 @@ fn pack(state: &ContactState) -> [u8; STATE_BYTES] {
     bytes[34] = clamped(state.cycle_attempts, u8::MAX);
     let outcome = state.last_outcome.map_or(0, |outcome| outcome.number() + 1);
     bytes[35] = outcome | if state.finished { FINISHED } else { 0 };
-    // All flags there are fit in a byte.
+    // All existing flags fit in a byte.
     bytes[36] = state.flags.0.to_le_bytes()[0];
     bytes[37] = state.cycle_flags.0.to_le_bytes()[0];
     bytes[38] = if state.may_ring { MAY_RING } else { 0 }
@@ -103,7 +103,7 @@ fn unpack(bytes: &[u8]) -> ContactState {
     }
 }
 
-/// The block that a position is in.
+/// Returns the block that a position is in.
 #[must_use]
 pub fn block_of(position: i64) -> i64 {
     position.div_euclid(BLOCK_CONTACTS)
@@ -114,39 +114,39 @@ fn range_of(position: i64) -> std::ops::Range<usize> {
     index * STATE_BYTES..(index + 1) * STATE_BYTES
 }
 
-/// The states of some contacts, and of their neighbours in the same blocks.
+/// States of some contacts, and of their neighbours in the same blocks.
 #[derive(Debug, Default)]
 pub struct States {
-    /// By number.
+    /// Blocks by number.
     blocks: BTreeMap<i64, Block>,
 }
 
-/// A block, as stored or about to be.
+/// Block, as stored or about to be stored.
 #[derive(Debug, Default)]
 struct Block {
-    /// Empty: no contact of it has a state.
+    /// Packed states; empty if no contact of the block has one.
     states: Vec<u8>,
-    /// Where it is in the table, if it is there: to find it again there would be a walk past all that it was
-    /// before, as long as somebody's snapshot keeps that.
+    /// Place of the block in its table, if stored. Finding the block again would mean a walk past
+    /// all its old versions, as long as somebody's snapshot keeps those versions.
     place: Option<Place>,
     is_changed: bool,
 }
 
 impl States {
-    /// What is known of a contact.
+    /// Returns the state of a contact.
     #[must_use]
     pub fn get(&self, position: i64) -> ContactState {
         let block = self.blocks.get(&block_of(position));
         block.and_then(|block| block.get(position)).unwrap_or_default()
     }
 
-    /// Reads one contact after the other, cheaply when they are in order of position.
+    /// Returns a reader of one contact after the other, which is cheap in order of position.
     #[must_use]
     pub fn in_order(&self) -> InOrder<'_> {
         InOrder { states: self, block: None }
     }
 
-    /// Changes what is known, to be saved.
+    /// Changes the state of a contact, to be saved.
     pub fn set(&mut self, position: i64, state: &ContactState) {
         let number = block_of(position);
         let block = self.blocks.entry(number).or_default();
@@ -160,7 +160,7 @@ impl States {
         blocks.filter(|(_, block)| block.is_changed)
     }
 
-    /// Contacts to which something happened, in order of position.
+    /// Returns the contacts to which something happened, in order of position.
     pub fn iter(&self) -> impl Iterator<Item = (i64, ContactState)> {
         self.blocks.iter().flat_map(|(number, block)| {
             let states = (number * BLOCK_CONTACTS..).zip(block.states.chunks_exact(STATE_BYTES));
@@ -170,16 +170,16 @@ impl States {
     }
 }
 
-/// See [`States::in_order`].
+/// Reader of states in order: see [`States::in_order`].
 #[derive(Debug)]
 pub struct InOrder<'a> {
     states: &'a States,
-    /// The block looked at last, and its number.
+    /// Block looked at last, and its number.
     block: Option<(i64, Option<&'a Block>)>,
 }
 
 impl InOrder<'_> {
-    /// What is known of a contact.
+    /// Returns the state of a contact.
     pub fn get(&mut self, position: i64) -> ContactState {
         let number = block_of(position);
         let block = match self.block {
@@ -192,7 +192,7 @@ impl InOrder<'_> {
 }
 
 impl Block {
-    /// What is known of a contact that is in it.
+    /// Returns the state of a contact that is in the block.
     fn get(&self, position: i64) -> Option<ContactState> {
         self.states.get(range_of(position)).map(unpack)
     }
@@ -200,22 +200,23 @@ impl Block {
 
 fn blocks_of(positions: impl IntoIterator<Item = i64>) -> Vec<i64> {
     let mut blocks: Vec<i64> = positions.into_iter().map(block_of).collect();
-    // Mostly they come in order, many of a block side by side.
+    // Positions mostly come in order, many of one block side by side.
     blocks.dedup();
     blocks.sort_unstable();
     blocks.dedup();
     blocks
 }
 
-/// The states of a range of blocks.
+/// Query for the states of a range of blocks.
 const IN_BLOCKS: &str = "SELECT block, states, ctid FROM state_blocks
     WHERE campaign_id = $1 AND block >= $2 AND block < $3 ORDER BY campaign_id, block";
-/// The states of some blocks.
+/// Query for the states of some blocks.
 const AT_BLOCKS: &str = "SELECT s.block, s.states, s.place FROM unnest($2::int8[]) AS w(block)
     CROSS JOIN LATERAL (SELECT block, states, ctid AS place FROM state_blocks
         WHERE campaign_id = $1 AND block = w.block LIMIT 1) s";
 
-/// The range that blocks are in, if they are so close that it is cheaper to read in one go.
+/// Returns the range that blocks are in, if they are so close that reading the whole range is
+/// cheaper.
 fn close_range(blocks: &[i64]) -> Option<(i64, i64)> {
     let (first, last) = (*blocks.first()?, *blocks.last()?);
     let is_close = usize::try_from(last - first).is_ok_and(|span| span < 2 * blocks.len());
@@ -228,7 +229,7 @@ fn read(rows: &[Row]) -> States {
     States { blocks: rows.iter().map(|row| (row.get(0), block(row))).collect() }
 }
 
-/// What is known of contacts. To change it, lock it.
+/// Returns the states of contacts. To change states, use [`lock`] instead.
 pub async fn find(
     tx: &Tx<'_>,
     campaign: Uuid,
@@ -245,7 +246,8 @@ pub async fn find(
     Ok(read(&rows))
 }
 
-/// Blocks of which not all contacts are among these positions, which are in order and each there once.
+/// Returns the blocks of which only some contacts are among `positions`. The positions must be in
+/// order, each once.
 fn shared_blocks(positions: &[i64]) -> Vec<i64> {
     positions
         .chunk_by(|left, right| block_of(*left) == block_of(*right))
@@ -254,10 +256,10 @@ fn shared_blocks(positions: &[i64]) -> Vec<i64> {
         .collect()
 }
 
-/// What is known of contacts, kept from everyone else's changes until commit.
+/// Locks the states of contacts until commit, and returns them.
 ///
-/// Whoever asks has these contacts for itself, by their leases or by the campaign's gate. So only blocks
-/// need a lock that hold others too, whom somebody else may have.
+/// The caller already holds these contacts, by their leases or by the campaign's gate. So a block
+/// needs a lock only if it holds other contacts too, which another caller may hold.
 pub async fn lock(
     tx: &Tx<'_>,
     campaign: Uuid,
@@ -270,9 +272,9 @@ pub async fn lock(
     if wanted.is_empty() {
         return Ok(States::default());
     }
-    // Blocks that are missing are made, as there is no lock on what is not there; all are locked, in one
-    // order, so that no two transactions wait for each other. A condition that is never true locks a row
-    // without writing it.
+    // Missing blocks are inserted, because a row that does not exist cannot be locked. All are
+    // locked in one order, so that no two transactions deadlock. A condition that is never true
+    // locks a row without writing it.
     let lock = "INSERT INTO state_blocks (campaign_id, block, states)
         SELECT $1, w.block, '' FROM unnest($2::int8[]) AS w(block)
         ON CONFLICT (campaign_id, block) DO UPDATE SET states = excluded.states WHERE false";
@@ -287,7 +289,7 @@ pub async fn lock(
     Ok(read(&rows))
 }
 
-/// Writes back what changed of locked states.
+/// Writes back the changes of locked states.
 pub async fn save(tx: &Tx<'_>, campaign: Uuid, states: &States) -> StoreResult<()> {
     let (stored, new): (Vec<_>, Vec<_>) =
         states.changed().partition(|(_, block)| block.place.is_some());
@@ -307,7 +309,7 @@ async fn insert(tx: &Tx<'_>, campaign: Uuid, blocks: &[(i64, &Block)]) -> StoreR
     Ok(())
 }
 
-/// Writes blocks where they were found.
+/// Writes blocks at the places where they were found.
 async fn update(tx: &Tx<'_>, blocks: &[(i64, &Block)]) -> StoreResult<()> {
     if blocks.is_empty() {
         return Ok(());
@@ -317,11 +319,11 @@ async fn update(tx: &Tx<'_>, blocks: &[(i64, &Block)]) -> StoreResult<()> {
     let sql = "UPDATE state_blocks s SET states = t.states
         FROM unnest($1::tid[], $2::bytea[]) AS t(place, states) WHERE s.ctid = t.place";
     let written = tx.execute(sql, &[&places, &states]).await?;
-    // Nothing of it may count.
+    // If a block was not found, none of the writes may count.
     if written == blocks.len() as u64 { Ok(()) } else { Err(StoreError::Meddled) }
 }
 
-/// The states of all contacts in a range of positions that begins with a block.
+/// Returns the states of all contacts in a range of positions that begins with a block.
 pub async fn in_range(
     tx: &Tx<'_>,
     campaign: Uuid,
@@ -331,8 +333,9 @@ pub async fn in_range(
     Ok(read(&tx.query(IN_BLOCKS, &[&campaign, &first, &end]).await?))
 }
 
-/// Deletes the states of generations before this one in a range of positions that begins and ends with
-/// a block, but for those who wait as their phone may still ring. The campaign's gate must be held alone.
+/// Deletes the states of generations before `generation` in a range of whole blocks. Except:
+/// contacts that wait because their phone may still ring. The caller must hold the campaign's gate
+/// exclusively.
 pub async fn purge(
     tx: &Tx<'_>,
     campaign: Uuid,
@@ -340,10 +343,13 @@ pub async fn purge(
     generation: i32,
 ) -> StoreResult<()> {
     let mut states = in_range(tx, campaign, positions).await?;
-    let old: Vec<(i64, ContactState)> =
-        states.iter().filter(|(_, state)| state.epoch.generation < generation).collect();
-    for (position, state) in old {
-        states.set(position, &state.after_reset(generation, tx.now));
+    let after = |(position, state): (i64, ContactState)| {
+        let left = state.clone().after_reset(generation, tx.now);
+        (left != state).then_some((position, left))
+    };
+    let cleared: Vec<(i64, ContactState)> = states.iter().filter_map(after).collect();
+    for (position, left) in cleared {
+        states.set(position, &left);
     }
     let is_empty = |(_, block): &(i64, &Block)| block.states.iter().all(|byte| *byte == 0);
     let (gone, kept): (Vec<_>, Vec<_>) = states.changed().partition(is_empty);

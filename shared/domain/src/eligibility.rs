@@ -1,46 +1,47 @@
-//! Whether a contact is engaged in a run. Leasing, authorising, previews, explanations and progress
-//! all ask [`RunRules::judge`].
+//! Eligibility of a contact in a run. Leasing, authorising, previews, explanations and progress all
+//! ask [`RunRules::judge`].
 
 use crate::Instant;
 use crate::history::{ContactState, Flags};
 use crate::settings::{Epoch, LaunchSettings};
 
-/// What decides about contacts in one run.
+/// Rules that decide about contacts in one run.
 #[derive(Clone, Copy, Debug)]
 pub struct RunRules {
     /// Number of the run.
     pub run: i32,
-    /// What counts as history and as finished.
+    /// Epoch of history and completions that count.
     pub epoch: Epoch,
-    /// As launched.
+    /// Settings of the launch.
     pub settings: LaunchSettings,
-    /// Contacts at this position and after it are not in the run; `None` when all are.
+    /// First position that is not in the run; `None` when all are.
     pub position_limit: Option<i64>,
 }
 
-/// A contact as the rules see it.
+/// Contact as the rules see it.
 #[derive(Clone, Debug)]
 pub struct Candidate {
-    /// Its number in the campaign.
+    /// Number of the contact in the campaign.
     pub position: i64,
-    /// On the suppression list.
+    /// Whether the number is on the suppression list.
     pub is_suppressed: bool,
-    /// As stored; the rules read it in their own epoch.
+    /// State as stored; the rules read it in their own epoch.
     pub state: ContactState,
 }
 
-/// What the rules say.
+/// Verdict of the rules.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// May be engaged now.
+    /// The contact may be engaged now.
     Eligible,
-    /// May be engaged at this time.
+    /// The contact may be engaged at this time.
     NotBefore(Instant),
-    /// Is not engaged.
+    /// The contact is not engaged.
     Removed(Reason),
 }
 
-/// Why a contact is not engaged. A contact counts for the first that fits, in this order.
+/// Reason why a contact is not engaged. A contact counts for the first reason that applies, in this
+/// order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Reason {
     /// Created after the launch.
@@ -51,7 +52,7 @@ pub enum Reason {
     Refused,
     /// Transferred, beyond the bound.
     Transferred,
-    /// The goal was met.
+    /// Reached the campaign's goal.
     Success,
     /// Clicked a link.
     LinkOpened,
@@ -87,7 +88,32 @@ impl RunRules {
         }
     }
 
-    /// A refusal counts unless the launch asked for it not to, and since the launch always.
+    /// Returns when a contact may be engaged; `None` when it is not any more.
+    #[must_use]
+    pub fn next_attempt(&self, candidate: &Candidate, now: Instant) -> Option<Instant> {
+        match self.judge(candidate, now) {
+            Verdict::Removed(_) => None,
+            Verdict::Eligible => Some(now),
+            Verdict::NotBefore(due_at) => Some(due_at),
+        }
+    }
+
+    /// Decides about a contact that may be in a call of an older run, whose lease ends at `call_until`.
+    #[must_use]
+    pub fn judge_beside(
+        &self,
+        candidate: &Candidate,
+        call_until: Option<Instant>,
+        now: Instant,
+    ) -> Verdict {
+        match call_until {
+            Some(lease_end) => Verdict::NotBefore(lease_end),
+            None => self.judge(candidate, now),
+        }
+    }
+
+    /// Whether a refusal excludes the contact. A refusal since the launch always does; an earlier
+    /// one does unless the launch brought it back.
     fn excludes_refusal(&self, state: &ContactState) -> bool {
         let refused = state.flags.intersects(Flags::REFUSED);
         let since_launch = state.refused_run >= self.run;
@@ -96,7 +122,7 @@ impl RunRules {
     }
 
     fn excluded_by_history(&self, state: &ContactState) -> Option<Reason> {
-        // A rerun overrides what happened before its launch, and its launch began the cycle.
+        // A rerun overrides everything before its launch. The launch began the cycle.
         let flags = if self.settings.rerun_all_contacts { state.cycle_flags } else { state.flags };
         let exclude = &self.settings.exclude;
         let rules = [
@@ -126,7 +152,7 @@ mod tests {
         RunRules { run: 7, epoch: settings.epoch_after(before, 7), settings, position_limit: None }
     }
 
-    /// A contact with these facts recorded during run 6, before the launch of run 7.
+    /// Returns a contact with these facts recorded during run 6, before the launch of run 7.
     fn with_facts(facts: &[Fact]) -> Candidate {
         let epoch = Epoch { generation: 3, cycle: 2 };
         let retry = RetryPolicy::default();

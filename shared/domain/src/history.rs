@@ -1,4 +1,4 @@
-//! What is known of a contact, and how a reported fact changes it.
+//! History of a contact, and the changes that reported facts make to it.
 
 use crate::Instant;
 use crate::lease::SlotId;
@@ -7,18 +7,18 @@ use crate::settings::Epoch;
 use chrono::TimeDelta;
 use serde::{Deserialize, Serialize};
 
-/// A contact that called in is not called for so long, unless its call is reported to be over before.
+/// Longest time that a contact who called in is not called, unless a report ends that call earlier.
 const INBOUND_CALL_LIMIT: TimeDelta = TimeDelta::hours(2);
 
 /// Longest time of a call.
 const CALL_LIMIT: TimeDelta = TimeDelta::hours(24);
 
-/// A set of things that happened to a contact. One number, so that SQL can group by it.
+/// Set of events of a contact. It is one number, so that SQL can group by it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Flags(pub i16);
 
 impl Flags {
-    /// Nothing.
+    /// No event.
     pub const NONE: Self = Self(0);
     /// Opted out.
     pub const REFUSED: Self = Self(1);
@@ -30,20 +30,20 @@ impl Flags {
     pub const TRANSFERRED_OVER_90S: Self = Self(1 << 3);
     /// Transferred after more than 120 seconds.
     pub const TRANSFERRED_OVER_120S: Self = Self(1 << 4);
-    /// The goal was met.
+    /// Reached the campaign's goal.
     pub const SUCCESS: Self = Self(1 << 5);
     /// Clicked a link.
     pub const LINK_OPENED: Self = Self(1 << 6);
     /// Received a text.
     pub const TEXTED: Self = Self(1 << 7);
 
-    /// Both.
+    /// Returns the union of both sets.
     #[must_use]
     pub fn with(self, other: Self) -> Self {
         Self(self.0 | other.0)
     }
 
-    /// Whether they share one. `NONE` shares none.
+    /// Whether both sets share an event. `NONE` shares none.
     #[must_use]
     pub fn intersects(self, other: Self) -> bool {
         self.0 & other.0 != 0
@@ -65,30 +65,30 @@ impl Flags {
     }
 }
 
-/// How a call ended.
+/// Outcome of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum CallOutcome {
-    /// A person answered.
+    /// Answered by a person.
     Answered,
-    /// Nobody answered.
+    /// Not answered.
     NoAnswer,
-    /// The line was busy.
+    /// Line busy.
     Busy,
-    /// A machine answered.
+    /// Answered by a machine.
     Voicemail,
-    /// The call could not be placed.
+    /// Could not be placed.
     Failed,
-    /// Nobody knows; a later report replaces it.
+    /// Unknown; a later report replaces it.
     Unknown,
 }
 
 impl CallOutcome {
-    /// All of them, by number.
+    /// All outcomes, by number.
     pub const ALL: [Self; 6] =
         [Self::Answered, Self::NoAnswer, Self::Busy, Self::Voicemail, Self::Failed, Self::Unknown];
 
-    /// Its place in [`Self::ALL`], which never changes: it is stored.
+    /// Returns the place in [`Self::ALL`]. The place is stored, so it never changes.
     #[must_use]
     pub fn number(self) -> u8 {
         match self {
@@ -101,7 +101,7 @@ impl CallOutcome {
         }
     }
 
-    /// For programs, in capitals.
+    /// Returns the name for programs, in capitals.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -119,105 +119,107 @@ impl CallOutcome {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum Fact {
-    /// An attempt is over.
+    /// An attempt ended.
     CallEnded {
-        /// How.
+        /// Outcome of the call.
         outcome: CallOutcome,
-        /// Length of the call.
+        /// Length of the call in seconds.
         duration_seconds: i32,
     },
-    /// The call was handed to a person.
+    /// The call was transferred to a person.
     Transferred {
-        /// Seconds on the call before.
+        /// Seconds on the call before the transfer.
         seconds_before_transfer: i32,
     },
     /// The contact asked not to be engaged again.
     OptedOut {
-        /// How they said so.
+        /// Channel of the request.
         channel: String,
-        /// Of every campaign: the number is suppressed too.
+        /// Whether the opt-out covers every campaign: the number is suppressed too.
         #[serde(default)]
         everywhere: bool,
     },
-    /// The goal was met.
+    /// The campaign's goal was reached.
     Success,
     /// The contact clicked a link.
     LinkOpened {
-        /// Which.
+        /// Address of the link.
         link: String,
     },
     /// A text was sent.
     TextSent,
     /// The contact called in and was answered.
     CalledIn {
-        /// Length of the call.
+        /// Length of the call in seconds.
         duration_seconds: i32,
     },
 }
 
 impl Fact {
-    /// Whether it belongs to now, whatever attempt it came from: an opt-out after a reset still counts.
+    /// Whether the fact counts now, whatever the epoch of its attempt. An opt-out after a reset
+    /// still counts.
     #[must_use]
     pub fn outlives_reset(&self) -> bool {
         matches!(self, Self::OptedOut { .. })
     }
 
-    /// Whether the number has to go to the suppression list with it.
+    /// Whether the number must be suppressed as well.
     #[must_use]
     pub fn suppresses(&self) -> bool {
         matches!(self, Self::OptedOut { everywhere: true, .. })
     }
 }
 
-/// What is kept for a contact that anything happened to.
+/// Stored state of a contact with any history.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ContactState {
-    /// The epoch the numbers below belong to.
+    /// Epoch of the fields below.
     pub epoch: Epoch,
-    /// Everything that happened in the generation.
+    /// Events in the generation.
     pub flags: Flags,
-    /// Longest time on a call before a transfer in the generation.
+    /// Longest time on a call before a transfer in the generation, in seconds.
     pub longest_transfer_seconds: i32,
     /// Ended and unknown attempts in the generation.
     pub attempts: i32,
-    /// Of the last attempt that ended in the generation.
+    /// Outcome of the last attempt that ended in the generation.
     pub last_outcome: Option<CallOutcome>,
     /// Run during or after which the last refusal was recorded.
     pub refused_run: i32,
-    /// What happened in the cycle.
+    /// Events in the cycle.
     pub cycle_flags: Flags,
     /// Ended and unknown attempts in the cycle.
     pub cycle_attempts: i32,
-    /// Reached, or out of attempts, in the cycle.
+    /// Whether the contact was reached, or is out of attempts, in the cycle.
     pub finished: bool,
-    /// When the next attempt may be.
+    /// Earliest time of the next attempt.
     pub due_at: Option<Instant>,
-    /// Nobody knows how the last attempt ended, so its phone may still ring: `due_at` holds in later
-    /// cycles and generations too.
+    /// Whether the end of the last attempt is unknown, so the phone may still ring. `due_at` then
+    /// holds in later cycles and generations too.
     pub may_ring: bool,
-    /// The person called in, and no report says that the call is over: `due_at` holds as for `may_ring`.
+    /// Whether the person called in and no report ended the call. `due_at` then holds as for
+    /// `may_ring`.
     pub is_calling_in: bool,
-    /// The last attempt of the generation whose end was recorded; what is stored of it names the one
-    /// before.
+    /// Last attempt of the generation whose end was recorded. Its stored record names the attempt
+    /// before it.
     pub last_call: Option<SlotId>,
 }
 
-/// The circumstances of a recording.
+/// Circumstances of a recording.
 #[derive(Clone, Copy, Debug)]
 pub struct Recording<'a> {
-    /// The campaign's epoch now.
+    /// Current epoch of the campaign.
     pub epoch: Epoch,
-    /// The campaign's current or last run.
+    /// Current or last run of the campaign.
     pub run: i32,
-    /// The epoch the fact's attempt was made in; the campaign's own when there is no attempt.
+    /// Epoch of the fact's attempt. Without an attempt, this is the campaign's own.
     pub fact_epoch: Epoch,
-    /// The fact tells how an attempt ended that was recorded as unknown.
+    /// Whether the fact reports the end of an attempt that was recorded as unknown.
     pub replaces_unknown: bool,
-    /// The attempt that the fact is of, if any.
+    /// Attempt of the fact, if any.
     pub call: Option<SlotId>,
-    /// Applies to attempts that end.
+    /// Retry policy for attempts that end.
     pub retry: &'a RetryPolicy,
-    /// Now.
+    /// Current time.
     pub now: Instant,
 }
 
@@ -230,7 +232,7 @@ impl Recording<'_> {
 }
 
 impl ContactState {
-    /// The state as seen in an epoch: what belongs to older ones is gone.
+    /// Returns the state as seen in an epoch, without the parts of older epochs.
     #[must_use]
     pub fn seen_in(mut self, epoch: Epoch) -> Self {
         if self.epoch.generation != epoch.generation {
@@ -246,27 +248,31 @@ impl ContactState {
         self
     }
 
-    /// What may be left of it when the contact is erased: that its phone may be in use.
+    /// Returns the remainder of an erased contact's state: until when its phone may be in use.
     #[must_use]
     pub fn erased(self, now: Instant) -> Self {
         let is_busy = self.busy_until().is_some_and(|until| until > now);
         if is_busy { self.only_busy(self.epoch) } else { Self::default() }
     }
 
-    /// What is left of a state that a reset to this generation cleared: that the phone may be in use.
+    /// Returns the remainder after a reset to `generation`. A state of an older generation keeps only until
+    /// when the phone may be in use; other states stay.
     #[must_use]
     pub fn after_reset(self, generation: i32, now: Instant) -> Self {
+        if self.epoch.generation >= generation {
+            return self;
+        }
         let is_busy = self.busy_until().is_some_and(|until| until > now);
-        // Of a cycle that no run has, as nothing but the wait is left.
+        // The cycle is one that no run has, because only the wait remains.
         if is_busy { self.only_busy(Epoch { generation, cycle: 0 }) } else { Self::default() }
     }
 
-    /// Until when the person's phone may be in use, as far as the state knows.
+    /// Returns until when the person's phone may be in use, as far as the state knows.
     fn busy_until(&self) -> Option<Instant> {
         self.due_at.filter(|_| self.may_ring || self.is_calling_in)
     }
 
-    /// Nothing is known but until when the phone may be in use, if it may.
+    /// Returns a state that records only until when the phone may be in use, if it may.
     fn only_busy(&self, epoch: Epoch) -> Self {
         Self {
             epoch,
@@ -277,8 +283,9 @@ impl ContactState {
         }
     }
 
-    /// The state of a contact that is in a call of its run, where the run may meet it once more: nobody calls it
-    /// before the end of the call is recorded, or the longest time of a call has passed.
+    /// Returns the state of a contact that is in a call of its run and may come up again in the
+    /// run. The contact is not called before that call's end is recorded, or the longest time of a
+    /// call has passed.
     #[must_use]
     pub fn in_call(self, epoch: Epoch, now: Instant) -> Self {
         let mut state = self.seen_in(epoch);
@@ -287,8 +294,8 @@ impl ContactState {
         state
     }
 
-    /// The state while the contact is on a call that it began: nobody calls it meanwhile, whatever is
-    /// launched.
+    /// Returns the state while the contact is on a call that it began. It is not called meanwhile,
+    /// whatever is launched.
     #[must_use]
     pub fn on_inbound_call(self, epoch: Epoch, now: Instant) -> Self {
         let mut state = self.seen_in(epoch);
@@ -297,8 +304,8 @@ impl ContactState {
         state
     }
 
-    /// The state after a fact. Facts commute: the order in which reports arrive does not matter to
-    /// who is engaged.
+    /// Returns the state after a fact. Facts commute: the order of reports does not affect which
+    /// contacts are engaged.
     #[must_use]
     pub fn after(self, fact: &Fact, at: &Recording<'_>) -> Self {
         let mut state = self.seen_in(at.epoch);
@@ -344,9 +351,9 @@ impl ContactState {
             if self.last_call == at.call {
                 self.last_outcome = Some(outcome);
             }
-            // A newer attempt of which nobody knows still keeps others waiting.
+            // A newer attempt with an unknown end keeps its wait.
             self.may_ring = self.may_ring && self.last_call != at.call;
-            // The attempt is counted already and its retry arranged; only an answer changes that.
+            // The attempt is counted and its retry scheduled already. Only an answer changes that.
             if in_cycle && outcome == CallOutcome::Answered {
                 self.finish();
             }
@@ -368,20 +375,22 @@ impl ContactState {
         self.end_earlier_call(outcome, at);
     }
 
-    /// A call of before a rerun or a reset counts for nothing in the new run; but while nobody knows
-    /// whether a phone still rings, no other call may follow at once, whatever is launched meanwhile.
+    /// Records the end of a call from before a rerun or a reset, which counts for nothing in the
+    /// new run. If the phone may still ring, no other call may follow at once, whatever is launched
+    /// meanwhile.
     fn end_earlier_call(&mut self, outcome: CallOutcome, at: &Recording<'_>) {
         if outcome == CallOutcome::Unknown {
             self.due_at = self.due_at.max(at.retry.next_attempt(outcome, 0, at.now));
             self.may_ring = true;
         } else if self.may_ring && !at.replaces_unknown {
-            // The phone was noted to be in use by this very call.
+            // This same call had marked the phone as in use.
             self.may_ring = false;
             self.due_at = self.busy_until();
         }
     }
 
-    /// Ends the attempts of the cycle. What keeps a phone from ringing twice stays, for the next cycle.
+    /// Ends the attempts of the cycle. A wait that prevents a second ring stays, for the next
+    /// cycle.
     fn finish(&mut self) {
         self.finished = true;
         self.due_at = self.busy_until();
@@ -518,11 +527,11 @@ mod tests {
             let state = epochs.iter().fold(unknown.clone(), |state, epoch| state.seen_in(*epoch));
             assert_eq!((state.due_at, state.finished), (wait, false), "{epochs:?}");
         }
-        // Out of attempts, it waits all the same once a rerun gives it more.
+        // A contact out of attempts still waits when a rerun gives it more.
         let again = unknown.clone().after(&ended(CallOutcome::Unknown), &first);
         assert!(again.finished);
         assert_eq!(again.seen_in(rerun).due_at, wait);
-        // Known now, it does not; but what is told of another call says nothing of this one.
+        // A known end lifts the wait. A report of another call does not.
         for (call, due_at) in [(call, None), (Some(SlotId { lease: 2, slot: 0 }), wait)] {
             let late = Recording { replaces_unknown: true, call, ..first };
             let state = unknown.clone().after(&ended(CallOutcome::Busy), &late);

@@ -1,4 +1,4 @@
-//! The rules of campaigns, as pure functions of state, command and time.
+//! Rules of campaigns, as pure functions of state, command and time.
 //!
 //! | question | module |
 //! |---|---|
@@ -13,7 +13,7 @@
 //! | what time is it elsewhere | [`zones`] |
 //! | may one more call begin now | [`pacing`], [`caps`] |
 //! | which campaign's contacts a worker gets next | [`shares`] |
-//! | who may dial a leased contact | [`lease`] |
+//! | may a leased contact be dialled now | [`dispatch`], [`lease`] |
 //! | is someone who calls in answered | [`inbound`] |
 //! | did a person open a link | [`links`] |
 //! | is this a phone number | [`phone`] |
@@ -22,13 +22,14 @@
 //! | was the audit log changed | [`audit`] |
 //! | what is a caller trusted with, and whose campaigns are there for it | [`access`] |
 //!
-//! No input or output here, and no clock: the time is an argument.
+//! The crate has no input, output or clock: the time is an argument.
 #![forbid(unsafe_code)]
 
 pub mod access;
 pub mod audit;
 pub mod campaign;
 pub mod caps;
+pub mod dispatch;
 pub mod eligibility;
 pub mod fingerprint;
 pub mod history;
@@ -47,5 +48,5 @@ pub mod subscriber;
 pub mod timing;
 pub mod zones;
 
-/// An instant, in UTC.
+/// Instant in UTC.
 pub type Instant = chrono::DateTime<chrono::Utc>;

@@ -1,19 +1,20 @@
-//! The attempts that reports are of, and when their facts happened.
+//! Attempts that reports name, and times at which their facts happened.
 
 use crate::app::error::Result;
 use crate::app::recording::Report;
-use crate::store::campaigns::{self, Campaign};
+use crate::store::campaigns;
 use crate::store::leases::{self, Lease};
 use crate::store::{Tx, calls};
 use campaign_domain::Instant;
+use campaign_domain::campaign::Campaign;
 use campaign_domain::history::Fact;
 use campaign_domain::lease::{AttemptId, Slot};
 use campaign_domain::settings::Epoch;
 use campaign_domain::timing::{self, Launch};
 use std::collections::{BTreeSet, HashMap};
 
-/// The lease that holds the attempt that a report is of, if it is one of these, in order of number; and the
-/// attempt's slot.
+/// Returns the lease that holds a report's attempt, and the attempt's slot. `leases` must be in
+/// order of number.
 pub(super) fn lease_of<'l>(leases: &'l [Lease], report: &Report) -> Option<(&'l Lease, usize)> {
     let attempt = report.attempt?;
     let index = leases.binary_search_by_key(&attempt.lease, |lease| lease.number).ok()?;
@@ -23,39 +24,43 @@ pub(super) fn lease_of<'l>(leases: &'l [Lease], report: &Report) -> Option<(&'l 
     is_its.then_some((lease, attempt.slot))
 }
 
-/// The slot of the attempt that a report is of, if one of the leases (in order of number) holds it.
+/// Returns the slot of a report's attempt, if one of the leases holds it. `leases` must be in order
+/// of number.
 pub(super) fn slot_of(leases: &[Lease], report: &Report) -> Option<Slot> {
     let (lease, slot) = lease_of(leases, report)?;
     lease.slots.get(slot)
 }
 
-/// Whether a report is of a call in progress under one of the leases, in order of number.
+/// Returns whether a report is about a call in progress under one of the leases. `leases` must be
+/// in order of number.
 pub(in crate::app) fn is_of_open_call(leases: &[Lease], report: &Report) -> bool {
     slot_of(leases, report) == Some(Slot::Authorized)
 }
 
-/// Whether a report is of the end of a call.
+/// Returns whether a report is about the end of a call.
 pub(super) fn is_end(report: &Report) -> bool {
     matches!(report.fact, Fact::CallEnded { .. })
 }
 
-/// Tells when facts happened that are not ends of calls.
+/// Times of facts that are not ends of calls.
 pub(super) struct Timing {
-    /// Newest first, where some fact has a time of its own; empty where none has.
+    /// Launches, newest first; empty if no fact has a time of its own.
     launches: Vec<Launch>,
-    /// When the attempts were authorised that no lease of the current run holds.
+    /// Times of authorisation of attempts that no lease of the current run holds.
     authorized: HashMap<AttemptId, Instant>,
 }
 
 impl Timing {
-    /// Reads what tells when the facts among some reports happened. The leases that they name are in order of number.
+    /// Reads the data that dates the facts among some reports. The leases that the reports name
+    /// must be in order of number.
     pub(super) async fn read(
         tx: &Tx<'_>,
         campaign: &Campaign,
         leases: &[Lease],
         reports: &[&Report],
     ) -> Result<Self> {
-        // A call in progress under the current run has nothing older. Under an older run it may have.
+        // A call in progress under the current run has no older facts. A call under an older run
+        // may have them.
         let is_of_run = |report: &Report| {
             report.attempt.is_some_and(|attempt| attempt.run == campaign.run)
                 && lease_of(leases, report).is_some()
@@ -82,16 +87,16 @@ impl Timing {
             if needs_time || !is_ended && lease_of(leases, report).is_none() {
                 asked.push((attempt, report.position));
             } else if is_ended {
-                // Its time does not matter.
+                // The time of the attempt does not matter.
                 authorized.insert(attempt, tx.now);
             }
         }
-        // No index serves this query: it runs only where nothing else tells.
+        // No index serves this query, so it runs only if nothing else tells the time.
         authorized.extend(leases::authorized_at(tx, campaign.id, &asked).await?);
         Ok(Self { launches, authorized })
     }
 
-    /// Whether an attempt that no lease of the current run holds was authorised.
+    /// Returns whether an attempt that no lease of the current run holds was authorised.
     pub(super) fn knows(&self, attempt: AttemptId) -> bool {
         self.authorized.contains_key(&attempt)
     }

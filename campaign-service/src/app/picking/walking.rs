@@ -1,5 +1,5 @@
-//! Walking through a group of which many are excluded: what is known of contacts is read in long stretches,
-//! and everything else only of those that it lets through.
+//! Walk through a group of which many contacts are excluded. The states of contacts are read in
+//! long stretches. Everything else is read only for contacts that their states let through.
 
 use super::{Leasable, MIN_READ_CONTACTS, Picking};
 use crate::app::error::Result;
@@ -8,13 +8,13 @@ use crate::store::due::Due;
 
 /// Most contacts looked at in one read.
 const MAX_READ_CONTACTS: usize = 65_536;
-/// Positions for each contact of a group up to which it is dense.
+/// Most positions per contact of a group that counts as dense.
 const MAX_SPREAD: usize = 2;
 
-/// How the contacts of a group lie among all others of the campaign.
+/// Density of a group's contacts among all contacts of the campaign.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Spread {
-    /// There are hardly others: who is in the group may be asked last.
+    /// Hardly any other contacts lie between, so membership in the group may be checked last.
     Dense,
     Sparse,
 }
@@ -30,20 +30,21 @@ impl Spread {
     }
 }
 
-/// A walk through a group of which not all are let through.
+/// Walk through a group of which not all contacts are let through.
 pub(super) struct Walk {
     pub(super) group: i32,
     pub(super) next: i64,
-    /// There is nobody from here on.
+    /// Position from which on there are no contacts.
     pub(super) end: i64,
-    /// Contacts looked at so far, and how many of them were picked.
+    /// Contacts looked at so far.
     pub(super) looked_at: usize,
     pub(super) picked: usize,
     pub(super) spread: Spread,
 }
 
 impl Walk {
-    /// How many must be looked at to find so many, going by those seen so far and some more.
+    /// Estimates how many contacts must be looked at to find `missing` more, by the share picked so
+    /// far. Adds one eighth.
     fn guess(&self, missing: usize) -> usize {
         let guess = missing.saturating_mul(self.looked_at) / self.picked.max(1);
         (guess + guess / 8).clamp(MIN_READ_CONTACTS, MAX_READ_CONTACTS)
@@ -51,7 +52,7 @@ impl Walk {
 }
 
 impl Picking<'_, '_> {
-    /// Takes what is missing from contacts of a group of which many are excluded.
+    /// Picks the missing contacts from a group of which many are excluded.
     pub(super) async fn walk(&mut self, walk: &mut Walk, scan_left: &mut usize) -> Result<()> {
         let (id, group) = (self.campaign.id, walk.group);
         if walk.spread == Spread::Dense {
@@ -63,7 +64,8 @@ impl Picking<'_, '_> {
             let rows = i64::try_from(limit).unwrap_or(i64::MAX);
             let range = walk.next..walk.end;
             let (ahead, enough) = match walk.spread {
-                // Positions of others cost less than asking which are the group's.
+                // Looking at the positions of other groups costs less than asking which positions
+                // are the group's.
                 Spread::Dense => {
                     let ahead = range.start..range.end.min(range.start.saturating_add(rows));
                     (ahead.collect(), self.missing() * MAX_SPREAD)
@@ -86,7 +88,7 @@ impl Picking<'_, '_> {
         Ok(())
     }
 
-    /// Those at some of the positions looked at who are in a group, in order of position.
+    /// Returns the contacts of a group at some of the positions looked at, in order of position.
     pub(super) async fn of_group(
         &self,
         group: i32,
@@ -95,11 +97,11 @@ impl Picking<'_, '_> {
         looked_at: usize,
     ) -> Result<Vec<Leasable>> {
         let id = self.campaign.id;
-        // Who waits is looked up too: it may be of another group.
+        // Waiting contacts are looked up too, because they may be of another group.
         let mut wanted = eligible.to_vec();
         wanted.extend(waiting.iter().map(|due| due.position));
         wanted.sort_unstable();
-        // Close together they are cheaper to read in one go.
+        // Contacts that are close together are cheaper to read in one go.
         if let (Some(first), Some(last)) = (wanted.first(), wanted.last())
             && wanted.len() * 2 >= looked_at
         {

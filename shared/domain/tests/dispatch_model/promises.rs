@@ -1,44 +1,55 @@
-//! What must never be, and what must be met. An onlooker judges: it notes what was answered and compares,
-//! and does not ask what the service knows.
+//! Promises that must always hold, and situations that must occur. An onlooker judges them: it
+//! records answers and compares them, independently of the service's own data.
 
-use crate::model::{Action, CONTACTS, Decision, Dispatch, MAX_ATTEMPTS, RETRY_DELAY_TICKS, World};
+use crate::idling;
+use crate::model::{Action, Dispatch, Scope};
+use crate::world::{Ask, Attempt, CONTACTS, MAX_ATTEMPTS, RETRY_DELAY_TICKS, World, hours};
 use campaign_domain::Instant;
+use campaign_domain::dispatch::Decision;
 use campaign_domain::history::CallOutcome;
 use campaign_domain::lease::AttemptId;
 use campaign_domain::lifecycle::State;
+use campaign_domain::schedule::Hours;
+use campaign_domain::standing::{IdleReason, Standing};
 use chrono::TimeDelta;
 use stateright::{Model, Property};
 
+pub const P1: &str = "P1: a contact that waits is where its run finds it";
 pub const P2_ONCE: &str = "P2: an attempt is authorised once";
 pub const P2_ALONE: &str = "P2: no contact has two calls in progress";
 pub const P2_UNKNOWN_WAITS: &str = "P2: after UNKNOWN the retry policy is waited for";
 pub const P2_COUNTED: &str = "P2: UNKNOWN attempts count";
 pub const P3: &str = "P3: nothing is authorised after a pause or cancel has answered";
 pub const P4: &str = "P4: nothing is authorised after an opt-out has answered";
+pub const HOURS: &str = "nothing is authorised while the contact's hours are shut";
+pub const IDLE: &str = "the idle reason is true of the state it names";
 pub const P6: &str = "P6: a lease that ran out or was taken back authorises nothing";
 
-/// What the onlooker saw.
+/// Observations of the onlooker.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Seen {
-    /// A pause or a cancel was answered, and no resume since.
+    /// Whether a pause or a cancel was answered, and no resume since.
     pub is_stopped: bool,
-    /// Opt-outs answered.
+    /// Whether an opt-out was answered since the last reset, by contact.
     pub refused: [bool; CONTACTS],
-    /// Authorised so far.
+    /// Attempts authorised since the last reset, by contact.
     pub attempts: [i32; CONTACTS],
-    /// When an attempt last became UNKNOWN.
+    /// Time when an attempt last became UNKNOWN, by contact.
     pub unknown_at: [Option<Instant>; CONTACTS],
+    /// Whether the real end of an attempt came after UNKNOWN.
+    pub is_end_known_late: bool,
     pub granted_twice: bool,
     pub granted_beside_another: bool,
     pub granted_too_soon_after_unknown: bool,
     pub granted_while_stopped: bool,
     pub granted_after_refusal: bool,
     pub granted_without_lease: bool,
+    pub granted_in_shut_hours: bool,
 }
 
-/// An attempt is authorised: committed, so that its phone may ring.
+/// Records that an attempt is authorised: committed, so its phone may ring.
 pub fn note_grant(world: &mut World, id: AttemptId, contact: usize) {
-    let is_in_progress = |attempt: &crate::model::Attempt| {
+    let is_in_progress = |attempt: &Attempt| {
         attempt.contact == contact && attempt.id != id && attempt.recorded.is_none()
     };
     let earliest = |unknown_at: Instant| unknown_at + TimeDelta::seconds(RETRY_DELAY_TICKS);
@@ -52,31 +63,69 @@ pub fn note_grant(world: &mut World, id: AttemptId, contact: usize) {
     seen.attempts[contact] += 1;
 }
 
-/// A question is answered with yes, to be committed: nobody takes the lease back meanwhile.
-pub fn note_yes(world: &mut World, lease: i64) {
-    let held = world.leases.iter().find(|held| held.number == lease);
-    world.seen.granted_without_lease |= held.is_none_or(|held| held.expires_at <= world.now);
+/// Records that a request is answered with a grant, new or repeated. The lease is not taken back meanwhile.
+pub fn note_yes(world: &mut World, ask: Ask) {
+    let held = world.leases.iter().find(|held| held.number == ask.lease);
+    let is_held = held.is_some_and(|held| held.terms.expires_at > world.now);
+    let contact = held.and_then(|held| held.contacts.get(ask.slot)).copied();
+    let is_open = contact.is_some_and(|contact| hours(contact, world.now) == Hours::Open);
+    let is_refused = contact.is_some_and(|contact| world.seen.refused[contact]);
+    world.seen.granted_without_lease |= !is_held;
+    world.seen.granted_after_refusal |= is_refused;
+    world.seen.granted_in_shut_hours |= !is_open;
 }
 
-/// A lease with an attempt in progress is taken back.
+/// Records that the real end of an UNKNOWN attempt arrives: nothing is left to wait for.
+pub fn note_known(world: &mut World, contact: usize) {
+    world.seen.unknown_at[contact] = None;
+    world.seen.is_end_known_late = true;
+}
+
+/// Records that a run starts whose launch resets the history.
+pub fn note_launch(world: &mut World) {
+    let seen = &mut world.seen;
+    seen.is_stopped = false;
+    seen.refused = [false; CONTACTS];
+    seen.attempts = [0; CONTACTS];
+}
+
+/// Records that a lease with an attempt in progress is taken back.
 pub fn note_unknown(world: &mut World, contact: usize) {
     world.seen.unknown_at[contact] = Some(world.now);
 }
 
-/// Whether some question that may arrive is answered so now.
+/// Whether any request that may arrive now is answered with `wanted`.
 fn is_answer(model: &Dispatch, world: &World, wanted: Decision) -> bool {
-    world.questions().into_iter().any(|ask| model.decide(world, ask) == wanted)
+    world.questions().into_iter().any(|ask| model.decide(world, ask).0 == wanted)
 }
 
 fn has_recorded(world: &World, outcome: CallOutcome) -> bool {
     world.attempts.iter().any(|attempt| attempt.recorded == Some(outcome))
 }
 
-/// What never is, and what is met at least once.
-pub fn all() -> Vec<Property<Dispatch>> {
+/// Returns the promises that always hold and the situations that occur at least once.
+pub fn all(scope: Scope) -> Vec<Property<Dispatch>> {
     let mut all = never();
-    all.extend(met());
+    all.extend(match scope {
+        Scope::OneRun => met(),
+        Scope::Reset => met_around_a_reset(),
+    });
     all
+}
+
+fn met_around_a_reset() -> Vec<Property<Dispatch>> {
+    vec![
+        Property::sometimes("a reset is launched during a call", |_, world: &World| {
+            world.run == 2 && world.attempts.iter().any(|a| a.id.run == 1 && a.recorded.is_none())
+        }),
+        Property::sometimes("a contact of before a reset is called again", |_, world: &World| {
+            let is_of = |run| world.attempts.iter().any(|a| a.id.run == run && a.contact == 0);
+            is_of(1) && is_of(2)
+        }),
+        Property::sometimes("an attempt of before a reset becomes UNKNOWN", |_, world: &World| {
+            world.run == 2 && has_recorded(world, CallOutcome::Unknown)
+        }),
+    ]
 }
 
 fn never() -> Vec<Property<Dispatch>> {
@@ -89,6 +138,14 @@ fn never() -> Vec<Property<Dispatch>> {
         Property::always(P2_COUNTED, |_, world: &World| {
             world.seen.attempts.iter().all(|attempts| *attempts <= MAX_ATTEMPTS)
         }),
+        Property::always(P1, |_, world: &World| {
+            (0..CONTACTS).all(|contact| match world.standing(contact) {
+                Standing::Waiting | Standing::WaitingRetry(_) => world.is_waiting[contact],
+                Standing::Leased | Standing::InCall | Standing::Removed(_) => true,
+            })
+        }),
+        Property::always(HOURS, |_, world: &World| !world.seen.granted_in_shut_hours),
+        Property::always(IDLE, |_, world: &World| idling::is_true(world)),
         Property::always(P3, |_, world: &World| !world.seen.granted_while_stopped),
         Property::always(P4, |_, world: &World| !world.seen.granted_after_refusal),
         Property::always(P6, |_, world: &World| !world.seen.granted_without_lease),
@@ -109,17 +166,7 @@ fn met() -> Vec<Property<Dispatch>> {
             },
         ),
         Property::sometimes("the real end comes after UNKNOWN", |_, world: &World| {
-            (0..CONTACTS).any(|contact| {
-                let of_it = |outcome| {
-                    let is = |a: &crate::model::Attempt| {
-                        a.contact == contact && a.recorded == Some(outcome)
-                    };
-                    world.attempts.iter().any(is)
-                };
-                world.seen.unknown_at[contact].is_some()
-                    && of_it(CallOutcome::Answered)
-                    && world.seen.attempts[contact] == 1
-            })
+            world.seen.is_end_known_late
         }),
         Property::sometimes("a stale worker is refused", |model, world: &World| {
             is_answer(model, world, Decision::LeaseLost)
@@ -140,13 +187,27 @@ fn met() -> Vec<Property<Dispatch>> {
             world.deciding.len() == 2
         }),
         Property::sometimes("a worker dies during a call", |_, world: &World| {
-            let is_lost = |a: &crate::model::Attempt| {
-                !world.is_alive[a.worker] && a.has_rung && a.recorded.is_none()
-            };
+            let is_lost =
+                |a: &Attempt| !world.is_alive[a.worker] && a.has_rung && a.recorded.is_none();
             world.attempts.iter().any(is_lost)
         }),
         Property::sometimes("a call goes on in a pause", |_, world: &World| {
             world.state == State::Paused && world.attempts.iter().any(|a| a.recorded.is_none())
+        }),
+        Property::sometimes("a worker is refused while hours are shut", |model, world: &World| {
+            is_answer(model, world, Decision::NotNow)
+        }),
+        Property::sometimes("the campaign idles for want of a worker", |_, world: &World| {
+            idling::reason(world) == Some(IdleReason::NoWorker)
+        }),
+        Property::sometimes("the campaign idles until a retry", |_, world: &World| {
+            idling::reason(world) == Some(IdleReason::WaitingRetry)
+        }),
+        Property::sometimes("the campaign idles until hours open", |_, world: &World| {
+            idling::reason(world) == Some(IdleReason::WindowClosed)
+        }),
+        Property::sometimes("the campaign has nobody left", |_, world: &World| {
+            idling::reason(world) == Some(IdleReason::Exhausted)
         }),
         Property::sometimes("everybody is finished", |_, world: &World| {
             world.contacts.iter().all(|contact| contact.0.finished)
