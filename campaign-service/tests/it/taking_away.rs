@@ -1,4 +1,4 @@
-//! Who takes the right to dial away is answered only when it is gone, in every campaign that it is gone in.
+//! A request that removes the right to dial is answered only when that right is gone in every campaign concerned.
 
 use crate::support::{Clients, Held, Service, TestDb, Worker, eventually, phone};
 use campaign_proto::v1;
@@ -6,24 +6,38 @@ use campaign_proto::v1::interaction::Fact;
 use campaign_proto::v1::{
     AuthorizeDecision as Decision, ExclusionReason, InteractionStatus, RevokeReason,
 };
+use std::sync::Arc;
+use tokio::sync::oneshot;
+use tokio_postgres::Client;
 use tonic::Code;
 
-/// What takes the right to dial away, once it is acknowledged.
+/// Requests that remove the right to dial, once they are acknowledged.
 #[derive(Clone, Copy, Debug)]
 enum Taker {
     Pause,
     Cancel,
     OptOut,
     Suppression,
-    /// Everywhere, reported in another campaign.
+    /// Opt-out everywhere, reported in another campaign.
     OptOutElsewhere,
-    /// The same, by who was not answered at first.
+    /// The same opt-out, repeated by a caller that got no answer at first.
     RepeatedOptOutElsewhere,
 }
 
 impl Taker {
-    async fn take(self, clients: &mut Clients, held: &Held) {
+    /// Sends the request. Says so through `begun` just before.
+    async fn take(
+        self,
+        clients: &mut Clients,
+        held: &Held,
+        watcher: &Client,
+        begun: oneshot::Sender<()>,
+    ) {
         let name = held.contact.split("/contacts/").next().unwrap().to_owned();
+        if let Self::RepeatedOptOutElsewhere = self {
+            return repeat_elsewhere(clients, held, watcher, begun).await;
+        }
+        begun.send(()).unwrap();
         match self {
             Self::Pause => clients.pause(&name).await,
             Self::Cancel => clients.cancel(&name).await,
@@ -45,33 +59,54 @@ impl Taker {
                 let status = clients.record(&contact, "stop", opt_out_everywhere()).await;
                 assert_eq!(status, InteractionStatus::Recorded);
             }
-            Self::RepeatedOptOutElsewhere => {
-                let contact = same_contact_elsewhere(clients, held).await;
-                let (mut first, to) = (clients.clone(), contact.clone());
-                let first = tokio::spawn(async move {
-                    first.record(&to, "stop", opt_out_everywhere()).await;
-                });
-                let request =
-                    v1::GetSuppressionRequest { name: format!("suppressions/{}", held.phone) };
-                eventually("the first report is durable", || {
-                    let (mut clients, request) = (clients.clone(), request.clone());
-                    async move { clients.contacts.get_suppression(request).await.ok() }
-                })
-                .await;
-                assert!(!first.is_finished(), "it was answered before the authorisation");
-                first.abort();
-                let status = clients.record(&contact, "stop", opt_out_everywhere()).await;
-                assert_eq!(status, InteractionStatus::Duplicate);
-            }
+            Self::RepeatedOptOutElsewhere => {}
         }
     }
+}
+
+/// Reports an opt-out whose caller leaves before the answer, then repeats it.
+async fn repeat_elsewhere(
+    clients: &mut Clients,
+    held: &Held,
+    watcher: &Client,
+    begun: oneshot::Sender<()>,
+) {
+    let contact = same_contact_elsewhere(clients, held).await;
+    let (mut first, to) = (clients.clone(), contact.clone());
+    let first = tokio::spawn(async move {
+        first.record(&to, "stop", opt_out_everywhere()).await;
+    });
+    let request = v1::GetSuppressionRequest { name: format!("suppressions/{}", held.phone) };
+    eventually("the first report is durable", || {
+        let (mut clients, request) = (clients.clone(), request.clone());
+        async move { clients.contacts.get_suppression(request).await.ok() }
+    })
+    .await;
+    eventually("the first report waits", || waits(watcher, "advisory")).await;
+    assert!(!first.is_finished(), "it was answered before the authorisation");
+    first.abort();
+    eventually("nothing of the first report waits", || async {
+        waits(watcher, "advisory").await.is_none().then_some(())
+    })
+    .await;
+    begun.send(()).unwrap();
+    let status = clients.record(&contact, "stop", opt_out_everywhere()).await;
+    assert_eq!(status, InteractionStatus::Duplicate);
+}
+
+/// Returns something while a statement on the watcher's database waits for a lock of a kind.
+async fn waits(watcher: &Client, kind: &str) -> Option<()> {
+    let sql = "SELECT count(*) FROM pg_locks l JOIN pg_database d ON d.oid = l.database
+        WHERE d.datname = current_database() AND NOT l.granted AND l.locktype = $1";
+    let waiting: i64 = watcher.query_one(sql, &[&kind]).await.unwrap().get(0);
+    (waiting > 0).then_some(())
 }
 
 fn opt_out_everywhere() -> Fact {
     Fact::OptedOut(v1::OptedOut { channel: "call".to_owned(), everywhere: true })
 }
 
-/// The contact with the same number in a campaign that has the same contacts.
+/// Creates another campaign with the same contacts. Returns its contact with the same number.
 async fn same_contact_elsewhere(clients: &mut Clients, held: &Held) -> String {
     let other = clients.create_campaign().await;
     clients.add_contacts(&other, 0..2).await;
@@ -79,9 +114,9 @@ async fn same_contact_elsewhere(clients: &mut Clients, held: &Held) -> String {
     format!("{other}/contacts/{position}")
 }
 
-/// P3 and P4 at their narrowest: an authorisation has read that it may be given and is not committed
-/// yet; who takes the right away on another replica is not answered before it is. Then nobody can see
-/// an authorisation committed after that answer.
+/// P3 and P4 at their narrowest. An authorisation has read that it may be given, and is not committed yet. A request
+/// on another replica that removes the right is answered only after that commit. Then nobody can see an authorisation
+/// committed after that answer.
 #[tokio::test]
 async fn p3_p4_whoever_takes_the_right_away_waits_for_authorisations_under_way() {
     for taker in [
@@ -101,29 +136,24 @@ async fn p3_p4_whoever_takes_the_right_away_waits_for_authorisations_under_way()
         let mut worker = Worker::connect(&clients, "w", &name).await;
         let held = worker.lease(2).await;
 
-        // Nobody can write an authorisation until this is rolled back.
+        // No authorisation can be written until this transaction is rolled back.
         let mut blocker = db.client().await;
         let block = blocker.transaction().await.unwrap();
         block.batch_execute("LOCK TABLE authorizations IN SHARE MODE").await.unwrap();
         let asked = held[0].clone();
         let asking = tokio::spawn(async move { worker.authorize(&[asked]).await.remove(0).0 });
-        let watcher = db.client().await;
-        let waits_for = |kind: &'static str| {
-            let watcher = &watcher;
-            async move {
-                let sql = "SELECT count(*) FROM pg_locks l JOIN pg_database d ON d.oid = l.database
-                    WHERE d.datname = current_database() AND NOT l.granted AND l.locktype = $1";
-                let waiting: i64 = watcher.query_one(sql, &[&kind]).await.unwrap().get(0);
-                (waiting > 0).then_some(())
-            }
-        };
-        eventually("the authorisation is under way", || waits_for("relation")).await;
+        let watcher = Arc::new(db.client().await);
+        eventually("the authorisation is under way", || waits(&watcher, "relation")).await;
 
         let mut other = two.clients.clone();
-        let target = held[0].clone();
-        let taking = tokio::spawn(async move { taker.take(&mut other, &target).await });
+        let (target, watching) = (held[0].clone(), Arc::clone(&watcher));
+        let (begun, has_begun) = oneshot::channel();
+        let taking = tokio::spawn(async move {
+            taker.take(&mut other, &target, &watching, begun).await;
+        });
+        has_begun.await.unwrap();
         eventually("the taker waits or is answered", || async {
-            if taking.is_finished() { Some(()) } else { waits_for("advisory").await }
+            if taking.is_finished() { Some(()) } else { waits(&watcher, "advisory").await }
         })
         .await;
         assert!(!taking.is_finished(), "{taker:?} was answered before the authorisation");
@@ -133,8 +163,8 @@ async fn p3_p4_whoever_takes_the_right_away_waits_for_authorisations_under_way()
     }
 }
 
-/// P4 over all campaigns: who opts out everywhere in one is not engaged in another; who opts out of one
-/// campaign is.
+/// P4 over all campaigns: a person who opts out everywhere in one campaign is not engaged in another. A person who opts
+/// out of one campaign only is engaged in others.
 #[tokio::test]
 async fn p4_who_opts_out_everywhere_is_engaged_nowhere() {
     let db = TestDb::new().await;
@@ -152,7 +182,7 @@ async fn p4_who_opts_out_everywhere_is_engaged_nowhere() {
     let held = other.lease(4).await;
     assert_eq!(in_call.phone, held[0].phone);
 
-    // In a call; by a backend; of this campaign only.
+    // The three opt out in a call, by a backend, and of this campaign only.
     let status = caller.tell(&in_call, &attempt, "said", opt_out_everywhere()).await;
     assert_eq!(status, InteractionStatus::Recorded);
     let web = format!("{here}/contacts/1");
@@ -175,7 +205,7 @@ async fn p4_who_opts_out_everywhere_is_engaged_nowhere() {
     let kept = clients.history(&web).await.interactions.remove(0);
     assert_eq!(kept.fact, Some(opt_out_everywhere()));
 
-    // A reset brings back only who refused this campaign.
+    // A reset brings back only the person who opted out of this campaign.
     clients.cancel(&here).await;
     let reset = v1::LaunchSettings { reset_contact_history: true, ..Default::default() };
     clients.launch_with(&here, reset).await;
@@ -184,7 +214,7 @@ async fn p4_who_opts_out_everywhere_is_engaged_nowhere() {
     let explained = clients.explain(&format!("{here}/contacts/2")).await;
     assert_eq!(explained.reason(), ExclusionReason::Unspecified, "{explained:?}");
 
-    // Taken off the list they stay off it, though the same fact is reported again.
+    // Numbers taken off the list stay off it, although the same fact is reported again.
     let status = clients.record(&web, "web again", opt_out_everywhere()).await;
     assert_eq!(status, InteractionStatus::Recorded);
     let name = format!("suppressions/{}", held[1].phone);
