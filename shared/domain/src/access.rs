@@ -1,4 +1,4 @@
-//! Who a caller is, and what that lets it do. A caller's campaigns are those of its tenant.
+//! Identity of a caller, and its permissions. A caller's campaigns are those of its tenant.
 
 use crate::settings::LaunchSettings;
 use serde::{Deserialize, Serialize};
@@ -7,27 +7,27 @@ use std::fmt;
 /// Longest name of a tenant.
 const MAX_TENANT_LENGTH: usize = 63;
 
-/// What a caller is trusted with. Which methods that is stands in the service's table of methods.
+/// Role of a caller. The service's table of methods lists the methods of each role.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Role {
-    /// Looks.
+    /// Reads.
     Viewer,
-    /// Looks, edits and commands.
+    /// Reads, edits and commands.
     Operator,
-    /// Everything, also what brings back people who opted out.
+    /// Has every permission, including those that bring back people who opted out.
     Admin,
-    /// Takes contacts, dials and reports.
+    /// Leases contacts, dials and reports.
     Worker,
-    /// Reports what happened elsewhere.
+    /// Reports facts from elsewhere.
     Reporter,
 }
 
 impl Role {
-    /// All of them.
+    /// All roles.
     pub const ALL: [Self; 5] =
         [Self::Viewer, Self::Operator, Self::Admin, Self::Worker, Self::Reporter];
 
-    /// As tokens name it.
+    /// Returns the name used in tokens.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -39,20 +39,21 @@ impl Role {
         }
     }
 
-    /// The role of this name.
+    /// Returns the role with this name.
     #[must_use]
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|role| role.name() == name)
     }
 }
 
-/// Whose campaigns. The empty one is the installation's own.
+/// Owner of campaigns. The empty tenant is the installation itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Tenant(String);
 
 impl Tenant {
-    /// The tenant of this name: 1 to 63 small letters, digits and hyphens; nothing names the empty one.
+    /// Returns the tenant of this name: 1 to 63 small letters, digits and hyphens. No name denotes
+    /// the empty tenant.
     #[must_use]
     pub fn new(name: &str) -> Option<Self> {
         let is_fit = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
@@ -60,19 +61,20 @@ impl Tenant {
         is_tenant.then(|| Self(name.to_owned()))
     }
 
-    /// Its name.
+    /// Returns the tenant's name.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.0
     }
 
-    /// Whether it is the installation's own.
+    /// Whether the tenant is the installation itself.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// The campaigns that its suppressions hold for: its own; those of the installation for everybody.
+    /// Returns the campaigns that the tenant's suppressions cover: its own. Suppressions of the
+    /// installation cover all campaigns.
     #[must_use]
     pub fn suppresses(&self) -> Reach {
         if self.is_empty() { Reach::All } else { Reach::Of(self.clone()) }
@@ -85,26 +87,26 @@ impl fmt::Display for Tenant {
     }
 }
 
-/// Who calls.
+/// Caller of the service.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Caller {
-    /// For the audit log; empty where nobody has to say who he is.
+    /// Name in the audit log; empty if callers need not authenticate.
     pub actor: String,
     pub roles: Vec<Role>,
     pub tenant: Tenant,
 }
 
-/// Whose campaigns there are for a request.
+/// Campaigns that are visible to a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reach {
-    /// Of one tenant.
+    /// Campaigns of one tenant.
     Of(Tenant),
-    /// Of all.
+    /// Campaigns of all tenants.
     All,
 }
 
 impl Reach {
-    /// Its only tenant, by name; `None`: all are.
+    /// Returns the name of the only tenant, or `None` for all tenants.
     #[must_use]
     pub fn tenant(&self) -> Option<&str> {
         match self {
@@ -115,19 +117,20 @@ impl Reach {
 }
 
 impl Caller {
-    /// Whether it has one of these roles.
+    /// Whether the caller has one of these roles.
     #[must_use]
     pub fn has_any(&self, roles: &[Role]) -> bool {
         self.roles.iter().any(|role| roles.contains(role))
     }
 
-    /// Whose campaigns it may name.
+    /// Returns the campaigns that the caller may name.
     #[must_use]
     pub fn reach(&self) -> Reach {
         Reach::Of(self.tenant.clone())
     }
 
-    /// Whose campaigns it may work for: a worker of no tenant serves all of them.
+    /// Returns the campaigns that the caller may work for. A worker without a tenant serves all
+    /// campaigns.
     #[must_use]
     pub fn reach_at_work(&self) -> Reach {
         if self.tenant.is_empty() && self.has_any(&[Role::Worker]) {
@@ -137,16 +140,17 @@ impl Caller {
         }
     }
 
-    /// Whether it may take a number off a suppression list, which the person may have asked for.
+    /// Whether the caller may remove a number from a suppression list. `is_wish` says that the
+    /// person may have asked for the entry.
     #[must_use]
     pub fn may_unsuppress(&self, is_wish: bool) -> bool {
         !is_wish || self.has_any(&[Role::Admin])
     }
 
-    /// Whether it may launch with these settings; if not, the setting that it may not.
+    /// Checks whether the caller may launch with these settings.
     ///
     /// # Errors
-    /// The setting, as the API names it.
+    /// Returns the first setting that is not permitted, by its name in the API.
     pub fn may_launch(&self, settings: &LaunchSettings) -> Result<(), &'static str> {
         if self.has_any(&[Role::Admin]) {
             Ok(())

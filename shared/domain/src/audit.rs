@@ -1,46 +1,46 @@
-//! The audit log's chain of hashes: what is hashed, and what a reader concludes from what it finds.
+//! Hash chain of the audit log: the hashed parts, and the findings of a reader.
 
 use crate::Instant;
 use sha2::{Digest, Sha256};
 
-/// Of an event and, through the one before, of all before it.
+/// Hash of an event and, through the previous hash, of all events before it.
 pub type Hash = [u8; 32];
 
-/// What the first event with a hash follows.
+/// Hash that precedes the first hashed event.
 pub const NOTHING_BEFORE: Hash = [0; 32];
 
-/// An event, whole: all that the log says of it.
+/// Event of the audit log, with all its parts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Event {
-    /// Id of its campaign.
+    /// Id of the event's campaign.
     pub campaign: u128,
-    /// From 1, without gaps.
+    /// Number of the event, from 1 without gaps.
     pub number: i64,
-    /// By the database's clock, in microseconds.
+    /// Time by the database's clock, in microseconds.
     pub happened_at: Instant,
-    /// Who.
+    /// Caller who gave the command.
     pub actor: String,
-    /// Why.
+    /// Reason that the caller gave.
     pub reason: String,
-    /// What.
+    /// Name of the command.
     pub command: String,
-    /// Name of the state before; `None` when there was none.
+    /// Name of the state before; `None` if there was none.
     pub state_before: Option<String>,
     /// Name of the state after.
     pub state_after: String,
     /// Number of the run.
     pub run: i32,
-    /// Of the request, may be empty.
+    /// Id of the request; may be empty.
     pub request_id: String,
-    /// JSON, keys in order.
+    /// Details as JSON, with keys in order.
     pub details: String,
-    /// Which transactions the command saw.
+    /// Snapshot of the transactions that the command saw.
     pub snapshot: String,
 }
 
 impl Event {
-    /// The hash of the event after the one before. Each part is preceded by its length, so that nothing
-    /// can move from one to the next.
+    /// Returns the event's hash, chained to the hash before it. Each part is preceded by its
+    /// length, so no text can move from one part to the next.
     #[must_use]
     pub fn hash(&self, before: &Hash) -> Hash {
         let mut hasher = Sha256::new();
@@ -55,7 +55,7 @@ impl Event {
         add(self.actor.as_bytes());
         add(self.reason.as_bytes());
         add(self.command.as_bytes());
-        // No state has an empty name.
+        // The empty text stands for `None`, because no state has an empty name.
         add(self.state_before.as_deref().unwrap_or_default().as_bytes());
         add(self.state_after.as_bytes());
         add(&self.run.to_be_bytes());
@@ -66,25 +66,25 @@ impl Event {
     }
 }
 
-/// The last event that has a hash.
+/// Last event that has a hash.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Head {
-    /// Its number.
+    /// Number of the event.
     pub number: i64,
-    /// Its hash.
+    /// Hash of the event.
     pub hash: Hash,
 }
 
-/// What is wrong with a log.
+/// Fault of a log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Finding {
-    /// The event is not as it was written, or does not follow the one before.
+    /// Event that was changed after its writing, or does not follow the one before.
     Changed(i64),
-    /// Events with these numbers are missing.
+    /// Events missing from the first number to the second.
     Deleted(i64, i64),
-    /// The event was not written by the service.
+    /// Event that the service did not write.
     Inserted(i64),
-    /// It is not known which event is the last, though there were some.
+    /// Unknown last event, although there were events.
     HeadMissing,
 }
 
@@ -106,12 +106,12 @@ impl std::fmt::Display for Finding {
     }
 }
 
-/// Reads one campaign's log from its start.
+/// Reading of one campaign's log from its start.
 #[derive(Clone, Debug, Default)]
 pub struct Reading {
     /// Events so far.
     pub events: u64,
-    /// Of them, those at the start from before there were hashes.
+    /// Events at the start that precede the introduction of hashes.
     pub without_hash: u64,
     last_number: i64,
     head: Option<Head>,
@@ -119,7 +119,7 @@ pub struct Reading {
 }
 
 impl Reading {
-    /// Takes in the next event, with the hash it carries.
+    /// Reads the next event, with its stored hash.
     pub fn take(&mut self, event: &Event, hash: Option<Hash>) {
         self.events += 1;
         if event.number > self.last_number + 1 {
@@ -132,7 +132,8 @@ impl Reading {
             (None, Some(_)) => self.findings.push(Finding::Inserted(event.number)),
             (Some(hash), head) => {
                 let before = head.map_or(NOTHING_BEFORE, |head| head.hash);
-                // After one that is missing nothing can be said of it; those after it are chained to it.
+                // After a gap the event itself cannot be checked. The events after it are chained
+                // to it.
                 if !is_gap && event.hash(&before) != hash {
                     self.findings.push(Finding::Changed(event.number));
                 }
@@ -141,7 +142,7 @@ impl Reading {
         }
     }
 
-    /// Ends with what is noted of the last event; returns all that is wrong, and the head.
+    /// Ends the reading with the recorded head. Returns all findings, and the head that was found.
     #[must_use]
     pub fn end(mut self, noted: Option<Head>) -> (Vec<Finding>, Option<Head>) {
         match (self.head, noted) {
@@ -152,7 +153,7 @@ impl Reading {
                     let first = self.last_number.max(last) + 1;
                     self.findings.push(Finding::Deleted(first.min(noted.number), noted.number));
                 } else if Some(noted) != found {
-                    // Something after the last that the service wrote, or another in its place.
+                    // An event follows the last one of the service, or replaces it.
                     self.findings.push(Finding::Changed(last));
                 }
             }
@@ -183,7 +184,7 @@ mod tests {
         }
     }
 
-    /// Events 1 to 6; the first two from before there were hashes.
+    /// Returns events 1 to 6; the first two precede the introduction of hashes.
     fn log() -> Vec<(Event, Option<Hash>)> {
         let mut before = NOTHING_BEFORE;
         let hashed = |number| {
@@ -208,7 +209,7 @@ mod tests {
     #[test]
     fn a_log_as_written_is_intact() {
         assert_eq!(read(&log(), head(&log())), []);
-        assert_eq!(read(&log()[..2], None), [], "from before there were hashes");
+        assert_eq!(read(&log()[..2], None), [], "older than hashes");
         assert_eq!(read(&[], None), []);
     }
 

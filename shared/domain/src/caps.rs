@@ -1,15 +1,15 @@
-//! How often a number may be dialled, by all campaigns together.
+//! Cap on attempts per number, across all campaigns.
 
 use crate::Instant;
 use chrono::TimeDelta;
 
-/// The time that the cap looks back on.
+/// Period that the cap covers.
 pub const CAP_WINDOW: TimeDelta = TimeDelta::hours(24);
 /// Highest cap that can be set.
 pub const MAX_ATTEMPTS_CAP: u16 = 20;
 
-/// When a number may be dialled again that was dialled at these times (newest first), at most
-/// `max_attempts` times in any 24 hours; `None`: it may now.
+/// Returns when a number may be dialled again, or `None` if it may be dialled now. `attempted_at`
+/// holds the earlier dials, newest first. The cap is `max_attempts` in any 24 hours.
 #[must_use]
 pub fn capped_until(attempted_at: &[Instant], max_attempts: u16, now: Instant) -> Option<Instant> {
     let last_that_counts = usize::from(max_attempts).checked_sub(1)?;

@@ -1,14 +1,15 @@
-//! Whether rows of an import are those that came before under its id.
+//! Comparison of an import's rows with those committed earlier under its id.
 //!
-//! Each row's hash goes over the hash of the rows before it. Kept are the last hash and those after 1, 2, 4, 8… rows:
-//! enough to notice another list that is sent again from its start, wherever it was cut.
+//! Each row's hash covers the hash of the rows before it. The last hash is kept, and those after 1,
+//! 2, 4, 8… rows. They suffice to detect a different list that is sent again from its start,
+//! wherever it was cut.
 
 use sha2::{Digest, Sha256};
 
-/// A hash of rows.
+/// Hash of rows.
 pub type Hash = [u8; 16];
 
-/// The hash of no rows.
+/// Hash of no rows.
 pub const NO_ROWS: Hash = [0; 16];
 
 /// Returns the hash of some text fields, kept apart.
@@ -22,7 +23,7 @@ pub fn of_fields<'a>(fields: impl IntoIterator<Item = &'a str>) -> Hash {
     shortened(hash)
 }
 
-/// Returns the hash of rows and one more after them.
+/// Returns the hash of rows followed by one more row.
 #[must_use]
 pub fn then(rows: &Hash, next: &Hash) -> Hash {
     let mut hash = Sha256::new();
@@ -37,19 +38,19 @@ fn shortened(hash: Sha256) -> Hash {
     short
 }
 
-/// What is kept of the rows of an import.
+/// Fingerprint of an import's rows.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Fingerprint {
-    /// Rows that it is of; fewer than are committed, where a version that knows no fingerprints committed some.
+    /// Number of rows covered. A version without fingerprints may have committed more rows.
     pub rows: i64,
-    /// Of all of them.
+    /// Hash of all rows covered.
     pub all: Hash,
-    /// Of the first 1, 2, 4, 8… of them.
+    /// Hashes of the first 1, 2, 4, 8… rows.
     pub firsts: Vec<Hash>,
 }
 
 impl Fingerprint {
-    /// Takes in the next row.
+    /// Adds the next row.
     pub fn add(&mut self, row: &Hash) {
         self.all = then(&self.all, row);
         self.rows += 1;
@@ -58,7 +59,7 @@ impl Fingerprint {
         }
     }
 
-    /// Whether the first `rows` rows may have this hash, as far as is known.
+    /// Whether the first `rows` rows may have this hash, as far as the fingerprint can tell.
     #[must_use]
     pub fn agrees(&self, rows: i64, all: &Hash) -> bool {
         let is_last = rows == self.rows;
@@ -82,7 +83,7 @@ mod tests {
         fingerprint
     }
 
-    /// The first row at which a list that is sent again is noticed to be another.
+    /// Returns the row at which a different list is detected when it is sent again.
     fn noticed(known: &Fingerprint, again: &[&str]) -> Option<i64> {
         let mut all = NO_ROWS;
         (1..).zip(hashes(again)).find_map(|(row, hash)| {

@@ -1,57 +1,58 @@
-//! What to do with someone who calls in.
+//! Decision about a person who calls in.
 
 use crate::Instant;
 use crate::lifecycle::State;
 use crate::schedule::Hours;
 
-/// What is known of the caller.
+/// Knowledge of the caller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Caller {
-    /// No contact of the campaign has the number.
+    /// Not a contact: no contact of the campaign has the number.
     Unknown,
-    /// A contact.
+    /// Contact of the campaign.
     Known {
-        /// Opted out, in this history generation.
+        /// Whether the contact opted out in this history generation.
         has_refused: bool,
     },
 }
 
-/// The campaign at this moment.
+/// Campaign at the moment of the call.
 #[derive(Clone, Copy, Debug)]
 pub struct Reception {
-    /// Where it stands.
+    /// State of the campaign.
     pub state: State,
     /// Whether the run takes unknown callers: it is live forever, and may call the number back.
     pub takes_callers: bool,
-    /// In the caller's zone.
+    /// Calling hours in the caller's zone.
     pub hours: Hours,
 }
 
-/// What to do.
+/// Decision about the caller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Route {
-    /// Answer. An unknown caller becomes a contact first.
+    /// Answer the call. An unknown caller becomes a contact first.
     Accept,
-    /// Do not answer.
+    /// Reject the call.
     TurnAway(TurnAway),
 }
 
-/// Why a caller is not answered.
+/// Reason for rejecting a caller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TurnAway {
     /// The number is on the suppression list.
     Suppressed,
     /// The contact opted out.
     Refused,
-    /// The campaign has no run that is on.
+    /// The campaign has no active run.
     NotRunning,
-    /// The hours are shut, until then if that is known.
+    /// The calling hours are closed, until this time if it is known.
     WindowClosed(Option<Instant>),
-    /// The caller is no contact, and the run takes no new ones.
+    /// The caller is not a contact, and the run takes no new ones.
     Unknown,
 }
 
-/// Decides about one caller. People who asked for no contact come first, whatever the campaign does.
+/// Decides about one caller. A wish for no contact takes precedence over everything the campaign
+/// does.
 #[must_use]
 pub fn route(caller: Caller, is_suppressed: bool, reception: &Reception) -> Route {
     let turn_away = |why| Route::TurnAway(why);

@@ -1,46 +1,47 @@
-//! A lease: a batch of contacts in the hands of one worker. Each contact has a slot in it.
+//! Lease: a batch of contacts held by one worker. Each contact has a slot in it.
 
-/// Most slots of a lease: their indexes are kept in two bytes.
+/// Most slots of a lease; an index is stored in two bytes.
 const MAX_SLOTS: usize = 1 << 16;
 
-/// What became of one leased contact.
+/// State of one leased contact.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum Slot {
-    /// Handed out; nothing dialled.
+    /// Leased; not dialled.
     Leased = 0,
-    /// May be dialled by the lease's holder, once.
+    /// Authorised: the lease's holder may dial it once.
     Authorized = 1,
-    /// The attempt is over.
+    /// Ended: the attempt is over.
     Ended = 2,
-    /// Given back or found excluded; never dialled under this lease.
+    /// Released or found excluded; never dialled under this lease.
     Closed = 3,
 }
 
-/// The slots of a lease, stored as one byte each.
+/// Slots of a lease, stored as one byte each.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Slots(Vec<u8>);
 
 impl Slots {
-    /// As many slots as contacts, all leased.
+    /// Returns one leased slot per contact.
     #[must_use]
     pub fn new(contacts: usize) -> Self {
         Self(vec![Slot::Leased as u8; contacts])
     }
 
-    /// As stored. An unknown byte reads as closed: nothing is dialled on a value nobody wrote.
+    /// Returns slots as stored. An unknown byte reads as closed, so nothing is dialled on a value
+    /// that nobody wrote.
     #[must_use]
     pub fn from_bytes(bytes: Vec<u8>) -> Self {
         Self(bytes)
     }
 
-    /// To store.
+    /// Returns the bytes to store.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
     }
 
-    /// The slot with this index, if there is one.
+    /// Returns the slot with this index, if there is one.
     #[must_use]
     pub fn get(&self, index: usize) -> Option<Slot> {
         self.0.get(index).map(|byte| match byte {
@@ -51,8 +52,8 @@ impl Slots {
         })
     }
 
-    /// Moves a slot on: leased to authorised or closed, authorised to ended. Returns whether it did;
-    /// any other step is refused, so that an attempt is authorised and ended at most once.
+    /// Moves a slot on: leased to authorised or closed, authorised to ended. Returns whether it
+    /// did. Any other step is rejected, so an attempt is authorised and ended at most once.
     pub fn advance(&mut self, index: usize, to: Slot) -> bool {
         let allowed = matches!(
             (self.get(index), to),
@@ -65,20 +66,20 @@ impl Slots {
         allowed
     }
 
-    /// Indexes of the slots in a state.
+    /// Returns the indexes of the slots in a state.
     #[must_use]
     pub fn in_state(&self, wanted: Slot) -> Vec<usize> {
         (0..self.0.len()).filter(|index| self.get(*index) == Some(wanted)).collect()
     }
 
-    /// Whether nothing is left to happen under the lease.
+    /// Whether nothing can happen under the lease any more.
     #[must_use]
     pub fn is_done(&self) -> bool {
         self.0.iter().all(|byte| *byte >= Slot::Ended as u8)
     }
 }
 
-/// A slot of a lease of the campaign.
+/// Slot of a lease of the campaign.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct SlotId {
     /// Number of the lease in its campaign.
@@ -87,8 +88,8 @@ pub struct SlotId {
     pub slot: usize,
 }
 
-/// Names one attempt: the lease's slot it was authorised in, and the run, from which its epoch follows
-/// when the lease is long gone.
+/// Identity of one attempt: its run and the slot in which it was authorised. The run determines the
+/// attempt's epoch even when the lease is long gone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct AttemptId {
     /// Run of the lease.
@@ -100,7 +101,7 @@ pub struct AttemptId {
 }
 
 impl AttemptId {
-    /// The slot it was authorised in.
+    /// Returns the slot in which the attempt was authorised.
     #[must_use]
     pub fn slot_id(&self) -> SlotId {
         SlotId { lease: self.lease, slot: self.slot }
@@ -125,7 +126,7 @@ impl std::str::FromStr for AttemptId {
             slot: next()?.parse().map_err(|_| ())?,
         };
         let can_be = id.run > 0 && id.lease > 0 && id.slot < MAX_SLOTS;
-        // Only the form we print: no signs, no leading zeros, nothing after it.
+        // Only the printed form is accepted: no signs, no leading zeros, nothing after it.
         if can_be && id.to_string() == text { Ok(id) } else { Err(()) }
     }
 }

@@ -1,28 +1,28 @@
-//! The state machine of a campaign. [`transition`] is the only place that knows its table.
+//! State machine of a campaign. [`transition`] is the only place that knows its table.
 
 use crate::Instant;
 use serde::{Deserialize, Serialize};
 
-/// Where a campaign stands.
+/// State of a campaign.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum State {
-    /// Being set up; never launched.
+    /// Not launched yet.
     Draft,
-    /// Launched; its start lies ahead.
+    /// Launched; the start is in the future.
     Scheduled,
     /// Engaging contacts.
     Running,
-    /// Held until it is resumed or cancelled; goes on with the same run.
+    /// Paused until it is resumed or cancelled; then continues the same run.
     Paused,
-    /// The list is done or the end was reached.
+    /// Ended: the list is done or the end time was reached.
     Completed,
-    /// Stopped for good; only a new launch engages contacts again.
+    /// Cancelled for good; only a new launch engages contacts again.
     Cancelled,
 }
 
 impl State {
-    /// All of them.
+    /// All states.
     pub const ALL: [Self; 6] = [
         Self::Draft,
         Self::Scheduled,
@@ -32,7 +32,7 @@ impl State {
         Self::Cancelled,
     ];
 
-    /// The name used in the API, the database and messages.
+    /// Returns the name used in the API, the database and messages.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -45,7 +45,7 @@ impl State {
         }
     }
 
-    /// The state with this name.
+    /// Returns the state with this name.
     #[must_use]
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|state| state.name() == name)
@@ -58,29 +58,29 @@ impl State {
     }
 }
 
-/// What can happen to a campaign.
+/// Command that changes a campaign's state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Command {
     /// A person starts a new run.
     Launch,
-    /// The clock: the scheduled start has come.
+    /// The clock reached the scheduled start.
     Start,
-    /// A person holds the run.
+    /// A person pauses the run.
     Pause,
-    /// A person lets the run go on.
+    /// A person resumes the run.
     Resume,
     /// A person ends the run for good.
     Cancel,
-    /// The clock: the list is done or the end was reached.
+    /// The list is done or the clock reached the end.
     Complete,
 }
 
 impl Command {
-    /// All of them.
+    /// All commands.
     pub const ALL: [Self; 6] =
         [Self::Launch, Self::Start, Self::Pause, Self::Resume, Self::Cancel, Self::Complete];
 
-    /// The name used in the audit log and messages.
+    /// Returns the name used in the audit log and messages.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -93,21 +93,21 @@ impl Command {
         }
     }
 
-    /// Whether people give it, rather than the clock.
+    /// Whether people give the command, rather than the clock.
     #[must_use]
     pub fn is_given_by_people(self) -> bool {
         !matches!(self, Self::Start | Self::Complete)
     }
 }
 
-/// What the table depends on besides the state.
+/// Inputs of the table besides the state.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Plan {
-    /// Nothing before this.
+    /// Earliest time of a call.
     pub start_time: Option<Instant>,
-    /// The end of a run that is not live forever.
+    /// End of a run that is not live forever.
     pub end_time: Option<Instant>,
-    /// Whether the run (for Launch: the new one) is live forever.
+    /// Whether the run is live forever. For Launch, this is the new run.
     pub live_forever: bool,
 }
 
@@ -123,23 +123,23 @@ impl Plan {
     }
 }
 
-/// Why a command does not apply.
+/// Rejection of a command.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
-    /// The state it met.
+    /// State at the time of the command.
     pub state: State,
-    /// The command that was refused.
+    /// Command that was rejected.
     pub command: Command,
-    /// What is wrong.
+    /// Rule that rejected the command.
     pub cause: RefusalCause,
 }
 
-/// The rule that refused a command.
+/// Rule that rejects a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RefusalCause {
     /// The table has no such transition.
     State,
-    /// The start lies ahead.
+    /// The start is in the future.
     NotStarted,
     /// The end time has passed.
     Ended,
@@ -148,7 +148,8 @@ pub enum RefusalCause {
 }
 
 impl Refusal {
-    /// The commands people can give in this state; the rejected one is not among them.
+    /// Returns the commands that people can give in this state. The rejected command is not among
+    /// them.
     #[must_use]
     pub fn allowed(&self) -> Vec<Command> {
         let mut allowed = allowed_commands(self.state);
@@ -179,7 +180,7 @@ impl std::fmt::Display for Refusal {
     }
 }
 
-/// The commands people can give in a state.
+/// Returns the commands that people can give in a state.
 #[must_use]
 pub fn allowed_commands(state: State) -> Vec<Command> {
     Command::ALL
@@ -188,10 +189,10 @@ pub fn allowed_commands(state: State) -> Vec<Command> {
         .collect()
 }
 
-/// The state after a command, or why it does not apply.
+/// Returns the state after a command.
 ///
 /// # Errors
-/// A [`Refusal`] that names the state, the command and the rule.
+/// [`Refusal`] that names the state, the command and the rule.
 pub fn transition(
     state: State,
     command: Command,
@@ -224,7 +225,7 @@ pub fn transition(
         (Command::Cancel, State::Scheduled | State::Running | State::Paused) => {
             Ok(State::Cancelled)
         }
-        // A paused run never completes: it can be resumed at any time.
+        // A paused run never completes, because it can be resumed at any time.
         (Command::Complete, State::Running) => {
             if plan.live_forever {
                 return refuse(RefusalCause::LiveForever);
@@ -235,12 +236,12 @@ pub fn transition(
     }
 }
 
-/// Whether the table has the transition at all, under some plan.
+/// Whether the table has the transition under any plan.
 fn is_in_table(state: State, command: Command) -> bool {
     !possible_targets(state, command).is_empty()
 }
 
-/// The states that a command can lead to, asked of [`transition`] with every kind of plan.
+/// Returns the states that a command can lead to. Asks [`transition`] with every kind of plan.
 fn possible_targets(state: State, command: Command) -> Vec<State> {
     let now = Instant::UNIX_EPOCH;
     let later = now + chrono::TimeDelta::seconds(1);
@@ -256,7 +257,7 @@ fn possible_targets(state: State, command: Command) -> Vec<State> {
     targets
 }
 
-/// The state machine as a Mermaid diagram, made by asking [`transition`].
+/// Returns the state machine as a Mermaid diagram, built by asking [`transition`].
 #[must_use]
 pub fn diagram() -> String {
     let mut lines = vec!["stateDiagram-v2".to_owned(), "    [*] --> DRAFT".to_owned()];
@@ -292,7 +293,7 @@ mod tests {
         })
     }
 
-    /// Every cell, written out by hand: rows are states, columns commands.
+    /// Every cell, written out by hand: rows are states, columns are commands.
     #[test]
     fn every_cell_without_times() {
         let no = Err(RefusalCause::State);

@@ -1,9 +1,9 @@
-//! Links that texts carry.
+//! Links in texts.
 
-/// Longest address that a link may lead to, in characters.
+/// Longest target address of a link, in characters.
 pub const MAX_URL_LENGTH: usize = 2_000;
 
-/// Parts of the names by which programs that open links for themselves call themselves.
+/// Parts of the user agents of programs that open links automatically.
 const ROBOTS: [&str; 16] = [
     "bot",
     "crawl",
@@ -23,7 +23,8 @@ const ROBOTS: [&str; 16] = [
     "headless",
 ];
 
-/// Whether a person clicked, and not a program that shows or checks links. In doubt nobody did.
+/// Whether a person clicked, rather than a program that previews or checks links. In doubt, nobody
+/// clicked.
 #[must_use]
 pub fn is_person(user_agent: Option<&str>, purpose: Option<&str>) -> bool {
     let user_agent = user_agent.unwrap_or_default().to_lowercase();
@@ -33,7 +34,7 @@ pub fn is_person(user_agent: Option<&str>, purpose: Option<&str>) -> bool {
     !user_agent.is_empty() && !is_robot && !is_ahead
 }
 
-/// Whether an address is one that a link may lead to: http or https, with a host, in printable ASCII.
+/// Whether a link may lead to this address: http or https, with a host, in printable ASCII.
 #[must_use]
 pub fn is_web_address(url: &str) -> bool {
     let rest = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://"));

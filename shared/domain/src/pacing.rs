@@ -1,4 +1,4 @@
-//! How fast a campaign dials and how many calls it has at the same time, over all workers.
+//! Limits of a campaign's call rate and simultaneous calls, over all workers.
 
 use crate::Instant;
 use chrono::TimeDelta;
@@ -8,21 +8,22 @@ use serde::{Deserialize, Serialize};
 pub const MAX_CALLS_LIMIT: i32 = 100_000;
 /// Highest weight.
 pub const MAX_WEIGHT: i32 = 100;
-/// Calls may be this much ahead of an even pace, so that several can be authorised at once.
+/// Lead that calls may have over an even pace, so that several can be authorised at once.
 const BURST: TimeDelta = TimeDelta::milliseconds(100);
-/// When to ask again if all calls that may be are in progress; nobody knows when one ends.
+/// Delay before asking again if all allowed calls are in progress. The end of a call is not
+/// predictable.
 const FULL_RETRY: TimeDelta = TimeDelta::milliseconds(250);
-/// A worker is handed contacts for so many seconds of calls at the most, so that others get theirs.
+/// Seconds of calls that one lease may cover, so that other workers get contacts too.
 const LEASE_SECONDS: i32 = 5;
 
 /// Limits of one campaign.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pacing {
-    /// New calls a second; 0 is no limit.
+    /// New calls per second; 0 means no limit.
     pub max_calls_per_second: i32,
-    /// Calls at the same time; 0 is no limit.
+    /// Simultaneous calls; 0 means no limit.
     pub max_calls_in_progress: i32,
-    /// Share of the workers beside other campaigns, 1 to 100.
+    /// Weight beside other campaigns when they share workers, 1 to 100.
     pub weight: i32,
 }
 
@@ -32,28 +33,28 @@ impl Default for Pacing {
     }
 }
 
-/// How many calls may begin.
+/// Decision about new calls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Allowance {
     /// Calls that may begin now.
     pub calls: usize,
-    /// The pace after they began, to be kept.
+    /// Pace after these calls, to be stored.
     pub next_call_at: Instant,
-    /// When the next may begin, if not all did that were asked for.
+    /// Delay until the next call, if fewer calls may begin than were wanted.
     pub retry_after: TimeDelta,
 }
 
 impl Pacing {
-    /// Whether calls have to be counted.
+    /// Whether calls must be counted.
     #[must_use]
     pub fn is_limited(&self) -> bool {
         self.max_calls_per_second > 0 || self.max_calls_in_progress > 0
     }
 
-    /// Decides how many of `wanted` calls may begin, with so many in progress. `next_call_at` is when
-    /// the next would begin at an even pace, as kept from the time before.
+    /// Decides how many of `wanted` calls may begin, given the calls in progress. `next_call_at` is
+    /// the stored pace: the time of the next call at an even pace.
     ///
-    /// In any second at most a tenth more begin than the rate (at least one more).
+    /// In any second, the calls exceed the rate by at most a tenth, or by one.
     #[must_use]
     pub fn allow(
         &self,
@@ -70,8 +71,8 @@ impl Pacing {
         let Some(interval) = self.interval() else {
             return Allowance { calls: by_places, next_call_at, retry_after: FULL_RETRY };
         };
-        // The generic cell rate algorithm: each call moves the even pace on by one interval, and none
-        // begins that is ahead of it by more than the burst.
+        // Generic cell rate algorithm: each call advances the even pace by one interval. No call
+        // may be ahead of that pace by more than the burst.
         let pace = next_call_at.max(now);
         let ahead = (now + BURST - pace).num_microseconds().unwrap_or(0);
         let by_rate = if ahead < 0 { 0 } else { ahead / interval + 1 };
@@ -83,12 +84,12 @@ impl Pacing {
         Allowance { calls, next_call_at, retry_after }
     }
 
-    /// Microseconds between two calls at an even pace.
+    /// Returns the microseconds between two calls at an even pace.
     fn interval(&self) -> Option<i64> {
         (self.max_calls_per_second > 0).then(|| 1_000_000 / i64::from(self.max_calls_per_second))
     }
 
-    /// Contacts that one worker is handed at the most.
+    /// Returns the most contacts that one worker may lease.
     #[must_use]
     pub fn lease_limit(&self) -> usize {
         let by_rate = self.max_calls_per_second.saturating_mul(LEASE_SECONDS);
@@ -147,7 +148,8 @@ mod tests {
     }
 
     proptest! {
-        /// Whoever asks, whenever and for however many: no second has more than a tenth above the rate.
+        /// No second exceeds the rate by more than a tenth, whatever the callers, times and
+        /// numbers.
         #[test]
         fn no_second_has_more_than_the_rate(
             per_second in 1..300_i32,
@@ -166,7 +168,7 @@ mod tests {
             for (start, _) in &begun {
                 let second = begun.iter().filter(|(at, _)| (*start..start + 1_000).contains(at));
                 let calls: usize = second.map(|(_, calls)| calls).sum();
-                prop_assert!(calls <= most, "{calls} calls in a second, {per_second} are the rate");
+                prop_assert!(calls <= most, "{calls} calls in a second, rate {per_second}");
             }
         }
     }

@@ -1,6 +1,7 @@
-//! Phone numbers: as people write them in, E.164 out.
+//! Phone numbers: parsed from people's spellings into E.164.
 //!
-//! No number is read as another one: what could be two numbers, or one of two, is refused with the reason.
+//! No number is read as another one. If a text could be two numbers, or one of two, it is rejected
+//! with the reason.
 
 mod text;
 
@@ -15,42 +16,42 @@ pub const MAX_RAW_LENGTH: usize = 60;
 /// Most digits of a number in E.164.
 const MAX_DIGITS: usize = 15;
 
-/// Why a text is not a phone number we can use.
+/// Reason why a text is not a usable phone number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PhoneProblem {
-    /// Nothing there.
+    /// Empty text.
     #[error("is empty")]
     Empty,
-    /// Too long to be one.
+    /// Text too long for a number.
     #[error("is longer than 60 characters")]
     TooLong,
-    /// Has an extension, which cannot be dialled.
+    /// Number with an extension, which cannot be dialled.
     #[error("has an extension; give a number that can be dialled directly")]
     Extension,
-    /// Has letters.
+    /// Text with letters.
     #[error("has letters; give digits only")]
     Letters,
-    /// Two numbers, or a range of them.
+    /// Two numbers, or a range of numbers.
     #[error("may be more than one number, or a range; give one number")]
     Several,
-    /// A date.
+    /// Date.
     #[error("looks like a date")]
     Date,
-    /// Begins like a number that lost its plus sign or its leading zero, and could be either.
+    /// Number that lost its plus sign or its leading zero, and could be either.
     #[error("may have lost its + or its leading 0; write it with + and the country code")]
     Ambiguous,
-    /// No country code, and no region to take it from.
+    /// No country code, and no region to supply it.
     #[error("has no country code; write it with + and the country code, or set default_region")]
     NoCountry,
-    /// Not a number anyone has.
+    /// Number that is not assigned to anyone.
     #[error("is not a valid phone number")]
     Invalid,
-    /// A number that costs whoever calls it.
+    /// Number that costs its caller.
     #[error("is {0}, which costs more than a call; allow_costly_numbers lets the campaign call it")]
     Costly(Cost),
 }
 
-/// Why a call to a number costs more than a call.
+/// Reason why a call to a number costs extra.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Cost {
     /// Premium rate.
@@ -59,16 +60,16 @@ pub enum Cost {
     /// Shared cost.
     #[error("a shared-cost number")]
     SharedCost,
-    /// A company's access number.
+    /// Company's access number.
     #[error("a universal access number")]
     UniversalAccess,
-    /// A personal number, which is forwarded at the caller's cost.
+    /// Personal number, which is forwarded at the caller's cost.
     #[error("a personal number")]
     Personal,
-    /// A pager or a voice mail system.
+    /// Pager or voice mail system.
     #[error("a pager or voice mail number")]
     Service,
-    /// A satellite phone.
+    /// Satellite phone.
     #[error("a satellite number")]
     Satellite,
     /// Directory assistance.
@@ -76,12 +77,13 @@ pub enum Cost {
     Directory,
 }
 
-/// A country to read numbers without a country code in.
+/// Country for reading numbers without a country code.
 #[derive(Clone, Copy, Debug)]
 pub struct Region(rlibphonenumber::Region);
 
 impl Region {
-    /// Reads an ISO 3166 code of two capital letters of a country that has phone numbers.
+    /// Returns the region of an ISO 3166 code: two capital letters of a country that has phone
+    /// numbers.
     #[must_use]
     pub fn from_code(code: &str) -> Option<Self> {
         let is_code = code.len() == 2 && code.bytes().all(|byte| byte.is_ascii_uppercase());
@@ -95,26 +97,27 @@ impl Region {
     }
 }
 
-/// The digits of a number in E.164, which has at most 15, as one number.
+/// Returns the digits of an E.164 number, at most 15, as an integer.
 #[must_use]
 pub fn as_integer(e164: &str) -> i64 {
     e164.trim_start_matches('+').parse().unwrap_or(0)
 }
 
-/// Reads a number of any kind: whom to suppress, who calls, whom a fact is about.
+/// Reads a number of any purpose: to suppress, to identify a caller, or to find the subject of a
+/// fact.
 ///
 /// # Errors
-/// A [`PhoneProblem`] in plain words.
+/// [`PhoneProblem`] in plain words.
 pub fn to_e164(raw: &str, region: Option<Region>) -> Result<String, PhoneProblem> {
     read(raw, region).map(|(_, e164)| e164)
 }
 
-/// How numbers are read that a campaign is to call.
+/// Rules for reading the numbers that a campaign calls.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Reading {
-    /// Of numbers without a country code.
+    /// Region of numbers without a country code.
     pub region: Option<Region>,
-    /// Whether numbers are taken that cost more than a call.
+    /// Whether numbers that cost extra are accepted.
     pub allows_costly: bool,
 }
 
@@ -122,7 +125,7 @@ impl Reading {
     /// Reads a number that is to be called.
     ///
     /// # Errors
-    /// A [`PhoneProblem`] in plain words.
+    /// [`PhoneProblem`] in plain words.
     pub fn number(&self, raw: &str) -> Result<String, PhoneProblem> {
         let (number, e164) = read(raw, self.region)?;
         match cost(&number, &e164).filter(|_| !self.allows_costly) {
@@ -131,7 +134,7 @@ impl Reading {
         }
     }
 
-    /// Whether a text is a number that costs more than a call.
+    /// Whether a text is a number that costs extra.
     #[must_use]
     pub fn is_costly(&self, raw: &str) -> bool {
         let strict = Self { allows_costly: false, ..*self };
@@ -174,27 +177,27 @@ fn parse(text: &str, region: Option<Region>) -> Result<(PhoneNumber, String), Ph
     }
     let e164 = number.format_as(PhoneNumberFormat::E164).into_owned();
     if !number.is_valid() {
-        // Numbers are still written as they were before their country changed them.
+        // People still write numbers as they were before their country changed them.
         let other = other_spelling(&e164).and_then(|other| PhoneNumber::parse(&other, None).ok());
         let other = other.filter(|other| other.is_valid()).ok_or(PhoneProblem::Invalid)?;
         let e164 = other.format_as(PhoneNumberFormat::E164).into_owned();
         return Ok((other, e164));
     }
-    // Some countries have longer numbers, for special services; they are not E.164.
+    // Some countries have longer numbers for special services. Those are not E.164.
     if e164.len() > 1 + MAX_DIGITS {
         return Err(PhoneProblem::Invalid);
     }
     Ok((number, e164))
 }
 
-/// Whether a text read in a region may as well be another number: one that lost its plus sign, as it begins with
-/// the region's own country code or has not the zero that national numbers of the region begin with; or one that
-/// lost a zero that is a part of it.
+/// Whether a text read in a region may just as well be another number. It may have lost its plus
+/// sign: it begins with the region's own country code, or lacks the zero of the region's national
+/// numbers. It may also have lost a zero that belongs to it.
 fn is_ambiguous(text: &str, number: &PhoneNumber, e164: &str, region: Region) -> bool {
     let digits: String = text.chars().filter(char::is_ascii_digit).collect();
     let is_other = |text: &str, region| parse(text, region).is_ok_and(|(_, other)| other != e164);
     if let Some(rest) = digits.strip_prefix("00") {
-        // Where 00 is followed by a carrier's code, or is none of the region's.
+        // In some places a carrier code follows 00, or 00 is not the region's international prefix.
         return is_other(&format!("+{rest}"), None);
     }
     if text.contains('+') || digits.starts_with('0') {
@@ -211,8 +214,8 @@ fn is_ambiguous(text: &str, number: &PhoneNumber, e164: &str, region: Region) ->
     number.get_type() != PhoneNumberType::Mobile && is_other(&format!("0{digits}"), Some(region))
 }
 
-/// Why a call to a valid number costs more than a call. Satellite codes: ITU-T E.164, list of assigned country
-/// codes. 976 and 555-1212 in North America: NANPA, central office codes.
+/// Returns why a call to a valid number costs extra. Satellite codes: ITU-T E.164, list of assigned
+/// country codes. 976 and 555-1212 in North America: NANPA, central office codes.
 fn cost(number: &PhoneNumber, e164: &str) -> Option<Cost> {
     if matches!(number.country_code, 870 | 881 | 882 | 883) {
         return Some(Cost::Satellite);
@@ -256,7 +259,7 @@ mod tests {
 
     #[test]
     fn reads_what_people_write() {
-        // Numbers set aside for fiction by the regulators of their countries.
+        // Numbers that the countries' regulators reserve for fiction.
         let cases = [
             ("+1 415-555-0100", "", "+14155550100"),
             ("(415) 555-0100", "US", "+14155550100"),
@@ -408,8 +411,8 @@ mod tests {
         }
     }
 
-    /// Example numbers of all countries, as libphonenumber has them: read as written in their country, and never as
-    /// another number when the plus sign is lost or a spreadsheet has had them.
+    /// Example numbers of all countries in libphonenumber. Each is read as written in its country.
+    /// None becomes another number when it loses the plus sign or passes through a spreadsheet.
     #[test]
     fn no_number_of_any_country_becomes_another() {
         let (mut read_back, mut all) = (0, 0);

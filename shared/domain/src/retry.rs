@@ -1,16 +1,16 @@
-//! When a contact that was not reached is tried again.
+//! Retries of contacts that were not reached.
 
 use crate::Instant;
 use crate::history::CallOutcome;
 use chrono::TimeDelta;
 use serde::{Deserialize, Serialize};
 
-/// Most attempts a rule may allow.
+/// Most attempts that a rule may allow.
 pub const MAX_ATTEMPTS_LIMIT: i32 = 20;
-/// Longest wait a rule may ask for.
+/// Longest delay that a rule may require.
 pub const MIN_DELAY_LIMIT_SECONDS: i64 = 30 * 24 * 3600;
 
-/// What follows each outcome.
+/// Rule for each outcome.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RetryPolicy {
     /// Nobody answered.
@@ -21,16 +21,17 @@ pub struct RetryPolicy {
     pub failed: RetryRule,
     /// A machine answered.
     pub voicemail: RetryRule,
-    /// Nobody knows how the attempt ended.
+    /// The end of the attempt is unknown.
     pub unknown: RetryRule,
 }
 
-/// Try again while there were fewer than `max_attempts`, at least `min_delay_seconds` later.
+/// Rule: retry after at least `min_delay_seconds`, while fewer than `max_attempts` were made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RetryRule {
-    /// 1 to 20, over all outcomes since the contact last started afresh.
+    /// Most attempts, over all outcomes since the contact last started afresh, 1 to 20.
     pub max_attempts: i32,
-    /// 0 to 30 days. After an unknown end the service waits longer where its least wait is longer.
+    /// Least delay, 0 to 30 days. After an unknown end, the service's own least delay applies if it
+    /// is longer.
     pub min_delay_seconds: i64,
 }
 
@@ -51,7 +52,8 @@ impl Default for RetryPolicy {
 }
 
 impl RetryPolicy {
-    /// The policy with a least wait after an attempt whose end is unknown: its phone may still ring.
+    /// Returns the policy with a least delay after an attempt with an unknown end, because its
+    /// phone may still ring.
     #[must_use]
     pub fn with_unknown_wait(mut self, least_seconds: i64) -> Self {
         let wait = &mut self.unknown.min_delay_seconds;
@@ -59,8 +61,8 @@ impl RetryPolicy {
         self
     }
 
-    /// When to try again after `attempts` attempts, the last of which ended in `outcome` at `now`;
-    /// `None` when the contact is finished.
+    /// Returns when to retry after `attempts` attempts, the last of which ended in `outcome` at
+    /// `now`. Returns `None` if the contact is finished.
     #[must_use]
     pub fn next_attempt(
         &self,

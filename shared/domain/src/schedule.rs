@@ -1,4 +1,4 @@
-//! When calls may be placed: start, end, weekly windows and blackout dates, in the contact's zone.
+//! Calling hours: start, end, weekly windows and blackout dates, in the contact's zone.
 
 use crate::Instant;
 use crate::zones::zone;
@@ -12,60 +12,61 @@ use serde::{Deserialize, Serialize};
 pub const MAX_WINDOWS: usize = 100;
 /// Most blackout dates.
 pub const MAX_BLACKOUT_DATES: usize = 400;
-/// Calls are allowed from 08:00 to 21:00 local time unless the campaign names other hours:
-/// 47 CFR 64.1200(c)(1).
+/// Legal hours: 08:00 to 21:00 local time, 47 CFR 64.1200(c)(1). They apply unless the campaign
+/// sets other hours.
 const LEGAL_HOURS: std::ops::Range<i32> = 8 * 60..21 * 60;
-/// How far ahead an opening is looked for: past any run of blackout dates.
+/// Days to search ahead for an opening: more than any run of blackout dates.
 const SEARCH_DAYS: i64 = MAX_BLACKOUT_DATES as i64 + 8;
 
-/// When calls may be placed.
+/// Times at which calls may be placed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Schedule {
-    /// Nothing before.
+    /// Earliest time of a call.
     pub start_time: Option<Instant>,
-    /// The end, unless the run is live forever.
+    /// End of the run, unless it is live forever.
     pub end_time: Option<Instant>,
     /// IANA zone for contacts without their own.
     pub time_zone: String,
-    /// Weekly hours; none means the legal hours, every day.
+    /// Weekly hours; an empty list means the legal hours, every day.
     pub windows: Vec<WeeklyWindow>,
     /// Days without calls.
     pub blackout_dates: Vec<NaiveDate>,
 }
 
-/// A half-open span of one weekday.
+/// Half-open span of one weekday.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WeeklyWindow {
-    /// 1 is Monday.
+    /// Weekday, 1 is Monday.
     pub weekday: i32,
-    /// Minute of the day it opens.
+    /// Minute of the day at which the window opens.
     pub start_minute: i32,
-    /// Minute of the day it shuts.
+    /// Minute of the day at which the window closes.
     pub end_minute: i32,
 }
 
-/// Whether calls may be placed.
+/// Calling hours at some moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Hours {
-    /// Now.
+    /// Open now.
     Open,
-    /// From then on.
+    /// Closed until this time.
     ShutUntil(Instant),
-    /// Not in the foreseeable future, or the zone is not known.
+    /// Closed for the foreseeable future, or the zone is unknown.
     Shut,
 }
 
 impl Schedule {
-    /// Whether it ends before anything can be dialled.
+    /// Whether the schedule ends before any call can be placed.
     #[must_use]
     pub fn ends_before_it_starts(&self) -> bool {
         matches!((self.start_time, self.end_time), (Some(start), Some(end)) if end <= start)
     }
 
-    /// Whether a contact in `contact_zone` (the schedule's when empty) may be called at `now`.
+    /// Returns whether a contact in `contact_zone` (the schedule's when empty) may be called at
+    /// `now`.
     ///
-    /// Hours are judged on the wall clock: those that a clock change skips do not happen, those that
-    /// it repeats happen twice. An unknown zone is never open.
+    /// Hours are judged on the wall clock. Hours that a clock change skips do not happen; hours
+    /// that it repeats happen twice. An unknown zone is never open.
     #[must_use]
     pub fn hours(&self, contact_zone: &str, now: Instant) -> Hours {
         let name = if contact_zone.is_empty() { &self.time_zone } else { contact_zone };
@@ -78,8 +79,8 @@ impl Schedule {
         opening.map_or(Hours::Shut, Hours::ShutUntil)
     }
 
-    /// Until when a contact that may be called at `now` surely may be. Windows that follow each other
-    /// count one by one, so it may be longer.
+    /// Returns until when a contact that may be called at `now` may certainly be called. Adjacent
+    /// windows are not joined, so the contact may be callable for longer.
     #[must_use]
     pub fn open_until(&self, contact_zone: &str, now: Instant) -> Instant {
         let name = if contact_zone.is_empty() { &self.time_zone } else { contact_zone };
@@ -91,7 +92,7 @@ impl Schedule {
             .into_iter()
             .flat_map(|window| instants_of(&zone, minute_of(today, window.end)));
         let Some(end) = ends.filter(|end| *end > now).min() else { return instant(now) };
-        // The clock may be set to an hour at which it is shut.
+        // The clock may be set to a closed hour.
         let shuts = |change: &Timestamp| *change < end && !self.is_open(&zone, *change);
         instant(changes_after(&zone, now).take(1).find(shuts).unwrap_or(end))
     }
@@ -117,7 +118,8 @@ impl Schedule {
             .collect()
     }
 
-    /// The first instant from which on it is open: a window begins, or the clock is set to an hour inside one.
+    /// Returns the first instant of the next opening: a window begins, or the clock is set to an
+    /// hour inside one.
     fn next_opening(&self, zone: &TimeZone, now: Timestamp) -> Option<Timestamp> {
         let today = zone.to_datetime(now).date();
         let opens = |opening: &Timestamp| *opening > now && self.is_open(zone, *opening);
@@ -142,7 +144,7 @@ fn is_same(date: NaiveDate, other: Date) -> bool {
         && u32::try_from(day) == Ok(date.day())
 }
 
-/// Instants of ours are of years that a calendar has; others are taken for the nearest that is.
+/// Converts an instant. One beyond the calendar's years becomes the nearest that the calendar has.
 fn timestamp(instant: Instant) -> Timestamp {
     let nearest = if instant < DateTime::UNIX_EPOCH { Timestamp::MIN } else { Timestamp::MAX };
     Timestamp::from_microsecond(instant.timestamp_micros()).unwrap_or(nearest)
@@ -157,13 +159,13 @@ fn minute_of(date: Date, minute: i32) -> LocalTime {
     midnight.saturating_add(i64::from(minute).minutes())
 }
 
-/// When a zone's clock is set next, and after that.
+/// Returns the times of a zone's next clock changes, in order.
 fn changes_after(zone: &TimeZone, now: Timestamp) -> impl Iterator<Item = Timestamp> {
     zone.following(now).map(|change| change.timestamp())
 }
 
-/// The instants at which a zone's clock shows this: two when it is set back over it, and when it is
-/// set forward over it the instant at which it is set.
+/// Returns the instants at which a zone's clock shows `local`. A clock set back over it yields two
+/// instants. A clock set forward over it yields the instant of the change.
 fn instants_of(zone: &TimeZone, local: LocalTime) -> Vec<Timestamp> {
     let at = |offset: jiff::tz::Offset| offset.to_timestamp(local).ok();
     match zone.to_ambiguous_timestamp(local).offset() {
@@ -171,7 +173,7 @@ fn instants_of(zone: &TimeZone, local: LocalTime) -> Vec<Timestamp> {
         AmbiguousOffset::Fold { before, after } => {
             at(before).into_iter().chain(at(after)).collect()
         }
-        // Read by the later offset it is before the clock is set.
+        // Read with the later offset, the time falls before the clock change.
         AmbiguousOffset::Gap { after, .. } => {
             at(after).and_then(|early| changes_after(zone, early).next()).into_iter().collect()
         }
@@ -217,7 +219,7 @@ mod tests {
             schedule.hours("", utc("2026-01-14T20:00:00Z")),
             Hours::ShutUntil(utc("2026-01-15T07:00:00Z"))
         );
-        // The contact's own zone wins.
+        // The contact's own zone takes precedence.
         assert_eq!(schedule.hours("America/New_York", utc("2026-01-14T20:00:00Z")), Hours::Open);
         assert_eq!(schedule.hours("Mars/Olympus", utc("2026-01-14T12:00:00Z")), Hours::Shut);
     }
@@ -229,7 +231,7 @@ mod tests {
         assert_eq!(until("2026-01-14T09:30:00Z"), utc("2026-01-14T10:00:00Z"));
         assert_eq!(until("2026-01-14T10:00:00Z"), utc("2026-01-14T11:00:00Z"));
         assert_eq!(until("2026-01-14T11:00:00Z"), utc("2026-01-14T11:00:00Z"), "shut by then");
-        // The hour that Berlin repeats on 2026-10-25 shuts twice.
+        // The hour that Berlin repeats on 2026-10-25 closes twice.
         assert_eq!(until("2026-10-25T00:10:00Z"), utc("2026-10-25T00:30:00Z"));
         assert_eq!(until("2026-10-25T01:10:00Z"), utc("2026-10-25T01:30:00Z"));
     }
@@ -284,14 +286,14 @@ mod tests {
         let mut schedule = schedule(&[]);
         let first = NaiveDate::from_ymd_opt(2026, 1, 1).expect("a date");
         schedule.blackout_dates = first.iter_days().take(MAX_BLACKOUT_DATES).collect();
-        // 400 days later, at 08:00 in Berlin.
+        // The opening is 400 days later, at 08:00 in Berlin.
         let opening = utc("2027-02-05T07:00:00Z");
         assert_eq!(schedule.hours("", utc("2026-01-01T12:00:00Z")), Hours::ShutUntil(opening));
     }
 
     #[test]
     fn a_clock_that_is_set_back_into_a_window_opens_it_again() {
-        // Sunday 01:30 to 02:30 in Berlin, where 02:00 to 03:00 comes twice on 2026-10-25.
+        // The window is Sunday 01:30 to 02:30 in Berlin. On 2026-10-25, 02:00 to 03:00 comes twice.
         let schedule = schedule(&[(7, 90, 150)]);
         assert_eq!(schedule.hours("", utc("2026-10-25T00:10:00Z")), Hours::Open);
         let between = schedule.hours("", utc("2026-10-25T00:40:00Z"));
@@ -299,7 +301,7 @@ mod tests {
         assert_eq!(schedule.hours("", utc("2026-10-25T01:10:00Z")), Hours::Open);
         let after = schedule.hours("", utc("2026-10-25T01:30:00Z"));
         assert_eq!(after, Hours::ShutUntil(utc("2026-11-01T00:30:00Z")));
-        // A window that the clock is set back out of: it is open, shut and open again.
+        // The clock is set back out of this window: it is open, closed and open again.
         let later = self::schedule(&[(7, 130, 240)]);
         assert_eq!(later.hours("", utc("2026-10-25T00:30:00Z")), Hours::Open);
         let until = later.open_until("", utc("2026-10-25T00:30:00Z"));
@@ -308,7 +310,7 @@ mod tests {
         assert_eq!(shut, Hours::ShutUntil(utc("2026-10-25T01:10:00Z")));
     }
 
-    /// Minute by minute over a year of changes, for zones that set their clocks in all kinds of ways.
+    /// Checks every minute over a year of changes, for zones with different kinds of clock changes.
     #[test]
     fn an_opening_is_the_first_minute_that_is_open() {
         let windows = [(1, 0, 90), (6, 1_380, 1_440), (7, 30, 100), (7, 150, 200), (5, 60, 61)];

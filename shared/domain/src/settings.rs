@@ -1,4 +1,4 @@
-//! Launch settings: what one launch asked for, fixed for its run.
+//! Launch settings: the choices of one launch, fixed for its run.
 
 use crate::history::Flags;
 use serde::{Deserialize, Serialize};
@@ -6,17 +6,18 @@ use serde::{Deserialize, Serialize};
 /// Settings of one launch.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LaunchSettings {
-    /// Whom not to engage.
+    /// Contacts to exclude.
     pub exclude: Exclusions,
-    /// Everyone again, whatever happened before this launch; only refusals still count.
+    /// Whether all contacts are engaged again, whatever happened before this launch. Only refusals
+    /// still count.
     pub rerun_all_contacts: bool,
-    /// Clear all history of the campaign first, opt-outs too.
+    /// Whether all history of the campaign is cleared first, including opt-outs.
     pub reset_contact_history: bool,
-    /// Neither the end time nor an empty list ends the run; contacts that arrive join it.
+    /// Whether the run continues beyond the end time and an empty list. New contacts join the run.
     pub live_forever: bool,
 }
 
-/// Whom not to engage.
+/// Contacts to exclude.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Exclusions {
     /// Contacts that opted out. False brings back refusals from before the launch, no others.
@@ -43,7 +44,7 @@ impl Default for Exclusions {
     }
 }
 
-/// Which transferred contacts are excluded; a bound means strictly more.
+/// Transferred contacts to exclude; a bound means strictly more.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum TransferredExclusion {
@@ -61,7 +62,7 @@ pub enum TransferredExclusion {
 }
 
 impl TransferredExclusion {
-    /// The flag that a contact it excludes has.
+    /// Returns the flag of the contacts that this setting excludes.
     #[must_use]
     pub fn flag(self) -> Flags {
         match self {
@@ -75,7 +76,8 @@ impl TransferredExclusion {
 }
 
 impl Exclusions {
-    /// What would be excluded besides refusals, for the warning that a rerun overrides it.
+    /// Returns the names of the exclusions besides refusals, for the warning that a rerun overrides
+    /// them.
     #[must_use]
     pub fn names_besides_refused(&self) -> Vec<&'static str> {
         let mut names = Vec::new();
@@ -95,19 +97,19 @@ impl Exclusions {
     }
 }
 
-/// Which history and which completions count. Rows are compared with these numbers, so that a reset
-/// or a rerun costs the same for any number of contacts.
+/// History and completions that count. Rows are compared with these numbers. A reset or a rerun
+/// therefore costs the same for any number of contacts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Epoch {
-    /// Number of resets so far: older history does not exist.
+    /// Number of resets so far; older history does not exist.
     pub generation: i32,
-    /// Run that last let everyone start afresh (rerun or reset); 0 when none did: what was finished
-    /// before it is not finished any more.
+    /// Run that last let all contacts start afresh (rerun or reset), or 0 if none did. A contact
+    /// finished before that run is no longer finished.
     pub cycle: i32,
 }
 
 impl LaunchSettings {
-    /// The epoch of run number `run`, launched with these settings after `before`.
+    /// Returns the epoch of run number `run`, launched with these settings after `before`.
     #[must_use]
     pub fn epoch_after(&self, before: Epoch, run: i32) -> Epoch {
         let starts_afresh = self.rerun_all_contacts || self.reset_contact_history;

@@ -1,25 +1,25 @@
-//! How campaigns share a worker: in proportion to their weights.
+//! Shares of campaigns in a worker, in proportion to their weights.
 
 use std::collections::BTreeMap;
 
-/// What each campaign was handed so far, divided by its weight (stride scheduling): whoever has had the
-/// least is next.
+/// Contacts handed out per campaign, divided by its weight (stride scheduling). The campaign with
+/// the least is next.
 #[derive(Clone, Debug, Default)]
 pub struct Shares<K: Ord + Copy> {
     passes: BTreeMap<K, u64>,
 }
 
-/// So that dividing by a weight keeps precision.
+/// Factor that keeps precision when a count is divided by a weight.
 const SCALE: u64 = 10_000;
 
 impl<K: Ord + Copy> Shares<K> {
-    /// Of these campaigns, the one that is next.
+    /// Returns the next of these campaigns.
     #[must_use]
     pub fn next(&self, waiting: impl Iterator<Item = K>) -> Option<K> {
         waiting.min_by_key(|key| (self.passes.get(key).copied().unwrap_or(0), *key))
     }
 
-    /// Notes that a campaign was handed something.
+    /// Records contacts handed out for a campaign.
     pub fn handed(&mut self, key: K, contacts: usize, weight: i32) {
         let contacts = u64::try_from(contacts).unwrap_or(u64::MAX);
         let weight = u64::try_from(weight.max(1)).unwrap_or(1);
@@ -27,8 +27,8 @@ impl<K: Ord + Copy> Shares<K> {
         *pass = pass.saturating_add(contacts.saturating_mul(SCALE) / weight);
     }
 
-    /// Forgets all but these campaigns. One that is new, or had nothing to hand out for long, begins
-    /// beside the others: it does not catch up on what it never asked for.
+    /// Forgets all other campaigns. A new campaign, or one that was idle for long, starts level
+    /// with the others. It does not catch up on contacts that it never requested.
     pub fn keep(&mut self, running: &[K]) {
         let least = running.iter().filter_map(|key| self.passes.get(key)).min().copied();
         let mut kept = BTreeMap::new();
@@ -39,15 +39,14 @@ impl<K: Ord + Copy> Shares<K> {
         self.passes = kept;
     }
 
-    /// Lets a campaign that had nothing to hand out begin beside the others when it has again.
+    /// Lets a campaign without contacts start level with the others when it has contacts again.
     pub fn had_nothing(&mut self, key: K) {
         let most = self.passes.values().max().copied().unwrap_or(0);
         self.passes.insert(key, most);
     }
 }
 
-/// Shares out what was found among those who want so much each: all get the same, but nobody more than
-/// wanted.
+/// Splits `found` evenly among the requests in `wants`. No share exceeds its request.
 #[must_use]
 pub fn split(found: usize, wants: &[usize]) -> Vec<usize> {
     let mut shares = vec![0; wants.len()];
@@ -55,7 +54,7 @@ pub fn split(found: usize, wants: &[usize]) -> Vec<usize> {
     order.sort_by_key(|index| wants[*index]);
     let mut left = found;
     for (served, index) in order.into_iter().enumerate() {
-        // What does not come out even goes to those who want most.
+        // The remainder goes to the largest requests.
         shares[index] = wants[index].min(left / (wants.len() - served));
         left -= shares[index];
     }

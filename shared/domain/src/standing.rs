@@ -1,4 +1,4 @@
-//! Where a contact stands in a run, when it can be called next, and why a run calls nobody.
+//! Standing of a contact in a run, its next possible call, and the reason why a run calls nobody.
 
 use crate::Instant;
 use crate::eligibility::{Reason, Verdict};
@@ -6,14 +6,14 @@ use crate::lease::Slot;
 use crate::lifecycle::State;
 use crate::schedule::{Hours, Schedule};
 
-/// The bucket of a contact; each contact is in one.
+/// Bucket of a contact; each contact is in exactly one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Standing {
     /// Waits for a worker, its hours or the cap on attempts.
     Waiting,
-    /// Waits at least until then.
+    /// Waits at least until this time.
     WaitingRetry(Instant),
-    /// In a worker's hands, not dialled.
+    /// Held by a worker, not dialled.
     Leased,
     /// In a call.
     InCall,
@@ -33,22 +33,22 @@ pub fn standing(verdict: Verdict, slot: Option<Slot>) -> Standing {
     }
 }
 
-/// What a waiting contact waits for last.
+/// Last condition that a waiting contact waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WaitsFor {
-    /// Nothing but a worker.
+    /// A worker; all else allows the call.
     Worker,
     /// The start of the schedule.
     Start(Instant),
-    /// The wait that the retry policy or a call in progress asks for.
+    /// The delay that the retry policy or a call in progress requires.
     Retry(Instant),
     /// The cap on attempts per number.
     Cap(Instant),
-    /// Its hours.
+    /// The contact's calling hours.
     Hours(Instant),
     /// Hours that do not open in the foreseeable future.
     NoHours,
-    /// Nothing: the run ends before it could be called, at this time.
+    /// Nothing: the run ends at this time, before the contact could be called.
     End(Instant),
 }
 
@@ -63,18 +63,19 @@ impl WaitsFor {
     }
 }
 
-/// When a contact that waits may be called, apart from its hours.
+/// Times before which a waiting contact is not called, apart from its hours.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Waits {
-    /// Not before this, by its history.
+    /// Earliest time by the contact's history.
     pub due_at: Option<Instant>,
-    /// Not before this, by the cap on attempts.
+    /// Earliest time by the cap on attempts.
     pub capped_until: Option<Instant>,
-    /// The run ends then, unless it is live forever.
+    /// End of the run, unless it is live forever.
     pub end_time: Option<Instant>,
 }
 
-/// Returns what a waiting contact in `contact_zone` (the schedule's when empty) waits for last.
+/// Returns the last condition that a waiting contact in `contact_zone` (the schedule's when empty)
+/// waits for.
 #[must_use]
 pub fn waits_for(waits: Waits, schedule: &Schedule, contact_zone: &str, now: Instant) -> WaitsFor {
     let mut found = (now, WaitsFor::Worker);
@@ -87,7 +88,7 @@ pub fn waits_for(waits: Waits, schedule: &Schedule, contact_zone: &str, now: Ins
             found = (at, waits_for(at));
         }
     }
-    // Hours count at the time when all else allows the call.
+    // Hours are judged at the time when all else allows the call.
     match schedule.hours(contact_zone, found.0) {
         Hours::Open => {}
         Hours::ShutUntil(opening) => found = (opening, WaitsFor::Hours(opening)),
@@ -99,53 +100,54 @@ pub fn waits_for(waits: Waits, schedule: &Schedule, contact_zone: &str, now: Ins
     }
 }
 
-/// Why a campaign calls nobody.
+/// Reason why a campaign calls nobody.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum IdleReason {
-    /// No run is on, or it has not begun.
+    /// No run is active, or the run has not begun.
     NotRunning,
-    /// The hours of all who could be called are shut.
+    /// All callable contacts are outside their hours.
     WindowClosed,
-    /// All who are left wait for their next attempt.
+    /// All remaining contacts wait for their next attempt.
     WaitingRetry,
-    /// Nobody is left to engage.
+    /// No contact is left to engage.
     Exhausted,
-    /// Somebody can be called, and no worker takes them.
+    /// A contact can be called, but no worker leases it.
     NoWorker,
-    /// The numbers of all who could be called had their attempts of the day.
+    /// The numbers of all callable contacts have had their attempts of the day.
     Capped,
     /// Pacing allows no call now.
     Throttled,
-    /// The run is held.
+    /// The run is paused.
     Paused,
-    /// Workers say that their provider fails.
+    /// Workers report that their provider fails.
     ProviderFailing,
 }
 
-/// What a run's idleness depends on.
+/// Facts that a run's idleness depends on.
 #[derive(Clone, Copy, Debug)]
 pub struct Scene {
-    /// Where the campaign stands.
+    /// State of the campaign.
     pub state: State,
-    /// Whether anybody of the run waits, whatever for.
+    /// Whether any contact of the run waits, for any reason.
     pub is_anybody_waiting: bool,
-    /// Whether a worker holds somebody or is in a call.
+    /// Whether a worker holds a contact or is in a call.
     pub is_busy: bool,
-    /// Whether somebody could be called at this moment, pacing apart.
+    /// Whether a contact could be called at this moment, apart from pacing.
     pub is_anybody_callable: bool,
-    /// Pacing allows no call, until then if that is known.
+    /// Set if pacing allows no call, with the end of that wait if it is known.
     pub throttled: Option<Option<Instant>>,
-    /// The next opening for contacts whose hours are shut; `Some(None)`: none is in sight.
+    /// Next opening for contacts outside their hours; `Some(None)` means that none is in sight.
     pub shut: Option<Option<Instant>>,
-    /// When the next contact is free of the cap on attempts.
+    /// Time when the next contact is free of the cap on attempts.
     pub capped_until: Option<Instant>,
-    /// When the next contact is due again.
+    /// Time when the next contact is due again.
     pub next_retry: Option<Instant>,
 }
 
-/// Returns why a campaign calls nobody, and until when if that is known; `None` when it does.
+/// Returns why a campaign calls nobody, and until when if that is known. Returns `None` if it calls
+/// somebody.
 ///
-/// Of several reasons the one counts that ends first: when it ends, somebody can be called.
+/// Among several reasons, the one that ends first counts: when it ends, a contact can be called.
 #[must_use]
 pub fn idle_reason(scene: &Scene) -> Option<(IdleReason, Option<Instant>)> {
     match scene.state {
@@ -171,7 +173,7 @@ pub fn idle_reason(scene: &Scene) -> Option<(IdleReason, Option<Instant>)> {
         scene.shut.map(|opening| (IdleReason::WindowClosed, opening)),
     ];
     let key = |(_, until): &(IdleReason, Option<Instant>)| until.unwrap_or(Instant::MAX_UTC);
-    // Nothing of it holds: those who wait are left to the next look.
+    // No reason applies: the waiting contacts are left to the next look.
     Some(ends.into_iter().flatten().min_by_key(key).unwrap_or((IdleReason::NoWorker, None)))
 }
 
@@ -184,7 +186,7 @@ mod tests {
         Instant::UNIX_EPOCH + TimeDelta::hours(hours)
     }
 
-    /// Open from 08:00 to 21:00 UTC.
+    /// Returns a schedule that is open from 08:00 to 21:00 UTC.
     fn schedule() -> Schedule {
         Schedule {
             start_time: None,

@@ -1,4 +1,4 @@
-//! Numbers that are one subscriber's under two spellings.
+//! Spellings of one subscriber's number.
 //!
 //! | country | spellings | source |
 //! |---|---|---|
@@ -83,7 +83,8 @@ mod tests {
 
     #[test]
     fn all_others_have_one_spelling() {
-        // A landline in São Paulo, a Mexican number that begins with 1, others, and what is no number.
+        // A landline in São Paulo, a Mexican number that begins with 1, others, and texts that are
+        // not numbers.
         for only in ["+551123456789", "+14155550100", "+4930901820", "+52123", "", "+", "erased:ab"]
         {
             assert_eq!(spellings(only), [only]);

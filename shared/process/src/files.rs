@@ -5,10 +5,10 @@ use std::path::Path;
 /// Largest file of a key, certificate or token.
 const MAX_FILE_BYTES: u64 = 1024 * 1024;
 
-/// The content of a file of a key, certificate or token, if it is of a bearable size.
+/// Reads a file of a key, certificate or token, up to `MAX_FILE_BYTES` bytes.
 ///
 /// # Errors
-/// When it cannot be read, or is larger.
+/// Returns an error if the file cannot be read, or is larger.
 pub fn read_key_file(path: &Path) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
     File::open(path)?.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes)?;

@@ -1,5 +1,5 @@
-//! Health for probes, on a port of its own: `grpc.health.v1` in the clear and for everyone, since probes know
-//! neither TLS nor tokens. It tells nothing else.
+//! Health for probes, on a port of its own: `grpc.health.v1` in the clear and for every caller.
+//! Probes support neither TLS nor tokens. The port serves nothing else.
 
 use crate::connections::Connections;
 use crate::listen;
@@ -12,33 +12,34 @@ use tonic_health::ServingStatus;
 use tonic_health::pb::health_server::HealthServer;
 use tonic_health::server::{HealthReporter, HealthService};
 
-/// Largest question: the name of a service.
+/// Largest request: the name of a service.
 const MAX_MESSAGE_BYTES: usize = 512;
-/// Questions of one connection at the same time.
+/// Simultaneous requests of one connection.
 const MAX_REQUESTS_PER_CONNECTION: u32 = 8;
 
-/// Of the process alone: not serving says that a restart would help.
+/// Health of the process alone. Not serving means that a restart would help.
 pub const LIVENESS: &str = "liveness";
-/// Of the process and all that it needs.
+/// Health of the process and all its dependencies.
 pub const READINESS: &str = "";
 
-/// Where probes ask.
+/// Options of the health listener.
 #[derive(Args, Clone, Debug)]
 pub struct HealthArgs {
-    /// Address and port for probes: grpc.health.v1 in the clear and for everyone; the service `liveness` is about
-    /// the process alone, without a name it is about all that the process needs [default: none]
+    /// Address and port for probes: grpc.health.v1 in the clear and for every caller. The service
+    /// `liveness` covers the process alone; no name covers the process and its dependencies
+    /// [default: none]
     #[arg(long, env = "CAMPAIGN_HEALTH_LISTEN")]
     pub health_listen: Option<SocketAddr>,
-    /// Limits of this listener, and others beside the API
+    /// Limits of this listener and of the others beside the API
     #[command(flatten)]
     pub side: SideArgs,
 }
 
 impl HealthArgs {
-    /// Answers from now on until the process ends, if there is an address.
+    /// Starts to answer until the process ends, if there is an address.
     ///
     /// # Errors
-    /// When the address cannot be had.
+    /// Returns an error if the address is not available.
     pub async fn start(&self) -> Result<Health, String> {
         let health = Health::new().await;
         if let Some(address) = self.health_listen {
@@ -57,12 +58,12 @@ impl HealthArgs {
     }
 }
 
-/// What probes and clients are told.
+/// Health as reported to probes and clients.
 #[derive(Clone, Debug)]
 pub struct Health(HealthReporter);
 
 impl Health {
-    /// The process is there; what it needs is not known to be.
+    /// Returns the health of a live process that is not yet ready.
     pub async fn new() -> Self {
         let health = Self(HealthReporter::new());
         health.set(READINESS, false).await;
@@ -70,13 +71,13 @@ impl Health {
         health
     }
 
-    /// Says whether a service serves.
+    /// Sets whether a service serves.
     pub async fn set(&self, service: &str, is_serving: bool) {
         let status = if is_serving { ServingStatus::Serving } else { ServingStatus::NotServing };
         self.0.set_service_status(service, status).await;
     }
 
-    /// Answers, on any number of servers.
+    /// Returns the service that answers probes, for any number of servers.
     #[must_use]
     pub fn service(&self) -> HealthServer<HealthService> {
         let service = HealthService::from_health_reporter(self.0.clone());

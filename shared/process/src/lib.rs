@@ -1,5 +1,6 @@
-//! What every process of ours needs: options, logs on standard error, metrics, traces, health for probes, files of keys,
-//! secrets, listeners, the way into the service, one provider of cryptography for TLS, and an orderly shutdown.
+//! Common parts of all our processes: options, logs on standard error, metrics, traces and health
+//! for probes. Further parts are key files, secrets, listeners, the service's client credentials,
+//! TLS cryptography and an orderly shutdown.
 
 pub mod client;
 pub mod connections;

@@ -1,10 +1,10 @@
 use std::net::SocketAddr;
 use tokio::net::TcpListener;
 
-/// A listener at an address.
+/// Returns a listener at an address.
 ///
 /// # Errors
-/// When the address cannot be had.
+/// Returns an error if the address is not available.
 pub async fn listen(address: SocketAddr) -> Result<TcpListener, String> {
     let listener = TcpListener::bind(address).await;
     listener.map_err(|error| format!("cannot listen on {address}: {error}"))

@@ -1,5 +1,5 @@
-//! What a process counts, for Prometheus. A process declares each metric once, in one table; `/metrics` shows
-//! them. Counting costs an atomic addition, whether somebody looks or not.
+//! Metrics of a process, for Prometheus. A process declares each metric once, in one table;
+//! `/metrics` shows them. Counting costs an atomic addition, whether or not anything scrapes.
 
 use crate::connections::{ConnectionLimits, Connections};
 use crate::serving::serve_http;
@@ -21,32 +21,33 @@ use std::sync::atomic::AtomicU64;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-/// OpenMetrics, which Prometheus asks for.
+/// Media type of OpenMetrics, which Prometheus requests.
 const CONTENT: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 /// Upper bounds of the buckets of durations, in seconds.
 const DURATION_BUCKETS: [f64; 13] =
     [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
 
-/// Names and values of labels. Only text of the program itself can be one: no id, number or name of anybody.
+/// Names and values of labels. Labels are the program's own text only, never a person's id, number
+/// or name.
 pub type Labels<const N: usize> = [(&'static str, &'static str); N];
 
-/// A gauge of seconds or of a time.
+/// Gauge of seconds or of a time.
 pub type SecondsGauge = Gauge<f64, AtomicU64>;
 
 /// Histograms of durations, by labels.
 pub type Durations<const N: usize> = Family<Labels<N>, Histogram, fn() -> Histogram>;
 
-/// The metrics of a process. Names are as Prometheus has them, counters without their `_total`.
+/// Metrics of a process. Names follow Prometheus; counters omit their `_total`.
 #[derive(Debug)]
 pub struct MetricTable(Registry);
 
 impl MetricTable {
-    /// With those of every process; each has this prefix and an underscore before its name.
+    /// Returns a table with the metrics common to all processes. Each name starts with `prefix` and
+    /// an underscore.
     #[must_use]
     pub fn new(prefix: &'static str) -> Self {
         let mut table = Self(Registry::with_prefix(prefix));
-        let help =
-            "Spans of traces that the collector did not take, or that were too many to wait for it";
+        let help = "Spans dropped because the collector did not accept them or too many waited";
         table.add("lost_spans", help, LOST_SPANS.clone());
         table
     }
@@ -56,7 +57,7 @@ impl MetricTable {
         metric
     }
 
-    /// One that stands alone.
+    /// Adds a metric without labels.
     pub fn one<M>(&mut self, name: &'static str, help: &'static str) -> M
     where
         M: Metric + Clone + Default,
@@ -64,7 +65,7 @@ impl MetricTable {
         self.add(name, help, M::default())
     }
 
-    /// One for each value of a label; all of them are there from the start.
+    /// Adds one metric per value of a label. All of them exist from the start.
     pub fn each<M, const N: usize>(
         &mut self,
         name: &'static str,
@@ -78,7 +79,7 @@ impl MetricTable {
         values.map(|value| family.get_or_create_owned(&[(label, value)]))
     }
 
-    /// One for each labels, as they are met.
+    /// Adds a metric whose labels appear when they are first used.
     pub fn family<M, const N: usize>(
         &mut self,
         name: &'static str,
@@ -90,12 +91,12 @@ impl MetricTable {
         self.add(name, help, Family::default())
     }
 
-    /// How long something took, in seconds.
+    /// Adds a histogram of durations, in seconds.
     pub fn duration(&mut self, name: &'static str, help: &'static str) -> Histogram {
         self.add(name, help, histogram())
     }
 
-    /// How long something took, in seconds, by labels that come as they are met.
+    /// Adds a histogram of durations in seconds, whose labels appear when they are first used.
     pub fn durations<const N: usize>(
         &mut self,
         name: &'static str,
@@ -104,11 +105,11 @@ impl MetricTable {
         self.add(name, help, Family::new_with_constructor(histogram as fn() -> Histogram))
     }
 
-    /// All of them as text.
+    /// Renders all metrics as text.
     #[must_use]
     pub fn render(&self) -> String {
         let mut text = String::new();
-        // Text in memory takes everything.
+        // Writing to a string cannot fail.
         let _ = encode(&mut text, &self.0);
         text
     }
@@ -118,7 +119,7 @@ fn histogram() -> Histogram {
     Histogram::new(DURATION_BUCKETS)
 }
 
-/// Shows what `render` gives at `/metrics`, and nothing else, until `stop`.
+/// Serves the text of `render` at `/metrics`, and nothing else, until `stop`.
 pub async fn serve_metrics(
     listener: TcpListener,
     limits: ConnectionLimits,
@@ -129,7 +130,7 @@ pub async fn serve_metrics(
     let show = move || async move { ([(CONTENT_TYPE, CONTENT)], render()) };
     let router = Router::new().route("/metrics", get(show));
     let connections = Connections::new(limits, Counter::default());
-    // Without a wait for those that stay connected: a scraper does.
+    // Stops without waiting for open connections, because a scraper keeps its connection open.
     let serving = serve_http(listener, connections, limits.first_request, router, stop.clone());
     tokio::select! {
         () = serving => {}

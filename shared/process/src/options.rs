@@ -1,4 +1,5 @@
-//! A program's options: from flags, the environment and a file, in that order, and which came from where.
+//! Options of a program: from flags, the environment and a file, in that order, with the source of
+//! each.
 
 use crate::files::read_key_file;
 use crate::telemetry::LogFilter;
@@ -12,36 +13,37 @@ use std::time::Duration;
 use toml::{Table, Value};
 use tracing::{error, info, warn};
 
-/// Between two looks at the file.
+/// Interval between two checks of the file.
 const LOOK_INTERVAL: Duration = Duration::from_secs(2);
-/// The option that may change while the program runs.
+/// Option that may change while the program runs.
 const LOG: &str = "log";
-/// What a file cannot say.
+/// Options that a file cannot set.
 const NOT_IN_FILES: [&str; 2] = ["config_file", "print_config"];
 
-/// Where options come from, besides flags and the environment.
+/// Sources of options besides flags and the environment.
 #[derive(Args, Clone, Debug)]
 pub struct ConfigArgs {
-    /// More options, in a TOML file: `lease_ttl_seconds = 30` for --lease-ttl-seconds 30. Flags and the
-    /// environment come first. A changed `log` is in use within seconds, the others after a restart
+    /// TOML file with more options: `lease_ttl_seconds = 30` for --lease-ttl-seconds 30. Flags and
+    /// the environment take precedence. A changed `log` takes effect within seconds, the others
+    /// after a restart
     #[arg(long, global = true, value_name = "FILE")]
     pub config_file: Option<PathBuf>,
-    /// Print every option with its value and where that comes from, then exit
+    /// Print every option with its value and source, then exit
     #[arg(long, global = true)]
     pub print_config: bool,
 }
 
-/// The options, and the file that some of them are from.
+/// Options, and the file that holds some of them.
 #[derive(Debug)]
 pub struct Options<T> {
-    /// As asked for.
+    /// Parsed options.
     pub options: T,
-    /// To be followed, if there is one.
+    /// File to follow, if there is one.
     pub file: Option<OptionsFile>,
 }
 
-/// The options of this program; `file_variable` names the file in the environment. Exits where there is
-/// nothing more to do: after --help and --print-config, and with what is wrong.
+/// Reads the options of this program. `file_variable` is the environment variable that names the
+/// file. Exits after --help, after --print-config and on an error.
 #[must_use]
 pub fn options<T: Parser>(file_variable: &'static str) -> Options<T> {
     let command = T::command().mut_arg("config_file", |arg| arg.env(file_variable));
@@ -72,7 +74,8 @@ struct Read {
 
 fn read(mut command: Command, mut args: Vec<OsString>) -> Result<Read, clap::Error> {
     command.build();
-    // What is given otherwise, and which file: complaints are for the second reading.
+    // First pass: finds the options file and the options set elsewhere. Errors are reported in the
+    // second pass.
     let first = command.clone().ignore_errors(true).try_get_matches_from(&args)?;
     let path = first.get_one::<PathBuf>("config_file").cloned();
     let Some(path) = path else {
@@ -89,7 +92,7 @@ fn read(mut command: Command, mut args: Vec<OsString>) -> Result<Read, clap::Err
     };
     let mut from_file = Vec::new();
     for (key, value) in &table {
-        // Of another command of this program, or said already by who comes first.
+        // Skipped: an option of another command, or one that a flag or the environment has set.
         let Some(arg) = chosen.get_arguments().find(|arg| name(arg).as_ref() == Some(key)) else {
             continue;
         };
@@ -107,7 +110,7 @@ fn read(mut command: Command, mut args: Vec<OsString>) -> Result<Read, clap::Err
     Ok(Read { command, matches, file: Some(file), from_file })
 }
 
-/// The command that was asked for, and what it was given.
+/// Returns the selected command and its arguments.
 fn deepest<'a>(command: &'a Command, matches: &'a ArgMatches) -> (&'a Command, &'a ArgMatches) {
     match matches.subcommand() {
         Some((name, matches)) => match command.find_subcommand(name) {
@@ -126,7 +129,7 @@ fn load(path: &Path) -> Result<Table, String> {
     text.parse().map_err(|error| format!("--config-file {}: {error}", path.display()))
 }
 
-/// Refuses what no command of the program knows.
+/// Rejects an option that no command of the program has.
 fn known(command: &Command, table: &Table, path: &Path) -> Result<(), String> {
     let unknown = table.keys().find(|key| !knows(command, key));
     match unknown {
@@ -144,7 +147,7 @@ fn knows(command: &Command, key: &str) -> bool {
         || command.get_subcommands().any(|command| knows(command, key))
 }
 
-/// As in a file, if a file can say it.
+/// Returns the option's name in a file, if a file can set it.
 fn name(arg: &Arg) -> Option<String> {
     let action = arg.get_action();
     let name = arg.get_long()?.replace('-', "_");
@@ -152,7 +155,7 @@ fn name(arg: &Arg) -> Option<String> {
     (is_option && !NOT_IN_FILES.contains(&name.as_str())).then_some(name)
 }
 
-/// What a file says, as flags say it: so that what holds for flags holds for it.
+/// Converts a value of the file to flags, so that the rules of flags hold for files.
 fn flags(arg: &Arg, key: &str, value: &Value) -> Result<Vec<OsString>, String> {
     let long = arg.get_long().unwrap_or_default();
     if matches!(arg.get_action(), ArgAction::SetTrue) {
@@ -175,7 +178,7 @@ fn flags(arg: &Arg, key: &str, value: &Value) -> Result<Vec<OsString>, String> {
 }
 
 impl Read {
-    /// Every option, as a file would say it.
+    /// Renders every option in the format of the file.
     fn shown(&self) -> String {
         let (command, matches) = deepest(&self.command, &self.matches);
         let mut text = String::new();
@@ -205,7 +208,7 @@ fn value(arg: &Arg, matches: &ArgMatches) -> String {
     if matches!(arg.get_action(), ArgAction::SetTrue) {
         return matches.get_flag(id).to_string();
     }
-    // What help does not show is a secret.
+    // An option whose value is hidden in the help text is a secret.
     if arg.is_hide_env_values_set() {
         return Value::from("(not shown)").to_string();
     }
@@ -217,24 +220,24 @@ fn value(arg: &Arg, matches: &ArgMatches) -> String {
     }
 }
 
-/// Numbers as numbers.
+/// Parses a number as a number.
 fn plain(text: &str) -> Value {
     text.parse::<i64>().map_or_else(|_| Value::from(text), Value::from)
 }
 
-/// A file of options while the program runs.
+/// File of options while the program runs.
 #[derive(Debug)]
 pub struct OptionsFile {
     path: PathBuf,
     command: Command,
     table: Table,
-    /// By a flag or the environment.
+    /// Whether a flag or the environment sets `log`.
     log_is_fixed: bool,
 }
 
 impl OptionsFile {
-    /// Takes in what may change, as long as the program runs. A file that is wrong is reported, and changes
-    /// nothing.
+    /// Applies changes of `log` as long as the program runs. A file with an error is reported and
+    /// changes nothing.
     pub async fn follow(mut self, logs: LogFilter) {
         let mut last_error = String::new();
         loop {

@@ -2,12 +2,12 @@ use std::convert::Infallible;
 use std::fmt;
 use std::str::FromStr;
 
-/// Something that must not be shown.
+/// Text that must not be shown.
 #[derive(Clone)]
 pub struct Secret(String);
 
 impl Secret {
-    /// What it is.
+    /// Returns the secret text.
     #[must_use]
     pub fn reveal(&self) -> &str {
         &self.0

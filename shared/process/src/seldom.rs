@@ -1,10 +1,10 @@
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Least time between two lines of the same kind in the log.
+/// Least time between two log lines of the same kind.
 const INTERVAL: Duration = Duration::from_secs(1);
 
-/// Keeps a log line to once a second, however often strangers cause it.
+/// Limit of a log line to once per second, however often strangers cause it.
 #[derive(Debug, Default)]
 pub struct Seldom(Mutex<Said>);
 
@@ -15,7 +15,8 @@ struct Said {
 }
 
 impl Seldom {
-    /// Returns whether the line may be written now: how many were left out since the last one.
+    /// Returns `Some` if the line may be written now, with the number of lines left out since the
+    /// last one.
     pub fn may_say(&self) -> Option<u64> {
         let mut said = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if said.last.is_some_and(|last| last.elapsed() < INTERVAL) {

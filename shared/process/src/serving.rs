@@ -1,4 +1,4 @@
-//! Serving the connections of a listener, gRPC or HTTP, within limits of size and time.
+//! Serves the connections of a listener, gRPC or HTTP, within limits of size and time.
 
 use crate::connections::{Connections, Peer};
 use clap::Args;
@@ -26,9 +26,9 @@ use tracing::debug;
 
 use crate::connections::ConnectionLimits;
 
-/// Largest headers of one request, tokens among them.
+/// Largest headers of one request, including tokens.
 const MAX_HEADER_BYTES: u32 = 16 * 1024;
-/// Of gRPC, of ours, and of traces.
+/// Headers of gRPC, of this project, and of traces.
 const KEPT_HEADERS: [&str; 9] = [
     "authorization",
     "content-type",
@@ -42,31 +42,31 @@ const KEPT_HEADERS: [&str; 9] = [
 ];
 /// Bytes that one connection may send before they are read.
 const WINDOW_BYTES: u32 = 256 * 1024;
-/// How often dead connections are looked for, and how long they have to answer.
+/// Interval between keep-alive pings, and the time for their answers.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(20);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
-/// Longest end of a connection that asked for nothing.
+/// Time for an idle connection to close.
 const END_LIMIT: Duration = Duration::from_secs(2);
-/// Least and most that an HTTP/1 connection has buffered.
+/// Limits of an HTTP/1 connection: buffered bytes and headers.
 const HTTP1_BUFFER_BYTES: usize = 16 * 1024;
 const HTTP1_MAX_HEADERS: usize = 64;
 
 /// Limits of listeners beside the API: health, metrics, links, callbacks
 #[derive(Args, Clone, Copy, Debug)]
 pub struct SideArgs {
-    /// Most connections at the same time to each of the listeners for health, metrics, links and callbacks; with
-    /// more, the oldest gives way (8 to 10000)
+    /// Most simultaneous connections to each of the listeners for health, metrics, links and
+    /// callbacks; at the limit the oldest gives way, 8 to 10,000
     #[arg(long, env = "CAMPAIGN_SIDE_MAX_CONNECTIONS", default_value_t = 128,
           value_parser = clap::value_parser!(u16).range(8..=10_000))]
     pub side_max_connections: u16,
-    /// Longest request to one of them, and longest time without any (1 to 300)
+    /// Seconds that a request to one of them may take, and that a connection may idle, 1 to 300
     #[arg(long, env = "CAMPAIGN_SIDE_REQUEST_SECONDS", default_value_t = 15,
           value_parser = clap::value_parser!(u16).range(1..=300))]
     pub side_request_seconds: u16,
 }
 
 impl SideArgs {
-    /// As limits of one listener.
+    /// Returns the limits of one listener.
     #[must_use]
     pub fn limits(&self) -> ConnectionLimits {
         let most = usize::from(self.side_max_connections);
@@ -83,8 +83,9 @@ impl SideArgs {
     }
 }
 
-/// Serves gRPC until `stop`, and then what was begun. `greet` makes a connection one that can be spoken on, as by a TLS
-/// handshake. Methods find the [`Peer`] among a request's extensions. An answer begins within `answer_limit`.
+/// Serves gRPC until `stop`, then finishes open requests. `greet` prepares a connection, for
+/// example by a TLS handshake. Methods find the [`Peer`] among a request's extensions. An answer
+/// begins within `answer_limit`.
 pub async fn serve_grpc<G, F, I, S>(
     listener: TcpListener,
     connections: Arc<Connections>,
@@ -143,7 +144,8 @@ pub async fn serve_grpc<G, F, I, S>(
     tasks.wait().await;
 }
 
-/// Answers one request, and notes it at its peer until the last of the answer was sent.
+/// Answers one request. The request counts as open at its peer until the last of the answer was
+/// sent.
 async fn answer<S>(
     peer: Arc<Peer>,
     service: S,
@@ -176,7 +178,7 @@ where
     }))
 }
 
-/// The headers that anything of ours looks at; those of a request that waits cost memory.
+/// Returns the headers that the project reads. The headers of a waiting request cost memory.
 fn kept(headers: &HeaderMap) -> HeaderMap {
     let mut kept = HeaderMap::with_capacity(KEPT_HEADERS.len());
     for name in KEPT_HEADERS {
@@ -187,7 +189,8 @@ fn kept(headers: &HeaderMap) -> HeaderMap {
     kept
 }
 
-/// Serves HTTP/1 until `stop`, and then what was begun. A request, its body included, takes at most `request_limit`.
+/// Serves HTTP/1 until `stop`, then finishes open requests. A request, including its body, takes at
+/// most `request_limit`.
 pub async fn serve_http(
     listener: TcpListener,
     connections: Arc<Connections>,
@@ -236,7 +239,7 @@ pub async fn serve_http(
     tasks.wait().await;
 }
 
-/// Serves a connection to its end: its own, that of its time, or of ours.
+/// Serves a connection until it ends, gives way, is overdue, or the process stops.
 async fn drive<C: GracefulConnection>(connection: C, peer: &Peer, stop: &CancellationToken) {
     let mut connection = pin!(connection);
     let is_overdue = tokio::select! {
@@ -249,7 +252,7 @@ async fn drive<C: GracefulConnection>(connection: C, peer: &Peer, stop: &Cancell
     let late = async {
         match is_overdue {
             true => sleep(END_LIMIT).await,
-            // Until all is cut.
+            // No limit: the process cuts all connections when it ends.
             false => std::future::pending().await,
         }
     };

@@ -1,14 +1,14 @@
-//! One token that every task of a process watches.
+//! Shutdown token that every task of a process watches.
 
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
-/// Returns a token that is cancelled at the first SIGINT or SIGTERM. A second one ends the process
-/// at once, for people who cannot wait.
+/// Returns a token that is cancelled at the first SIGINT or SIGTERM. A second signal ends the
+/// process at once, for people who cannot wait.
 ///
 /// # Errors
-/// When the signal handlers cannot be installed.
+/// Returns an error if the signal handlers cannot be installed.
 pub fn shutdown_signal() -> std::io::Result<CancellationToken> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;

@@ -1,35 +1,35 @@
-//! Logs: one line an event, on standard error, as text or as JSON.
+//! Logs: one line per event, on standard error, as text or as JSON.
 
 use clap::{Args, ValueEnum};
 use std::io::IsTerminal;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::util::SubscriberInitExt;
 
-/// What is logged unless said otherwise.
+/// Default log filter.
 pub const DEFAULT_LOG: &str = "info";
 
-/// How log lines look.
+/// Format of log lines.
 #[derive(Clone, Copy, Debug, Default, ValueEnum)]
 pub enum LogFormat {
-    /// For people.
+    /// Text for people.
     #[default]
     Text,
-    /// One JSON object a line.
+    /// One JSON object per line.
     Json,
 }
 
 /// Flags for the logs.
 #[derive(Args, Clone, Debug)]
 pub struct LogArgs {
-    /// What to log: error, warn, info, debug, trace, or per module as `RUST_LOG` has it
+    /// Log filter: error, warn, info, debug, trace, or per module in the syntax of `RUST_LOG`
     #[arg(long, global = true, env = "CAMPAIGN_LOG", default_value = DEFAULT_LOG)]
     pub log: String,
-    /// How log lines look
+    /// Format of log lines
     #[arg(long, global = true, env = "CAMPAIGN_LOG_FORMAT", value_enum, default_value_t)]
     pub log_format: LogFormat,
 }
 
-/// What is logged, to be changed while the program runs.
+/// Log filter that can change while the program runs.
 pub struct LogFilter(Box<dyn Fn(EnvFilter) -> Result<(), String> + Send + Sync>);
 
 impl std::fmt::Debug for LogFilter {
@@ -39,26 +39,27 @@ impl std::fmt::Debug for LogFilter {
 }
 
 impl LogFilter {
-    /// Logs this from now on.
+    /// Applies a log filter from now on.
     ///
     /// # Errors
-    /// When it cannot be read.
+    /// Returns an error if the filter cannot be parsed.
     pub fn set(&self, log: &str) -> Result<(), String> {
         (self.0)(filter(log)?)
     }
 }
 
-/// The SIP library logs whole messages, with people's numbers, so it says nothing unless it is named.
+/// Parses a log filter. The SIP library logs whole messages with people's numbers, so it is off
+/// unless the filter names it.
 fn filter(log: &str) -> Result<EnvFilter, String> {
     let quiet = if log.contains("rsipstack") { "" } else { ",rsipstack=off" };
     EnvFilter::try_new(format!("{log}{quiet}"))
         .map_err(|error| format!("log {log:?} cannot be read: {error}"))
 }
 
-/// Starts logging. Call once, first thing in `main`.
+/// Starts logging. Must be called once, first in `main`.
 ///
 /// # Errors
-/// When `args.log` cannot be read or logging was started before; the text says which.
+/// Returns an error if `args.log` cannot be parsed, or if logging was started before.
 pub fn init_logs(args: &LogArgs) -> Result<LogFilter, String> {
     let is_terminal = std::io::stderr().is_terminal();
     let logs = tracing_subscriber::fmt()
@@ -73,7 +74,7 @@ pub fn init_logs(args: &LogArgs) -> Result<LogFilter, String> {
             (logs.finish().try_init(), LogFilter(Box::new(set)))
         }};
     }
-    // One type each.
+    // Each format has a type of its own.
     let (started, logs) = match args.log_format {
         LogFormat::Text => start!(logs.with_target(false)),
         LogFormat::Json => start!(logs.json().flatten_event(true).with_span_list(false)),

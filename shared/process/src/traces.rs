@@ -1,8 +1,10 @@
-//! Traces: what one piece of work caused in several processes, told to a collector of OpenTelemetry (OTLP over gRPC).
-//! Processes tell each other where something belongs as W3C trace context has it. Without a collector nothing is
-//! done, and what a collector does not take in time is dropped and counted: no work waits for it.
+//! Traces: the effects of one piece of work in several processes, sent to an OpenTelemetry
+//! collector (OTLP over gRPC). Processes pass trace context to each other in the W3C format.
+//! Without a collector nothing is traced. Spans that a collector does not accept in time are
+//! dropped and counted; no work waits for them.
 //!
-//! Spans say words of the program, numbers, and the names of campaigns and attempts: never who is called.
+//! Spans contain the program's own words, numbers, and the names of campaigns and attempts. They
+//! never contain the person called.
 
 mod exporting;
 mod spans;
@@ -18,25 +20,27 @@ use opentelemetry_sdk::trace::SdkTracer;
 use std::sync::OnceLock;
 use tonic::transport::Endpoint;
 
-/// Makes the spans of this process; not there without a collector.
+/// Tracer of this process; unset without a collector.
 static TRACER: OnceLock<SdkTracer> = OnceLock::new();
 
-/// Where traces go.
+/// Destination of traces.
 #[derive(Args, Clone, Debug)]
 pub struct TraceArgs {
-    /// Collector of OpenTelemetry to send traces to, OTLP over gRPC, as in http://127.0.0.1:4317 [default: no traces]
+    /// OpenTelemetry collector for traces, OTLP over gRPC, as in http://127.0.0.1:4317 [default: no
+    /// traces]
     #[arg(long, env = "CAMPAIGN_OTLP_ENDPOINT", value_name = "URL", value_parser = endpoint)]
     pub otlp_endpoint: Option<Endpoint>,
-    /// Which part of the requests and calls is traced that no traced request caused, 0 to 1
+    /// Share of requests and calls to trace that no traced request caused, 0 to 1
     #[arg(long, env = "CAMPAIGN_TRACE_RATIO", value_name = "RATIO", value_parser = ratio, default_value_t = 0.01)]
     pub trace_ratio: f64,
 }
 
 impl TraceArgs {
-    /// Traces from now on, under the name of the program; within a runtime.
+    /// Starts tracing under the name of the program. Must be called within a runtime.
     ///
     /// # Errors
-    /// When TLS to the collector cannot be set up. A collector that is away is no error.
+    /// Returns an error if TLS to the collector cannot be set up. An unreachable collector is no
+    /// error.
     pub fn start(&self, program: &'static str) -> Result<Traces, String> {
         let Some(endpoint) = &self.otlp_endpoint else { return Ok(Traces::default()) };
         let mut endpoint = endpoint.clone();
@@ -47,7 +51,7 @@ impl TraceArgs {
         }
         let (traces, tracer) = exporting::start(endpoint, self.trace_ratio, program)
             .map_err(|error| format!("--otlp-endpoint: {error}"))?;
-        // The first one stays; there is one.
+        // A process sets the tracer once. The first one stays.
         let _ = TRACER.set(tracer);
         Ok(traces)
     }

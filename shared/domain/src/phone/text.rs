@@ -1,21 +1,21 @@
-//! What people write as a phone number, brought into one form.
+//! Normalisation of texts that people write as phone numbers.
 
 use super::PhoneProblem;
 
-/// Zeros of scripts in which people write numbers; the other nine digits follow each.
+/// Zeros of scripts in which people write numbers; each is followed by the other nine digits.
 /// Unicode 16, general category Nd.
 const ZEROS: [u32; 19] = [
     0x0660, 0x06f0, 0x07c0, 0x0966, 0x09e6, 0x0a66, 0x0ae6, 0x0b66, 0x0be6, 0x0c66, 0x0ce6, 0x0d66,
     0x0e50, 0x0ed0, 0x0f20, 0x1040, 0x17e0, 0x1810, 0xff10,
 ];
-/// Words that come before an extension.
+/// Words that precede an extension.
 const EXTENSION_WORDS: [&str; 9] =
     ["x", "ext", "extn", "extension", "app", "apparat", "durchwahl", "poste", "int"];
 
-/// Returns the text with ASCII digits, one kind of each sign, and nothing that cannot be seen.
+/// Returns the text with ASCII digits, one kind of each sign, and no invisible characters.
 ///
 /// # Errors
-/// What in the text shows that it is not one number.
+/// [`PhoneProblem`] if the text is clearly not one number.
 pub(super) fn clean(raw: &str) -> Result<String, PhoneProblem> {
     let text: String = raw.chars().filter(|char| !is_invisible(*char)).map(plain).collect();
     // Spreadsheets mark text with an apostrophe, or as a formula.
@@ -32,7 +32,7 @@ pub(super) fn clean(raw: &str) -> Result<String, PhoneProblem> {
     Ok(text.to_owned())
 }
 
-/// Marks of direction, joiners, variation selectors and the like.
+/// Whether a character is invisible: direction marks, joiners, variation selectors and similar.
 fn is_invisible(char: char) -> bool {
     matches!(char,
         '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}'
@@ -54,16 +54,16 @@ fn plain(char: char) -> char {
         '\u{ff0f}' => '/',
         '\u{2018}' | '\u{2019}' | '`' => '\'',
         '\u{201c}' | '\u{201d}' => '"',
-        // Line breaks stay: they part two numbers.
+        // Line breaks stay, because they separate two numbers.
         char if char.is_whitespace() && !matches!(char, '\n' | '\r') => ' ',
         char => char,
     }
 }
 
-/// A spreadsheet that took the number for an amount put decimals behind it.
+/// Removes the decimals that a spreadsheet adds to a number it took for an amount.
 ///
 /// # Errors
-/// When dots part the number too: the last part may be a part of it.
+/// [`PhoneProblem::Several`] if dots separate the number too: the last part may belong to it.
 fn without_decimals(text: &str) -> Result<&str, PhoneProblem> {
     let Some((whole, decimals)) = text.rsplit_once(['.', ',']) else { return Ok(text) };
     let is_plain = whole.len() >= 5 && whole.bytes().all(|byte| byte.is_ascii_digit());
@@ -76,7 +76,7 @@ fn without_decimals(text: &str) -> Result<&str, PhoneProblem> {
 }
 
 fn check_signs(text: &str) -> Result<(), PhoneProblem> {
-    // No country code begins so: ITU-T E.164.
+    // No country code begins with 0: ITU-T E.164.
     if text.trim_start_matches(['(', '[', ' ']).starts_with("+0") {
         return Err(PhoneProblem::Invalid);
     }
@@ -104,7 +104,7 @@ fn check_signs(text: &str) -> Result<(), PhoneProblem> {
     Ok(())
 }
 
-/// What letters from here on mean.
+/// Returns the problem that the letters at `at` indicate.
 fn of_letters(text: &str, at: usize) -> PhoneProblem {
     let (before, after) = text.split_at(at);
     let rest = after.trim_start_matches(char::is_alphabetic);
@@ -114,7 +114,7 @@ fn of_letters(text: &str, at: usize) -> PhoneProblem {
     if is_extension { PhoneProblem::Extension } else { PhoneProblem::Letters }
 }
 
-/// As in 12.03.1985.
+/// Whether a text is a date, as in 12.03.1985.
 fn is_date(text: &str) -> bool {
     let parts: Vec<&str> = text.split('.').collect();
     let lengths: Vec<usize> = parts.iter().map(|part| part.len()).collect();
@@ -122,9 +122,9 @@ fn is_date(text: &str) -> bool {
         && matches!(lengths[..], [1..=2, 1..=2, 4])
 }
 
-/// The part of a text that may be a whole number of its own, when what follows it may be the end of a second
-/// number or of a range: before a slash, or before a hyphen and up to three digits. A single 0 after a hyphen is
-/// a switchboard's.
+/// Returns the part that may be a number of its own, if the rest may end a second number or a
+/// range. The rest follows a slash, or a hyphen and has up to three digits. A single 0 after a
+/// hyphen denotes a switchboard.
 pub(super) fn first_of_several(text: &str) -> Option<&str> {
     if let Some((first, _)) = text.split_once('/') {
         return Some(first);

@@ -1,4 +1,4 @@
-//! Spans on their way to the collector.
+//! Export of spans to the collector.
 
 use crate::metrics::Counter;
 use opentelemetry::trace::TracerProvider;
@@ -18,32 +18,32 @@ use std::time::Duration;
 use tonic::transport::Endpoint;
 use tracing::{info, warn};
 
-/// Spans that wait for the collector; what is more is dropped.
+/// Most spans that wait for the collector. Further spans are dropped.
 const MAX_WAITING_SPANS: usize = 8_192;
-/// Spans in one message to it.
+/// Spans in one message to the collector.
 const BATCH_SPANS: usize = 512;
-/// Longest wait of a span for others to go with.
+/// Longest wait of a span for others to share its message.
 const BATCH_DELAY: Duration = Duration::from_secs(1);
-/// The collector has to take a message in this time.
+/// Time for the collector to accept a message.
 const EXPORT_LIMIT: Duration = Duration::from_secs(5);
-/// When the process stops, for what still waits.
+/// Time to send the remaining spans when the process stops.
 const FLUSH_LIMIT: Duration = Duration::from_secs(2);
-/// Links of one span; what is more is left out.
+/// Most links of one span. Further links are left out.
 const MAX_LINKS: u32 = 1_000;
 
-/// Spans of this process that were dropped, since the collector did not take them or too many waited.
+/// Spans of this process that were dropped: the collector did not accept them, or too many waited.
 pub(crate) static LOST_SPANS: LazyLock<Counter> = LazyLock::new(Counter::default);
 
-/// What is traced goes to the collector, while there is one.
+/// Export of traces to the collector, if there is one.
 #[derive(Debug, Default)]
 pub struct Traces(Option<SdkTracerProvider>);
 
 impl Traces {
-    /// Sends what still waits, for as long as the limit, and traces nothing any more.
+    /// Sends the remaining spans within `FLUSH_LIMIT`, then stops tracing.
     pub async fn finish(self) {
         let Some(provider) = self.0 else { return };
         let flushing = tokio::task::spawn_blocking(move || {
-            // What could not be sent was said where it was tried.
+            // A failure was logged when it occurred.
             let _ = provider.shutdown_with_timeout(FLUSH_LIMIT);
         });
         let _ = flushing.await;
@@ -83,7 +83,7 @@ pub(super) fn start(
     Ok((Traces(Some(provider)), tracer))
 }
 
-/// Lets only so many spans wait, and counts those that are dropped.
+/// Span processor that bounds the waiting spans and counts dropped ones.
 #[derive(Debug)]
 struct Bounded {
     batching: BatchSpanProcessor,
@@ -117,7 +117,7 @@ impl SpanProcessor for Bounded {
     }
 }
 
-/// Says once that the collector takes nothing, and that it does again.
+/// Exporter that logs once when the collector fails, and once when it accepts spans again.
 #[derive(Debug)]
 struct TellingExporter {
     exporter: OtlpExporter,

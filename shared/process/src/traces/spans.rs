@@ -1,4 +1,4 @@
-//! Spans, and where they belong.
+//! Spans and their trace context.
 
 use super::TRACER;
 use opentelemetry::propagation::{Extractor, Injector, TextMapPropagator};
@@ -13,12 +13,13 @@ use tonic::metadata::MetadataValue;
 
 const PARENT: &str = "traceparent";
 const STATE: &str = "tracestate";
-/// Longest traceparent; of the version there is it has 55 characters.
+/// Longest traceparent accepted. The current version has 55 characters.
 const MAX_PARENT_LENGTH: usize = 128;
-/// Longest tracestate that goes on; what is longer is left out.
+/// Longest tracestate passed on. A longer one is left out.
 const MAX_STATE_LENGTH: usize = 512;
 
-/// Where something belongs: the span that caused it, in a process or another. Of nothing that is traced: none.
+/// Trace context: the span that caused something, in this process or another. Empty if nothing is
+/// traced.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct TraceContext(SpanContext);
 
@@ -28,7 +29,7 @@ impl Default for TraceContext {
     }
 }
 
-/// As it is told.
+/// Trace context as headers carry it.
 #[derive(Default)]
 struct Told {
     parent: String,
@@ -60,7 +61,7 @@ impl Injector for Told {
 }
 
 impl TraceContext {
-    /// As a caller told it; none where nothing is traced.
+    /// Returns the context in a caller's headers. It is empty if this process does not trace.
     #[must_use]
     pub fn of_headers(headers: &HeaderMap) -> Self {
         if TRACER.get().is_none() {
@@ -68,12 +69,12 @@ impl TraceContext {
         }
         let parent = headers.get(PARENT).and_then(|value| value.to_str().ok());
         let Some(parent) = parent else { return Self::default() };
-        // Of several, each goes on.
+        // All states are passed on.
         let states = headers.get_all(STATE).iter().filter_map(|value| value.to_str().ok());
         Self::parse(parent, states.collect::<Vec<_>>().join(","))
     }
 
-    /// As a message has it; none where nothing is traced.
+    /// Returns the context in a message. It is empty if this process does not trace.
     #[must_use]
     pub fn of_traceparent(traceparent: &str) -> Self {
         if TRACER.get().is_none() {
@@ -103,19 +104,19 @@ impl TraceContext {
         told
     }
 
-    /// Whether what it names is traced.
+    /// Whether the context's trace is recorded.
     #[must_use]
     pub fn is_sampled(&self) -> bool {
         self.0.is_sampled()
     }
 
-    /// For a message; empty: none.
+    /// Returns the traceparent for a message. It is empty without a context.
     #[must_use]
     pub fn traceparent(&self) -> String {
         self.told().parent
     }
 
-    /// For a message about several things: of those that are traced, each once.
+    /// Returns the traceparents for a message about several things: each recorded context, once.
     pub fn traceparents<'a>(contexts: impl IntoIterator<Item = &'a Self>) -> Vec<String> {
         let mut told: Vec<String> =
             contexts.into_iter().filter(|one| one.is_sampled()).map(Self::traceparent).collect();
@@ -124,13 +125,13 @@ impl TraceContext {
         told
     }
 
-    /// Of the trace, for logs, if there is one.
+    /// Returns the trace id for logs, if the trace is recorded.
     #[must_use]
     pub fn trace_id(&self) -> Option<String> {
         self.is_sampled().then(|| self.0.trace_id().to_string())
     }
 
-    /// A request that tells the callee.
+    /// Wraps a message in a request that carries the context.
     pub fn request<T>(&self, message: T) -> tonic::Request<T> {
         let mut request = tonic::Request::new(message);
         let Told { parent, state } = self.told();
@@ -145,21 +146,21 @@ impl TraceContext {
     }
 }
 
-/// Something under way that is traced, or not. Ends when dropped.
+/// Unit of work, traced or not. It ends when dropped.
 #[derive(Debug, Default)]
 pub struct Span {
     context: TraceContext,
-    /// While it is traced.
+    /// Recorded span, if the work is traced.
     recording: Option<Box<SdkSpan>>,
 }
 
-/// Begins a span, of the same trace as what caused it; of nothing, a trace of its own may begin.
+/// Begins a span in the trace of `cause`. Without a cause, a new trace may begin.
 #[must_use]
 pub fn begin(name: &'static str, kind: SpanKind, cause: &TraceContext) -> Span {
     begin_linked(name, kind, cause, &[])
 }
 
-/// As [`begin`], and points to others that have to do with it, in traces of their own.
+/// Begins a span as [`begin`] does, with links to related work in other traces.
 #[must_use]
 pub fn begin_linked(
     name: &'static str,
@@ -183,8 +184,8 @@ pub fn begin_linked(
     Span { context, recording: span.is_recording().then(|| Box::new(span)) }
 }
 
-/// Begins the span of something done for several at once, of which at most so many count: of the first one's trace,
-/// with links to the others. Where none is traced, it is not either.
+/// Begins the span of work done for several things. It joins the first recorded trace among the
+/// first `most` traceparents and links to the others. If none is recorded, neither is the span.
 #[must_use]
 pub fn begin_for(name: &'static str, kind: SpanKind, traceparents: &[String], most: usize) -> Span {
     let causes: Vec<TraceContext> = traceparents
@@ -200,32 +201,32 @@ pub fn begin_for(name: &'static str, kind: SpanKind, traceparents: &[String], mo
 }
 
 impl Span {
-    /// For what it causes.
+    /// Returns the context for work that this span causes.
     #[must_use]
     pub fn context(&self) -> &TraceContext {
         &self.context
     }
 
-    /// Notes a number, or a word of the program.
+    /// Records a number, or a word of the program.
     pub fn set(&mut self, key: &'static str, value: impl Into<Value>) {
         if let Some(span) = &mut self.recording {
             span.set_attribute(KeyValue::new(key, value));
         }
     }
 
-    /// Notes how many.
+    /// Records a count.
     pub fn set_count(&mut self, key: &'static str, count: usize) {
         self.set(key, i64::try_from(count).unwrap_or(i64::MAX));
     }
 
-    /// Notes the name of a campaign or an attempt.
+    /// Records the name of a campaign or an attempt.
     pub fn set_name(&mut self, key: &'static str, name: &str) {
         if self.recording.is_some() {
             self.set(key, name.to_owned());
         }
     }
 
-    /// Notes that it went wrong.
+    /// Marks the work as failed.
     pub fn fail(&mut self) {
         if let Some(span) = &mut self.recording {
             span.set_status(Status::error(""));
