@@ -1,4 +1,5 @@
-//! Stops the dialling while the provider fails, so that contacts do not lose attempts to it.
+//! Circuit breaker: stops dialling while the provider fails, so that contacts lose no attempts to
+//! it.
 //!
 //! ```text
 //! closed ── failures in a row ──► open ── delay ──► probing ── works ──► trial ── a call works ──► closed
@@ -13,7 +14,7 @@ use tracing::{info, warn};
 
 use crate::dialer::Fault;
 
-/// The delay before a probe doubles with each that fails, up to this many times the first.
+/// Cap of the probe delay, as a multiple of the first delay. Each failed probe doubles the delay.
 const MAX_DELAY_FACTOR: u32 = 32;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,14 +25,14 @@ enum Position {
     Trial,
 }
 
-/// Where the dialling stands.
+/// Circuit breaker between the worker and its provider.
 #[derive(Debug)]
 pub(crate) struct Breaker {
     max_failures: u32,
     first_delay: Duration,
     delay: Duration,
     position: Position,
-    /// The last that stopped the dialling.
+    /// Fault that last stopped dialling.
     fault: Option<Fault>,
 }
 
@@ -41,23 +42,23 @@ impl Breaker {
         Self { max_failures, first_delay, delay: first_delay, position, fault: None }
     }
 
-    /// Whether contacts may be asked for and kept.
+    /// Whether the worker may request contacts and keep them.
     pub fn is_closed(&self) -> bool {
         matches!(self.position, Position::Closed { .. })
     }
 
-    /// Why nothing, or no more than a trial, is dialled.
+    /// Returns the fault that stops dialling or limits it to a trial call.
     pub fn failure(&self) -> Option<String> {
         let fault = self.fault.filter(|_| !self.is_closed())?;
         Some(format!("the provider failed several calls in a row, the last with: {fault}"))
     }
 
-    /// Whether contacts that wait have to be given back.
+    /// Whether waiting contacts must be released.
     pub fn is_open(&self) -> bool {
         matches!(self.position, Position::Open { .. } | Position::Probing)
     }
 
-    /// How many calls may be set up at once.
+    /// Returns how many calls may be set up at once.
     pub fn max_setups(&self) -> usize {
         match self.position {
             Position::Closed { .. } => usize::MAX,
@@ -66,7 +67,7 @@ impl Breaker {
         }
     }
 
-    /// When the provider is to be asked whether it works.
+    /// Returns when the next probe of the provider is due.
     pub fn probe_at(&self) -> Option<Instant> {
         match self.position {
             Position::Open { probe_at } => Some(probe_at),
@@ -74,7 +75,7 @@ impl Breaker {
         }
     }
 
-    /// Whether to ask now; once.
+    /// Reports whether a probe is due, and starts it. Each probe is started once.
     pub fn take_probe(&mut self, now: Instant) -> bool {
         let is_due = self.probe_at().is_some_and(|at| at <= now);
         if is_due {
@@ -83,7 +84,7 @@ impl Breaker {
         is_due
     }
 
-    /// The provider answered a probe, or did not.
+    /// Records whether the provider answered a probe.
     pub fn probed(&mut self, works: bool, now: Instant) {
         if self.position != Position::Probing {
             return;
@@ -96,10 +97,10 @@ impl Breaker {
         }
     }
 
-    /// The provider did its part in a call.
+    /// Records that the provider did its part in a call.
     pub fn works(&mut self) {
         match self.position {
-            // Of a call from before.
+            // The news belongs to a call from before the fault.
             Position::Open { .. } | Position::Probing => return,
             Position::Trial => info!("the provider works again; dialling goes on"),
             Position::Closed { .. } => {}
@@ -108,7 +109,7 @@ impl Breaker {
         self.position = Position::Closed { failures: 0 };
     }
 
-    /// The provider failed a call; whether that stops the dialling.
+    /// Records that the provider failed a call. Returns whether that failure stops dialling.
     pub fn failed(&mut self, fault: Fault, now: Instant) -> bool {
         match self.position {
             Position::Closed { failures } if failures + 1 < self.max_failures => {
@@ -175,7 +176,7 @@ mod tests {
         let now = Instant::now();
         let mut breaker = opened(now);
         breaker.works();
-        assert!(breaker.is_open(), "a call from before says nothing");
+        assert!(breaker.is_open(), "news of a call from before the fault changes nothing");
         assert!(!breaker.take_probe(now + DELAY / 2));
         assert!(breaker.take_probe(now + DELAY));
         assert!(!breaker.take_probe(now + DELAY), "once");
@@ -184,7 +185,7 @@ mod tests {
             (breaker.is_open(), breaker.is_closed(), breaker.max_setups()),
             (false, false, 1)
         );
-        assert!(breaker.failure().is_some(), "a trial is no dialling");
+        assert!(breaker.failure().is_some(), "a trial call does not end the failure");
         breaker.works();
         assert!(breaker.is_closed());
         assert_eq!(breaker.failure(), None);

@@ -1,4 +1,4 @@
-//! Calls in progress: starting them, hanging up, hearing of them.
+//! Calls in progress: starts calls, hangs them up and receives their events.
 
 use std::collections::HashMap;
 use std::panic::AssertUnwindSafe;
@@ -15,10 +15,11 @@ use tracing::error;
 use crate::dialer::{Attempt, CallEnd, CallEvents, Dialer, Fact, Fault, Leave, Outcome};
 use crate::leases::Granted;
 
-/// A provider that does not answer a probe in this time has failed it.
+/// Time for the answer to a probe. A provider that exceeds the limit fails the probe.
 const PROBE_LIMIT: Duration = Duration::from_secs(10);
 
-/// Which call. Lease and slot name it in this process, the attempt id to everyone else.
+/// Identity of a call. Lease and slot name the call in this process; the attempt id names it
+/// elsewhere.
 #[derive(Debug, PartialEq, Eq, Hash)]
 pub(crate) struct CallId {
     pub lease: String,
@@ -27,18 +28,19 @@ pub(crate) struct CallId {
     pub contact: String,
     pub campaign: String,
     pub run: i32,
-    /// Where what comes of it belongs.
+    /// Trace context for everything that follows from the call.
     pub trace: TraceContext,
 }
 
-/// The spans of a call: of the dial, and of the whole from the question on. Both end with this value.
+/// Spans of a call. One span covers the dial, the other starts at the authorisation request. Both
+/// end when this value is dropped.
 #[derive(Debug)]
 pub(crate) struct CallTrace {
     pub dial: Span,
     pub _call: Span,
 }
 
-/// Something a provider told of a call.
+/// Event that a provider reported for a call.
 #[derive(Debug)]
 pub(crate) struct CallEvent {
     pub call: Arc<CallId>,
@@ -48,18 +50,18 @@ pub(crate) struct CallEvent {
 #[derive(Debug)]
 pub(crate) enum News {
     Answered,
-    /// And who wants to know when it is durable.
+    /// Fact to record. The sender, if any, learns whether the fact is durable.
     Fact(Fact, Option<oneshot::Sender<bool>>),
     /// Whether the provider did its part.
     Provider(Result<(), Fault>),
     Ended(CallEnd),
-    /// Somebody wants to know when the end of the call is durable.
+    /// Request to learn when the end of the call is durable.
     TellWhenEnded(oneshot::Sender<bool>),
-    /// How a call ended that this process does not know, or not any more.
+    /// End of a call that this process does not know, or no longer knows.
     EndedBefore(CallEnd, oneshot::Sender<bool>),
 }
 
-/// The calls that have not ended.
+/// Calls that have not ended.
 pub(crate) struct Calls {
     dialer: Arc<dyn Dialer>,
     events: mpsc::Sender<CallEvent>,
@@ -71,9 +73,9 @@ struct Call {
     hang_up: CancellationToken,
     leave: Leave,
     is_answered: bool,
-    /// The provider has not reacted yet.
+    /// Whether the provider has yet to react.
     is_unheard: bool,
-    /// Who wants to know when its end is durable.
+    /// Sender that learns whether the end of the call is durable.
     waits_for_end: Option<oneshot::Sender<bool>>,
 }
 
@@ -86,12 +88,12 @@ impl Calls {
         self.in_progress.len()
     }
 
-    /// How many were ever dialled.
+    /// Returns the number of calls dialled since the start.
     pub fn dialled(&self) -> u64 {
         self.dialled
     }
 
-    /// Dials.
+    /// Dials a granted attempt.
     pub fn start(&mut self, granted: Granted) {
         let (call, attempt, trace) = granted.into_call();
         let hang_up = CancellationToken::new();
@@ -108,26 +110,26 @@ impl Calls {
         tokio::spawn(dial(Arc::clone(&self.dialer), attempt, events, hang_up, trace));
     }
 
-    /// Somebody picked up.
+    /// Records that the call was answered.
     pub fn answered(&mut self, id: &CallId) {
         if let Some(call) = self.in_progress.get_mut(id) {
             call.is_answered = true;
         }
     }
 
-    /// The provider reacted.
+    /// Records that the provider reacted to the call.
     pub fn heard(&mut self, id: &CallId) {
         if let Some(call) = self.in_progress.get_mut(id) {
             call.is_unheard = false;
         }
     }
 
-    /// Calls that the provider has not reacted to.
+    /// Returns the number of calls that the provider has not reacted to.
     pub fn unheard(&self) -> usize {
         self.in_progress.values().filter(|call| call.is_unheard).count()
     }
 
-    /// Asks the provider whether it works again; the answer comes on `answers`.
+    /// Probes whether the provider works again. The answer is sent on `answers`.
     pub fn probe(&self, answers: mpsc::Sender<bool>) {
         let probe = AssertUnwindSafe(self.dialer.probe());
         tokio::spawn(async move {
@@ -136,28 +138,29 @@ impl Calls {
         });
     }
 
-    /// Remembers who wants to know when the end of a call is durable. They are told "no" when it has
-    /// ended before, or when somebody else asks.
+    /// Registers `done` to learn when the end of a call is durable. If the call has ended, or
+    /// another request replaces this one, `done` is dropped, which means "no".
     pub fn tell_when_ended(&mut self, id: &CallId, done: oneshot::Sender<bool>) {
         if let Some(call) = self.in_progress.get_mut(id) {
             call.waits_for_end = Some(done);
         }
     }
 
-    /// Forgets a call that ended; `None` when it had ended before. Returns who wants to know when the
-    /// end is durable.
+    /// Forgets a call that ended. Returns the sender that learns when the end is durable. Returns
+    /// `None` if the call had already ended.
     pub fn ended(&mut self, id: &CallId) -> Option<Option<oneshot::Sender<bool>>> {
         self.in_progress.remove(id).map(|call| call.waits_for_end)
     }
 
-    /// Lets no call begin anew that `wanted` picks; those that began go on.
+    /// Withdraws the leave to begin from the calls that `wanted` selects. Calls that have begun
+    /// continue.
     pub fn withdraw(&self, wanted: impl Fn(&CallId) -> bool) {
         for (_, call) in self.in_progress.iter().filter(|(id, _)| wanted(id)) {
             call.leave.withdraw();
         }
     }
 
-    /// Hangs up the calls that `wanted` picks by name and by whether they are answered.
+    /// Hangs up the calls that `wanted` selects by identity and by whether they are answered.
     pub fn hang_up(&self, wanted: impl Fn(&CallId, bool) -> bool) {
         for (id, call) in &self.in_progress {
             if wanted(id, call.is_answered) {
@@ -167,7 +170,7 @@ impl Calls {
     }
 }
 
-/// One call from dial to end, whatever the provider does.
+/// Runs one call from dial to end. A panic of the provider ends the call as unknown.
 async fn dial(
     dialer: Arc<dyn Dialer>,
     attempt: Attempt,
@@ -177,7 +180,7 @@ async fn dial(
 ) {
     let told = events.clone();
     let call = async move {
-        // This process may have stood still since it was granted.
+        // The process may have been suspended since the grant.
         if hang_up.is_cancelled() || !attempt.leave.to_begin() {
             return CallEnd::unanswered(Outcome::Failed);
         }

@@ -1,4 +1,4 @@
-//! Flags of the program; each can also be given in the environment.
+//! Flags of the program. The environment can set each of them too.
 
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
@@ -16,10 +16,10 @@ use crate::http::HttpConfig;
 use crate::service::{AccessConfig, Replica};
 use crate::sip::SipConfig;
 
-/// Longest worker id the service takes.
+/// Longest worker id that the service accepts.
 const MAX_WORKER_ID_CHARACTERS: usize = 100;
 
-/// Calls started a second where a real provider takes them, unless said otherwise.
+/// Default rate of calls with a real provider, in calls per second.
 const DEFAULT_CALLS_PER_SECOND: u32 = 50;
 
 const EXAMPLES: &str = "Examples:
@@ -29,44 +29,44 @@ const EXAMPLES: &str = "Examples:
   DIALER_HTTP_CALLBACK_SECRET=... dialer-worker --provider http --http-url https://agents.example \\
       --http-callback-listen 127.0.0.1:8090";
 
-/// Takes leased contacts, asks before each dial, dials and reports.
+/// Leases contacts, asks the service before each dial, dials and reports
 #[derive(Clone, Debug, Parser)]
 #[command(version, about, after_help = EXAMPLES)]
 pub struct Config {
-    /// Who places the calls
+    /// Provider that places the calls
     #[arg(long, env = "DIALER_PROVIDER", value_enum, default_value_t)]
     pub provider: Provider,
-    /// The worker itself.
+    /// Options of the worker itself.
     #[command(flatten)]
     pub worker: WorkerConfig,
-    /// The simulated provider.
+    /// Options of the simulated provider.
     #[command(flatten, next_help_heading = "Simulation (--provider simulated)")]
     pub simulated: SimulatedConfig,
-    /// The SIP provider.
+    /// Options of the SIP provider.
     #[command(flatten, next_help_heading = "SIP (--provider sip)")]
     pub sip: SipConfig,
-    /// The HTTP provider.
+    /// Options of the HTTP provider.
     #[command(flatten, next_help_heading = "HTTP (--provider http)")]
     pub http: HttpConfig,
-    /// Where probes ask.
+    /// Options of the health listener.
     #[command(flatten, next_help_heading = "Health")]
     pub health: HealthArgs,
-    /// Address and port to show Prometheus the metrics at, as /metrics, to everyone who reaches it
+    /// Address and port of the Prometheus metrics at /metrics; open to everyone who can reach it
     #[arg(long, env = "DIALER_METRICS_LISTEN")]
     pub metrics_listen: Option<SocketAddr>,
-    /// Where traces go.
+    /// Options of trace export.
     #[command(flatten, next_help_heading = "Traces")]
     pub traces: TraceArgs,
-    /// Logs.
+    /// Options of logging.
     #[command(flatten, next_help_heading = "Logs")]
     pub logs: LogArgs,
-    /// Options in a file.
+    /// Options read from a file.
     #[command(flatten, next_help_heading = "Options in a file")]
     pub config: ConfigArgs,
 }
 
 impl Config {
-    /// The worker's flags, with what depends on the provider filled in.
+    /// Returns the worker's options, with provider-dependent defaults filled in.
     #[must_use]
     pub fn worker(&self) -> WorkerConfig {
         let mut worker = self.worker.clone();
@@ -77,22 +77,22 @@ impl Config {
     }
 }
 
-/// Who places the calls.
+/// Provider that places the calls.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum Provider {
-    /// Nobody: calls are made up.
+    /// Simulated calls; nobody is dialled.
     #[default]
     Simulated,
-    /// A SIP trunk or PBX.
+    /// SIP trunk or PBX.
     Sip,
-    /// A platform of voice agents, or a sender of messages.
+    /// Platform of voice agents, or sender of messages.
     Http,
 }
 
 /// Flags of the worker itself.
 #[derive(Args, Clone, Debug)]
 pub struct WorkerConfig {
-    /// Where the campaign service listens; several, separated by commas, are tried in turn
+    /// Addresses of the campaign service, separated by commas; the worker tries them in turn
     #[arg(
         long = "service-url",
         env = "DIALER_SERVICE_URL",
@@ -101,7 +101,7 @@ pub struct WorkerConfig {
         default_value = "http://127.0.0.1:50051"
     )]
     pub service_urls: Vec<Endpoint>,
-    /// How to get in there.
+    /// Credentials for the service.
     #[command(flatten)]
     pub access: AccessConfig,
     /// Name of this process, unique among the workers, 1 to 100 characters
@@ -115,15 +115,16 @@ pub struct WorkerConfig {
     /// Most calls in progress, 1 to 10,000
     #[arg(long, env = "DIALER_MAX_CALLS", value_parser = within(1..=10_000), default_value_t = 50)]
     pub max_calls: u32,
-    /// Most calls started a second, 1 to 10,000, a tenth of them at once [default: 50 with --provider
-    /// sip or http, no limit with simulated]
+    /// Most calls started per second, a tenth of them at once, 1 to 10,000 [default: 50 with
+    /// --provider sip or http, no limit with simulated]
     #[arg(long, env = "DIALER_CALLS_PER_SECOND", value_parser = within(1..=10_000))]
     pub calls_per_second: Option<u32>,
-    /// Most contacts held or asked for and not dialled, 1 to 100,000 [default: twice --max-calls]
+    /// Most contacts held or requested and not yet dialled, 1 to 100,000 [default: twice
+    /// --max-calls]
     #[arg(long, env = "DIALER_PREFETCH_CONTACTS", value_parser = within(1..=100_000))]
     pub prefetch_contacts: Option<u32>,
-    /// Facts waiting for the service's word that they are durable, 1 to 1,000,000. At this many
-    /// nothing more is dialled; at twice as many the provider has to wait with its news
+    /// Most facts without an acknowledgement. At this number dialling stops; at twice this number
+    /// the provider's events wait, 1 to 1,000,000
     #[arg(
         long,
         env = "DIALER_MAX_UNACKNOWLEDGED_REPORTS",
@@ -131,8 +132,8 @@ pub struct WorkerConfig {
         default_value_t = 10_000
     )]
     pub max_unacknowledged_reports: u32,
-    /// After this many calls in a row that the provider itself failed (no connection, no answer, 5xx)
-    /// dialling stops and contacts are given back, 1 to 1,000
+    /// Calls in a row failed by the provider itself (no connection, no answer, 5xx) after which
+    /// dialling stops and contacts are released, 1 to 1,000
     #[arg(
         long,
         env = "DIALER_PROVIDER_FAILURES",
@@ -140,8 +141,8 @@ pub struct WorkerConfig {
         default_value_t = 5
     )]
     pub provider_failures: u32,
-    /// Then the provider is asked after this time whether it works again, 1 to 3,600; after each
-    /// failure the time doubles, up to 32 times
+    /// Seconds from that stop to the first probe of the provider; doubled by each failed probe, up
+    /// to 32 times, 1 to 3,600
     #[arg(
         long,
         env = "DIALER_PROVIDER_RETRY_SECONDS",
@@ -149,7 +150,7 @@ pub struct WorkerConfig {
         default_value_t = 10
     )]
     pub provider_retry_seconds: u32,
-    /// When stopping, calls in progress may go on this long, 0 to 3,600
+    /// Seconds that calls in progress may continue after a stop, 0 to 3,600
     #[arg(
         long,
         env = "DIALER_DRAIN_GRACE_SECONDS",
@@ -160,25 +161,25 @@ pub struct WorkerConfig {
 }
 
 impl WorkerConfig {
-    /// Where the service listens, and how to get in.
+    /// Returns the replicas of the service, each with the credentials for it.
     #[must_use]
     pub fn replicas(&self) -> Vec<Replica> {
         Replica::all(&self.service_urls, &self.access)
     }
 
-    /// Most contacts held or asked for and not dialled.
+    /// Returns the most contacts held or requested and not yet dialled.
     #[must_use]
     pub fn prefetch_contacts(&self) -> usize {
         self.prefetch_contacts.unwrap_or(self.max_calls * 2) as usize
     }
 
-    /// How long to leave a failed provider alone before it is asked.
+    /// Returns the delay before the first probe of a failed provider.
     #[must_use]
     pub fn provider_retry(&self) -> Duration {
         Duration::from_secs(self.provider_retry_seconds.into())
     }
 
-    /// How long calls in progress may go on when stopping.
+    /// Returns how long calls in progress may continue after a stop.
     #[must_use]
     pub fn drain_grace(&self) -> Duration {
         Duration::from_secs(self.drain_grace_seconds.into())
@@ -188,18 +189,18 @@ impl WorkerConfig {
 /// Flags of the simulated provider.
 #[derive(Args, Clone, Debug)]
 pub struct SimulatedConfig {
-    /// Decides, together with the attempt's id, what becomes of a simulated call
+    /// Seed of the simulation. Seed and attempt id together decide how a simulated call ends
     #[arg(long, env = "DIALER_SEED", default_value_t = 1)]
     pub seed: u64,
-    /// Real seconds that a simulated second takes, 0 to 1,000; at 0.001 a call of 90 s takes 90 ms
+    /// Real seconds per simulated second; at 0.001 a call of 90 s takes 90 ms, 0 to 1,000
     #[arg(long, env = "DIALER_TIME_SCALE", value_parser = time_scale, default_value_t = 1.0)]
     pub time_scale: f64,
-    /// Append what the simulated provider did to this file, as JSON lines, with phone numbers
+    /// File to which the simulated provider appends its calls, as JSON lines with phone numbers
     #[arg(long, env = "DIALER_DIAL_LOG", value_name = "FILE")]
     pub dial_log: Option<PathBuf>,
 }
 
-/// Takes whole numbers in a range, both ends included.
+/// Returns a parser of whole numbers in a range, both ends included.
 pub(crate) fn within(range: RangeInclusive<i64>) -> RangedI64ValueParser<u32> {
     RangedI64ValueParser::new().range(range)
 }
@@ -219,7 +220,7 @@ fn time_scale(text: &str) -> Result<f64, String> {
     Err("give a number from 0 to 1000".to_owned())
 }
 
-/// Host and process: unique while the process lives, and readable.
+/// Returns host name and process id: unique while the process lives, and readable.
 fn default_worker_id() -> String {
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     let host = if host.trim().is_empty() { "dialer" } else { host.trim() };

@@ -1,4 +1,4 @@
-//! What a telephony provider must do.
+//! Interface of a telephony provider.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -16,12 +16,14 @@ use tokio_util::sync::CancellationToken;
 
 use crate::calls::{CallEvent, CallId, News};
 
-/// Places calls. One value serves all calls of the process.
+/// Provider that places calls. One value serves all calls of the process.
 pub trait Dialer: Send + Sync + 'static {
-    /// Dials once, and comes back when the call is over; that is reported as the end of the call, so
-    /// every call ends exactly once. Everything else goes through `events`, also later than the end
-    /// of the call (a link opened). When `hang_up` is cancelled the call has to end at once. It is not
-    /// asked at all when it was cancelled before, or without leave to begin.
+    /// Dials once and completes when the call is over. The result is reported as the end of the
+    /// call, so every call ends exactly once. All other events go through `events`. They may follow
+    /// the end of the call, for example when a link is opened.
+    ///
+    /// Cancelling `hang_up` must end the call at once. The worker does not call `dial` if `hang_up`
+    /// was cancelled before, or if the leave to begin is gone.
     fn dial(
         &self,
         attempt: Attempt,
@@ -29,54 +31,56 @@ pub trait Dialer: Send + Sync + 'static {
         hang_up: CancellationToken,
     ) -> BoxFuture<'static, CallEnd>;
 
-    /// Called once, before anything else: where to tell what happened in calls of an earlier process.
+    /// Receives the channel for events of calls that an earlier process placed. Called once, before
+    /// anything else.
     fn begin(&self, _earlier: EarlierCalls) {}
 
-    /// Asks the provider, without a call, whether it works again. Only while the worker has stopped
-    /// dialling because calls failed; `true` lets it try one.
+    /// Probes, without a call, whether the provider works again. The worker probes only while
+    /// failed calls have stopped dialling. `true` allows one trial call.
     fn probe(&self) -> BoxFuture<'static, bool>;
 
-    /// Called once, when the worker begins to stop: takes no more callers, and comes back when the calls
-    /// that came in are over and recorded, or could not be soon after the grace. Returns how many are not.
+    /// Stops the intake of inbound calls. Called once, when the worker begins to stop. Completes
+    /// when all inbound calls are over and recorded, or soon after the grace. Returns how many are
+    /// unrecorded.
     fn stop(&self, _grace: Duration) -> BoxFuture<'static, usize> {
         ready(0).boxed()
     }
 }
 
-/// One authorised attempt to reach one contact.
+/// Authorised attempt to reach one contact.
 #[derive(Clone)]
 pub struct Attempt {
-    /// Names the attempt everywhere.
+    /// Id of the attempt, unique within its campaign.
     pub attempt_id: String,
-    /// `campaigns/{campaign}/contacts/{contact}`.
+    /// Resource name: `campaigns/{campaign}/contacts/{contact}`.
     pub contact: String,
-    /// E.164.
+    /// Phone number in E.164.
     pub phone_number: String,
-    /// For the greeting; may be empty.
+    /// Name for the greeting; may be empty.
     pub display_name: String,
-    /// IANA name; may be empty.
+    /// Time zone as an IANA name; may be empty.
     pub time_zone: String,
-    /// What else the campaign knows of the contact.
+    /// Further attributes that the campaign has for the contact.
     pub attributes: HashMap<String, String>,
-    /// 1 for the first attempt.
+    /// Number of the attempt, 1 for the first.
     pub attempt_number: i32,
-    /// For a text to the contact: an address of the campaign that records who opens it; may be empty.
+    /// Address of the campaign that records who opens it, for a text to the contact; may be empty.
     pub link: String,
-    /// How long its phone may be made to ring.
+    /// Leave to make the contact's phone ring.
     pub leave: Leave,
 }
 
-/// How long an attempt may begin. After that another worker may have the contact, so a request that got lost
-/// is not made again.
+/// Time in which an attempt may begin. Afterwards another worker may hold the contact, so a lost
+/// request is not repeated.
 #[derive(Clone, Debug)]
 pub struct Leave {
-    /// By our own clock, and not later than the service thinks: the end of the lease.
+    /// End of the lease by the worker's own clock, never later than the service assumes.
     until: Instant,
     withdrawn: CancellationToken,
 }
 
 impl Leave {
-    /// Leave while the lease lives.
+    /// Grants leave until the lease ends.
     #[must_use]
     pub fn until(until: Instant) -> Self {
         Self { until, withdrawn: CancellationToken::new() }
@@ -88,7 +92,8 @@ impl Leave {
         Instant::now() < self.until
     }
 
-    /// Whether the provider may be asked once more. What stopped meanwhile lets calls go on, and no others begin.
+    /// Whether the request to the provider may be repeated. A stop withdraws this leave and lets
+    /// calls in progress continue.
     #[must_use]
     pub fn to_repeat(&self) -> bool {
         self.to_begin() && !self.withdrawn.is_cancelled()
@@ -100,8 +105,8 @@ impl Leave {
 }
 
 impl Attempt {
-    /// Names the attempt above all campaigns, in letters, digits, dots and hyphens: attempt ids repeat
-    /// from campaign to campaign.
+    /// Returns a key that is unique above all campaigns, because attempt ids repeat between
+    /// campaigns. The key has letters, digits, dots and hyphens only.
     #[must_use]
     pub fn key(&self) -> String {
         let campaign = self.contact.split('/').nth(1).unwrap_or_default();
@@ -109,7 +114,7 @@ impl Attempt {
     }
 }
 
-/// Leaves out what must not be logged: number, name and attributes.
+/// Omits number, name and attributes, which must not be logged.
 impl fmt::Debug for Attempt {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Attempt")
@@ -119,47 +124,47 @@ impl fmt::Debug for Attempt {
     }
 }
 
-/// How a call ended.
+/// End of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CallEnd {
-    /// What came of it.
+    /// Outcome of the call.
     pub outcome: Outcome,
-    /// From answer to end; zero if nobody answered.
+    /// Time from answer to end; zero if nobody answered.
     pub duration: Duration,
 }
 
 impl CallEnd {
-    /// The end of a call in which nobody spoke.
+    /// Returns the end of a call that nobody answered.
     #[must_use]
     pub fn unanswered(outcome: Outcome) -> Self {
         Self { outcome, duration: Duration::ZERO }
     }
 }
 
-/// What came of a call.
+/// Outcome of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Outcome {
-    /// A person answered.
+    /// Answered by a person.
     Answered,
-    /// It rang, nobody answered.
+    /// Rang, but nobody answered.
     NoAnswer,
-    /// The line was busy.
+    /// Line busy.
     Busy,
-    /// A machine answered.
+    /// Answered by a machine.
     Voicemail,
-    /// The call could not be placed.
+    /// Could not be placed.
     Failed,
-    /// Nobody knows: it may have rung. The service's retry policy decides, and a real outcome that
-    /// comes later replaces it.
+    /// Unknown: the phone may have rung. The service's retry policy decides on a retry. A real
+    /// outcome that arrives later replaces this one.
     Unknown,
 }
 
 impl Outcome {
-    /// All there are, in order.
+    /// All outcomes, in order.
     pub const ALL: [Self; 6] =
         [Self::Answered, Self::NoAnswer, Self::Busy, Self::Voicemail, Self::Failed, Self::Unknown];
 
-    /// As the API has it.
+    /// Converts to the API's outcome.
     #[must_use]
     pub fn to_api(self) -> CallOutcome {
         match self {
@@ -172,7 +177,7 @@ impl Outcome {
         }
     }
 
-    /// For metrics and traces: the API's word.
+    /// Returns the API's name of the outcome, for metrics and traces.
     #[must_use]
     pub fn name(self) -> &'static str {
         let name = self.to_api().as_str_name();
@@ -180,7 +185,8 @@ impl Outcome {
     }
 }
 
-/// How the provider itself failed, whoever was called. Enough of these in a row stop the dialling.
+/// Failure of the provider itself, independent of the contact. Enough consecutive faults stop
+/// dialling.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Fault {
     /// No connection, so nothing was dialled.
@@ -189,42 +195,41 @@ pub enum Fault {
     /// No secure connection, so nothing was dialled.
     #[error("its certificate is not trusted, or it speaks no TLS")]
     Untrusted,
-    /// It took the request, or may have, and said nothing in time.
+    /// No answer in time. The provider may have received the request.
     #[error("no answer in time")]
     Silent,
-    /// It answered that it cannot: the code says why.
+    /// Rejected by the provider, with this status code.
     #[error("it answered {0}")]
     Refusing(u16),
 }
 
-/// Something that happened to the contact, other than the end of the call. Each kind counts once for
-/// an attempt.
+/// Event of a contact, other than the end of the call. Each kind counts once per attempt.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Fact {
-    /// Handed over to a person.
+    /// Transferred to a person.
     Transferred {
-        /// From answer to transfer, in seconds.
+        /// Seconds from answer to transfer.
         seconds_before_transfer: i32,
     },
     /// Asked not to be engaged again.
     OptedOut {
-        /// How: "call", "text"…
+        /// Channel of the request: "call", "text"…
         channel: String,
-        /// By any campaign.
+        /// Whether the opt-out holds for all campaigns.
         everywhere: bool,
     },
-    /// The campaign's goal was met.
+    /// Reached the campaign's goal.
     Success,
-    /// A text was sent.
+    /// Received a text.
     TextSent,
-    /// A link in a text was opened.
+    /// Opened a link from a text.
     LinkOpened {
-        /// Which.
+        /// Address of the link.
         link: String,
     },
 }
 
-/// Where a provider tells what happens in one call.
+/// Channel for a provider's events of one call.
 #[derive(Clone, Debug)]
 pub struct CallEvents {
     pub(crate) call: Arc<CallId>,
@@ -232,67 +237,68 @@ pub struct CallEvents {
 }
 
 impl CallEvents {
-    /// Where the call belongs, for whom the provider asks.
+    /// Returns the call's trace context, for the provider's own requests.
     #[must_use]
     pub fn trace(&self) -> &TraceContext {
         &self.call.trace
     }
 
-    /// Somebody picked up.
+    /// Reports that the call was answered.
     pub async fn answered(&self) {
         self.tell(News::Answered).await;
     }
 
-    /// The provider reacted to the call as it should, whatever comes of it.
+    /// Reports that the provider handled the call as it should, whatever the outcome.
     pub async fn provider_works(&self) {
         self.tell(News::Provider(Ok(()))).await;
     }
 
-    /// The provider failed the call.
+    /// Reports that the provider failed the call.
     pub async fn provider_failed(&self, fault: Fault) {
         self.tell(News::Provider(Err(fault))).await;
     }
 
-    /// Something to record. Waits while the worker has no room for more.
+    /// Reports a fact to record. Waits while the worker has no room for another.
     pub async fn report(&self, fact: Fact) {
         self.tell(News::Fact(fact, None)).await;
     }
 
-    /// As `report`, and waits until the service has it: true when it is durable, false when it was
-    /// rejected or the worker stops.
+    /// Reports a fact and waits for the service's acknowledgement. Returns true if the fact is
+    /// durable, false if the service rejected it or the worker stops.
     pub async fn report_durably(&self, fact: Fact) -> bool {
         let (done, is_durable) = oneshot::channel();
         self.tell(News::Fact(fact, Some(done))).await;
         is_durable.await.unwrap_or(false)
     }
 
-    /// To be called before the call ends: tells when its end is durable, as `report_durably` does.
+    /// Returns a receiver that learns whether the end of the call is durable, as `report_durably`
+    /// does. Must be called before the call ends.
     pub async fn when_end_is_durable(&self) -> oneshot::Receiver<bool> {
         let (done, is_durable) = oneshot::channel();
         self.tell(News::TellWhenEnded(done)).await;
         is_durable
     }
 
-    /// Completes when nobody listens any more, because the worker has stopped.
+    /// Completes when the worker has stopped and receives no more events.
     pub async fn closed(&self) {
         self.sender.closed().await;
     }
 
     pub(crate) async fn tell(&self, news: News) {
-        // Fails only when the worker has stopped; then nobody is left to tell.
+        // A send fails only when the worker has stopped and receives no more events.
         let _ = self.sender.send(CallEvent { call: Arc::clone(&self.call), news }).await;
     }
 }
 
-/// Where to tell of calls that an earlier process placed: the service takes it in place of what it
-/// had to assume.
+/// Channel for events of calls that an earlier process placed. The service lets a reported end
+/// replace the one that it had to assume.
 #[derive(Clone, Debug)]
 pub struct EarlierCalls {
     pub(crate) sender: mpsc::Sender<CallEvent>,
 }
 
 impl EarlierCalls {
-    /// Where to tell what happened in one call.
+    /// Returns the channel for events of one call.
     #[must_use]
     pub fn call(&self, contact: &str, attempt_id: &str) -> CallEvents {
         let campaign = contact.split("/contacts/").next().unwrap_or_default();
@@ -308,7 +314,7 @@ impl EarlierCalls {
         CallEvents { call: Arc::new(call), sender: self.sender.clone() }
     }
 
-    /// How one ended; as `report_durably`.
+    /// Reports the end of one call and waits for the acknowledgement, as `report_durably` does.
     pub async fn ended(&self, contact: &str, attempt_id: &str, end: CallEnd) -> bool {
         let (done, is_durable) = oneshot::channel();
         self.call(contact, attempt_id).tell(News::EndedBefore(end, done)).await;

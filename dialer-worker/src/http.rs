@@ -1,9 +1,10 @@
-//! A provider behind a small HTTP API (`deploy/openapi/voice-agent.yaml`), to which platforms of voice
-//! agents are adapted; texts and e-mails go the same way.
+//! Provider behind a small HTTP API (`deploy/openapi/voice-agent.yaml`), to which platforms of
+//! voice agents are adapted. Texts and e-mails use the same API.
 //!
-//! The attempt's key is the idempotency key of everything. A request whose answer is lost is looked up
-//! by it before anything else is done, and an end that cannot be found out is reported as unknown.
-//! What the platform tells counts whenever it comes: repeated, out of order, or for another process.
+//! Every request carries the attempt's key as its idempotency key. If an answer is lost, the worker
+//! first looks the call up by that key. If the end of the call cannot be found out, it is reported
+//! as unknown. Events of the platform count even when they are repeated, out of order, or for
+//! another process.
 
 mod api;
 mod call;
@@ -36,18 +37,18 @@ use api::{Api, Event, What};
 pub use config::{Channel, HttpConfig};
 use signature::Verifier;
 
-/// News of one call that wait for it.
+/// Capacity for events of one call that wait to be handled.
 const NEWS_CAPACITY: usize = 16;
-/// Ended calls that are remembered.
+/// Most ended calls that are remembered.
 const MAX_RECENT_ENDS: usize = 10_000;
 
-/// The HTTP provider.
+/// HTTP provider.
 #[derive(Clone)]
 pub struct HttpDialer {
     shared: Arc<Shared>,
 }
 
-/// What all calls share.
+/// State that all calls share.
 struct Shared {
     api: Api,
     channel: Channel,
@@ -55,27 +56,27 @@ struct Shared {
     verifier: Verifier,
     poll_interval: Duration,
     call_limit: Duration,
-    /// Set when the worker begins.
+    /// Channel for calls of an earlier process. Set when the worker begins.
     earlier: OnceLock<EarlierCalls>,
-    /// By key, those in progress.
+    /// Calls in progress, by key.
     calls: Mutex<HashMap<String, Listed>>,
     ended: Mutex<Recent>,
-    /// Callbacks without a right signature; each would write a line, if it might.
+    /// Callbacks whose signature is not valid. `refusing` limits their log lines.
     refused: Counter,
     refusing: Seldom,
 }
 
-/// A call in progress.
+/// Call in progress.
 #[derive(Clone)]
 struct Listed {
     news: mpsc::Sender<What>,
     events: CallEvents,
 }
 
-/// Calls whose end was told, the newest: a platform repeats itself soon or not at all.
+/// Most recent calls whose end was reported. A platform repeats a callback soon or not at all.
 #[derive(Default)]
 struct Recent {
-    /// By key, whether the end is durable.
+    /// Durability of each call's end, by key.
     ends: HashMap<String, bool>,
     in_order: VecDeque<String>,
 }
@@ -103,10 +104,10 @@ impl Recent {
 }
 
 impl HttpDialer {
-    /// Begins to listen for callbacks.
+    /// Starts to listen for callbacks.
     ///
     /// # Errors
-    /// When something in the configuration does not work; the text says what.
+    /// Returns a text that names the setting that does not work.
     pub async fn start(
         config: &HttpConfig,
         limits: ConnectionLimits,
@@ -122,7 +123,8 @@ impl HttpDialer {
         let secret = config.http_callback_secret.as_ref();
         let secret = secret.ok_or("--provider http needs --http-callback-secret")?;
         let api = Api::new(url.clone(), config)?;
-        // Before anybody's attempt is spent on it. One that is down may come up.
+        // Checked before an attempt is spent on an untrusted platform. A platform that is down may
+        // come up.
         if url.scheme_str() == Some("https") && api.is_untrusted().await {
             return Err(format!(
                 "{url} has no certificate that is trusted, or speaks no TLS (the line above says more): look at \
@@ -156,7 +158,7 @@ impl HttpDialer {
 }
 
 impl Shared {
-    /// Whom to reach.
+    /// Returns the address of the contact in this channel, if the contact has one.
     fn to<'a>(&self, attempt: &'a Attempt) -> Option<&'a str> {
         match self.channel {
             Channel::Call | Channel::Sms => Some(&attempt.phone_number),
@@ -164,7 +166,7 @@ impl Shared {
         }
     }
 
-    /// Takes in what happened; done when it cannot be lost any more.
+    /// Handles an event. Completes when the event can no longer be lost.
     async fn deliver(self: &Arc<Self>, event: Event) -> Result<(), StatusCode> {
         let earlier = self.earlier.get().ok_or(StatusCode::SERVICE_UNAVAILABLE)?;
         if let Some(fact) = event.what.fact() {
@@ -179,10 +181,10 @@ impl Shared {
         let in_progress = self.listed().get(&event.key).cloned();
         match (told_before, in_progress) {
             (Some(true), _) => Ok(()),
-            // The first time it was told is still being dealt with.
+            // The first report of this end is still being handled.
             (Some(false), _) => Err(StatusCode::SERVICE_UNAVAILABLE),
             (None, Some(call)) => {
-                // Seen through even when the platform does not wait for it.
+                // Runs to completion even if the platform does not wait for it.
                 let shared = Arc::clone(self);
                 let ended = tokio::spawn(async move { shared.end(&call, &event).await });
                 ended.await.unwrap_or(Err(StatusCode::SERVICE_UNAVAILABLE))
@@ -196,7 +198,7 @@ impl Shared {
         self.recent().begin(&event.key);
         let is_durable = call.events.when_end_is_durable().await;
         let passed = call.pass(event.what.clone());
-        // No, if another end was decided on first.
+        // False if another end was decided first.
         let is_durable = passed.is_ok() && is_durable.await.unwrap_or(false);
         self.recent().finish(&event.key, is_durable);
         if is_durable { Ok(()) } else { Err(StatusCode::SERVICE_UNAVAILABLE) }
@@ -212,14 +214,14 @@ impl Shared {
 }
 
 impl Listed {
-    /// Tells the call.
+    /// Passes news to the call.
     fn pass(&self, what: What) -> Result<(), StatusCode> {
         self.news.try_send(what).map_err(|_| StatusCode::SERVICE_UNAVAILABLE)
     }
 }
 
 fn durable(is_durable: bool) -> Result<(), StatusCode> {
-    // Rejected for good, so that it need not be sent again.
+    // A rejection is final, so the platform need not repeat the callback.
     if is_durable { Ok(()) } else { Err(StatusCode::UNPROCESSABLE_ENTITY) }
 }
 
@@ -241,7 +243,7 @@ impl Dialer for HttpDialer {
     }
 
     fn begin(&self, earlier: EarlierCalls) {
-        // Once for each worker; there is one.
+        // Set once: the process has one worker.
         let _ = self.shared.earlier.set(earlier);
     }
 

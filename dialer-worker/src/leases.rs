@@ -1,13 +1,13 @@
-//! What this worker holds: leases, and where each leased contact stands.
+//! Leases of this worker, and the state of each leased contact.
 //!
 //! ```text
 //! waiting ──► asked ──► in call ──► over
-//!    │          ├─────► not dialled (refused, or no longer wanted)
+//!    │          ├─────► not dialled (rejected, or no longer wanted)
 //!    └──────────┴─────► to release ──► releasing ──► over
 //! ```
 //!
-//! A stream that breaks takes the answers with it: what was asked is asked again, what was being
-//! released is released again.
+//! A broken stream loses the answers under way. The worker then repeats its requests for
+//! authorisations and its releases on the next stream.
 
 mod held;
 #[cfg(test)]
@@ -25,12 +25,12 @@ use tracing::{debug, warn};
 pub(crate) use held::Granted;
 use held::HeldLease;
 
-/// Most leases that one hello or renew names.
+/// Most leases named in one hello or renew.
 const MAX_NAMED_LEASES: usize = 100;
-/// A lease is renewed this often while it lives, so that two renewals may get lost.
+/// Renewals per lifetime of a lease, so that two renewals may get lost.
 const RENEWALS_PER_TTL: u32 = 3;
 
-/// The leases held, in order of arrival.
+/// Held leases, in order of arrival.
 #[derive(Debug, Default)]
 pub(crate) struct Leases {
     held: Vec<HeldLease>,
@@ -39,37 +39,37 @@ pub(crate) struct Leases {
 }
 
 impl Leases {
-    /// Takes the lifetime of leases as the service says it.
+    /// Sets the lifetime of leases that the service announced.
     pub fn set_ttl(&mut self, ttl: Duration) {
         self.ttl = ttl;
     }
 
-    /// Contacts that are held and not dialled.
+    /// Returns the number of held contacts that are not dialled.
     pub fn undialled(&self) -> usize {
         self.held.iter().map(HeldLease::undialled).sum()
     }
 
-    /// Whether contacts wait to be asked for.
+    /// Whether any contact waits for an authorisation request.
     pub fn have_waiting(&self) -> bool {
         self.undialled() > self.asked()
     }
 
-    /// Contacts whose authorisation was asked for and not answered; each may be granted.
+    /// Returns the number of requested authorisations without an answer. Each may be granted.
     pub fn asked(&self) -> usize {
         self.held.iter().map(HeldLease::asked).sum()
     }
 
-    /// Whether an answer is due on this stream, to a question or a release.
+    /// Whether an authorisation or release on this stream awaits its answer.
     pub fn await_answers(&self) -> bool {
         self.held.iter().any(HeldLease::awaits_answer)
     }
 
-    /// Whether nothing is left to ask, dial or release.
+    /// Whether nothing is left to authorise, dial or release.
     pub fn are_settled(&self) -> bool {
         self.held.iter().all(HeldLease::is_settled)
     }
 
-    /// Takes a batch in.
+    /// Adds a batch of leased contacts.
     pub fn add(&mut self, batch: Batch, now: Instant) {
         let Some(key) = batch.lease else {
             warn!(campaign = batch.campaign, "the service sent a batch without a lease; ignored");
@@ -88,8 +88,9 @@ impl Leases {
         self.held.push(lease);
     }
 
-    /// The next question: as many contacts of the oldest lease as there are free call places. What
-    /// was asked on an earlier stream goes first and has its places already.
+    /// Returns the next authorisation request: as many contacts of the oldest lease as there is
+    /// free call capacity. Requests from an earlier stream go first; they have their capacity
+    /// already.
     pub fn next_authorize(
         &mut self,
         free_places: usize,
@@ -109,7 +110,7 @@ impl Leases {
         Some(authorize)
     }
 
-    /// Takes an answer; returns what was granted, to be dialled or at least reported.
+    /// Handles an answer. Returns the granted attempts, to be dialled or at least reported.
     pub fn answer(&mut self, result: &AuthorizeResult, now: Instant) -> Vec<Granted> {
         let lease = self.held.iter_mut().find(|lease| lease.has_asked(result.request_number));
         let granted = lease.map(|lease| lease.answer(result, now)).unwrap_or_default();
@@ -117,12 +118,12 @@ impl Leases {
         granted
     }
 
-    /// When to ask for something that is throttled.
+    /// Returns when to ask again for a throttled contact.
     pub fn throttled_until(&self) -> Option<Instant> {
         self.held.iter().filter_map(HeldLease::throttled_until).min()
     }
 
-    /// A call ended that was granted under this lease.
+    /// Records the end of a call that was granted under this lease.
     pub fn call_ended(&mut self, lease: &str) {
         if let Some(lease) = self.find(lease) {
             lease.call_ended();
@@ -130,26 +131,26 @@ impl Leases {
         self.forget_finished();
     }
 
-    /// When to renew something next.
+    /// Returns when the next renewal is due.
     pub fn renew_due(&self) -> Option<Instant> {
         self.held.iter().filter_map(HeldLease::renew_due).min()
     }
 
-    /// The leases to renew by now, if any, and those that are lost and have calls in progress.
+    /// Returns the renewal due by now. It also names lost leases that have calls in progress.
     pub fn next_renew(&mut self, now: Instant) -> Option<Renew> {
         let due = |lease: &HeldLease| lease.renew_due().is_some_and(|due| due <= now);
         let renew = self.name_for_renewal(due, now);
         (!renew.leases.is_empty()).then_some(renew)
     }
 
-    /// Takes the answer to a renewal or hello.
+    /// Handles the answer to a renewal or hello.
     pub fn renewed(&mut self, leases: &[RenewedLease]) {
         let ttl = self.ttl;
         for renewed in leases {
             let lease = self.find(&renewed.lease).filter(|lease| !lease.is_lost());
             let Some(lease) = lease else { continue };
             if renewed.lost || renewed.expire_time.is_none() {
-                warn!(lease = renewed.lease, "the lease is lost; the rest of it is not dialled");
+                warn!(lease = renewed.lease, "the lease is lost; the rest is not dialled");
                 lease.lose();
             } else {
                 lease.renewed(ttl);
@@ -158,12 +159,12 @@ impl Leases {
         self.forget_finished();
     }
 
-    /// The next contacts to give back.
+    /// Returns the next release of contacts.
     pub fn next_release(&mut self) -> Option<Release> {
         self.held.iter_mut().find_map(HeldLease::release)
     }
 
-    /// What was being released of a lease is released.
+    /// Records that the contacts being released of a lease are released.
     pub fn released(&mut self, ack: &ReleaseAck) {
         if let Some(lease) = self.find(&ack.lease) {
             lease.released();
@@ -171,8 +172,8 @@ impl Leases {
         self.forget_finished();
     }
 
-    /// Stops a campaign up to a run: gives back what waits. Grants that are still on their way are
-    /// dialled or not.
+    /// Stops a campaign up to a run and releases its waiting contacts. `dial_granted` decides
+    /// whether grants under way are still dialled.
     pub fn stop_campaign(&mut self, campaign: &str, run: i32, dial_granted: bool) {
         for lease in &mut self.held {
             if lease.campaign == campaign && lease.run <= run {
@@ -182,7 +183,7 @@ impl Leases {
         self.forget_finished();
     }
 
-    /// Stops everything. Grants that are still on their way are dialled or not.
+    /// Stops all campaigns. `dial_granted` decides whether grants under way are still dialled.
     pub fn stop_all(&mut self, dial_granted: bool) {
         for lease in &mut self.held {
             lease.stop(dial_granted);
@@ -190,7 +191,8 @@ impl Leases {
         self.forget_finished();
     }
 
-    /// Gives one contact back, or does not dial it should it be granted.
+    /// Releases one contact. If its authorisation is under way and granted, the contact is not
+    /// dialled.
     pub fn drop_contact(&mut self, campaign: &str, contact: &str) {
         for lease in &mut self.held {
             if lease.campaign == campaign {
@@ -200,19 +202,19 @@ impl Leases {
         self.forget_finished();
     }
 
-    /// Loses the leases whose time is over by our own clock.
+    /// Drops the leases that have expired by the worker's own clock.
     pub fn expire(&mut self, now: Instant) {
         for lease in &mut self.held {
             if lease.expires_by(now) {
-                warn!(lease = lease.key.lease, "the lease ran out; the rest of it is not dialled");
+                warn!(lease = lease.key.lease, "the lease expired; the rest is not dialled");
                 lease.lose();
             }
         }
         self.forget_finished();
     }
 
-    /// A stream begins: names the leases to go on with. Those that hello has no room for are renewed
-    /// right after it.
+    /// Begins a stream. Returns the leases to continue with. Leases for which hello has no room are
+    /// renewed right after it.
     pub fn begin_stream(&mut self, now: Instant) -> Renew {
         for lease in &mut self.held {
             lease.renew_at(now);
@@ -220,7 +222,7 @@ impl Leases {
         self.name_for_renewal(|lease| lease.renew_due().is_some(), now)
     }
 
-    /// The stream is gone, and with it the answers under way.
+    /// Ends the stream. Answers under way are lost with it.
     pub fn end_stream(&mut self) {
         for lease in &mut self.held {
             lease.end_stream();

@@ -1,9 +1,9 @@
-//! Takes leased contacts, asks before each dial, dials and reports.
+//! Dialer worker: leases contacts, asks the service before each dial, dials and reports.
 //!
-//! The path of a contact: a batch arrives (`session`) and waits (`leases`); when a call place is free
-//! its attempt is authorised; the provider dials it (`calls`, `dialer`); what happened waits in the
-//! outbox (`reports`) until the service says it is durable. `state` decides, `worker` does the
-//! waiting and keeps the state while streams come and go.
+//! Path of a contact: a batch arrives (`session`) and waits (`leases`). When call capacity is free,
+//! the service authorises the attempt. The provider dials the contact (`calls`, `dialer`). Facts
+//! wait in the outbox (`reports`) until the service acknowledges them as durable. `state` decides;
+//! `worker` waits for events and keeps the state across streams.
 
 mod breaker;
 mod calls;
@@ -35,7 +35,7 @@ pub use worker::{Summary, run};
 /// Starts the provider that the configuration names.
 ///
 /// # Errors
-/// When something in the configuration does not work; the text says what.
+/// Returns a text that names the setting that does not work.
 pub async fn dialer(config: &Config, metrics: &Metrics) -> Result<Arc<dyn Dialer>, String> {
     Ok(match config.provider {
         Provider::Simulated => {
@@ -51,7 +51,7 @@ pub async fn dialer(config: &Config, metrics: &Metrics) -> Result<Arc<dyn Dialer
     })
 }
 
-/// How many inputs the tests make up of each kind.
+/// Returns the number of inputs that property tests generate of each kind.
 #[cfg(test)]
 fn fuzz_inputs() -> proptest::test_runner::Config {
     let inputs = std::env::var("FUZZ_INPUTS").ok().and_then(|text| text.parse().ok());

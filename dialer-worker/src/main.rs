@@ -1,4 +1,4 @@
-//! The dialer worker as a program.
+//! Program of the dialer worker.
 
 use std::process::ExitCode;
 use std::sync::Arc;

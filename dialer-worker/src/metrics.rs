@@ -1,10 +1,10 @@
-//! What the worker counts: the table of its metrics.
+//! Table of the worker's metrics.
 
 use campaign_process::metrics::{Counter, Gauge, MetricTable};
 
 use crate::dialer::Outcome;
 
-/// One for each metric.
+/// Metrics of the worker.
 #[derive(Debug)]
 pub struct Metrics {
     table: MetricTable,
@@ -13,17 +13,17 @@ pub struct Metrics {
     /// Dials that have not ended.
     pub(crate) calls_in_progress: Gauge,
     call_ends: [Counter; 6],
-    /// Contacts held or asked for.
+    /// Contacts held or requested and not dialled.
     pub(crate) undialled_contacts: Gauge,
     /// Facts without acknowledgement.
     pub(crate) unacknowledged_facts: Gauge,
     /// Streams that were welcomed.
     pub(crate) connections: Counter,
-    /// Whether there is a stream.
+    /// Whether a stream is open.
     pub(crate) connected: Gauge,
     /// Callbacks without the platform's signature.
     pub(crate) refused_callbacks: Counter,
-    /// Connections to the listener for callbacks that had to go.
+    /// Connections to the callback listener that were closed in favour of newer ones.
     pub(crate) callbacks_turned_away: Counter,
     /// Whether the provider fails.
     pub(crate) provider_failing: Gauge,
@@ -52,11 +52,11 @@ impl Default for Metrics {
             connected: t.one("connected", "1 while there is a stream to the service, else 0"),
             refused_callbacks: t.one(
                 "refused_callbacks",
-                "Callbacks refused since their signature was missing, too old or wrong",
+                "Callbacks rejected for a missing, expired or wrong signature",
             ),
             callbacks_turned_away: t.one(
                 "callback_connections_turned_away",
-                "Connections for callbacks that had to give way to newer ones",
+                "Callback connections closed in favour of newer ones",
             ),
             provider_failing: t
                 .one("provider_failing", "1 while the provider fails and nothing is dialled, else 0"),
@@ -66,7 +66,7 @@ impl Default for Metrics {
 }
 
 impl Metrics {
-    /// As text.
+    /// Renders the metrics as text.
     #[must_use]
     pub fn render(&self) -> String {
         self.table.render()

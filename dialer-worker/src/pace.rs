@@ -1,20 +1,20 @@
-//! How fast to dial, and how much to hold in advance.
+//! Rate of dialling, and the number of contacts to hold in advance.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// Calls that may start together are those of this part of a second, so that a provider is not hit by
-/// a second's worth at once.
+/// Part of a second whose calls may start together. The limit spares the provider a whole second's
+/// calls at once.
 const BURST_PARTS: u32 = 10;
 
-/// Calls a second, as a bucket that fills with time.
+/// Rate of calls, as a bucket that fills with time.
 #[derive(Debug)]
 pub(crate) struct Pace {
-    /// Between calls; `None`: no limit.
+    /// Interval between calls; `None` means no limit.
     interval: Option<Duration>,
     burst: u32,
-    /// Before this moment the bucket was empty; everything since is still to be used.
+    /// Moment when the bucket was empty. All time since then is unused.
     empty_at: Instant,
 }
 
@@ -25,7 +25,7 @@ impl Pace {
         Self { interval, burst, empty_at: now }
     }
 
-    /// How many calls may start now.
+    /// Returns how many calls may start now.
     pub fn available(&self, now: Instant) -> usize {
         let Some(interval) = self.interval else { return usize::MAX };
         let since = now.saturating_duration_since(self.empty_at);
@@ -33,30 +33,30 @@ impl Pace {
         usize::try_from(calls.min(self.burst.into())).unwrap_or(usize::MAX)
     }
 
-    /// How many calls may start in a time; at least one.
+    /// Returns how many calls may start within `time`; at least one.
     pub fn within(&self, time: Duration) -> usize {
         let Some(interval) = self.interval else { return usize::MAX };
         let calls = time.as_nanos() / interval.as_nanos().max(1);
         usize::try_from(calls).unwrap_or(usize::MAX).max(1)
     }
 
-    /// When the next call may start, if none may now.
+    /// Returns when the next call may start, if none may start now.
     pub fn next_at(&self, now: Instant) -> Option<Instant> {
         let interval = self.interval.filter(|_| self.available(now) == 0)?;
         Some(self.empty_at + interval)
     }
 
-    /// Uses up calls.
+    /// Takes calls from the bucket.
     pub fn take(&mut self, calls: usize, now: Instant) {
         let Some(interval) = self.interval else { return };
-        // What the bucket could not hold is gone.
+        // Time that the bucket could not hold is lost.
         if let Some(full_since) = now.checked_sub(interval * self.burst) {
             self.empty_at = self.empty_at.max(full_since);
         }
         self.empty_at += interval * u32::try_from(calls).unwrap_or(u32::MAX);
     }
 
-    /// Gives back calls that were taken and did not come about.
+    /// Returns calls to the bucket that were taken and did not start.
     pub fn give_back(&mut self, calls: usize) {
         let Some(interval) = self.interval else { return };
         let unused = interval * u32::try_from(calls).unwrap_or(u32::MAX);
@@ -64,7 +64,7 @@ impl Pace {
     }
 }
 
-/// How many contacts went in the last lifetimes of a lease: what may be expected of the next.
+/// Contacts dialled in the latest lifetimes of a lease. They predict the next lifetime.
 #[derive(Debug)]
 pub(crate) struct Throughput {
     window: Duration,
@@ -87,7 +87,7 @@ impl Throughput {
         self.current += calls;
     }
 
-    /// Contacts to be expected in one window.
+    /// Returns how many contacts to expect in one window.
     pub fn expected(&mut self, now: Instant) -> usize {
         self.advance(now);
         self.before.max(self.current)

@@ -1,21 +1,23 @@
-//! Telling the service whether the provider fails, so that a campaign can say why nobody is called.
+//! Reports to the service whether the provider fails, so that a campaign can say why nobody is
+//! called.
 
 use std::time::Duration;
 
 use campaign_proto::v1::ProviderReport;
 use tokio::time::Instant;
 
-/// A failure is told again this often: the service believes it for five minutes.
+/// Interval at which a failure is repeated. The service believes a report for five minutes.
 const REPEAT_INTERVAL: Duration = Duration::from_secs(60);
 
-/// What the service was told on this stream. Of a new one it believes that the provider works.
+/// Provider status reported on this stream. On a new stream the service believes that the provider
+/// works.
 #[derive(Debug, Default)]
 pub(crate) struct ProviderStatus {
     told_failing_at: Option<Instant>,
 }
 
 impl ProviderStatus {
-    /// What to tell by now, given why the provider fails, if it does.
+    /// Returns the report due by now. `failure` is the reason why the provider fails, if it does.
     pub fn next_report(&mut self, failure: Option<&str>, now: Instant) -> Option<ProviderReport> {
         let is_due = match self.told_failing_at {
             None => failure.is_some(),
@@ -29,7 +31,7 @@ impl ProviderStatus {
         Some(ProviderReport { failing: failure.is_some(), reason })
     }
 
-    /// When to tell it again, if nothing changes before.
+    /// Returns when to repeat the report, if nothing changes before.
     pub fn repeat_at(&self) -> Option<Instant> {
         self.told_failing_at.map(|told_at| told_at + REPEAT_INTERVAL)
     }

@@ -1,4 +1,4 @@
-//! The outbox: facts that the service has not acknowledged.
+//! Outbox of facts that the service has not acknowledged.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, SystemTime};
@@ -16,17 +16,16 @@ use tracing::error;
 use crate::calls::CallId;
 use crate::dialer::{CallEnd, Fact};
 
-/// Facts are sent when this many wait…
+/// Number of waiting facts that triggers a report.
 const FLUSH_INTERACTIONS: usize = 100;
-/// …or when the first has waited this long.
+/// Longest delay of the first waiting fact.
 const FLUSH_DELAY: Duration = Duration::from_millis(20);
 
-/// A fact, and who wants to know what became of it: true when it is durable, false when the service
-/// rejected it.
+/// Fact in the outbox. `done` learns true if the fact is durable, false if the service rejected it.
 #[derive(Debug)]
 struct Entry {
     interaction: Interaction,
-    /// Of the call it is of.
+    /// Trace context of the fact's call.
     trace: TraceContext,
     done: Option<oneshot::Sender<bool>>,
 }
@@ -37,7 +36,7 @@ pub(crate) struct Outbox {
     limit: usize,
     waiting: VecDeque<Entry>,
     waiting_since: Option<Instant>,
-    /// On this stream, by report number.
+    /// Entries sent on this stream, by report number.
     sent: BTreeMap<i64, Vec<Entry>>,
     last_report_number: i64,
     acknowledged: u64,
@@ -55,27 +54,28 @@ impl Outbox {
         }
     }
 
-    /// Facts not acknowledged.
+    /// Returns the number of facts without acknowledgement.
     pub fn len(&self) -> usize {
         self.waiting.len() + self.sent.values().map(Vec::len).sum::<usize>()
     }
 
-    /// Facts the service took.
+    /// Returns the number of facts that the service accepted.
     pub fn acknowledged(&self) -> u64 {
         self.acknowledged
     }
 
-    /// Whether more may be dialled.
+    /// Whether there is room for facts of further dials.
     pub fn has_room(&self) -> bool {
         self.len() < self.limit
     }
 
-    /// Whether more may come in from calls that are in progress when the room is used up.
+    /// Whether facts from calls in progress still have room. This reserve is used after the room of
+    /// `has_room`.
     pub fn has_reserve(&self) -> bool {
         self.len() < self.limit * 2
     }
 
-    /// Whether reports are on their way on this stream.
+    /// Whether reports on this stream await their acknowledgement.
     pub fn awaits_acks(&self) -> bool {
         !self.sent.is_empty()
     }
@@ -95,14 +95,14 @@ impl Outbox {
         self.waiting_since.get_or_insert(now);
     }
 
-    /// When the facts that wait are to be sent.
+    /// Returns when the waiting facts must be sent.
     pub fn flush_at(&self) -> Option<Instant> {
         let since = self.waiting_since?;
         let is_full = self.waiting.len() >= FLUSH_INTERACTIONS;
         Some(if is_full { since } else { since + FLUSH_DELAY })
     }
 
-    /// The next report, once it is time.
+    /// Returns the next report, once it is due.
     pub fn next_report(&mut self, max_interactions: usize, now: Instant) -> Option<Report> {
         if self.flush_at()? > now {
             return None;
@@ -120,14 +120,14 @@ impl Outbox {
         Some(Report { report_number, interactions, traceparents })
     }
 
-    /// What the report carried is durable, or can never be.
+    /// Handles an acknowledgement. Each fact of the report is now durable, or rejected for good.
     pub fn acknowledge(&mut self, ack: &ReportAck) {
         let Some(entries) = self.sent.remove(&ack.report_number) else { return };
         self.acknowledged += entries.len() as u64;
         for (Entry { interaction, done, .. }, result) in entries.into_iter().zip(&ack.results) {
             let is_rejected = result.status() == InteractionStatus::Rejected;
             if let Some(done) = done {
-                // Who asked may have gone.
+                // The receiver may be gone.
                 let _ = done.send(!is_rejected);
             }
             if is_rejected {
@@ -143,7 +143,7 @@ impl Outbox {
         }
     }
 
-    /// The stream is gone: what is not acknowledged is sent again, in the old order.
+    /// Ends the stream. Facts without acknowledgement are sent again, in the old order.
     pub fn end_stream(&mut self, now: Instant) {
         let sent = std::mem::take(&mut self.sent).into_values().flatten();
         self.waiting = sent.chain(self.waiting.drain(..)).collect();
@@ -151,21 +151,22 @@ impl Outbox {
     }
 }
 
-/// The one report of how a call ended. Its key is the attempt.
+/// Returns the single report of a call's end. Its key is the attempt.
 pub(crate) fn call_ended(call: &CallId, end: CallEnd) -> Interaction {
     let duration = end.duration.try_into().unwrap_or_default();
     let ended = CallEnded { outcome: end.outcome.to_api().into(), duration: Some(duration) };
     interaction(call, String::new(), ReportedFact::CallEnded(ended))
 }
 
-/// Any other fact. Its id follows from attempt and kind, so that a repeat is the same fact.
+/// Returns the report of any other fact. Its id derives from attempt and kind, so a repeat is the
+/// same fact.
 pub(crate) fn fact(call: &CallId, fact: Fact) -> Interaction {
     let (kind, fact) = match fact {
         Fact::Transferred { seconds_before_transfer } => {
             ("transferred", ReportedFact::Transferred(Transferred { seconds_before_transfer }))
         }
         Fact::OptedOut { channel, everywhere } => {
-            // One that goes further is not a repeat of the other.
+            // An opt-out of wider scope is not a repeat of the narrower one.
             let kind = if everywhere { "opted_out_everywhere" } else { "opted_out" };
             (kind, ReportedFact::OptedOut(OptedOut { channel, everywhere }))
         }
@@ -264,7 +265,7 @@ mod tests {
         assert_eq!(attempts(&again)[..20], expected);
         assert_eq!(again.interactions[20].interaction_id, "1-1-99/success");
         outbox.acknowledge(&ack(&reports[0], InteractionStatus::Recorded));
-        assert_eq!(outbox.len(), 21, "an answer to an old number says nothing");
+        assert_eq!(outbox.len(), 21, "an answer to an old number changes nothing");
         outbox.acknowledge(&ack(&again, InteractionStatus::Duplicate));
         assert_eq!((outbox.len(), outbox.acknowledged()), (0, 31));
     }

@@ -1,5 +1,5 @@
-//! The replicas of the service, and how a worker gets in: TLS and a token. The files of both are read
-//! again for each connection and each call, so that new ones are in use without a restart.
+//! Replicas of the service, and the worker's credentials: TLS and a token. The files of both are
+//! read again for each connection and each call, so new ones take effect without a restart.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -15,14 +15,14 @@ use tonic::transport::Endpoint;
 use tonic::{Request, Status};
 use tracing::warn;
 
-/// Flags of how to get in.
+/// Flags of the credentials for the service.
 #[derive(Args, Clone, Debug, Default)]
 pub struct AccessConfig {
-    /// Who vouches for the service's certificate, PEM; for https addresses [default: whom the system
-    /// trusts]
+    /// Certificate authorities of the service's certificate, PEM; for https addresses [default: the
+    /// authorities that the system trusts]
     #[arg(long, env = "DIALER_SERVICE_CA_FILE", value_name = "FILE")]
     pub service_ca_file: Option<PathBuf>,
-    /// Certificate to show to the service, PEM; for https addresses
+    /// Certificate of the worker, shown to the service, PEM; for https addresses
     #[arg(
         long,
         env = "DIALER_SERVICE_CLIENT_CERT_FILE",
@@ -30,7 +30,7 @@ pub struct AccessConfig {
         requires = "service_client_key_file"
     )]
     pub service_client_cert_file: Option<PathBuf>,
-    /// The certificate's key, PEM
+    /// Private key of the worker's certificate, PEM
     #[arg(
         long,
         env = "DIALER_SERVICE_CLIENT_KEY_FILE",
@@ -38,32 +38,32 @@ pub struct AccessConfig {
         requires = "service_client_cert_file"
     )]
     pub service_client_key_file: Option<PathBuf>,
-    /// Token to send to the service, with the role worker
+    /// File with the bearer token for the service; the token needs the role worker
     #[arg(long, env = "DIALER_TOKEN_FILE", value_name = "FILE")]
     pub token_file: Option<PathBuf>,
 }
 
-/// Why there is no way in.
+/// Error of the worker's credentials.
 #[derive(Debug, thiserror::Error)]
 pub enum AccessError {
-    /// A file is missing or wrong.
+    /// File missing or wrong.
     #[error(transparent)]
     File(#[from] FileError),
-    /// A certificate or key is wrong.
+    /// Certificate or key wrong.
     #[error("TLS cannot be set up: {0}; look at --service-ca-file and --service-client-cert-file")]
     Tls(#[from] tonic::transport::Error),
 }
 
-/// One replica of the service, and how to get in.
+/// One replica of the service, with the credentials for it.
 #[derive(Clone, Debug)]
 pub struct Replica {
-    /// Where it listens.
+    /// Address of the replica.
     pub url: Endpoint,
     access: Arc<AccessConfig>,
 }
 
 impl Replica {
-    /// At each address the same way.
+    /// Returns one replica per address, all with the same credentials.
     #[must_use]
     pub fn all(urls: &[Endpoint], access: &AccessConfig) -> Vec<Self> {
         let access = Arc::new(access.clone());
@@ -75,10 +75,10 @@ impl Replica {
         urls.iter().map(|url| Self { url: url.clone(), access: Arc::clone(&access) }).collect()
     }
 
-    /// To connect with, by the files as they are now.
+    /// Returns the endpoint to connect to, with the credential files as they are now.
     ///
     /// # Errors
-    /// When a file is missing or wrong.
+    /// Returns an error if a file is missing or wrong.
     pub fn endpoint(&self) -> Result<Endpoint, AccessError> {
         let endpoint = self.url.clone().tcp_nodelay(true);
         if !is_https(&self.url) {
@@ -91,14 +91,14 @@ impl Replica {
         Ok(endpoint.tls_config(tls)?)
     }
 
-    /// What puts the token on each call.
+    /// Returns the interceptor that adds the token to each call.
     #[must_use]
     pub fn bearer(&self) -> Bearer {
         Bearer { access: Arc::clone(&self.access) }
     }
 }
 
-/// Puts the token on each call, as it is in the file then.
+/// Interceptor that adds the token to each call, as the file holds it at that time.
 #[derive(Clone, Debug)]
 pub struct Bearer {
     access: Arc<AccessConfig>,

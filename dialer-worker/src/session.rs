@@ -1,4 +1,4 @@
-//! One stream to the service: opening it with hello and welcome, and what can go wrong.
+//! One stream to the service: opens it with hello and welcome, and names its failures.
 
 use std::error::Error;
 use std::time::Duration;
@@ -16,20 +16,21 @@ use tonic::{Code, Status, Streaming};
 
 use crate::service::{AccessError, Replica};
 
-/// Messages on their way to the network. Few: what to say is decided when it can be said.
+/// Capacity for messages on their way to the network. Small, because each message is chosen when it
+/// can be sent.
 const OUTGOING_CAPACITY: usize = 8;
-/// A batch of 500 contacts with all the attributes they may have fits in twice.
+/// Largest message: room for two batches of 500 contacts with all allowed attributes.
 const MAX_MESSAGE_BYTES: usize = 64 * 1024 * 1024;
-/// From connecting to welcome.
+/// Time from connecting to welcome.
 const OPEN_LIMIT: Duration = Duration::from_secs(10);
-/// For the service to end a stream that we have ended.
+/// Time for the service to end a stream that the worker has closed.
 const CLOSE_LIMIT: Duration = Duration::from_secs(1);
-/// A peer that says nothing is asked whether it is there…
+/// Silence of the peer after which a keep-alive ping is sent.
 const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(10);
-/// …and given up after this long without an answer.
+/// Time for the answer to a keep-alive ping, after which the connection is closed.
 const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Why there is no stream, or none any more.
+/// Reason for a missing or ended stream.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum SessionError {
     #[error("no connection: {}", causes(.0))]
@@ -89,7 +90,7 @@ impl Terms {
     }
 }
 
-/// An open stream that has been welcomed.
+/// Open stream that the service has welcomed.
 #[derive(Debug)]
 pub(crate) struct Session {
     pub outgoing: mpsc::Sender<DispatchRequest>,
@@ -113,9 +114,9 @@ impl Session {
         let mut client = DispatchServiceClient::with_interceptor(channel, replica.bearer())
             .max_decoding_message_size(MAX_MESSAGE_BYTES);
         let (outgoing, requests) = mpsc::channel(OUTGOING_CAPACITY);
-        // Before the call, as a server may read hello before it answers anything.
+        // Queued before the call, because a server may read hello before it answers anything.
         outgoing.try_send(request(Request::Hello(hello))).map_err(|_| SessionError::Ended)?;
-        // Until the welcome.
+        // The span lasts until the welcome.
         let trace = traces::begin("connect", SpanKind::Client, &TraceContext::default());
         let call = trace.context().request(ReceiverStream::new(requests));
         let mut incoming = client.dispatch(call).await?.into_inner();
@@ -129,22 +130,22 @@ impl Session {
         }
     }
 
-    /// Says that nothing more comes, and lets the service end the stream.
+    /// Closes the worker's side and waits for the service to end the stream.
     pub async fn close(self) {
         let Self { outgoing, mut incoming, .. } = self;
         drop(outgoing);
         let end = async { while let Some(Ok(_)) = incoming.next().await {} };
-        // If it does not, the stream is cut: everything that matters was acknowledged before.
+        // On a timeout the stream is cut. Everything that matters was acknowledged before.
         let _ = timeout(CLOSE_LIMIT, end).await;
     }
 }
 
-/// Wraps a message.
+/// Wraps a message in a dispatch request.
 pub(crate) fn request(message: Request) -> DispatchRequest {
     DispatchRequest { message: Some(message) }
 }
 
-/// An error with what caused it: the outermost text alone says little.
+/// Returns an error together with its causes. The outermost text alone says little.
 fn causes(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();

@@ -1,5 +1,5 @@
-//! A provider that dials nobody: what becomes of a call follows from a seed and the attempt's id, so
-//! that a rerun gives the same calls, whatever the timing.
+//! Simulated provider: dials nobody. Seed and attempt id decide the course of a call, so a rerun
+//! gives the same calls, whatever the timing.
 
 mod dial_log;
 mod plan;
@@ -24,12 +24,12 @@ use dial_log::DialLog;
 pub use plan::Odds;
 use plan::Plan;
 
-/// Links that wait to be opened after their call. Past it they are opened at once.
+/// Most links that wait to be opened after their call. Further links are opened at once.
 const MAX_LINKS_TO_OPEN: usize = 10_000;
-/// The link in every text of a campaign that has none.
+/// Link in the texts of a campaign that has none.
 const LINK: &str = "https://example.com/offer";
 
-/// The simulated provider.
+/// Simulated provider.
 #[derive(Clone, Debug)]
 pub struct SimulatedDialer {
     seed: u64,
@@ -41,7 +41,7 @@ pub struct SimulatedDialer {
 
 impl SimulatedDialer {
     /// # Errors
-    /// When the dial log cannot be opened.
+    /// Returns an error if the dial log cannot be opened.
     pub fn new(config: &SimulatedConfig) -> io::Result<Self> {
         Ok(Self {
             seed: config.seed,
@@ -58,7 +58,7 @@ impl SimulatedDialer {
         events: CallEvents,
         hang_up: CancellationToken,
     ) -> CallEnd {
-        // Written before it rings: a process that dies during the call has dialled.
+        // Written before the phone rings, because a process that dies during the call has dialled.
         if let Some(log) = &self.log
             && let Err(error) = log.dialed(&attempt)
         {
@@ -75,7 +75,7 @@ impl SimulatedDialer {
         end
     }
 
-    /// Lives through the call as planned, or until it is hung up.
+    /// Plays the call as planned, or until it is hung up.
     async fn play(
         &self,
         plan: &Plan,
@@ -106,13 +106,13 @@ impl SimulatedDialer {
         CallEnd { outcome: plan.outcome, duration: Duration::from_secs_f64(plan.talk_seconds) }
     }
 
-    /// The end of a call that was hung up after it was answered.
+    /// Returns the end of a call that was hung up after its answer.
     fn cut_off(&self, plan: &Plan, answered: Instant) -> CallEnd {
         let seconds = (answered.elapsed().as_secs_f64() / self.time_scale).min(plan.talk_seconds);
         CallEnd { outcome: plan.outcome, duration: Duration::from_secs_f64(seconds) }
     }
 
-    /// The contact opens the link of its text, unless the worker stops before.
+    /// Opens the link of the contact's text, unless the worker stops before.
     async fn open_link(self, link: String, delay_seconds: f64, events: CallEvents) {
         let permit = self.links_to_open.try_acquire();
         let delay_seconds = if permit.is_ok() { delay_seconds } else { 0.0 };
@@ -123,7 +123,7 @@ impl SimulatedDialer {
         events.report(Fact::LinkOpened { link }).await;
     }
 
-    /// Waits for a simulated time; false when the call was hung up before.
+    /// Waits for a simulated time. Returns false if the call was hung up before.
     async fn reach(&self, start: Instant, seconds: f64, hang_up: &CancellationToken) -> bool {
         hang_up.run_until_cancelled(sleep_until(start + self.real(seconds))).await.is_some()
     }

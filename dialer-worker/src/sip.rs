@@ -1,7 +1,7 @@
-//! A provider that places calls over SIP, through a trunk or PBX.
+//! Provider that places calls over SIP, through a trunk or PBX.
 //!
-//! Signalling only: the offer names a port where nobody listens, so it is the trunk or PBX that has to
-//! bring the voice. Without media a machine that answers cannot be told from a person.
+//! Signalling only: the offer names a port where nobody listens, so the trunk or PBX must supply
+//! the voice. Without media, a machine that answers cannot be told from a person.
 //!
 //! ```text
 //! INVITE ──► silence over the response limit ──► unknown; the INVITE is not repeated any more
@@ -32,17 +32,17 @@ pub use config::{SipConfig, Transport};
 pub use inbound::{InboundCampaign, InboundConfig};
 use stack::Stack;
 
-/// The SIP provider.
+/// SIP provider.
 #[derive(Clone)]
 pub struct SipDialer {
     stack: Arc<Stack>,
 }
 
 impl SipDialer {
-    /// Binds its socket and begins to listen. The services are asked about callers.
+    /// Binds the socket and starts to listen. `services` answer questions about inbound callers.
     ///
     /// # Errors
-    /// When something in the configuration does not work; the text says what.
+    /// Returns a text that names the setting that does not work.
     pub async fn start(config: &SipConfig, services: &[Replica]) -> Result<Self, String> {
         Ok(Self { stack: Stack::start(config, services).await? })
     }

@@ -1,4 +1,4 @@
-//! What the worker knows and decides. Outlives streams; waits for nothing.
+//! State of the worker and its decisions. The state outlives streams and never waits.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,12 +25,12 @@ use crate::reports::{self, Outbox};
 use crate::session::{Terms, request};
 use crate::worker::Summary;
 
-/// After the grace for calls is over: for the last reports to be acknowledged.
+/// Time for the last acknowledgements, after the grace for calls is over.
 const LAST_REPORTS_LIMIT: Duration = Duration::from_secs(10);
-/// Credit is topped up when this part of it is used, not for each contact.
+/// Part of the credit that must be used before a top-up, as a divisor. Avoids a top-up per contact.
 const CREDIT_TOP_UPS: usize = 4;
 
-/// When to do what once the worker was told to stop.
+/// Deadlines of a worker that was told to stop.
 #[derive(Clone, Copy, Debug)]
 struct Stop {
     hang_up_at: Instant,
@@ -47,14 +47,14 @@ pub(crate) struct State {
     throughput: Throughput,
     breaker: Breaker,
     provider_status: ProviderStatus,
-    /// Where answers to probes go.
+    /// Channel for the results of probes.
     probe_answers: mpsc::Sender<bool>,
     leases: Leases,
     calls: Calls,
     outbox: Outbox,
-    /// While there is a stream.
+    /// Limits of the open stream, if there is one.
     terms: Option<Terms>,
-    /// Contacts that may still come on this stream.
+    /// Contacts that may still arrive on this stream.
     credit_contacts: usize,
     stop: Option<Stop>,
 }
@@ -87,7 +87,7 @@ impl State {
         }
     }
 
-    /// What was done so far, and what is open.
+    /// Returns the work done so far and the work still open.
     pub fn summary(&self) -> Summary {
         Summary {
             calls: self.calls.dialled(),
@@ -97,9 +97,9 @@ impl State {
         }
     }
 
-    // Streams come and go.
+    // Streams.
 
-    /// Names the leases for hello.
+    /// Returns the leases to name in hello.
     pub fn begin_stream(&mut self, now: Instant) -> Renew {
         self.leases.expire(now);
         self.leases.begin_stream(now)
@@ -123,14 +123,14 @@ impl State {
         self.provider_status = ProviderStatus::default();
     }
 
-    /// Whether the service has something to answer on this stream.
+    /// Whether the service owes an answer on this stream.
     pub fn awaits_answers(&self) -> bool {
         self.leases.await_answers() || self.outbox.awaits_acks()
     }
 
-    // Time passes.
+    // Time.
 
-    /// Does what is due by now.
+    /// Does everything that is due by now.
     pub fn tick(&mut self, now: Instant) {
         self.leases.expire(now);
         self.show();
@@ -147,7 +147,7 @@ impl State {
         }
     }
 
-    /// Notes for who watches how things stand.
+    /// Updates the gauges.
     fn show(&self) {
         let set = |gauge: &Gauge, count: usize| gauge.set(i64::try_from(count).unwrap_or(i64::MAX));
         set(&self.metrics.calls_in_progress, self.calls.in_progress());
@@ -156,8 +156,8 @@ impl State {
         self.metrics.provider_failing.set(self.breaker.is_open().into());
     }
 
-    /// When there is something to do next, if nothing happens before. Messages count only while one
-    /// can be sent.
+    /// Returns when something is due next, if nothing happens before. Messages count only if
+    /// `can_send`.
     pub fn next_deadline(&self, can_send: bool, now: Instant) -> Option<Instant> {
         let stop =
             self.stop.map(|stop| if stop.is_hung_up { stop.finish_by } else { stop.hang_up_at });
@@ -167,14 +167,14 @@ impl State {
         let may_ask = messages && self.leases.have_waiting() && self.free_places() > 0;
         let pace = self.pace.next_at(now).filter(|_| may_ask);
         let probe = self.breaker.probe_at().filter(|_| !self.is_stopping());
-        // Past, it is only in the way of other work; what is next is asked for then.
+        // A deadline in the past would only preempt other work. The next tick picks the contact up.
         let throttled = self.leases.throttled_until().filter(|until| may_ask && *until > now);
         let status = self.provider_status.repeat_at().filter(|_| messages);
         [stop, flush, renew, pace, probe, throttled, status].into_iter().flatten().min()
     }
 
-    /// Begins to stop: nothing more is asked for; calls in progress get their grace, also those that were asked
-    /// for before, or the attempt would be lost.
+    /// Begins to stop. The worker requests nothing more, and calls in progress get their grace.
+    /// Calls already requested get it too; otherwise their attempts would be lost.
     pub fn stop(&mut self, now: Instant) {
         let hang_up_at = now + self.drain_grace;
         let finish_by = hang_up_at + LAST_REPORTS_LIMIT;
@@ -187,7 +187,7 @@ impl State {
         );
     }
 
-    /// Whether what is granted from now on may still be dialled.
+    /// Whether attempts granted from now on may still be dialled.
     fn may_dial(&self) -> bool {
         !self.breaker.is_open() && self.stop.is_none_or(|stop| !stop.is_hung_up)
     }
@@ -196,18 +196,18 @@ impl State {
         self.stop.is_some()
     }
 
-    /// Whether the worker was told to stop and everything is done, or its time is up.
+    /// Whether a stop was requested and all work is done or the time is up.
     pub fn is_finished(&self, now: Instant) -> bool {
         let Some(stop) = self.stop else { return false };
-        // Without a stream it is not worth waiting to give contacts back: their leases run out.
+        // Without a stream, releases are not worth the wait: the leases expire.
         let is_settled = self.terms.is_none() || self.leases.are_settled();
         let is_done = self.calls.in_progress() == 0 && self.outbox.len() == 0 && is_settled;
         is_done || stop.finish_by <= now
     }
 
-    // Calls tell.
+    // Calls.
 
-    /// Whether there is room for what calls tell; if not, providers wait.
+    /// Whether there is room for events of calls. If not, providers wait.
     pub fn can_hear_calls(&self) -> bool {
         self.outbox.has_reserve()
     }
@@ -245,12 +245,12 @@ impl State {
         }
     }
 
-    /// The provider answered a probe, or did not.
+    /// Records whether the provider answered a probe.
     pub fn on_probe(&mut self, works: bool, now: Instant) {
         self.breaker.probed(works, now);
     }
 
-    // The service says. Drain is not for us: it ends the stream, not the work.
+    // Responses of the service. A drain is handled by the caller: it ends the stream, not the work.
 
     pub fn on_response(&mut self, response: Response, now: Instant) {
         match response {
@@ -270,7 +270,7 @@ impl State {
                 debug!(credit_contacts = idle.credit_contacts, "nothing to dial now");
             }
             Response::Welcome(_) | Response::Drain(_) | Response::Rejected(_) => {
-                warn!("the service sent a message out of place; ignored");
+                warn!("the service sent an unexpected message; ignored");
             }
         }
     }
@@ -318,9 +318,9 @@ impl State {
         }
     }
 
-    // We say.
+    // Messages to the service.
 
-    /// What to say next, most urgent first. Once taken it counts as sent.
+    /// Returns the next message, most urgent first. A returned message counts as sent.
     pub fn next_message(&mut self, now: Instant) -> Option<DispatchRequest> {
         let terms = self.terms?;
         let max = terms.max_report_interactions;
@@ -341,12 +341,12 @@ impl State {
         let places = self.free_places().min(self.pace.available(now));
         let asked_before = self.leases.asked();
         let authorize = self.leases.next_authorize(places, max_slots, now)?;
-        // What is asked again has its place already.
+        // Repeated requests have their capacity already.
         self.pace.take(self.leases.asked() - asked_before, now);
         Some(authorize)
     }
 
-    /// How many more calls may be asked for: each question under way may become a call.
+    /// Returns how many more calls may be requested. Each request under way may become a call.
     fn free_places(&self) -> usize {
         if self.is_stopping() || !self.outbox.has_room() {
             return 0;
@@ -372,8 +372,9 @@ impl State {
         Some(Credit { contacts: i32::try_from(missing).unwrap_or(i32::MAX) })
     }
 
-    /// How many contacts to hold or ask for: no more than can be dialled in a lease's time, as far as
-    /// one can know. Free places are one call each; what went in the last such time may go again.
+    /// Returns how many contacts to hold or request: an estimate of the contacts that can be
+    /// dialled in a lease's lifetime. Each free call place counts as one call. The number dialled
+    /// in the latest lifetime may repeat.
     fn wanted_contacts(&mut self, terms: &Terms, now: Instant) -> usize {
         if !self.breaker.is_closed() {
             return self.breaker.max_setups().saturating_sub(self.calls.unheard());

@@ -1,7 +1,7 @@
-//! The worker's loop: connect, talk, connect again, and stop in order.
+//! Loop of the worker: connects, converses, reconnects, and stops in order.
 //!
-//! One task owns the state and is the only one that waits. It never waits for room to send without
-//! also listening, so the two sides cannot wait for each other.
+//! One task owns the state and is the only one that waits. It always listens while it waits for
+//! room to send, so the two sides cannot deadlock.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -26,31 +26,32 @@ use crate::service::Replica;
 use crate::session::{Session, SessionError};
 use crate::state::State;
 
-/// Version of the protocol spoken here.
+/// Version of the protocol that the worker speaks.
 const PROTOCOL_VERSION: i32 = 1;
-/// News of calls that wait for the loop; past it, providers wait.
+/// Capacity for events of calls that wait for the loop. At the limit, providers wait.
 const CALL_EVENTS_CAPACITY: usize = 1_024;
-/// Before the first new attempt to connect, and, growing by half, up to the last.
+/// Delay before the first reconnection. Each further delay grows by half, up to
+/// `MAX_RECONNECT_DELAY`.
 const MIN_RECONNECT_DELAY: Duration = Duration::from_millis(100);
 const MAX_RECONNECT_DELAY: Duration = Duration::from_secs(5);
-/// How long to wait for answers after the service said drain, if it grants so much.
+/// Longest wait for answers after the service sent drain, if the service grants that much.
 const MAX_DRAIN_WAIT: Duration = Duration::from_secs(5);
 
-/// What a worker did in its life.
+/// Summary of a worker's life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Summary {
     /// Calls dialled.
     pub calls: u64,
     /// Facts the service acknowledged.
     pub reported: u64,
-    /// Facts it did not acknowledge before the end; none after an orderly stop.
+    /// Facts without acknowledgement at the end; none after an orderly stop.
     pub unacknowledged: usize,
     /// Calls that did not end although they were hung up; none after an orderly stop.
     pub unfinished_calls: usize,
 }
 
-/// Works until `shutdown` is cancelled, then stops in order: calls in progress get their grace, and
-/// everything that happened is reported.
+/// Works until `shutdown` is cancelled, then stops in order. Calls in progress get their grace, and
+/// all facts are reported.
 pub async fn run(
     config: &WorkerConfig,
     dialer: Arc<dyn Dialer>,
@@ -86,17 +87,17 @@ pub async fn run(
     summary
 }
 
-/// Why a conversation with the service is over.
+/// Reason for the end of a conversation with the service.
 enum Parting {
-    /// We are done.
+    /// The worker is done.
     Finished,
-    /// The service said drain.
+    /// The service sent drain.
     Drained,
 }
 
 struct Worker {
     worker_id: String,
-    /// Ready while there is a stream.
+    /// Health of the worker: ready while a stream is open.
     health: Health,
     state: State,
     outside: Outside,
@@ -126,7 +127,7 @@ impl Worker {
         }
     }
 
-    /// One stream from hello to its end.
+    /// Serves one stream from hello to its end.
     async fn serve(
         &mut self,
         replica: &Replica,
@@ -151,7 +152,7 @@ impl Worker {
         self.converse(session).await
     }
 
-    /// Talks until the stream ends, the service says drain, or we are done.
+    /// Converses until the stream ends, the service sends drain, or the worker is done.
     async fn converse(&mut self, mut session: Session) -> Result<Parting, SessionError> {
         let mut next_message = None;
         let mut leave_by: Option<Instant> = None;
@@ -187,7 +188,7 @@ impl Worker {
                             return Err(SessionError::Rejected(rejected.message, rejected.reason));
                         }
                         Some(message) => self.state.on_response(message, Instant::now()),
-                        // From a newer service.
+                        // The message comes from a newer service.
                         None => {}
                     }
                 }
@@ -196,8 +197,8 @@ impl Worker {
         }
     }
 
-    /// Waits for `wanted`, and deals meanwhile with everything but the service; `None` when we are
-    /// done.
+    /// Waits for `wanted` and meanwhile handles all events except messages of the service. Returns
+    /// `None` if the worker is done.
     async fn attend<T>(&mut self, wanted: impl Future<Output = T>) -> Option<T> {
         let mut wanted = pin!(wanted);
         loop {
@@ -225,7 +226,7 @@ impl Worker {
     }
 }
 
-/// What happens apart from the service.
+/// Sources of events other than the service.
 struct Outside {
     events: mpsc::Receiver<CallEvent>,
     probe_answers: mpsc::Receiver<bool>,
@@ -237,12 +238,12 @@ enum OutsideNews {
     /// Whether the provider answered.
     Probe(bool),
     Stop,
-    /// Something is due; the loop looks.
+    /// Deadline reached; the loop looks for due work.
     Deadline,
 }
 
 impl Outside {
-    /// The next thing to happen. Nothing is lost when this is dropped before it completes.
+    /// Returns the next event. The future may be dropped before it completes; nothing is lost.
     async fn next(&mut self, state: &State, deadline: Option<Instant>) -> OutsideNews {
         let alarm = async {
             match deadline {
@@ -259,7 +260,7 @@ impl Outside {
     }
 }
 
-/// Which of the urls to begin with: workers spread over them by their names.
+/// Returns the index of the URL to begin with. Workers spread over the URLs by their names.
 fn first_url(worker_id: &str, urls: usize) -> usize {
     let sum: usize =
         worker_id.bytes().fold(0, |sum, byte| sum.wrapping_mul(31).wrapping_add(byte.into()));

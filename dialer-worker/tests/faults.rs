@@ -1,5 +1,5 @@
-//! The worker with the simulated provider against a small service that keeps honest books and cuts
-//! streams all the time, before and after it did what was asked.
+//! The worker with the simulated provider against a small service. The service keeps honest books
+//! and keeps cutting streams, before and after it did the requested work.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::PathBuf;
@@ -40,15 +40,15 @@ enum Slot {
     Closed,
 }
 
-/// What the service knows.
+/// Records of the service.
 struct Books {
     random: SmallRng,
     waiting: Vec<usize>,
-    /// Contacts of each lease, and how they stand.
+    /// Contacts of each lease, each with its slot's state.
     leases: Vec<Vec<(usize, Slot)>>,
     /// Contact by attempt.
     granted: HashMap<String, usize>,
-    /// By contact and key; every version that was reported.
+    /// Every reported version of a fact, by contact and key.
     facts: BTreeMap<(String, String), Vec<Interaction>>,
     repeats: usize,
     streams: usize,
@@ -77,7 +77,7 @@ impl DispatchService for Honest {
     }
 }
 
-/// One stream, until it is cut at a random message.
+/// Serves one stream until it is cut at a random message.
 async fn serve(
     mut requests: Streaming<DispatchRequest>,
     responses: mpsc::Sender<Result<DispatchResponse, Status>>,
@@ -169,7 +169,8 @@ impl Books {
         [vec![answer], self.lease(credit)].concat()
     }
 
-    /// Batches that were cut off with their stream are known to nobody else; in earnest they expire.
+    /// Expires all other leases. A batch cut off with its stream is known to nobody else. The real
+    /// service lets it expire.
     fn expire_all_but(&mut self, named: &[LeaseKey]) {
         let named: BTreeSet<usize> = named.iter().map(number).collect();
         for (lease, slots) in self.leases.iter_mut().enumerate() {
@@ -215,7 +216,7 @@ impl Books {
         let attempt_id = format!("1-{lease}-{slot}");
         let (contact, state) = &mut self.leases[lease][slot as usize];
         let decision = match state {
-            // Some are refused, and come again later.
+            // Some attempts are rejected, and their contacts come again later.
             Slot::Leased if self.random.random_bool(0.1) => {
                 *state = Slot::Closed;
                 self.waiting.push(*contact);
@@ -282,7 +283,8 @@ fn number(key: &LeaseKey) -> usize {
     key.token.parse().expect("a token of ours")
 }
 
-/// What the provider says it did: outcome by attempt, and the most calls at once.
+/// Reads the provider's own record. Returns the outcome by attempt, and the most simultaneous
+/// calls.
 fn read_dial_log(path: &PathBuf) -> (HashMap<String, String>, usize) {
     let text = std::fs::read_to_string(path).expect("written");
     let (mut dialed, mut ended, mut most) = (BTreeSet::new(), HashMap::new(), 0);

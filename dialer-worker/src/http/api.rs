@@ -1,4 +1,4 @@
-//! The platform's API: what goes over the wire, and how an answer is to be understood.
+//! API of the platform: its messages, and the meaning of its answers.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -18,12 +18,12 @@ use super::connecting::{Connector, connector, tls_problem};
 use crate::config::Secret;
 use crate::dialer::{CallEnd, Fact, Fault, Outcome};
 
-/// Longest body taken in an answer.
+/// Largest body accepted in an answer.
 const MAX_ANSWER_BYTES: usize = 1 << 20;
-/// Answers 2xx when the platform works.
+/// Path that answers 2xx when the platform works.
 const HEALTH: &str = "/v1/health";
 
-/// What is asked for: a call or a message.
+/// Request to begin a call or a message.
 #[derive(Serialize)]
 pub(super) struct Create<'a> {
     pub key: &'a str,
@@ -41,7 +41,7 @@ pub(super) struct Create<'a> {
     pub channel: Option<&'static str>,
 }
 
-/// Something that happened.
+/// Event that the platform reports.
 #[derive(Clone, Debug, Deserialize)]
 pub(super) struct Event {
     pub key: String,
@@ -74,7 +74,7 @@ pub(super) enum What {
     LinkOpened {
         link: String,
     },
-    /// From a newer platform.
+    /// Kind known only to a newer platform.
     #[serde(other)]
     Other,
 }
@@ -92,7 +92,7 @@ pub(super) enum EndedAs {
 }
 
 impl What {
-    /// How the call ended, if this is its end.
+    /// Returns the end of the call, if this event is its end.
     pub fn end(&self) -> Option<CallEnd> {
         let Self::Ended { outcome, duration_seconds } = self else { return None };
         let outcome = match outcome {
@@ -107,7 +107,7 @@ impl What {
         Some(CallEnd { outcome, duration })
     }
 
-    /// The fact to record, if this is one.
+    /// Returns the fact to record, if this event is one.
     pub fn fact(&self) -> Option<Fact> {
         match self {
             Self::Transferred { seconds_before_transfer } => {
@@ -125,36 +125,36 @@ impl What {
     }
 }
 
-/// What the platform knows of an attempt.
+/// Events that the platform knows of an attempt.
 #[derive(Debug, Deserialize)]
 pub(super) struct Engagement {
     #[serde(default)]
     pub events: Vec<Event>,
 }
 
-/// What became of the request to begin.
+/// Result of the request to begin.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Created {
     Yes,
-    /// The platform will not, for this attempt.
+    /// Rejected by the platform for this attempt.
     Refused(u16),
-    /// Nothing was sent.
+    /// Not sent.
     NotSent(Fault),
-    /// It may have begun.
+    /// Without an answer; the attempt may have begun.
     Lost(Fault),
 }
 
-/// What became of the question what the platform knows.
+/// Result of a look-up at the platform.
 #[derive(Debug)]
 pub(super) enum Found {
     Known(Engagement),
-    /// It never heard of the attempt.
+    /// Unknown to the platform.
     Absent,
-    /// No answer that says anything.
+    /// Without a conclusive answer.
     Unclear,
 }
 
-/// A client of the platform.
+/// Client of the platform.
 #[derive(Clone, Debug)]
 pub(super) struct Api {
     client: HyperClient<Connector, Full<Bytes>>,
@@ -174,7 +174,7 @@ impl Api {
         let collection = if config.http_channel == Channel::Call { "calls" } else { "messages" };
         Ok(Self {
             client: HyperClient::builder(TokioExecutor::new())
-                // A request is never sent twice behind our back.
+                // Without this setting the client may repeat a request by itself.
                 .retry_canceled_requests(false)
                 .build(connector(config)?),
             base,
@@ -184,7 +184,7 @@ impl Api {
         })
     }
 
-    /// Whether the platform is there and is not the one that was meant.
+    /// Whether the platform answers, but with an untrusted certificate or without TLS.
     pub async fn is_untrusted(&self) -> bool {
         let answer = self.ask(Method::GET, HEALTH, None, Vec::new()).await;
         matches!(answer, Err(Failed::NotSent(Fault::Untrusted)))
@@ -195,7 +195,7 @@ impl Api {
         let path = format!("/v1/{}", self.collection);
         match self.ask_for(trace, Method::POST, &path, Some(create.key), body).await {
             Ok((status, _)) if status.is_success() => Created::Yes,
-            // The attempt's own fault, or ours; in any case it did not begin.
+            // The attempt or the worker is at fault. In either case the attempt did not begin.
             Ok((status, _))
                 if status.is_client_error() && status != StatusCode::REQUEST_TIMEOUT =>
             {
@@ -213,7 +213,7 @@ impl Api {
             Ok((StatusCode::OK, body)) => match serde_json::from_slice(&body) {
                 Ok(engagement) => Found::Known(engagement),
                 Err(error) => {
-                    debug!(key, %error, "the platform's answer is not understood");
+                    debug!(key, %error, "the platform's answer cannot be parsed");
                     Found::Unclear
                 }
             },
@@ -222,7 +222,7 @@ impl Api {
         }
     }
 
-    /// Whether the platform took it.
+    /// Asks the platform to hang up. Returns whether it agreed.
     pub async fn hang_up(&self, key: &str) -> bool {
         let path = format!("/v1/{}/{key}/hang-up", self.collection);
         let answer = self.ask(Method::POST, &path, Some(key), Vec::new()).await;
@@ -244,7 +244,7 @@ impl Api {
         self.ask_for(&TraceContext::default(), method, path, idempotency_key, body).await
     }
 
-    /// As `ask`, and tells where it belongs.
+    /// Sends a request as `ask` does, with the trace context of its call.
     async fn ask_for(
         &self,
         trace: &TraceContext,
@@ -271,7 +271,7 @@ impl Api {
             request = request.header(header::AUTHORIZATION, bearer);
         }
         let request = request.body(Full::new(Bytes::from(body))).map_err(|error| {
-            debug!(%error, path, "a request could not be made");
+            debug!(%error, path, "a request could not be built");
             Failed::NotSent(Fault::Unreachable)
         })?;
         timeout(self.limit, self.send(request)).await.unwrap_or(Err(Failed::Lost))
@@ -280,7 +280,7 @@ impl Api {
     async fn send(&self, request: Request<Full<Bytes>>) -> Result<(StatusCode, Bytes), Failed> {
         let response = self.client.request(request).await.map_err(|error| {
             if !error.is_connect() {
-                debug!(%error, "no answer of the platform");
+                debug!(%error, "no answer from the platform");
                 return Failed::Lost;
             }
             let Some(problem) = tls_problem(&error) else {
@@ -307,7 +307,7 @@ mod tests {
     proptest::proptest! {
         #![proptest_config(crate::fuzz_inputs())]
 
-        /// A callback that was tampered with is an event or none.
+        /// A manipulated callback parses as an event or not at all.
         #[test]
         fn any_event(
             kind in "(answered|ended|transferred|opted_out|success|text_sent|\\PC{0,9})",

@@ -12,10 +12,10 @@ use super::api::{Create, Created, Found, What};
 use super::{Listed, NEWS_CAPACITY, Shared};
 use crate::dialer::{Attempt, CallEnd, CallEvents, Fault, Outcome};
 
-/// The request to begin is repeated, under the same key, when the platform says that it does not know
-/// the attempt; so often in all.
+/// Most requests to begin one attempt. The request is repeated, under the same key, when the
+/// platform says that it does not know the attempt.
 const CREATE_ROUNDS: usize = 3;
-/// What the platform knows is asked for after these times, until it says something.
+/// Delays before the look-ups of an attempt. They stop at the first conclusive answer.
 const LOOK_UP_DELAYS: [Duration; 5] = [
     Duration::ZERO,
     Duration::from_millis(500),
@@ -23,13 +23,13 @@ const LOOK_UP_DELAYS: [Duration; 5] = [
     Duration::from_secs(4),
     Duration::from_secs(8),
 ];
-/// How often a hang-up is repeated that was not taken, and after which time.
+/// Attempts and delay of a hang-up that the platform did not accept.
 const HANG_UP_ROUNDS: usize = 10;
 const HANG_UP_DELAY: Duration = Duration::from_millis(500);
-/// A call that was hung up has to end in this time.
+/// Time in which a call must end after its hang-up.
 const END_LIMIT: Duration = Duration::from_secs(15);
 
-/// Dials, and comes back when the call is over.
+/// Dials and completes when the call is over.
 pub(super) async fn place(
     shared: &Arc<Shared>,
     attempt: &Attempt,
@@ -39,7 +39,7 @@ pub(super) async fn place(
     let key = attempt.key();
     let (sender, news) = mpsc::channel(NEWS_CAPACITY);
     shared.listed().insert(key.clone(), Listed { news: sender, events: events.clone() });
-    // Off the list also when this is dropped or panics.
+    // Delisted also when this future is dropped or panics.
     let mut call = Call { shared, attempt, events, hang_up, key, news };
     let end = match call.begin().await {
         Begun::Yes => call.follow().await,
@@ -79,7 +79,7 @@ impl Call<'_> {
             info!(attempt_id = self.attempt.attempt_id, "the contact has no attribute email");
             return Begun::No;
         };
-        // After a lost answer only the platform's own word says that nothing began.
+        // After a lost answer, only the platform's own answer proves that nothing began.
         let mut was_lost = false;
         for _ in 0..CREATE_ROUNDS {
             match self.create(to).await {
@@ -92,7 +92,7 @@ impl Call<'_> {
                     return Begun::No;
                 }
                 Created::Refused(code) => {
-                    info!(attempt_id = self.attempt.attempt_id, code, "the platform refuses");
+                    info!(attempt_id = self.attempt.attempt_id, code, "rejected by the platform");
                     self.events.provider_works().await;
                     return Begun::No;
                 }
@@ -141,7 +141,8 @@ impl Call<'_> {
         self.shared.api.create(&create, self.events.trace()).await
     }
 
-    /// Finds out whether the platform knows the attempt. A callback about it says so as well.
+    /// Looks up whether the platform knows the attempt. A callback for the attempt proves it as
+    /// well.
     async fn look_up(&mut self) -> Found {
         for delay in LOOK_UP_DELAYS {
             sleep(delay).await;
@@ -160,14 +161,14 @@ impl Call<'_> {
         Found::Unclear
     }
 
-    /// The end that was told while another was decided on. From here on the platform is told to try
-    /// again, and is heard as of an earlier call.
+    /// Returns an end reported while another was decided. From here on the call accepts no events:
+    /// the platform must retry, and its events count as those of an earlier call.
     fn told_meanwhile(&mut self) -> Option<CallEnd> {
         self.news.close();
         std::iter::from_fn(|| self.news.try_recv().ok()).find_map(|what| what.end())
     }
 
-    /// Waits for the end.
+    /// Waits for the end of the call.
     async fn follow(&mut self) -> CallEnd {
         let poll_interval = self.shared.poll_interval;
         let mut poll_at = Instant::now() + poll_interval;
@@ -188,7 +189,7 @@ impl Call<'_> {
                 () = self.hang_up.cancelled(), if !is_hung_up => true,
                 () = sleep_until(limit) => {
                     if is_hung_up {
-                        warn!(attempt_id = self.attempt.attempt_id, "a call's end is not known");
+                        warn!(attempt_id = self.attempt.attempt_id, "a call's end is unknown");
                         return CallEnd::unanswered(Outcome::Unknown);
                     }
                     true
@@ -202,7 +203,7 @@ impl Call<'_> {
             if told_to_hang_up {
                 is_hung_up = true;
                 limit = Instant::now() + END_LIMIT;
-                // The end may have come and its callback been lost.
+                // The call may have ended and its callback been lost.
                 poll_at = Instant::now() + END_LIMIT / 3;
                 tokio::spawn(hang_up(Arc::clone(self.shared), self.key.clone()));
             }
@@ -210,7 +211,7 @@ impl Call<'_> {
     }
 }
 
-/// Asks what happened that we have not heard of.
+/// Polls the platform for events that no callback has delivered.
 async fn poll(shared: Arc<Shared>, key: String) {
     if let Found::Known(engagement) = shared.api.find(&key).await {
         deliver(shared, engagement.events).await;
@@ -220,7 +221,7 @@ async fn poll(shared: Arc<Shared>, key: String) {
 async fn deliver(shared: Arc<Shared>, events: Vec<super::api::Event>) {
     for event in events {
         if let Err(status) = shared.deliver(event).await {
-            debug!(%status, "an event that was looked up could not be taken in");
+            debug!(%status, "a polled event could not be handled");
         }
     }
 }
@@ -232,5 +233,5 @@ async fn hang_up(shared: Arc<Shared>, key: String) {
         }
         sleep(HANG_UP_DELAY).await;
     }
-    warn!(key, "the platform does not take a hang-up");
+    warn!(key, "the platform does not accept a hang-up");
 }

@@ -1,4 +1,4 @@
-//! Where the platform tells what happened.
+//! Callbacks: the listener for events from the platform.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -23,12 +23,12 @@ use super::signature::{self, Refused};
 pub(super) const PATH: &str = "/callbacks";
 /// Largest callback.
 const MAX_BODY_BYTES: usize = 64 << 10;
-/// Longest names taken.
+/// Longest names accepted.
 const MAX_NAME_CHARACTERS: usize = 200;
-/// The platform waits no longer than this for the service to have what it told.
+/// Longest time that a callback waits for the service to have its event.
 const DURABLE_LIMIT: Duration = Duration::from_secs(10);
 
-/// Listens in the background, as long as the process runs.
+/// Listens in the background as long as the process runs.
 pub(super) fn listen(
     shared: Arc<Shared>,
     listener: TcpListener,
@@ -39,7 +39,7 @@ pub(super) fn listen(
         .route(PATH, post(take))
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
         .with_state(shared);
-    // The platform is answered within this; what comes with it has to be here before.
+    // Limit for the request to arrive and for its answer.
     let limit = limits.first_request + DURABLE_LIMIT;
     tokio::spawn(serve_http(listener, connections, limit, router, CancellationToken::new()));
 }
@@ -61,7 +61,7 @@ async fn take(
     let event: Event = match serde_json::from_slice(&body) {
         Ok(event) => event,
         Err(error) => {
-            warn!(%error, "a callback is not understood");
+            warn!(%error, "a callback cannot be parsed");
             return StatusCode::BAD_REQUEST;
         }
     };

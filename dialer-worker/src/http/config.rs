@@ -9,39 +9,39 @@ use hyper::Uri;
 
 use crate::config::{Secret, within};
 
-/// What an attempt is.
+/// Channel of an attempt.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum Channel {
-    /// A call to the contact's number.
+    /// Call to the contact's number.
     #[default]
     Call,
-    /// A text to the contact's number.
+    /// Text to the contact's number.
     Sms,
-    /// A message to the contact's attribute `email`.
+    /// Message to the contact's attribute `email`.
     Email,
 }
 
 /// Flags of the HTTP provider.
 #[derive(Args, Clone, Debug)]
 pub struct HttpConfig {
-    /// The platform, or an adapter to it, that speaks deploy/openapi/voice-agent.yaml: https, or http
-    /// on this host
+    /// URL of the platform, or of an adapter to it, that serves deploy/openapi/voice-agent.yaml;
+    /// https, or http on this host
     #[arg(long, env = "DIALER_HTTP_URL", value_parser = base_url)]
     pub http_url: Option<Uri>,
-    /// Trust only the authorities whose certificates are in this file, PEM [default: the usual public ones]
+    /// File with the only certificate authorities to trust, PEM [default: the usual public ones]
     #[arg(long, env = "DIALER_HTTP_CA_FILE", value_name = "FILE")]
     pub http_ca_file: Option<PathBuf>,
-    /// Take http for other hosts too: numbers and the API key can be read on the way
+    /// Allow http to other hosts: numbers and the API key can then be read on the way
     #[arg(long, env = "DIALER_HTTP_ALLOW_PLAINTEXT")]
     pub http_allow_plaintext: bool,
-    /// What an attempt is
+    /// Channel of an attempt
     #[arg(long, env = "DIALER_HTTP_CHANNEL", value_enum, default_value_t)]
     pub http_channel: Channel,
-    /// Sent as a bearer token
+    /// Bearer token for requests to the platform
     #[arg(long, env = "DIALER_HTTP_API_KEY", hide_env_values = true)]
     pub http_api_key: Option<Secret>,
-    /// Where to listen for the platform's callbacks: http, so across a network put something in front that
-    /// ends TLS (an ingress)
+    /// Address and port for the platform's callbacks; http only, so put an ingress that ends TLS in
+    /// front across a network
     #[arg(
         long,
         env = "DIALER_HTTP_CALLBACK_LISTEN",
@@ -49,13 +49,13 @@ pub struct HttpConfig {
         default_value = "127.0.0.1:8090"
     )]
     pub http_callback_listen: SocketAddr,
-    /// How the platform reaches us [default: http:// and the address above]
+    /// URL at which the platform reaches this worker [default: http:// and the address above]
     #[arg(long, env = "DIALER_HTTP_CALLBACK_URL", value_parser = base_url)]
     pub http_callback_url: Option<Uri>,
-    /// Callbacks are signed with this, at least 16 characters
+    /// Secret that signs callbacks, at least 16 characters
     #[arg(long, env = "DIALER_HTTP_CALLBACK_SECRET", hide_env_values = true)]
     pub http_callback_secret: Option<Secret>,
-    /// The platform has to answer a request in this time, 1 to 60
+    /// Seconds in which the platform must answer a request, 1 to 60
     #[arg(
         long,
         env = "DIALER_HTTP_RESPONSE_LIMIT_SECONDS",
@@ -63,7 +63,7 @@ pub struct HttpConfig {
         default_value_t = 10
     )]
     pub http_response_limit_seconds: u32,
-    /// A call that is not heard of is asked after this often, 1 to 3,600
+    /// Seconds without news of a call after which the platform is polled, 1 to 3,600
     #[arg(
         long,
         env = "DIALER_HTTP_POLL_SECONDS",
@@ -71,7 +71,7 @@ pub struct HttpConfig {
         default_value_t = 30
     )]
     pub http_poll_seconds: u32,
-    /// After this time a call is hung up, 1 to 86,400
+    /// Seconds after which a call is hung up, 1 to 86,400
     #[arg(
         long,
         env = "DIALER_HTTP_CALL_LIMIT_SECONDS",
@@ -96,7 +96,7 @@ impl HttpConfig {
 }
 
 fn base_url(text: &str) -> Result<Uri, String> {
-    let uri: Uri = text.trim_end_matches('/').parse().map_err(|_| "this is no URL".to_owned())?;
+    let uri: Uri = text.trim_end_matches('/').parse().map_err(|_| "not a URL".to_owned())?;
     match (uri.scheme_str(), uri.host(), uri.query()) {
         (Some("http" | "https"), Some(_), None) => Ok(uri),
         _ => Err("write it like https://agents.example".to_owned()),

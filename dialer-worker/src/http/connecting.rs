@@ -1,4 +1,4 @@
-//! Connections to the platform, and whether it is the one that was meant.
+//! Connections to the platform, and the check of its identity.
 
 use std::error::Error;
 use std::io;
@@ -13,7 +13,7 @@ use rustls::{ClientConfig, RootCertStore};
 
 use super::config::HttpConfig;
 
-/// Connects over http and https.
+/// Connector for http and https.
 pub(super) type Connector = HttpsConnector<HttpConnector>;
 
 pub(super) fn connector(config: &HttpConfig) -> Result<Connector, String> {
@@ -30,7 +30,7 @@ pub(super) fn connector(config: &HttpConfig) -> Result<Connector, String> {
     Ok(https.wrap_connector(http))
 }
 
-/// Those in the file and no others, or else the usual public ones.
+/// Returns the authorities in the file and no others, or else the usual public ones.
 fn trusted(file: Option<&Path>) -> Result<RootCertStore, String> {
     let Some(file) = file else {
         return Ok(webpki_roots::TLS_SERVER_ROOTS.iter().cloned().collect());
@@ -40,14 +40,14 @@ fn trusted(file: Option<&Path>) -> Result<RootCertStore, String> {
         .map_err(|error| format!("--http-ca-file {}: {error}", file.display()))
 }
 
-/// What is wrong with the platform's TLS, if that is why there is no connection.
+/// Returns the TLS problem that prevented the connection, if there is one.
 pub(super) fn tls_problem<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a rustls::Error> {
     let mut cause = Some(error);
     while let Some(error) = cause {
         if let Some(problem) = error.downcast_ref::<rustls::Error>() {
             return Some(problem);
         }
-        // Names what it wraps only so.
+        // `io::Error::source` skips the wrapped error, so it is read by `get_ref`.
         let wrapped = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
         cause = wrapped.map(|error| error as _).or_else(|| error.source());
     }

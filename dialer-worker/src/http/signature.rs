@@ -1,30 +1,30 @@
-//! Who sent a callback, and when.
+//! Signatures of callbacks: they identify the sender and the time.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 
-/// The header that carries it: `t=` and seconds since 1970, `,v1=` and the HMAC-SHA256, in hex, of
-/// those seconds, a dot and the body.
+/// Header of the signature: `t=` and seconds since 1970, then `,v1=` and the HMAC-SHA256 in hex.
+/// The MAC covers those seconds, a dot and the body.
 pub(super) const HEADER: &str = "x-signature";
-/// A callback is taken this long after it was signed; before it too, since clocks differ.
+/// Longest time between signature and receipt. It holds in both directions, because clocks differ.
 const WINDOW: Duration = Duration::from_secs(300);
 
-/// Checks signatures with one secret.
+/// Verifier of signatures with one secret.
 #[derive(Clone)]
 pub(super) struct Verifier {
     key: Hmac<Sha256>,
 }
 
-/// Why a signature is not accepted.
+/// Reason for rejecting a signature.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Refused {
     #[error("the signature is missing or not of the form t=…,v1=…")]
     Malformed,
     #[error("the signature is too old, or from the future")]
     OutOfTime,
-    #[error("the signature is not right")]
+    #[error("the signature is wrong")]
     Wrong,
 }
 
@@ -48,7 +48,7 @@ impl Verifier {
         mac.update(time.as_bytes());
         mac.update(b".");
         mac.update(body);
-        // Compares in constant time.
+        // `verify_slice` compares in constant time.
         mac.verify_slice(&signature).map_err(|_| Refused::Wrong)?;
         let now = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         if now.abs_diff(seconds) > WINDOW.as_secs() {

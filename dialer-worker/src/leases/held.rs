@@ -18,27 +18,29 @@ use crate::dialer::{Attempt, Leave};
 const MIN_RETRY_DELAY: Duration = Duration::from_millis(5);
 const MAX_RETRY_DELAY: Duration = Duration::from_secs(5);
 
-/// What may be done with a lease.
+/// Standing of a lease.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Standing {
     Live,
-    /// Nothing more is asked. Whether to dial what is granted all the same.
+    /// Stopped: nothing more is requested. `dial_granted` decides whether grants under way are
+    /// still dialled.
     Stopped {
         dial_granted: bool,
     },
-    /// No longer ours.
+    /// No longer held by this worker.
     Lost,
 }
 
-/// A contact whose authorisation was asked for.
+/// Contact whose authorisation was requested.
 #[derive(Debug)]
 struct Asked {
     contact: LeasedContact,
-    /// More than one when the stream broke before the answer.
+    /// Number of requests; more than one if a stream broke before the answer.
     times_asked: u32,
-    /// Not to be dialled any more.
+    /// Whether the contact must no longer be dialled.
     is_revoked: bool,
-    /// The call, if it comes to one: until its end, or the answer that there is none.
+    /// Span of the call, if it comes to one. It lasts until the call ends, or until the answer that
+    /// there is none.
     trace: Span,
 }
 
@@ -47,25 +49,25 @@ pub(super) struct HeldLease {
     pub key: LeaseKey,
     pub campaign: String,
     pub run: i32,
-    /// The launch of the run, where it is traced.
+    /// Trace context of the run's launch, if it is traced.
     pub launch: TraceContext,
     standing: Standing,
-    /// By our own clock, and not later than the service thinks: a renewal counts from when it was
-    /// asked for.
+    /// End of the lease by the worker's own clock, never later than the service assumes. A renewal
+    /// counts from its request.
     expires: Instant,
     renew_at: Instant,
-    /// When the renewal was asked for that is not answered yet; the first, if there are more.
+    /// Time of the first renewal request without an answer.
     renewal_asked: Option<Instant>,
     waiting: VecDeque<LeasedContact>,
-    /// By slot.
+    /// Requested authorisations, by slot.
     asked: BTreeMap<i32, Asked>,
-    /// The question under way on this stream. One at a time, so that places that become free
-    /// meanwhile are asked for together.
+    /// Number of the request under way on this stream. One request at a time, so that capacity
+    /// freed meanwhile is requested together.
     request_number: Option<i64>,
-    /// The campaign's pacing allows no call before.
+    /// Time before which the campaign's pacing allows no call.
     throttled_until: Option<Instant>,
     to_release: Vec<i32>,
-    /// Sent on this stream, not acknowledged. One release at a time.
+    /// Slots sent on this stream and not acknowledged. One release at a time.
     releasing: Vec<i32>,
     calls: usize,
 }
@@ -122,7 +124,7 @@ impl HeldLease {
         self.is_settled() && self.calls == 0
     }
 
-    /// Asks again what an earlier stream took the answer of.
+    /// Repeats a request whose answer was lost with an earlier stream.
     pub fn ask_again(&mut self, request_number: i64, max_slots: usize) -> Option<Vec<i32>> {
         if self.request_number.is_some() || self.asked.is_empty() {
             return None;
@@ -136,7 +138,7 @@ impl HeldLease {
         Some(slots)
     }
 
-    /// Asks for contacts that wait.
+    /// Requests authorisation for waiting contacts.
     pub fn ask(&mut self, request_number: i64, places: usize, now: Instant) -> Option<Vec<i32>> {
         let count = places.min(self.waiting.len());
         let is_throttled = self.throttled_until.is_some_and(|until| now < until);
@@ -158,13 +160,13 @@ impl HeldLease {
         Some(slots)
     }
 
-    /// Of the calls that may come of these, those that are traced.
+    /// Returns the trace contexts of the traced calls among `slots`.
     pub fn traceparents(&self, slots: &[i32]) -> Vec<String> {
         let asked = slots.iter().filter_map(|slot| self.asked.get(slot));
         TraceContext::traceparents(asked.map(|asked| asked.trace.context()))
     }
 
-    /// Takes an answer; what is throttled waits again, for as long as the service says.
+    /// Handles an answer. Throttled contacts wait again, for as long as the service says.
     pub fn answer(&mut self, result: &AuthorizeResult, now: Instant) -> Vec<Granted> {
         let mut granted = Vec::new();
         let mut throttled = VecDeque::new();
@@ -177,7 +179,7 @@ impl HeldLease {
         }
         self.request_number = None;
         self.throttled_until = (!throttled.is_empty()).then(|| now + retry_delay(result));
-        // Before those that were not asked for yet.
+        // Ahead of the contacts that were not requested yet.
         while let Some(asked) = throttled.pop_back() {
             self.wait_again(asked);
         }
@@ -194,7 +196,7 @@ impl HeldLease {
         }
     }
 
-    /// When to ask for what is throttled.
+    /// Returns when to ask again for throttled contacts.
     pub fn throttled_until(&self) -> Option<Instant> {
         self.throttled_until.filter(|_| !self.waiting.is_empty())
     }
@@ -212,7 +214,7 @@ impl HeldLease {
             AuthorizeDecision::AlreadyGranted => {
                 warn!(
                     attempt_id = attempt.attempt_id,
-                    "granted before to someone else; not dialled"
+                    "granted before to another worker; not dialled"
                 );
             }
             AuthorizeDecision::LeaseLost => self.lose(),
@@ -223,7 +225,7 @@ impl HeldLease {
             AuthorizeDecision::Excluded
             | AuthorizeDecision::NotNow
             | AuthorizeDecision::SlotClosed
-            // Waits again, and does not come here.
+            // Throttled contacts wait again and never reach this match.
             | AuthorizeDecision::Throttled
             | AuthorizeDecision::Unspecified => {}
         }
@@ -237,7 +239,7 @@ impl HeldLease {
             Standing::Stopped { dial_granted } => dial_granted,
             Standing::Lost => false,
         };
-        // An answer that was read late, after a standstill of this process, may be out of date.
+        // An answer that is read late, after the process was suspended, may be out of date.
         let dial = is_wanted && !asked.is_revoked && now < self.expires;
         if dial {
             self.calls += 1;
@@ -262,8 +264,8 @@ impl HeldLease {
         self.standing == Standing::Lost
     }
 
-    /// When to renew; never, if nothing would be gained. One that is lost is named for its calls, which may
-    /// have to be hung up.
+    /// Returns when to renew, or `None` if a renewal gains nothing. A lost lease is still named
+    /// while it has calls, because they may have to be hung up.
     pub fn renew_due(&self) -> Option<Instant> {
         let is_in_use = self.calls > 0 || (self.undialled() > 0 && !self.is_lost());
         is_in_use.then_some(self.renew_at)
@@ -289,8 +291,8 @@ impl HeldLease {
         self.standing != Standing::Lost && self.expires <= now
     }
 
-    /// Nothing waiting is dialled or given back any more. What was asked may have been granted
-    /// before, so its answer is waited for, to be reported.
+    /// Drops everything that waits to be dialled or released. Requested contacts may have been
+    /// granted before, so their answer is awaited and reported.
     pub fn lose(&mut self) {
         self.standing = Standing::Lost;
         self.waiting.clear();
@@ -301,7 +303,7 @@ impl HeldLease {
         }
     }
 
-    /// What a lost lease asked and no answer can come to.
+    /// Drops the requests of a lost lease, if no answer can arrive for them.
     fn forget_lost(&mut self) {
         if self.standing == Standing::Lost {
             self.asked.clear();
@@ -358,7 +360,7 @@ impl HeldLease {
     }
 }
 
-/// Begins the trace of a call; a launch is of all calls of a run, so its trace is another.
+/// Begins the trace of a call. A launch covers all calls of a run, so its trace is a separate one.
 fn begin_call(campaign: &str, run: i32, launch: &TraceContext) -> Span {
     let none = TraceContext::default();
     let links = std::slice::from_ref(launch);
@@ -368,13 +370,13 @@ fn begin_call(campaign: &str, run: i32, launch: &TraceContext) -> Span {
     trace
 }
 
-/// How long to wait before what is throttled is asked for again, within reason.
+/// Returns the delay before a throttled contact is requested again, within bounds.
 fn retry_delay(result: &AuthorizeResult) -> Duration {
     let delay = result.retry_delay.and_then(|delay| delay.try_into().ok());
     delay.unwrap_or(MAX_RETRY_DELAY).clamp(MIN_RETRY_DELAY, MAX_RETRY_DELAY)
 }
 
-/// An authorised attempt.
+/// Authorised attempt.
 #[derive(Debug)]
 pub(crate) struct Granted {
     lease: String,
@@ -384,12 +386,12 @@ pub(crate) struct Granted {
     contact: LeasedContact,
     leave: Leave,
     trace: Span,
-    /// False: it came too late; report it as failed instead.
+    /// Whether to dial. If false, the grant came too late, and the attempt is reported as failed.
     pub dial: bool,
 }
 
 impl Granted {
-    /// The call's name, what the provider needs to know, and the call's traces until it ends.
+    /// Returns the call's identity, the attempt for the provider, and the call's spans.
     pub fn into_call(mut self) -> (Arc<CallId>, Attempt, CallTrace) {
         self.trace.set_name("attempt_id", &self.attempt_id);
         let mut dial = Span::default();

@@ -39,7 +39,7 @@ fn contact(slot: i32) -> String {
     format!("campaigns/a/contacts/{slot}")
 }
 
-/// One lease of so many contacts.
+/// Returns leases that hold one lease of `contacts` contacts.
 fn held(contacts: i32, now: Instant) -> Leases {
     let mut leases = Leases::default();
     leases.set_ttl(TTL);
@@ -51,7 +51,7 @@ fn ask(leases: &mut Leases, places: usize, now: Instant) -> Authorize {
     leases.next_authorize(places, MANY, now).expect("something to ask")
 }
 
-/// The decision for each slot asked, in order.
+/// Returns an answer with one decision per requested slot, in order.
 fn answer_to(asked: &Authorize, decisions: &[AuthorizeDecision]) -> AuthorizeResult {
     assert_eq!(asked.slots.len(), decisions.len());
     let attempts = asked.slots.iter().zip(decisions).map(|(slot, decision)| {
@@ -65,7 +65,7 @@ fn answer_to(asked: &Authorize, decisions: &[AuthorizeDecision]) -> AuthorizeRes
     }
 }
 
-/// The attempts granted, and whether to dial each.
+/// Returns the granted attempts, and whether to dial each.
 fn answer(
     leases: &mut Leases,
     asked: &Authorize,
@@ -264,7 +264,7 @@ fn a_lease_that_ran_out_by_our_clock_is_not_dialled() {
     let start = Instant::now();
     let mut leases = held(3, start);
     let asked = ask(&mut leases, 1, start);
-    // The answer was read late, and so was the renewal: it counts from when it was asked for.
+    // Both answer and renewal were read late. The renewal counts from its request.
     leases.next_renew(start + TTL / 3).expect("due");
     let late = start + TTL * 2;
     leases.renewed(&[renewed(1, false)]);
@@ -274,7 +274,7 @@ fn a_lease_that_ran_out_by_our_clock_is_not_dialled() {
     assert_eq!(leases.held.len(), 0);
 }
 
-/// What stops has to reach these calls too.
+/// A stop must reach the calls of a lost lease too.
 #[test]
 fn a_lost_lease_is_named_while_calls_of_it_go_on() {
     let start = Instant::now();
@@ -290,7 +290,7 @@ fn a_lost_lease_is_named_while_calls_of_it_go_on() {
     assert_eq!(leases.renew_due(), None);
 }
 
-/// A provider that nobody may ask.
+/// Provider that must not be called.
 struct Forbidden;
 
 impl Dialer for Forbidden {
@@ -355,7 +355,7 @@ fn what_is_throttled_waits_in_its_place_and_is_asked_for_again() {
     assert_eq!(ask(&mut leases, 3, later).slots, [1, 2, 3]);
     assert_eq!(leases.throttled_until(), None, "nothing waits");
 
-    // Stopped meanwhile, it is given back instead.
+    // A contact stopped meanwhile is released instead.
     let mut leases = held(2, now);
     let asked = ask(&mut leases, 1, now);
     leases.stop_campaign("campaigns/a", 9, true);

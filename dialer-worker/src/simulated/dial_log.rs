@@ -1,4 +1,4 @@
-//! The simulated provider's own account of what it did: the truth that tests judge a worker by.
+//! Dial log: the simulated provider's own record of its calls. Tests judge a worker by this log.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use crate::dialer::{Attempt, Outcome};
 
-/// Appends lines; several processes may share the file.
+/// Log that appends lines. Several processes may share the file.
 #[derive(Clone, Debug)]
 pub(super) struct DialLog {
     file: Arc<File>,
@@ -33,12 +33,12 @@ impl DialLog {
         Ok(Self { file: Arc::new(file) })
     }
 
-    /// The phone begins to ring.
+    /// Records that the phone begins to ring.
     pub fn dialed(&self, attempt: &Attempt) -> io::Result<()> {
         self.write("dialed", attempt, None)
     }
 
-    /// The call is over.
+    /// Records that the call is over.
     pub fn ended(&self, attempt: &Attempt, outcome: Outcome) -> io::Result<()> {
         let outcome = match outcome {
             Outcome::Answered => "answered",
@@ -67,8 +67,8 @@ impl DialLog {
             outcome,
         })?;
         line.push(b'\n');
-        // One write for one line, so that lines of several writers do not mix and none stays behind
-        // in this process.
+        // One write per line keeps the lines of several writers apart and leaves none in this
+        // process.
         (&*self.file).write_all(&line)
     }
 }

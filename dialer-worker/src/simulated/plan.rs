@@ -1,30 +1,30 @@
-//! What is going to become of a simulated call.
+//! Planned course of a simulated call.
 
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
 use crate::dialer::{Fact, Outcome};
 
-/// How likely what is, each from 0 to 1.
+/// Probabilities of outcomes and facts, each from 0 to 1.
 #[derive(Clone, Copy, Debug)]
 pub struct Odds {
-    /// Of all calls. What the outcomes leave of 1 has failed.
+    /// Share of all calls. The outcomes may sum to less than 1; the rest has failed.
     pub answered: f64,
-    /// Of all calls.
+    /// Share of all calls.
     pub no_answer: f64,
-    /// Of all calls.
+    /// Share of all calls.
     pub busy: f64,
-    /// Of all calls.
+    /// Share of all calls.
     pub voicemail: f64,
-    /// Of answered calls.
+    /// Share of answered calls.
     pub transferred: f64,
-    /// Of answered calls.
+    /// Share of answered calls.
     pub opted_out: f64,
-    /// Of answered calls.
+    /// Share of answered calls.
     pub success: f64,
-    /// Of answered calls.
+    /// Share of answered calls.
     pub text_sent: f64,
-    /// Of texts sent.
+    /// Share of texts sent.
     pub link_opened: f64,
 }
 
@@ -44,17 +44,17 @@ impl Default for Odds {
     }
 }
 
-/// The course of one call, in simulated seconds.
+/// Course of one call, in simulated seconds.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Plan {
     pub outcome: Outcome,
-    /// From dial to answer or to the end.
+    /// Seconds from dial to answer, or to the end.
     pub ring_seconds: f64,
-    /// From answer to end.
+    /// Seconds from answer to end.
     pub talk_seconds: f64,
-    /// When after the answer, in order.
+    /// Facts in order, each with its seconds after the answer.
     pub facts: Vec<(f64, Fact)>,
-    /// When after the end.
+    /// Seconds from the end of the call to the opening of the link.
     pub link_opened_after_seconds: Option<f64>,
 }
 
@@ -86,7 +86,7 @@ impl Plan {
     fn with_talk(mut self, random: &mut StdRng, odds: &Odds) -> Self {
         self.talk_seconds = random.random_range(20.0..120.0);
         if random.random_bool(odds.transferred) {
-            // On either side of 60, 90 and 120 s, which launch settings tell apart.
+            // Values on either side of 60, 90 and 120 s, which launch settings distinguish.
             let seconds_before_transfer = random.random_range(45..=150);
             let at = f64::from(seconds_before_transfer);
             self.talk_seconds = at + random.random_range(30.0..60.0);
@@ -130,7 +130,8 @@ fn outcome(random: &mut StdRng, odds: &Odds) -> Outcome {
     Outcome::Failed
 }
 
-/// FNV-1a: the same in every build, which the hashes of the standard library do not promise.
+/// Returns the FNV-1a hash. It is the same in every build, which the standard library does not
+/// promise for its own hashes.
 fn fingerprint(text: &str) -> u64 {
     text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)

@@ -41,7 +41,7 @@ fn events(slot: i32, sender: &mpsc::Sender<CallEvent>) -> CallEvents {
     CallEvents { call: Arc::new(call), sender: sender.clone() }
 }
 
-/// Everything that many calls at once come to, in order of the attempts.
+/// Dials many attempts at once. Returns all ends and facts, in order of the attempts.
 async fn dial_all(dialer: &SimulatedDialer) -> (Vec<CallEnd>, Vec<String>) {
     dial_all_with(dialer, "").await
 }

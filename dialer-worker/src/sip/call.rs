@@ -15,7 +15,7 @@ use super::codes;
 use super::stack::Stack;
 use crate::dialer::{Attempt, CallEnd, CallEvents, Fact, Fault, Outcome};
 
-/// How an INVITE came out.
+/// Result of an INVITE.
 enum Setup {
     Answered,
     Refused(u16),
@@ -23,7 +23,7 @@ enum Setup {
     Silent,
 }
 
-/// Dials, and comes back when the call is over.
+/// Dials and completes when the call is over.
 pub(super) async fn place(
     stack: &Stack,
     attempt: &Attempt,
@@ -34,14 +34,14 @@ pub(super) async fn place(
         events.provider_failed(fault).await;
         return CallEnd::unanswered(Outcome::Failed);
     }
-    // It may have taken long.
+    // The connection may have taken long.
     if hang_up.is_cancelled() || !attempt.leave.to_begin() {
         return CallEnd::unanswered(Outcome::Failed);
     }
     let invitation = match stack.invitation(attempt) {
         Ok(invitation) => invitation,
         Err(_) => {
-            // The error would tell the number.
+            // The error would reveal the number.
             info!(attempt_id = attempt.attempt_id, "the number makes no SIP address");
             return CallEnd::unanswered(Outcome::Failed);
         }
@@ -96,8 +96,8 @@ impl Call<'_> {
         }
     }
 
-    /// Waits for the final answer. The trunk has the response limit to react at all, the ring limit
-    /// to come to an answer, and once more the response limit to end a call that we cancelled.
+    /// Waits for the final answer. The response limit bounds the trunk's first reaction, and the
+    /// ring limit bounds the answer. A cancelled call has one more response limit to end.
     async fn set_up(&mut self, mut invite: JoinHandle<InviteAsyncResult>) -> Setup {
         let started = Instant::now();
         let limits = self.stack.limits;
@@ -130,8 +130,8 @@ impl Call<'_> {
                     self.cancel();
                 }
                 () = sleep_until(give_up_at) => {
-                    // The INVITE is not sent again from here on; should the trunk still come to it,
-                    // the call is cancelled or hung up behind us.
+                    // The INVITE is not repeated from here on. If the trunk still answers it, the
+                    // call is cancelled or hung up in the background.
                     invite.abort();
                     return Setup::Silent;
                 }
@@ -139,17 +139,17 @@ impl Call<'_> {
         }
     }
 
-    /// Cancels, at once or as soon as the trunk has reacted.
+    /// Cancels at once, or as soon as the trunk has reacted.
     fn cancel(&self) {
         let dialog = self.dialog.clone();
         tokio::spawn(async move {
             if let Err(error) = dialog.cancel().await {
-                debug!(%error, "CANCEL was not taken");
+                debug!(%error, "CANCEL was not accepted");
             }
         });
     }
 
-    /// From answer to end; returns how long that was.
+    /// Runs the call from answer to end. Returns its duration.
     async fn talk(&mut self, answered: Instant) -> Duration {
         let hang_up_at = answered + self.stack.limits.talk;
         let transfer_at = answered + self.stack.transfer_after;
@@ -182,7 +182,7 @@ impl Call<'_> {
         matches!(self.dialog.state(), DialogState::Terminated(..))
     }
 
-    /// Hands the call over; whether that worked.
+    /// Transfers the call. Returns whether that worked.
     async fn transfer(&self, answered: Instant) -> bool {
         let Some(refer_to) = self.stack.transfer_to.clone() else { return false };
         let referred = self.dialog.refer(refer_to, None, None);
@@ -196,17 +196,17 @@ impl Call<'_> {
             answer => {
                 let code = answer.ok().and_then(Result::ok).flatten();
                 let code = code.map(|answer| answer.status_code.code());
-                info!(?code, "the trunk did not take over the call; it goes on");
+                info!(?code, "the trunk did not take over the call; the call continues");
                 false
             }
         }
     }
 }
 
-/// Answers what the trunk asks within the call.
+/// Answers the trunk's requests within the call.
 pub(super) async fn answer_request(stack: &Stack, state: DialogState) {
     let answered = match state {
-        // Session refreshes: nothing changes on our side.
+        // A session refresh changes nothing on this side.
         DialogState::Updated(_, request, handle) if !request.body.is_empty() => {
             let headers = vec![Header::ContentType("application/sdp".into())];
             handle.respond(StatusCode::OK, Some(headers), Some(stack.offer())).await
@@ -221,7 +221,7 @@ pub(super) async fn answer_request(stack: &Stack, state: DialogState) {
         _ => Ok(()),
     };
     if answered.is_err() {
-        debug!("a request within a call was over before it was answered");
+        debug!("a request within a call ended before it was answered");
     }
 }
 
@@ -237,7 +237,7 @@ fn setup(result: Result<InviteAsyncResult, tokio::task::JoinError>) -> Setup {
             Setup::Silent
         }
         Err(error) => {
-            debug!(%error, "the INVITE was not seen through");
+            debug!(%error, "the INVITE was not completed");
             Setup::Silent
         }
     }

@@ -1,21 +1,22 @@
-//! What a final answer to an INVITE says of the call and of the trunk.
+//! Meaning of a final answer to an INVITE, for the call and for the trunk.
 
 use crate::dialer::{Fault, Outcome};
 
-/// What comes of a call that was not answered.
+/// Returns the outcome of a call that was not answered.
 pub(super) fn outcome(code: u16) -> Outcome {
     match code {
-        // Busy, or declined by whom we called: somebody is there and does not take it now.
+        // Busy, or declined by the contact: a person is there and does not answer now.
         486 | 600 | 603 => Outcome::Busy,
-        // Timed out at the other end, not available, cancelled.
+        // Timeout at the other end, not available, cancelled.
         408 | 480 | 487 => Outcome::NoAnswer,
         300..=699 => Outcome::Failed,
-        // Not one that ends an INVITE.
+        // The code does not end an INVITE.
         _ => Outcome::Unknown,
     }
 }
 
-/// Whether it is the trunk that fails, whoever is called: an error of its own, or our credentials.
+/// Returns the trunk's own fault, if the code shows one: an error of the trunk, or rejected
+/// credentials.
 pub(super) fn fault(code: u16) -> Option<Fault> {
     matches!(code, 401 | 407 | 500..=599).then_some(Fault::Refusing(code))
 }

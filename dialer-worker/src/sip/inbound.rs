@@ -1,12 +1,13 @@
-//! Calls that come in: the service says who is answered.
+//! Inbound calls: the service decides which callers are answered.
 //!
 //! ```text
 //! INVITE ──► may it come? ──► asking the service ──► 200 ──► BYE from there or us ──► recorded
 //!                │                   │ │
-//!                └── turned away ◄───┘ └──► CANCEL: 487
+//!                └── rejected ◄──────┘ └──► CANCEL: 487
 //! ```
 //!
-//! A call has its place from the question until it is recorded, so no more is ever remembered.
+//! A call holds its place from the routing request until it is recorded. This bounds the calls that
+//! the worker remembers.
 
 mod answers;
 mod caller;
@@ -37,23 +38,23 @@ use answers::{Answer, retry_after};
 pub use config::{InboundCampaign, InboundConfig};
 use service::{AnsweredCall, Service};
 
-/// After the grace for calls is over: for the last of them to be recorded.
+/// Time for the last calls to be recorded, after the grace for calls is over.
 const LAST_RECORDS_LIMIT: Duration = Duration::from_secs(10);
 
-/// Who takes calls that come in.
+/// Handler of inbound calls.
 pub(super) struct Inbound {
     config: InboundConfig,
     allowed: Vec<IpAddr>,
     service: Arc<Service>,
     places: Arc<Semaphore>,
-    /// Cancelled when nobody new is answered.
+    /// Cancelled when no new caller is answered.
     draining: CancellationToken,
-    /// Cancelled when calls in progress have to end.
+    /// Cancelled when calls in progress must end.
     hang_up: CancellationToken,
 }
 
 impl Inbound {
-    /// `None` when no campaign takes callers.
+    /// Returns `None` if no campaign takes callers.
     pub fn new(config: &InboundConfig, trunk: IpAddr, services: &[Replica]) -> Option<Self> {
         if config.sip_inbound_campaign.is_empty() {
             return None;
@@ -72,8 +73,8 @@ impl Inbound {
         })
     }
 
-    /// Turns new callers away, and waits until calls are over and recorded, at most for so long;
-    /// returns how many are not.
+    /// Rejects new callers and waits until calls are over and recorded, or soon after `grace`.
+    /// Returns how many are not recorded.
     pub async fn stop(&self, grace: Duration) -> usize {
         self.draining.cancel();
         let all = self.config.sip_inbound_max_calls;
@@ -85,14 +86,14 @@ impl Inbound {
         (all as usize).saturating_sub(self.places.available_permits())
     }
 
-    /// Takes an INVITE that begins a call, and comes back when the call is over and recorded.
+    /// Handles an INVITE that begins a call. Completes when the call is over and recorded.
     pub async fn take(&self, stack: &Stack, mut invite: Transaction) {
         if !source(&invite).is_some_and(|address| self.allowed.contains(&address)) {
-            // Once, and nothing is remembered of it: anyone can send this, as often as they like.
+            // Answered once, and nothing is remembered: anyone can send such an INVITE at any rate.
             let _ = invite.reply(StatusCode::Forbidden).await;
             return;
         }
-        // Until the call is recorded, or turned away.
+        // The span lasts until the call is recorded or rejected.
         let trace = traces::begin("incoming call", SpanKind::Server, &TraceContext::default());
         let asked = match self.admit(&invite) {
             Ok((place, question)) => {
@@ -120,7 +121,7 @@ impl Inbound {
         }
     }
 
-    /// Whether the service is to be asked, and what.
+    /// Returns the request for the service, or the rejection if the service need not be asked.
     fn admit(
         &self,
         invite: &Transaction,
@@ -144,7 +145,7 @@ impl Inbound {
         Ok((place, question))
     }
 
-    /// Asks the service; the transaction is woken when there is an answer.
+    /// Asks the service in the background. The answer wakes the transaction.
     fn ask(
         &self,
         invite: &Transaction,
@@ -155,13 +156,14 @@ impl Inbound {
         let (wake, key) = (invite.tu_sender.clone(), invite.key.clone());
         tokio::spawn(async move {
             let answer = Answer::of(service.route(question, &trace).await, SystemTime::now());
-            // Fails only when the caller has given up.
+            // The send fails only when the caller has given up.
             let _ = wake.send(TransactionEvent::Terminate(key));
             answer
         })
     }
 
-    /// Answers, and stays until the call is over; `None` when it did not come to a call.
+    /// Answers the caller and completes when the call is over. Returns `None` if no call came
+    /// about.
     async fn answer(
         &self,
         stack: &Stack,
@@ -195,7 +197,7 @@ impl Inbound {
         is_call.then(|| AnsweredCall { campaign, contact, call_id, duration: answered.elapsed() })
     }
 
-    /// From answer to end; whether it came to a call.
+    /// Runs the call from answer to end. Returns whether the call came about.
     async fn talk(
         &self,
         stack: &Stack,
@@ -225,7 +227,7 @@ impl Inbound {
     }
 }
 
-/// Waits for the service's answer; `None` when the caller gives up before.
+/// Waits for the service's answer. Returns `None` if the caller gives up before.
 async fn decided(invite: &mut Transaction, routing: JoinHandle<Answer>) -> Option<Answer> {
     while let Some(message) = invite.receive().await {
         if matches!(&message, SipMessage::Request(request) if request.method == Method::Cancel) {
@@ -237,22 +239,22 @@ async fn decided(invite: &mut Transaction, routing: JoinHandle<Answer>) -> Optio
     Some(routing.await.unwrap_or_else(|_| Answer::not_now()))
 }
 
-/// Sees the INVITE through until our answer is acknowledged.
+/// Runs the INVITE until the answer is acknowledged.
 async fn handshake(mut dialog: InviteDialog, mut invite: Transaction) {
     if let Err(error) = dialog.handle(&mut invite).await {
-        debug!(%error, "the answer to a caller was not seen through");
+        debug!(%error, "the answer to a caller was not completed");
     }
 }
 
 async fn turn_away(mut invite: Transaction, code: StatusCode, delay: Option<Duration>) {
-    debug!(code = code.code(), "a caller is turned away");
+    debug!(code = code.code(), "a caller is rejected");
     if invite.reply_with(code, retry_after(delay), None).await.is_ok() {
-        // Repeats the answer until it is acknowledged, or nobody waits for it any more.
+        // The stack repeats the answer until it is acknowledged or times out.
         let _ = invite.receive().await;
     }
 }
 
-/// Where a request really came from.
+/// Returns the network address that a request came from.
 fn source(request: &Transaction) -> Option<IpAddr> {
     match &request.connection.as_ref()?.get_remote_addr()?.addr.host {
         Host::IpAddr(address) => Some(*address),

@@ -1,9 +1,9 @@
-//! Descriptions of media that go nowhere.
+//! Session descriptions whose media go nowhere.
 
 use std::fmt::Write;
 use std::net::SocketAddr;
 
-/// An offer of audio that goes nowhere.
+/// Returns an offer of audio that goes nowhere.
 pub(super) fn offer(address: SocketAddr, media_port: u16) -> Vec<u8> {
     let ip = address.ip();
     let family = if ip.is_ipv6() { "IP6" } else { "IP4" };
@@ -14,7 +14,8 @@ pub(super) fn offer(address: SocketAddr, media_port: u16) -> Vec<u8> {
     .into_bytes()
 }
 
-/// Our answer to an offer, which takes the first audio and declines the rest; to none, our own offer.
+/// Returns the answer to an offer: accepts the first audio and declines the rest. Without an offer,
+/// returns `ours`.
 pub(super) fn answer(ours: &[u8], offer: &[u8]) -> Vec<u8> {
     let ours = String::from_utf8_lossy(ours);
     let (session, audio) = ours.split_at(ours.find("m=").unwrap_or(ours.len()));

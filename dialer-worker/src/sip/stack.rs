@@ -1,4 +1,4 @@
-//! What all calls share: socket, trunk, and where the trunk's own requests go.
+//! SIP stack that all calls share: socket, trunk, and the dispatch of the trunk's own requests.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -29,11 +29,10 @@ use super::sdp;
 use crate::dialer::{Attempt, Fault};
 use crate::service::Replica;
 
-/// A request of the trunk that comes right behind its answer waits this long for the answer to be
-/// taken in.
+/// Time that a trunk's request waits for its preceding answer to be processed.
 const SETTLE_LIMIT: Duration = Duration::from_secs(5);
 
-/// What all calls share.
+/// State that all calls share.
 pub(super) struct Stack {
     pub layer: Arc<DialogLayer>,
     pub limits: Limits,
@@ -46,17 +45,17 @@ pub(super) struct Stack {
     contact: Uri,
     credential: Option<Credential>,
     offer: Vec<u8>,
-    /// So that calls do not open a connection each.
+    /// Lock that keeps calls from opening a connection each.
     connecting: tokio::sync::Mutex<()>,
     calls: Mutex<HashMap<String, Listed>>,
     pub inbound: Option<Inbound>,
 }
 
-/// A call whose trunk may send requests.
+/// Call whose trunk may send requests.
 #[derive(Clone)]
 struct Listed {
     dialog: InviteDialog,
-    /// Cancelled when the answer to our INVITE is taken in.
+    /// Cancelled when the answer to the worker's INVITE is processed.
     settled: CancellationToken,
 }
 
@@ -112,8 +111,8 @@ impl Stack {
         Ok(stack)
     }
 
-    /// The INVITE of an attempt. Its Call-ID is the attempt's, so that logs of the trunk can be
-    /// compared with ours.
+    /// Returns the INVITE of an attempt. Its Call-ID is the attempt's key, so the trunk's logs can
+    /// be matched with the worker's.
     pub fn invitation(&self, attempt: &Attempt) -> Result<InviteOption, String> {
         Ok(InviteOption {
             caller: self.caller.clone(),
@@ -127,7 +126,7 @@ impl Stack {
         })
     }
 
-    /// Makes sure that there is a connection, where one is needed.
+    /// Opens a connection to the trunk, if the transport needs one and none is open.
     pub async fn connect(&self) -> Result<(), Fault> {
         let _one_at_a_time = self.connecting.lock().await;
         let connected = self.endpoint.transport_layer.lookup(&self.trunk, None);
@@ -141,13 +140,14 @@ impl Stack {
         }
     }
 
-    /// Lists a call, so that it gets the trunk's requests from the moment `settled` is cancelled.
+    /// Lists a call, so that it receives the trunk's requests from the moment `settled` is
+    /// cancelled.
     pub fn list(&self, dialog: &InviteDialog, settled: &CancellationToken) {
         let listed = Listed { dialog: dialog.clone(), settled: settled.clone() };
         self.listed().insert(dialog.id().call_id, listed);
     }
 
-    /// The call is over.
+    /// Delists a call that is over.
     pub fn forget(&self, dialog: &InviteDialog) {
         let id = dialog.id();
         self.listed().remove(&id.call_id);
@@ -162,10 +162,10 @@ impl Stack {
         while let Some(request) = requests.recv().await {
             tokio::spawn(Arc::clone(&self).take_request(request));
         }
-        error!("SIP has stopped listening; calls do not work any more: restart the worker");
+        error!("SIP has stopped listening, so no call works; restart the worker");
     }
 
-    /// One request of the trunk: within a call, or a question whether we are there.
+    /// Handles one request of the trunk: within a call, a new call, or OPTIONS.
     async fn take_request(self: Arc<Self>, mut request: Transaction) {
         let id = DialogId::try_from(&request).ok();
         let listed = id.as_ref().and_then(|id| self.listed().get(&id.call_id).cloned());
@@ -180,7 +180,7 @@ impl Stack {
                 }
             }
             (None, Method::Options) => request.reply(StatusCode::OK).await,
-            // Of a call that is over, or was another worker's.
+            // The request belongs to a call that is over, or to another worker.
             (None, Method::Invite) if id.is_some_and(|id| !id.local_tag.is_empty()) => {
                 request.reply(StatusCode::CallTransactionDoesNotExist).await
             }
@@ -194,11 +194,11 @@ impl Stack {
             (None, _) => request.reply(StatusCode::CallTransactionDoesNotExist).await,
         };
         if let Err(error) = done {
-            debug!(%error, "a request of the trunk was not dealt with");
+            debug!(%error, "a request of the trunk was not handled");
         }
     }
 
-    /// Whether the trunk answers at all: what it answers to OPTIONS does not matter.
+    /// Whether the trunk answers OPTIONS at all. The content of the answer does not matter.
     pub async fn options(&self) -> bool {
         if self.connect().await.is_err() {
             return false;
@@ -245,24 +245,24 @@ impl Stack {
         Some(transaction)
     }
 
-    /// The answer to a request of the trunk to change the audio.
+    /// Returns the session description for a trunk that asks to change the audio.
     pub fn offer(&self) -> Vec<u8> {
         self.offer.clone()
     }
 
-    /// The answer to an offer; to none, our own.
+    /// Returns the answer to an offer. Without an offer, returns the worker's own.
     pub fn answer_to(&self, offer: &[u8]) -> Vec<u8> {
         sdp::answer(&self.offer, offer)
     }
 
-    /// Where we are reached.
+    /// Returns the address at which the trunk reaches the worker.
     pub fn contact(&self) -> Uri {
         self.contact.clone()
     }
 }
 
-/// Sends what is addressed to the called domain to the trunk: a CANCEL goes where its INVITE went,
-/// which the stack does not see to by itself.
+/// Locator that sends requests for the called domain to the trunk. A CANCEL must follow its INVITE,
+/// which the stack does not ensure by itself.
 struct Locator {
     called: HostWithPort,
     trunk: SipAddr,
@@ -286,7 +286,7 @@ async fn resolve(name: &str) -> Result<SocketAddr, String> {
     addresses.next().ok_or_else(|| format!("--sip-trunk {name} has no address"))
 }
 
-/// Binds; returns with it how the trunk reaches us.
+/// Binds the socket. Returns it with the address at which the trunk reaches the worker.
 async fn listen(
     config: &SipConfig,
     trunk: SocketAddr,
@@ -302,7 +302,7 @@ async fn listen(
     Ok((layer, config.sip_public_address.unwrap_or(bound)))
 }
 
-/// What listens at an address, and the address that it got.
+/// Returns the listener at an address, and the address that it got.
 async fn bind(
     config: &SipConfig,
     local: SocketAddr,
@@ -316,7 +316,7 @@ async fn bind(
             Ok((SipConnection::Udp(udp), bound))
         }
         Transport::Tcp => {
-            // The stack binds later, and goes on without when it cannot: so what is taken is found out here.
+            // The stack binds later and ignores a failure. Binding here reports an address in use.
             let bound = std::net::TcpListener::bind(local)?.local_addr()?;
             let tcp = TcpListenerConnection::new(bound, public).await?;
             Ok((SipConnection::TcpListener(tcp), bound))
@@ -324,12 +324,13 @@ async fn bind(
     }
 }
 
-/// Any address becomes the one that the trunk sees.
+/// Replaces the unspecified address by the one that the trunk sees.
 fn local_address(listen: SocketAddr, trunk: SocketAddr) -> std::io::Result<SocketAddr> {
     if !listen.ip().is_unspecified() {
         return Ok(listen);
     }
-    // Sends nothing, but finds the way; from any port, as others may have that one for UDP.
+    // `connect` sends nothing but selects the route. The port is free, because others may use
+    // `listen`'s for UDP.
     let socket = std::net::UdpSocket::bind((listen.ip(), 0))?;
     socket.connect(trunk)?;
     Ok(SocketAddr::new(socket.local_addr()?.ip(), listen.port()))

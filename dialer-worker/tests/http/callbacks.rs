@@ -1,4 +1,4 @@
-//! Who may tell us something, and when it counts as told.
+//! Senders of callbacks, and the time at which a callback is answered.
 
 use std::time::Duration;
 
@@ -46,7 +46,7 @@ async fn only_the_platform_is_believed_and_only_for_a_while() {
     worker.stop().await;
 }
 
-/// Of a call that an earlier process placed: it counts, and is answered only when it is durable.
+/// A callback for an earlier process's call counts. It is answered only when its event is durable.
 #[tokio::test]
 async fn what_comes_late_is_reported_before_it_is_answered() {
     let platform = Platform::start(Faults::default(), false).await;

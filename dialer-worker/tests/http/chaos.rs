@@ -1,4 +1,4 @@
-//! Whatever goes wrong on the way, nobody's phone rings twice and every call ends once.
+//! Under all faults of the network, no phone rings twice and every call ends once.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -115,8 +115,8 @@ async fn a_call_in_progress_is_hung_up_within_a_second() {
     worker.stop().await;
 }
 
-/// A platform that is down answers 503 and knows nothing: the end is not known, since it may yet
-/// come to what it was asked.
+/// A platform that is down answers 503 and knows nothing. The end of the call is unknown, because
+/// the platform may still process the request.
 #[tokio::test]
 async fn a_platform_that_is_down_stops_the_dialling() {
     let platform = Platform::start(Faults::default(), false).await;
@@ -141,7 +141,8 @@ async fn a_platform_that_is_down_stops_the_dialling() {
     worker.stop().await;
 }
 
-/// A request to begin was lost: when the platform says so, the lease is over, or the campaign has stopped.
+/// Loses the request to begin. By the time the platform says so, the lease is over, or the campaign
+/// has stopped.
 async fn lost_until(is_paused: bool) {
     let platform = Platform::start(Faults::default(), false).await;
     platform.set_down(true);

@@ -1,4 +1,4 @@
-//! A platform of voice agents, as deploy/openapi/voice-agent.yaml has it, with faults.
+//! Platform of voice agents, as deploy/openapi/voice-agent.yaml describes it, with faults.
 
 use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
@@ -29,33 +29,33 @@ use crate::tls::{Identity, SecureListener};
 
 pub const SECRET: &str = "a secret between the two";
 
-/// How often what goes wrong, each from 0 to 1.
+/// Probabilities of faults, each from 0 to 1.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Faults {
-    /// A request to begin is refused with 503 before anything is done.
+    /// A request to begin is rejected with 503 before any work is done.
     pub refused: f64,
-    /// It begins, and the answer is lost.
+    /// The call begins, and the answer is lost.
     pub answer_lost: f64,
     /// A look-up is answered with 503.
     pub look_up_failed: f64,
-    /// A callback never comes.
+    /// A callback never arrives.
     pub callback_lost: f64,
-    /// A callback comes again.
+    /// A callback is repeated.
     pub callback_repeated: f64,
 }
 
-/// What the platform knows of one attempt.
+/// Record of one attempt.
 #[derive(Clone, Debug, Default)]
 pub struct Known {
-    /// How often somebody's phone rang for it. More than once is what must not be.
+    /// Number of times the phone rang. More than one is a fault.
     pub rings: u32,
-    /// How it ended.
+    /// Outcome of the call.
     pub outcome: String,
     pub was_transferred: bool,
-    /// As asked for.
+    /// Link named in the request.
     pub link: Option<String>,
     pub was_hung_up: bool,
-    /// Told so far.
+    /// Events so far.
     pub events: Vec<Value>,
 }
 
@@ -63,7 +63,7 @@ pub struct Known {
 pub struct Platform {
     pub url: String,
     faults: Faults,
-    /// Calls wait to be hung up.
+    /// Whether calls last until they are hung up.
     waits: bool,
     inner: Arc<Mutex<Inner>>,
 }
@@ -71,12 +71,12 @@ pub struct Platform {
 struct Inner {
     random: SmallRng,
     known: HashMap<String, Known>,
-    /// Asked to begin, and not looked up since.
+    /// Keys that were requested and not looked up since.
     asked: HashSet<String>,
     /// Requests to begin that were repeated without a look-up.
     blind_repeats: u32,
     is_down: bool,
-    /// Says nothing of what it knows.
+    /// Whether look-ups stay without an answer.
     is_silent: bool,
 }
 
@@ -87,7 +87,7 @@ impl Platform {
         Self::serve(url, listener, faults, waits)
     }
 
-    /// One over https, where each request needs a connection of its own.
+    /// Starts a platform over https. Each request needs a connection of its own.
     pub async fn start_secure(identity: &Identity) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let url = format!("https://{}", listener.local_addr().expect("bound"));
@@ -127,7 +127,7 @@ impl Platform {
         self.lock().known.clone()
     }
 
-    /// Requests to begin that were repeated without a look-up in between.
+    /// Returns the number of requests to begin that were repeated without a look-up in between.
     pub fn blind_repeats(&self) -> u32 {
         self.lock().blind_repeats
     }
@@ -140,7 +140,7 @@ impl Platform {
         self.lock().is_silent = is_silent;
     }
 
-    /// Whether it was asked to begin, and not looked up since.
+    /// Whether any request to begin has had no look-up since.
     pub fn was_asked(&self) -> bool {
         !self.lock().asked.is_empty()
     }
@@ -153,7 +153,7 @@ impl Platform {
         self.lock().random.random_bool(odds)
     }
 
-    /// Something happens in a call: it is known from now on, and told.
+    /// Records an event of a call and sends its callback.
     fn happen(&self, create: &Value, event: Value) {
         let mut event = event;
         for name in ["key", "contact", "attempt_id"] {
@@ -176,7 +176,7 @@ impl Platform {
         }
     }
 
-    /// Lives through a call, in any order.
+    /// Runs a call, with its events in any order.
     async fn call(self, create: Value) {
         let key = create["key"].as_str().expect("text").to_owned();
         let (mut events, delay) = {
@@ -234,7 +234,7 @@ async fn create(State(platform): State<Platform>, headers: HeaderMap, body: Byte
         platform.lock().known.get_mut(&key).expect("known").outcome = create.to_string();
     }
     if platform.happens(platform.faults.answer_lost) {
-        // The other side gives up before.
+        // The worker gives up before.
         sleep(Duration::from_secs(60)).await;
     }
     (StatusCode::CREATED, "{}").into_response()
@@ -264,7 +264,7 @@ async fn hang_up(State(platform): State<Platform>, Path(key): Path<String>) -> S
     StatusCode::ACCEPTED
 }
 
-/// So that whatever changes counts for the next request.
+/// Closes each connection, so that a change counts for the next request.
 async fn without_keep_alive(mut response: Response) -> Response {
     response.headers_mut().insert("connection", HeaderValue::from_static("close"));
     response
@@ -274,7 +274,7 @@ async fn health(State(platform): State<Platform>) -> StatusCode {
     if platform.lock().is_down { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK }
 }
 
-/// Sends a callback until it is taken, or refused for good.
+/// Sends a callback until it is accepted, or rejected for good.
 async fn tell(url: &str, event: &Value) {
     let body = event.to_string();
     for _ in 0..20 {
@@ -286,7 +286,7 @@ async fn tell(url: &str, event: &Value) {
     }
 }
 
-/// A signature of this age.
+/// Returns a signature of the given age.
 pub fn sign(body: &str, age_seconds: i64) -> String {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_secs();
     let time = i64::try_from(now).expect("in time") - age_seconds;
@@ -310,7 +310,7 @@ pub async fn callback(url: &str, body: &str, signature: &str) -> StatusCode {
     }
 }
 
-/// A port that is free now.
+/// Returns a port that is free now.
 pub fn free_address() -> SocketAddr {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
     listener.local_addr().expect("bound")

@@ -1,4 +1,4 @@
-//! The platform over https: nobody else is told anything.
+//! The platform over https: no other party receives any data.
 
 use campaign_proto::v1::CallOutcome;
 use campaign_proto::v1::dispatch_request::Message as Request;
@@ -14,7 +14,7 @@ use crate::tls::{Authority, Identity};
 
 const HERE: &str = "127.0.0.1";
 
-/// Why the provider does not start.
+/// Returns the reason why the provider does not start.
 async fn refusal(platform: &str, more: &[&str]) -> String {
     let address = free_address().to_string();
     let program = [&["dialer-worker"], flags(platform, &address).as_slice(), more].concat();
@@ -71,7 +71,8 @@ async fn nothing_is_sent_in_the_clear_unless_it_is_allowed() {
     assert!(dialer(&config, &Metrics::default()).await.is_ok());
 }
 
-/// Then it is like one without a connection: what waits is given back, and the service is told why.
+/// An untrusted platform counts as unreachable. Waiting contacts are released, and the service is
+/// notified of the reason.
 #[tokio::test]
 async fn a_platform_that_is_not_trusted_any_more_stops_the_dialling() {
     let (authority, stranger) = (Authority::new(), Authority::new());

@@ -1,4 +1,4 @@
-//! Who sends callbacks and is not the platform: the worker's descriptors, memory and log are not theirs to fill.
+//! Callbacks from strangers: they cannot exhaust the worker's descriptors, memory or log.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -12,7 +12,7 @@ use serde_json::json;
 use crate::chaos::{flags, worker};
 use crate::platform::{Faults, Platform, callback, free_address, sign};
 
-/// More than the listener keeps.
+/// Number of connections, more than the listener keeps.
 const CONNECTIONS: usize = 400;
 
 fn half(address: &str, bytes: &[u8]) -> Option<TcpStream> {
@@ -43,7 +43,7 @@ async fn half_requests_keep_the_platform_from_nothing() {
     // Both ends are in this process.
     let grown = descriptors(std::process::id()) - before - held.len();
     assert!(grown < 200, "{grown} descriptors for {} connections", held.len());
-    // And those that are left end by themselves.
+    // The remaining connections end by themselves.
     let newest = held.last_mut().expect("some were opened");
     newest.set_read_timeout(Some(Duration::from_secs(30))).expect("a time");
     let ended = newest.read_to_end(&mut Vec::new());

@@ -1,4 +1,4 @@
-//! Certificates for 127.0.0.1, and listeners that show them.
+//! Certificates for 127.0.0.1, and listeners that present them.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -13,7 +13,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
-/// An authority of the test's own; its file goes with it.
+/// Certificate authority of the test. Its file is deleted with it.
 pub struct Authority {
     issuer: CertifiedIssuer<'static, KeyPair>,
     file: PathBuf,
@@ -30,12 +30,12 @@ impl Authority {
         Self { issuer, file }
     }
 
-    /// Its certificate, PEM.
+    /// Returns the file of the authority's certificate, PEM.
     pub fn file(&self) -> &Path {
         &self.file
     }
 
-    /// A server that shows a certificate of this authority's.
+    /// Returns a server that presents a certificate of this authority.
     pub fn server(&self, name: &str) -> TlsAcceptor {
         let key = KeyPair::generate().expect("a key");
         let params = CertificateParams::new([name.to_owned()]).expect("a name");
@@ -57,7 +57,7 @@ impl Drop for Authority {
     }
 }
 
-/// What a server shows; may change while it runs.
+/// Certificate that a server presents. It may change while the server runs.
 #[derive(Clone)]
 pub struct Identity(Arc<Mutex<TlsAcceptor>>);
 
@@ -87,7 +87,7 @@ impl Listener for SecureListener {
     async fn accept(&mut self) -> (Self::Io, SocketAddr) {
         loop {
             let (stream, from) = self.listener.accept().await.expect("it listens");
-            // Who does not trust us goes away.
+            // A client that does not trust the certificate disconnects.
             if let Ok(stream) = self.identity.now().accept(stream).await {
                 return (stream, from);
             }

@@ -138,7 +138,7 @@ async fn reports_are_sent_again_with_the_same_ids_until_acknowledged() {
         first.extend(stream.report().await.interactions);
     }
     drop(stream);
-    // Told while there is no stream.
+    // Reported while no stream is open.
     link_events.report(Fact::LinkOpened { link: "https://example.com".to_owned() }).await;
 
     let mut stream = welcome_back(&mut service, &[]).await;
@@ -181,7 +181,7 @@ async fn nothing_is_asked_for_while_too_many_reports_are_unacknowledged() {
     stream.grant().await;
     worker.dialled().await.end(Outcome::Busy);
     let report = stream.report().await;
-    // The question would have come first: it does not wait for more, as a report does.
+    // An authorisation request would have come first, because a report waits for further facts.
     stream.acknowledge(&report).await;
     let asked = stream.authorize().await;
     assert_eq!(asked.slots, [1]);

@@ -1,4 +1,4 @@
-//! A dispatch service and a provider that do what a test tells them.
+//! Dispatch service and provider that a test controls.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -30,7 +30,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::transport::Server;
 use tonic::{Status, Streaming};
 
-/// For anything a test waits for.
+/// Limit of every wait in a test.
 const DEADLINE: Duration = Duration::from_secs(10);
 const CAMPAIGN: &str = "campaigns/a";
 const RUN: i32 = 3;
@@ -39,7 +39,7 @@ pub async fn within<T>(what: &str, wanted: impl Future<Output = T>) -> T {
     timeout(DEADLINE, wanted).await.unwrap_or_else(|_| panic!("waited in vain for {what}"))
 }
 
-/// A service on a port of its own. Each stream a worker opens comes to the test.
+/// Service on a port of its own. The test receives each stream that a worker opens.
 pub struct FakeService {
     pub url: String,
     streams: mpsc::Receiver<FakeStream>,
@@ -73,14 +73,14 @@ impl FakeService {
         Self { url, streams }
     }
 
-    /// The next stream, with its hello.
+    /// Returns the next stream, with its hello.
     pub async fn accept(&mut self) -> (FakeStream, Hello) {
         let mut stream = within("a stream", self.streams.recv()).await.expect("server runs");
         let Request::Hello(hello) = stream.next().await else { panic!("hello comes first") };
         (stream, hello)
     }
 
-    /// The next stream, welcomed, and the credit that comes first.
+    /// Welcomes the next stream. Returns it with the credit that comes first.
     pub async fn welcome(&mut self) -> (FakeStream, i32) {
         self.welcome_with(Welcome::default()).await
     }
@@ -106,7 +106,7 @@ impl FakeStream {
         let _ = self.responses.send(Ok(response)).await;
     }
 
-    /// Welcomes with limits that suit a test; leases as given.
+    /// Sends `welcome` with limits that suit a test.
     pub async fn welcome(&self, welcome: Welcome) {
         let lease_ttl = prost_types::Duration { seconds: 60, nanos: 0 };
         self.send(Response::Welcome(Welcome {
@@ -135,7 +135,7 @@ impl FakeStream {
         }
     }
 
-    /// The next question; credit is passed over, reports are acknowledged.
+    /// Returns the next authorisation request. Credit is skipped, reports are acknowledged.
     pub async fn authorize(&mut self) -> Authorize {
         loop {
             match self.next().await {
@@ -147,7 +147,7 @@ impl FakeStream {
         }
     }
 
-    /// The next report; credit is passed over.
+    /// Returns the next report. Credit is skipped.
     pub async fn report(&mut self) -> Report {
         loop {
             match self.next().await {
@@ -158,7 +158,7 @@ impl FakeStream {
         }
     }
 
-    /// The next release; credit is passed over.
+    /// Returns the next release. Credit is skipped.
     pub async fn release(&mut self) -> Release {
         loop {
             match self.next().await {
@@ -169,7 +169,7 @@ impl FakeStream {
         }
     }
 
-    /// The next credit; releases and reports are acknowledged.
+    /// Returns the next credit. Releases and reports are acknowledged.
     pub async fn credit_after_idle(&mut self) -> i32 {
         loop {
             match self.next().await {
@@ -182,7 +182,7 @@ impl FakeStream {
         }
     }
 
-    /// The next message but credit; reports are acknowledged.
+    /// Returns the next message other than credit. Reports are acknowledged.
     pub async fn next_of_work(&mut self) -> Request {
         loop {
             match self.next().await {
@@ -193,7 +193,7 @@ impl FakeStream {
         }
     }
 
-    /// The next word on the provider; credit is passed over, releases and reports are acknowledged.
+    /// Returns the next provider report. Credit is skipped, releases and reports are acknowledged.
     pub async fn provider_report(&mut self) -> ProviderReport {
         loop {
             match self.next().await {
@@ -206,12 +206,12 @@ impl FakeStream {
         }
     }
 
-    /// Sends a lease of so many contacts.
+    /// Sends a lease of `contacts` contacts.
     pub async fn lease(&self, number: u32, contacts: i32) {
         self.lease_slots(number, 0..contacts).await;
     }
 
-    /// Sends a lease of these slots, which are also the ends of their numbers.
+    /// Sends a lease of these slots. Each slot is also the end of its contact's number.
     pub async fn lease_slots(&self, number: u32, slots: impl IntoIterator<Item = i32>) {
         let contacts = slots.into_iter().map(|slot| LeasedContact {
             slot,
@@ -230,7 +230,7 @@ impl FakeStream {
         .await;
     }
 
-    /// Answers with one decision for each slot.
+    /// Answers with one decision per slot.
     pub async fn decide(&self, asked: &Authorize, decisions: &[AuthorizeDecision]) {
         assert_eq!(asked.slots.len(), decisions.len(), "asked for {:?}", asked.slots);
         let lease = &asked.lease.as_ref().expect("a lease").lease;
@@ -249,7 +249,7 @@ impl FakeStream {
         .await;
     }
 
-    /// Waits for the question and grants all of it.
+    /// Waits for an authorisation request and grants all of it.
     pub async fn grant(&mut self) -> Authorize {
         let asked = self.authorize().await;
         let granted = vec![AuthorizeDecision::Granted; asked.slots.len()];
@@ -273,7 +273,7 @@ impl FakeStream {
         self.send(Response::ReleaseAck(ReleaseAck { lease, released })).await;
     }
 
-    /// Takes and acknowledges so many facts, in as many reports as they come.
+    /// Receives and acknowledges `count` facts, in any number of reports.
     pub async fn take_facts(&mut self, count: usize) -> Vec<Interaction> {
         let mut facts = Vec::new();
         while facts.len() < count {
@@ -284,7 +284,7 @@ impl FakeStream {
         facts
     }
 
-    /// Acknowledges what comes until the worker ends the stream. No question may come.
+    /// Acknowledges messages until the worker ends the stream. No authorisation request may come.
     pub async fn end(mut self) {
         while let Some(said) = self.try_next().await {
             match said {
@@ -301,7 +301,7 @@ pub fn key(number: u32) -> LeaseKey {
     LeaseKey { lease: format!("{CAMPAIGN}/leases/{number}"), token: format!("token-{number}") }
 }
 
-/// The first contact has none.
+/// Returns the link of a slot. The first contact has none.
 pub fn link(slot: i32) -> String {
     if slot == 0 { String::new() } else { format!("https://a.example/l/{slot}") }
 }
@@ -310,7 +310,7 @@ pub fn contact(slot: i32) -> String {
     format!("{CAMPAIGN}/contacts/{slot}")
 }
 
-/// How a call ended, as reported.
+/// Returns the outcome of a reported end of a call.
 pub fn outcome(fact: &Interaction) -> Option<CallOutcome> {
     match &fact.fact {
         Some(ReportedFact::CallEnded(ended)) => Some(ended.outcome()),
@@ -318,7 +318,7 @@ pub fn outcome(fact: &Interaction) -> Option<CallOutcome> {
     }
 }
 
-/// Names each fact: its id or, for the end of a call, its attempt.
+/// Names each fact by its id. The end of a call is named by its attempt.
 pub fn keys(facts: &[Interaction]) -> Vec<String> {
     let mut keys: Vec<_> = facts
         .iter()
@@ -340,7 +340,7 @@ pub fn lost(number: u32) -> RenewedLease {
     RenewedLease { lease: key(number).lease, expire_time: None, lost: true }
 }
 
-/// The next stream, told that all leases it names are kept.
+/// Welcomes the next stream and keeps all leases that it names.
 pub async fn welcome_back(service: &mut FakeService, leases: &[u32]) -> FakeStream {
     let (stream, hello) = service.accept().await;
     assert_eq!(hello.leases, leases.iter().copied().map(key).collect::<Vec<_>>());
@@ -349,13 +349,13 @@ pub async fn welcome_back(service: &mut FakeService, leases: &[u32]) -> FakeStre
     stream
 }
 
-/// A provider whose calls the test ends.
+/// Provider whose calls the test ends.
 pub struct FakeDialer {
     calls: mpsc::UnboundedSender<FakeCall>,
     probes: mpsc::UnboundedSender<oneshot::Sender<bool>>,
 }
 
-/// A call in progress.
+/// Call in progress.
 pub struct FakeCall {
     pub attempt: Attempt,
     pub events: CallEvents,
@@ -368,7 +368,7 @@ impl FakeCall {
         let _ = self.end.send(CallEnd { outcome, duration: Duration::from_secs(7) });
     }
 
-    /// Dies in the middle of the call.
+    /// Panics in the middle of the call.
     pub fn panic(self) {
         drop(self.end);
     }
@@ -398,7 +398,7 @@ impl Dialer for FakeDialer {
     }
 }
 
-/// A worker under test.
+/// Worker under test.
 pub struct FakeWorker {
     calls: mpsc::UnboundedReceiver<FakeCall>,
     probes: mpsc::UnboundedReceiver<oneshot::Sender<bool>>,
@@ -424,12 +424,12 @@ impl FakeWorker {
         within("a dial", self.calls.recv()).await.expect("the worker runs")
     }
 
-    /// The worker asks whether the provider works; it is answered through what is returned.
+    /// Returns the channel that answers the worker's next probe of the provider.
     pub async fn probed(&mut self) -> oneshot::Sender<bool> {
         within("a probe", self.probes.recv()).await.expect("the worker runs")
     }
 
-    /// The next calls, by attempt.
+    /// Returns the next calls, by attempt.
     pub async fn dialled_all(&mut self, count: usize) -> HashMap<String, FakeCall> {
         let mut calls = HashMap::new();
         for _ in 0..count {
@@ -444,7 +444,7 @@ impl FakeWorker {
         self.shutdown.cancel();
     }
 
-    /// Waits for the worker to end, and checks that it dialled nothing the test did not hear of.
+    /// Waits for the worker to end, and checks that every dial was seen by the test.
     pub async fn stopped(mut self) -> Summary {
         let summary = within("the worker's end", self.running).await.expect("no panic");
         let unexpected = self.calls.recv().await.map(|call| call.attempt.attempt_id);

@@ -1,4 +1,4 @@
-//! How fast is dialled, how much is held, and what a provider that fails leads to.
+//! Rate of dialling, contacts held in advance, and the effects of a failing provider.
 
 use std::time::{Duration, Instant};
 
@@ -27,7 +27,7 @@ async fn a_failing_provider_stops_the_dialling_without_costing_attempts() {
     let release = stream.release().await;
     assert_eq!(release.slots, [3, 4, 5, 6, 7]);
     stream.acknowledge_release(&release).await;
-    // What was still on its way is given back too; nothing is asked for.
+    // Contacts that were still on their way are released too. No contact is requested.
     stream.lease(2, 2).await;
     let release = stream.release().await;
     assert_eq!(release.slots, [0, 1]);
@@ -39,7 +39,7 @@ async fn a_failing_provider_stops_the_dialling_without_costing_attempts() {
     assert!(opened.elapsed() > Duration::from_millis(2_500), "1 s, then 2 s");
     answered.send(true).expect("the worker listens");
 
-    // One call is tried; only when the provider does its part is there credit for more.
+    // One trial call is made. Further credit follows only when the provider does its part.
     assert_eq!(stream.credit_after_idle().await, 1);
     stream.lease(3, 2).await;
     assert_eq!(stream.grant().await.slots, [0]);
@@ -65,7 +65,7 @@ async fn a_trial_that_fails_stops_the_dialling_again() {
     stream.grant().await;
     fail(worker.dialled().await).await;
     worker.probed().await.send(true).expect("the worker listens");
-    // Of the credit from before come more contacts than are tried.
+    // The earlier credit brings more contacts than the trial allows.
     stream.lease(2, 3).await;
     assert_eq!(stream.grant().await.slots, [0]);
     fail(worker.dialled().await).await;
@@ -85,7 +85,7 @@ async fn the_service_is_told_when_the_provider_fails_and_when_it_works_again() {
     let (mut stream, _) = service.welcome().await;
     stream.lease(1, 3).await;
     for _ in 0..2 {
-        // Passes over no word on the provider: after one failure there is none.
+        // `next_of_work` skips no provider report: a single failure causes none.
         let Request::Authorize(asked) = stream.next_of_work().await else { panic!("not asked") };
         stream.decide(&asked, &[AuthorizeDecision::Granted]).await;
         fail(worker.dialled().await).await;
@@ -94,7 +94,7 @@ async fn the_service_is_told_when_the_provider_fails_and_when_it_works_again() {
     assert!(report.failing && report.reason.ends_with("it answered 503"), "{report:?}");
     drop(stream);
 
-    // Told again on each stream, before anything else.
+    // Repeated on each stream, before anything else.
     let (mut stream, _) = service.accept().await;
     stream.welcome(Welcome::default()).await;
     assert_eq!(stream.next().await, Request::ProviderReport(report));
@@ -109,7 +109,7 @@ async fn the_service_is_told_when_the_provider_fails_and_when_it_works_again() {
     stream.take_facts(1).await;
     drop(stream);
 
-    // A new stream is told nothing: the service believes that it works.
+    // A new stream receives no report, because the service believes that the provider works.
     let (mut stream, _) = service.accept().await;
     stream.welcome(Welcome::default()).await;
     stream.credit().await;
@@ -142,7 +142,7 @@ async fn calls_start_no_faster_than_allowed() {
     while calls < CALLS {
         let asked = stream.authorize().await;
         assert!(asked.slots.len() <= 2, "a tenth of a second's calls at once");
-        // Those that are not granted use nothing up.
+        // Contacts that are not granted use up no calls.
         let decisions: Vec<_> = asked.slots.iter().map(|_| AuthorizeDecision::Granted).collect();
         stream.decide(&asked, &decisions).await;
         for _ in &asked.slots {
@@ -150,7 +150,7 @@ async fn calls_start_no_faster_than_allowed() {
             calls += 1;
         }
     }
-    // The first two at once, the rest at 20 a second.
+    // The first two start at once, the rest at 20 per second.
     let least = Duration::from_secs_f64((CALLS - 2) as f64 / 20.0);
     assert!(started.elapsed() >= least - Duration::from_millis(50), "{:?}", started.elapsed());
 }

@@ -1,4 +1,4 @@
-//! Pause, cancel, refusals, drain, and the worker's own end.
+//! Pause, cancel, rejections, drain, and the worker's own end.
 
 use campaign_proto::v1::AuthorizeDecision as Decision;
 use campaign_proto::v1::dispatch_response::Message as Response;
@@ -78,7 +78,7 @@ async fn a_revoked_contact_is_hung_up_unless_somebody_answered() {
     let talking = calls.remove("3-1-0").expect("dialled");
     let ringing = calls.remove("3-1-1").expect("dialled");
     talking.events.answered().await;
-    // Told after "answered" and reported, so that the worker has heard of both.
+    // Reported after "answered", so the worker has heard of both.
     talking.events.report(Fact::Success).await;
     stream.take_facts(1).await;
     for slot in [0, 1, 2] {
@@ -110,13 +110,13 @@ async fn a_stop_gives_back_what_waits_and_waits_for_calls_and_reports() {
     worker.stop();
     let release = stream.release().await;
     assert_eq!(release.slots, [3]);
-    // On its way when the worker was told to stop: given back at once.
+    // The lease was on its way when the worker was told to stop. It is released at once.
     stream.lease(2, 1).await;
     stream.acknowledge_release(&release).await;
     let release = stream.release().await;
     assert_eq!((release.lease.clone(), release.slots.as_slice()), (Some(key(2)), &[0][..]));
     stream.acknowledge_release(&release).await;
-    // Asked for before: not to dial it would cost the attempt.
+    // The request preceded the stop. Not dialling the contact would waste the attempt.
     stream.decide(&asked, &[Decision::Granted]).await;
     worker.dialled().await.end(Outcome::Busy);
     let late = stream.take_facts(1).await;

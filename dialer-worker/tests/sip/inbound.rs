@@ -1,4 +1,4 @@
-//! People call in while things go wrong: the service is away, too many call, the worker stops.
+//! Inbound calls under faults: the service is away, too many people call, the worker stops.
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -28,15 +28,15 @@ use crate::fake::within;
 
 const CALLER: &str = "+14155550100";
 
-/// A service that accepts everybody, and what it was told.
+/// Service that accepts every caller and records its requests.
 #[derive(Default)]
 struct Books {
-    /// Milliseconds before an answer to a question.
+    /// Milliseconds before a routing request is answered.
     delay: AtomicU64,
     asked: AtomicUsize,
-    /// So many times what is told is taken and the answer lost.
+    /// Number of records whose answer will be lost.
     answers_to_lose: AtomicUsize,
-    /// Interaction id and seconds, each time it was told.
+    /// Interaction id and seconds of each record.
     told: Mutex<Vec<(String, i64)>>,
     /// The only authorisation that gets in; empty: all do.
     key: Mutex<String>,
@@ -96,7 +96,7 @@ impl InteractionService for Accepting {
     }
 }
 
-/// The provider, and where it takes calls.
+/// Provider, and the address at which it accepts calls.
 struct Stage {
     books: Arc<Books>,
     dialer: Arc<dyn Dialer>,
@@ -116,7 +116,7 @@ impl Stage {
         let service = InteractionServiceServer::new(Accepting(Arc::clone(&books)));
         let server = Server::builder().add_service(service);
         tokio::spawn(server.serve_with_incoming(TcpListenerStream::new(listener)));
-        // The first of the replicas is away.
+        // The first replica is away.
         Self::on(&format!("http://127.0.0.1:1,{url}"), books, traffic, flags).await
     }
 
@@ -151,7 +151,7 @@ impl Stage {
         said.join("; ")
     }
 
-    /// A call that goes on in the background.
+    /// Begins a call in the background.
     fn begin(&self, scenario: &'static str, pause_millis: u32) -> JoinHandle<Vec<String>> {
         let address = self.address.clone();
         let caller = Caller { pause_millis, ..self.caller() };
@@ -184,8 +184,8 @@ async fn a_call_is_told_under_the_same_id_until_it_is_taken() {
     assert!(told.iter().all(|entry| *entry == told[0] && entry.1 == 1), "{told:?}");
 }
 
-/// The token goes with each question and account, as it is in the file then; an account that is not let in
-/// waits for one that is.
+/// The token is sent with each request and record, as the file holds it at that time. A record that
+/// is rejected waits for a valid token.
 #[tokio::test]
 #[ignore = "needs sipp: make test-sip"]
 async fn the_token_of_the_file_is_shown() {
@@ -291,7 +291,7 @@ async fn over_tcp_callers_come_and_go_as_over_udp() {
     assert_eq!(stage.books.asked.load(Ordering::SeqCst), 0);
 }
 
-/// A worker that nobody can call in to says so, rather than wait in vain.
+/// A worker that cannot receive calls reports an error rather than waiting in vain.
 #[tokio::test]
 async fn a_worker_whose_port_is_taken_does_not_start() {
     let udp = UdpSocket::bind("127.0.0.1:0").await.expect("a free port");

@@ -1,4 +1,4 @@
-//! Thousands of calls that end in every way: what the worker reports is what sipp counted.
+//! Thousands of calls with every outcome: the worker's reports match sipp's counts.
 
 use std::collections::BTreeSet;
 
@@ -19,7 +19,7 @@ const FLAGS: [&str; 8] = [
     "1",
 ];
 
-/// What the number's last digit leads to; as in the scenario.
+/// Returns the outcome that the number's last digit causes in the scenario.
 fn expected(number: &str) -> CallOutcome {
     match number.chars().last() {
         Some('0'..='4' | '9') => CallOutcome::Answered,
@@ -79,7 +79,7 @@ async fn ends_over_tcp_are_what_sipp_counted() {
     every_end_is_reported(Traffic::Tcp, 1_000).await;
 }
 
-/// Lost datagrams are repeated, and no final answer is taken for another call.
+/// Lost datagrams are repeated, and no final answer is mistaken for another call's.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs sipp: make test-sip"]
 async fn ends_with_lost_datagrams_are_what_sipp_counted() {
@@ -89,7 +89,8 @@ async fn ends_with_lost_datagrams_are_what_sipp_counted() {
     let mut worker = CallingWorker::over_sip(&sipp.address(), &flags).await;
     let reported = worker.call(calls).await;
     worker.stop().await;
-    // Not in order: calls whose last messages were lost would take half a minute to end there.
+    // Killed rather than finished in order: calls whose last messages were lost would take 30 s to
+    // end.
     sipp.kill().await;
     let invites = sipp.invites();
     let ids: BTreeSet<_> = invites.iter().map(|invite| invite.call_id.clone()).collect();

@@ -1,4 +1,4 @@
-//! A worker with a real provider, for a service that grants everything.
+//! Worker with a real provider, for a service that grants everything.
 
 use std::collections::BTreeMap;
 
@@ -18,10 +18,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::fake::{FakeService, FakeStream, outcome, within};
 
-/// A worker with a real provider, and its stream.
+/// Worker with a real provider, and its stream.
 pub struct CallingWorker {
     pub stream: FakeStream,
-    /// Slots given back.
+    /// Slots released.
     pub released: Vec<i32>,
     pub credit: i32,
     leases: u32,
@@ -30,12 +30,12 @@ pub struct CallingWorker {
     _service: FakeService,
 }
 
-/// What the worker reported.
+/// Reports of the worker.
 #[derive(Debug, Default)]
 pub struct Reported {
-    /// Ends, by attempt. One that is reported twice is an error.
+    /// Ends of calls, by attempt. A second end is an error.
     pub ends: BTreeMap<String, Interaction>,
-    /// Everything else.
+    /// All other facts.
     pub facts: Vec<Interaction>,
 }
 
@@ -46,7 +46,7 @@ impl Reported {
 }
 
 impl CallingWorker {
-    /// With the SIP provider.
+    /// Starts a worker with the SIP provider.
     pub async fn over_sip(trunk: &str, flags: &[&str]) -> Self {
         let sip = ["--provider", "sip", "--sip-trunk", trunk];
         Self::start(&[&sip, flags].concat()).await
@@ -79,7 +79,7 @@ impl CallingWorker {
         }
     }
 
-    /// Leases so many contacts, as far as there is credit for them; returns how many.
+    /// Leases up to `contacts` contacts, limited by the credit. Returns how many.
     pub async fn lease(&mut self, contacts: i32) -> i32 {
         let contacts = contacts.min(self.credit).min(500);
         if contacts > 0 {
@@ -90,7 +90,7 @@ impl CallingWorker {
         contacts
     }
 
-    /// Answers the next message; returns what was reported in it.
+    /// Answers the next message. Returns the facts reported in it.
     pub async fn answer_next(&mut self) -> Vec<Interaction> {
         let message = self.stream.next().await;
         self.answer(message).await
@@ -131,7 +131,7 @@ impl CallingWorker {
         }
     }
 
-    /// Leases contacts until so many calls have ended.
+    /// Leases contacts until `contacts` calls have ended.
     pub async fn call(&mut self, contacts: i32) -> Reported {
         let mut left = contacts;
         let mut reported = Reported::default();

@@ -1,4 +1,4 @@
-//! Single calls: hanging up, handing over, a trunk that asks who we are, and trunks that fail.
+//! Single calls: hang-up, transfer, a trunk that requires authentication, and trunks that fail.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -20,7 +20,7 @@ async fn end(worker: &mut CallingWorker) -> Interaction {
     reported.ends.into_values().next().expect("not empty")
 }
 
-/// Answers the worker until sipp has counted so many of something.
+/// Answers the worker until sipp has counted `count` events named `name`.
 async fn until(worker: &mut CallingWorker, sipp: &Sipp, name: &str, count: u64) {
     let counted = async {
         while sipp.count(name) < count {
@@ -84,7 +84,7 @@ async fn calls_in_progress_are_hung_up_when_the_grace_is_over() {
     assert_eq!((counts["hung_up_here"], counts["cancelled"], counts["FailedCall"]), (2, 1, 0));
 }
 
-/// Trunks ask again and again whether a long call still lives.
+/// A trunk keeps asking whether a long call still lives.
 #[tokio::test]
 #[ignore = "needs sipp: make test-sip"]
 async fn a_trunk_may_refresh_a_call() {
@@ -143,7 +143,7 @@ async fn a_trunk_that_asks_gets_user_and_password() {
     assert_eq!((sipp.count("answered"), sipp.count("refused")), (1, 1), "{}", sipp.errors());
 }
 
-/// The trunk rings and then forgets the call: nobody knows what came of it.
+/// The trunk rings and then forgets the call. Its outcome is unknown.
 #[tokio::test]
 #[ignore = "needs sipp: make test-sip"]
 async fn a_lost_final_answer_is_unknown_and_not_dialled_again() {
@@ -160,7 +160,7 @@ async fn a_lost_final_answer_is_unknown_and_not_dialled_again() {
 #[tokio::test]
 #[ignore = "needs sipp: make test-sip"]
 async fn a_dead_trunk_stops_the_dialling_until_it_answers_again() {
-    // Somebody has the port and says nothing.
+    // A silent socket holds the port.
     let silent = UdpSocket::bind("127.0.0.1:0").await.expect("a free port");
     let port = silent.local_addr().expect("bound").port();
     let flags = [
@@ -180,17 +180,17 @@ async fn a_dead_trunk_stops_the_dialling_until_it_answers_again() {
         worker.note_next(&mut reported).await;
     }
     assert!(reported.count(CallOutcome::Unknown) >= 2);
-    // One more may be asked for between the first failure and the second.
+    // One more call may be requested between the first failure and the second.
     assert!(reported.ends.len() <= 3 && worker.released.contains(&9), "what waits is given back");
 
-    // A probe comes; it is not answered either. Nothing else does: no INVITE is repeated.
+    // A probe comes and stays without an answer. No INVITE is repeated.
     let mut datagram = [0; 4_096];
     let mut heard = Vec::new();
     while !heard.iter().any(|text: &String| text.starts_with("OPTIONS ")) {
         let length = within("a probe", silent.recv(&mut datagram)).await.expect("a datagram");
         heard.push(String::from_utf8_lossy(&datagram[..length]).into_owned());
     }
-    // Sent at 0 and 0.5 s; the next, at 1.5 s, would be after the limit.
+    // The INVITE is sent at 0 and 0.5 s. The next, at 1.5 s, would exceed the limit.
     let mut invites = BTreeMap::new();
     for text in heard.iter().filter(|text| text.starts_with("INVITE ")) {
         let call_id = text.lines().find(|line| line.starts_with("Call-ID:")).expect("a Call-ID");
@@ -200,7 +200,7 @@ async fn a_dead_trunk_stops_the_dialling_until_it_answers_again() {
 
     drop(silent);
     let sipp = Sipp::start_on(port, "people", Traffic::Udp, &[]).await.expect("sipp");
-    // With credit again comes a contact, and it is tried; then there is credit for more.
+    // New credit brings one contact for a trial call. Further credit follows it.
     worker.credit = 0;
     worker.until_credit().await;
     assert_eq!(worker.credit, 1, "one call is tried");
@@ -209,10 +209,10 @@ async fn a_dead_trunk_stops_the_dialling_until_it_answers_again() {
     assert_eq!(outcome(&end(&mut worker).await), Some(CallOutcome::Busy));
     worker.until_credit().await;
     worker.stop().await;
-    assert_eq!(sipp.invites().len(), 1, "nothing of before is dialled now");
+    assert_eq!(sipp.invites().len(), 1, "no earlier contact is dialled now");
 }
 
-/// It answers OPTIONS, so a call is tried now and then; it costs one attempt each time, later and later.
+/// The trunk answers OPTIONS, so trial calls are made at growing intervals. Each costs one attempt.
 #[tokio::test]
 #[ignore = "needs sipp: make test-sip"]
 async fn a_trunk_that_takes_no_calls_costs_no_more_than_a_few_attempts() {

@@ -1,4 +1,4 @@
-//! What a caller is answered.
+//! Answers to callers.
 
 use std::time::{Duration, SystemTime};
 
@@ -8,17 +8,17 @@ use tonic::{Code, Status};
 use tonic_types::StatusExt;
 use tracing::error;
 
-/// When to call again, unless the service says more: we, or the service, may be back…
+/// Delay before a caller may retry, when the worker or the service is temporarily unavailable.
 pub(super) const BACK_SOON: Duration = Duration::from_secs(30);
-/// …or the campaign may be running.
+/// Delay before a caller may retry, when the campaign may be running later.
 const RUNNING_LATER: Duration = Duration::from_secs(600);
-/// Of what the service says: hours that open far away may change before.
+/// Longest delay accepted from the service. Hours that open later than this may change before.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(86_400);
 
-/// What a caller is answered.
+/// Answer to a caller.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Answer {
-    /// The contact.
+    /// Accepted, with the contact's name.
     Accept(String),
     TurnAway(StatusCode, Option<Duration>),
 }
@@ -28,21 +28,21 @@ impl Answer {
         Self::TurnAway(StatusCode::ServiceUnavailable, Some(BACK_SOON))
     }
 
-    /// As the service decided.
+    /// Converts the service's decision.
     pub fn of(routed: Result<RouteInboundResponse, Status>, now: SystemTime) -> Self {
         match routed {
             Ok(routed) if routed.decision() == InboundDecision::Accept => {
                 Self::Accept(routed.contact)
             }
             Ok(routed) => Self::turn_away(&routed, now),
-            // The number is not one; everything else in the question is ours.
+            // The number is not valid. The worker set all other fields of the request.
             Err(status) if names_the_number(&status) => {
                 Self::TurnAway(StatusCode::AnonymityDisallowed, None)
             }
             Err(status) if matches!(status.code(), Code::InvalidArgument | Code::NotFound) => {
                 error!(
                     problem = status.message(),
-                    "callers are turned away: look at --sip-inbound-campaign and --sip-inbound-region"
+                    "callers are rejected: look at --sip-inbound-campaign and --sip-inbound-region"
                 );
                 Self::TurnAway(StatusCode::NotFound, None)
             }
@@ -50,7 +50,7 @@ impl Answer {
                 if matches!(status.code(), Code::Unauthenticated | Code::PermissionDenied) {
                     error!(
                         problem = status.message(),
-                        "callers are turned away: put a token of the role worker into the file of \
+                        "callers are rejected: put a token of the role worker into the file of \
                          --token-file"
                     );
                 }
@@ -71,21 +71,21 @@ impl Answer {
                 let delay = delay.unwrap_or(RUNNING_LATER).min(MAX_RETRY_AFTER);
                 (StatusCode::TemporarilyUnavailable, Some(delay))
             }
-            // From a newer service, which does not want the caller answered.
+            // A newer service has a reason of its own. In any case the caller is not answered.
             TurnAwayReason::Unspecified => (StatusCode::Decline, None),
         };
         Self::TurnAway(code, retry_after)
     }
 }
 
-/// Whether the caller's number, and nothing else in the question, is wrong.
+/// Whether the caller's number, and nothing else in the request, is wrong.
 fn names_the_number(status: &Status) -> bool {
     let Some(wrong) = status.get_details_bad_request() else { return false };
     let fields = wrong.field_violations.iter().map(|violation| violation.field.as_str());
     status.code() == Code::InvalidArgument && fields.eq(["phone_number"])
 }
 
-/// The header that says so.
+/// Returns the Retry-After header for `delay`.
 pub(super) fn retry_after(delay: Option<Duration>) -> Vec<Header> {
     let seconds = delay.map(|delay| delay.as_secs().max(1).to_string());
     seconds.map(|seconds| Header::RetryAfter(seconds.into())).into_iter().collect()
@@ -147,7 +147,7 @@ mod tests {
             (Status::unauthenticated("the token has expired"), (503, Some(30))),
             (wrong(&["phone_number"]), (433, None)),
             (wrong(&["default_region"]), (404, None)),
-            // With another field wrong as well it is our question that is.
+            // If another field is wrong as well, the worker's request is at fault.
             (wrong(&["default_region", "phone_number"]), (404, None)),
             (Status::invalid_argument("phone_number is said in the text only"), (404, None)),
             (Status::not_found("campaigns/a does not exist"), (404, None)),

@@ -1,17 +1,17 @@
-//! Who calls.
+//! Number of a caller.
 //!
-//! Read here and not by the SIP library, which takes an address in a quoted name for the caller's.
+//! Parsed here because the SIP library mistakes an address in a quoted name for the caller's.
 
 use rsipstack::sip::{HeadersExt, Request};
 
-/// Longest text taken for a number.
+/// Longest text accepted as a number.
 const MAX_NUMBER_LENGTH: usize = 40;
 
-/// The caller's number as it is written; `None` when it is withheld or no number.
+/// Returns the caller's number as it is written. Returns `None` if it is withheld or not a number.
 pub(super) fn number(invite: &Request, trust_asserted_identity: bool) -> Option<String> {
     let asserted = invite.p_asserted_identity_header().filter(|_| trust_asserted_identity);
     let uri = match asserted {
-        // All are of one caller; a number stands after a name within the trunk.
+        // All entries identify one caller. The number comes last, after a name within the trunk.
         Some(asserted) => uris(asserted.value()).pop()?,
         None => match uris(invite.from_header().ok()?.value()).as_slice() {
             [only] => only,
@@ -24,7 +24,7 @@ pub(super) fn number(invite: &Request, trust_asserted_identity: bool) -> Option<
         "tel" => rest,
         _ => return None,
     };
-    // What follows is for routing between networks, or a password.
+    // Further parts are for routing between networks, or a password.
     let number = user.split([';', ':']).next()?.replace("%2B", "+").replace("%2b", "+");
     let is_number = number.len() <= MAX_NUMBER_LENGTH
         && number.bytes().any(|byte| byte.is_ascii_digit())
@@ -32,7 +32,8 @@ pub(super) fn number(invite: &Request, trust_asserted_identity: bool) -> Option<
     is_number.then_some(number)
 }
 
-/// The addresses in a header: in angle brackets, outside of quoted names, or else the only one there is.
+/// Returns the addresses in a header: those in angle brackets outside quoted names, or else the
+/// only one.
 fn uris(value: &str) -> Vec<&str> {
     let mut uris = Vec::new();
     let (mut is_quoted, mut is_escaped, mut start) = (false, false, None);

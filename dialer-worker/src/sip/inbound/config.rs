@@ -1,4 +1,4 @@
-//! Flags of calls that come in.
+//! Flags of inbound calls.
 
 use std::net::IpAddr;
 use std::str::FromStr;
@@ -7,11 +7,11 @@ use clap::Args;
 
 use crate::config::within;
 
-/// Flags of calls that come in.
+/// Flags of inbound calls.
 #[derive(Args, Clone, Debug)]
 pub struct InboundConfig {
-    /// Campaign that callers are for, "campaigns/{id}", or "NUMBER=campaigns/{id}" for those who called
-    /// this number; repeatable. Without it nobody is answered
+    /// Campaign of all callers, "campaigns/{id}", or of callers of one number,
+    /// "NUMBER=campaigns/{id}"; repeatable. Without it no caller is answered
     #[arg(
         long,
         env = "DIALER_SIP_INBOUND_CAMPAIGN",
@@ -19,13 +19,14 @@ pub struct InboundConfig {
         value_delimiter = ','
     )]
     pub sip_inbound_campaign: Vec<InboundCampaign>,
-    /// Country of callers' numbers without a country code, like US [default: such callers are turned away]
+    /// Country of callers' numbers without a country code, like US [default: such callers are
+    /// rejected]
     #[arg(long, env = "DIALER_SIP_INBOUND_REGION", value_parser = region, value_name = "COUNTRY")]
     pub sip_inbound_region: Option<String>,
-    /// Address that calls may come from; repeatable [default: the trunk's]
+    /// Address that inbound calls may come from; repeatable [default: the trunk's]
     #[arg(long, env = "DIALER_SIP_INBOUND_ALLOW", value_name = "ADDRESS", value_delimiter = ',')]
     pub sip_inbound_allow: Vec<IpAddr>,
-    /// Most calls that have come in and are not over and recorded, 1 to 10,000
+    /// Most inbound calls that are in progress or not yet recorded, 1 to 10,000
     #[arg(
         long,
         env = "DIALER_SIP_INBOUND_MAX_CALLS",
@@ -33,16 +34,16 @@ pub struct InboundConfig {
         default_value_t = 50
     )]
     pub sip_inbound_max_calls: u32,
-    /// Take the caller's number from P-Asserted-Identity where there is one: only if the trunk removes
-    /// what callers put there
+    /// Prefer the caller's number in P-Asserted-Identity. Set it only if the trunk removes the
+    /// callers' own header
     #[arg(long, env = "DIALER_SIP_TRUST_ASSERTED_IDENTITY")]
     pub sip_trust_asserted_identity: bool,
 }
 
-/// A campaign for callers.
+/// Campaign for callers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InboundCampaign {
-    /// The called number, without a plus; `None`: any other.
+    /// Called number, without a plus; `None` means any other.
     called: Option<String>,
     campaign: String,
 }
@@ -63,7 +64,7 @@ impl FromStr for InboundCampaign {
     }
 }
 
-/// The campaign for who called this number.
+/// Returns the campaign for callers of the number `called`.
 pub(super) fn campaign<'a>(campaigns: &'a [InboundCampaign], called: &str) -> Option<&'a str> {
     let called = bare(called);
     let named = campaigns.iter().find(|entry| entry.called.as_deref() == Some(called));
@@ -71,7 +72,7 @@ pub(super) fn campaign<'a>(campaigns: &'a [InboundCampaign], called: &str) -> Op
     Some(&entry.campaign)
 }
 
-/// Trunks write numbers with or without it.
+/// Strips the plus, because trunks write numbers with or without it.
 fn bare(number: &str) -> &str {
     number.strip_prefix('+').unwrap_or(number)
 }

@@ -1,4 +1,4 @@
-//! What the service is asked about callers, and told.
+//! Client of the service for callers: asks for routing and records calls.
 
 use std::fmt::Write;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -24,16 +24,16 @@ use tracing::{error, warn};
 
 use crate::service::{Bearer, Replica};
 
-/// For one question to one replica.
+/// Time for one request to one replica.
 const ANSWER_LIMIT: Duration = Duration::from_secs(3);
-/// Before what was not taken is told again, and, doubled each time, up to the last.
+/// Delay before a record is repeated. It doubles each time, up to `MAX_RETRY_DELAY`.
 const MIN_RETRY_DELAY: Duration = Duration::from_millis(200);
 const MAX_RETRY_DELAY: Duration = Duration::from_secs(10);
 
 type Client = InteractionServiceClient<InterceptedService<Channel, Bearer>>;
 type Answered<T> = Result<tonic::Response<T>, Status>;
 
-/// A caller who was answered.
+/// Inbound call that was answered.
 #[derive(Debug)]
 pub(super) struct AnsweredCall {
     pub campaign: String,
@@ -42,15 +42,15 @@ pub(super) struct AnsweredCall {
     pub duration: Duration,
 }
 
-/// The replicas of the service, one of which answers.
+/// Replicas of the service; any of them may answer.
 #[derive(Debug)]
 pub(super) struct Service {
     replicas: Vec<Link>,
-    /// The one that answered last.
+    /// Index of the replica that answered last.
     preferred: AtomicUsize,
 }
 
-/// A replica, and the connection to it, kept as long as it works.
+/// Replica and the connection to it, kept as long as it works.
 #[derive(Debug)]
 struct Link {
     replica: Replica,
@@ -70,7 +70,7 @@ impl Link {
         Ok(kept.insert(client).clone())
     }
 
-    /// The next connection is made by the certificates of then.
+    /// Drops the connection. The next one uses the certificates of that time.
     fn forget(&self) {
         *self.client.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
@@ -82,7 +82,7 @@ impl Service {
         Self { replicas: replicas.iter().map(link).collect(), preferred: AtomicUsize::new(0) }
     }
 
-    /// Asks what to do with a caller.
+    /// Asks the service what to do with a caller.
     pub async fn route(
         &self,
         request: RouteInboundRequest,
@@ -95,7 +95,8 @@ impl Service {
         .await
     }
 
-    /// Tells of a call that is over, until the service has it; false when it will not.
+    /// Records a call that is over, and retries until the service has it. Returns false if the
+    /// service rejects it.
     pub async fn record(&self, call: &AnsweredCall, trace: &TraceContext) -> bool {
         let request = record_request(call);
         let delays = ExponentialBuilder::new()
@@ -134,7 +135,7 @@ impl Service {
         false
     }
 
-    /// Asks each replica once, the one that answered last first, until one says something of its own.
+    /// Asks each replica once, the one that answered last first, until one of them answers.
     async fn ask<T>(
         &self,
         question: impl Fn(Client) -> BoxFuture<'static, Answered<T>> + Sync,
@@ -182,7 +183,8 @@ fn record_request(call: &AnsweredCall) -> RecordInteractionsRequest {
     RecordInteractionsRequest { parent: call.campaign.clone(), interactions: vec![reported] }
 }
 
-/// The same for the same call, however often it is told. A Call-ID is of any length.
+/// Returns an id that is the same however often the call is recorded. A Call-ID may have any
+/// length.
 fn interaction_id(call_id: &str) -> String {
     let mut id = "sip.".to_owned();
     for byte in &Sha256::digest(call_id.as_bytes())[..20] {
