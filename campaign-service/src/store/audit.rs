@@ -1,4 +1,4 @@
-//! The audit log.
+//! Audit logs of campaigns and of suppression lists.
 
 use super::{Params, StoreError, StoreResult, Tx};
 use campaign_domain::access::Tenant;
@@ -10,33 +10,33 @@ use tokio::try_join;
 use tokio_postgres::Row;
 use uuid::Uuid;
 
-/// One entry to add.
+/// Entry to add.
 #[derive(Debug)]
 pub struct Entry<'a> {
-    /// The campaign, or [`list_log`].
+    /// Id of the campaign, or of a suppression list's log ([`list_log`]).
     pub campaign: Uuid,
     pub actor: &'a str,
     pub reason: &'a str,
     pub command: &'a str,
     pub before: Option<State>,
-    /// `None` in the log of a suppression list, which has no state.
+    /// State after the command; `None` in the log of a suppression list, which has no state.
     pub after: Option<State>,
     pub run: i32,
     pub request_id: &'a str,
     pub details: Value,
 }
 
-/// The logs of suppression lists stand beside those of campaigns, under ids that no campaign has.
+/// Namespace of the ids of suppression lists' logs. No campaign has such an id.
 const LISTS: Uuid = Uuid::from_u128(0x8c2f_51d3_7a64_4e0b_9d1e_35f0_6b7a_c419);
 
-/// The id under which a tenant's suppression list has its log.
+/// Returns the id under which a tenant's suppression list has its log.
 #[must_use]
 pub fn list_log(tenant: &Tenant) -> Uuid {
     Uuid::new_v5(&LISTS, tenant.name().as_bytes())
 }
 
-/// Adds an entry, chained to the one before; returns its number. The gate of the log's campaign must be held
-/// alone, for the numbering.
+/// Adds an entry, chained to the previous one, and returns its number. For the numbering, the
+/// caller must hold the gate of the log's campaign exclusively.
 pub async fn insert(tx: &Tx<'_>, entry: &Entry<'_>) -> StoreResult<i64> {
     let find = "SELECT h.event_number, h.hash, pg_current_snapshot()::text,
             COALESCE((SELECT max(event_number) FROM audit_events WHERE campaign_id = $1), 0)
@@ -44,7 +44,7 @@ pub async fn insert(tx: &Tx<'_>, entry: &Entry<'_>) -> StoreResult<i64> {
     let row = tx.query_one(find, &[&entry.campaign]).await?;
     let head = read_head(row.get(0), row.get(1))?;
     let last: i64 = row.get(3);
-    // A number that was used before is not used again, whatever became of its event.
+    // A used number is never used again, even if its event is gone.
     let number = last.max(head.map_or(0, |head| head.number)) + 1;
     let event = audit::Event {
         campaign: entry.campaign.as_u128(),
@@ -87,7 +87,7 @@ pub async fn insert(tx: &Tx<'_>, entry: &Entry<'_>) -> StoreResult<i64> {
     Ok(number)
 }
 
-/// A snapshot of this cluster, as it is stored: xmin:xmax:ids under way.
+/// Shifts a snapshot of this cluster to the stored form: xmin:xmax:ids under way.
 fn shifted(snapshot: &str, shift: i64) -> StoreResult<String> {
     let shifted = |id: &str| match id.parse::<i64>() {
         Ok(id) => Ok((id + shift).to_string()),
@@ -100,7 +100,7 @@ fn shifted(snapshot: &str, shift: i64) -> StoreResult<String> {
     Ok(parts.collect::<StoreResult<Vec<_>>>()?.join(":"))
 }
 
-/// JSON in one form, whoever wrote it: keys in order, no spaces.
+/// Writes JSON in canonical form, whoever wrote the value: keys in order, no spaces.
 fn canonical(value: &Value) -> String {
     match value {
         Value::Object(fields) => {
@@ -128,14 +128,14 @@ fn read_head(number: Option<i64>, hash: Option<&[u8]>) -> StoreResult<Option<aud
     Ok(Some(audit::Head { number, hash: read_hash(hash)? }))
 }
 
-/// What is noted of a campaign's last event.
+/// Returns the number and hash of a campaign's last event.
 pub async fn head(tx: &Tx<'_>, campaign: Uuid) -> StoreResult<Option<audit::Head>> {
     let sql = "SELECT event_number, hash FROM audit_heads WHERE campaign_id = $1";
     let row = tx.query_opt(sql, &[&campaign]).await?;
     row.map_or(Ok(None), |row| read_head(row.get(0), row.get(1)))
 }
 
-/// Whole entries after a number, in order, with the hashes they carry.
+/// Returns whole entries after a number, in order, each with its hash.
 pub async fn chain(
     tx: &Tx<'_>,
     campaign: Uuid,
@@ -167,7 +167,7 @@ pub async fn chain(
     tx.query(sql, &[&campaign, &after, &limit]).await?.iter().map(read).collect()
 }
 
-/// Campaigns that there are, or that the log knows of, after one in order of id.
+/// Lists campaigns that exist or that the log knows, in order of id after `after`.
 pub async fn campaigns(tx: &Tx<'_>, after: Uuid, limit: i64) -> StoreResult<Vec<Uuid>> {
     let sql = "SELECT campaign_id FROM campaigns WHERE campaign_id > $1
         UNION SELECT campaign_id FROM audit_heads WHERE campaign_id > $1
@@ -176,7 +176,7 @@ pub async fn campaigns(tx: &Tx<'_>, after: Uuid, limit: i64) -> StoreResult<Vec<
     Ok(tx.query(sql, &[&after, &limit]).await?.iter().map(|row| row.get(0)).collect())
 }
 
-/// One entry as stored.
+/// Entry as stored.
 #[derive(Debug)]
 pub struct Event {
     pub number: i64,
@@ -207,7 +207,7 @@ fn read_event(row: &Row) -> Event {
     }
 }
 
-/// Entries, newest first, before the number given.
+/// Lists entries with a number below `before`, newest first.
 pub async fn list(
     tx: &Tx<'_>,
     campaign: Uuid,
@@ -222,7 +222,7 @@ pub async fn list(
     Ok(tx.query(&sql, &[&campaign, &before, &limit]).await?.iter().map(read_event).collect())
 }
 
-/// The entries with these numbers, newest first.
+/// Returns the entries with these numbers, newest first.
 pub async fn some(tx: &Tx<'_>, campaign: Uuid, numbers: &[i64]) -> StoreResult<Vec<Event>> {
     let sql = format!(
         "SELECT e.* FROM unnest($2::int8[]) AS w(number) CROSS JOIN LATERAL (

@@ -1,4 +1,4 @@
-//! How much waits in running campaigns, counted up to a bound.
+//! Backlog: contacts that wait in running campaigns, counted up to a bound.
 
 use super::{StoreError, StoreResult, Tx};
 use campaign_domain::Instant;
@@ -7,16 +7,16 @@ use campaign_domain::lifecycle::State;
 use tokio_postgres::Row;
 use uuid::Uuid;
 
-/// Campaigns that are not over, by state.
+/// Number of active campaigns in one state.
 #[derive(Clone, Debug)]
 pub struct StateCount {
     pub state: State,
     pub campaigns: i64,
-    /// The earliest start of a scheduled one that has come.
+    /// Earliest start time that has passed, among campaigns that are still scheduled.
     pub overdue_start: Option<Instant>,
 }
 
-/// Counts the campaigns that are not over.
+/// Counts the active campaigns by state: scheduled, running or paused.
 pub async fn campaigns(tx: &Tx<'_>) -> StoreResult<Vec<StateCount>> {
     let sql = "SELECT state, count(*), min(start_time) FILTER (WHERE state = 'SCHEDULED' AND start_time <= $1)
         FROM campaigns WHERE state IN ('SCHEDULED', 'RUNNING', 'PAUSED') GROUP BY state";
@@ -29,24 +29,25 @@ pub async fn campaigns(tx: &Tx<'_>) -> StoreResult<Vec<StateCount>> {
     rows.iter().map(read).collect()
 }
 
-/// Contacts of one campaign's run that wait.
+/// Waiting contacts of one campaign's current run.
 #[derive(Clone, Copy, Debug)]
 pub struct Waiting {
-    /// Ahead of the run, who will turn out to be excluded or deleted among them.
+    /// Contacts ahead of the run. Includes contacts that will turn out to be excluded or deleted.
     pub ahead: i64,
-    /// Due again by now.
+    /// Contacts behind the frontier that are due by now.
     pub due: i64,
     pub oldest_due: Option<Instant>,
 }
 
-/// Counts who waits in a campaign, in all groups or in these; no more than `most` of each kind.
+/// Counts the waiting contacts of a campaign, in all groups or in `groups`. Counts at most `most`
+/// of each kind.
 pub async fn waiting(
     tx: &Tx<'_>,
     campaign: Uuid,
     groups: Option<&[i32]>,
     most: i64,
 ) -> StoreResult<Option<Waiting>> {
-    // As in groups::all, each LIMIT leaves only a walk of the index from where the run is.
+    // Each LIMIT leaves only a walk of the index from the run's frontier, like in `groups::all`.
     let sql = "SELECT (SELECT count(*) FROM (SELECT FROM contact_groups g
             LEFT JOIN LATERAL (SELECT f.next_position FROM frontiers f
                 WHERE f.campaign_id = c.campaign_id AND f.run = c.run AND f.group_id = g.group_id
@@ -72,7 +73,8 @@ pub async fn waiting(
     Ok(row.map(|row| Waiting { ahead: row.get(0), due: row.get(1), oldest_due: row.get(2) }))
 }
 
-/// Contacts handed out and not dialled, and in a call, in the leases there are; in no more leases than `most`.
+/// Counts the leased contacts that are not dialled yet, and the contacts in a call. Reads at most
+/// `most` leases.
 pub async fn held(tx: &Tx<'_>, most: i64) -> StoreResult<(usize, usize)> {
     let rows = tx.query("SELECT slots FROM leases LIMIT $1", &[&most]).await?;
     let slots = rows.iter().map(|row| Slots::from_bytes(row.get(0)));
@@ -82,7 +84,7 @@ pub async fn held(tx: &Tx<'_>, most: i64) -> StoreResult<(usize, usize)> {
     }))
 }
 
-/// Contacts whose history of before a reset is still to be deleted.
+/// Counts the contacts whose history from before a reset is still to be deleted.
 pub async fn purges(tx: &Tx<'_>) -> StoreResult<i64> {
     let sql = "SELECT COALESCE(sum(GREATEST(k.next_position - p.position, 0)), 0)::int8
         FROM history_purges p JOIN campaign_counters k ON k.campaign_id = p.campaign_id";

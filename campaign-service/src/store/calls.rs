@@ -1,7 +1,8 @@
-//! How calls ended: appended, one row for all calls of a lease that were reported together.
+//! Ends of calls, append-only. One row holds all calls of a lease that were reported together.
 //!
-//! A call takes 32 bytes of a row: slot, outcome, a byte not used yet, seconds, position, the contact's
-//! call before (as in states), when it happened by the reporter's clock in microseconds or 0.
+//! A call takes 32 bytes of a row: slot, outcome, an unused byte, seconds, position, previous call,
+//! time. The contact's previous call is packed as in `states`. The time is in microseconds by the
+//! reporter's clock, or 0.
 
 use super::states::{outcome_from_number, pack_slot, unpack_slot};
 use super::{StoreResult, Tx};
@@ -13,7 +14,7 @@ use uuid::Uuid;
 
 const CALL_BYTES: usize = 32;
 
-/// The end of one call.
+/// End of one call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Call {
     pub slot: usize,
@@ -21,11 +22,11 @@ pub struct Call {
     pub outcome: CallOutcome,
     pub duration_seconds: i32,
     pub occurred_at: Option<Instant>,
-    /// The contact's call before it in the same generation.
+    /// Previous call of the contact in the same generation.
     pub previous: Option<SlotId>,
 }
 
-/// A call as found.
+/// Call as stored, with its run and the time of recording.
 #[derive(Clone, Copy, Debug)]
 pub struct Recorded {
     pub call: Call,
@@ -96,7 +97,8 @@ pub async fn append(
     Ok(())
 }
 
-/// The calls of some leases whose end is recorded, each as recorded last.
+/// Returns the calls of some leases whose end is recorded. If a call was recorded again, the last
+/// record counts.
 pub async fn of_leases(
     tx: &Tx<'_>,
     campaign: Uuid,
@@ -119,9 +121,9 @@ pub async fn of_leases(
     Ok(found)
 }
 
-/// Deletes what is left of generations before this one, from a lease on, in at most `limit` rows.
-/// Returns the lease to go on from; `None` when nothing is left. Leases of a newer generation have
-/// higher numbers.
+/// Deletes the calls of generations before `generation`, from `from_lease` on, in at most `limit`
+/// rows. Returns the lease to continue from, or `None` when nothing is left. Leases of a newer
+/// generation have higher numbers.
 pub async fn purge(
     tx: &Tx<'_>,
     campaign: Uuid,

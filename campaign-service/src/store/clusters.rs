@@ -1,45 +1,48 @@
-//! Which PostgreSQL cluster the data lives in, and what has to go on where another cluster left off.
+//! Identity of the PostgreSQL cluster that holds the data. Sequences and transaction ids continue
+//! where an earlier cluster stopped.
 //!
-//! Transaction ids prove what was committed after a command: `authorizations.transaction_id` is compared with
-//! `audit_events.snapshot`. A cluster counts them by itself. So that those of two clusters are never mixed up, all
-//! that are stored in a later cluster are shifted past those stored before.
+//! Transaction ids prove what was committed after a command: `authorizations.transaction_id` is
+//! compared with `audit_events.snapshot`. Each cluster has its own count of transaction ids. Ids
+//! stored in a later cluster are shifted past those stored before, so that two clusters' ids never
+//! mix.
 
 use super::{Db, Statements, StoreResult, Tx};
 use std::time::Duration;
 
-/// Numbers of leases, and of reports of calls.
+/// Sequences of the numbers of leases and of call reports.
 const SEQUENCES: [&str; 2] = ["lease_numbers", "call_report_numbers"];
-/// Lets one replica at a time look.
+/// Advisory lock that lets one replica at a time run [`adopt`].
 const LOCK: i64 = 0x63_6c_75_73_74_65_72_73;
-/// All that is stored may be read once, when the data is found in another cluster.
+/// Longest run of a statement. All stored data may be read once, when it is found in another
+/// cluster.
 const READ_LIMIT: Duration = Duration::from_secs(3600);
-/// How far a sequence is set past the highest number.
+/// Distance by which a sequence is set past the highest number.
 const MARGIN: i64 = 1_000;
-/// Numbers that are thrown away at a time, where the role may not set a sequence.
+/// Numbers that are discarded at a time, if the role may not set a sequence.
 const BURNED_AT_ONCE: i64 = 500_000;
-/// Most numbers that are thrown away.
+/// Most numbers that are discarded.
 const MAX_BURNED: i64 = 50_000_000;
 
-/// What was found.
+/// Findings of [`adopt`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Found {
-    /// The data came from another cluster since a service started last.
+    /// Whether the data came from another cluster since a service last started.
     pub has_moved: bool,
-    /// Sequences that were behind, and the number that each goes on from.
+    /// Sequences that were behind, and the number that each continues from.
     pub moved_ahead: Vec<(&'static str, i64)>,
     /// Sequences that are behind and that this role may not set, and the number to set each to.
     pub stuck: Vec<(&'static str, i64)>,
 }
 
-/// A cluster as noted.
+/// Cluster as recorded.
 struct Noted {
     number: i32,
     identity: String,
     shift: i64,
 }
 
-/// Notices a change of cluster, and moves sequences ahead that would repeat numbers. Comes before anything is leased
-/// or authorised; several replicas may call it at once.
+/// Detects a change of cluster, and moves sequences ahead that would repeat numbers. Must run
+/// before anything is leased or authorised. Several replicas may call this at once.
 pub async fn adopt(db: &Db) -> StoreResult<Found> {
     let mut connection = db.connect().await?;
     let tx = connection.begin_long(READ_LIMIT).await?;
@@ -54,11 +57,11 @@ pub async fn adopt(db: &Db) -> StoreResult<Found> {
     };
     let has_moved = last.is_some() && known.is_none();
     let mut found = Found { has_moved, ..Found::default() };
-    // In a cluster that is known, the newest numbers of each campaign show whether a sequence was set back.
+    // In a known cluster, the newest numbers of each campaign show whether a sequence was set back.
     let newest = if known.is_some() { newest(&tx).await? } else { highest(&tx).await? };
     for (index, sequence) in SEQUENCES.into_iter().enumerate() {
         let given = next(&tx, sequence).await?;
-        // The newest numbers may be of attempts that somebody made up; the highest are not.
+        // The newest numbers may belong to attempts that a caller made up; the highest do not.
         if given > newest[index] || given > highest(&tx).await?[index] {
             continue;
         }
@@ -68,7 +71,7 @@ pub async fn adopt(db: &Db) -> StoreResult<Found> {
         list.push((sequence, target));
     }
     if !found.stuck.is_empty() {
-        // Not noted, so that the next start looks at everything again.
+        // The cluster is not recorded, so that the next start checks everything again.
         return Ok(found);
     }
     let shift = match known {
@@ -80,7 +83,8 @@ pub async fn adopt(db: &Db) -> StoreResult<Found> {
     Ok(found)
 }
 
-/// Names the cluster and the database in it. Without the right to read the first, only the second is known.
+/// Returns a name of the cluster and of the database in it. Without the right to read the cluster's
+/// identifier, the name holds only the database.
 async fn identity(tx: &Tx<'_>) -> StoreResult<String> {
     let may_read = "SELECT has_function_privilege('pg_catalog.pg_control_system()', 'execute')";
     let cluster = if tx.query_one(may_read, &[]).await?.get(0) {
@@ -101,7 +105,8 @@ async fn last(tx: &Tx<'_>) -> StoreResult<Option<Noted>> {
     Ok(row.map(|row| Noted { number: row.get(0), identity: row.get(1), shift: row.get(2) }))
 }
 
-/// Whether transaction ids are lower than those stored, though the cluster looks like the one noted.
+/// Returns whether transaction ids are lower than those stored, though the cluster looks like the
+/// recorded one.
 async fn counts_anew(tx: &Tx<'_>, noted: &Noted) -> StoreResult<bool> {
     let sql = "SELECT COALESCE(max(pg_snapshot_xmax(snapshot)::text::int8), 0)
             > pg_snapshot_xmax(pg_current_snapshot())::text::int8 + $1
@@ -109,10 +114,12 @@ async fn counts_anew(tx: &Tx<'_>, noted: &Noted) -> StoreResult<bool> {
     Ok(tx.query_one(sql, &[&noted.shift]).await?.get(0))
 }
 
-/// Notes the cluster; returns its shift.
+/// Records the cluster. Returns its shift.
 async fn note(tx: &Tx<'_>, identity: &str, last: Option<&Noted>) -> StoreResult<i64> {
-    // What comes is committed by no transaction before the oldest under way. Data that was in no cluster noted is from
-    // an older version here, unless what is stored lies ahead: some of it may be as new as those under way.
+    // No later commit has an id below the oldest transaction under way (xmin). Data without a
+    // recorded cluster comes from an older version in this cluster, unless stored ids lie ahead.
+    // Some of that data may be as new as the transactions under way, so its ids are compared with
+    // xmax.
     let from = if last.is_some() { "pg_snapshot_xmin" } else { "pg_snapshot_xmax" };
     let sql = format!(
         "SELECT GREATEST(0,
@@ -129,7 +136,8 @@ async fn note(tx: &Tx<'_>, identity: &str, last: Option<&Noted>) -> StoreResult<
     Ok(shift)
 }
 
-/// Numbers of leases and of reports that were given last in each campaign: the highest of them.
+/// Returns the numbers of leases and of reports that were given last in each campaign: the highest
+/// of them.
 async fn newest(tx: &Tx<'_>) -> StoreResult<[i64; 2]> {
     let sql = "SELECT COALESCE(max(GREATEST(l.lease, r.lease)), 0), COALESCE(max(r.report), 0)
         FROM campaigns c
@@ -141,7 +149,8 @@ async fn newest(tx: &Tx<'_>) -> StoreResult<[i64; 2]> {
     Ok([row.get(0), row.get(1)])
 }
 
-/// The highest numbers of leases and of reports that the service itself gave. Reads all there is.
+/// Returns the highest numbers of leases and of reports that the service itself gave. Reads all
+/// rows.
 async fn highest(tx: &Tx<'_>) -> StoreResult<[i64; 2]> {
     let sql = "SELECT COALESCE(GREATEST((SELECT max(lease) FROM leases),
             (SELECT max(lease) FROM authorizations)), 0),
@@ -150,12 +159,13 @@ async fn highest(tx: &Tx<'_>) -> StoreResult<[i64; 2]> {
     Ok([row.get(0), row.get(1)])
 }
 
-/// The next number of a sequence, which is used up by asking: any role that serves may do that.
+/// Takes the next number of a sequence. Any role that serves may do so.
 async fn next(tx: &Statements<'_>, sequence: &str) -> StoreResult<i64> {
     Ok(tx.query_one("SELECT nextval($1::text::regclass)", &[&sequence]).await?.get(0))
 }
 
-/// Sets a sequence to go on after a number, or throws numbers away until it does. Returns whether it could.
+/// Sets a sequence to continue after `target`, or discards numbers until it does. Returns whether
+/// this was possible.
 async fn move_ahead(tx: &Tx<'_>, sequence: &str, target: i64) -> StoreResult<bool> {
     let may_set = "SELECT has_sequence_privilege($1::text, 'UPDATE')";
     if tx.query_one(may_set, &[&sequence]).await?.get(0) {

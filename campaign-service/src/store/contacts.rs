@@ -14,7 +14,7 @@ use uuid::Uuid;
 /// Free-form values that are passed to the worker.
 pub type Attributes = BTreeMap<String, String>;
 
-/// A contact to add.
+/// Contact to add.
 #[derive(Clone, Debug, Default)]
 pub struct NewContact {
     pub phone: String,
@@ -24,7 +24,7 @@ pub struct NewContact {
     pub attributes: Attributes,
 }
 
-/// A contact as stored.
+/// Contact as stored.
 #[derive(Clone, Debug)]
 pub struct Contact {
     pub position: i64,
@@ -52,7 +52,7 @@ fn read(row: &Row) -> StoreResult<Contact> {
     })
 }
 
-/// The contact at a position, unless deleted.
+/// Returns the contact at a position, unless deleted.
 pub async fn find(tx: &Tx<'_>, campaign: Uuid, position: i64) -> StoreResult<Option<Contact>> {
     let sql = format!(
         "SELECT {COLUMNS} {FROM}
@@ -61,7 +61,7 @@ pub async fn find(tx: &Tx<'_>, campaign: Uuid, position: i64) -> StoreResult<Opt
     tx.query_opt(&sql, &[&campaign, &position]).await?.as_ref().map(read).transpose()
 }
 
-/// Contacts in order of position, from one on.
+/// Lists contacts that are not deleted, in order of position from `from_position` on.
 pub async fn list(
     tx: &Tx<'_>,
     campaign: Uuid,
@@ -76,7 +76,7 @@ pub async fn list(
     tx.query(&sql, &[&campaign, &from_position, &limit]).await?.iter().map(read).collect()
 }
 
-/// Where numbers stand in a campaign, and whether deleted.
+/// Returns which of `phones` a campaign has, with the position and whether the contact is deleted.
 pub async fn find_by_phones(
     tx: &Tx<'_>,
     campaign: Uuid,
@@ -90,8 +90,8 @@ pub async fn find_by_phones(
     Ok(rows.iter().map(|row| (row.get(0), row.get(1), row.get(2))).collect())
 }
 
-/// Adds one contact at the next position, and counts it; returns the position. The number must be new to
-/// the campaign.
+/// Adds one contact at the next position, counts it and returns the position. The number must be
+/// new to the campaign.
 pub async fn insert_one(
     tx: &Tx<'_>,
     campaign: Uuid,
@@ -109,8 +109,8 @@ pub async fn insert_one(
     Ok(tx.query_one(sql, params).await?.get(0))
 }
 
-/// Adds contacts at the positions from `first` on, each in a group. Their numbers must be new to the
-/// campaign, and the positions taken in this transaction.
+/// Adds contacts at the positions from `first` on, each in a group. The numbers must be new to the
+/// campaign, and the positions must be taken in this transaction.
 pub async fn insert(
     tx: &Tx<'_>,
     campaign: Uuid,
@@ -149,7 +149,7 @@ pub async fn insert(
     Ok(())
 }
 
-/// Writes back what of a contact may change, and that it is not deleted.
+/// Writes the editable fields of a contact, and marks the contact as not deleted.
 pub async fn update(
     tx: &Tx<'_>,
     campaign: Uuid,
@@ -165,7 +165,7 @@ pub async fn update(
     Ok(())
 }
 
-/// Deletes a contact, but for its number and history.
+/// Deletes a contact. Keeps the contact's number and history.
 pub async fn mark_deleted(tx: &Tx<'_>, campaign: Uuid, position: i64) -> StoreResult<()> {
     let sql = "UPDATE contacts SET deleted_at = $3, display_name = '', attributes = '{}'
         WHERE campaign_id = $1 AND position = $2";
@@ -173,7 +173,8 @@ pub async fn mark_deleted(tx: &Tx<'_>, campaign: Uuid, position: i64) -> StoreRe
     Ok(())
 }
 
-/// Leaves nothing of a contact but its position, for good. What stands for its number is no number.
+/// Erases everything of a contact except its position, for good. A text that is no number replaces
+/// the number.
 pub async fn erase(tx: &Tx<'_>, campaign: Uuid, position: i64) -> StoreResult<()> {
     let sql =
         "UPDATE contacts SET phone = 'erased:' || position, display_name = '', attributes = '{}',
@@ -183,26 +184,26 @@ pub async fn erase(tx: &Tx<'_>, campaign: Uuid, position: i64) -> StoreResult<()
     Ok(())
 }
 
-/// Whether the contact `c` was erased.
+/// SQL condition: the contact `c` was erased.
 const IS_ERASED: &str = "c.phone LIKE 'erased:%'";
 
-/// A contact as the rules see it, without what only a worker needs.
+/// Contact as the rules see it, without the fields that only a worker needs.
 #[derive(Clone, Debug)]
 pub struct Subject {
     pub candidate: Candidate,
     pub group: i32,
-    /// Empty: the campaign's.
+    /// Time zone; empty for the campaign's.
     pub time_zone: String,
     pub is_deleted: bool,
 }
 
-/// The contacts at some positions, as a subquery `c`.
+/// SQL subquery `c` with the contacts at some positions.
 const AT_POSITIONS: &str = "unnest($2::int8[]) AS p(position)
     CROSS JOIN LATERAL (
         SELECT position, phone, group_id, display_name, attributes, deleted_at FROM contacts
         WHERE campaign_id = $1 AND position = p.position LIMIT 1) c";
 
-/// The contacts at some positions, deleted ones too, in order of position.
+/// Returns the contacts at some positions, deleted ones too, in order of position.
 pub async fn subjects(tx: &Tx<'_>, campaign: Uuid, positions: &[i64]) -> StoreResult<Vec<Subject>> {
     if positions.is_empty() {
         return Ok(Vec::new());
@@ -230,7 +231,8 @@ pub async fn subjects(tx: &Tx<'_>, campaign: Uuid, positions: &[i64]) -> StoreRe
     Ok(rows.iter().map(subject).collect())
 }
 
-/// Which of these positions are contacts', deleted or not, and whether they were erased.
+/// Returns which of these positions hold a contact, deleted or not, and whether the contact was
+/// erased.
 pub async fn existing(
     tx: &Tx<'_>,
     campaign: Uuid,
@@ -244,14 +246,14 @@ pub async fn existing(
     Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect())
 }
 
-/// The numbers of contacts, deleted or not, in order; those who were erased have none.
+/// Returns the numbers of contacts, deleted or not, in order. Erased contacts have no number.
 pub async fn phones(tx: &Tx<'_>, campaign: Uuid, positions: &[i64]) -> StoreResult<Vec<String>> {
     let sql = format!("SELECT c.phone FROM {AT_POSITIONS} WHERE NOT {IS_ERASED} ORDER BY c.phone");
     let rows = tx.query(&sql, &[&campaign, &positions]).await?;
     Ok(rows.iter().map(|row| row.get(0)).collect())
 }
 
-/// The groups of contacts, by position.
+/// Returns the groups of contacts, by position.
 pub async fn groups(
     tx: &Tx<'_>,
     campaign: Uuid,
@@ -262,7 +264,7 @@ pub async fn groups(
     Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect())
 }
 
-/// The positions of the next contacts of a group in a range, deleted ones too, in order.
+/// Returns the positions of the next contacts of a group in a range, deleted ones too, in order.
 pub async fn positions_ahead(
     tx: &Tx<'_>,
     campaign: Uuid,
@@ -270,7 +272,7 @@ pub async fn positions_ahead(
     range: std::ops::Range<i64>,
     limit: i64,
 ) -> StoreResult<Vec<i64>> {
-    // One value instead of a row each; the index alone has the answer.
+    // One array instead of a row per contact. The index alone answers the query.
     let sql = "SELECT array_agg(position) FROM (SELECT position FROM contacts
         WHERE campaign_id = $1 AND group_id = $2 AND position >= $3 AND position < $4
         ORDER BY campaign_id, group_id, position LIMIT $5) t";
@@ -278,7 +280,7 @@ pub async fn positions_ahead(
     Ok(row.get::<_, Option<Vec<i64>>>(0).unwrap_or_default())
 }
 
-/// The position of the last contact of a group in a range, deleted or not.
+/// Returns the position of the last contact of a group in a range, deleted or not.
 pub async fn last_position(
     tx: &Tx<'_>,
     campaign: Uuid,
@@ -292,7 +294,7 @@ pub async fn last_position(
     Ok(row.map(|row| row.get(0)))
 }
 
-/// What a worker needs of a contact.
+/// Contact with the fields that a worker needs.
 #[derive(Debug)]
 pub struct Leasable {
     pub position: i64,
@@ -318,7 +320,7 @@ fn read_leasable(row: &Row) -> StoreResult<Leasable> {
     })
 }
 
-/// The contacts at some positions, in order of position.
+/// Returns the contacts at some positions, in order of position.
 pub async fn leasable(
     tx: &Tx<'_>,
     campaign: Uuid,
@@ -331,7 +333,8 @@ pub async fn leasable(
     tx.query(&sql, &[&campaign, &positions]).await?.iter().map(read_leasable).collect()
 }
 
-/// The contacts of a group in a range of positions, in order of position: the first so many, or all.
+/// Returns the first `limit` contacts of a group in a range of positions, or all, in order of
+/// position.
 pub async fn leasable_in_range(
     tx: &Tx<'_>,
     campaign: Uuid,

@@ -1,5 +1,6 @@
-//! Contacts counted by what the rules look at, so that the rules judge a class instead of each contact.
-//! Reads the whole list once, a window of positions at a time, so that memory does not grow with it.
+//! Counts of contacts by the traits that the rules look at, so that the rules judge a class instead
+//! of each contact. The whole list is read once, in windows of positions, so that memory does not
+//! grow with the list.
 
 use super::states::{self, BLOCK_CONTACTS};
 use super::suppressions::HOLDS_FOR_CAMPAIGN;
@@ -18,14 +19,15 @@ const WINDOW_CONTACTS: i64 = 2_048 * BLOCK_CONTACTS;
 /// Contacts that the rules cannot tell apart.
 #[derive(Clone, Debug)]
 pub struct Class {
-    /// One that stands for all: its due time is now, or the earliest of those that lie ahead.
+    /// Candidate that stands for the whole class. Its due time is the earliest one ahead; without
+    /// one, the candidate is due now.
     pub candidate: Candidate,
-    /// The slot that holds it in a lease, leased or authorised.
+    /// Slot that holds a contact of the class in a lease, leased or authorised.
     pub slot: Option<Slot>,
     pub contacts: i64,
 }
 
-/// What tells classes apart.
+/// Epoch, run and position limit by which classes are told apart.
 #[derive(Clone, Copy, Debug)]
 pub struct View {
     pub epoch: Epoch,
@@ -33,7 +35,7 @@ pub struct View {
     pub position_limit: Option<i64>,
 }
 
-/// Totals of what happened, over contacts that are not deleted.
+/// Totals of the history, over contacts that are not deleted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct HistoryTotals {
     pub attempts: i64,
@@ -44,15 +46,15 @@ pub struct HistoryTotals {
     pub texted: i64,
 }
 
-/// Everyone who is not deleted.
+/// All contacts that are not deleted, by class.
 #[derive(Clone, Debug, Default)]
 pub struct Survey {
     pub classes: Vec<Class>,
-    /// Of the generation in view.
+    /// Totals of the generation in view.
     pub totals: HistoryTotals,
 }
 
-/// What the rules look at in a contact.
+/// Traits of a contact that the rules look at.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 struct Traits {
     is_beyond: bool,
@@ -82,11 +84,11 @@ impl Traits {
     }
 }
 
-/// Contacts of a class.
+/// Number of contacts in a class.
 #[derive(Clone, Copy, Debug, Default)]
 struct Counted {
     contacts: i64,
-    /// The earliest due time that lies ahead.
+    /// Earliest due time that lies ahead.
     next_due_at: Option<Instant>,
 }
 
@@ -105,7 +107,7 @@ impl HistoryTotals {
     }
 }
 
-/// Looks at every contact of a campaign. The transaction must see one moment throughout.
+/// Counts every contact of a campaign. The transaction must read one snapshot throughout.
 pub async fn survey(tx: &Tx<'_>, campaign: Uuid, view: View) -> StoreResult<Survey> {
     let end = campaigns::counters(tx, campaign).await?.next_position;
     let held = held(tx, campaign, view.run).await?;
@@ -132,7 +134,7 @@ pub async fn survey(tx: &Tx<'_>, campaign: Uuid, view: View) -> StoreResult<Surv
 struct Counting {
     view: View,
     now: Instant,
-    /// The slots that hold contacts.
+    /// Slots that hold contacts, by position.
     held: HashMap<i64, Slot>,
     classes: HashMap<Traits, Counted>,
     totals: HistoryTotals,
@@ -149,7 +151,8 @@ impl Counting {
         let deleted = deleted(tx, campaign, &window).await?;
         let suppressed = suppressed(tx, campaign, &window).await?;
         let states: HashMap<i64, ContactState> = states.iter().collect();
-        // Those of whom anything is known are looked at one by one, all others are alike.
+        // Contacts of which anything is known are looked at one by one. All other contacts are
+        // alike.
         let mut special: HashSet<i64> = states.keys().copied().collect();
         special.extend(&suppressed);
         special.extend(self.held.keys().filter(|position| window.contains(position)));
@@ -191,7 +194,7 @@ impl Counting {
     }
 }
 
-/// Contacts in a call under any run, or handed out in this one.
+/// Returns the contacts in a call under any run, or leased in this run.
 async fn held(tx: &Tx<'_>, campaign: Uuid, run: i32) -> StoreResult<HashMap<i64, Slot>> {
     let mut held = HashMap::new();
     for lease in super::leases::of_runs_before(tx, campaign, run + 1).await? {

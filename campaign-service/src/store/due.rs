@@ -1,11 +1,11 @@
-//! Contacts behind the frontier that are to be engaged at some time.
+//! Due list: contacts behind the frontier that are to be engaged at some time.
 
 use super::{StoreResult, Tx};
 use campaign_domain::Instant;
 use tokio_postgres::Row;
 use uuid::Uuid;
 
-/// A contact and when it is due.
+/// Contact, and the time when it is due.
 #[derive(Clone, Copy, Debug)]
 pub struct Due {
     pub position: i64,
@@ -13,7 +13,7 @@ pub struct Due {
     pub due_at: Instant,
 }
 
-/// Puts contacts of a run in the list, in place of what the list had for them.
+/// Puts contacts of a run on the list, and replaces their existing entries.
 pub async fn put(tx: &Tx<'_>, campaign: Uuid, run: i32, due: &[Due]) -> StoreResult<()> {
     if due.is_empty() {
         return Ok(());
@@ -29,8 +29,8 @@ pub async fn put(tx: &Tx<'_>, campaign: Uuid, run: i32, due: &[Due]) -> StoreRes
     Ok(())
 }
 
-/// Takes contacts of a run that are due, in groups that may be called, off the list: position and group
-/// of each.
+/// Takes due contacts of a run off the list, in groups that may be called. Returns the position and
+/// group of each.
 pub async fn take(
     tx: &Tx<'_>,
     campaign: Uuid,
@@ -38,7 +38,8 @@ pub async fn take(
     shut_groups: &[i32],
     limit: i64,
 ) -> StoreResult<Vec<(i64, i32)>> {
-    // Chosen once: as a part of a join they may be chosen again for each row, and more than the limit be lost.
+    // The rows are chosen once. As a part of a join they may be chosen again for each row, and more
+    // than the limit be lost.
     let sql = "WITH t AS MATERIALIZED (
             SELECT position FROM due_contacts
             WHERE campaign_id = $1 AND run = $2 AND due_at <= $3 AND group_id <> ALL($4)
@@ -49,7 +50,7 @@ pub async fn take(
     Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect())
 }
 
-/// Takes contacts off the list that are not to be engaged any more.
+/// Takes contacts off the list that are no longer to be engaged.
 pub async fn remove(tx: &Tx<'_>, campaign: Uuid, positions: &[i64]) -> StoreResult<()> {
     if positions.is_empty() {
         return Ok(());
@@ -62,7 +63,8 @@ pub async fn remove(tx: &Tx<'_>, campaign: Uuid, positions: &[i64]) -> StoreResu
     Ok(())
 }
 
-/// Changes when contacts of a run are due that are on its list; leaves out those that are not.
+/// Changes the due times of a run's contacts that are on the list. Leaves out contacts that are
+/// not.
 pub async fn reschedule(tx: &Tx<'_>, campaign: Uuid, run: i32, due: &[Due]) -> StoreResult<()> {
     if due.is_empty() {
         return Ok(());
@@ -76,7 +78,7 @@ pub async fn reschedule(tx: &Tx<'_>, campaign: Uuid, run: i32, due: &[Due]) -> S
     Ok(())
 }
 
-/// The contacts of a run in some groups that are due first, in order of time.
+/// Returns the contacts of a run in some groups that are due first, in order of time.
 pub async fn soonest(
     tx: &Tx<'_>,
     campaign: Uuid,
@@ -92,14 +94,15 @@ pub async fn soonest(
     Ok(rows.iter().map(read).collect())
 }
 
-/// When the next contact of a run is due.
+/// Returns when the next contact of a run is due.
 pub async fn next_time(tx: &Tx<'_>, campaign: Uuid, run: i32) -> StoreResult<Option<Instant>> {
     let sql = "SELECT min(due_at) FROM due_contacts WHERE campaign_id = $1 AND run = $2";
     Ok(tx.query_one(sql, &[&campaign, &run]).await?.get(0))
 }
 
-/// Puts a contact that came back into the run on the list, if the run passed it and nobody holds it:
-/// ahead of the frontier it is found anyway. The campaign's gate must be held alone.
+/// Puts a contact that came back into the run on the list, if the run passed it and no lease holds
+/// it. Ahead of the frontier, the run finds the contact anyway. The caller must hold the campaign's
+/// gate exclusively.
 pub async fn put_if_passed(
     tx: &Tx<'_>,
     campaign: Uuid,
@@ -123,7 +126,7 @@ pub async fn put_if_passed(
     Ok(())
 }
 
-/// Deletes entries of runs before this one; at most `limit`. Returns how many.
+/// Deletes at most `limit` entries of runs before `run`. Returns how many.
 pub async fn delete_older_runs(
     tx: &Tx<'_>,
     campaign: Uuid,

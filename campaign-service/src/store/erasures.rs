@@ -1,4 +1,4 @@
-//! People who were erased, known by keyed hashes of their numbers.
+//! Erased people, identified by keyed hashes of their numbers.
 
 use super::{Params, Statements, StoreError, StoreResult, Tx};
 use crate::eraser::{KeyId, PersonHash};
@@ -7,7 +7,7 @@ use campaign_domain::access::Tenant;
 use tokio_postgres::Row;
 use uuid::Uuid;
 
-/// Somebody to erase.
+/// Person to erase.
 #[derive(Clone, Debug)]
 pub struct Erasure {
     pub tenant: Tenant,
@@ -15,11 +15,12 @@ pub struct Erasure {
     pub phone: String,
     pub actor: String,
     pub reason: String,
-    /// When it was noted: not the same once the person was let in and is erased again.
+    /// Time at which the erasure was recorded. Another erasure after a re-admission has another
+    /// time.
     pub noted_at: Instant,
 }
 
-/// The keys that people were erased under; none when nobody ever was.
+/// Lists the keys that people were erased under. Returns none if nobody was ever erased.
 pub async fn key_ids(tx: &Statements<'_>) -> StoreResult<Vec<KeyId>> {
     let rows = tx.query("SELECT key_id FROM erasure_key", &[]).await?;
     let read = |row: &Row| {
@@ -29,8 +30,8 @@ pub async fn key_ids(tx: &Statements<'_>) -> StoreResult<Vec<KeyId>> {
     rows.iter().map(read).collect()
 }
 
-/// Notes that people are erased under a key. Until commit nobody notes another: whoever does reads all that
-/// there are afterwards.
+/// Records that people are erased under a key. Locks the table until commit, so that nobody records
+/// another key meanwhile. A transaction that waited reads all keys afterwards.
 pub async fn pin_key(tx: &Tx<'_>, key_id: &KeyId) -> StoreResult<()> {
     tx.execute("LOCK TABLE erasure_key IN SHARE ROW EXCLUSIVE MODE", &[]).await?;
     let sql = "INSERT INTO erasure_key (key_id) VALUES ($1) ON CONFLICT DO NOTHING";
@@ -38,7 +39,8 @@ pub async fn pin_key(tx: &Tx<'_>, key_id: &KeyId) -> StoreResult<()> {
     Ok(())
 }
 
-/// Notes that somebody is to be erased; the number stays until [`finish`]. Returns when it was noted first.
+/// Records that a person is to be erased. The number stays until [`finish`]. Returns when the
+/// erasure was first recorded.
 pub async fn begin(tx: &Tx<'_>, erasure: &Erasure) -> StoreResult<Instant> {
     let sql = "INSERT INTO erasures (tenant, hash, erased_at, actor, reason, phone)
         VALUES ($1, $2, $3, $4, $5, $6)
@@ -55,7 +57,8 @@ pub async fn begin(tx: &Tx<'_>, erasure: &Erasure) -> StoreResult<Instant> {
     Ok(tx.query_one(sql, params).await?.get(0))
 }
 
-/// Whether an erasure is still to be done: others may have finished it, and the person may be let in since.
+/// Returns whether an erasure is still to be done. Others may have finished the erasure, and the
+/// person may have been re-admitted since.
 pub async fn is_under_way(tx: &Tx<'_>, erasure: &Erasure) -> StoreResult<bool> {
     let sql = "SELECT FROM erasures
         WHERE tenant = $1 AND hash = $2 AND erased_at = $3 AND phone IS NOT NULL";
@@ -63,9 +66,10 @@ pub async fn is_under_way(tx: &Tx<'_>, erasure: &Erasure) -> StoreResult<bool> {
     Ok(tx.query_opt(sql, &[&tenant, &hash, &erasure.noted_at]).await?.is_some())
 }
 
-/// Forgets the number of somebody who is erased wherever the tenant's suppressions hold: takes it off the
-/// lists there too. What another tenant's list said of it, its own erasure says from now on. Returns whether
-/// the erasure was under way: else none of this may be committed.
+/// Forgets the number of an erased person wherever the tenant's suppressions hold, and takes the
+/// number off the lists there. If another tenant's list had the number, that tenant gets an erasure
+/// of its own. Returns whether the erasure was under way. If the erasure was not under way, the
+/// caller must not commit.
 pub async fn finish(tx: &Tx<'_>, erasure: &Erasure) -> StoreResult<bool> {
     let (tenant, hash) = (erasure.tenant.name(), erasure.hash.as_slice());
     let reach = erasure.tenant.suppresses();
@@ -85,7 +89,7 @@ pub async fn finish(tx: &Tx<'_>, erasure: &Erasure) -> StoreResult<bool> {
     Ok(tx.execute(sql, &[&tenant, &hash, &erasure.noted_at]).await? == 1)
 }
 
-/// Erasures begun before a time and not finished, oldest first.
+/// Lists unfinished erasures that began before a time, oldest first.
 pub async fn under_way(tx: &Tx<'_>, before: Instant, limit: i64) -> StoreResult<Vec<Erasure>> {
     let sql = "SELECT tenant, hash, phone, actor, reason, erased_at FROM erasures
         WHERE phone IS NOT NULL AND erased_at < $1 ORDER BY erased_at LIMIT $2";
@@ -103,7 +107,8 @@ pub async fn under_way(tx: &Tx<'_>, before: Instant, limit: i64) -> StoreResult<
     tx.query(sql, &[&before, &limit]).await?.iter().map(read).collect()
 }
 
-/// Which of these people a tenant's campaigns may not know: it erased them, or the installation did.
+/// Returns which of these people a tenant's campaigns may not know: the tenant or the installation
+/// erased them.
 pub async fn find(
     tx: &Tx<'_>,
     tenant: &Tenant,
@@ -115,7 +120,7 @@ pub async fn find(
     Ok(rows.iter().filter_map(|row| row.get::<_, &[u8]>(0).try_into().ok()).collect())
 }
 
-/// Notes that a tenant, too, is to know nothing of people who are erased already.
+/// Records for one more tenant that people are erased who were erased before.
 pub async fn hold(
     tx: &Tx<'_>,
     tenant: &Tenant,
@@ -130,15 +135,16 @@ pub async fn hold(
     Ok(())
 }
 
-/// What is noted of somebody who was erased.
+/// Record of a person's erasure.
 #[derive(Clone, Copy, Debug)]
 pub struct Noted {
     pub erased_at: Instant,
-    /// Not everywhere yet.
+    /// Whether the erasure is not yet done everywhere.
     pub is_under_way: bool,
 }
 
-/// What a tenant noted of somebody, by the hashes that the person may have; kept from others until commit.
+/// Locks a tenant's erasure of a person until commit, and returns it. The person may have any of
+/// `hashes`.
 pub async fn lock(
     tx: &Tx<'_>,
     tenant: &Tenant,
@@ -153,7 +159,7 @@ pub async fn lock(
     Ok(erased_at.map(|erased_at| Noted { erased_at, is_under_way }))
 }
 
-/// Lets a tenant know somebody again.
+/// Deletes a tenant's erasure of a person, so that the tenant may know the person again.
 pub async fn delete(tx: &Tx<'_>, tenant: &Tenant, hashes: &[PersonHash]) -> StoreResult<()> {
     let hashes: Vec<&[u8]> = hashes.iter().map(PersonHash::as_slice).collect();
     let sql = "DELETE FROM erasures WHERE tenant = $1 AND hash = ANY($2)";
@@ -161,8 +167,9 @@ pub async fn delete(tx: &Tx<'_>, tenant: &Tenant, hashes: &[PersonHash]) -> Stor
     Ok(())
 }
 
-/// Campaigns that may know somebody again once a tenant lets them, and the hash that their logs have of the
-/// person: those whose last word of it is that it was erased, and that no other tenant's erasure holds for.
+/// Lists campaigns that may know a person again once a tenant lifts its erasure, with the person's
+/// hash in their logs. The last entry about the person in such a campaign's log is an erasure.
+/// Except: campaigns for which another tenant's erasure holds.
 pub async fn campaigns_to_tell(
     tx: &Tx<'_>,
     tenant: &Tenant,

@@ -1,35 +1,35 @@
-//! What the database does not do, and why.
+//! Errors of the database.
 
 use deadpool_postgres::{HookError, PoolError};
 use std::error::Error as _;
 use tokio_postgres::error::{DbError, SqlState};
 
-/// What a store function gives.
+/// Result of a store function.
 pub type StoreResult<T> = Result<T, StoreError>;
 
-/// The database did not do what it was asked. What it says of itself may be logged.
+/// Error of the database. Its text may be logged.
 #[derive(thiserror::Error)]
 pub enum StoreError {
     /// A statement failed.
     #[error("{}", without_values(.0))]
     Database(#[from] tokio_postgres::Error),
-    /// No connection in time.
+    /// No connection was available in time.
     #[error("{}", of_pool(.0))]
     Pool(#[from] PoolError),
     /// A statement or a connection got no answer, not even an error.
     #[error("the database does not answer; its network may drop packets")]
     Silent,
-    /// The server is a standby, or was told to take no writes.
+    /// The server is a standby, or is set to accept no writes.
     #[error(
         "the database takes no writes: it is a standby, or default_transaction_read_only is on; \
          promote it, free its disk, or point DATABASE_URL at the primary"
     )]
     OnlyReads,
-    /// A stored value that we never write.
+    /// A stored value is one that we never write.
     #[error("stored value cannot be read: {0}")]
     Corrupt(String),
-    /// Somebody changed what a lock or a gate keeps for us.
-    #[error("rows that are kept for one transaction were changed by another")]
+    /// Somebody changed rows that a lock or a gate protects.
+    #[error("rows locked for one transaction were changed by another")]
     Meddled,
 }
 
@@ -39,20 +39,21 @@ impl std::fmt::Debug for StoreError {
     }
 }
 
-/// What PostgreSQL says, but for what it may repeat of people's data: the details, which show rows and keys,
-/// and what it says of values that it cannot read (class 22).
+/// Returns PostgreSQL's message without people's data. Leaves out the details, which show rows and
+/// keys, and messages about unreadable values (class 22).
 fn without_values(error: &tokio_postgres::Error) -> String {
     let Some(database) = error.as_db_error() else {
         let is_of_value = error.source().is_some_and(|source| source.is::<serde_json::Error>());
         return match error.source() {
             _ if is_of_value => "a stored value cannot be read".to_owned(),
-            // Of the connection: its text alone says "error connecting to server" and not why.
+            // The error is of the connection: its text alone says "error connecting to server" and
+            // not why.
             Some(source) if is_of_connection(source) => format!("{error}: {source}"),
             _ => error.to_string(),
         };
     };
     let code = database.code().code();
-    let message = if code.starts_with("22") { "a value was refused" } else { database.message() };
+    let message = if code.starts_with("22") { "a value was rejected" } else { database.message() };
     let place = [database.table(), database.column(), database.constraint()];
     let place: Vec<&str> = place.into_iter().flatten().collect();
     format!("{message} (SQLSTATE {code}) {}", place.join(" ")).trim_end().to_owned()
@@ -71,19 +72,21 @@ fn of_pool(error: &PoolError) -> String {
     }
 }
 
-/// SQLSTATE classes of what may work later: connection, resources, operator intervention, system errors, and
-/// transactions rolled back for others' sake (PostgreSQL's appendix on error codes).
+/// SQLSTATE classes of errors after which a retry may work: connection, resources, operator
+/// intervention, system errors, transactions rolled back because of others. Source: PostgreSQL's
+/// appendix on error codes.
 const TRANSIENT_CLASSES: [&str; 5] = ["08", "53", "57", "58", "40"];
-/// Single codes of that kind: a lock that was not to be had, and limits of time.
+/// Single SQLSTATE codes after which a retry may work: an unavailable lock, and time limits.
 const TRANSIENT: [SqlState; 3] = [
     SqlState::LOCK_NOT_AVAILABLE,
     SqlState::IDLE_IN_TRANSACTION_SESSION_TIMEOUT,
-    // Its first cause is told by the statement that failed first.
+    // The statement that failed first tells the cause.
     SqlState::IN_FAILED_SQL_TRANSACTION,
 ];
 
 impl StoreError {
-    /// Whether the same request may work later: the database is away, busy or gave up on it.
+    /// Returns whether the same request may work later: the database is unavailable, busy, or gave
+    /// up on the request.
     #[must_use]
     pub fn is_transient(&self) -> bool {
         match self {
@@ -99,7 +102,7 @@ impl StoreError {
         }
     }
 
-    /// What PostgreSQL said, if it was PostgreSQL.
+    /// Returns PostgreSQL's error, if the error is from PostgreSQL.
     pub(super) fn said(&self) -> Option<&DbError> {
         match self {
             Self::Database(error) => error.as_db_error(),
@@ -108,12 +111,13 @@ impl StoreError {
     }
 }
 
-/// Why a session is of no use any more, though its connection is.
+/// Reason why a session is no longer usable, though its connection is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Staleness {
-    /// It only reads, as after another server has taken its place.
+    /// The session only reads, for example after a failover.
     OnlyReads,
-    /// Its prepared statements are of another schema, or gone. So are those of its siblings.
+    /// The session's prepared statements are of another schema, or gone. The same is true of the
+    /// other sessions.
     Prepared,
 }
 

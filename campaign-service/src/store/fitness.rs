@@ -1,4 +1,4 @@
-//! Whether a database is as the service needs it, and what to do where it is not.
+//! Checks of whether a database meets the service's needs, with advice if a check fails.
 
 use super::{Db, StoreError, StoreResult, migrations};
 use std::time::Duration;
@@ -6,31 +6,31 @@ use tokio::time::timeout;
 use tokio_postgres::{Client, SimpleQueryMessage};
 use uuid::Uuid;
 
-/// The oldest version of PostgreSQL whose SQL the service speaks, as `server_version_num` counts.
+/// Oldest version of PostgreSQL that the service supports, in the format of `server_version_num`.
 const LEAST_VERSION: i64 = 140_000;
-/// Statements that are sent to see whether a session stays on one backend.
+/// Number of statements sent to test whether a session stays on one backend.
 const SESSION_TRIES: usize = 3;
-/// Longest wait for one of them: a pool of backends may have none free.
+/// Longest wait for one such statement. A pool of backends may have none free.
 const SESSION_LIMIT: Duration = Duration::from_secs(5);
 
-/// How much something matters.
+/// Severity of a finding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Verdict {
-    /// As it is to be.
+    /// The database meets the need.
     Good,
-    /// It works, and something is at risk.
+    /// The service works, but something is at risk.
     Risky,
-    /// It does not work now, and may soon.
+    /// The service does not work now, but may soon.
     NotYet,
-    /// It does not work before somebody changes it.
+    /// The service does not work until somebody changes the database.
     Unfit,
 }
 
-/// What was looked at, and how it is.
+/// Result of one check.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
     pub verdict: Verdict,
-    /// For people; says what to do unless it is good.
+    /// Text for people. Says what to do, unless the verdict is good.
     pub text: String,
 }
 
@@ -38,7 +38,7 @@ fn finding(verdict: Verdict, text: impl Into<String>) -> Finding {
     Finding { verdict, text: text.into() }
 }
 
-/// Looks at all that can be told before the schema is there.
+/// Checks everything that can be checked before the schema exists.
 pub async fn check_server(db: &Db) -> StoreResult<Vec<Finding>> {
     let (client, _) = db.open().await?;
     let version: i64 = number(&setting(&client, "server_version_num").await?);
@@ -66,14 +66,14 @@ pub async fn check_server(db: &Db) -> StoreResult<Vec<Finding>> {
     Ok(findings)
 }
 
-/// Looks at the schema and at whether the database takes writes too.
+/// Checks the server, the schema, and whether the database accepts writes.
 pub async fn check(db: &Db) -> StoreResult<Vec<Finding>> {
     let mut findings = check_server(db).await?;
     if findings.iter().any(|finding| finding.verdict == Verdict::Unfit) {
         return Ok(findings);
     }
     findings.push(match db.ping().await {
-        Ok(()) => finding(Verdict::Good, "the database takes writes"),
+        Ok(()) => finding(Verdict::Good, "the database accepts writes"),
         Err(StoreError::OnlyReads) => finding(Verdict::NotYet, StoreError::OnlyReads.to_string()),
         Err(error) => return Err(error),
     });
@@ -100,7 +100,8 @@ async fn check_schema(db: &Db) -> StoreResult<Finding> {
     })
 }
 
-/// Settings that a session cannot make good by itself. Good ones are passed over.
+/// Checks the settings that a session cannot correct by itself. Returns the wrong ones, or one good
+/// finding if all are right.
 async fn check_settings(client: &Client) -> StoreResult<Vec<Finding>> {
     let mut findings = Vec::new();
     for (name, wanted, verdict, text) in [
@@ -115,7 +116,7 @@ async fn check_settings(client: &Client) -> StoreResult<Vec<Finding>> {
             "default_transaction_isolation",
             "read committed",
             Verdict::Unfit,
-            "the session does not keep the settings that the service gives it; connect without what is between",
+            "the session does not keep the settings that the service gives it; connect without the pool in between",
         ),
         (
             "fsync",
@@ -133,13 +134,13 @@ async fn check_settings(client: &Client) -> StoreResult<Vec<Finding>> {
             "zero_damaged_pages",
             "off",
             Verdict::Risky,
-            "zero_damaged_pages is on: damaged rows vanish without a word; turn it off",
+            "zero_damaged_pages is on: damaged rows are dropped silently; turn it off",
         ),
         (
             "ignore_checksum_failure",
             "off",
             Verdict::Risky,
-            "ignore_checksum_failure is on: damaged rows are believed; turn it off",
+            "ignore_checksum_failure is on: damaged rows are read as valid; turn it off",
         ),
     ] {
         if setting(client, name).await? != wanted {
@@ -160,8 +161,9 @@ async fn check_settings(client: &Client) -> StoreResult<Vec<Finding>> {
     Ok(findings)
 }
 
-/// Whether a session keeps its backend. A pool that gives each transaction another one (PgBouncer with
-/// pool_mode=transaction) loses notices, settings and prepared statements, and lets two sessions share what one set.
+/// Checks whether a session keeps its backend. A transaction pool (PgBouncer with
+/// `pool_mode=transaction`) gives each transaction another backend. Such a pool loses notices,
+/// settings and prepared statements, and two sessions share the settings of one.
 async fn check_session(db: &Db, client: &Client) -> StoreResult<Finding> {
     let (other, _) = db.open().await?;
     let mark = Uuid::new_v4().simple().to_string();
@@ -169,13 +171,14 @@ async fn check_session(db: &Db, client: &Client) -> StoreResult<Finding> {
     let look = "SELECT pg_backend_pid() || ' ' || COALESCE(current_setting('campaign_service.session', true), '')";
     one(client, &set).await?;
     let first = one(client, look).await?;
-    // What one session set, another sees: they take turns on a backend.
+    // If one session sees what the other has set, both take turns on one backend.
     let mut is_shared = one(&other, look).await?.ends_with(&mark);
     for _ in 0..SESSION_TRIES {
         if is_shared {
             break;
         }
-        // While the other's transaction is open, its backend is its own: ours has to be the same as before.
+        // While the other session's transaction is open, that session owns its backend. Our session
+        // must then be on the same backend as before.
         let theirs = match one(&other, &format!("BEGIN; {look}")).await {
             Ok(theirs) => theirs,
             // A pool that gives each statement another backend has no transactions.
@@ -190,7 +193,7 @@ async fn check_session(db: &Db, client: &Client) -> StoreResult<Finding> {
         finding(
             Verdict::Unfit,
             "between here and PostgreSQL is a pool that changes backends within a session (PgBouncer with \
-             pool_mode=transaction or statement): stops would not be heard; set pool_mode=session for this \
+             pool_mode=transaction or statement): stops would be missed; set pool_mode=session for this \
              database, or connect to PostgreSQL itself",
         )
     } else {
@@ -202,7 +205,8 @@ async fn setting(client: &Client, name: &str) -> StoreResult<String> {
     one(client, &format!("SELECT current_setting('{name}')")).await
 }
 
-/// The one value that statements find, without preparing them: a pool may not keep what is prepared.
+/// Returns the one value that `sql` finds. Prepares no statement, because a pool may not keep
+/// prepared statements.
 async fn one(client: &Client, sql: &str) -> StoreResult<String> {
     let answers = client.simple_query(sql).await?;
     let found = answers.iter().find_map(|answer| match answer {

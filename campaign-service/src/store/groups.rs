@@ -1,9 +1,9 @@
-//! Groups of contacts that are leased together, and how far a run has come in each.
+//! Groups of contacts that are leased together, and a run's progress in each group.
 
 use super::{Statements, StoreResult, Tx, campaigns};
 use uuid::Uuid;
 
-/// A group, and where the run is in it.
+/// Group, with the run's progress in it.
 #[derive(Clone, Debug)]
 pub struct Group {
     pub id: i32,
@@ -12,7 +12,7 @@ pub struct Group {
     pub first_ahead: Option<i64>,
 }
 
-/// All groups of a campaign, highest priority first.
+/// Lists all groups of a campaign, highest priority first.
 pub async fn all(
     tx: &Tx<'_>,
     campaign: Uuid,
@@ -39,14 +39,15 @@ pub async fn all(
         .collect())
 }
 
-/// Groups of a campaign and their time zones.
+/// Lists the groups of a campaign with their time zones.
 pub async fn zones(tx: &Tx<'_>, campaign: Uuid) -> StoreResult<Vec<(i32, String)>> {
     let sql = "SELECT group_id, time_zone FROM contact_groups WHERE campaign_id = $1";
     let rows = tx.query(sql, &[&campaign]).await?;
     Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect())
 }
 
-/// The frontier of a group, locked until commit so that no two leases get the same contacts.
+/// Locks the frontier of a group until commit, so that no two leases get the same contacts. Returns
+/// its position.
 pub async fn lock_frontier(tx: &Tx<'_>, campaign: Uuid, run: i32, group: i32) -> StoreResult<i64> {
     let lock = "SELECT FROM contact_groups WHERE campaign_id = $1 AND group_id = $2
         FOR NO KEY UPDATE";
@@ -57,15 +58,15 @@ pub async fn lock_frontier(tx: &Tx<'_>, campaign: Uuid, run: i32, group: i32) ->
     Ok(rows.first().map_or(0, |row| row.get(0)))
 }
 
-/// A step of the frontier of a group.
+/// Step of a group's frontier.
 #[derive(Clone, Debug)]
 pub struct Step {
     pub group: i32,
-    /// From where it was to where it is.
+    /// Positions from the old frontier to the new one.
     pub positions: std::ops::Range<i64>,
 }
 
-/// Moves locked frontiers of different groups on.
+/// Advances locked frontiers of different groups.
 pub async fn advance_frontiers(
     tx: &Tx<'_>,
     campaign: Uuid,
@@ -90,7 +91,7 @@ pub async fn advance_frontiers(
     Ok(())
 }
 
-/// The ids of groups by zone and priority, in the order asked; makes those that are missing.
+/// Returns the ids of groups by zone and priority, in the order of `wanted`. Adds missing groups.
 pub async fn ensure(
     tx: &Tx<'_>,
     campaign: Uuid,
@@ -112,7 +113,7 @@ pub async fn ensure(
     find(tx, campaign, wanted).await
 }
 
-/// The ids of the groups that are there, in the order asked.
+/// Returns the ids of the groups of `wanted` that exist, in the order of `wanted`.
 pub async fn find(
     tx: &Statements<'_>,
     campaign: Uuid,

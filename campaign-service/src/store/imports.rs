@@ -1,21 +1,21 @@
-//! How far imports have come, and what was wrong with their rows.
+//! Progress of imports, and the problems in their rows.
 
 use super::{Params, StoreError, StoreResult, Tx};
 use campaign_domain::fingerprint::{Fingerprint, Hash, NO_ROWS};
 use uuid::Uuid;
 
-/// An import's progress.
+/// Progress of an import.
 #[derive(Clone, Debug)]
 pub struct Import {
     pub next_row: i64,
     pub created: i64,
     pub duplicates: i64,
     pub rejected: i64,
-    /// Of the committed rows.
+    /// Fingerprint of the committed rows.
     pub fingerprint: Fingerprint,
 }
 
-/// One row that made no contact.
+/// Row that created no contact.
 #[derive(Clone, Debug)]
 pub struct Problem {
     pub row: i64,
@@ -23,7 +23,8 @@ pub struct Problem {
     pub reason: String,
 }
 
-/// Starts an import unless it is known, and locks it until commit: one stream at a time writes it.
+/// Starts an import unless it is known, and locks it until commit. One stream at a time writes an
+/// import.
 pub async fn lock(tx: &Tx<'_>, campaign: Uuid, import_id: &str) -> StoreResult<Import> {
     let ensure =
         "INSERT INTO imports (campaign_id, import_id) VALUES ($1, $2) ON CONFLICT DO NOTHING";
@@ -34,7 +35,7 @@ pub async fn lock(tx: &Tx<'_>, campaign: Uuid, import_id: &str) -> StoreResult<I
     read(&tx.query_one(&sql, &[&campaign, &import_id]).await?)
 }
 
-/// An import, if it is known.
+/// Returns an import, if it is known.
 pub async fn find(tx: &Tx<'_>, campaign: Uuid, import_id: &str) -> StoreResult<Option<Import>> {
     let sql = format!("SELECT {COLUMNS} FROM imports WHERE campaign_id = $1 AND import_id = $2");
     tx.query_opt(&sql, &[&campaign, &import_id]).await?.as_ref().map(read).transpose()
@@ -63,7 +64,7 @@ fn read(row: &tokio_postgres::Row) -> StoreResult<Import> {
     })
 }
 
-/// Writes back a locked import, with the problems of the rows it just took in.
+/// Writes back a locked import, with the problems of the rows just imported.
 pub async fn save(
     tx: &Tx<'_>,
     campaign: Uuid,
@@ -97,7 +98,7 @@ pub async fn save(
     Ok(())
 }
 
-/// The first problems of an import after a row, in order of row.
+/// Returns the first problems of an import after a row, in order of row.
 pub async fn problems(
     tx: &Tx<'_>,
     campaign: Uuid,

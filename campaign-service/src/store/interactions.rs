@@ -1,4 +1,4 @@
-//! Interactions: the facts that were reported, but for the ends of calls.
+//! Interactions: the reported facts. Except: ends of calls are stored among the calls.
 
 use super::{StoreError, StoreResult, Tx};
 use campaign_domain::Instant;
@@ -10,22 +10,22 @@ use tokio_postgres::binary_copy::BinaryCopyInWriter;
 use tokio_postgres::types::Type;
 use uuid::Uuid;
 
-/// An interaction as stored.
+/// Interaction as stored.
 #[derive(Clone, Debug)]
 pub struct Interaction {
     pub position: i64,
     pub id: String,
     pub generation: i32,
-    /// Of the attempt, else of the campaign when it was recorded.
+    /// Run of the attempt. Without an attempt: the campaign's run at the time of recording.
     pub run: i32,
     pub attempt: Option<AttemptId>,
-    /// Any but the end of a call, which is stored among the calls.
+    /// Fact, but never the end of a call, which is stored among the calls.
     pub fact: Fact,
     pub occurred_at: Option<Instant>,
     pub recorded_at: Instant,
 }
 
-/// Kind, seconds and detail of a fact; `None` for the end of a call.
+/// Returns kind, seconds and detail of a fact, or `None` for the end of a call.
 fn columns(fact: &Fact) -> Option<(i16, i32, &str)> {
     Some(match fact {
         Fact::CallEnded { .. } => return None,
@@ -50,7 +50,8 @@ fn read_fact(row: &Row) -> StoreResult<Fact> {
     })
 }
 
-/// Which of these interactions, by position and id, were recorded before, in any generation.
+/// Returns which of these interactions, by position and id, were recorded before, in any
+/// generation.
 pub async fn find_recorded(
     tx: &Tx<'_>,
     campaign: Uuid,
@@ -120,14 +121,15 @@ pub async fn append(tx: &Tx<'_>, campaign: Uuid, new: &[Interaction]) -> StoreRe
     Ok(())
 }
 
-/// Deletes a contact's interactions of all generations; returns how many.
+/// Deletes a contact's interactions of all generations. Returns how many.
 pub async fn delete_of(tx: &Tx<'_>, campaign: Uuid, position: i64) -> StoreResult<i64> {
     let sql = "DELETE FROM interactions WHERE campaign_id = $1 AND position = $2";
     let deleted = tx.execute(sql, &[&campaign, &position]).await?;
     Ok(i64::try_from(deleted).unwrap_or(i64::MAX))
 }
 
-/// A contact's interactions in a generation, oldest first, after the last of the page before.
+/// Lists a contact's interactions in a generation, oldest first, after the last one of the previous
+/// page.
 pub async fn list(
     tx: &Tx<'_>,
     campaign: Uuid,

@@ -1,4 +1,4 @@
-//! A connection that hears what replicas tell each other.
+//! Connection that receives the notices between replicas.
 
 use super::outages::Outages;
 use super::{Db, StoreError, StoreResult, notify};
@@ -10,16 +10,17 @@ use tokio::time::{sleep, timeout};
 use tokio_postgres::{AsyncMessage, Client, Connection, NoTls, Socket};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
-/// Notifications that may wait to be passed on.
+/// Most notifications that may wait to be passed on.
 const LISTEN_BUFFER: usize = 1_024;
-/// How often a connection that says nothing is asked whether it is there.
+/// Interval at which an idle connection is polled.
 const PULSE_INTERVAL: Duration = Duration::from_secs(2);
-/// Longest wait for its answer. With the interval, and the time to connect again, less than 10 seconds.
+/// Longest wait for the answer to a poll. With the interval and the time to reconnect, the total is
+/// less than 10 seconds.
 const PULSE_LIMIT: Duration = Duration::from_secs(4);
-/// Longest wait for a connection with all that it needs.
+/// Longest wait for a connection with everything that it needs.
 pub(super) const CONNECT_LIMIT: Duration = Duration::from_secs(5);
 
-/// A connection that listens, as long as it lives.
+/// Connection that listens, as long as it lives.
 #[derive(Debug)]
 pub struct Listener {
     client: Client,
@@ -28,7 +29,7 @@ pub struct Listener {
 }
 
 impl Listener {
-    /// The next payload; `None` when the connection is gone, or silent.
+    /// Returns the next payload, or `None` when the connection is gone or silent.
     pub async fn next(&mut self) -> Option<String> {
         tokio::select! {
             biased;
@@ -41,13 +42,13 @@ impl Listener {
     }
 }
 
-/// Asks for nothing, again and again, until there is no answer.
+/// Sends empty statements until one gets no answer.
 async fn until_silent(client: &Client) {
     loop {
         sleep(PULSE_INTERVAL).await;
         match timeout(PULSE_LIMIT, client.batch_execute("")).await {
             Ok(Ok(())) => {}
-            // It is gone, which the connection says itself.
+            // The connection is gone, and its payloads end by themselves.
             Ok(Err(_)) => std::future::pending().await,
             Err(_) => return,
         }
@@ -55,7 +56,7 @@ async fn until_silent(client: &Client) {
 }
 
 impl Db {
-    /// Opens a connection of its own that hears what replicas tell each other.
+    /// Opens a dedicated connection that receives the notices between replicas.
     pub async fn listen(&self) -> StoreResult<Listener> {
         let (client, payloads) = self.open().await?;
         let listening = client.batch_execute(notify::LISTEN);
@@ -63,7 +64,8 @@ impl Db {
         Ok(Listener { client, payloads, outages: self.shared.outages.clone() })
     }
 
-    /// Opens a connection outside the pool; returns what it hears too.
+    /// Opens a connection outside the pool. Returns the client, and the payloads that the
+    /// connection receives.
     pub(super) async fn open(&self) -> StoreResult<(Client, mpsc::Receiver<String>)> {
         let opening = async {
             let (sender, payloads) = mpsc::channel(LISTEN_BUFFER);
@@ -87,7 +89,7 @@ impl Db {
     }
 }
 
-/// Passes on what a connection hears, until it is gone or nobody listens.
+/// Passes on the notifications that a connection receives, until it is gone or nobody listens.
 async fn pass_on<S>(mut connection: Connection<Socket, S>, payloads: mpsc::Sender<String>)
 where
     S: AsyncRead + AsyncWrite + Unpin,

@@ -1,4 +1,4 @@
-//! The schema, as an append-only list of migrations.
+//! Database schema, as an append-only list of migrations.
 
 use super::{Db, StoreResult};
 
@@ -6,19 +6,21 @@ mod embedded {
     refinery::embed_migrations!("migrations");
 }
 
-/// Several replicas may migrate at once; this lock lets one do it and the others wait.
+/// Advisory lock for migrations. If several replicas migrate at once, one does it and the others
+/// wait.
 const MIGRATION_LOCK: i64 = 0x63_61_6d_70_61_69_67_6e;
 
-/// Brings the schema up to date; returns how many migrations were applied.
+/// Brings the schema up to date. Returns how many migrations were applied.
 ///
 /// # Errors
-/// When the database is away, or holds a schema that is not ours. The text says which.
+/// If the database is unavailable, or holds a schema that is not ours. The text says which.
 pub async fn migrate(db: &Db) -> Result<usize, String> {
     let mut connection = db.connect().await.map_err(|error| error.to_string())?;
     let client: &mut tokio_postgres::Client = connection.client_mut();
     let lock = format!("SELECT pg_advisory_lock({MIGRATION_LOCK})");
     client.batch_execute(&lock).await.map_err(|error| error.to_string())?;
-    // A newer version's migrations are not ours to judge: after a roll back we run on its schema.
+    // Migrations of a newer version are accepted: after a rollback, this version runs on the newer
+    // schema.
     let runner = embedded::migrations::runner().set_abort_missing(false);
     let report = runner.run_async(client).await;
     let unlock = format!("SELECT pg_advisory_unlock({MIGRATION_LOCK})");
@@ -27,7 +29,7 @@ pub async fn migrate(db: &Db) -> Result<usize, String> {
     Ok(report.applied_migrations().len())
 }
 
-/// Schemas that hold our tables though the search path does not name them.
+/// Lists schemas that hold our tables although the search path does not name them.
 pub(super) async fn out_of_path(db: &Db) -> StoreResult<Vec<String>> {
     let connection = db.connect().await?;
     let sql = "SELECT n.nspname::text FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
@@ -35,8 +37,8 @@ pub(super) async fn out_of_path(db: &Db) -> StoreResult<Vec<String>> {
     Ok(connection.alone().query(sql, &[]).await?.iter().map(|row| row.get(0)).collect())
 }
 
-/// Whether the schema has all that this program needs. A newer one does: migrations keep the version
-/// before them working.
+/// Returns whether the schema has everything that this program needs. A newer schema does, because
+/// migrations keep the previous version working.
 pub async fn is_current(db: &Db) -> StoreResult<bool> {
     let connection = db.connect().await?;
     let newest = embedded::migrations::runner()

@@ -1,9 +1,10 @@
-//! All SQL of the service: one function a statement, in a file per table family. It stores what the
-//! domain decided and decides nothing itself.
+//! All SQL of the service: one function per statement, and one file per table family. The store
+//! keeps what the domain decided, and decides nothing itself.
 //!
-//! Statements on the data path name rows by key, many at once. They do it as `unnest(keys) CROSS JOIN
-//! LATERAL (SELECT … LIMIT 1)`: LIMIT leaves the planner no choice but one index probe a key. Left a
-//! choice, it reads a whole campaign for each batch, as long as statistics say that the campaign is small.
+//! Statements on the data path name many rows by key at once, as `unnest(keys) CROSS JOIN LATERAL
+//! (SELECT … LIMIT 1)`. LIMIT leaves the planner no choice but one index probe per key. Otherwise
+//! the planner reads a whole campaign for each batch, as long as statistics say that the campaign
+//! is small.
 
 pub mod audit;
 pub mod backlog;
@@ -65,63 +66,63 @@ use uuid::Uuid;
 /// Limits of the service's use of the database.
 #[derive(Clone, Debug)]
 pub struct DbLimits {
-    /// Connections at the same time.
+    /// Most connections at the same time.
     pub max_connections: usize,
-    /// Longest wait for one of them.
+    /// Longest wait for a connection.
     pub connection_wait: Duration,
     /// Longest run of one statement.
     pub statement_timeout: Duration,
 }
 
-/// The database.
+/// Database, reached through a pool of connections.
 #[derive(Clone, Debug)]
 pub struct Db {
     pool: Pool,
     config: tokio_postgres::Config,
-    /// `None`: in the clear.
+    /// TLS settings; `None` for unencrypted connections.
     tls: Option<Tls>,
     session: Session,
     shared: Arc<Shared>,
 }
 
-/// What all connections to a database share.
+/// State that all connections to a database share.
 #[derive(Debug)]
 struct Shared {
     outages: Outages,
-    /// Longest wait for an answer. The database gives up before, if it is there.
+    /// Longest wait for an answer. A live database gives up earlier.
     answer_limit: Duration,
-    /// Notices that the database did not take.
+    /// Notices that the database did not accept.
     untold: broadcast::Sender<ControlEvent>,
-    /// Added to transaction ids that are stored: [`clusters`].
+    /// Number added to transaction ids that are stored: see [`clusters`].
     transaction_shift: AtomicI64,
 }
 
-/// How a pool is used.
+/// Usage of a pool.
 #[derive(Clone, Copy, Debug)]
 pub struct PoolStatus {
-    /// Open.
+    /// Open connections.
     pub connections: usize,
-    /// Of those, free.
+    /// Open connections that are free.
     pub idle: usize,
     pub max_connections: usize,
-    /// Who waits for one.
+    /// Callers that wait for a connection.
     pub waiting: usize,
 }
 
-/// More than the database's own limit of a statement: on its way back.
+/// Margin over the database's own limit of a statement, for the way back.
 const ANSWER_MARGIN: Duration = Duration::from_secs(5);
-/// A connection that was not used for longer is asked whether it is there before it is used again.
+/// Idle time after which a connection is checked before it is used again.
 const TRUSTED_IDLE: Duration = Duration::from_secs(5);
-/// Longest wait for its answer.
+/// Longest wait for the answer of a connection that is checked.
 const RECYCLE_LIMIT: Duration = Duration::from_secs(2);
-/// Untold notices that a slow reader may lag behind.
+/// Most untold notices that a slow reader may lag behind.
 const UNTOLD_BUFFER: usize = 1_024;
 
 impl Db {
-    /// A pool on a database; connects when first used.
+    /// Creates a pool on a database. Connects when first used.
     ///
     /// # Errors
-    /// When the URL or a file that it names cannot be used.
+    /// If the URL or a file that it names cannot be used.
     pub fn new(url: &str, ca_file: Option<&Path>, limits: &DbLimits) -> Result<Self, String> {
         let connect_limit = limits.connection_wait.min(CONNECT_LIMIT);
         let DatabaseUrl { config, tls, search_path } =
@@ -153,12 +154,12 @@ impl Db {
         Ok(Self { pool, config, tls, session, shared })
     }
 
-    /// A connection from the pool.
+    /// Takes a connection from the pool.
     pub async fn connect(&self) -> StoreResult<Connection> {
         Ok(Connection::new(self.pool.get().await?, Arc::clone(&self.shared)))
     }
 
-    /// How the pool is used at this moment.
+    /// Returns how the pool is used at this moment.
     #[must_use]
     pub fn pool(&self) -> PoolStatus {
         let status = self.pool.status();
@@ -170,7 +171,7 @@ impl Db {
         }
     }
 
-    /// Notices that the database does not take, from now on.
+    /// Subscribes to notices that the database does not accept, from now on.
     #[must_use]
     pub fn untold(&self) -> broadcast::Receiver<ControlEvent> {
         self.shared.untold.subscribe()
@@ -180,12 +181,12 @@ impl Db {
         self.shared.transaction_shift.store(shift, Ordering::Relaxed);
     }
 
-    /// Asks the database whether it is there and takes writes.
+    /// Checks whether the database answers and accepts writes.
     pub async fn ping(&self) -> StoreResult<()> {
         let connection = self.connect().await?;
         let sql = "SELECT pg_is_in_recovery() OR current_setting('transaction_read_only')::bool";
         if connection.alone().query_one(sql, &[]).await?.get(0) {
-            // After a change of servers, a new connection finds the one that writes.
+            // After a failover, a new connection finds the server that accepts writes.
             connection.distrust();
             return Err(StoreError::OnlyReads);
         }
@@ -212,7 +213,7 @@ fn check(outages: Outages) -> Hook {
         let outages = outages.clone();
         Box::pin(async move {
             if outages.may_have_cut(metrics.created) {
-                return Err(HookError::message("it was made before an outage"));
+                return Err(HookError::message("the connection was made before an outage"));
             }
             if metrics.last_used() < TRUSTED_IDLE {
                 return Ok(());
@@ -228,19 +229,20 @@ fn check(outages: Outages) -> Hook {
     })
 }
 
-/// The number of a campaign's gate: the random half of its id.
+/// Returns the number of a campaign's gate: the random half of its id.
 fn gate_key(id: Uuid) -> i64 {
     id.as_u64_pair().1.cast_signed()
 }
 
 /// Reads a JSON column into a domain type.
 fn from_json<T: serde::de::DeserializeOwned>(value: serde_json::Value) -> StoreResult<T> {
-    // What serde says would show the value.
+    // The error of serde would show the value.
     serde_json::from_value(value)
         .map_err(|_| StoreError::Corrupt(std::any::type_name::<T>().to_owned()))
 }
 
-/// A domain type as JSON to store. Our types have no keys that JSON lacks, so this cannot fail on them.
+/// Converts a domain type to JSON to store. Our types have no keys that JSON lacks, so this cannot
+/// fail on them.
 pub(crate) fn to_json<T: serde::Serialize>(value: &T) -> StoreResult<serde_json::Value> {
     serde_json::to_value(value).map_err(|error| StoreError::Corrupt(error.to_string()))
 }

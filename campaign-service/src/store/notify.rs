@@ -1,33 +1,34 @@
-//! Word from one replica to all: control changes, not contacts.
+//! Notices from one replica to all: control changes, not contacts.
 //!
-//! A notice is a courtesy. It is sent in one message with the COMMIT that it tells of, and after it: what cannot be
-//! told is done all the same, and what is not done is not told. The queue of notices is one for the whole server, and
-//! any session that listens and idles in a transaction can fill it. Whoever misses a notice learns of a stop when it
-//! renews a lease, and of everything when it asks to authorise.
+//! Notices are best effort. A notice is sent in one message with its COMMIT, and after it. So a
+//! change is done even if its notice fails, and no notice tells of a change that is not done. The
+//! whole server has one queue of notices, and any session that listens and idles in a transaction
+//! can fill the queue. A missed notice costs only time: workers learn of a stop when they renew a
+//! lease, and of everything when they ask to authorise.
 
 use super::session::literal;
 use super::{StoreResult, Tx, to_json};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-/// Begins to listen on the channel of all replicas.
+/// Statement that listens on the channel of all replicas.
 pub(super) const LISTEN: &str = "LISTEN campaign_control";
 
-/// What replicas tell each other.
+/// Notice between replicas.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum ControlEvent {
-    /// A run is held or over.
+    /// A run is paused or over.
     Stopped { campaign: Uuid, run: i32, cause: StopCause, hang_up: bool },
-    /// There may be something to lease.
+    /// There may be contacts to lease.
     Work { campaign: Uuid },
     /// A contact must not be dialled any more.
     ContactRemoved { campaign: Uuid, position: i64, cause: RemovalCause },
-    /// Never sent: a replica tells itself that it may have missed something.
+    /// A replica may have missed notices. Never sent: a replica raises this for itself.
     Missed,
 }
 
-/// Why a run stopped.
+/// Reason why a run stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum StopCause {
@@ -36,7 +37,7 @@ pub enum StopCause {
     Completed,
 }
 
-/// Why a contact was taken back.
+/// Reason why a contact was revoked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RemovalCause {
@@ -44,12 +45,12 @@ pub enum RemovalCause {
     Suppressed,
 }
 
-/// Tells all replicas once the transaction is committed.
+/// Notifies all replicas once the transaction is committed.
 pub fn on_commit(tx: &Tx<'_>, event: ControlEvent) {
     tx.notices().push(event);
 }
 
-/// Commits, and then tells.
+/// Returns the SQL that commits and then sends notices.
 pub(super) fn commit_and_tell(events: &[ControlEvent]) -> StoreResult<String> {
     let mut payloads = Vec::with_capacity(events.len());
     for event in events {

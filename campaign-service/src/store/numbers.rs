@@ -1,4 +1,4 @@
-//! When numbers were dialled, above all campaigns.
+//! Dial times of numbers, across all campaigns.
 
 use super::{StoreError, StoreResult, Tx};
 use campaign_domain::Instant;
@@ -6,15 +6,15 @@ use campaign_domain::caps::CAP_WINDOW;
 use std::collections::HashMap;
 use tokio_postgres::error::SqlState;
 
-/// When numbers were dialled, newest first; those never dialled left out. What is found is kept from all
-/// others until commit; in order, so that no two transactions wait for each other.
+/// Returns when numbers were dialled, newest first, and locks the rows until commit. Leaves out
+/// numbers that were never dialled. Locks in order of number, so that no two transactions deadlock.
 pub async fn lock(tx: &Tx<'_>, numbers: &[i64]) -> StoreResult<HashMap<i64, Vec<Instant>>> {
     let sql = "SELECT number, attempted_at FROM number_attempts WHERE number = ANY($1)
         ORDER BY number FOR UPDATE";
     read(tx, sql, numbers).await
 }
 
-/// The same, as committed.
+/// Returns when numbers were dialled, newest first, as committed. Locks nothing.
 pub async fn find(tx: &Tx<'_>, numbers: &[i64]) -> StoreResult<HashMap<i64, Vec<Instant>>> {
     let sql = "SELECT number, attempted_at FROM number_attempts WHERE number = ANY($1)";
     read(tx, sql, numbers).await
@@ -24,7 +24,8 @@ async fn read(tx: &Tx<'_>, sql: &str, numbers: &[i64]) -> StoreResult<HashMap<i6
     Ok(tx.query(sql, &[&numbers]).await?.iter().map(|row| (row.get(0), row.get(1))).collect())
 }
 
-/// Notes an attempt now for numbers that were found locked; keeps as many as `max_attempts`.
+/// Records an attempt now for numbers that [`lock`] found. Keeps the newest `max_attempts` times of
+/// each number.
 pub async fn note_again(tx: &Tx<'_>, numbers: &[i64], max_attempts: u16) -> StoreResult<()> {
     if numbers.is_empty() {
         return Ok(());
@@ -35,9 +36,9 @@ pub async fn note_again(tx: &Tx<'_>, numbers: &[i64], max_attempts: u16) -> Stor
     Ok(())
 }
 
-/// Notes the first attempt, now, of numbers that were not found, in order. Fails, and the transaction with
-/// it, if another transaction noted one of them meanwhile: [`is_noted_meanwhile`]. ON CONFLICT would wait
-/// instead, at twice the price for each number.
+/// Records the first attempt, now, of numbers that [`lock`] did not find, in order. If another
+/// transaction recorded one of the numbers meanwhile, this fails with its transaction: see
+/// [`is_noted_meanwhile`]. ON CONFLICT would wait instead, at twice the cost per number.
 pub async fn note_first(tx: &Tx<'_>, numbers: &[i64]) -> StoreResult<()> {
     if numbers.is_empty() {
         return Ok(());
@@ -48,7 +49,8 @@ pub async fn note_first(tx: &Tx<'_>, numbers: &[i64]) -> StoreResult<()> {
     Ok(())
 }
 
-/// Whether a transaction failed since another one noted the same number for the first time.
+/// Returns whether a transaction failed because another one recorded the same number for the first
+/// time.
 #[must_use]
 pub fn is_noted_meanwhile(error: &StoreError) -> bool {
     let StoreError::Database(error) = error else { return false };
@@ -57,8 +59,8 @@ pub fn is_noted_meanwhile(error: &StoreError) -> bool {
     })
 }
 
-/// Forgets numbers, from one on in their order, that were last dialled before the window; looks at most
-/// at `limit`. Returns the number to go on from; `None` when it came to the end.
+/// Deletes numbers that were last dialled before the window, in order from `from` on. Looks at no
+/// more than `limit` numbers. Returns the number to continue from, or `None` at the end.
 pub async fn forget(tx: &Tx<'_>, from: i64, limit: i64) -> StoreResult<Option<i64>> {
     let find = "SELECT max(number), count(*) FROM (SELECT number FROM number_attempts
         WHERE number >= $1 ORDER BY number LIMIT $2) t";

@@ -1,4 +1,5 @@
-//! Silence: packets that are dropped close no connection, so a connection may be dead and look alive.
+//! Detection of silent connections. Dropped packets close no connection, so a dead connection may
+//! look alive.
 
 use super::{StoreError, StoreResult};
 use std::pin::pin;
@@ -6,31 +7,33 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::time::timeout;
 
-/// How often a statement that is not answered is thought of.
+/// Interval at which an unanswered statement is checked.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
-/// A connection that is taken for dead has this long for each answer. Statements that wait at a gate may take longer,
-/// but for a connection that lives this matters once at most: it is not handed out again.
+/// Time for each answer on a connection that is taken for dead. Statements that wait at a gate may
+/// take longer. For a live connection this matters at most once, because the connection is not
+/// handed out again.
 const LAST_CHANCE: Duration = Duration::from_secs(5);
 
-/// When a connection was last found dead. Where one is, those made before it may be.
+/// Time at which a connection was last found dead. Connections made before that time may be dead
+/// too.
 #[derive(Clone, Debug, Default)]
 pub struct Outages {
     last: Arc<Mutex<Option<Instant>>>,
 }
 
 impl Outages {
-    /// Notes that a connection was found dead just now.
+    /// Records that a connection was found dead just now.
     pub fn note(&self) {
         *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
     }
 
-    /// Whether a connection that was made then is not to be trusted.
+    /// Returns whether a connection made at `made_at` is not to be trusted.
     pub fn may_have_cut(&self, made_at: Instant) -> bool {
         let last = *self.last.lock().unwrap_or_else(PoisonError::into_inner);
         last.is_some_and(|last| made_at < last)
     }
 
-    /// Waits for an answer on a connection that was made at `made_at`, `limit` at most.
+    /// Waits at most `limit` for an answer on a connection that was made at `made_at`.
     pub async fn answer<T>(
         &self,
         made_at: Instant,

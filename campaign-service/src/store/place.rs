@@ -1,11 +1,11 @@
-//! Where rows are in their tables.
+//! Places of rows in their tables.
 
 use bytes::BytesMut;
 use std::error::Error;
 use tokio_postgres::types::{FromSql, IsNull, ToSql, Type, accepts, to_sql_checked};
 
-/// Where a row is in its table (`ctid`), as the database has it. Good for as long as nobody else can change the
-/// row.
+/// Place of a row in its table (`ctid`), in the database's own format. Valid as long as nobody else
+/// can change the row.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Place([u8; 6]);
 

@@ -1,21 +1,21 @@
-//! Deletion of history that a reset made unreachable. Nobody sees these rows any more; this only gives
-//! their space back.
+//! Deletion of history that a reset made unreachable. Nobody sees these rows any more; the deletion
+//! only frees their space.
 //!
-//! Of facts that count whenever they come for the first time, the ids are kept: opt-outs, and facts of no
-//! attempt, which nothing but the id tells from new ones. Reported again they are duplicates, not facts of
-//! after the reset.
+//! The ids of opt-outs and of facts without an attempt are kept, because such facts count whenever
+//! they first arrive. Nothing but the id tells a repeated one from a new one. Facts reported again
+//! are therefore duplicates, not facts from after the reset.
 
 use super::{StoreResult, Tx, calls, states};
 use uuid::Uuid;
 
-/// How far the deletion has come.
+/// Progress of the deletion in one campaign.
 #[derive(Clone, Copy, Debug)]
 pub struct PurgeProgress {
     pub positions_done: i64,
     pub positions_total: i64,
 }
 
-/// Orders the deletion of everything older than a generation, from the first contact on.
+/// Schedules the deletion of everything older than a generation, from the first contact on.
 pub async fn start(tx: &Tx<'_>, campaign: Uuid, generation: i32) -> StoreResult<()> {
     let sql = "INSERT INTO history_purges (campaign_id, generation) VALUES ($1, $2)
         ON CONFLICT (campaign_id) DO UPDATE SET generation = excluded.generation,
@@ -24,7 +24,7 @@ pub async fn start(tx: &Tx<'_>, campaign: Uuid, generation: i32) -> StoreResult<
     Ok(())
 }
 
-/// The progress in one campaign; `None` when nothing is to be deleted.
+/// Returns the progress in one campaign, or `None` when nothing is to be deleted.
 pub async fn progress(tx: &Tx<'_>, campaign: Uuid) -> StoreResult<Option<PurgeProgress>> {
     let sql = "SELECT LEAST(p.position, k.next_position), k.next_position
         FROM history_purges p JOIN campaign_counters k USING (campaign_id) WHERE campaign_id = $1";
@@ -32,15 +32,15 @@ pub async fn progress(tx: &Tx<'_>, campaign: Uuid) -> StoreResult<Option<PurgePr
     Ok(row.map(|row| PurgeProgress { positions_done: row.get(0), positions_total: row.get(1) }))
 }
 
-/// Campaigns that have history to delete.
+/// Lists campaigns that have history to delete.
 pub async fn pending(tx: &Tx<'_>, limit: i64) -> StoreResult<Vec<Uuid>> {
     let sql = "SELECT campaign_id FROM history_purges ORDER BY campaign_id LIMIT $1";
     Ok(tx.query(sql, &[&limit]).await?.iter().map(|row| row.get(0)).collect())
 }
 
-/// Deletes old history of the next `span` positions, and then of calls in at most `span` reports. The
-/// campaign's gate must be held alone, so that nothing is written to these rows meanwhile. Returns whether
-/// there is more to delete.
+/// Deletes old history of the next `span` positions, and after the last position calls in at most
+/// `span` reports. The caller must hold the campaign's gate exclusively, so that nothing is written
+/// to these rows meanwhile. Returns whether there is more to delete.
 pub async fn step(tx: &Tx<'_>, campaign: Uuid, span: i64) -> StoreResult<bool> {
     let find = "SELECT p.generation, p.position, p.lease, k.next_position
         FROM history_purges p JOIN campaign_counters k USING (campaign_id) WHERE campaign_id = $1";

@@ -1,5 +1,5 @@
-//! Deletion of history by age. Whoever was called, and when, is forgotten; what counts about a contact,
-//! a refusal above all, is in its state and stays.
+//! Deletion of history by age. Records of calls and other facts are deleted. Facts that decide
+//! about a contact, above all an opt-out, are in the contact's state and stay.
 //!
 //! Tables are walked in order of key, a page at a time, so that no page costs more than another.
 
@@ -7,14 +7,15 @@ use super::{StoreResult, Tx};
 use campaign_domain::Instant;
 use uuid::Uuid;
 
-/// Where a walk has come in each table: the last key looked at.
+/// Position of a walk in each table: the last key looked at.
 #[derive(Clone, Debug, Default)]
 pub struct Walk {
     interaction: (Uuid, i64, String),
     call_report: (Uuid, i64, i64),
 }
 
-/// Deletes interactions of the next page that were recorded before a time; begins again after the last.
+/// Deletes the interactions of the next page that were recorded before a time. Starts again after
+/// the last page.
 pub async fn step_interactions(
     tx: &Tx<'_>,
     walk: &mut Walk,
@@ -37,7 +38,8 @@ pub async fn step_interactions(
     Ok(())
 }
 
-/// The same of ends of calls.
+/// Deletes the ends of calls of the next page that were recorded before a time. Starts again after
+/// the last page.
 pub async fn step_calls(
     tx: &Tx<'_>,
     walk: &mut Walk,

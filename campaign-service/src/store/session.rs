@@ -1,15 +1,16 @@
-//! The settings of every session. Defaults of the server, the database and the role are for others: a default
-//! must not break a promise. They are set by a statement after connecting, so that PgBouncer takes them.
+//! Settings of every session. No default of the server, the database or the role may break a
+//! promise. The settings are set by a statement after connecting, so that PgBouncer accepts them.
 
 use std::time::Duration;
 use tokio_postgres::Client;
 
-/// Settings that do not depend on the configuration. Those that a server does not know yet are left out.
+/// Settings that do not depend on the configuration. Settings that a server does not know yet are
+/// left out.
 ///
-/// Each statement has one good plan, whatever its arguments (so pages begin at COALESCE of the last row and the
-/// end of all, a bound for the index): planned once, as planning many takes longer than running them. A plan made
-/// while a table was small is kept when it has grown: it must not read the table from end to end. Nothing here is
-/// worth compiling.
+/// Each statement has one good plan for all arguments, and is planned once, because planning often
+/// takes longer than running. So pages begin at COALESCE of the last row and the end of all, a
+/// bound for the index. A plan made for a small table is kept when the table has grown, so it must
+/// not read the table from end to end. No statement is worth compiling.
 const SETTINGS: [(&str, &str); 16] = [
     ("default_transaction_isolation", "read committed"),
     ("default_transaction_deferrable", "off"),
@@ -30,15 +31,15 @@ const SETTINGS: [(&str, &str); 16] = [
     ("timezone", "UTC"),
 ];
 
-/// What sessions are prepared with.
+/// Statement that prepares sessions.
 #[derive(Clone, Debug)]
 pub struct Session {
     sql: String,
 }
 
 impl Session {
-    /// For sessions whose statements may run this long, with names looked up in this path (`None`: as the
-    /// database has it).
+    /// Creates settings for sessions whose statements may run for `statement_timeout`. Names are
+    /// looked up in `search_path`; `None` means the database's own.
     pub fn new(statement_timeout: Duration, search_path: Option<&str>) -> Self {
         let timeout = statement_timeout.as_millis();
         let mut settings: Vec<(&str, &str)> = SETTINGS.to_vec();
@@ -47,8 +48,9 @@ impl Session {
             .iter()
             .map(|(name, value)| format!("({}, {})", literal(name), literal(value)))
             .collect();
-        // Names are compared without case: "DateStyle" is how the server spells one of them.
-        // First, as the default may be too short even for this.
+        // Names are compared without case, because the server spells one of them "DateStyle".
+        // `statement_timeout` comes first, because the default may be too short even for this
+        // statement.
         let sql = format!(
             "SET statement_timeout = {timeout}; SELECT set_config(name, value, false) FROM (
                 SELECT s.name, w.value FROM (VALUES {}) w(name, value)
@@ -59,17 +61,18 @@ impl Session {
         Self { sql }
     }
 
-    /// Sets what has to be set on a new connection.
+    /// Applies the settings to a new connection.
     pub async fn prepare(&self, client: &Client) -> Result<(), tokio_postgres::Error> {
         client.batch_execute(&self.sql).await
     }
 }
 
-/// Value of `synchronous_commit` that waits for the disk: as much as the server waits for by default, but never less.
+/// Value of `synchronous_commit` that waits for the disk: the server's default, but never less than
+/// `on`.
 pub const DURABLE: &str = "CASE pg_catalog.current_setting('synchronous_commit')
     WHEN 'remote_apply' THEN 'remote_apply' ELSE 'on' END";
 
-/// A text as SQL writes it.
+/// Quotes a text as an SQL literal.
 pub fn literal(text: &str) -> String {
     format!("'{}'", text.replace('\'', "''"))
 }

@@ -1,21 +1,21 @@
-//! Where campaigns stand, for who only needs to know what stopped.
+//! Standings of campaigns, for callers that only need to know what stopped.
 
 use super::{Connection, StoreError, StoreResult};
 use campaign_domain::lifecycle::State;
 use uuid::Uuid;
 
-/// Where a campaign stands.
+/// Standing of a campaign: its state and run, and whether it hangs up calls.
 #[derive(Clone, Copy, Debug)]
 pub struct Standing {
     pub campaign: Uuid,
     pub state: State,
     pub run: i32,
-    /// Whether it is paused in a way that ends calls in progress.
+    /// Whether the campaign is paused in a way that hangs up calls in progress.
     pub hangs_up: bool,
     pub is_deleted: bool,
 }
 
-/// Where some campaigns stand, deleted or not.
+/// Returns the standings of some campaigns, deleted or not.
 pub async fn find(connection: &Connection, ids: &[Uuid]) -> StoreResult<Vec<Standing>> {
     let sql = "SELECT c.campaign_id, c.state, c.run, c.deleted_at IS NOT NULL AS is_deleted,
             c.state = 'PAUSED' AND COALESCE((SELECT (e.details->>'hang_up_calls')::bool FROM audit_events e

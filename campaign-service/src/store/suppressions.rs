@@ -1,5 +1,5 @@
-//! Numbers nobody may engage, above all campaigns: each tenant's list, and the installation's own, which
-//! holds for everybody.
+//! Suppression lists: numbers that nobody may engage, above all campaigns. Each tenant has a list,
+//! and the installation's own list holds for everybody.
 
 use super::{Params, StoreResult, Tx};
 use campaign_domain::Instant;
@@ -7,24 +7,25 @@ use campaign_domain::access::{Reach, Tenant};
 use std::collections::{HashMap, HashSet};
 use uuid::Uuid;
 
-/// A number on the list.
+/// Number on a list.
 #[derive(Clone, Debug)]
 pub struct Suppression {
     pub phone: String,
     pub source: String,
     pub created_at: Instant,
-    /// The person asked for it.
+    /// Whether the person asked for the suppression.
     pub is_wish: bool,
 }
 
 /// Most changes of a list that a preview is compared with.
 const MAX_CHANGES: i64 = 10_000;
 
-/// Whether the entry `x` holds for the campaign `$1`: it is its tenant's, or everybody's.
+/// SQL condition: the entry `x` holds for the campaign `$1`. The entry is on the list of the
+/// campaign's tenant, or on the installation's.
 pub(super) const HOLDS_FOR_CAMPAIGN: &str =
     "x.tenant IN ('', (SELECT tenant FROM campaigns WHERE campaign_id = $1))";
 
-// Entries of opt-outs that the version before wrote are told by their source.
+// Opt-out entries that the previous version wrote are recognised by their source.
 const COLUMNS: &str = "phone, source, created_at, is_wish OR source LIKE 'opt-out in campaigns/%'";
 
 fn read(row: &tokio_postgres::Row) -> Suppression {
@@ -36,16 +37,16 @@ fn read(row: &tokio_postgres::Row) -> Suppression {
     }
 }
 
-/// What became of a number that was to be added.
+/// Number that was added, or became the person's wish.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Added {
     pub phone: String,
-    /// It was on the list before, and is now the person's wish.
+    /// Whether the number was on the list before, and is now the person's wish.
     pub was_listed: bool,
 }
 
-/// Adds numbers, in one order so that two callers cannot wait for each other; returns those that are new, or
-/// became the person's wish.
+/// Adds numbers to a tenant's list, in one order so that two callers cannot deadlock. Returns the
+/// numbers that are new, or became the person's wish.
 pub async fn insert(
     tx: &Tx<'_>,
     tenant: &Tenant,
@@ -53,7 +54,7 @@ pub async fn insert(
     source: &str,
     is_wish: bool,
 ) -> StoreResult<Vec<Added>> {
-    // A row that this statement inserts has no transaction that deleted or locked it.
+    // For a row that this statement inserts, `xmax` is 0: no transaction deleted or locked the row.
     let sql = "INSERT INTO suppressions AS s (tenant, phone, source, created_at, is_wish)
         SELECT $4, phone, $2, $3::timestamptz, $5 FROM unnest($1::text[]) AS t(phone) ORDER BY phone
         ON CONFLICT (phone, tenant) DO UPDATE SET is_wish = true WHERE excluded.is_wish AND NOT s.is_wish
@@ -62,7 +63,7 @@ pub async fn insert(
     Ok(rows.iter().map(|row| Added { phone: row.get(0), was_listed: row.get(1) }).collect())
 }
 
-/// Notes the numbers that an event in the log of a tenant's list is about, and where they came from.
+/// Records the numbers that an event in the log of a tenant's list is about, and their source.
 pub async fn note_numbers(
     tx: &Tx<'_>,
     tenant: &Tenant,
@@ -76,8 +77,8 @@ pub async fn note_numbers(
     Ok(())
 }
 
-/// Where the numbers of some events in the log of a tenant's list came from; nothing of those whose numbers
-/// were erased.
+/// Returns the sources of the numbers of some events in the log of a tenant's list. Leaves out
+/// events whose numbers were erased.
 pub async fn sources(
     tx: &Tx<'_>,
     tenant: &Tenant,
@@ -90,7 +91,8 @@ pub async fn sources(
     Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect())
 }
 
-/// The events in the log of a tenant's list that are about a number; newest first, before the number given.
+/// Lists the events about a phone number in the log of a tenant's list. Newest first, with event
+/// numbers below `before`.
 pub async fn events_of(
     tx: &Tx<'_>,
     tenant: &Tenant,
@@ -105,8 +107,8 @@ pub async fn events_of(
     Ok(rows.iter().map(|row| row.get(0)).collect())
 }
 
-/// Whether a tenant's list changed, after an event in its log, for a number that a campaign has; `true` too when
-/// more changed than is looked at.
+/// Returns whether a tenant's list changed, after an event in its log, for a number that a campaign
+/// has. Also returns `true` if more numbers changed than are looked at.
 pub async fn changed_for(
     tx: &Tx<'_>,
     tenant: &Tenant,
@@ -122,8 +124,8 @@ pub async fn changed_for(
     Ok(tx.query_one(sql, params).await?.get(0))
 }
 
-/// Puts a number on a tenant's list from this source, whatever the list said of it; kept from others until
-/// commit.
+/// Puts a number on a tenant's list with this source, which replaces the source of an existing
+/// entry. Locks the entry until commit.
 pub async fn put(tx: &Tx<'_>, tenant: &Tenant, phone: &str, source: &str) -> StoreResult<()> {
     let sql = "INSERT INTO suppressions (tenant, phone, source, created_at) VALUES ($1, $2, $3, $4)
         ON CONFLICT (phone, tenant) DO UPDATE SET source = excluded.source";
@@ -131,7 +133,7 @@ pub async fn put(tx: &Tx<'_>, tenant: &Tenant, phone: &str, source: &str) -> Sto
     Ok(())
 }
 
-/// Takes numbers off a tenant's list; returns what they were.
+/// Takes numbers off a tenant's list. Returns their former entries.
 pub async fn delete(
     tx: &Tx<'_>,
     tenant: &Tenant,
@@ -143,25 +145,26 @@ pub async fn delete(
     Ok(tx.query(&sql, &[&phones, &tenant.name()]).await?.iter().map(read).collect())
 }
 
-/// The entry of a number on a tenant's list.
+/// Returns the entry of a number on a tenant's list.
 pub async fn find(tx: &Tx<'_>, tenant: &Tenant, phone: &str) -> StoreResult<Option<Suppression>> {
     let sql = format!("SELECT {COLUMNS} FROM suppressions WHERE phone = $1 AND tenant = $2");
     Ok(tx.query_opt(&sql, &[&phone, &tenant.name()]).await?.as_ref().map(read))
 }
 
-/// Which of these numbers a tenant's campaigns may not engage: on its list or on the installation's.
+/// Returns which of these numbers a tenant's campaigns may not engage: numbers on the tenant's list
+/// or on the installation's.
 pub async fn among(tx: &Tx<'_>, tenant: &Tenant, phones: &[&str]) -> StoreResult<HashSet<String>> {
     if phones.is_empty() {
         return Ok(HashSet::new());
     }
-    // The tenant as a condition of what is found, or each number is looked for twice.
+    // The tenant is a condition on rows found. Otherwise each number is looked up twice.
     let sql =
         "SELECT phone FROM suppressions WHERE phone = ANY($1) AND (tenant = '' OR tenant = $2)";
     let rows = tx.query(sql, &[&phones, &tenant.name()]).await?;
     Ok(rows.iter().map(|row| row.get(0)).collect())
 }
 
-/// Entries of a tenant's list in order of number, after the last of the page before.
+/// Lists entries of a tenant's list in order of number, after the last one of the previous page.
 pub async fn list(
     tx: &Tx<'_>,
     tenant: &Tenant,
@@ -175,7 +178,7 @@ pub async fn list(
     Ok(tx.query(&sql, &[&after, &limit, &tenant.name()]).await?.iter().map(read).collect())
 }
 
-/// Where numbers stand in the campaigns within reach that have a run under way.
+/// Finds the contacts with these numbers in campaigns within reach that have a run under way.
 pub async fn find_in_active_campaigns(
     tx: &Tx<'_>,
     reach: &Reach,

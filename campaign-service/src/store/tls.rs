@@ -1,5 +1,6 @@
-//! TLS to PostgreSQL. Where there is any, the database's certificate is verified: TLS with whoever answers would
-//! keep nothing from who stands between. So `sslmode=require` verifies as `verify-full` does, which libpq does not.
+//! TLS to PostgreSQL. If TLS is used, the database's certificate is verified, because TLS to an
+//! unverified server does not stop a man in the middle. So `sslmode=require` verifies as
+//! `verify-full` does, unlike in libpq.
 
 use campaign_process::{authorities, certificates, read_key_file};
 use rustls::client::WebPkiServerVerifier;
@@ -13,18 +14,19 @@ use rustls::{
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// How to speak TLS.
+/// TLS settings.
 #[derive(Clone, Debug)]
 pub struct Tls {
     pub config: ClientConfig,
 }
 
 impl Tls {
-    /// With whom to trust (a file, and what it is called in errors; `None`: whom the system trusts), our certificate
-    /// and key, and whether the certificate has to be of the host's name.
+    /// Creates TLS settings. `roots` is a file of certificate authorities and its name in errors;
+    /// `None` means the system's authorities. `identity` is our certificate and key.
+    /// `verifies_name` says whether the certificate must have the host's name.
     ///
     /// # Errors
-    /// When a file cannot be used; says which and why.
+    /// If a file cannot be used. The text says which and why.
     pub fn new(
         roots: Option<(PathBuf, &str)>,
         identity: Option<(PathBuf, PathBuf)>,
@@ -84,12 +86,12 @@ fn system_roots() -> Result<RootCertStore, String> {
     let mut roots = RootCertStore::empty();
     roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
     if roots.is_empty() {
-        return Err("the system trusts nobody; give --database-ca-file".to_owned());
+        return Err("the system has no trusted authority; give --database-ca-file".to_owned());
     }
     Ok(roots)
 }
 
-/// Verifies who vouches for a certificate, but not whose name it has: sslmode=verify-ca.
+/// Verifier for `sslmode=verify-ca`: checks the authority of a certificate, but not its name.
 #[derive(Debug)]
 struct AnyName(Arc<WebPkiServerVerifier>);
 
@@ -105,7 +107,7 @@ impl ServerCertVerifier for AnyName {
         let verified =
             self.0.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now);
         match verified {
-            // The name is looked at last, when all else was found good.
+            // The name is checked last, after all other checks have passed.
             Err(Error::InvalidCertificate(
                 CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
             )) => Ok(ServerCertVerified::assertion()),

@@ -5,10 +5,11 @@ use campaign_domain::access::Tenant;
 use chrono::TimeDelta;
 use uuid::Uuid;
 
-/// A worker says so again well within this time, or is gone.
+/// Time for which a worker's report is believed. A worker that still runs reports again well within
+/// this time.
 const BELIEVED: TimeDelta = TimeDelta::minutes(5);
 
-/// Notes that a worker's provider fails, as it says on a stream.
+/// Records that a worker's provider fails, as the worker reports on a stream.
 pub async fn put(
     tx: &Tx<'_>,
     worker_id: &str,
@@ -24,15 +25,16 @@ pub async fn put(
     Ok(())
 }
 
-/// Notes that it works again, or that the stream is over. What the worker said on another stream stays:
-/// the end of an old one may be noticed long after the new one began.
+/// Records that a worker's provider works again, or that the stream is over. A report on another
+/// stream stays, because the end of an old stream may be noticed long after a new one began.
 pub async fn remove(tx: &Tx<'_>, worker_id: &str, stream: Uuid) -> StoreResult<()> {
     let sql = "DELETE FROM provider_troubles WHERE worker_id = $1 AND stream_id = $2";
     tx.execute(sql, &[&worker_id, &stream]).await?;
     Ok(())
 }
 
-/// What the worker whose provider began to fail last says, of those that serve a tenant.
+/// Returns the reason in the latest report of a failing provider, among the workers that serve a
+/// tenant.
 pub async fn latest(tx: &Tx<'_>, tenant: &Tenant) -> StoreResult<Option<String>> {
     let sql = "SELECT reason FROM provider_troubles WHERE reported_at > $1 AND tenant IN ('', $2)
         ORDER BY reported_at DESC LIMIT 1";

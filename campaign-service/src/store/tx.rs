@@ -1,7 +1,7 @@
 //! Transactions, and the gates they pass.
 //!
-//! Statements that do not need each other's answers are sent together (`try_join!`): a round trip costs
-//! more than most of them. They are run in the order sent.
+//! Statements that do not need each other's answers are sent together (`try_join!`), because a
+//! round trip costs more than most statements. PostgreSQL runs them in the order sent.
 
 use super::error::Staleness;
 use super::notify::{self, ControlEvent};
@@ -25,73 +25,78 @@ use tokio_postgres::{CopyInSink, Row, Statement};
 use tracing::warn;
 use uuid::Uuid;
 
-/// A statement's arguments.
+/// Arguments of a statement.
 pub(super) type Params<'a> = &'a [&'a (dyn ToSql + Sync)];
 
-/// Which changes of one campaign a transaction keeps apart from. Held until commit.
+/// Gate of a campaign, which keeps a transaction apart from some changes until commit.
 ///
-/// Whoever grants or hands out (authorising, leasing) shares the gate; whoever takes away (commands,
-/// recording facts, suppressing) has it alone. So when a pause or an opt-out is committed, every
-/// authorisation before it is committed too and every later one sees it.
+/// Transactions that lease or authorise share the gate. Transactions that stop or exclude
+/// (commands, recording facts, suppressing) hold the gate exclusively. So when a pause or an
+/// opt-out is committed, every earlier authorisation is committed too, and every later one sees the
+/// change.
 #[derive(Clone, Copy, Debug)]
 pub enum Gate {
-    /// Nothing that needs a gate: reads, and additions that nobody waits for.
+    /// No gate: for reads, and for additions that nobody waits for.
     Open,
-    /// Among others that share this campaign's.
+    /// Gate of this campaign, shared with other transactions.
     Shared(Uuid),
-    /// Alone in this campaign.
+    /// Gate of this campaign, held exclusively.
     Exclusive(Uuid),
 }
 
 /// Whether a commit waits for the disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Durability {
-    /// It does.
+    /// The commit waits.
     Durable,
-    /// It does not: for what may be lost in a crash of the database, as long as it is lost whole. What is
-    /// committed durably later makes it durable too.
+    /// The commit does not wait. For changes that a crash of the database may lose, as long as they
+    /// are lost whole. A later durable commit makes these changes durable too.
     Relaxed,
 }
 
-/// A pooled connection.
+/// Connection from the pool.
 #[derive(Debug)]
 pub struct Connection {
-    /// Always there, until dropped.
+    /// Client, always present until the connection is dropped.
     client: Option<Client>,
-    /// Not to be used again: a statement may be running whose answer nobody waits for, or the session is stale.
+    /// Whether the connection must not be used again. A statement may still be running whose answer
+    /// nobody waits for, or the session is stale.
     is_unfit: AtomicBool,
     shared: Arc<Shared>,
 }
 
-/// What a transaction is made of. Unless committed, it is rolled back when dropped.
+/// Statements on a connection, in a transaction or single. A transaction that is dropped before its
+/// commit is rolled back.
 pub struct Statements<'c> {
     connection: &'c Connection,
     is_open: bool,
-    /// Sent and not answered.
+    /// Number of statements sent and not answered.
     unanswered: AtomicU32,
     /// Longest wait for an answer.
     answer_limit: Duration,
 }
 
-/// A transaction that is about to begin.
+/// Transaction that is about to begin.
 pub struct Opening<'c> {
     statements: Statements<'c>,
-    /// Passes the gate, tells the time and says how durable the transaction is.
+    /// Statement that passes the gate, returns the time and sets the durability.
     gate: Statement,
     key: i64,
 }
 
-/// A transaction, and the database's time at its start: the one clock of all replicas.
+/// Transaction, with the database's time at its start. The database's clock is the one clock of all
+/// replicas.
 pub struct Tx<'c> {
     statements: Statements<'c>,
-    /// Now, read after the gate was passed.
+    /// Time of the transaction, read after the gate was passed.
     pub now: Instant,
-    /// To be told once it is committed.
+    /// Notices to send once the transaction is committed.
     notices: Mutex<Vec<ControlEvent>>,
 }
 
-/// Each transaction says how isolated it is, whatever the default: a snapshot from before the gate would show what the
-/// gate kept apart. Whether it may write is left to the default, which is how an operator stops all writes.
+/// Start of a transaction. The isolation level is set whatever the default: a snapshot from before
+/// the gate would miss the changes that the gate waited for. Whether a transaction may write is
+/// left to the default, which lets an operator stop all writes.
 const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED";
 
 impl std::fmt::Debug for Statements<'_> {
@@ -129,10 +134,10 @@ impl<'c> Deref for Tx<'c> {
 impl Drop for Statements<'_> {
     fn drop(&mut self) {
         if self.unanswered.load(Relaxed) > 0 {
-            // Whoever asked gave up: its deadline passed, or it left.
+            // The caller gave up: its deadline passed, or it left.
             self.connection.is_unfit.store(true, Relaxed);
         } else if self.is_open && !self.connection.is_unfit.load(Relaxed) {
-            // Sent at once; the connection's next statement comes after it.
+            // The ROLLBACK is sent at once, and the connection's next statement comes after it.
             let _ = self.connection.client().batch_execute("ROLLBACK").now_or_never();
         }
     }
@@ -143,8 +148,9 @@ impl Drop for Connection {
         if let Some(client) = self.client.take()
             && self.is_unfit.load(Relaxed)
         {
-            // Closed instead of used again, so that the database gives up on the statement (within a second:
-            // client_connection_check_interval) and rolls back.
+            // The connection is closed and not used again, so that the database gives up on the
+            // statement and rolls back. This takes up to 1 second
+            // (`client_connection_check_interval`).
             drop(Client::take(client));
         }
     }
@@ -172,7 +178,7 @@ impl Connection {
         self.is_unfit.store(true, Relaxed);
     }
 
-    /// For single statements that read, each a transaction of its own.
+    /// Returns a handle for single reads, each a transaction of its own.
     pub(super) fn alone(&self) -> Statements<'_> {
         self.statements(false)
     }
@@ -189,14 +195,14 @@ impl Connection {
         Ok(opening.at(now))
     }
 
-    /// The same, relaxed.
+    /// Starts a transaction behind a gate, with [`Durability::Relaxed`].
     pub async fn begin_relaxed(&mut self, gate: Gate) -> StoreResult<Tx<'_>> {
         let opening = self.open(gate, Durability::Relaxed).await?;
         let now = opening.pass().await?;
         Ok(opening.at(now))
     }
 
-    /// The same, for statements that may take this long.
+    /// Starts a transaction without a gate, for statements that may run as long as `limit`.
     pub(super) async fn begin_long(&mut self, limit: Duration) -> StoreResult<Tx<'_>> {
         let mut opening = self.open(Gate::Open, Durability::Durable).await?;
         opening.statements.answer_limit = limit;
@@ -207,8 +213,8 @@ impl Connection {
         Ok(tx)
     }
 
-    /// Prepares a transaction behind a gate. [`Opening::pass`] starts it; what is sent together with it,
-    /// and after it, is run behind the gate.
+    /// Prepares a transaction behind a gate. [`Opening::pass`] starts the transaction. Statements
+    /// sent together with `pass` or after it run behind the gate.
     pub async fn open(&mut self, gate: Gate, durability: Durability) -> StoreResult<Opening<'_>> {
         // The clock is read after the wait at the gate: columns are computed in order.
         let (lock, key) = match gate {
@@ -223,13 +229,13 @@ impl Connection {
         let sql = format!(
             "SELECT {lock}, clock_timestamp() AS now, set_config('synchronous_commit', {commit}, true)"
         );
-        // Now, so that nothing can be sent before it.
+        // Prepared now, so that nothing can be sent before the gate.
         let gate = self.alone().prepare(&sql).await?;
         let statements = self.statements(true);
         Ok(Opening { statements, gate, key })
     }
 
-    /// Starts a transaction that reads one moment throughout, and passes no gate.
+    /// Starts a transaction that reads one snapshot throughout, and passes no gate.
     pub async fn begin_snapshot(&mut self) -> StoreResult<Tx<'_>> {
         let statement = self.alone().prepare("SELECT clock_timestamp() AS now").await?;
         let statements = self.statements(true);
@@ -244,7 +250,8 @@ impl Connection {
 }
 
 impl<'c> Opening<'c> {
-    /// Begins and passes the gate; returns the time then. Comes first among what is sent together.
+    /// Begins the transaction, passes the gate and returns the time. Must come first among
+    /// statements that are sent together.
     pub async fn pass(&self) -> StoreResult<Instant> {
         let client = self.connection.client();
         let key: Params<'_> = &[&self.key];
@@ -256,31 +263,31 @@ impl<'c> Opening<'c> {
         Ok(row.get("now"))
     }
 
-    /// The transaction, which passed the gate at this time.
+    /// Returns the transaction, which passed the gate at `now`.
     pub fn at(self, now: Instant) -> Tx<'c> {
         Tx { statements: self.statements, now, notices: Mutex::default() }
     }
 }
 
 impl Tx<'_> {
-    /// Passes one more gate, alone. Whoever passes several does it in order of id, so that no two wait
-    /// for each other.
+    /// Passes one more gate, exclusively. Several gates must be passed in order of id, so that no
+    /// two transactions deadlock.
     pub async fn pass(&self, id: Uuid) -> StoreResult<()> {
         self.execute("SELECT pg_advisory_xact_lock($1)", &[&gate_key(id)]).await?;
         Ok(())
     }
 
-    /// Added to transaction ids that are stored.
+    /// Returns the number added to transaction ids that are stored.
     pub(super) fn transaction_shift(&self) -> i64 {
         self.connection.shared.transaction_shift.load(Relaxed)
     }
 
-    /// What is told once the transaction is committed.
+    /// Returns the notices to send once the transaction is committed.
     pub(super) fn notices(&self) -> MutexGuard<'_, Vec<ControlEvent>> {
         self.notices.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Makes the transaction durable, lets go of the gate, and tells what is to be told.
+    /// Commits the transaction, releases the gate, and sends the notices.
     pub async fn commit(mut self) -> StoreResult<()> {
         let notices = std::mem::take(&mut *self.notices());
         let client = self.connection.client();
@@ -292,12 +299,12 @@ impl Tx<'_> {
         self.statements.is_open = false;
         let told = self.answered(async {
             let mut answers = pin!(client.simple_query_raw(&sql).await?);
-            // The first answer is the commit's: what goes wrong after it undoes nothing.
+            // The first answer is the commit's. A later error undoes nothing.
             answers.next().await.transpose()?;
             Ok(answers.try_for_each(|_| std::future::ready(Ok(()))).await)
         });
         if let Err(error) = told.await? {
-            warn!(%error, "a notice was not taken; other replicas learn of the change when leases are renewed");
+            warn!(%error, "a notice was not sent; other replicas learn of the change when leases are renewed");
             for notice in notices {
                 // An error only says that nobody listens.
                 let _ = self.connection.shared.untold.send(notice);
@@ -308,7 +315,8 @@ impl Tx<'_> {
 }
 
 impl Statements<'_> {
-    /// Counts a statement until it is answered. One that is not leaves the connection unfit.
+    /// Counts a statement until it is answered. An unanswered statement leaves the connection
+    /// unfit.
     pub(super) async fn answered<T>(
         &self,
         statement: impl Future<Output = Result<T, tokio_postgres::Error>>,
@@ -329,8 +337,9 @@ impl Statements<'_> {
             }
         }
         if *error.code() == SqlState::IN_FAILED_SQL_TRANSACTION {
-            // Of statements sent together, the one that failed first tells why. Its answer is here too; whoever waits
-            // for both looks at it before the second turn ends.
+            // Among statements sent together, the one that failed first tells why. Its answer has
+            // arrived too. A caller that waits for both sees that answer before the second turn
+            // ends.
             yield_now().await;
             yield_now().await;
         }
@@ -351,7 +360,7 @@ impl Statements<'_> {
         self.answered(self.connection.client().query(&statement, params)).await
     }
 
-    /// Runs one statement and then, sent together with it, another; returns the other's rows.
+    /// Runs two statements that are sent together. Returns the rows of the second.
     pub(super) async fn then_query(
         &self,
         first: &str,
@@ -359,7 +368,7 @@ impl Statements<'_> {
         second: &str,
         second_params: Params<'_>,
     ) -> StoreResult<Vec<Row>> {
-        // Both before either is sent, or the second might overtake the first.
+        // Both are prepared before either is sent, or the second might overtake the first.
         let first = self.prepare(first).await?;
         let second = self.prepare(second).await?;
         let client = self.connection.client();

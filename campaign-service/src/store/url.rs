@@ -1,5 +1,5 @@
-//! DATABASE_URL: PostgreSQL's own way to say where a database is (libpq's connection URIs and strings). Each parameter
-//! works, or is refused by its name.
+//! `DATABASE_URL` in PostgreSQL's own format: libpq's connection URIs and strings. Each parameter
+//! works, or is rejected by its name.
 
 use super::tls::Tls;
 use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
@@ -8,9 +8,9 @@ use std::time::Duration;
 use tokio_postgres::Config;
 use tokio_postgres::config::TargetSessionAttrs;
 
-/// Longest wait for one of several hosts, so that the next has its turn.
+/// Longest wait for one of several hosts, so that the next host has its turn.
 const HOST_LIMIT: Duration = Duration::from_secs(2);
-/// A dead network is noticed within about this time, whether or not something was sent.
+/// Time within which a dead network is noticed, approximately, whether or not something was sent.
 const TCP_LIMIT: Duration = Duration::from_secs(10);
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(5);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(2);
@@ -37,24 +37,25 @@ const PASSED_ON: [&str; 17] = [
     "sslmode",
 ];
 
-/// Where the database is, and how it is reached.
+/// Address of the database, and how to connect to it.
 #[derive(Clone, Debug)]
 pub struct DatabaseUrl {
     pub config: Config,
-    /// `None`: in the clear.
+    /// TLS settings; `None` for an unencrypted connection.
     pub tls: Option<Tls>,
-    /// `None`: as the database has it.
+    /// Search path; `None` for the database's own.
     pub search_path: Option<String>,
 }
 
-/// A parameter and its value.
+/// Parameter and its value.
 type Param = (String, String);
 
 impl DatabaseUrl {
     /// Reads a URL, or a string of `key=value` pairs.
     ///
     /// # Errors
-    /// When it cannot be used as it is; names the parameter and says what to do. Shows no value that may be secret.
+    /// If the text cannot be used as it is. The error names the parameter and says what to do, but
+    /// shows no value that may be secret.
     pub fn read(
         text: &str,
         ca_file: Option<&Path>,
@@ -93,7 +94,7 @@ impl DatabaseUrl {
             config.keepalives_retries(KEEPALIVE_RETRIES);
         }
         config.tcp_user_timeout(wish.tcp_user_timeout.unwrap_or(TCP_LIMIT));
-        // One of several hosts is a standby, mostly, and the service writes.
+        // Usually one of several hosts is a standby, and the service writes.
         let wants_writable = has_several_hosts && !wish.takes_any;
         if wish.wants_writable || wants_writable {
             config.target_session_attrs(TargetSessionAttrs::ReadWrite);
@@ -102,12 +103,12 @@ impl DatabaseUrl {
     }
 }
 
-/// Why a value cannot be read; the error itself does not say.
+/// Returns why a value cannot be read. The error's own text does not say.
 fn reason(error: &tokio_postgres::Error) -> String {
     std::error::Error::source(error).map(|source| format!(" ({source})")).unwrap_or_default()
 }
 
-/// What is asked for by parameters that are not passed on.
+/// Settings from parameters that are not passed on.
 #[derive(Default)]
 struct Wish {
     ca_file: Option<PathBuf>,
@@ -123,7 +124,7 @@ struct Wish {
 }
 
 impl Wish {
-    /// Takes a parameter, or gives it back to be passed on.
+    /// Takes a parameter, or returns it to be passed on.
     fn take(&mut self, name: String, value: String) -> Result<Option<Param>, String> {
         let refuse = |what: &str| Err(format!("the database URL's {name} {what}"));
         match name.as_str() {
@@ -142,12 +143,12 @@ impl Wish {
             }
             "target_session_attrs" => match value.as_str() {
                 "any" => self.takes_any = true,
-                // A primary that takes no writes is of no use either.
+                // A primary that accepts no writes is of no use either.
                 "read-write" | "primary" => self.wants_writable = true,
                 _ => return refuse("must be read-write, primary or any: the service writes"),
             },
             "tcp_user_timeout" => match value.parse() {
-                // 0 is the system's own default in libpq; here it is ours.
+                // In libpq, 0 means the system's default. Here, 0 means `TCP_LIMIT`.
                 Ok(0) => {}
                 Ok(millis) => self.tcp_user_timeout = Some(Duration::from_millis(millis)),
                 Err(_) => return refuse("must be a number of milliseconds"),
@@ -167,11 +168,11 @@ impl Wish {
         Ok(None)
     }
 
-    /// How to speak TLS, if at all.
+    /// Returns the TLS settings, or `None` for an unencrypted connection.
     fn tls(&self) -> Result<Option<Tls>, String> {
         let is_system = self.sslrootcert.as_deref() == Some("system");
         let mode = match self.sslmode.as_deref() {
-            // As libpq has it: who names the system's authorities wants them asked.
+            // `sslrootcert=system` implies `sslmode=verify-full`, like in libpq.
             None if is_system => "verify-full",
             None => "prefer",
             Some(mode) => mode,
@@ -194,7 +195,7 @@ impl Wish {
             "require" | "verify-full" => true,
             "verify-ca" if is_system => {
                 return Err("the database URL's sslrootcert=system needs sslmode=verify-full: anybody can have a \
-                            certificate of those whom the system trusts"
+                            certificate of the authorities that the system trusts"
                     .to_owned());
             }
             "verify-ca" => false,
@@ -224,7 +225,8 @@ impl Wish {
     }
 }
 
-/// What stands before the parameters, and those; a string of pairs has nothing but them.
+/// Splits a text into the part before the parameters, and the parameters. A string of pairs has
+/// only parameters.
 fn split(text: &str) -> Result<(&str, Vec<Param>), String> {
     if !text.starts_with("postgres://") && !text.starts_with("postgresql://") {
         return Ok(("", pairs(text)?));
@@ -278,18 +280,19 @@ fn pairs(text: &str) -> Result<Vec<Param>, String> {
     }
 }
 
-/// Whether a text can be a parameter's name. Another may be part of a password, and is not shown.
+/// Returns whether a text can be a parameter's name. Any other text may be part of a password, and
+/// is not shown.
 fn is_name(text: &str) -> bool {
     !text.is_empty() && text.chars().all(|c| c.is_ascii_lowercase() || c == '_')
 }
 
 fn wrong_form() -> String {
-    "the database URL must be as in postgres://user:password@host:5432/database?parameter=value; write what is special \
-     in a password as in %3F"
+    "the database URL must be as in postgres://user:password@host:5432/database?parameter=value; write special \
+     characters in a password as in %3F"
         .to_owned()
 }
 
-/// The same again, with these parameters.
+/// Joins a base and parameters again: the inverse of [`split`].
 fn join(base: &str, params: &[Param]) -> String {
     if base.is_empty() {
         let quote = |value: &str| value.replace('\\', "\\\\").replace('\'', "\\'");
@@ -297,7 +300,7 @@ fn join(base: &str, params: &[Param]) -> String {
         return pairs.collect::<Vec<_>>().join(" ");
     }
     let encode = |text: &str| utf8_percent_encode(text, NON_ALPHANUMERIC).to_string();
-    // A name is ASCII: unknown ones were refused.
+    // Names are ASCII: unknown names were rejected.
     let params = params.iter().map(|(name, value)| format!("{name}={}", encode(value)));
     format!("{base}?{}", params.collect::<Vec<_>>().join("&"))
 }
