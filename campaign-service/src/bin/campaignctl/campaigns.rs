@@ -14,45 +14,45 @@ use clap::{Args, Subcommand};
 
 #[derive(Debug, Subcommand)]
 pub enum CampaignsCommand {
-    /// Make a campaign, a draft
+    /// Create a campaign, in state DRAFT
     Create(Box<CreateArgs>),
-    /// One campaign
+    /// Show one campaign
     Get(CampaignArgs),
-    /// All campaigns, newest first
+    /// List all campaigns, newest first
     List(PageArgs),
-    /// Change a campaign's configuration; while it runs only part of it can change
+    /// Change a campaign's configuration; while it runs, only part can change
     Update(Box<UpdateArgs>),
-    /// Delete a campaign that does not run
+    /// Delete a campaign that is DRAFT, COMPLETED or CANCELLED
     Delete(CommandArgs),
-    /// What a launch would do, without doing it
+    /// Show what a launch would do, without launching
     Preview(PreviewArgs),
-    /// Start a new run: shows its settings and counts, and asks
+    /// Start a new run: shows its settings and counts, then asks
     Launch(Box<LaunchArgs>),
-    /// Hold a run: no more calls begin until it is resumed
+    /// Pause a run: no call begins until it is resumed
     Pause(PauseArgs),
-    /// Go on with a paused run
+    /// Resume a paused run
     Resume(CommandArgs),
-    /// End a run for good: calls in progress are hung up
+    /// Cancel a run for good: calls in progress are hung up
     Cancel(CommandArgs),
-    /// Where every contact of the run stands
+    /// Show the run's progress: how many contacts wait, are in a call, or are done
     Progress(CampaignArgs),
-    /// Live view of campaigns
+    /// Watch campaigns live
     Watch(WatchArgs),
-    /// Its launches, newest first
+    /// List a campaign's runs, newest first
     Runs(CampaignPageArgs),
-    /// Who did what and why, newest first
+    /// List the audit log: who did what and why, newest first
     Audit(CampaignPageArgs),
 }
 
 #[derive(Args, Debug)]
 pub struct CampaignArgs {
-    /// campaigns/ID, ID, or display name
+    /// Campaign: campaigns/ID, ID, or display name
     pub campaign: String,
 }
 
 #[derive(Args, Debug)]
 pub struct CampaignPageArgs {
-    /// campaigns/ID, ID, or display name
+    /// Campaign: campaigns/ID, ID, or display name
     pub campaign: String,
     #[command(flatten)]
     pub page: PageArgs,
@@ -64,17 +64,17 @@ pub struct CreateArgs {
     display_name: Option<String>,
     #[command(flatten)]
     config: ConfigArgs,
-    /// Idempotency key: the same id gets the first answer
+    /// Idempotency key: repeating the command with the same ID returns the first answer
     #[arg(long, value_name = "ID", default_value = "", hide_default_value = true)]
     request_id: String,
-    /// Why, for the audit log
+    /// Reason, for the audit log
     #[arg(long, default_value = "", hide_default_value = true)]
     reason: String,
 }
 
 #[derive(Args, Debug)]
 pub struct UpdateArgs {
-    /// campaigns/ID, ID, or display name
+    /// Campaign: campaigns/ID, ID, or display name
     campaign: String,
     /// New name shown to people
     #[arg(long)]
@@ -87,9 +87,9 @@ pub struct UpdateArgs {
 
 #[derive(Args, Debug)]
 pub struct PauseArgs {
-    /// campaigns/ID, ID, or display name
+    /// Campaign: campaigns/ID, ID, or display name
     campaign: String,
-    /// Hang up calls in progress; without it they finish
+    /// Hang up calls in progress; without this flag, they finish
     #[arg(long)]
     hang_up_calls: bool,
     #[command(flatten)]
@@ -98,7 +98,7 @@ pub struct PauseArgs {
 
 #[derive(Args, Debug)]
 pub struct CommandArgs {
-    /// campaigns/ID, ID, or display name
+    /// Campaign: campaigns/ID, ID, or display name
     campaign: String,
     #[command(flatten)]
     change: ChangeArgs,
@@ -156,7 +156,8 @@ async fn update(
     printer: &Printer,
     args: UpdateArgs,
 ) -> Result<(), Failure> {
-    // What is changed in part, as an hour of the schedule, starts from what there is; the etag guards it.
+    // A partial change, such as one hour of the schedule, starts from the campaign as it is. Its etag guards the
+    // update.
     let mut campaign = names::get(connection, &args.campaign).await?;
     let name = campaign.name.clone();
     let etag = campaign.etag.clone();
@@ -166,7 +167,8 @@ async fn update(
         paths.push("display_name".to_owned());
     }
     if paths.is_empty() {
-        return Err(Failure::usage("nothing to change; campaignctl campaigns update --help"));
+        let message = "nothing to change: give at least one option of campaigns update --help";
+        return Err(Failure::usage(message));
     }
     campaign.name = name;
     campaign.etag = if args.change.etag.is_empty() { etag } else { args.change.etag };
@@ -256,8 +258,8 @@ fn done(printer: &Printer, campaign: &v1::Campaign, what: &str) -> Result<(), Fa
     }
 }
 
-/// Says what a command led to, and what becomes of the calls in progress at that moment. The command is done
-/// whether or not they can be counted.
+/// Prints the state that a command led to, and the fate of the calls in progress at that moment. If the calls
+/// cannot be counted, the command succeeds all the same.
 async fn stopped(
     connection: &Connection,
     printer: &Printer,

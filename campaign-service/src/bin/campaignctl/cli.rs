@@ -1,4 +1,4 @@
-//! What can be typed.
+//! Commands, arguments and options of the program.
 
 use crate::campaigns::{CampaignsCommand, CommandArgs, PauseArgs};
 use crate::contacts::ContactsCommand;
@@ -12,7 +12,7 @@ use crate::watch::WatchArgs;
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
 
-/// Campaigns from a terminal: set up, import, launch, watch, pause, cancel
+/// Control campaigns from a terminal: create, import, launch, watch, pause, cancel
 #[derive(Debug, Parser)]
 #[command(name = "campaignctl", version, after_help = EXIT_CODES, max_term_width = 100)]
 pub struct Cli {
@@ -22,38 +22,38 @@ pub struct Cli {
     pub command: Command,
 }
 
-/// Where the service is and how to get in. What is not given here or in the environment is taken from the
-/// profile.
+/// Address of the service and credentials. The profile supplies each value that neither a flag nor the
+/// environment gives.
 #[derive(Args, Clone, Debug)]
 pub struct Global {
-    /// How to print: tables for people, or JSON with the names of the API
+    /// Output format: tables for people, or JSON with the API's field names
     #[arg(short, long, global = true, env = "CAMPAIGNCTL_OUTPUT", value_enum, default_value_t)]
     pub output: Format,
-    /// File of profiles [default: ~/.config/campaignctl/config.toml]
+    /// Profiles file [default: ~/.config/campaignctl/config.toml]
     #[arg(long, global = true, env = "CAMPAIGNCTL_CONFIG", value_name = "FILE")]
     pub config: Option<PathBuf>,
-    /// Profile of that file [default: its default_profile]
+    /// Profile to use [default: default_profile of the profiles file]
     #[arg(long, global = true, env = "CAMPAIGNCTL_PROFILE", value_name = "NAME")]
     pub profile: Option<String>,
     /// Address of the service [default: http://127.0.0.1:50051]
     #[arg(long, global = true, env = "CAMPAIGNCTL_SERVICE_URL", value_name = "URL")]
     pub service_url: Option<String>,
-    /// Who vouches for the service's certificate, PEM [default: whom the system trusts]
+    /// Certificate authority of the service, PEM [default: those the system trusts]
     #[arg(long, global = true, env = "CAMPAIGNCTL_CA_FILE", value_name = "FILE")]
     pub ca_file: Option<PathBuf>,
-    /// Certificate to show to the service, PEM
+    /// Client certificate to present to the service, PEM
     #[arg(long, global = true, env = "CAMPAIGNCTL_CLIENT_CERT_FILE", value_name = "FILE")]
     pub client_cert_file: Option<PathBuf>,
-    /// The certificate's key, PEM
+    /// Private key of the client certificate, PEM
     #[arg(long, global = true, env = "CAMPAIGNCTL_CLIENT_KEY_FILE", value_name = "FILE")]
     pub client_key_file: Option<PathBuf>,
-    /// Token to send to the service
+    /// File with the token to send to the service
     #[arg(long, global = true, env = "CAMPAIGNCTL_TOKEN_FILE", value_name = "FILE")]
     pub token_file: Option<PathBuf>,
-    /// Who asks, for the audit log, where no token says it [default: $USER]
+    /// Your name for the audit log, if no token identifies you [default: $USER]
     #[arg(long, global = true, env = "CAMPAIGNCTL_ACTOR", value_name = "NAME")]
     pub actor: Option<String>,
-    /// Longest wait for an answer [default: 60]
+    /// Longest wait for an answer in seconds, 1 to 3,600 [default: 60]
     #[arg(
         long,
         global = true,
@@ -70,68 +70,68 @@ pub enum Command {
     Service(ServiceCommand),
     /// Check configuration, connection, token, health, clock and versions
     Doctor,
-    /// Print a script that completes commands in a shell
+    /// Print a completion script for a shell
     Completions {
-        /// bash, zsh, fish, elvish or powershell
+        /// Shell: bash, zsh, fish, elvish or powershell
         shell: clap_complete::Shell,
     },
 }
 
-/// What the service is asked for.
+/// Commands that call the service.
 #[derive(Debug, Subcommand)]
 pub enum ServiceCommand {
-    /// Campaigns: set up, look, launch, stop
+    /// Manage campaigns: create, show, launch, stop
     #[command(subcommand)]
     Campaigns(Box<CampaignsCommand>),
-    /// Contacts of a campaign: import, look, explain
+    /// Manage contacts of a campaign: import, show, explain
     #[command(subcommand)]
     Contacts(Box<ContactsCommand>),
-    /// Numbers that nobody may engage
+    /// Manage the suppression list: numbers that no campaign may engage
     #[command(subcommand)]
     Suppressions(SuppressionsCommand),
-    /// Report facts, and ask whether to answer who calls in
+    /// Report facts, and ask whether to answer an inbound call
     #[command(subcommand)]
     Interactions(Box<InteractionsCommand>),
-    /// What a launch would do, without doing it
+    /// Show what a launch would do, without launching
     Preview(PreviewArgs),
-    /// Start a new run: shows its settings and counts, and asks
+    /// Start a new run: shows its settings and counts, then asks
     Launch(Box<LaunchArgs>),
-    /// Hold a run: no more calls begin until it is resumed
+    /// Pause a run: no call begins until it is resumed
     Pause(PauseArgs),
-    /// Go on with a paused run
+    /// Resume a paused run
     Resume(CommandArgs),
-    /// End a run for good: calls in progress are hung up
+    /// Cancel a run for good: calls in progress are hung up
     Cancel(CommandArgs),
     /// Import contacts from a CSV or NDJSON file, or standard input
     Import(Box<ImportArgs>),
-    /// Live view of campaigns
+    /// Watch campaigns live
     Watch(WatchArgs),
 }
 
-/// What every command that changes a campaign takes.
+/// Options of every command that changes a campaign.
 #[derive(Args, Clone, Debug)]
 pub struct ChangeArgs {
-    /// Only if the campaign's etag is still this
+    /// Expected etag: the command is rejected if the campaign has another one
     #[arg(long, default_value = "", hide_default_value = true)]
     pub etag: String,
-    /// Idempotency key: the same id gets the first answer
+    /// Idempotency key: repeating the command with the same ID returns the first answer
     #[arg(long, value_name = "ID", default_value = "", hide_default_value = true)]
     pub request_id: String,
-    /// Why, for the audit log
+    /// Reason, for the audit log
     #[arg(long, default_value = "", hide_default_value = true)]
     pub reason: String,
 }
 
-/// Which part of a list.
+/// Part of a list to print.
 #[derive(Args, Clone, Debug)]
 pub struct PageArgs {
-    /// Entries of a page [default: the service's]
+    /// Entries per page [default: chosen by the service]
     #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
     pub page_size: i32,
-    /// Go on where the page before ended
+    /// Token of the page to print, as the page before it shows
     #[arg(long, value_name = "TOKEN", default_value = "", hide_default_value = true)]
     pub page_token: String,
-    /// Print page after page, to the end
+    /// Print every page, to the end of the list
     #[arg(long)]
     pub all: bool,
 }

@@ -10,51 +10,51 @@ use prost_types::{Duration, Timestamp};
 use serde_json::Value;
 use std::str::FromStr;
 
-/// Days as people write them, from weekday 1 on.
+/// Days of the week as people write them; the first is weekday 1.
 pub const DAYS: [&str; 7] = ["mon", "tue", "wed", "thu", "fri", "sat", "sun"];
 
-/// What a campaign is. Flags go before the file.
+/// Configuration of a campaign. Flags override the file.
 #[derive(Args, Clone, Debug, Default)]
 pub struct ConfigArgs {
-    /// Configuration as JSON with the names of the API, as in {"schedule": {"timeZone": "Europe/Berlin"}}; -
+    /// Configuration as JSON with the API's field names, as in {"schedule": {"timeZone": "Europe/Berlin"}}; -
     /// for standard input
     #[arg(long, value_name = "FILE")]
     file: Option<String>,
-    /// What the campaign is for; must be set before a launch
+    /// Purpose of the campaign; must be set before a launch
     #[arg(long, value_name = "TEXT")]
     description: Option<String>,
-    /// Zone of contacts whose own is not known, as in Europe/Berlin; must be set before a launch
+    /// Time zone of contacts whose own is not known, as in Europe/Berlin; must be set before a launch
     #[arg(long, value_name = "ZONE")]
     time_zone: Option<String>,
-    /// Hours for calls, as in mon-fri=09:00-17:30; repeat for more [default: 08:00 to 21:00 every day]
+    /// Calling hours, as in mon-fri=09:00-17:30; repeat for more [default: 08:00 to 21:00 every day]
     #[arg(long = "window", value_name = "DAYS=HOURS")]
     windows: Vec<Window>,
     /// Day without calls, YYYY-MM-DD; repeat for more
     #[arg(long = "blackout-date", value_name = "DATE")]
     blackout_dates: Vec<String>,
-    /// Nothing is dialled before, as in 2027-01-31T09:00:00+01:00
+    /// Time before which no call begins, as in 2027-01-31T09:00:00+01:00
     #[arg(long, value_name = "TIME")]
     start_time: Option<Time>,
-    /// The run is over then
+    /// Time at which the run ends, in the same format
     #[arg(long, value_name = "TIME")]
     end_time: Option<Time>,
-    /// Attempts and delay in minutes after an outcome, as in busy=3/30; outcomes: no_answer, busy, failed,
-    /// voicemail, unknown; repeat for more
+    /// Most attempts, and shortest delay in minutes, after an outcome, as in busy=3/30; outcomes: no_answer, busy,
+    /// failed, voicemail, unknown; repeat for more
     #[arg(long = "retry", value_name = "OUTCOME=ATTEMPTS/MINUTES")]
     retries: Vec<Retry>,
-    /// New calls a second; 0: no limit
+    /// Most new calls a second; 0: no limit
     #[arg(long, value_name = "N")]
     max_calls_per_second: Option<i32>,
-    /// Calls at the same time; 0: no limit
+    /// Most calls at the same time; 0: no limit
     #[arg(long, value_name = "N")]
     max_calls_in_progress: Option<i32>,
     /// Share of the workers that serve several campaigns, 1 to 100
     #[arg(long, value_name = "N")]
     weight: Option<i32>,
-    /// Where links in texts lead
+    /// Target of the links in texts
     #[arg(long, value_name = "URL")]
     link_url: Option<String>,
-    /// Whether numbers that cost whoever calls them are taken in
+    /// Whether the campaign accepts numbers that cost their caller
     #[arg(long, value_name = "BOOL")]
     allow_costly_numbers: Option<bool>,
 }
@@ -73,7 +73,7 @@ impl FromStr for Time {
     }
 }
 
-/// Weekdays, from and to, with hours.
+/// Hours on a range of weekdays.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Window {
     days: (i32, i32),
@@ -90,7 +90,7 @@ impl FromStr for Window {
             let (start, end) = hours.split_once('-')?;
             Some(Self { days: (day(from)?, day(to)?), minutes: (minute(start)?, minute(end)?) })
         };
-        read().ok_or_else(|| "must be as in mon-fri=09:00-17:30, or sat=10:00-24:00".to_owned())
+        read().ok_or_else(|| "write it as in mon-fri=09:00-17:30, or sat=10:00-24:00".to_owned())
     }
 }
 
@@ -107,7 +107,7 @@ fn minute(text: &str) -> Option<i32> {
 }
 
 impl Window {
-    /// One for each day; from Saturday to Monday goes over Sunday.
+    /// Returns one window for each day. The range from Saturday to Monday includes Sunday.
     fn to_api(self) -> Vec<v1::WeeklyWindow> {
         let (from, to) = self.days;
         let last = if to < from { to + 7 } else { to };
@@ -139,13 +139,14 @@ impl FromStr for Retry {
             Some(Self { outcome, rule })
         };
         read().ok_or_else(|| {
-            "must be as in busy=3/30, of no_answer, busy, failed, voicemail, unknown".to_owned()
+            "write it as in busy=3/30; outcomes: no_answer, busy, failed, voicemail, unknown"
+                .to_owned()
         })
     }
 }
 
 impl ConfigArgs {
-    /// Puts file and flags into a campaign; returns the paths that they touch.
+    /// Applies the file and the flags to a campaign. Returns the paths of the fields that they set.
     pub fn apply(
         &self,
         printer: &Printer,
@@ -176,7 +177,7 @@ impl ConfigArgs {
             touch("schedule");
         } else if let Some(Time(end)) = self.end_time {
             campaign.schedule.get_or_insert_default().end_time = Some(end);
-            // The only part that may change while a run is live forever.
+            // The only part of the schedule that may change while a run is live forever.
             touch("schedule.end_time");
         } else if campaign.schedule == Some(v1::Schedule::default()) {
             campaign.schedule = None;
@@ -199,7 +200,7 @@ impl ConfigArgs {
         Ok(paths)
     }
 
-    /// All of it but an end alone; returns whether anything was given.
+    /// Applies the schedule's flags. Returns whether any was given; an end time alone does not count.
     fn schedule(&self, schedule: &mut v1::Schedule) -> bool {
         let is_given = self.time_zone.is_some()
             || !self.windows.is_empty()
@@ -243,7 +244,7 @@ impl ConfigArgs {
     }
 }
 
-/// Takes over the fields that a file has, each as a whole; returns their paths.
+/// Copies the fields that a file has to the campaign, each as a whole. Returns their paths.
 fn from_file(
     printer: &Printer,
     value: &Value,
@@ -281,7 +282,7 @@ fn from_file(
                 campaign.allow_costly_numbers = read.allow_costly_numbers;
                 "allow_costly_numbers"
             }
-            // The service's own, as `campaigns get -o json` prints them.
+            // The service's own fields, as `campaigns get -o json` prints them.
             _ => continue,
         };
         paths.push(path.to_owned());

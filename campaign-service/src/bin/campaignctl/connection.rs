@@ -1,4 +1,4 @@
-//! The way to the service: TLS, a token on each call, and a limit for each answer.
+//! Connection to the service: TLS, a token on each request, and a time limit for each answer.
 
 use crate::failure::{Exit, Failure};
 use crate::profile::Setup;
@@ -15,15 +15,15 @@ use tonic::{Request, Status};
 
 /// Longest wait for a connection.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// Dead connections are noticed on streams too.
+/// Interval of HTTP/2 pings, which detect dead connections on streams too.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(20);
-/// A page of a thousand contacts with all the attributes they may have.
+/// Largest answer: a page of 1,000 contacts with all the attributes they may have.
 const MAX_ANSWER_BYTES: usize = 16 * 1024 * 1024;
 
-/// Calls with a token and a limit.
+/// Channel that adds a token and a time limit to each request.
 pub type Calls = InterceptedService<Channel, Way>;
 
-/// An open connection.
+/// Open connection to the service.
 #[derive(Clone, Debug)]
 pub struct Connection {
     pub channel: Channel,
@@ -33,12 +33,12 @@ pub struct Connection {
 }
 
 impl Connection {
-    /// Connects, or says why that does not work.
+    /// Connects to the service.
     pub async fn open(setup: &Setup) -> Result<Self, Failure> {
         let connecting = endpoint(setup)?.connect().await;
         let channel = connecting.map_err(|error| {
             let message = format!("{} does not answer: {}", setup.url, causes(&error));
-            let next = "is the service running there? campaignctl doctor looks closer";
+            let next = "check that the service runs there; campaignctl doctor finds the cause";
             Failure::new(Exit::Unavailable, message).next(next)
         })?;
         Ok(Self {
@@ -61,12 +61,12 @@ impl Connection {
         InteractionServiceClient::new(self.calls())
     }
 
-    /// For streams, which may last.
+    /// Returns a client without a time limit, since a watch may last.
     pub fn watching(&self) -> CampaignServiceClient<Calls> {
         CampaignServiceClient::new(self.streams())
     }
 
-    /// For streams, which may last.
+    /// Returns a client without a time limit, since an import may last.
     pub fn importing(&self) -> ContactServiceClient<Calls> {
         ContactServiceClient::new(self.streams()).max_decoding_message_size(MAX_ANSWER_BYTES)
     }
@@ -82,7 +82,7 @@ impl Connection {
     }
 }
 
-/// Puts the token on each call, as it is in the file then, and the limit.
+/// Interceptor that adds the token and the time limit to each request. Each request reads the token file anew.
 #[derive(Clone, Debug)]
 pub struct Way {
     token_file: Option<PathBuf>,
@@ -106,11 +106,11 @@ impl Interceptor for Way {
     }
 }
 
-/// Where to connect to, by the files as they are now.
+/// Returns the endpoint to connect to. Reads the certificate files as they are now.
 pub fn endpoint(setup: &Setup) -> Result<Endpoint, Failure> {
     let malformed = || {
         Failure::usage(format!(
-            "the service_url {:?} must be as in https://campaigns.example.com:50051",
+            "service_url {:?} is not valid; write it as in https://campaigns.example.com:50051",
             setup.url
         ))
     };
@@ -134,11 +134,11 @@ pub fn endpoint(setup: &Setup) -> Result<Endpoint, Failure> {
         .map_err(|error| Failure::usage(error.to_string()))?;
     endpoint.tls_config(tls).map_err(|error| {
         Failure::usage(format!("TLS cannot be set up: {}", causes(&error)))
-            .next("look at ca_file, client_cert_file and client_key_file")
+            .next("check ca_file, client_cert_file and client_key_file")
     })
 }
 
-/// An error with what caused it.
+/// Returns an error's message with its causes.
 pub fn causes(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();

@@ -16,50 +16,50 @@ use std::collections::HashMap;
 pub enum ContactsCommand {
     /// Import contacts from a CSV or NDJSON file, or standard input
     Import(Box<ImportArgs>),
-    /// Where an import stands, with rows that were not taken
+    /// Show an import's progress, with the rows that were not imported
     GetImport(GetImportArgs),
     /// Add one contact
     Add(AddArgs),
-    /// One contact
+    /// Show one contact
     Get(ContactArgs),
-    /// Contacts of a campaign, in order of creation
+    /// List contacts of a campaign, in order of creation
     List(CampaignPageArgs),
-    /// Change a contact; its number stays
+    /// Change a contact; its phone number cannot change
     Update(UpdateArgs),
-    /// Engage a contact no more
+    /// Delete a contact: it is not engaged any more
     Delete(ContactArgs),
     /// Erase a person in all campaigns, for good; needs the role admin
     Erase(EraseArgs),
-    /// What is known of a contact, with the facts that say so
+    /// Show a contact's history, with the facts behind it
     History(HistoryArgs),
-    /// Why a contact is or is not engaged now
+    /// Explain why a contact is or is not engaged now
     Explain(ContactArgs),
 }
 
 #[derive(Args, Debug)]
 pub struct ContactArgs {
-    /// campaigns/ID/contacts/N, or CAMPAIGN/N with the campaign's ID or display name
+    /// Contact: campaigns/ID/contacts/N, or CAMPAIGN/N with the campaign's ID or display name
     contact: String,
 }
 
 #[derive(Args, Debug)]
 pub struct GetImportArgs {
-    /// campaigns/ID, ID, or display name
+    /// Campaign: campaigns/ID, ID, or display name
     campaign: String,
-    /// The import's id, as `import` says it
+    /// ID of the import, as `import` prints it
     import_id: String,
-    /// Only problems of rows after this one
+    /// Row after which problems are listed
     #[arg(long, value_name = "ROW", default_value_t = 0)]
     problems_after_row: i64,
 }
 
 #[derive(Args, Debug)]
 pub struct AddArgs {
-    /// campaigns/ID, ID, or display name
+    /// Campaign: campaigns/ID, ID, or display name
     campaign: String,
-    /// As people write it
+    /// Phone number as people write it
     phone_number: String,
-    /// Country of a number without a country code, as in US
+    /// Country of a phone number without a country code, as in US
     #[arg(long, value_name = "CODE", default_value = "", hide_default_value = true)]
     default_region: String,
     #[command(flatten)]
@@ -68,7 +68,7 @@ pub struct AddArgs {
 
 #[derive(Args, Debug)]
 pub struct UpdateArgs {
-    /// campaigns/ID/contacts/N, or CAMPAIGN/N with the campaign's ID or display name
+    /// Contact: campaigns/ID/contacts/N, or CAMPAIGN/N with the campaign's ID or display name
     contact: String,
     #[command(flatten)]
     fields: FieldArgs,
@@ -76,51 +76,51 @@ pub struct UpdateArgs {
 
 #[derive(Args, Debug)]
 pub struct EraseArgs {
-    /// As people write it
+    /// Phone number as people write it
     phone_number: String,
-    /// Country of a number without a country code, as in US
+    /// Country of a phone number without a country code, as in US
     #[arg(long, value_name = "CODE", default_value = "", hide_default_value = true)]
     default_region: String,
-    /// Why, for the audit log, which keeps it: name nobody
+    /// Reason, for the audit log, which keeps it: name nobody
     #[arg(long, default_value = "", hide_default_value = true)]
     reason: String,
-    /// Confirm: nothing brings the person's history back
+    /// Confirm the erasure: nothing brings the person's history back
     #[arg(long)]
     yes: bool,
 }
 
 #[derive(Args, Debug)]
 pub struct HistoryArgs {
-    /// campaigns/ID/contacts/N, or CAMPAIGN/N with the campaign's ID or display name
+    /// Contact: campaigns/ID/contacts/N, or CAMPAIGN/N with the campaign's ID or display name
     contact: String,
     #[command(flatten)]
     page: PageArgs,
 }
 
-/// What a contact is besides its number.
+/// Fields of a contact besides its phone number.
 #[derive(Args, Debug)]
 pub struct FieldArgs {
-    /// Name
+    /// Name of the contact
     #[arg(long)]
     display_name: Option<String>,
-    /// Zone, as in America/Denver; empty: the campaign's
+    /// Time zone, as in America/Denver; empty: the campaign's
     #[arg(long, value_name = "ZONE")]
     time_zone: Option<String>,
-    /// 0 to 9; higher is dialled first
+    /// Priority; higher is dialled first, 0 to 9
     #[arg(long, value_name = "N")]
     priority: Option<i32>,
-    /// Passed to the worker; repeat for more. An update replaces all of them
+    /// Attribute passed to the worker; repeat for more. An update replaces all attributes
     #[arg(long = "attribute", value_name = "KEY=VALUE", value_parser = attribute)]
     attributes: Vec<(String, String)>,
 }
 
 fn attribute(text: &str) -> Result<(String, String), String> {
     let pair = text.split_once('=').map(|(key, value)| (key.to_owned(), value.to_owned()));
-    pair.ok_or_else(|| "must be as in company=Acme".to_owned())
+    pair.ok_or_else(|| "write it as in company=Acme".to_owned())
 }
 
 impl FieldArgs {
-    /// Puts them into a contact; returns the paths that they touch.
+    /// Applies the fields to a contact. Returns the paths of those that were given.
     fn apply(self, contact: &mut v1::Contact) -> Vec<String> {
         let mut paths = Vec::new();
         if let Some(display_name) = self.display_name {
@@ -172,7 +172,8 @@ pub async fn run(
             let mut contact = v1::Contact { name, ..v1::Contact::default() };
             let paths = args.fields.apply(&mut contact);
             if paths.is_empty() {
-                let message = "nothing to change; campaignctl contacts update --help";
+                let message =
+                    "nothing to change: give at least one option of contacts update --help";
                 return Err(Failure::usage(message));
             }
             let update_mask = Some(prost_types::FieldMask { paths });
@@ -186,7 +187,7 @@ pub async fn run(
             if printer.format == Format::Json {
                 return printer.answer(&deleted);
             }
-            printer.text("deleted; a refusal is kept, should the number come again")
+            printer.text("deleted; an opt-out is kept in case the number is imported again")
         }
         ContactsCommand::Erase(args) => erase(connection, printer, args).await,
         ContactsCommand::History(args) => history(connection, printer, args).await,
@@ -227,8 +228,8 @@ async fn list(
 
 async fn erase(connection: &Connection, printer: &Printer, args: EraseArgs) -> Result<(), Failure> {
     if !args.yes {
-        let message = "erasing is for good, in all campaigns; nothing was done";
-        return Err(Failure::new(Exit::Refused, message).next("add --yes"));
+        let message = "an erasure is for good, in all campaigns; not confirmed, nothing was done";
+        return Err(Failure::new(Exit::Refused, message).next("add --yes to confirm"));
     }
     let request = v1::ErasePersonRequest {
         phone_number: args.phone_number,

@@ -1,4 +1,4 @@
-//! What went wrong, what to do next, and the exit code that says it to programs.
+//! Failures of commands: what went wrong, what to do next, and the exit code for programs.
 
 use crate::printing::{Format, clean};
 use serde_json::{Value, json};
@@ -7,19 +7,19 @@ use std::process::ExitCode;
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
 
-/// For `--help`; the README has the same table.
+/// Exit codes for `--help`; the README has the same table.
 pub const EXIT_CODES: &str = "\
 Exit codes:
   0  done
-  1  failed; the message says how
-  2  not understood: a flag, a field or the configuration is wrong
+  1  failed; the message says why
+  2  invalid: a flag, a field or the configuration is wrong
   3  not found
-  4  refused: the state forbids it, it changed meanwhile, exists already, or was not confirmed
-  5  the service or its database is away or busy; try again
-  6  not allowed: the token is missing, expired or has not the role
+  4  rejected: the state forbids it, it changed meanwhile, it exists already, or it was not confirmed
+  5  the service or its database is unavailable or busy; try again
+  6  not allowed: the token is missing, has expired or lacks the role
   7  done in part: rows, numbers or facts were rejected";
 
-/// How the program ends.
+/// Exit code of the program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exit {
     Failed = 1,
@@ -37,15 +37,15 @@ impl From<Exit> for ExitCode {
     }
 }
 
-/// Why a command was not done.
+/// Reason why a command was not done.
 #[derive(Debug)]
 pub struct Failure {
     pub exit: Exit,
     message: String,
-    /// gRPC code and `ErrorInfo.reason`, of what the service refused.
+    /// gRPC code of the service's rejection; `reason` is its `ErrorInfo.reason`.
     code: Option<Code>,
     reason: String,
-    /// Fields that are wrong, and how.
+    /// Invalid fields, each with its problem.
     fields: Vec<(String, String)>,
     next: Option<String>,
     pub is_broken_pipe: bool,
@@ -68,17 +68,18 @@ impl Failure {
         Self::new(Exit::Usage, message)
     }
 
-    /// With what to do about it.
+    /// Adds what to do next.
     pub fn next(mut self, next: impl Into<String>) -> Self {
         self.next = Some(next.into());
         self
     }
 
-    /// With the address, where it matters.
+    /// Adds the service's address if the service is unavailable and no next step is known.
     pub fn at(self, url: &str) -> Self {
         if self.code == Some(Code::Unavailable) && self.next.is_none() {
-            return self
-                .next(format!("is the service up at {url}? campaignctl doctor looks closer"));
+            return self.next(format!(
+                "check that the service runs at {url}; campaignctl doctor finds the cause"
+            ));
         }
         self
     }
@@ -87,13 +88,13 @@ impl Failure {
         &self.message
     }
 
-    /// Says it on standard error.
+    /// Writes the failure to `output`, in `format`.
     pub fn tell(&self, format: Format, output: &mut impl Write) {
         let text = match format {
             Format::Human => self.text(),
             Format::Json => format!("{}\n", self.json()),
         };
-        // There is nobody left to tell when this fails.
+        // If this fails, there is no other place to report it.
         let _ = output.write_all(text.as_bytes());
     }
 
@@ -144,10 +145,10 @@ impl From<Status> for Failure {
         let delay = details.retry_info().and_then(|retry| retry.retry_delay);
         let next = match (status.code(), reason.as_str()) {
             (Code::NotFound, _) => {
-                Some("campaignctl campaigns list shows what there is".to_owned())
+                Some("campaignctl campaigns list shows all campaigns".to_owned())
             }
             (Code::Unauthenticated, "TOKEN_MISSING") => {
-                Some("give one with --token-file, or token_file in the profile".to_owned())
+                Some("give a token with --token-file, or with token_file in the profile".to_owned())
             }
             (Code::PermissionDenied, _) => {
                 about("roles").map(|roles| format!("use a token with the role {roles}"))
@@ -163,10 +164,10 @@ impl From<Status> for Failure {
             (Code::ResourceExhausted | Code::Unavailable, _) => {
                 delay.map(|delay| format!("try again in {} s", delay.as_secs_f32().ceil().max(1.0)))
             }
-            (Code::Internal, _) => Some("the service's log says more".to_owned()),
-            (Code::Unimplemented, _) => {
-                Some("the service is of another version; campaignctl doctor compares".to_owned())
-            }
+            (Code::Internal, _) => Some("the service's log has the cause".to_owned()),
+            (Code::Unimplemented, _) => Some(
+                "the service has another version; campaignctl doctor compares the two".to_owned(),
+            ),
             _ => None,
         };
         Self {
@@ -194,7 +195,7 @@ fn exit_of(code: Code) -> Exit {
     }
 }
 
-/// What a status says, in words.
+/// Returns the message of a status in words.
 fn said(status: &Status) -> String {
     match (status.code(), status.message()) {
         (Code::Cancelled, "Timeout expired") => "no answer in time".to_owned(),

@@ -1,4 +1,4 @@
-//! Facts from backends that hold no lease, and people who call in.
+//! Commands on interactions: facts from backends that hold no lease, and inbound calls.
 
 use crate::connection::Connection;
 use crate::failure::Failure;
@@ -11,42 +11,42 @@ use clap::{ArgGroup, Args, Subcommand, ValueEnum};
 
 #[derive(Debug, Subcommand)]
 pub enum InteractionsCommand {
-    /// Report what happened: one fact by flags, or up to 1,000 from a file
+    /// Report facts: one by flags, or up to 1,000 from a file
     Record(RecordArgs),
-    /// Ask whether to answer someone who calls in; while a run is live forever, unknown callers become contacts
+    /// Ask whether to answer an inbound call; while a run is live forever, unknown callers become contacts
     RouteInbound(RouteArgs),
 }
 
 #[derive(Args, Debug)]
 #[command(group(ArgGroup::new("what").required(true).args(["fact", "file"])))]
 pub struct RecordArgs {
-    /// campaigns/ID, ID, or display name
+    /// Campaign: campaigns/ID, ID, or display name
     campaign: String,
-    /// What happened
+    /// Fact to report
     #[arg(long, value_enum, requires = "interaction_id", requires = "of")]
     fact: Option<FactName>,
-    /// Who: number with + and country code
+    /// Phone number of the contact, with + and country code
     #[arg(long, group = "of", value_name = "NUMBER")]
     phone_number: Option<String>,
-    /// Who: the contact's number in the campaign
+    /// Number of the contact in the campaign
     #[arg(long, group = "of", value_name = "N")]
     contact: Option<u64>,
-    /// The fact's own id: the same id counts once
+    /// ID of the fact: facts with the same ID count once
     #[arg(long, value_name = "ID")]
     interaction_id: Option<String>,
-    /// How they opted out, as in text
+    /// Channel of the opt-out, as in text
     #[arg(long, default_value = "", hide_default_value = true)]
     channel: String,
-    /// They want to hear of no campaign any more
+    /// Opt out of every campaign
     #[arg(long)]
     everywhere: bool,
     /// Seconds on the call before the transfer
     #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
     seconds_before_transfer: i32,
-    /// Link that was clicked
+    /// Link that the contact clicked
     #[arg(long, default_value = "", hide_default_value = true)]
     link: String,
-    /// JSON list of facts with the names of the API, as in [{"phoneNumber": "+14155550100", "interaction":
+    /// JSON list of facts with the API's field names, as in [{"phoneNumber": "+14155550100", "interaction":
     /// {"interactionId": "sms-77", "optedOut": {"channel": "text"}}}]; - for standard input
     #[arg(long)]
     file: Option<String>,
@@ -64,11 +64,11 @@ enum FactName {
 
 #[derive(Args, Debug)]
 pub struct RouteArgs {
-    /// campaigns/ID, ID, or display name
+    /// Campaign: campaigns/ID, ID, or display name
     campaign: String,
-    /// Who calls
+    /// Phone number of the caller
     phone_number: String,
-    /// Country of a number without a country code, as in US
+    /// Country of a phone number without a country code, as in US
     #[arg(long, value_name = "CODE", default_value = "", hide_default_value = true)]
     default_region: String,
 }

@@ -6,7 +6,7 @@ use prost::Message;
 use prost_reflect::{DescriptorPool, DeserializeOptions, DynamicMessage, MessageDescriptor};
 use serde_json::Value;
 
-/// Longest JSON that is read.
+/// Largest JSON input.
 const MAX_BYTES: u64 = 4 * 1024 * 1024;
 
 pub fn pool() -> Result<DescriptorPool, Failure> {
@@ -35,7 +35,7 @@ pub fn line<M: Show>(pool: &DescriptorPool, message: &M) -> Result<String, Failu
     serde_json::to_string(&dynamic(pool, message)?).map_err(internal)
 }
 
-/// Reads a message; unknown fields are refused with their name.
+/// Reads a message from JSON. Rejects unknown fields by name.
 pub fn read<M: Message + Default>(
     pool: &DescriptorPool,
     name: &str,
@@ -49,7 +49,7 @@ pub fn read<M: Message + Default>(
     message.transcode_to().map_err(|error| wrong(&error))
 }
 
-/// The JSON of a file, or of standard input for `-`.
+/// Returns the JSON of a file, or of standard input for `-`.
 pub fn file(path: &str) -> Result<Value, Failure> {
     let wrong =
         |error: &dyn std::fmt::Display| Failure::usage(format!("{path} cannot be read: {error}"));

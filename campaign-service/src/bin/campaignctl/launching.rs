@@ -1,4 +1,4 @@
-//! Preview and launch. A launch carries the token of the preview that somebody saw.
+//! Preview and launch. A launch carries the token of the preview that the user saw.
 
 use crate::cli::ChangeArgs;
 use crate::connection::Connection;
@@ -13,7 +13,7 @@ use std::io::{BufRead, IsTerminal, Write};
 
 #[derive(Args, Debug)]
 pub struct PreviewArgs {
-    /// campaigns/ID, ID, or display name
+    /// Campaign: campaigns/ID, ID, or display name
     campaign: String,
     #[command(flatten)]
     settings: SettingsArgs,
@@ -21,24 +21,24 @@ pub struct PreviewArgs {
 
 #[derive(Args, Debug)]
 pub struct LaunchArgs {
-    /// campaigns/ID, ID, or display name
+    /// Campaign: campaigns/ID, ID, or display name
     campaign: String,
     #[command(flatten)]
     settings: SettingsArgs,
-    /// Do not ask
+    /// Launch without asking
     #[arg(long)]
     yes: bool,
-    /// The campaign's display name, to confirm --reset-contact-history together with --yes
+    /// Display name of the campaign, to confirm --reset-contact-history with --yes
     #[arg(long, value_name = "NAME", requires = "yes")]
     confirm_reset: Option<String>,
-    /// Launch only if the counts are still those of this preview (previewToken of `preview -o json`)
+    /// Token of a preview (previewToken of `preview -o json`): the launch is rejected if the counts have changed
     #[arg(long, value_name = "TOKEN", requires = "yes")]
     preview_token: Option<String>,
     #[command(flatten)]
     change: ChangeArgs,
 }
 
-/// What somebody wants after they saw the preview.
+/// Decision of the user after the preview.
 #[derive(Debug, PartialEq, Eq)]
 enum Answer {
     Launch,
@@ -71,7 +71,7 @@ pub async fn launch(
 ) -> Result<(), Failure> {
     let is_terminal = std::io::stdin().is_terminal() && std::io::stderr().is_terminal();
     if !args.yes && !is_terminal {
-        let message = "a launch asks before it begins, and this is no terminal; nothing was done";
+        let message = "a launch asks for confirmation, and this is no terminal; nothing was done";
         let next = "add --yes, and for a reset --confirm-reset NAME";
         return Err(Failure::usage(message).next(next));
     }
@@ -110,10 +110,10 @@ pub async fn launch(
     }
     let (name, state) = (clean(&launched.display_name), crate::show::state(launched.state()));
     printer.text(&format!("launched {name}, run {}: {state}", launched.run))?;
-    printer.text(&format!("look at it with: campaignctl watch {}", launched.name))
+    printer.text(&format!("watch it with: campaignctl watch {}", launched.name))
 }
 
-/// Whether a reset was confirmed by the campaign's name.
+/// Rejects a reset that the campaign's name does not confirm.
 fn confirmed(
     campaign: &v1::Campaign,
     settings: &v1::LaunchSettings,
@@ -137,7 +137,7 @@ fn confirmed(
     }
 }
 
-/// Shows and asks until somebody agrees; returns the token of the preview they saw.
+/// Shows settings and counts and asks, until the user agrees. Returns the token of the last preview shown.
 async fn agreed(
     connection: &Connection,
     campaign: &v1::Campaign,
@@ -172,7 +172,7 @@ fn show(
     writeln!(output, "{}", preview.human())
 }
 
-/// Asks what to do, and for the campaign's name before a reset.
+/// Asks what to do. Before a reset, asks for the campaign's name.
 fn ask(
     input: &mut impl BufRead,
     output: &mut impl Write,
@@ -196,13 +196,13 @@ fn ask(
             clean(&campaign.display_name)
         );
         if prompt(input, output, &question)?.as_deref() != Some(campaign.display_name.trim()) {
-            return Ok(Answer::Stop("the name was not typed as it is"));
+            return Ok(Answer::Stop("the name that was typed is not the campaign's"));
         }
     }
     Ok(Answer::Launch)
 }
 
-/// A line, without what is around it; nothing at the end of input.
+/// Asks a question. Returns the answer without surrounding space, or `None` at the end of input.
 fn prompt(
     input: &mut impl BufRead,
     output: &mut impl Write,

@@ -1,4 +1,4 @@
-//! The program `campaignctl`: campaigns from a terminal. It speaks to the service through gRPC only.
+//! The program `campaignctl`, which controls campaigns from a terminal. It calls the service through gRPC only.
 #![forbid(unsafe_code)]
 
 mod campaigns;
@@ -37,7 +37,7 @@ async fn main() -> ExitCode {
     let format = cli.global.output;
     match run(cli).await {
         Ok(()) => ExitCode::SUCCESS,
-        // Who reads our output has enough of it, as `head` does.
+        // A reader such as `head` may close our output early; that is no error.
         Err(failure) if failure.is_broken_pipe => ExitCode::SUCCESS,
         Err(failure) => {
             failure.tell(format, &mut std::io::stderr());

@@ -1,6 +1,6 @@
-//! Which command calls which method: every method has one, but the stream of workers.
+//! Commands of the API's methods. Every method has one. Except: the workers' stream.
 
-/// Method, and the words of its command.
+/// Methods, each with the words of its command.
 const COMMANDS: &[(&str, &str)] = &[
     ("CampaignService/CreateCampaign", "campaigns create"),
     ("CampaignService/GetCampaign", "campaigns get"),

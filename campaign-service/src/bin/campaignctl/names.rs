@@ -1,4 +1,4 @@
-//! Campaigns as people name them: `campaigns/ID`, the ID, or a display name that only one has.
+//! Names that people give campaigns: `campaigns/ID`, the ID, or a display name that only one campaign has.
 
 use crate::connection::Connection;
 use crate::failure::{Exit, Failure};
@@ -6,12 +6,12 @@ use crate::show::state;
 use campaign_proto::v1;
 use uuid::Uuid;
 
-/// Largest page of campaigns.
+/// Campaigns per page.
 const PAGE: i32 = 200;
 /// Most campaigns that are listed when a name is ambiguous.
 const MAX_LISTED: usize = 10;
 
-/// The resource name of a campaign.
+/// Returns the resource name of a campaign.
 pub async fn campaign(connection: &Connection, text: &str) -> Result<String, Failure> {
     let id = text.strip_prefix("campaigns/").unwrap_or(text);
     if let Ok(id) = Uuid::try_parse(id) {
@@ -21,19 +21,19 @@ pub async fn campaign(connection: &Connection, text: &str) -> Result<String, Fai
     match found.as_slice() {
         [one] => Ok(one.name.clone()),
         [] => Err(Failure::new(Exit::NotFound, format!("no campaign is called {text:?}"))
-            .next("campaignctl campaigns list shows what there is")),
+            .next("campaignctl campaigns list shows all campaigns")),
         several => {
             let listed = several.iter().take(MAX_LISTED);
             let listed: Vec<String> =
                 listed.map(|one| format!("{} ({})", one.name, state(one.state()))).collect();
             let count = several.len();
             let message = format!("{count} campaigns are called {text:?}: {}", listed.join(", "));
-            Err(Failure::usage(message).next("name the one that is meant by its campaigns/ID"))
+            Err(Failure::usage(message).next("give the campaigns/ID of the one you mean"))
         }
     }
 }
 
-/// All campaigns with this display name.
+/// Returns all campaigns with this display name.
 async fn called(connection: &Connection, name: &str) -> Result<Vec<v1::Campaign>, Failure> {
     let mut found = Vec::new();
     let mut page_token = String::new();
@@ -48,14 +48,14 @@ async fn called(connection: &Connection, name: &str) -> Result<Vec<v1::Campaign>
     }
 }
 
-/// The campaign itself.
+/// Fetches a campaign.
 pub async fn get(connection: &Connection, text: &str) -> Result<v1::Campaign, Failure> {
     let name = campaign(connection, text).await?;
     let request = v1::GetCampaignRequest { name };
     Ok(connection.campaigns().get_campaign(request).await?.into_inner())
 }
 
-/// The resource name of a contact: `CAMPAIGN/contacts/N`, or `CAMPAIGN/N`.
+/// Returns the resource name of a contact, given as `CAMPAIGN/contacts/N` or `CAMPAIGN/N`.
 pub async fn contact(connection: &Connection, text: &str) -> Result<String, Failure> {
     let parts = text.rsplit_once("/contacts/").or_else(|| text.rsplit_once('/'));
     match parts {
@@ -63,7 +63,7 @@ pub async fn contact(connection: &Connection, text: &str) -> Result<String, Fail
             Ok(format!("{}/contacts/{number}", campaign(connection, of).await?))
         }
         _ => Err(Failure::usage(format!(
-            "{text:?} must be as in campaigns/ID/contacts/0, or CAMPAIGN/0"
+            "{text:?} names no contact; write it as in campaigns/ID/contacts/0, or CAMPAIGN/0"
         ))),
     }
 }

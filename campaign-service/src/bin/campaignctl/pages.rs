@@ -5,8 +5,8 @@ use crate::failure::Failure;
 use crate::printing::Printer;
 use crate::show::Show;
 
-/// Prints the page that was asked for, or all from there on. `fetch` gets a page of a size by its token;
-/// `next` is where a page names the one after it.
+/// Prints the requested page, or all pages from there on. `fetch` gets a page by its size and token.
+/// `next` is the field in which a page names the one after it.
 pub async fn print<M: Show>(
     printer: &Printer,
     page: PageArgs,
@@ -16,7 +16,7 @@ pub async fn print<M: Show>(
     let PageArgs { page_size, mut page_token, all } = page;
     loop {
         let mut answer = fetch(page_size, page_token).await?;
-        // What is printed next is not for the reader to ask for.
+        // The loop prints the next page itself, so the reader gets no token for it.
         page_token = if all { std::mem::take(next(&mut answer)) } else { String::new() };
         printer.answer(&answer)?;
         if page_token.is_empty() {

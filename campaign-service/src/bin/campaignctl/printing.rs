@@ -8,17 +8,17 @@ use comfy_table::{Table, presets};
 use prost_reflect::DescriptorPool;
 use std::io::Write;
 
-/// How answers look.
+/// Format of answers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum Format {
-    /// For people.
+    /// Tables for people.
     #[default]
     Human,
     /// proto3 JSON, as grpcurl prints it.
     Json,
 }
 
-/// Prints answers.
+/// Printer of answers.
 #[derive(Clone, Debug)]
 pub struct Printer {
     pub format: Format,
@@ -30,7 +30,7 @@ impl Printer {
         Ok(Self { format, pool: json::pool()? })
     }
 
-    /// An answer of the service.
+    /// Prints an answer of the service.
     pub fn answer<M: Show>(&self, answer: &M) -> Result<(), Failure> {
         match self.format {
             Format::Human => self.text(&answer.human()),
@@ -38,7 +38,7 @@ impl Printer {
         }
     }
 
-    /// One answer of many, in JSON on a line of its own.
+    /// Prints one answer of many; in JSON, on a line of its own.
     pub fn answer_of_many<M: Show>(&self, answer: &M) -> Result<(), Failure> {
         match self.format {
             Format::Human => self.text(&answer.human()),
@@ -46,7 +46,7 @@ impl Printer {
         }
     }
 
-    /// More for people, that no program needs.
+    /// Prints a remark for people, which no program needs.
     pub fn remark(&self, text: &str) -> Result<(), Failure> {
         if self.format == Format::Human { self.text(text) } else { Ok(()) }
     }
@@ -61,7 +61,7 @@ impl Printer {
     }
 }
 
-/// Columns without lines around them.
+/// Returns a table whose columns have no lines around them.
 pub fn table<const N: usize>(
     header: [&str; N],
     rows: impl IntoIterator<Item = [String; N]>,
@@ -78,7 +78,7 @@ pub fn table<const N: usize>(
     trimmed(&table.to_string())
 }
 
-/// Names and values, one a line.
+/// Returns names with their values, one a line. Leaves out empty values.
 pub fn sheet<'a>(rows: impl IntoIterator<Item = (&'a str, String)>) -> String {
     let rows: Vec<_> = rows.into_iter().filter(|(_, value)| !value.is_empty()).collect();
     let width = rows.iter().map(|(name, _)| name.len()).max().unwrap_or(0) + 2;
@@ -90,12 +90,12 @@ fn trimmed(text: &str) -> String {
     text.lines().map(|line| format!("{}\n", line.trim_end())).collect()
 }
 
-/// Without what would command a terminal: names are other people's.
+/// Replaces control characters, since names that others chose could command a terminal.
 pub fn clean(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }
 
-/// 1234567 as people read it.
+/// Returns a number as people read it: 1234567 as `1,234,567`.
 pub fn grouped(number: i64) -> String {
     let digits = number.unsigned_abs().to_string();
     let mut text = String::new();
@@ -108,12 +108,12 @@ pub fn grouped(number: i64) -> String {
     if number < 0 { format!("-{text}") } else { text }
 }
 
-/// One contact, two contacts.
+/// Returns a count with its noun: one contact, two contacts.
 pub fn counted(number: i64, one: &str, many: &str) -> String {
     format!("{} {}", grouped(number), if number == 1 { one } else { many })
 }
 
-/// An answer that came, though not all of it was taken.
+/// Returns the failure of a command that was done in part.
 pub fn in_part(message: String) -> Failure {
     Failure::new(Exit::InPart, message)
 }

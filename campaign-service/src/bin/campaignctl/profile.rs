@@ -1,4 +1,4 @@
-//! Where the service is and how to get in: flags, before the environment, before the profile.
+//! Address of the service and credentials. Flags override the environment, which overrides the profile.
 
 use crate::cli::Global;
 use crate::failure::Failure;
@@ -11,7 +11,7 @@ use std::time::Duration;
 const DEFAULT_URL: &str = "http://127.0.0.1:50051";
 const DEFAULT_TIMEOUT_SECONDS: u64 = 60;
 
-/// The file of profiles.
+/// Content of the profiles file.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct File {
@@ -20,7 +20,7 @@ struct File {
     profiles: BTreeMap<String, Profile>,
 }
 
-/// One installation. Paths are relative to the file's folder.
+/// One installation of the service. Paths are relative to the profiles file's folder.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Profile {
@@ -33,22 +33,22 @@ struct Profile {
     timeout_seconds: Option<u64>,
 }
 
-/// What came of all of them.
+/// Settings that result from flags, environment and profile.
 #[derive(Clone, Debug)]
 pub struct Setup {
     pub url: String,
     pub ca_file: Option<PathBuf>,
-    /// Certificate and key.
+    /// Client certificate and key.
     pub identity: Option<(PathBuf, PathBuf)>,
     pub token_file: Option<PathBuf>,
     pub actor: String,
     pub timeout: Duration,
-    /// The file and the profile it came from, for people.
+    /// File and profile that the settings came from, for people.
     pub origin: String,
 }
 
 impl Setup {
-    /// Reads what is given, and the profile.
+    /// Reads the profile and applies flags and environment.
     pub fn read(global: &Global) -> Result<Self, Failure> {
         let (file, path) = profiles(global.config.as_deref())?;
         let wanted = global.profile.clone().or(file.default_profile);
@@ -72,7 +72,8 @@ impl Setup {
         let cert = global.client_cert_file.clone().or(inside(profile.client_cert_file));
         let key = global.client_key_file.clone().or(inside(profile.client_key_file));
         if cert.is_some() != key.is_some() {
-            let message = "client_cert_file and client_key_file belong together; one is missing";
+            let message =
+                "client_cert_file and client_key_file belong together; add the one that is missing";
             return Err(Failure::usage(message));
         }
         if profile.timeout_seconds.is_some_and(|seconds| !(1..=3_600).contains(&seconds)) {
@@ -95,7 +96,7 @@ impl Setup {
     }
 }
 
-/// The file of profiles and where it is. One that nobody named need not be there.
+/// Returns the profiles file and its path. Only a file that was named has to exist.
 fn profiles(named: Option<&Path>) -> Result<(File, Option<PathBuf>), Failure> {
     let Some(path) = named.map(Path::to_owned).or_else(default_path) else {
         return Ok((File::default(), None));

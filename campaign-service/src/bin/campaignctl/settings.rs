@@ -1,38 +1,38 @@
-//! The settings of a launch: their flags, what they are, and what they mean.
+//! Launch settings: their flags, their values, and their meaning in words.
 
 use campaign_proto::v1;
 use clap::{Args, ValueEnum};
 
-/// Settings of the run; every launch has its own.
+/// Settings of one run; every launch has its own.
 #[derive(Args, Clone, Debug, Default)]
 pub struct SettingsArgs {
-    /// Engage who opted out before this launch, too (needs the role admin)
+    /// Also engage contacts that opted out before this launch (needs the role admin)
     #[arg(long)]
     pub include_refused: bool,
-    /// Leave out who was transferred
+    /// Exclude contacts that were transferred
     #[arg(long, value_enum, value_name = "AFTER")]
     pub exclude_transferred: Option<Transferred>,
-    /// Leave out who met the campaign's goal
+    /// Exclude contacts that met the campaign's goal
     #[arg(long)]
     pub exclude_success: bool,
-    /// Leave out who clicked a link
+    /// Exclude contacts that clicked a link
     #[arg(long)]
     pub exclude_link_opened: bool,
-    /// Leave out who received a text
+    /// Exclude contacts that received a text
     #[arg(long)]
     pub exclude_texted: bool,
-    /// Engage everyone again, whatever happened before; refused stay out
+    /// Engage everyone again, whatever happened before; opted-out contacts stay excluded
     #[arg(long)]
     pub rerun_all_contacts: bool,
     /// Clear all history and opt-outs of the campaign for good (needs the role admin)
     #[arg(long)]
     pub reset_contact_history: bool,
-    /// No end: contacts that arrive join the run
+    /// Run without end: contacts that arrive join the run
     #[arg(long)]
     pub live_forever: bool,
 }
 
-/// After how long on a call.
+/// Time on a call after which a transferred contact is excluded.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub enum Transferred {
     AnyTime,
@@ -68,7 +68,7 @@ impl SettingsArgs {
     }
 }
 
-/// One setting as it is.
+/// One setting with its value, for people.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Setting {
     pub name: &'static str,
@@ -76,14 +76,14 @@ pub struct Setting {
     pub meaning: &'static str,
 }
 
-/// How many there are.
+/// Number of settings.
 pub const COUNT: usize = 8;
 
 fn yes(is: bool) -> &'static str {
     if is { "yes" } else { "no" }
 }
 
-/// All of them, in the order of [`change`].
+/// Returns all settings, in the order of [`change`].
 pub fn described(settings: &v1::LaunchSettings) -> [Setting; COUNT] {
     let exclude = settings.exclude.unwrap_or_default();
     let refused = exclude.refused.unwrap_or(true);
@@ -93,23 +93,31 @@ pub fn described(settings: &v1::LaunchSettings) -> [Setting; COUNT] {
             "exclude.refused",
             yes(refused),
             if refused {
-                "who opted out is left out"
+                "contacts that opted out are excluded"
             } else {
-                "who opted out BEFORE this launch is called again"
+                "contacts that opted out BEFORE this launch are called again"
             },
         ),
         of(
             "exclude.transferred",
             bound(exclude.transferred()),
-            "who was handed to a person, after more than so long on a call, is left out",
+            "contacts that were transferred after more than this time on a call are excluded",
         ),
-        of("exclude.success", yes(exclude.success), "who met the campaign's goal is left out"),
-        of("exclude.link_opened", yes(exclude.link_opened), "who clicked a link is left out"),
-        of("exclude.texted", yes(exclude.texted), "who received a text is left out"),
+        of(
+            "exclude.success",
+            yes(exclude.success),
+            "contacts that met the campaign's goal are excluded",
+        ),
+        of(
+            "exclude.link_opened",
+            yes(exclude.link_opened),
+            "contacts that clicked a link are excluded",
+        ),
+        of("exclude.texted", yes(exclude.texted), "contacts that received a text are excluded"),
         of(
             "rerun_all_contacts",
             yes(settings.rerun_all_contacts),
-            "everyone again, whatever happened before; who opted out stays left out",
+            "everyone is engaged again, whatever happened before; opted-out contacts stay excluded",
         ),
         of(
             "reset_contact_history",
@@ -130,7 +138,7 @@ fn bound(transferred: v1::TransferredExclusion) -> &'static str {
     }
 }
 
-/// Changes the n-th, from 1: yes to no, or the next of several.
+/// Changes the setting of this number, counted from 1: to its other value, or to the next of several.
 pub fn change(settings: &mut v1::LaunchSettings, number: usize) {
     let exclude = settings.exclude.get_or_insert_default();
     match number {
@@ -157,7 +165,7 @@ pub fn change(settings: &mut v1::LaunchSettings, number: usize) {
     }
 }
 
-/// Those that are not as they are by default, in a line.
+/// Returns the settings that differ from their defaults, in a line.
 pub fn summary(settings: &v1::LaunchSettings) -> String {
     let default = described(&v1::LaunchSettings::default());
     let changed = described(settings).into_iter().zip(default).filter(|(now, usual)| now != usual);

@@ -1,4 +1,4 @@
-//! Answers as people read them; here those about campaigns.
+//! Answers as people read them. This file has those about campaigns.
 
 mod contacts;
 
@@ -10,9 +10,9 @@ use chrono::DateTime;
 use prost::Message;
 use prost_types::Timestamp;
 
-/// An answer that can be printed.
+/// Answer that can be printed.
 pub trait Show: Message {
-    /// Its message in `campaign.v1`.
+    /// Name of its message in `campaign.v1`.
     const NAME: &'static str;
     fn human(&self) -> String;
 }
@@ -22,17 +22,17 @@ pub fn time(time: Option<&Timestamp>) -> String {
     known.map(|time| time.format("%Y-%m-%d %H:%M:%SZ").to_string()).unwrap_or_default()
 }
 
-/// `CAMPAIGN_STATE_RUNNING` as `RUNNING`.
+/// Returns `CAMPAIGN_STATE_RUNNING` as `RUNNING`.
 pub fn state(state: v1::CampaignState) -> String {
     state.as_str_name().trim_start_matches("CAMPAIGN_STATE_").to_owned()
 }
 
-/// Why contacts are left out, in words.
+/// Returns the reason of an exclusion in words.
 pub fn exclusion(reason: v1::ExclusionReason) -> String {
     words(reason.as_str_name(), "EXCLUSION_REASON_")
 }
 
-/// A value of an enum in words: small, without its enum's name; nothing for one that is not set.
+/// Returns an enum's value in words: in lower case, without the prefix. Returns nothing for `UNSPECIFIED`.
 fn words(name: &str, prefix: &str) -> String {
     let rest = name.strip_prefix(prefix).unwrap_or(name);
     if rest == "UNSPECIFIED" { String::new() } else { rest.to_lowercase().replace('_', " ") }
@@ -44,9 +44,11 @@ pub fn idle(progress: &v1::CampaignProgress) -> String {
         v1::IdleReason::NotRunning => "not running",
         v1::IdleReason::WindowClosed => "no contact's local hours allow a call now",
         v1::IdleReason::WaitingRetry => "only retries that are not due yet are left",
-        v1::IdleReason::Exhausted => "nobody is left",
+        v1::IdleReason::Exhausted => "no contact is left",
         v1::IdleReason::NoWorker => "no worker takes its contacts: is one running?",
-        v1::IdleReason::Capped => "who is left was called as often as a number may be in a day",
+        v1::IdleReason::Capped => {
+            "all contacts left have reached the daily limit of attempts on a number"
+        }
         v1::IdleReason::Throttled => "pacing allows no call at this moment",
         v1::IdleReason::Paused => "paused",
         v1::IdleReason::ProviderFailing => "the workers' provider fails",
@@ -123,7 +125,7 @@ impl Show for v1::ListCampaignsResponse {
 
     fn human(&self) -> String {
         if self.campaigns.is_empty() {
-            return "no campaigns; make one with: campaignctl campaigns create\n".to_owned();
+            return "no campaigns; create one with: campaignctl campaigns create\n".to_owned();
         }
         let rows = self.campaigns.iter().map(|one| {
             let contacts = grouped(one.contact_count);
@@ -139,12 +141,12 @@ impl Show for v1::ListCampaignsResponse {
     }
 }
 
-/// Contacts that are not engaged any more.
+/// Returns how many contacts are not engaged any more.
 pub fn left_out(progress: &v1::CampaignProgress) -> i64 {
     progress.removed.iter().map(|count| count.contacts).sum()
 }
 
-/// Reasons with their counts, those with most first.
+/// Returns reasons with their counts, largest first.
 pub fn removed(counts: &[v1::ReasonCount]) -> Vec<(String, i64)> {
     let mut counts: Vec<(String, i64)> =
         counts.iter().map(|count| (exclusion(count.reason()), count.contacts)).collect();
@@ -162,7 +164,7 @@ impl Show for v1::PreviewLaunchResponse {
             counted(self.total, "contact", "contacts")
         );
         for (reason, contacts) in removed(&self.removed) {
-            text.push_str(&format!("  {:>12}  left out: {reason}\n", grouped(contacts)));
+            text.push_str(&format!("  {:>12}  excluded: {reason}\n", grouped(contacts)));
         }
         for warning in &self.warnings {
             text.push_str(&format!("warning: {}\n", crate::printing::clean(warning)));
@@ -190,7 +192,7 @@ impl Show for v1::CampaignProgress {
             ("waiting to retry", grouped(self.waiting_retry)),
             ("at a worker", grouped(self.leased)),
             ("in a call", grouped(self.in_call)),
-            ("done or left out", format!("{}{reasons}", grouped(left_out(self)))),
+            ("done or excluded", format!("{}{reasons}", grouped(left_out(self)))),
             ("attempts", grouped(history.attempts)),
             ("success", grouped(history.success)),
             ("transferred", grouped(history.transferred)),

@@ -1,4 +1,4 @@
-//! Commands on the list of numbers that nobody may engage.
+//! Commands on the suppression list: phone numbers that no campaign may engage.
 
 use crate::campaigns;
 use crate::cli::PageArgs;
@@ -11,43 +11,43 @@ use clap::Subcommand;
 
 #[derive(Debug, Subcommand)]
 pub enum SuppressionsCommand {
-    /// Add numbers: once this is answered, no campaign calls them
+    /// Add numbers: once the service answers, no campaign calls them
     Add {
-        /// As people write them; 1 to 1,000
+        /// Phone numbers as people write them, 1 to 1,000
         #[arg(required = true)]
         phone_numbers: Vec<String>,
-        /// Where they come from, as in "phone call"
+        /// Source of the numbers, as in "phone call"
         #[arg(long)]
         source: String,
-        /// The people asked for it: only an admin can take their numbers off again
+        /// The people opted out themselves: only an admin can take their numbers off again
         #[arg(long)]
         opted_out: bool,
-        /// Why, for the audit log, which keeps it: name nobody
+        /// Reason, for the audit log, which keeps it: name nobody
         #[arg(long, default_value = "", hide_default_value = true)]
         reason: String,
-        /// Country of numbers without a country code, as in US
+        /// Country of phone numbers without a country code, as in US
         #[arg(long, value_name = "CODE", default_value = "", hide_default_value = true)]
         default_region: String,
     },
-    /// One number of the list
+    /// Show one number of the list
     Get {
-        /// With + and country code
+        /// Phone number with + and country code
         phone_number: String,
     },
-    /// The list, in order of number
+    /// Show the list, in order of number
     List(PageArgs),
-    /// What was done to the list, newest first
+    /// List changes of the list, newest first
     Audit {
-        /// Only what was done to this number; with + and country code
+        /// Phone number with + and country code, to list only its changes
         phone_number: Option<String>,
         #[command(flatten)]
         page: PageArgs,
     },
     /// Take a number off the list: campaigns may call it again
     Remove {
-        /// With + and country code
+        /// Phone number with + and country code
         phone_number: String,
-        /// Why; where the person was erased the audit log keeps it: name nobody
+        /// Reason. If the person was erased, the audit log keeps it: name nobody
         #[arg(long, default_value = "", hide_default_value = true)]
         reason: String,
     },

@@ -1,4 +1,4 @@
-//! Checks what lies between a person and a campaign that runs; each a line, with what to do next.
+//! Checks of everything between a person and a running campaign. Each prints a line, with what to do next.
 
 mod versions;
 
@@ -25,9 +25,9 @@ use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
 
 const SERVICES: [&str; 4] = [CAMPAIGN, CONTACT, INTERACTION, DISPATCH];
-/// A token that expires sooner is worth a warning.
+/// Least remaining time of a token without a warning.
 const TOKEN_MARGIN_SECONDS: f64 = 600.0;
-/// Clocks that differ by more make logs and tokens hard to read.
+/// Largest difference of clocks without a warning. A larger one makes logs and tokens hard to read.
 const CLOCK_MARGIN_SECONDS: f64 = 5.0;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,11 +35,11 @@ enum Verdict {
     Ok,
     Warn,
     Fail,
-    /// Cannot be told, and why.
+    /// Check that was not possible; the message says why.
     Skip,
 }
 
-/// One check.
+/// Result of one check.
 struct Finding {
     check: &'static str,
     verdict: Verdict,
@@ -97,12 +97,12 @@ fn to_json(finding: &Finding) -> Value {
     json!({ "check": check, "status": word(*verdict), "message": message, "next": next })
 }
 
-/// All checks; those that need what failed before are left out.
+/// Runs all checks. A check that depends on a failed one is left out.
 async fn findings(global: &Global) -> Vec<Finding> {
     let setup = match Setup::read(global) {
         Ok(setup) => setup,
         Err(failure) => {
-            let next = "correct the file, the profile's name or the flag";
+            let next = "correct the profiles file, the profile's name or the flag";
             return vec![found("configuration", Verdict::Fail, failure.message(), next)];
         }
     };
@@ -112,7 +112,7 @@ async fn findings(global: &Global) -> Vec<Finding> {
     let endpoint = match connection::endpoint(&setup) {
         Ok(endpoint) => endpoint,
         Err(failure) => {
-            let next = "look at service_url and the files of certificates";
+            let next = "check service_url and the certificate files";
             findings.push(found("configuration", Verdict::Fail, failure.message(), next));
             return findings;
         }
@@ -128,9 +128,9 @@ async fn findings(global: &Global) -> Vec<Finding> {
         Ok(connection) => connection,
         Err(failure) => {
             let next = if is_https {
-                "is it https there, is ca_file the one that vouches, does its certificate name the host?"
+                "check that the service speaks TLS, that ca_file issued its certificate, and that it names the host"
             } else {
-                "does it speak TLS there? then the address begins with https"
+                "if the service speaks TLS, begin the address with https"
             };
             findings.push(found("tls", Verdict::Fail, failure.message(), next));
             return findings;
@@ -145,7 +145,7 @@ async fn findings(global: &Global) -> Vec<Finding> {
     findings
 }
 
-/// What the token says; whether it is believed, the service says.
+/// Checks the token's claims. Only the service can tell whether the token is valid.
 fn token(setup: &Setup) -> Finding {
     let Some(path) = &setup.token_file else {
         return found("token", Verdict::Ok, "none is sent", "");
@@ -164,7 +164,7 @@ fn token(setup: &Setup) -> Finding {
         .and_then(|bytes| serde_json::from_slice::<Value>(&bytes).ok());
     let Some(claims) = claims else {
         let message = format!("{} holds no JSON Web Token", path.display());
-        return found("token", Verdict::Fail, message, "put the token, and nothing else, into it");
+        return found("token", Verdict::Fail, message, "put only the token into the file");
     };
     let roles = claims["roles"]
         .as_array()
@@ -197,9 +197,9 @@ async fn reach(uri: &http::Uri) -> Finding {
     let host = uri.host().unwrap_or_default().trim_matches(['[', ']']);
     let default = if uri.scheme_str() == Some("https") { 443 } else { 80 };
     let port = uri.port_u16().unwrap_or(default);
-    let next = "is the service running there, and does a firewall let you through?";
+    let next = "check that the service runs there, and that no firewall blocks you";
     match tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect((host, port))).await {
-        Ok(Ok(_)) => found("network", Verdict::Ok, format!("{host}:{port} is reached"), ""),
+        Ok(Ok(_)) => found("network", Verdict::Ok, format!("{host}:{port} is reachable"), ""),
         Ok(Err(error)) => found("network", Verdict::Fail, format!("{host}:{port}: {error}"), next),
         Err(_) => {
             let message = format!("{host}:{port}: no answer in {} s", CONNECT_TIMEOUT.as_secs());
@@ -213,17 +213,17 @@ fn tls(setup: &Setup, uri: &http::Uri) -> Finding {
         let by = setup
             .ca_file
             .as_ref()
-            .map_or("whom the system trusts".to_owned(), |file| file.display().to_string());
-        return found("tls", Verdict::Ok, format!("the service's certificate holds, by {by}"), "");
+            .map_or("the system's authorities".to_owned(), |file| file.display().to_string());
+        return found("tls", Verdict::Ok, format!("the certificate is valid, by {by}"), "");
     }
     if !is_in_the_clear(uri) {
         return found("tls", Verdict::Ok, "none, on this machine", "");
     }
-    let message = "none: numbers of people and the token travel in the clear";
+    let message = "none: phone numbers and the token travel in the clear";
     found("tls", Verdict::Warn, message, "use an https address")
 }
 
-/// Of every service; they are as healthy as the database.
+/// Checks the health of every service, which depends on the database.
 async fn health(connection: &Connection) -> Vec<Finding> {
     let mut client = HealthClient::new(connection.calls());
     let mut findings = Vec::new();
@@ -234,19 +234,19 @@ async fn health(connection: &Connection) -> Vec<Finding> {
                 found("health", Verdict::Ok, format!("{service} serves"), "")
             }
             Ok(_) => {
-                let message = format!("{service} does not serve: its database is away");
-                found("health", Verdict::Fail, message, "look at PostgreSQL and the service's log")
+                let message = format!("{service} does not serve: its database is unavailable");
+                found("health", Verdict::Fail, message, "check PostgreSQL and the service's log")
             }
             Err(status) => {
                 let message = format!("{service}: {}", Failure::from(status).message());
-                found("health", Verdict::Fail, message, "is this the campaign service?")
+                found("health", Verdict::Fail, message, "check that this is the campaign service")
             }
         });
     }
     findings
 }
 
-/// Whether the token is believed.
+/// Checks that the service accepts the token. Returns campaigns for further checks.
 async fn ask(connection: &Connection) -> (Vec<v1::Campaign>, Finding) {
     let request = v1::ListCampaignsRequest { page_size: 50, ..Default::default() };
     match connection.campaigns().list_campaigns(request).await {
@@ -256,9 +256,9 @@ async fn ask(connection: &Connection) -> (Vec<v1::Campaign>, Finding) {
         ),
         Err(status) => {
             let next = match status.code() {
-                Code::Unauthenticated => "give a token that holds: token_file in the profile",
+                Code::Unauthenticated => "give a valid token: token_file in the profile",
                 Code::PermissionDenied => "use a token with the role viewer, operator or admin",
-                _ => "look at the service's log",
+                _ => "check the service's log",
             };
             let message = Failure::from(status).message().to_owned();
             (Vec::new(), found("access", Verdict::Fail, message, next))
@@ -266,10 +266,10 @@ async fn ask(connection: &Connection) -> (Vec<v1::Campaign>, Finding) {
     }
 }
 
-/// The service says its time only with counts, so one small campaign is counted.
+/// Checks the service's clock. The service reports its time only with counts, so one small campaign is counted.
 async fn clock(connection: &Connection, campaigns: &[v1::Campaign]) -> Finding {
     let Some(campaign) = campaigns.iter().min_by_key(|one| one.contact_count) else {
-        let message = "the service says its time only with a campaign's counts, and there is none";
+        let message = "the service reports its time only with counts, and there is no campaign";
         return found("clock", Verdict::Skip, message, "");
     };
     let before = Utc::now();
@@ -279,19 +279,19 @@ async fn clock(connection: &Connection, campaigns: &[v1::Campaign]) -> Finding {
         DateTime::from_timestamp(time.seconds, time.nanos.try_into().unwrap_or(0))
     });
     let Some(read) = read else {
-        return found("clock", Verdict::Skip, "the service did not say its time", "");
+        return found("clock", Verdict::Skip, "the service did not report its time", "");
     };
     difference(before, read, after)
 }
 
-/// Between this machine's clock and the service's, which was read in between.
+/// Compares this machine's clock with the service's, which was read between `before` and `after`.
 fn difference(before: DateTime<Utc>, read: DateTime<Utc>, after: DateTime<Utc>) -> Finding {
     let (early, late) = (seconds(before) - seconds(read), seconds(read) - seconds(after));
     let off = early.max(late).max(0.0);
     let message =
         format!("this machine and the service's database differ by about {off:.1} s at least");
     if off > CLOCK_MARGIN_SECONDS {
-        return found("clock", Verdict::Warn, message, "set the clocks by NTP on both");
+        return found("clock", Verdict::Warn, message, "set both clocks by NTP");
     }
     found("clock", Verdict::Ok, message, "")
 }

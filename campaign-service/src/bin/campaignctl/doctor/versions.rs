@@ -1,5 +1,5 @@
-//! Whether service and program know the same API. The service does not say its version; by reflection it says its
-//! methods.
+//! Check that service and program know the same API. The service does not report its version, but it lists its
+//! methods by reflection.
 
 use super::{Finding, SERVICES, Verdict, found};
 use crate::connection::Connection;
@@ -20,7 +20,7 @@ pub async fn compare(connection: &Connection) -> Finding {
         Ok(theirs) => judge(&own(), &theirs),
         Err(error) => {
             let message = format!("{VERSION}; the service does not describe itself: {error}");
-            found("versions", Verdict::Warn, message, "is this the campaign service?")
+            found("versions", Verdict::Warn, message, "check that this is the campaign service")
         }
     }
 }
@@ -39,19 +39,19 @@ fn judge(ours: &BTreeSet<String>, theirs: &BTreeSet<String>) -> Finding {
     }
     if !newer.is_empty() {
         let message = format!("{VERSION}; the service also has {}", newer.join(", "));
-        return found("versions", Verdict::Warn, message, "a newer campaignctl knows them");
+        return found("versions", Verdict::Warn, message, "use a newer campaignctl");
     }
     let message = format!("{VERSION}; the service has the same {} methods", ours.len());
     found("versions", Verdict::Ok, message, "")
 }
 
-/// The methods that we know.
+/// Returns the methods that this program knows.
 fn own() -> BTreeSet<String> {
     let set = FileDescriptorSet::decode(v1::FILE_DESCRIPTOR_SET).unwrap_or_default();
     methods(&set.file)
 }
 
-/// The methods that the service has.
+/// Returns the methods that the service has.
 async fn reflected(connection: &Connection) -> Result<BTreeSet<String>, String> {
     let mut client = ServerReflectionClient::new(connection.calls());
     let requests = SERVICES.map(|service| ServerReflectionRequest {
@@ -63,7 +63,7 @@ async fn reflected(connection: &Connection) -> Result<BTreeSet<String>, String> 
     let mut answers = answer.into_inner();
     let mut files = Vec::new();
     while let Some(answer) = answers.message().await.map_err(said)? {
-        // A service that is not there is an error in its place; its methods are missing then.
+        // A missing gRPC service is answered by an error; its methods are missing then.
         if let Some(MessageResponse::FileDescriptorResponse(found)) = answer.message_response {
             for bytes in found.file_descriptor_proto {
                 let file = FileDescriptorProto::decode(bytes.as_slice());

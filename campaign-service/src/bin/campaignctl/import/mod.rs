@@ -1,4 +1,4 @@
-//! Imports from files and streams: resumed where they broke off, with a report on every row that was not taken.
+//! Imports from files and streams. They resume where they broke off, and report every row that was not imported.
 
 mod problems;
 mod quotes;
@@ -29,42 +29,42 @@ use telling::Telling;
 use tokio::sync::{mpsc, oneshot};
 use uuid::Uuid;
 
-/// Rows that are committed by one stream. They are kept until it is answered, to be sent again if it breaks.
+/// Rows that one stream commits. They are kept until the stream is answered, to be sent again if it breaks.
 const MAX_BATCH_ROWS: usize = 20_000;
 const MAX_BATCH_BYTES: usize = 16 * 1024 * 1024;
-/// Chunks that are read ahead.
+/// Chunks that are read ahead of sending.
 const CHUNKS_AHEAD: usize = 4;
-/// Problems that are shown when there is no file for them.
+/// Problems that are shown without an `--errors` file.
 const PROBLEMS_SHOWN: usize = 10;
 
 #[derive(Args, Debug)]
 pub struct ImportArgs {
-    /// campaigns/ID, ID, or display name
+    /// Campaign: campaigns/ID, ID, or display name
     campaign: String,
-    /// CSV with a header, or NDJSON with the names of the API; - for standard input
+    /// CSV file with a header, or NDJSON file with the API's field names; - for standard input
     file: String,
-    /// What the file is [default: by its name; CSV where that does not tell]
+    /// Format of the file [default: by its extension; CSV if that does not tell]
     #[arg(long, value_enum)]
     format: Option<FileFormat>,
-    /// Country of numbers without a country code, as in US
+    /// Country of phone numbers without a country code, as in US
     #[arg(long, value_name = "CODE", default_value = "", hide_default_value = true)]
     default_region: String,
     /// Column of a field, as in phone_number=Mobile; fields: phone_number, display_name, time_zone, priority
     #[arg(long = "column", value_name = "FIELD=HEADER")]
     columns: Vec<String>,
-    /// What to do with columns that are no field
+    /// Treatment of columns that are no field
     #[arg(long, value_enum, default_value_t)]
     other_columns: OtherColumns,
-    /// What stands between columns
+    /// Character between columns
     #[arg(long, value_name = "CHARACTER", default_value_t = ',')]
     delimiter: char,
-    /// CSV file for the rows that were not taken: row, field, reason
+    /// CSV file to write the rows that were not imported to: row, field, reason
     #[arg(long, value_name = "FILE")]
     errors: Option<PathBuf>,
-    /// Goes on with the import of this id [default: from the file's content, so that running again goes on]
+    /// ID of the import; running again with the same ID resumes it [default: from the file's content]
     #[arg(long, value_name = "ID")]
     import_id: Option<String>,
-    /// How long to try again while the service is away
+    /// Time in seconds to retry while the service is unavailable, 0 to 86,400
     #[arg(long, value_name = "N", default_value_t = 300, value_parser = clap::value_parser!(u64).range(0..=86_400))]
     give_up_seconds: u64,
 }
@@ -76,7 +76,7 @@ impl ImportArgs {
 
     fn delimiter(&self) -> Result<u8, Failure> {
         u8::try_from(self.delimiter)
-            .map_err(|_| Failure::usage("--delimiter must be one plain character"))
+            .map_err(|_| Failure::usage("--delimiter must be one ASCII character"))
     }
 }
 
@@ -88,12 +88,12 @@ pub enum FileFormat {
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum OtherColumns {
-    /// Name them and stop
+    /// Stop before the import, naming the columns
     #[default]
     Refuse,
-    /// Leave them out
+    /// Skip the columns
     Ignore,
-    /// Pass them to the worker as attributes of the contact
+    /// Pass the columns to the worker as attributes of the contact
     Attributes,
 }
 
@@ -116,39 +116,42 @@ pub async fn run(
     };
     let sender = Sender::new(connection, header, Duration::from_secs(args.give_up_seconds));
     let next_row = sender.next_row().await?;
-    // An id that somebody chose may be another list's: the service compares all rows.
+    // A chosen import ID may belong to another list, so the service compares all rows.
     let is_chosen = args.import_id.is_some();
     let sender = if is_chosen { sender.sending_all() } else { sender };
     let from_row = if is_chosen { 1 } else { next_row };
     let telling = Telling::start(&import_id, next_row, length, bytes);
     let (chunks, received) = mpsc::channel(CHUNKS_AHEAD);
     let (finished, read) = oneshot::channel();
-    // A thread that nobody waits for: when sending fails, it may still wait for standard input.
+    // Nothing waits for this thread: when sending fails, it may still wait for standard input.
     std::thread::spawn(move || finished.send(rows.read_into(from_row, &chunks)));
     let sent = send_all(&sender, received, &telling).await;
     telling.finish();
     let is_outside_run = sent?;
-    let read = read.await.map_err(|_| Failure::new(Exit::Failed, "the file's reader broke off"))?;
+    let read = read
+        .await
+        .map_err(|_| Failure::new(Exit::Failed, "the file's reader stopped unexpectedly"))?;
     let read = read.map_err(|error| Failure::usage(format!("{}: {error}", args.file)))?;
     if read.rows == 0 {
-        return Err(Failure::usage(format!("{} has no rows", args.file)));
+        return Err(Failure::usage(format!("{} has no rows; nothing was imported", args.file)));
     }
     let told = problems::collect(&sender, read.problems, errors, PROBLEMS_SHOWN).await?;
     if read.rows < next_row {
         printer.remark(
-            "this list was imported before, and nothing was added; contacts deleted since come back with \
+            "this list was imported before, and nothing was added; to import contacts deleted since, give \
              another --import-id",
         )?;
     }
     if is_outside_run {
         printer.remark(
-            "the run under way was launched before and leaves the new contacts out; they join the next launch",
+            "the current run was launched before this import and excludes the new contacts; the next launch \
+             includes them",
         )?;
     }
     report(printer, &args, told)
 }
 
-/// Sends what is read, batch by batch; returns whether a run under way leaves the new contacts out.
+/// Sends the rows that are read, batch by batch. Returns whether the current run excludes the new contacts.
 async fn send_all(
     sender: &Sender,
     mut received: mpsc::Receiver<Chunk>,
@@ -181,7 +184,7 @@ fn report(printer: &Printer, args: &ImportArgs, told: problems::Told) -> Result<
     let rest = told.count.saturating_sub(told.import.problems.len().min(PROBLEMS_SHOWN));
     match &args.errors {
         Some(path) if told.count > 0 => {
-            printer.remark(&format!("rows that were not taken: {}", path.display()))?;
+            printer.remark(&format!("rows that were not imported: {}", path.display()))?;
         }
         None if told.count > 0 => {
             let shown = told.import.problems.iter().take(PROBLEMS_SHOWN);
@@ -197,13 +200,13 @@ fn report(printer: &Printer, args: &ImportArgs, told: problems::Told) -> Result<
         0 => Ok(()),
         rejected => {
             let rows = counted(rejected, "row was", "rows were");
-            let next = "correct them, and import them from a file of their own";
+            let next = "correct the rejected rows, and import them from a file of their own";
             Err(in_part(format!("{rows} rejected; all others are in the campaign")).next(next))
         }
     }
 }
 
-/// What is read, and how long it is if that is known.
+/// Opens the input. Returns it with its length in bytes, if that is known.
 fn open(file: &str) -> Result<(Box<dyn Read + Send>, Option<u64>), Failure> {
     if file == "-" {
         return Ok((Box::new(std::io::stdin()), None));
@@ -212,17 +215,19 @@ fn open(file: &str) -> Result<(Box<dyn Read + Send>, Option<u64>), Failure> {
     let opened = File::open(file).map_err(wrong)?;
     let metadata = opened.metadata().map_err(wrong)?;
     if !metadata.is_file() {
-        // It is read more than once.
-        let text = format!("{file} is no file that can be read again");
-        return Err(Failure::usage(text).next("give - and send it to standard input"));
+        // A file is read more than once.
+        let text = format!("{file} is not a regular file, which can be read twice");
+        return Err(
+            Failure::usage(text).next("give - as the file, and pipe the rows to standard input")
+        );
     }
     Ok((Box::new(opened), Some(metadata.len())))
 }
 
-/// Reads a file before anything is sent. Refuses a CSV whose quotes are not closed. Returns an import id that is
+/// Reads a file before anything is sent. Rejects a CSV whose quotes are not closed. Returns an import ID that is
 /// the same for the same content read in the same way.
 ///
-/// Standard input cannot be read twice: its id is another one each time, and its quotes are looked at as they come.
+/// Standard input cannot be read twice. Its ID differs each time, and its quotes are checked as they arrive.
 fn read_ahead(args: &ImportArgs) -> Result<String, Failure> {
     if args.file == "-" {
         return Ok(format!("stdin-{}", Uuid::new_v4().simple()));

@@ -1,4 +1,4 @@
-//! Rows that were not taken: those the service names, with the reason that reading found where it found one.
+//! Rows that were not imported. The service names them. If reading found the reason, that reason is shown.
 
 use super::sending::Sender;
 use crate::failure::Failure;
@@ -8,11 +8,11 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::Path;
 
-/// A CSV file of them.
+/// CSV file of the rows that were not imported.
 pub struct ErrorFile(csv::Writer<File>);
 
 impl ErrorFile {
-    /// Made before the import, so that it does not fail after.
+    /// Creates the file before the import, so that this does not fail afterwards.
     pub fn create(path: &Path) -> Result<Self, Failure> {
         let wrong = |error: &dyn std::fmt::Display| {
             Failure::usage(format!("{} cannot be written: {error}", path.display()))
@@ -31,15 +31,15 @@ impl ErrorFile {
     }
 }
 
-/// What the import came to.
+/// Result of an import.
 pub struct Told {
-    /// With its first problems.
+    /// Import with its first problems.
     pub import: v1::Import,
-    /// All problems.
+    /// Number of all problems.
     pub count: usize,
 }
 
-/// Fetches all problems and writes them to the file, if there is one.
+/// Fetches all problems and writes them to the file, if there is one. Without a file, `enough` problems do.
 pub async fn collect(
     sender: &Sender,
     found: BTreeMap<i64, v1::RowProblem>,
@@ -55,7 +55,7 @@ pub async fn collect(
         if let Some(file) = &mut file {
             page.iter().try_for_each(|problem| file.add(problem))?;
         } else if count > enough {
-            // Nobody wants to see the rest; how many there are follows from the counts.
+            // The rest is not shown, and its number follows from the counts.
             count = usize::try_from(import.rejected + import.duplicates).unwrap_or(count);
             break;
         }
@@ -77,7 +77,7 @@ fn name_those_found(import: &mut v1::Import, found: &BTreeMap<i64, v1::RowProble
     }
 }
 
-/// For people.
+/// Returns a table of problems for people.
 pub fn table<'a>(problems: impl Iterator<Item = &'a v1::RowProblem>) -> String {
     let mut rows = problems
         .map(|problem| [problem.row.to_string(), problem.field.clone(), problem.reason.clone()])

@@ -1,18 +1,18 @@
-//! Whether the quotes of a CSV are closed. One that is not swallows all rows up to the next one, or to the end.
+//! Check that the quotes of a CSV are closed. An open quote swallows all rows up to the next quote, or to the end.
 
-/// Where in the text a reader is.
+/// Position of a reader in the text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Place {
     FieldStart,
     Plain,
     Quoted,
-    /// After a quote inside a quoted field: its end, or the first of two.
+    /// After a quote inside a quoted field: the field's end, or the first of two quotes.
     Quote,
     /// After the end of a quoted field.
     Closed,
 }
 
-/// Follows a CSV byte by byte, RFC 4180.
+/// Reader that follows a CSV byte by byte (RFC 4180).
 #[derive(Debug)]
 pub struct Quotes {
     delimiter: u8,
@@ -29,7 +29,7 @@ impl Quotes {
         Self { delimiter, place, line: 1, opened: 0, problem: None }
     }
 
-    /// Takes the next bytes in.
+    /// Follows the next bytes.
     pub fn feed(&mut self, bytes: &[u8]) {
         for byte in bytes {
             self.place = self.step(*byte);
@@ -64,7 +64,7 @@ impl Quotes {
         }
     }
 
-    /// What is wrong when nothing comes any more.
+    /// Returns the problem at the end of input, if there is one.
     pub fn end(&self) -> Option<String> {
         let is_open = self.place == Place::Quoted;
         let unclosed = || {

@@ -1,5 +1,5 @@
-//! Rows as people export them: CSV with a header, or JSON lines. Read one after the other, each of bounded size.
-//! A row that cannot be read keeps its number, so that all rows have the numbers they have in the file.
+//! Rows as people export them: CSV with a header, or JSON lines. They are read one by one, each of bounded size.
+//! A row that cannot be read keeps its number, so that all rows have their numbers in the file.
 
 use super::quotes::Quotes;
 use super::{FileFormat, ImportArgs, OtherColumns};
@@ -13,23 +13,23 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::sync::mpsc;
 
-/// Rows and bytes of one message.
+/// Most rows and bytes of one message.
 const MAX_CHUNK_ROWS: usize = 2_500;
 const MAX_CHUNK_BYTES: usize = 4 * 1024 * 1024;
-/// Longest row.
+/// Size of the longest row.
 const MAX_ROW_BYTES: u64 = 1024 * 1024;
-/// Most unreadable rows of which the reason is kept; the service names those beyond, too, in its own words.
+/// Most unreadable rows of which the reason is kept. The service names further ones too, in its own words.
 const MAX_PROBLEMS: usize = 10_000;
 
 /// Rows for one message.
 #[derive(Debug)]
 pub struct Chunk {
     pub rows: v1::ImportRows,
-    /// Their size.
+    /// Size of the rows.
     pub bytes: usize,
 }
 
-/// What was read in all.
+/// Totals of all that was read.
 #[derive(Debug, Default)]
 pub struct ReadRows {
     pub rows: i64,
@@ -37,13 +37,13 @@ pub struct ReadRows {
     pub problems: BTreeMap<i64, v1::RowProblem>,
 }
 
-/// A row, or the field that cannot be read and why.
+/// Row, or the field that cannot be read with the reason.
 type RowOrProblem = Result<v1::ImportRow, (&'static str, String)>;
 
-/// A file of rows.
+/// Reader of a file of rows.
 pub struct Rows {
     source: Source,
-    /// Bytes since the last row.
+    /// Bytes read since the last row.
     since_row: Arc<AtomicU64>,
 }
 
@@ -52,12 +52,12 @@ enum Source {
     Ndjson(Box<BufReader<Limited>>),
 }
 
-/// Counts what is read, and stops at a row that has no end.
+/// Input that counts the bytes read and stops at a row that has no end.
 struct Limited {
     inner: Box<dyn Read + Send>,
     since_row: Arc<AtomicU64>,
     total: Arc<AtomicU64>,
-    /// Of a CSV on standard input.
+    /// Quotes of a CSV on standard input.
     quotes: Option<Quotes>,
 }
 
@@ -66,7 +66,7 @@ impl Read for Limited {
         let read = self.inner.read(buffer)?;
         if let Some(quotes) = &mut self.quotes {
             quotes.feed(&buffer[..read]);
-            // At the end the row that is being read has swallowed what came after its quote.
+            // At the end, the current row has swallowed everything after its open quote.
             let problem = if read == 0 { quotes.end() } else { None };
             if let Some(problem) = problem {
                 return Err(std::io::Error::other(problem));
@@ -75,14 +75,14 @@ impl Read for Limited {
         self.total.fetch_add(read as u64, Ordering::Relaxed);
         let since = self.since_row.fetch_add(read as u64, Ordering::Relaxed);
         if since > MAX_ROW_BYTES {
-            let text = "a row has more than 1 MiB; is there a quote that is never closed?";
+            let text = "a row has more than 1 MiB; look for a quote that is never closed";
             return Err(std::io::Error::other(text));
         }
         Ok(read)
     }
 }
 
-/// What a column is for.
+/// Purpose of a column.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Column {
     PhoneNumber,
@@ -109,7 +109,7 @@ impl Rows {
             }
             FileFormat::Csv => {
                 let delimiter = args.delimiter()?;
-                // A file was read ahead.
+                // A file's quotes were checked ahead.
                 limited.quotes = (args.file == "-").then(|| Quotes::new(delimiter));
                 let mut reader = csv::ReaderBuilder::new()
                     .has_headers(false)
@@ -123,7 +123,7 @@ impl Rows {
         Ok(Self { source, since_row })
     }
 
-    /// Passes on the rows from a number on; stops when nobody takes them.
+    /// Passes on the rows from `next_row` on. Stops when the receiver is gone.
     pub fn read_into(
         mut self,
         next_row: i64,
@@ -141,7 +141,7 @@ impl Rows {
                         v1::RowProblem { row: read.rows, field: field.to_owned(), reason };
                     read.problems.insert(read.rows, problem);
                 }
-                // Rejected by the service: it has no number.
+                // The service rejects this row, since it has no phone number.
                 v1::ImportRow::default()
             });
             if read.rows < next_row {
@@ -163,7 +163,7 @@ impl Rows {
             }
         }
         if !chunk.rows.rows.is_empty() {
-            // Nobody takes it only when sending failed, which is told elsewhere.
+            // The receiver is gone only if sending failed, which is reported elsewhere.
             let _ = chunks.blocking_send(chunk);
         }
         Ok(read)
@@ -193,7 +193,7 @@ impl Rows {
     }
 }
 
-/// Refuses JSON that is no object a line: some of its lines would be taken for rows, others not.
+/// Rejects JSON that is not one object a line, since some of its lines would pass for rows.
 fn check_lines(reader: &mut BufReader<Limited>, file: &str) -> Result<(), Failure> {
     let wrong = |error| Failure::usage(format!("{file} cannot be read: {error}"));
     let start = reader.fill_buf().map_err(wrong)?;
@@ -201,7 +201,8 @@ fn check_lines(reader: &mut BufReader<Limited>, file: &str) -> Result<(), Failur
     let line = start.split(|byte| *byte == b'\n').next().unwrap_or_default();
     if start.starts_with(b"[") || line.trim_ascii() == b"{" {
         let text = format!("{file} is not one JSON object a line; none of it was imported");
-        return Err(Failure::usage(text).next(format!("jq -c '.[]' {file} writes an array so")));
+        return Err(Failure::usage(text)
+            .next(format!("jq -c '.[]' {file} writes an array as one object a line")));
     }
     Ok(())
 }
@@ -214,7 +215,7 @@ pub(super) fn by_name(file: &str) -> FileFormat {
     }
 }
 
-/// What each column is for.
+/// Reads the header. Returns the purpose of each column.
 fn header(reader: &mut csv::Reader<Limited>, args: &ImportArgs) -> Result<Vec<Column>, Failure> {
     let wrong = |text: String| Failure::usage(format!("{}: {text}", args.file));
     let mut record = csv::ByteRecord::new();
@@ -230,8 +231,7 @@ fn header(reader: &mut csv::Reader<Limited>, args: &ImportArgs) -> Result<Vec<Co
     }
     let twice = |name: &&String| names.iter().filter(|other| other == name).count() > 1;
     if let Some(name) = names.iter().filter(|name| !name.is_empty()).find(twice) {
-        return Err(wrong(format!("two columns are named {name:?}"))
-            .next("rename one of them, so that it is clear which is meant"));
+        return Err(wrong(format!("two columns are named {name:?}")).next("rename one of them"));
     }
     let mut columns: Vec<Option<Column>> = names.iter().map(|name| by_header(name)).collect();
     for pair in &args.columns {
@@ -239,10 +239,12 @@ fn header(reader: &mut csv::Reader<Limited>, args: &ImportArgs) -> Result<Vec<Co
             .split_once('=')
             .and_then(|(field, name)| Some((by_field(field)?, name.trim())))
             .ok_or_else(|| {
-                Failure::usage(format!("--column {pair:?} must be as in phone_number=Mobile"))
+                Failure::usage(format!(
+                    "--column {pair:?} is not valid; write it as in phone_number=Mobile"
+                ))
             })?;
         let at = names.iter().position(|known| known == name).ok_or_else(|| {
-            wrong(format!("it has no column {name:?}; it has: {}", names.join(", ")))
+            wrong(format!("there is no column {name:?}; the columns are: {}", names.join(", ")))
         })?;
         for column in columns.iter_mut().filter(|column| **column == Some(field.clone())) {
             *column = None;
@@ -256,13 +258,14 @@ fn header(reader: &mut csv::Reader<Limited>, args: &ImportArgs) -> Result<Vec<Co
         .map(|(name, _)| name.as_str())
         .collect();
     if !columns.contains(&Some(Column::PhoneNumber)) {
-        return Err(wrong(format!("no column is phone_number; it has: {}", names.join(", "))).next(
-            "name it with --column phone_number=HEADER, or what separates columns with --delimiter",
+        let text = format!("no column is phone_number; the columns are: {}", names.join(", "));
+        return Err(wrong(text).next(
+            "name it with --column phone_number=HEADER, or set the separator with --delimiter",
         ));
     }
     if args.other_columns == OtherColumns::Refuse && !others.is_empty() {
         return Err(wrong(format!("columns that are no field: {}", others.join(", "))).next(
-            "--other-columns attributes passes them to the worker, --other-columns ignore leaves them out",
+            "--other-columns attributes passes them to the worker, --other-columns ignore skips them",
         ));
     }
     for name in ["phone_number", "display_name", "time_zone", "priority"] {
@@ -271,7 +274,7 @@ fn header(reader: &mut csv::Reader<Limited>, args: &ImportArgs) -> Result<Vec<Co
         let found: Vec<&str> = found.map(|(name, _)| name.as_str()).collect();
         if found.len() > 1 {
             let text = format!("two columns could be {name}: {}", found.join(", "));
-            return Err(wrong(text).next(format!("say which with --column {name}=HEADER")));
+            return Err(wrong(text).next(format!("choose one with --column {name}=HEADER")));
         }
     }
     let other = |name: &String| match args.other_columns {
@@ -295,7 +298,7 @@ fn by_field(name: &str) -> Option<Column> {
     }
 }
 
-/// As people name their columns.
+/// Returns the column of a header as people write it.
 fn by_header(name: &str) -> Option<Column> {
     if let Some(key) = name.strip_prefix("attributes.") {
         return Some(Column::Attribute(key.to_owned()));
@@ -312,8 +315,9 @@ fn by_header(name: &str) -> Option<Column> {
 fn csv_row(record: &csv::ByteRecord, columns: &[Column]) -> RowOrProblem {
     if record.len() > columns.len() {
         let (has, wants) = (record.len(), columns.len());
-        let reason =
-            format!("has {has} fields where the header has {wants}; quote what has a comma in it");
+        let reason = format!(
+            "has {has} fields where the header has {wants}; quote fields that contain the delimiter"
+        );
         return Err(("row", reason));
     }
     let mut row = v1::ImportRow::default();
@@ -356,7 +360,7 @@ struct JsonRow {
 
 fn json_row(line: &[u8]) -> RowOrProblem {
     let row: JsonRow = serde_json::from_slice(line)
-        .map_err(|error| ("row", format!("is not understood: {error}")))?;
+        .map_err(|error| ("row", format!("is not a valid row: {error}")))?;
     let JsonRow { phone_number, display_name, time_zone, priority, attributes } = row;
     Ok(v1::ImportRow { phone_number, display_name, time_zone, priority, attributes })
 }

@@ -1,4 +1,4 @@
-//! Batches of rows, sent until they are committed.
+//! Sending of batches of rows until they are committed.
 
 use super::telling::Telling;
 use crate::connection::Connection;
@@ -10,17 +10,17 @@ use std::error::Error;
 use std::time::Duration;
 use tonic::{Code, Status};
 
-/// Waits between tries.
+/// Bounds of the wait between retries.
 const SHORTEST_WAIT: Duration = Duration::from_millis(200);
 const LONGEST_WAIT: Duration = Duration::from_secs(5);
 
-/// One import.
+/// Sender of one import.
 #[derive(Clone, Debug)]
 pub struct Sender {
     connection: Connection,
     header: v1::ImportHeader,
     give_up: Duration,
-    /// Also rows that are committed, to be compared.
+    /// Whether committed rows are sent too, to be compared.
     sends_all: bool,
 }
 
@@ -29,12 +29,12 @@ impl Sender {
         Self { connection: connection.clone(), header, give_up, sends_all: false }
     }
 
-    /// Sends rows that are committed, too.
+    /// Returns a sender that also sends committed rows.
     pub fn sending_all(self) -> Self {
         Self { sends_all: true, ..self }
     }
 
-    /// First row that is not committed.
+    /// Returns the number of the first row that is not committed.
     pub async fn next_row(&self) -> Result<i64, Status> {
         match self.stand(i64::MAX).await {
             Ok(import) => Ok(import.next_row),
@@ -43,7 +43,7 @@ impl Sender {
         }
     }
 
-    /// Where the import stands, with problems of rows after this one.
+    /// Fetches the import's progress, with the problems of rows after this one.
     pub async fn stand(&self, problems_after_row: i64) -> Result<v1::Import, Status> {
         let name = format!("{}/imports/{}", self.header.parent, self.header.import_id);
         let request = v1::GetImportRequest { name, problems_after_row };
@@ -71,9 +71,9 @@ impl Sender {
             let is_away = may_pass(&status);
             let mut failure = Failure::from(status);
             if is_away {
-                // Whatever its code: a connection that breaks says UNKNOWN.
+                // The status code does not tell: a broken connection reports UNKNOWN.
                 failure.exit = Exit::Unavailable;
-                failure.next("run the same command again; it goes on where it broke off")
+                failure.next("run the same command again; the import resumes where it broke off")
             } else {
                 failure
             }
@@ -94,12 +94,12 @@ impl Sender {
     }
 }
 
-/// Whether it may work later: the service is away, busy, or the connection broke.
+/// Whether a retry may succeed: the service is unavailable or busy, or the connection broke.
 fn may_pass(status: &Status) -> bool {
     let is_away = matches!(
         status.code(),
         Code::Unavailable | Code::Cancelled | Code::ResourceExhausted | Code::DeadlineExceeded
     );
-    // What the connection itself says has a cause; what the service says has none.
+    // A status from the connection itself has a source; a status from the service has none.
     is_away || matches!(status.code(), Code::Unknown | Code::Internal) && status.source().is_some()
 }

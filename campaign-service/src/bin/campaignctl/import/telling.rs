@@ -1,4 +1,4 @@
-//! How far an import is: a bar on a terminal, a line now and then elsewhere. On standard error.
+//! Progress of an import on standard error: a bar on a terminal, a line now and then elsewhere.
 
 use crate::printing::grouped;
 use campaign_proto::v1;
@@ -9,14 +9,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tonic::Status;
 
-/// How often a line is written where there is no terminal.
+/// Interval of progress lines where there is no terminal.
 const LINE_INTERVAL: Duration = Duration::from_secs(5);
 const TICK_INTERVAL: Duration = Duration::from_millis(200);
 
-/// Tells people.
+/// Reporter of an import's progress to people.
 #[derive(Debug)]
 pub struct Telling {
-    /// On a terminal.
+    /// Progress bar, on a terminal.
     bar: Option<ProgressBar>,
     bytes: Arc<AtomicU64>,
     first_row: i64,
@@ -42,7 +42,7 @@ impl Telling {
         telling
     }
 
-    /// Rows were committed.
+    /// Reports that rows were committed.
     pub fn update(&self, import: &v1::Import) {
         let rows = import.next_row - 1;
         let text = format!(
@@ -63,7 +63,7 @@ impl Telling {
         }
     }
 
-    /// The stream broke and is tried again.
+    /// Reports that the stream broke and will be retried.
     pub fn broken(&self, status: &Status, wait: Duration) {
         let seconds = wait.as_secs_f32();
         let why = crate::printing::clean(status.message());
@@ -80,7 +80,7 @@ impl Telling {
         if let Some(bar) = &self.bar {
             return bar.println(text);
         }
-        // There is nobody left to tell when this fails.
+        // If this fails, there is no other place to report it.
         let _ = writeln!(std::io::stderr(), "{text}");
     }
 }

@@ -1,4 +1,4 @@
-//! What a view knows.
+//! Data of a live view.
 
 use campaign_proto::v1;
 use std::collections::VecDeque;
@@ -6,25 +6,25 @@ use std::time::Duration;
 
 /// Time over which rates are taken.
 const RATE_WINDOW: Duration = Duration::from_secs(10);
-/// Most counts that are kept for rates.
+/// Most samples that are kept for rates.
 const MAX_SAMPLES: usize = 64;
 
-/// All campaigns of a view, and the one whose details are shown.
+/// Campaigns of a view, and the one whose details are shown.
 #[derive(Clone, Debug, Default)]
 pub struct Board {
     pub campaigns: Vec<Watched>,
     pub chosen: usize,
 }
 
-/// One campaign.
+/// One campaign of a view.
 #[derive(Clone, Debug, Default)]
 pub struct Watched {
     pub name: String,
     pub display_name: String,
     pub progress: Option<v1::CampaignProgress>,
-    /// Why there is nothing new of it.
+    /// Reason why there is no news of the campaign.
     pub trouble: Option<String>,
-    /// When counts came, since the view began, and the attempts they had.
+    /// Times of counts since the view began, with their attempts.
     samples: VecDeque<(Duration, i64)>,
 }
 
@@ -47,14 +47,14 @@ impl Watched {
         Self { name, display_name, ..Self::default() }
     }
 
-    /// Takes new counts over.
+    /// Stores new counts.
     pub fn update(&mut self, progress: v1::CampaignProgress, now: Duration) {
         let attempts = progress.history.unwrap_or_default().attempts;
         if self.samples.back().is_some_and(|(_, last)| *last > attempts) {
             // The history was reset.
             self.samples.clear();
         }
-        // The one before the window stays: it says how many there were when the window began.
+        // The last sample before the window stays: it has the attempts at the window's begin.
         let begin = now.saturating_sub(RATE_WINDOW);
         while self.samples.get(1).is_some_and(|(time, _)| *time <= begin)
             || self.samples.len() >= MAX_SAMPLES
@@ -66,7 +66,7 @@ impl Watched {
         self.trouble = None;
     }
 
-    /// Attempts that ended in a second, of late; `None` before there are two counts.
+    /// Returns the attempts that lately ended per second, or `None` before there are two counts.
     pub fn rate(&self, now: Duration) -> Option<f64> {
         let begin = now.saturating_sub(RATE_WINDOW);
         let before = self.samples.iter().rev().find(|(time, _)| *time <= begin);
@@ -99,7 +99,7 @@ mod tests {
             watched.update(with_attempts(attempts), at(second));
         }
         assert_eq!(watched.rate(at(30)), Some(20.0));
-        // Nothing new: the same attempts over ever later windows.
+        // Nothing new happened: the same attempts over ever later windows.
         assert_eq!(watched.rate(at(35)), Some(10.0));
         assert_eq!(watched.rate(at(60)), Some(0.0));
         watched.update(with_attempts(0), at(61));

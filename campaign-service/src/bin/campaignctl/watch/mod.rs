@@ -1,4 +1,4 @@
-//! A live view of campaigns.
+//! Live view of campaigns.
 
 mod board;
 mod view;
@@ -22,28 +22,28 @@ use tonic::Status;
 
 /// Most campaigns in a view.
 const MAX_CAMPAIGNS: usize = 20;
-/// Campaigns that are shown when none runs.
+/// Campaigns that are shown when none is under way.
 const LATEST_CAMPAIGNS: usize = 5;
-/// How soon a stream that ended is opened again.
+/// Wait before a stream that ended is opened again.
 const REOPEN_DELAY: Duration = Duration::from_secs(3);
-/// How often the view is drawn anew while nothing happens.
+/// Interval of redrawing while nothing happens.
 const TICK_INTERVAL: Duration = Duration::from_secs(1);
 /// Width of a frame that is printed as text.
 const TEXT_WIDTH: u16 = 110;
 
 #[derive(Args, Debug)]
 pub struct WatchArgs {
-    /// campaigns/ID, ID, or display name; several [default: those under way, or the newest]
+    /// Campaigns: campaigns/ID, ID, or display name of each [default: those under way, or the newest]
     campaigns: Vec<String>,
-    /// Shortest time between two counts. Each count reads the campaign's whole list
+    /// Shortest time in seconds between two counts; each count reads the campaign's whole list, 1 to 60
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(i32).range(1..=60))]
     interval_seconds: i32,
-    /// Print one frame as text
+    /// Print one frame as text and exit
     #[arg(long)]
     once: bool,
 }
 
-/// What happens to a view.
+/// Event of a view.
 enum Happening {
     Progress(usize, Box<v1::CampaignProgress>),
     Trouble(usize, String),
@@ -73,10 +73,10 @@ pub async fn run(
     printer.text(&frame_text(&board))
 }
 
-/// The campaigns that were named; else those under way; else the newest.
+/// Returns the campaigns that were named, else those under way, else the newest.
 async fn chosen(connection: &Connection, named: &[String]) -> Result<Vec<v1::Campaign>, Failure> {
     if named.len() > MAX_CAMPAIGNS {
-        return Err(Failure::usage(format!("at most {MAX_CAMPAIGNS} campaigns at the same time")));
+        return Err(Failure::usage(format!("name at most {MAX_CAMPAIGNS} campaigns to watch")));
     }
     let mut campaigns = Vec::new();
     for name in named {
@@ -89,7 +89,7 @@ async fn chosen(connection: &Connection, named: &[String]) -> Result<Vec<v1::Cam
     let newest = connection.campaigns().list_campaigns(request).await?.into_inner().campaigns;
     if newest.is_empty() {
         return Err(Failure::new(Exit::NotFound, "there are no campaigns yet")
-            .next("make one with: campaignctl campaigns create"));
+            .next("create one with: campaignctl campaigns create"));
     }
     let is_under_way = |one: &&v1::Campaign| {
         let state = one.state();
@@ -104,7 +104,7 @@ async fn chosen(connection: &Connection, named: &[String]) -> Result<Vec<v1::Cam
     Ok(if under_way.is_empty() { newest.collect() } else { under_way })
 }
 
-/// One frame, as lines.
+/// Returns one frame as lines.
 fn frame_text(board: &Board) -> String {
     let area = Rect::new(0, 0, TEXT_WIDTH, view::height(board));
     let mut buffer = Buffer::empty(area);
@@ -112,7 +112,7 @@ fn frame_text(board: &Board) -> String {
     view::lines(&buffer).iter().map(|line| format!("{line}\n")).collect()
 }
 
-/// Progress as JSON, a line each, until all campaigns are over.
+/// Prints progress as JSON, one line each, until the runs of all campaigns are over.
 async fn print_all(
     connection: &Connection,
     printer: &Printer,
@@ -142,7 +142,7 @@ async fn print_all(
     streams.join_all().await.into_iter().collect()
 }
 
-/// The view on a terminal, until somebody quits.
+/// Shows the view on a terminal until the user quits.
 async fn live(
     connection: &Connection,
     board: &mut Board,
@@ -154,7 +154,7 @@ async fn live(
         let request = v1::WatchCampaignRequest { name: watched.name.clone(), interval_seconds };
         following.spawn(follow(connection.clone(), at, request, sender.clone()));
     }
-    // Ends with the process: it waits for a key.
+    // This thread waits for keys, and ends with the process.
     std::thread::spawn(move || {
         while let Ok(event) = event::read() {
             let Event::Key(key) = event else { continue };
@@ -169,7 +169,7 @@ async fn live(
     Ok(shown?)
 }
 
-/// Draws whatever happens, until somebody quits.
+/// Draws the view after each event, until the user quits.
 async fn show(
     terminal: &mut DefaultTerminal,
     board: &mut Board,
@@ -222,7 +222,7 @@ async fn follow(
     }
 }
 
-/// Passes on what one stream says.
+/// Passes on the progress of one stream.
 async fn pass_on(
     connection: &Connection,
     at: usize,

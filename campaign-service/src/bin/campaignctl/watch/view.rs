@@ -1,4 +1,4 @@
-//! How a view looks: a pure function from what it knows to a frame.
+//! Drawing of a view: a pure function from its data to a frame.
 
 use super::board::{Board, Watched};
 use crate::printing::{clean, grouped};
@@ -11,12 +11,12 @@ use ratatui::text::Line;
 use ratatui::widgets::{Block, Paragraph, Row, Table, Widget, Wrap};
 use std::time::Duration;
 
-/// Lines of the details, its border included.
+/// Lines of the details, with their border.
 const DETAIL_HEIGHT: u16 = 9;
 /// Cells of the bar that shows how much is done.
 const BAR_WIDTH: usize = 10;
 
-/// Height of a frame in which everything has its place.
+/// Returns the height of a frame in which everything has its place.
 pub fn height(board: &Board) -> u16 {
     let rows = u16::try_from(board.campaigns.len()).unwrap_or(u16::MAX / 2);
     rows.saturating_add(2).saturating_add(DETAIL_HEIGHT)
@@ -100,7 +100,7 @@ fn colour(state: v1::CampaignState) -> Color {
 
 fn bar(progress: &v1::CampaignProgress) -> String {
     let (done, total) = (left_out(progress), progress.total.max(1));
-    // Rounded down: 100% only when nobody is left.
+    // The share is rounded down, so 100% means that no contact is left.
     let percent = done.saturating_mul(100) / total;
     let filled = usize::try_from(percent).unwrap_or(0) * BAR_WIDTH / 100;
     format!("{}{} {percent:>3}%", "█".repeat(filled), "░".repeat(BAR_WIDTH.saturating_sub(filled)))
@@ -126,7 +126,7 @@ fn facts(progress: &v1::CampaignProgress) -> Vec<Line<'static>> {
     let history = progress.history.unwrap_or_default();
     let mut lines = vec![
         Line::from(format!(
-            "contacts {}, done or left out {}{}{}",
+            "contacts {}, done or excluded {}{}{}",
             grouped(progress.total),
             grouped(left_out(progress)),
             if reasons.is_empty() { "" } else { ": " },
@@ -158,7 +158,7 @@ fn facts(progress: &v1::CampaignProgress) -> Vec<Line<'static>> {
     lines
 }
 
-/// A frame as text.
+/// Returns a frame as lines of text.
 pub fn lines(buffer: &Buffer) -> Vec<String> {
     let area = buffer.area;
     let line = |y: u16| {
@@ -234,7 +234,7 @@ mod tests {
         assert!(!frame.contains('\u{1b}') && frame.contains("no answer"), "{frame}");
         board.choose_next();
         assert!(drawn(&board, Duration::from_secs(6), 110, 14).contains("no news: the database"));
-        // Whatever the terminal's size.
+        // A terminal of any size can be drawn.
         for (width, height) in [(0, 0), (1, 1), (20, 3), (500, 100)] {
             drawn(&board, Duration::ZERO, width, height);
         }
