@@ -1,19 +1,20 @@
-//! The keys under which erased people are known.
+//! Keys that identify erased people.
 
 use crate::mac_key::MacKey;
 use hmac::Mac;
 
-/// HMAC-SHA256 of a number.
+/// HMAC-SHA256 of a phone number.
 pub type PersonHash = [u8; 32];
 
-/// Tells a key from others, and nothing else of it.
+/// Identifier of a key. The id reveals nothing else of the key.
 pub type KeyId = [u8; 8];
 
-/// Hashes numbers with secret keys: who does not have them cannot try out all numbers there are.
+/// Hashes phone numbers with secret keys. Without the keys nobody can recover a number by trying
+/// all numbers.
 #[derive(Clone, Debug)]
 pub struct Eraser {
     current: MacKey,
-    /// Of before: nobody is erased under them any more, and who was is known by them.
+    /// Earlier keys, which identify people erased in the past. New erasures do not use these keys.
     former: Vec<MacKey>,
 }
 
@@ -31,18 +32,18 @@ fn id(key: &MacKey) -> KeyId {
 }
 
 impl Eraser {
-    /// With a secret key, byte for byte.
+    /// Creates an eraser with a secret key, used byte for byte.
     ///
     /// # Errors
-    /// When it is too short.
+    /// Returns an error if the key is too short.
     pub fn new(current: &[u8]) -> Result<Self, String> {
         Ok(Self { current: key(current)?, former: Vec::new() })
     }
 
-    /// Knows those, too, who were erased under a key of before.
+    /// Adds an earlier key, so that people erased under that key are identified too.
     ///
     /// # Errors
-    /// When it is too short.
+    /// Returns an error if the key is too short.
     pub fn with_former(mut self, former: &[u8]) -> Result<Self, String> {
         self.former.push(key(former)?);
         Ok(self)
@@ -52,24 +53,24 @@ impl Eraser {
         std::iter::once(&self.current).chain(&self.former)
     }
 
-    /// The hash that a number in E.164 is erased under.
+    /// Returns the hash under which a number in E.164 is erased.
     #[must_use]
     pub fn hash(&self, phone: &str) -> PersonHash {
         mac(&self.current, "number ", phone)
     }
 
-    /// The hashes that a number in E.164 may have been erased under.
+    /// Returns the hashes under which a number in E.164 may have been erased.
     pub fn hashes(&self, phone: &str) -> impl Iterator<Item = PersonHash> {
         self.keys().map(move |key| mac(key, "number ", phone))
     }
 
-    /// The id of the key that people are erased under.
+    /// Returns the id of the key under which people are erased.
     #[must_use]
     pub fn key_id(&self) -> KeyId {
         id(&self.current)
     }
 
-    /// Whether people who were erased under a key are known.
+    /// Whether people who were erased under a key are identified.
     #[must_use]
     pub fn has_key(&self, key_id: &KeyId) -> bool {
         self.keys().any(|key| id(key) == *key_id)

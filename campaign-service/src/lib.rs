@@ -1,8 +1,8 @@
-//! The campaign service: owns campaigns, contacts and their history, and streams leased batches of
+//! Campaign service: owns campaigns, contacts and their history, and streams leased batches of
 //! contacts to dialer workers.
 //!
-//! The way of a contact: [`app::leasing`] → [`grpc`] stream → [`app::authorizing`] → the worker dials →
-//! [`app::recording`] → history. Rules are in the crate `campaign_domain`, SQL in [`store`].
+//! Path of a contact: [`app::leasing`] → [`grpc`] stream → [`app::authorizing`] → the worker dials
+//! → [`app::recording`] → history. Rules are in the crate `campaign_domain`, SQL in [`store`].
 #![forbid(unsafe_code)]
 
 pub mod app;

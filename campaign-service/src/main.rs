@@ -1,4 +1,4 @@
-//! The program `campaign-service`.
+//! Program `campaign-service`.
 #![forbid(unsafe_code)]
 
 use campaign_process::{
@@ -17,7 +17,7 @@ use std::process::ExitCode;
 use tracing::{error, info};
 use uuid::Uuid;
 
-/// Contacts come and go by the hundred thousand a second, on several threads.
+/// Allocator for several threads that allocate and free contacts, hundreds of thousands a second.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
@@ -70,7 +70,7 @@ async fn migrate(args: &DatabaseArgs) -> Outcome {
     Ok(())
 }
 
-/// Says how the database is; what keeps the service from serving is a failure.
+/// Reports the state of the database. Fails if the service cannot use the database.
 async fn doctor(args: &DatabaseArgs, zones: &ZoneArgs) -> Outcome {
     install_tls_provider();
     let mut findings = fitness::check(&args.open()?).await?;
@@ -90,7 +90,7 @@ async fn doctor(args: &DatabaseArgs, zones: &ZoneArgs) -> Outcome {
     }
 }
 
-/// Says of each log what it is like; a log that was changed is a failure.
+/// Reports for each audit log whether it is intact. Fails if a log was altered.
 async fn verify_audit(args: &DatabaseArgs, campaign: Option<&str>) -> Outcome {
     install_tls_provider();
     let db = args.open()?;
@@ -113,7 +113,7 @@ async fn verify_audit(args: &DatabaseArgs, campaign: Option<&str>) -> Outcome {
         };
     }
     if changed > 0 {
-        return Err(format!("{changed} of {logs} audit logs are not as they were written").into());
+        return Err(format!("{changed} of {logs} audit logs were altered").into());
     }
     Ok(writeln!(report, "{logs} audit logs are intact")?)
 }

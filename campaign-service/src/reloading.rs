@@ -1,5 +1,5 @@
-//! Files that may change while the service runs: keys and certificates. What is in use is the last
-//! content that was right; a bad one is reported and changes nothing.
+//! Files that may change while the service runs: keys and certificates. The service uses the last valid
+//! content. Invalid content is reported and changes nothing.
 
 use campaign_process::read_key_file;
 use std::fmt;
@@ -12,13 +12,13 @@ use tracing::{error, info};
 type Contents = Vec<Vec<u8>>;
 type Reader<T> = dyn Fn(&[Vec<u8>]) -> Result<T, String> + Send + Sync;
 
-/// What was read from some files.
+/// Value read from some files, and read again when the files change.
 pub struct Reloading<T> {
     what: &'static str,
     files: Vec<PathBuf>,
     read: Box<Reader<T>>,
     current: RwLock<Arc<T>>,
-    /// As last looked at, right or not, so that each change is reported once.
+    /// Last content, valid or not, so that each change is reported once.
     seen: Mutex<Result<Contents, String>>,
 }
 
@@ -29,10 +29,10 @@ impl<T> fmt::Debug for Reloading<T> {
 }
 
 impl<T> Reloading<T> {
-    /// Reads files; `read` makes of their contents, in order, what they stand for.
+    /// Reads files. `read` makes the value from the contents of the files, in order.
     ///
     /// # Errors
-    /// When a file cannot be read or is wrong; says which and how.
+    /// Returns an error if a file cannot be read or is invalid. The error names the file and its fault.
     pub fn open(
         what: &'static str,
         files: Vec<PathBuf>,
@@ -44,12 +44,12 @@ impl<T> Reloading<T> {
         Ok(Self { what, files, read: Box::new(read), current, seen })
     }
 
-    /// What is in use.
+    /// Returns the value in use.
     pub fn current(&self) -> Arc<T> {
         Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Looks at the files again and again until told to stop.
+    /// Checks the files at each `interval` until `stop`.
     pub async fn run(&self, interval: Duration, stop: &CancellationToken) {
         loop {
             tokio::select! {
@@ -59,7 +59,7 @@ impl<T> Reloading<T> {
         }
     }
 
-    /// Takes in what changed.
+    /// Uses the new content of changed files.
     fn look(&self) {
         let new = contents(&self.files);
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
@@ -74,7 +74,7 @@ impl<T> Reloading<T> {
                 *self.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(made);
                 info!(files = ?self.files, "{} changed; the new content is in use", self.what);
             }
-            Err(error) => error!("{error}; the content from before stays in use"),
+            Err(error) => error!("{error}; the previous content stays in use"),
         }
         *seen = new;
     }

@@ -1,4 +1,4 @@
-//! The running service: API, health, reflection and chores, until told to stop.
+//! Running service: API, health, reflection and chores, until it is stopped.
 
 use crate::app::chores::ChoreOptions;
 use crate::app::control::ControlBus;
@@ -49,49 +49,49 @@ use tonic_health::server::HealthService;
 use tower::{Service, ServiceBuilder};
 use tracing::{error, warn};
 
-/// Requests and streams at the same time on one connection. A client library keeps more of them back by itself, which
-/// costs nobody here anything; whoever has more to ask at once opens more connections.
+/// Most concurrent requests and streams on one connection. A client library holds back more requests by itself, at no
+/// cost to the service. A client that needs more opens more connections.
 const MAX_REQUESTS_PER_CONNECTION: u32 = 128;
-/// How often the database is asked whether it is there.
+/// Time between checks that the database answers.
 const HEALTH_INTERVAL: Duration = Duration::from_secs(2);
-/// Longest wait for its answer.
+/// Longest wait for the answer of the database to a check.
 const HEALTH_LIMIT: Duration = Duration::from_secs(5);
-/// After the grace of a drain, for what is said last.
+/// Time for last messages after the grace of a drain.
 const LAST_WORDS: Duration = Duration::from_secs(2);
 
 type Outcome = Result<(), Box<dyn std::error::Error + Send + Sync>>;
 
-/// How the service runs.
+/// Options of the running service.
 #[derive(Clone, Debug)]
 pub struct Options {
     pub limits: DispatchLimits,
     pub chores: ChoreOptions,
-    /// For texts; `None`: they carry no links.
+    /// Maker of links in texts; `None`: texts carry no links.
     pub links: Option<Links>,
-    /// Knows erased people; `None`: nobody can be erased.
+    /// Keys of erased people; `None`: nobody can be erased.
     pub eraser: Option<Eraser>,
     pub access: Access,
     pub calls: CallLimits,
-    /// Of the API's listener.
+    /// Limits of connections to the API's listener.
     pub connections: ConnectionLimits,
     pub reading: ReadingLimits,
-    /// Of each of the other listeners.
+    /// Limits of connections to each other listener.
     pub side: ConnectionLimits,
 }
 
-/// Who gets in. Without anything: everyone.
+/// Access to the API. The default admits everyone.
 #[derive(Clone, Debug, Default)]
 pub struct Access {
-    /// `None`: everyone may do everything.
+    /// Verifier of tokens; `None`: everyone may do everything.
     pub tokens: Option<Arc<Tokens>>,
-    /// `None`: in the clear.
+    /// TLS settings; `None`: the API is in the clear.
     pub tls: Option<Arc<Tls>>,
-    /// How often the files of both are looked at.
+    /// Time between checks of the key and certificate files.
     pub reload_interval: Duration,
 }
 
 impl Access {
-    /// Takes in changed keys and certificates until told to stop.
+    /// Reloads changed keys and certificates until `stop`.
     async fn reload(self, stop: CancellationToken) {
         let interval = self.reload_interval;
         let tokens = async {
@@ -104,25 +104,25 @@ impl Access {
                 tls.run(interval, &stop).await;
             }
         };
-        // Also when there is nothing to look at.
+        // Lasts until `stop`, even without tokens and TLS.
         tokio::join!(tokens, tls, stop.cancelled());
     }
 }
 
-/// Where it is reached.
+/// Listeners of the service.
 #[derive(Debug)]
 pub struct Listeners {
     pub api: TcpListener,
-    /// For people who click links; needs [`Options::links`].
+    /// Listener for clicks on links; needs [`Options::links`].
     pub links: Option<TcpListener>,
-    /// For who watches us.
+    /// Listener for Prometheus.
     pub metrics: Option<TcpListener>,
 }
 
-/// Serves on its listeners until `stop`; then lets workers leave and requests finish, for as long as the grace.
+/// Serves on the listeners until `stop`. Then workers may leave and requests may finish, within the grace of a drain.
 ///
 /// # Errors
-/// When a listener fails, or something that has to run ends by itself.
+/// Returns an error if a listener fails, or if a task that should last ends by itself.
 pub async fn serve(
     listeners: Listeners,
     db: Db,
@@ -138,13 +138,13 @@ pub async fn serve(
     tokio::select! {
         served = serve_all(listeners, db, options, health, stop.clone()) => served,
         () = too_late => {
-            warn!("not everything ended within the grace; what is left is cut");
+            warn!("not everything ended within the grace; the rest is cut off");
             Ok(())
         }
     }
 }
 
-/// Serves until `stop` and the end of all that was begun.
+/// Serves until `stop` and until everything that was begun has ended.
 async fn serve_all(
     listeners: Listeners,
     db: Db,
@@ -200,8 +200,8 @@ async fn serve_all(
     Ok(())
 }
 
-/// All methods, and what is done around each: it is counted, its caller's time and what the caller may do are kept to,
-/// then it is read, and waits for a place.
+/// Returns the service of all methods with its layers. A request is counted first. Then the layers apply its deadline,
+/// contain panics, check access, read its messages, and wait for a place.
 fn api(
     app: &Arc<App>,
     control: ControlBus,
@@ -235,7 +235,7 @@ fn api(
                 .send_compressed(CompressionEncoding::Gzip)
                 .max_decoding_message_size(usize::MAX),
         )
-        // The layer that reads knows how long each may be.
+        // `ReadMessages` limits the length of messages.
         .add_service(
             InteractionServiceServer::new(interactions).max_decoding_message_size(usize::MAX),
         )
@@ -251,14 +251,14 @@ fn api(
         .service(routes))
 }
 
-/// A task that has no way to fail but to panic.
+/// Wraps a task that fails only by a panic.
 async fn lasting(task: impl Future<Output = ()>) -> std::io::Result<()> {
     task.await;
     Ok(())
 }
 
-/// Waits for tasks that are to last until `stop`. When one ends before, the process is not what it should be: it goes
-/// on as well as it can, and says that a restart would help.
+/// Waits for tasks that should last until `stop`. If a task ends before, the process goes on without that task. The
+/// liveness probe then fails, to ask for a restart.
 async fn tend(
     mut tasks: JoinSet<std::io::Result<()>>,
     health: Health,
@@ -276,7 +276,7 @@ async fn tend(
     outcome
 }
 
-/// Our own descriptors, and those of health and of error details, so that tools can show both.
+/// Returns the reflection service of our own descriptors, health and error details, so that tools can show all three.
 fn reflection() -> tonic_reflection::server::Builder<'static> {
     tonic_reflection::server::Builder::configure()
         .register_encoded_file_descriptor_set(v1::FILE_DESCRIPTOR_SET)
@@ -284,7 +284,7 @@ fn reflection() -> tonic_reflection::server::Builder<'static> {
         .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
 }
 
-/// Shows what was counted, and counts in the background what waits.
+/// Serves the metrics, and counts the backlog in the background.
 async fn measure(
     listener: TcpListener,
     limits: ConnectionLimits,
@@ -297,7 +297,7 @@ async fn measure(
     tokio::join!(serving, app.watch_backlog(&stop));
 }
 
-/// Every service is as healthy as the database, until `stop`; then none is.
+/// Reports every service as healthy while the database answers, until `stop`. After `stop` no service is healthy.
 async fn watch_health(health: Health, db: Db, metrics: Arc<Metrics>, stop: CancellationToken) {
     let mut was_healthy = None;
     while let Some(pinged) = stop.run_until_cancelled(timeout(HEALTH_LIMIT, db.ping())).await {

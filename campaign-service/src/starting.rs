@@ -1,4 +1,4 @@
-//! What has to be so before the service serves.
+//! Conditions that hold before the service serves.
 
 use crate::store::clusters::{self, Found};
 use crate::store::fitness::{self, Finding, Verdict};
@@ -8,14 +8,14 @@ use std::time::Duration;
 use tokio::time::sleep;
 use tracing::{info, warn};
 
-/// How often a database that cannot be used yet is looked at.
+/// Time between checks of a database that cannot be used yet.
 const WAIT_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Waits until the database is there, takes writes and has all in its schema that this version needs; then goes on
-/// where another cluster left off.
+/// Waits until the database is there, takes writes and has the schema that this version needs. Then adopts data that
+/// came from another cluster.
 ///
 /// # Errors
-/// When the database cannot be used before somebody changes it; says what to do.
+/// Returns an error if the database cannot be used without a change by an operator. The error says what to do.
 pub async fn until_usable(db: &Db) -> Result<(), String> {
     let mut said = BTreeSet::new();
     loop {
@@ -37,7 +37,7 @@ pub async fn until_usable(db: &Db) -> Result<(), String> {
     }
 }
 
-/// Why the database cannot be used yet, if so. Risks are told once.
+/// Returns why the database cannot be used yet; `None` if it can be used. Each risk is logged once.
 fn trouble(findings: Vec<Finding>, said: &mut BTreeSet<String>) -> Result<Option<String>, String> {
     let mut trouble = None;
     for Finding { verdict, text } in findings {
@@ -56,7 +56,7 @@ fn unusable(error: &StoreError) -> String {
     format!("the database cannot be used: {error}")
 }
 
-/// Says what was found of another cluster.
+/// Logs the findings about another cluster. Fails if a sequence is stuck.
 fn tell(found: &Found) -> Result<(), String> {
     if found.has_moved {
         info!(

@@ -1,4 +1,4 @@
-//! TLS on the API's listener, with certificates that may be replaced while it listens.
+//! TLS on the API's listener. Certificates may be replaced while the service runs.
 
 use crate::reloading::Reloading;
 use campaign_process::{authorities, certificates};
@@ -16,39 +16,40 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 
-/// Longest greeting.
+/// Longest TLS handshake.
 const HANDSHAKE_LIMIT: Duration = Duration::from_secs(5);
 
-/// Where certificates and keys are, PEM.
+/// Files of the service's certificate and key, PEM.
 #[derive(Clone, Debug)]
 pub struct TlsFiles {
-    /// Ours, and those that vouch for it.
+    /// Certificate of the service and its chain.
     pub cert: PathBuf,
     pub key: PathBuf,
-    /// `None`: clients need no certificate.
+    /// Files that verify client certificates; `None`: clients need no certificate.
     pub clients: Option<ClientFiles>,
 }
 
-/// Which certificates clients may have, PEM.
+/// Files that verify client certificates, PEM.
 #[derive(Clone, Debug)]
 pub struct ClientFiles {
-    /// Who vouches for them.
+    /// Certificate authorities of clients.
     pub ca: PathBuf,
-    /// Which of them no longer count: a list (RFC 5280) of each who vouches.
+    /// Revoked certificates: one list (RFC 5280) for each certificate authority.
     pub crl: Option<PathBuf>,
 }
 
-/// What new connections are greeted with.
+/// TLS settings for new connections, reloaded when their files change.
 #[derive(Debug)]
 pub struct Tls {
     config: Reloading<ServerConfig>,
 }
 
 impl Tls {
-    /// With the certificates and keys in some files.
+    /// Reads the certificates and keys.
     ///
     /// # Errors
-    /// When they cannot be used together; says which and why.
+    /// Returns an error if the files cannot be used together. The error names the faulty file and
+    /// the reason.
     pub fn open(files: &TlsFiles) -> Result<Self, String> {
         let mut paths = vec![files.cert.clone(), files.key.clone()];
         if let Some(clients) = &files.clients {
@@ -62,15 +63,15 @@ impl Tls {
         Ok(Self { config: Reloading::open("the TLS certificate", paths, read)? })
     }
 
-    /// Takes in changed files until told to stop.
+    /// Reloads changed files until `stop`.
     pub async fn run(&self, interval: Duration, stop: &CancellationToken) {
         self.config.run(interval, stop).await;
     }
 
-    /// Greets a connection.
+    /// Performs the TLS handshake of a connection.
     ///
     /// # Errors
-    /// When the other end does not speak TLS as we do, or not in time.
+    /// Returns an error if the handshake fails or takes longer than 5 seconds.
     pub async fn greet(self: Arc<Self>, stream: TcpStream) -> io::Result<TlsStream<TcpStream>> {
         let acceptor = TlsAcceptor::from(self.config.current());
         let greeted = timeout(HANDSHAKE_LIMIT, acceptor.accept(stream)).await;
@@ -78,7 +79,8 @@ impl Tls {
     }
 }
 
-/// `clients`: nothing, or who vouches for them, and perhaps whose certificates were revoked.
+/// Returns the TLS settings. `clients` is empty, or has the certificate authorities of clients and
+/// possibly the lists of revoked certificates.
 fn server_config(cert: &[u8], key: &[u8], clients: &[Vec<u8>]) -> Result<ServerConfig, String> {
     let chain = certificates(cert).map_err(|error| format!("certificate: {error}"))?;
     let key = PrivateKeyDer::from_pem_slice(key).map_err(|error| format!("key: {error}"))?;
@@ -117,6 +119,6 @@ fn what_to_do(error: VerifierBuilderError) -> String {
 fn revocations(pem: &[u8]) -> Result<Vec<CertificateRevocationListDer<'static>>, String> {
     let lists: Result<Vec<_>, _> = CertificateRevocationListDer::pem_slice_iter(pem).collect();
     let lists = lists.map_err(|error| format!("revoked clients: {error}"))?;
-    // Without any, rustls would not look whether somebody is revoked.
-    if lists.is_empty() { Err("revoked clients: no list in it".to_owned()) } else { Ok(lists) }
+    // Without a list, rustls would not check for revocation.
+    if lists.is_empty() { Err("revoked clients: no list found".to_owned()) } else { Ok(lists) }
 }

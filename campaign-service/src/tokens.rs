@@ -1,7 +1,7 @@
-//! Bearer tokens: JSON Web Tokens signed by someone whose public keys we have.
+//! Bearer tokens: JSON Web Tokens that the service verifies with public keys.
 //!
-//! The key decides the algorithm, never the token: so there is no token without a signature, and none
-//! signed with a public key as if it were a secret.
+//! The key decides the algorithm, never the token. This rejects a token without a signature, and a
+//! token signed with a public key as if the key were a secret.
 
 #[cfg(test)]
 mod fuzz;
@@ -19,51 +19,51 @@ use std::path::PathBuf;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio_util::sync::CancellationToken;
 
-/// Longest token.
+/// Longest token, in bytes.
 pub const MAX_TOKEN_BYTES: usize = 8 * 1024;
-/// Longest name of a caller, as in the audit log.
+/// Longest subject of a token, as in the audit log.
 const MAX_SUBJECT_CHARACTERS: usize = 200;
 /// Most keys valid at once.
 const MAX_KEYS: usize = 100;
 /// Shortest RSA key, in bits.
 const MIN_RSA_BITS: usize = 2_048;
-/// Length of a public key on P-256: its kind and both coordinates.
+/// Length of a public key on P-256, in bytes: its kind and both coordinates.
 const P256_BYTES: usize = 1 + 2 * 32;
 const ED25519_BYTES: usize = 32;
-/// Longest RSA key, in bits: longer ones cost too much to check.
+/// Longest RSA key, in bits. Longer keys take too long to verify with.
 const MAX_RSA_BITS: usize = 8_192;
 
-/// Where the keys are.
+/// File with the public keys.
 #[derive(Clone, Debug)]
 pub enum KeySource {
-    /// A JSON Web Key Set.
+    /// File with a JSON Web Key Set.
     Jwks(PathBuf),
-    /// One public key, PEM.
+    /// File with one public key, PEM.
     PublicKey(PathBuf),
 }
 
-/// What a token must say.
+/// Claims that a token must have.
 #[derive(Clone, Debug)]
 pub struct Demands {
     pub audience: String,
-    /// `None`: anyone who has a key.
+    /// Issuer; `None`: any holder of a signing key.
     pub issuer: Option<String>,
-    /// How far clocks may differ.
+    /// Largest accepted difference between clocks.
     pub leeway: Duration,
 }
 
-/// Reads tokens.
+/// Verifier of tokens.
 #[derive(Debug)]
 pub struct Tokens {
     keys: Reloading<Vec<Key>>,
     demands: Demands,
 }
 
-/// A caller, and until when its token says so.
+/// Caller that a token identifies, and the end of the token.
 #[derive(Clone, Debug)]
 pub struct Identified {
     pub caller: Caller,
-    /// The leeway included.
+    /// Expiry of the token plus the leeway.
     pub ends_at: SystemTime,
 }
 
@@ -74,7 +74,7 @@ pub(crate) struct Key {
     key: DecodingKey,
 }
 
-/// What we read of a token. A claim that is there must be of its kind.
+/// Claims that the service reads. A claim of the wrong type makes the token invalid.
 #[derive(Deserialize)]
 struct Claims {
     sub: String,
@@ -86,10 +86,10 @@ struct Claims {
 }
 
 impl Tokens {
-    /// With the keys of a file.
+    /// Reads the keys of a file.
     ///
     /// # Errors
-    /// When the file has no keys that can be used; says what to do.
+    /// Returns an error if the file has no usable keys. The error says what to do.
     pub fn open(source: &KeySource, demands: Demands) -> Result<Self, String> {
         let what = "the file of token keys";
         let keys = match source {
@@ -103,21 +103,21 @@ impl Tokens {
         Ok(Self { keys: keys?, demands })
     }
 
-    /// Takes in changed keys until told to stop.
+    /// Reloads changed keys until `stop`.
     pub async fn run(&self, interval: Duration, stop: &CancellationToken) {
         self.keys.run(interval, stop).await;
     }
 
-    /// Who a token says that its bearer is.
+    /// Verifies a token and returns the caller that the token identifies.
     ///
     /// # Errors
-    /// When it is not a token for us that holds now.
+    /// Returns an error if the token is not for this service or not valid now.
     pub fn identify(&self, token: &str) -> Result<Identified, Error> {
         if token.len() > MAX_TOKEN_BYTES {
             return Err(invalid(&format!("has more than {MAX_TOKEN_BYTES} bytes")));
         }
         let header = decode_header(token).map_err(|_| invalid("is no JSON Web Token"))?;
-        // A token that says that more must be understood than we understand.
+        // Critical headers ask for extensions that the service does not support.
         if header.crit.is_some() {
             return Err(invalid("has critical headers, which are not supported"));
         }
@@ -153,7 +153,7 @@ impl Tokens {
         let tenant = Tenant::new(&claims.tenant).ok_or_else(|| {
             invalid("must have a tenant of 1 to 63 small letters, digits and hyphens, or none")
         })?;
-        // Other services have roles of their own.
+        // Roles of other services are ignored.
         let mut roles: Vec<Role> =
             claims.roles.iter().filter_map(|name| Role::from_name(name)).collect();
         roles.sort_unstable();
@@ -162,7 +162,7 @@ impl Tokens {
             .ok()
             .and_then(|exp| UNIX_EPOCH.checked_add(exp)?.checked_add(self.demands.leeway))
             .ok_or_else(|| invalid("has an exp that is no time"))?;
-        // To the moment: a stream that it opens ends then.
+        // Checked exactly, because a stream that the token opens ends at that moment.
         if ends_at <= SystemTime::now() {
             return Err(refusal(&ErrorKind::ExpiredSignature));
         }
@@ -170,10 +170,10 @@ impl Tokens {
     }
 }
 
-/// The key that a token names; without a name, the only one of its kind.
+/// Returns the key that a token names by `id`. Without an `id`, returns the only key for the algorithm.
 fn choose<'a>(keys: &'a [Key], id: Option<&str>, algorithm: Algorithm) -> Result<&'a Key, Error> {
     let mut fits = keys.iter().filter(|key| {
-        // A single key need not have a name.
+        // A single key needs no id.
         key.algorithm == algorithm && (id.is_none() || key.id.is_none() || key.id.as_deref() == id)
     });
     match (fits.next(), fits.next()) {
@@ -207,7 +207,7 @@ fn refusal(kind: &ErrorKind) -> Error {
 
 pub(crate) fn keys_of_set(bytes: &[u8]) -> Result<Vec<Key>, String> {
     let set: JwkSet = serde_json::from_slice(bytes)
-        .map_err(|error| format!("it is no JSON Web Key Set: {error}"))?;
+        .map_err(|error| format!("it is not a JSON Web Key Set: {error}"))?;
     if set.keys.len() > MAX_KEYS {
         return Err(format!("it has more than {MAX_KEYS} keys"));
     }
@@ -221,7 +221,7 @@ pub(crate) fn keys_of_set(bytes: &[u8]) -> Result<Vec<Key>, String> {
         keys.push(key);
     }
     if keys.len() > 1 && keys.iter().any(|key| key.id.is_none()) {
-        return Err("a key has no kid; where there are several, each needs one".to_owned());
+        return Err("a key has no kid; if there are several keys, each needs one".to_owned());
     }
     if keys.is_empty() {
         return Err("it has no key that signs with RS256, ES256 or EdDSA".to_owned());
@@ -243,7 +243,7 @@ pub(crate) fn key_of_pem(pem: &[u8]) -> Result<Key, String> {
     key_of_jwk(&jwk)?.ok_or_else(|| WANTED.to_owned())
 }
 
-/// A key of a set; `None` when it is of a kind or for a use that is not ours.
+/// Returns a key of a set; `None` if the service does not support the key's type or use.
 fn key_of_jwk(jwk: &Jwk) -> Result<Option<Key>, String> {
     let id = jwk.common.key_id.clone();
     let named = id.as_deref().unwrap_or("without kid");
@@ -263,13 +263,14 @@ fn key_of_jwk(jwk: &Jwk) -> Result<Option<Key>, String> {
     }
     let key = DecodingKey::from_jwk(jwk).map_err(|error| format!("the key {named}: {error}"))?;
     check_length(&key).map_err(|problem| format!("the key {named} {problem}"))?;
-    // A key that is none shows when it is used.
+    // A malformed key fails only when it is used.
     jsonwebtoken::crypto::verify("", b"", &key, algorithm)
         .map_err(|error| format!("the key {named} is no public key: {error}"))?;
     Ok(Some(Key { id, algorithm, key }))
 }
 
-/// Before anything is computed with it, as not all that reads keys bears others.
+/// Checks the length of a key before its first use, because not all code that reads keys copes
+/// with other lengths.
 fn check_length(key: &DecodingKey) -> Result<(), String> {
     let wanted = match (key.kind(), key.family()) {
         (DecodingKeyKind::RsaModulusExponent { n, .. }, _) => {
@@ -286,7 +287,7 @@ fn check_length(key: &DecodingKey) -> Result<(), String> {
     };
     match key.try_get_as_bytes() {
         Ok(bytes) if bytes.len() == wanted => Ok(()),
-        _ => Err("has not the length of its kind".to_owned()),
+        _ => Err("does not have the length of its kind".to_owned()),
     }
 }
 
@@ -317,7 +318,7 @@ mod tests {
         ] {
             assert!(!problem(&json!({ "keys": [good, bad] })).is_empty(), "{bad}");
         }
-        // What is for others is not for us, and none of it a secret that could sign.
+        // Keys for other uses are ignored. A secret is never used as a public key.
         for other in [
             json!({ "kty": "oct", "k": "c2VjcmV0", "alg": "HS256" }),
             json!({ "kty": "OKP", "crv": "Ed25519", "x": x, "use": "enc" }),

@@ -1,4 +1,4 @@
-//! Time zone data: of the system, of a directory that is given, or of this build; the newest holds.
+//! Time zone data of the system, of a given directory, or of this build. The newest is used.
 
 use crate::store::fitness::{Finding, Verdict};
 use campaign_domain::zones::{self, Zones};
@@ -9,34 +9,35 @@ use std::time::Duration;
 use tokio::time::sleep;
 use tracing::{info, warn};
 
-/// Where systems keep the data, unless TZDIR says otherwise.
+/// Directories where systems keep the data, besides the one that TZDIR names.
 const SYSTEM_DIRS: [&str; 3] =
     ["/usr/share/zoneinfo", "/usr/share/lib/zoneinfo", "/usr/lib/zoneinfo"];
-/// Every file in the format begins so: RFC 9636, section 3.1.
+/// First bytes of every file in the format: RFC 9636, section 3.1.
 const MAGIC: &[u8] = b"TZif";
-/// Between two looks for newer data.
+/// Time between checks for newer data.
 const LOOK_INTERVAL: Duration = Duration::from_secs(600);
 /// Largest file of a zone, in bytes.
 const MAX_FILE_BYTES: u64 = 1 << 16;
-/// Most zones, and how deep folders of them may lie.
+/// Most zones in a directory.
 const MAX_ZONES: usize = 5_000;
+/// Most levels of folders below a directory of zones.
 const MAX_DEPTH: usize = 4;
-/// Rules change several times a year.
+/// Age at which data counts as old, in calendar years. Rules change several times a year.
 const MAX_AGE_YEARS: i32 = 1;
 
-/// Where time zone data is.
+/// Time zone data options.
 #[derive(Args, Clone, Debug, Default)]
 pub struct ZoneArgs {
-    /// Directory of time zone data (TZif files and tzdata.zi); else the system's or this build's, whichever is newer
+    /// Directory of time zone data (TZif files and tzdata.zi) [default: the newer of the system's and this build's data]
     #[arg(long, env = "CAMPAIGN_TIME_ZONE_DIR")]
     pub time_zone_dir: Option<PathBuf>,
 }
 
 impl ZoneArgs {
-    /// Lets the newest data hold; says which it is.
+    /// Installs the newest data and logs its version.
     ///
     /// # Errors
-    /// When the directory that is given has no zones.
+    /// Returns an error if the given directory has no zones.
     pub fn install(&self) -> Result<(), String> {
         zones::install(self.newest()?);
         let held = zones::current();
@@ -47,7 +48,7 @@ impl ZoneArgs {
         Ok(())
     }
 
-    /// Looks for newer data again and again.
+    /// Checks for newer data every 10 minutes, without end.
     pub async fn follow(self) {
         loop {
             sleep(LOOK_INTERVAL).await;
@@ -67,7 +68,7 @@ impl ZoneArgs {
         }
     }
 
-    /// Says which data would hold.
+    /// Reports which data would be used.
     #[must_use]
     pub fn finding(&self) -> Finding {
         match self.newest() {
@@ -98,20 +99,20 @@ impl ZoneArgs {
                 dir.display()
             )
         })?;
-        // Data of no version is what somebody chose.
+        // Data without a version is used because an operator chose the directory.
         let is_chosen = given.version() == UNKNOWN || given.version() >= newest.version();
         Ok(if is_chosen { given } else { newest })
     }
 }
 
-/// The version of data that does not say one.
+/// Version of data that names no version.
 const UNKNOWN: &str = "unknown";
 
 fn is_newer(found: &Zones, than: &Zones) -> bool {
     found.version() != UNKNOWN && found.version() > than.version()
 }
 
-/// Versions begin with their year.
+/// Whether a version, which begins with its year, is too old.
 fn is_old(version: &str) -> bool {
     use chrono::Datelike;
     let year: Option<i32> = version.get(..4).and_then(|year| year.parse().ok());
@@ -125,11 +126,11 @@ fn how_to_renew(version: &str) -> String {
     )
 }
 
-/// The data in a directory, if there is any.
+/// Reads the data in a directory, if there is any.
 fn read(dir: &Path) -> Option<Zones> {
     let mut files = Vec::new();
     collect(dir, String::new(), MAX_DEPTH, &mut files);
-    // A folder with some such file in it is no set of zones.
+    // A folder that merely has some TZif file is not a set of zones.
     files.iter().find(|(name, _)| name == "UTC")?;
     Some(Zones::of_files(version_of(dir), dir.display().to_string(), files))
 }
@@ -141,7 +142,7 @@ fn collect(dir: &Path, prefix: String, depth: usize, files: &mut Vec<(String, Ve
         let name = if prefix.is_empty() { name } else { format!("{prefix}/{name}") };
         let Ok(metadata) = fs::metadata(&path) else { continue };
         if metadata.is_dir() {
-            // The same zones again, with and without leap seconds.
+            // These folders repeat the zones, with and without leap seconds.
             if depth > 0 && !matches!(name.as_str(), "posix" | "right") {
                 collect(&path, name, depth - 1, files);
             }
@@ -155,7 +156,7 @@ fn collect(dir: &Path, prefix: String, depth: usize, files: &mut Vec<(String, Ve
     }
 }
 
-/// As the data says it: in the first line of tzdata.zi, or in a file of its own.
+/// Returns the version from the first line of tzdata.zi, or from the file +VERSION.
 fn version_of(dir: &Path) -> String {
     let first_line = |name: &str| {
         let text = fs::read_to_string(dir.join(name)).ok()?;
@@ -174,7 +175,7 @@ mod tests {
         let dir = std::env::temp_dir().join(format!("zones-{}", uuid::Uuid::new_v4()));
         fs::create_dir_all(dir.join("Europe")).expect("made");
         fs::create_dir_all(dir.join("right")).expect("made");
-        // Tokyo's rules under Berlin's name: whose rules hold can be told.
+        // Tokyo's rules under Berlin's name show which rules are in use.
         let tokyo = Path::new(SYSTEM_DIRS[0]).join("Asia/Tokyo");
         let tokyo = fs::read(tokyo).unwrap_or_else(|_| b"TZif2".to_vec());
         fs::write(dir.join("Europe/Berlin"), &tokyo).expect("written");

@@ -1,4 +1,4 @@
-//! The command line of who gets in.
+//! Command line of access: certificates and tokens.
 
 use crate::server::Access;
 use crate::tls::{ClientFiles, Tls, TlsFiles};
@@ -10,25 +10,25 @@ use std::sync::Arc;
 use std::time::Duration;
 use tracing::warn;
 
-/// Who gets in
+/// Access options
 #[derive(Args, Clone, Debug)]
 pub struct AccessArgs {
-    /// Our certificate and those that vouch for it, PEM; with it the API speaks TLS only
+    /// Certificate of the service with its chain, PEM; with it the API accepts only TLS
     #[arg(long, env = "CAMPAIGN_TLS_CERT_FILE", requires = "tls_key_file")]
     pub tls_cert_file: Option<PathBuf>,
-    /// The certificate's key, PEM
+    /// Private key of the certificate, PEM
     #[arg(long, env = "CAMPAIGN_TLS_KEY_FILE", requires = "tls_cert_file")]
     pub tls_key_file: Option<PathBuf>,
-    /// Only clients with a certificate that one of these vouches for may connect, PEM
+    /// Certificate authorities of clients, PEM; clients without a certificate from one of these are rejected
     #[arg(long, env = "CAMPAIGN_TLS_CLIENT_CA_FILE", requires = "tls_cert_file")]
     pub tls_client_ca_file: Option<PathBuf>,
-    /// Client certificates that were revoked may not connect: a list (CRL, RFC 5280) of each of those that vouch, PEM
+    /// Revoked client certificates, which are rejected, PEM: one list (CRL, RFC 5280) for each certificate authority
     #[arg(long, env = "CAMPAIGN_TLS_CLIENT_CRL_FILE", requires = "tls_client_ca_file")]
     pub tls_client_crl_file: Option<PathBuf>,
-    /// Keys that tokens are signed with, a JSON Web Key Set; RSA (RS256), P-256 (ES256), Ed25519 (EdDSA)
+    /// Public keys that verify tokens, as a JSON Web Key Set: RSA (RS256), P-256 (ES256), Ed25519 (EdDSA)
     #[arg(long, env = "CAMPAIGN_TOKEN_JWKS_FILE", requires = "token_audience")]
     pub token_jwks_file: Option<PathBuf>,
-    /// In its place one public key, PEM
+    /// One public key that verifies tokens, PEM, in place of a key set
     #[arg(
         long,
         env = "CAMPAIGN_TOKEN_PUBLIC_KEY_FILE",
@@ -36,31 +36,32 @@ pub struct AccessArgs {
         conflicts_with = "token_jwks_file"
     )]
     pub token_public_key_file: Option<PathBuf>,
-    /// The audience (aud) that tokens must be for
+    /// Audience (aud) that a token must be for
     #[arg(long, env = "CAMPAIGN_TOKEN_AUDIENCE", value_parser = clap::builder::NonEmptyStringValueParser::new())]
     pub token_audience: Option<String>,
-    /// The issuer (iss) that tokens must be of; without it any
+    /// Issuer (iss) that a token must come from [default: any]
     #[arg(long, env = "CAMPAIGN_TOKEN_ISSUER", requires = "token_audience",
           value_parser = clap::builder::NonEmptyStringValueParser::new())]
     pub token_issuer: Option<String>,
-    /// How far the clock of who makes tokens may differ from ours (0 to 300)
+    /// Largest accepted difference between the clocks of the token issuer and this service, 0 to 300
     #[arg(long, env = "CAMPAIGN_TOKEN_LEEWAY_SECONDS", default_value_t = 30,
           value_parser = clap::value_parser!(u16).range(0..=300))]
     pub token_leeway_seconds: u16,
-    /// How often the files of keys and certificates are looked at for changes (1 to 3600)
+    /// Time between checks of the key and certificate files for changes, 1 to 3,600
     #[arg(long, env = "CAMPAIGN_KEY_RELOAD_SECONDS", default_value_t = 5,
           value_parser = clap::value_parser!(u16).range(1..=3600))]
     pub key_reload_seconds: u16,
-    /// Let everyone who can connect do everything, also from other machines
+    /// Permit every method to everyone who can connect, also from other machines
     #[arg(long, env = "CAMPAIGN_INSECURE_NO_AUTHENTICATION")]
     pub insecure_no_authentication: bool,
 }
 
 impl AccessArgs {
-    /// Reads the files, for a service that listens on `listen`.
+    /// Reads the key and certificate files, for a service that listens on `listen`.
     ///
     /// # Errors
-    /// When a file cannot be used, or everyone on the network would get in; says what to do.
+    /// Returns an error if a file cannot be used, or if everyone on the network would have access. The
+    /// error says what to do.
     pub fn access(&self, listen: SocketAddr) -> Result<Access, String> {
         let tokens = self.key_source().map(|source| Tokens::open(&source, self.demands()));
         let files = self.tls_cert_file.clone().zip(self.tls_key_file.clone());

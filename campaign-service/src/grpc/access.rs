@@ -1,4 +1,4 @@
-//! Who may call which method: one table, asked before any method is.
+//! Access to methods: one table of rules, checked before any method runs.
 
 use super::around::{Calling, Middleware};
 use super::refusing::refuse;
@@ -16,14 +16,14 @@ use tonic::body::Body;
 use tower::Service;
 use tracing::debug;
 
-/// Who may call a method.
+/// Rule for the callers of a method.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Rule {
-    /// Everyone, also without a token.
+    /// Permits everyone, also without a token.
     Open,
-    /// Whoever has a token.
+    /// Permits every caller with a token.
     Known,
-    /// Who has one of these roles.
+    /// Permits callers with one of these roles.
     Roles(&'static [Role]),
 }
 
@@ -31,10 +31,10 @@ const READ: Rule = Rule::Roles(&[Role::Viewer, Role::Operator, Role::Admin]);
 const OPERATE: Rule = Rule::Roles(&[Role::Operator, Role::Admin]);
 const ADMINISTER: Rule = Rule::Roles(&[Role::Admin]);
 const DISPATCH: Rule = Rule::Roles(&[Role::Worker, Role::Admin]);
-/// A worker also reports of people who call in; in its stream it may report the same.
+/// Rule for reports. A worker also reports people who call in. Its stream permits the same reports.
 const REPORT: Rule = Rule::Roles(&[Role::Reporter, Role::Worker, Role::Admin]);
 
-/// Every method and who may call it. What is not here nobody may.
+/// Rules of all methods. A method without a rule is rejected.
 pub const RULES: &[(&str, Rule)] = &[
     ("/campaign.v1.CampaignService/CreateCampaign", OPERATE),
     ("/campaign.v1.CampaignService/GetCampaign", READ),
@@ -42,7 +42,7 @@ pub const RULES: &[(&str, Rule)] = &[
     ("/campaign.v1.CampaignService/UpdateCampaign", OPERATE),
     ("/campaign.v1.CampaignService/DeleteCampaign", OPERATE),
     ("/campaign.v1.CampaignService/PreviewLaunch", READ),
-    // Some settings need more: Caller::may_launch.
+    // `Caller::may_launch` requires more for some settings.
     ("/campaign.v1.CampaignService/LaunchCampaign", OPERATE),
     ("/campaign.v1.CampaignService/PauseCampaign", OPERATE),
     ("/campaign.v1.CampaignService/ResumeCampaign", OPERATE),
@@ -74,25 +74,25 @@ pub const RULES: &[(&str, Rule)] = &[
     ("/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo", Rule::Known),
 ];
 
-/// A caller who was let in, and until when.
+/// Admitted caller, and the end of the admission.
 #[derive(Clone, Debug)]
 pub struct Admitted {
     pub caller: Caller,
-    /// `None`: for as long as it likes.
+    /// Time when the token ends; `None`: never.
     ends_at: Option<Instant>,
 }
 
 impl Admitted {
-    /// The one who was let in with a request.
+    /// Returns the admitted caller of a request.
     ///
     /// # Errors
-    /// When nobody was asked, which never happens behind [`CheckAccess`].
+    /// Returns an error if access was not checked, which never happens behind [`CheckAccess`].
     pub fn of<T>(request: &tonic::Request<T>) -> Result<Self, Status> {
         let admitted = request.extensions().get::<Self>();
-        admitted.cloned().ok_or_else(|| Status::internal("nobody asked who calls"))
+        admitted.cloned().ok_or_else(|| Status::internal("the caller was not identified"))
     }
 
-    /// Waits until the token no longer holds; for ever, if there is none.
+    /// Waits until the token expires; without a token, waits for ever.
     pub async fn end(&self) -> Error {
         match self.ends_at {
             Some(ends_at) => tokio::time::sleep_until(ends_at).await,
@@ -107,15 +107,15 @@ impl Admitted {
     }
 }
 
-/// Lets in whom the table lets in.
+/// Layer that admits callers by the table of rules.
 #[derive(Clone, Debug)]
 pub struct CheckAccess {
-    /// `None`: everyone may do everything.
+    /// Verifier of tokens; `None`: everyone may do everything.
     tokens: Option<Arc<Tokens>>,
 }
 
 impl CheckAccess {
-    /// By these tokens; `None`: without any.
+    /// Creates the layer. Without `tokens`, callers need none.
     #[must_use]
     pub fn new(tokens: Option<Arc<Tokens>>) -> Self {
         Self { tokens }
@@ -141,13 +141,13 @@ impl CheckAccess {
             let what = path.trim_start_matches('/').to_owned();
             return Err(Error::Forbidden { what, roles: roles.to_vec() });
         }
-        // A time too far to be told is none.
+        // An end too far away to be represented counts as no end.
         let left = identified.ends_at.duration_since(SystemTime::now()).unwrap_or(Duration::ZERO);
         Ok(Admitted { caller, ends_at: Instant::now().checked_add(left) })
     }
 }
 
-/// The one token of a request.
+/// Returns the bearer token of a request. Rejects a request with none or with several.
 fn bearer(headers: &HeaderMap) -> Result<&str, Error> {
     let error = |reason, description: &str| Error::Unauthenticated {
         reason,
@@ -178,7 +178,7 @@ impl Middleware for CheckAccess {
                 inner.call(request).boxed()
             }
             Err(error) => {
-                debug!(method = request.uri().path(), %error, "a caller was not let in");
+                debug!(method = request.uri().path(), %error, "a caller was rejected");
                 refuse(request, error).map(Ok).boxed()
             }
         }

@@ -1,4 +1,4 @@
-//! How things are done around every call: what [`Middleware`] says, as a layer of the server.
+//! Layers of the server: applies a [`Middleware`] to every call.
 
 use futures_util::future::BoxFuture;
 use http::{Request, Response};
@@ -6,12 +6,12 @@ use std::task::{Context, Poll};
 use tonic::body::Body;
 use tower::{Layer, Service};
 
-/// A call under way.
+/// Future of a call.
 pub type Calling<E> = BoxFuture<'static, Result<Response<Body>, E>>;
 
-/// What is done around every call.
+/// Work done around every call.
 pub trait Middleware: Clone {
-    /// Answers a request, by what is `inner` or without it.
+    /// Answers a request, with or without a call of `inner`.
     fn call<S>(&self, inner: &mut S, request: Request<Body>) -> Calling<S::Error>
     where
         S: Service<Request<Body>, Response = Response<Body>> + Clone + Send + 'static,
@@ -19,11 +19,11 @@ pub trait Middleware: Clone {
         S::Error: Send + 'static;
 }
 
-/// Puts it around every method.
+/// Layer that puts a middleware around every method.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Around<M>(pub M);
 
-/// Methods with something around them.
+/// Methods with a middleware around them.
 #[derive(Clone, Debug)]
 pub struct Surrounded<M, S> {
     middleware: M,

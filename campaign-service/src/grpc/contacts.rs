@@ -1,4 +1,4 @@
-//! ContactService.
+//! Implementation of ContactService.
 
 use super::access::Admitted;
 use super::check::{Check, MAX_NAME_LENGTH, mask_paths};
@@ -22,17 +22,18 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use tonic::{Request, Response, Status, Streaming};
 
-/// Default and largest page.
+/// Default and largest size of a page, in items.
 const PAGE: (i64, i64) = (100, 1_000);
 const MAX_SUPPRESSIONS: usize = 1_000;
 
-/// The service.
+/// Implementation of ContactService.
 #[derive(Clone, Debug)]
 pub struct ContactApi {
     pub app: Arc<App>,
 }
 
-/// What the audit log keeps of who was erased must not have the number.
+/// Rejects an actor or reason with the phone number, because the audit log keeps both for ever,
+/// even after an erasure.
 fn unnamed(check: &mut Check, phone: &str, actor: &str, reason: &str) {
     for (field, text) in [("actor", actor), ("reason", reason)] {
         let digits: String = text.chars().filter(char::is_ascii_digit).collect();

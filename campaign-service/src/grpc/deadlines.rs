@@ -1,4 +1,4 @@
-//! The time that a caller gives a request. When it is over, the request is given up and answered DEADLINE_EXCEEDED.
+//! Deadlines that callers set. After its deadline a request is abandoned and answered with DEADLINE_EXCEEDED.
 
 use super::around::{Calling, Middleware};
 use crate::app::error::Error;
@@ -11,10 +11,10 @@ use tonic::body::Body;
 use tower::Service;
 
 const TIMEOUT: &str = "grpc-timeout";
-/// Most digits of a time, as gRPC says.
+/// Most digits of a timeout in the gRPC specification.
 const MAX_DIGITS: usize = 8;
 
-/// Keeps to the deadlines of callers. Of a stream, its answer has to begin in time.
+/// Layer that applies the deadlines of callers. The answer of a stream must begin before its deadline.
 #[derive(Clone, Copy, Debug)]
 pub struct KeepDeadlines;
 
@@ -38,7 +38,7 @@ impl Middleware for KeepDeadlines {
     }
 }
 
-/// The time that a request has; `None` for none, and for what is no time.
+/// Returns the timeout of a request; `None` if it has none or a malformed one.
 fn time_given(headers: &HeaderMap) -> Option<Duration> {
     let text = headers.get(TIMEOUT)?.to_str().ok()?;
     let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;

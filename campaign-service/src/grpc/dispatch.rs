@@ -1,4 +1,4 @@
-//! DispatchService: opens a session for each worker's stream.
+//! Implementation of DispatchService, which opens a session for each worker's stream.
 
 use super::access::Admitted;
 use super::limits::WorkerStreams;
@@ -16,10 +16,10 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 use tracing::Instrument;
 
-/// Messages that may wait for a slow worker; past it, nothing more is read from the worker.
+/// Most messages that wait for a slow worker. At the limit nothing more is read from the worker.
 const OUTGOING_MESSAGES: usize = 64;
 
-/// The service.
+/// Implementation of DispatchService.
 #[derive(Clone, Debug)]
 pub struct DispatchApi {
     pub app: Arc<App>,
@@ -50,7 +50,7 @@ impl DispatchService for DispatchApi {
             let session =
                 Session::new(app, admitted, control, stop, outgoing.clone(), streams, unread);
             if let Err(status) = session.run(incoming).await {
-                // An error only says that the worker is gone.
+                // An error only means that the worker is gone.
                 let _ = outgoing.send(Err(status)).await;
             }
         };
@@ -59,7 +59,7 @@ impl DispatchService for DispatchApi {
     }
 }
 
-/// The most credit, attempts or interactions in one message. None at all is answered too.
+/// Rejects a count above `max`. A count of 0 is accepted, so that an empty message is answered too.
 pub fn within(field: &str, count: usize, max: usize) -> Result<(), Error> {
     if count <= max { Ok(()) } else { Err(Error::invalid(field, format!("must be at most {max}"))) }
 }

@@ -1,4 +1,4 @@
-//! Reported facts between API and domain.
+//! Conversion of reported facts between API and domain.
 
 use super::check::{Check, MAX_LINK_LENGTH};
 use super::convert::timestamp;
@@ -11,7 +11,7 @@ use campaign_proto::v1;
 use campaign_proto::v1::interaction::Fact as ApiFact;
 use uuid::Uuid;
 
-/// Longest call, and longest time before a transfer.
+/// Longest call, and longest time before a transfer, in seconds.
 const MAX_CALL_SECONDS: i64 = 24 * 3600;
 const MAX_CHANNEL_LENGTH: usize = 100;
 
@@ -84,7 +84,7 @@ pub fn suppresses(interaction: &v1::Interaction) -> bool {
     report(interaction.clone(), 0).is_ok_and(|report| report.fact.suppresses())
 }
 
-/// Whether an interaction says that somebody opted out.
+/// Whether an interaction reports that a person opted out.
 pub fn is_opt_out(interaction: &v1::Interaction) -> bool {
     matches!(interaction.fact, Some(ApiFact::OptedOut(_)))
 }
@@ -116,7 +116,7 @@ pub fn outcome_to_api(outcome: CallOutcome) -> v1::CallOutcome {
     }
 }
 
-/// A stored interaction. The end of a call has no id of the reporter's.
+/// Converts a stored interaction. The end of a call has no id from its reporter.
 pub fn interaction_to_api(campaign: Uuid, stored: Interaction) -> v1::Interaction {
     let is_call_ended = matches!(stored.fact, Fact::CallEnded { .. });
     let fact = match stored.fact {
@@ -147,7 +147,7 @@ pub fn interaction_to_api(campaign: Uuid, stored: Interaction) -> v1::Interactio
     }
 }
 
-/// What became of a report.
+/// Converts the outcome of a report.
 pub fn result(interaction_id: String, outcome: Outcome) -> v1::InteractionResult {
     let (status, message) = match outcome {
         Outcome::Recorded => (v1::InteractionStatus::Recorded, String::new()),

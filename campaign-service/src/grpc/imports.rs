@@ -1,4 +1,4 @@
-//! The stream of an import: a header, then rows.
+//! Stream of an import: a header, then rows.
 
 use super::access::Admitted;
 use super::check::Check;
@@ -25,17 +25,17 @@ const MAX_IMPORT_ROW: i64 = 1_000_000_000_000;
 /// Longest silence of a client that imports.
 const IMPORT_IDLE_LIMIT: Duration = Duration::from_secs(60);
 
-/// What a stream of rows came to.
+/// Result of a stream of rows.
 pub struct Received {
     pub campaign: Uuid,
     pub import_id: String,
-    /// Rows of it that made a contact.
+    /// Rows of the stream that created a contact.
     pub created: i64,
-    /// Rows of it that were committed before.
+    /// Rows of the stream that were committed before.
     pub repeated: i64,
 }
 
-/// Takes an import in to its end.
+/// Receives an import to its end.
 pub async fn receive(
     app: &Arc<App>,
     admitted: &Admitted,
@@ -68,7 +68,7 @@ pub async fn receive(
         let rows = rows.await.map_err(|_| Error::Interrupted)??;
         let is_repeated = |row: &&Row| row.number < start.next_row;
         repeated += i64::try_from(rows.iter().filter(is_repeated).count()).unwrap_or(0);
-        // Rows without a gap from the first on can be compared with those of before.
+        // Rows without a gap from the first row on can be compared with rows sent before.
         let (first, count) = (rows[0].number, i64::try_from(rows.len()).unwrap_or(0));
         let before = sent.filter(|(next, _)| *next == first).map(|(_, hash)| hash);
         let pass = |hash, row: &Row| fingerprint::then(&hash, &row.hash);
@@ -84,7 +84,7 @@ pub async fn receive(
     Ok(Received { campaign: id, import_id: header.import_id, created, repeated })
 }
 
-/// Reads rows; `salt` goes into their hashes.
+/// Reads rows. The hash of each row includes `salt`.
 pub(super) fn read_rows(
     rows: v1::ImportRows,
     reading: Reading,
@@ -117,7 +117,7 @@ pub(super) fn read_rows(
     Ok((rows.first_row..).zip(rows.rows).map(read).collect())
 }
 
-/// Of a row as it was sent.
+/// Returns the hash of a row as the client sent it.
 fn hash(row: &v1::ImportRow, salt: &str) -> Hash {
     let priority = row.priority.to_string();
     let mut attributes: Vec<(&str, &str)> =
@@ -128,7 +128,8 @@ fn hash(row: &v1::ImportRow, salt: &str) -> Hash {
     fingerprint::of_fields(fields.into_iter().chain(attributes))
 }
 
-/// The next message of an import, of a client that does not keep us waiting for ever, while its token holds.
+/// Returns the next message of an import; `None` at its end. Fails if the client is silent for 60
+/// seconds, or if its token expires.
 async fn next_part(
     admitted: &Admitted,
     stream: &mut Streaming<v1::ImportContactsRequest>,

@@ -1,4 +1,4 @@
-//! InteractionService, and the recording of reports from streams.
+//! Implementation of InteractionService, and the recording of reports from streams.
 
 use super::access::Admitted;
 use super::check::{Check, MAX_ID_LENGTH};
@@ -23,7 +23,7 @@ use uuid::Uuid;
 /// Most facts in one request.
 const MAX_INTERACTIONS: usize = 1_000;
 
-/// The service.
+/// Implementation of InteractionService.
 #[derive(Clone, Debug)]
 pub struct InteractionApi {
     pub app: Arc<App>,
@@ -46,9 +46,9 @@ impl InteractionService for InteractionApi {
         self.app.get_campaign(id).await?;
         let count = request.interactions.len();
         let (interactions, strangers) = self.with_contacts(id, request.interactions).await?;
-        // The only campaign that may be named is within reach already.
+        // Interactions may name only this campaign, which is within reach already.
         let mut results = record_all(&self.app, &Reach::All, Some(campaign), interactions).await?;
-        // What is told of a person's other number was told of the person.
+        // The second contacts of people with two spellings add results that the caller did not ask for.
         results.truncate(count);
         let phones: Vec<String> = strangers.iter().map(|(_, phone)| phone.clone()).collect();
         let mut new = self.app.suppress_strangers(id, &phones).await?;
@@ -108,9 +108,10 @@ fn turn_away_to_api(why: TurnAway) -> (v1::TurnAwayReason, Option<Instant>) {
 }
 
 impl InteractionApi {
-    /// Finds the contacts that are named by number only, in any spelling. A number that is no contact's stays
-    /// empty; where its owner opted out of every campaign, it comes with its index as a stranger's. An opt-out of
-    /// a person who is two contacts, by two spellings, comes once more at the end for the second.
+    /// Finds the contacts of interactions that name only a number, in any spelling. Without such a contact the
+    /// interaction's contact stays empty. Returns too, with their indexes, numbers without a contact whose owners
+    /// opted out of every campaign. If a person is two contacts by two spellings, an opt-out is repeated at the
+    /// end for the second contact.
     async fn with_contacts(
         &self,
         id: Uuid,
@@ -150,7 +151,8 @@ impl InteractionApi {
     }
 }
 
-/// Records facts of any campaigns within reach (or of one only); one result each, in order, when all are durable.
+/// Records facts of campaigns within reach, or of one campaign `only`. Returns one result for each, in order, when
+/// all facts are durable.
 pub async fn record_all(
     app: &App,
     reach: &Reach,
@@ -161,7 +163,7 @@ pub async fn record_all(
     let mut by_campaign: BTreeMap<CampaignName, (Vec<usize>, Vec<Report>)> = BTreeMap::new();
     for (index, interaction) in interactions.into_iter().enumerate() {
         let id = &interaction.interaction_id;
-        // One that is too long is rejected, and not sent back whole.
+        // An id that is too long is rejected, and not sent back whole.
         let interaction_id = id.chars().take(MAX_ID_LENGTH).collect();
         let outcome = match read(interaction, only) {
             Ok((campaign, report)) => {

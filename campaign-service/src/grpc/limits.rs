@@ -1,9 +1,10 @@
-//! How much is done at the same time, and for one caller. What is too much waits a moment for a place and is
-//! then turned away, with the time to come back: work that waits too long is done for nobody.
+//! Limits on concurrent requests, and on the rate of one caller. A request beyond the limit waits
+//! briefly for a place and is then rejected with a retry delay. Work that waits too long is done for
+//! nobody.
 //!
-//! The moment is also what keeps turning away cheap. HTTP/2 lets a connection have so many requests open and
-//! no more; each that waits holds one of them, so that a caller who does not wait for answers cannot have
-//! thousands turned away while others are served.
+//! The wait also keeps rejections cheap. HTTP/2 limits the open requests of a connection, and each
+//! waiting request counts. A caller that does not wait for answers therefore cannot cause thousands
+//! of rejections while others are served.
 
 use super::access::Admitted;
 use super::around::{Calling, Middleware};
@@ -26,38 +27,38 @@ use tonic::Status;
 use tonic::body::Body;
 use tower::Service;
 
-/// When to come back after there was no place.
+/// Retry delay after there was no place.
 const RETRY_DELAY: Duration = Duration::from_secs(1);
-/// Streams of one worker at the same time: one, and those before it that are not known to be gone.
+/// Most concurrent streams of one worker: one, and earlier ones not yet known to have ended.
 const MAX_STREAMS_PER_WORKER: usize = 16;
-/// Callers whose rates are kept before those that rest are forgotten.
+/// Number of callers whose rates are kept. Beyond this number, idle callers are forgotten.
 const MAX_RATES: usize = 10_000;
 
-/// Limits of what callers get.
+/// Limits of callers.
 #[derive(Clone, Copy, Debug)]
 pub struct CallLimits {
-    /// Requests at the same time, streams left out.
+    /// Most concurrent requests, not counting streams.
     pub max_requests: usize,
-    /// Streams at the same time: of workers, of watchers, of imports.
+    /// Most concurrent streams of workers, watchers and imports.
     pub max_streams: usize,
-    /// Longest wait for a place among them.
+    /// Longest wait for a place among the requests or streams.
     pub place_timeout: Duration,
-    /// Requests that one caller may begin in a second; `None`: any number.
+    /// Most requests that one caller begins in a second; `None`: any number.
     pub max_requests_per_second: Option<NonZeroU32>,
-    /// Longest request, streams left out.
+    /// Longest time of a request. Streams have no such limit.
     pub request_timeout: Duration,
 }
 
-/// Longest message of most methods.
+/// Longest message of most methods, in bytes.
 const MESSAGE_BYTES: usize = 64 * 1024;
-/// Longest message of methods that take many items at once, each of which may be long.
+/// Longest message of methods that take many long items at once, in bytes.
 const BULK_BYTES: usize = 16 * 1024 * 1024;
-/// Longest list of numbers.
+/// Longest list of numbers, in bytes.
 const NUMBERS_BYTES: usize = 512 * 1024;
-/// Longest question of somebody who did not say who they are.
+/// Longest message of health and reflection, in bytes. Health needs no token.
 const QUESTION_BYTES: usize = 512;
 
-/// The longest message that the method at a path takes.
+/// Returns the longest message that the method at a path takes, in bytes.
 pub fn max_message_bytes(path: &str) -> usize {
     match path {
         "/campaign.v1.ContactService/ImportContacts"
@@ -69,21 +70,21 @@ pub fn max_message_bytes(path: &str) -> usize {
     }
 }
 
-/// Whether a request at a path may last.
+/// Whether a request at a path may last as long as a stream.
 fn lasts(path: &str) -> bool {
     kind(path) == Kind::Stream || (kind(path) == Kind::Exempt && !path.ends_with("/Check"))
 }
 
-/// How a method is limited.
+/// Kind of a method, which decides its limits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     Request,
     Stream,
-    /// Health and reflection: asked most when there is too much to do.
+    /// Health and reflection, which are called most under overload.
     Exempt,
 }
 
-/// How the method at a path is limited.
+/// Returns the kind of the method at a path.
 pub fn kind(path: &str) -> Kind {
     match path {
         "/campaign.v1.CampaignService/WatchCampaign"
@@ -94,7 +95,7 @@ pub fn kind(path: &str) -> Kind {
     }
 }
 
-/// Tenant and actor.
+/// Tenant and actor of a caller.
 type Key = (String, String);
 
 #[derive(Debug)]
@@ -107,7 +108,7 @@ struct Limits {
 }
 
 impl Limits {
-    /// Turns away who asks too often.
+    /// Rejects a caller that exceeds its rate.
     fn check_rate(&self, kind: Kind, caller: Option<&Admitted>) -> Result<(), Error> {
         let (Some(rates), Some(admitted)) = (&self.rates, caller) else { return Ok(()) };
         if kind == Kind::Exempt {
@@ -120,12 +121,12 @@ impl Limits {
         }
         rates.check_key(&key).map_err(|until| Error::Busy {
             reason: "RATE_LIMITED",
-            description: "the caller asks too often; try again a little later".to_owned(),
+            description: "the caller exceeds its request rate; try again a little later".to_owned(),
             retry_delay: until.wait_time_from(rates.clock().now()),
         })
     }
 
-    /// A place among those who are served, first come, first served.
+    /// Waits for a place among the requests or streams, in order of arrival.
     async fn place(&self, kind: Kind) -> Result<Option<OwnedSemaphorePermit>, Error> {
         let (places, what) = match kind {
             Kind::Exempt => return Ok(None),
@@ -135,12 +136,12 @@ impl Limits {
         let place = timeout(self.options.place_timeout, Arc::clone(places).acquire_owned()).await;
         place.ok().and_then(Result::ok).map(Some).ok_or_else(|| Error::Busy {
             reason: "OVERLOADED",
-            description: format!("the service has as many {what} as it takes; try again later"),
+            description: format!("the service has reached its limit of {what}; try again later"),
             retry_delay: RETRY_DELAY,
         })
     }
 
-    /// Turns a request away.
+    /// Rejects a request, and counts the rejection.
     async fn refuse(&self, request: Request<Body>, error: Error) -> Response<Body> {
         if let Error::Busy { reason, .. } = &error {
             self.metrics.refused(reason);
@@ -149,7 +150,7 @@ impl Limits {
     }
 }
 
-/// Keeps to the limits. Comes after [`super::access::CheckAccess`], which knows the callers.
+/// Layer that applies the limits, behind [`super::access::CheckAccess`], which identifies callers.
 #[derive(Clone, Debug)]
 pub struct KeepLimits(Arc<Limits>);
 
@@ -181,7 +182,7 @@ impl Middleware for KeepLimits {
         let limits = Arc::clone(&self.0);
         let rated = limits.check_rate(kind, request.extensions().get());
         let stream = if lasts(request.uri().path()) { open_stream(&request) } else { Ok(None) };
-        // What is ready is called; the next request finds another.
+        // The ready service is called; its clone serves the next request.
         let next = inner.clone();
         let mut inner = std::mem::replace(inner, next);
         async move {
@@ -201,7 +202,7 @@ impl Middleware for KeepLimits {
                 },
                 Kind::Stream | Kind::Exempt => call.await?,
             };
-            // The place is free when the last of the answer was sent.
+            // The place is held until the last frame of the answer was sent.
             Ok(response.map(|body| {
                 Body::new(body.map_frame(move |frame| {
                     let _held = &place;
@@ -213,7 +214,7 @@ impl Middleware for KeepLimits {
     }
 }
 
-/// A place among the streams of the connection, so that short requests always have some left.
+/// Takes a place among the streams of the connection, so that short requests always have some left.
 fn open_stream(request: &Request<Body>) -> Result<Option<StreamPlace>, Error> {
     let Some(peer) = request.extensions().get::<Arc<Peer>>() else { return Ok(None) };
     let place = peer.open_stream().map_err(|description| Error::Busy {
@@ -224,11 +225,11 @@ fn open_stream(request: &Request<Body>) -> Result<Option<StreamPlace>, Error> {
     Ok(Some(place))
 }
 
-/// The streams that workers have open.
+/// Numbers of open streams by worker.
 #[derive(Clone, Debug, Default)]
 pub struct WorkerStreams(Arc<Mutex<HashMap<String, usize>>>);
 
-/// The place of one stream.
+/// Place of one stream, freed on drop.
 #[derive(Debug)]
 pub struct WorkerStream {
     streams: WorkerStreams,
@@ -236,10 +237,10 @@ pub struct WorkerStream {
 }
 
 impl WorkerStreams {
-    /// A place for one more stream of a worker.
+    /// Takes a place for one more stream of a worker.
     ///
     /// # Errors
-    /// When it has as many as it may.
+    /// Returns an error if the worker has reached its limit of streams.
     pub fn open(&self, worker_id: &str) -> Result<WorkerStream, Error> {
         let mut open = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let count = open.entry(worker_id.to_owned()).or_default();

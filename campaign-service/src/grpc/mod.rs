@@ -1,4 +1,4 @@
-//! The API: translates requests to use cases, and their answers and errors back. Decides nothing.
+//! API: translates requests to use cases, and their answers and errors back. The API has no rules.
 
 pub mod access;
 pub mod around;

@@ -1,7 +1,7 @@
 //! Resource names: `campaigns/{uuid}/contacts/{number}` and the like.
 //!
-//! A name that is read tells nothing about whether there is such a campaign for who asks; [`CampaignName`]
-//! gives its id only to who does.
+//! A name that was read does not prove that its campaign exists for the caller. [`CampaignName`]
+//! gives its id only if the campaign is within the caller's reach.
 
 use crate::app::App;
 use crate::app::error::Error;
@@ -10,17 +10,17 @@ use campaign_domain::access::Reach;
 use campaign_proto::v1;
 use uuid::Uuid;
 
-/// A campaign as somebody names it.
+/// Campaign as a caller names it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct CampaignName(Uuid);
 
 impl CampaignName {
-    /// A campaign of which somebody was told.
+    /// Returns the name of a known campaign.
     pub fn of(id: Uuid) -> Self {
         Self(id)
     }
 
-    /// Its id, if there is such a campaign within reach.
+    /// Returns the id, if there is such a campaign within reach.
     pub async fn within(self, app: &App, reach: &Reach) -> Result<Uuid, Error> {
         if app.reaches(reach, self.0).await? {
             tracing::Span::current().record("campaign", tracing::field::display(self.0));
@@ -30,7 +30,7 @@ impl CampaignName {
     }
 }
 
-/// A lease as somebody names it.
+/// Lease as a caller names it.
 #[derive(Clone, Copy, Debug)]
 pub struct LeaseName {
     pub campaign: CampaignName,
@@ -39,7 +39,7 @@ pub struct LeaseName {
 }
 
 impl LeaseName {
-    /// Its key, if its campaign is within reach.
+    /// Returns the key of the lease, if its campaign is within reach.
     pub async fn within(self, app: &App, reach: &Reach) -> Result<Option<LeaseKey>, Error> {
         match self.campaign.within(app, reach).await {
             Ok(campaign) => Ok(Some(LeaseKey { campaign, number: self.number, token: self.token })),
@@ -49,7 +49,7 @@ impl LeaseName {
     }
 }
 
-/// Reads the parts of a name that a pattern leaves open, `N` of them, as in `campaigns/*/contacts/*`.
+/// Reads the `N` parts of a name that a pattern leaves open, as in `campaigns/*/contacts/*`.
 fn parts<'a, const N: usize>(name: &'a str, pattern: &str) -> Option<[&'a str; N]> {
     let (mut open, mut found) = ([""; N], 0);
     let mut segments = name.split('/');
@@ -69,7 +69,7 @@ fn malformed(field: &str, form: &str) -> Error {
     Error::invalid(field, format!("must have the form {form}"))
 }
 
-/// Reads an id in the one form we print, so that no resource has two names.
+/// Reads an id in the one form that the service prints, so that no resource has two names.
 fn uuid(text: &str) -> Option<Uuid> {
     let id = Uuid::try_parse(text).ok()?;
     (id.hyphenated().encode_lower(&mut Uuid::encode_buffer()) == text).then_some(id)
@@ -89,12 +89,12 @@ pub fn campaign(field: &str, name: &str) -> Result<CampaignName, Error> {
         .ok_or_else(|| malformed(field, "campaigns/{id}"))
 }
 
-/// An audit log as somebody names it.
+/// Audit log as a caller names it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogName<'a> {
-    /// A campaign's.
+    /// Log of a campaign.
     Campaign(CampaignName),
-    /// The suppression list's; of one number only, if one is named.
+    /// Log of the suppression list; only of one number, if a number is named.
     Suppressions(Option<&'a str>),
 }
 
@@ -126,7 +126,7 @@ pub fn suppression<'a>(field: &str, name: &'a str) -> Result<&'a str, Error> {
         .ok_or_else(|| malformed(field, "suppressions/{E.164 number}"))
 }
 
-/// Reads a lease key; `None` names no lease that could exist.
+/// Reads a lease key; `None` if no such lease can exist.
 pub fn lease(key: Option<&v1::LeaseKey>) -> Option<LeaseName> {
     let key = key?;
     let [id, lease] = parts(&key.lease, "campaigns/*/leases/*")?;

@@ -1,4 +1,4 @@
-//! What is seen of every call from outside: its count, time and code, its trace, and the id that its logs share.
+//! Observation of every call: its count, duration, code and trace, and the request id that its logs share.
 
 use super::access::RULES;
 use super::around::{Calling, Middleware};
@@ -19,11 +19,11 @@ use tracing::field::Empty;
 use tracing::{Instrument, Span, info_span};
 use uuid::Uuid;
 
-/// Where a caller names its request, and is told the name.
+/// Header with the request id, in the request and in the answer.
 const REQUEST_ID: &str = "x-request-id";
-/// Lengths of a caller's request id: longer than any phone number, which must not get into logs.
+/// Lengths of a caller's request id, longer than any phone number. Phone numbers must not get into logs.
 const REQUEST_ID_LENGTHS: std::ops::RangeInclusive<usize> = 16..=64;
-/// By their numbers.
+/// Names of gRPC codes, indexed by number.
 const CODES: [&str; 17] = [
     "OK",
     "CANCELLED",
@@ -44,14 +44,14 @@ const CODES: [&str; 17] = [
     "UNAUTHENTICATED",
 ];
 
-/// Codes that say that the service failed, and not the caller.
+/// Codes of failures of the service, not of the caller.
 const FAILURES: [&str; 6] =
     ["UNKNOWN", "DEADLINE_EXCEEDED", "UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS"];
 
-/// A method that there is, or any other.
+/// Known method, or `other` for every unknown path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Method {
-    /// Service and name.
+    /// Service and name, separated by a slash.
     full_name: &'static str,
     service: &'static str,
     name: &'static str,
@@ -71,12 +71,12 @@ impl Method {
     }
 }
 
-/// A call, counted when it is over; its part of the trace ends then too.
+/// Call that is counted when it ends. Its span in the trace ends at the same time.
 struct Counting {
     metrics: Arc<Metrics>,
     method: Method,
     started: Instant,
-    /// `None`: the caller left before there was one.
+    /// gRPC code; `None`: the caller left before the answer.
     code: Option<&'static str>,
     trace: traces::Span,
 }
@@ -96,7 +96,7 @@ impl Counting {
         Self { metrics, method, started: Instant::now(), code: None, trace }
     }
 
-    /// Takes the code, where these are the headers that have it.
+    /// Takes the code from `headers`, if they have one.
     fn look_at(&mut self, headers: &HeaderMap) {
         let Some(number) = headers.get("grpc-status") else { return };
         let number = number.to_str().ok().and_then(|text| text.parse::<usize>().ok());
@@ -116,7 +116,7 @@ impl Drop for Counting {
         let code = ("code", code);
         self.metrics.requests_in_progress.get_or_create(&labels).dec();
         self.metrics.requests.get_or_create(&[labels[0], labels[1], code]).inc();
-        // How long a stream lasts says nothing, and what others ask of health neither.
+        // Durations of streams, health checks and reflection are not meaningful.
         if self.method.kind == Kind::Request {
             let taken = self.started.elapsed().as_secs_f64();
             self.metrics.request_duration.get_or_create(&labels).observe(taken);
@@ -124,7 +124,7 @@ impl Drop for Counting {
     }
 }
 
-/// The caller's id of the request, if it is one that may be in logs; else a new one.
+/// Returns the caller's request id, if it is fit for logs; otherwise a new one.
 fn request_id(headers: &HeaderMap) -> String {
     let is_fit = |text: &&str| {
         let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
@@ -134,10 +134,10 @@ fn request_id(headers: &HeaderMap) -> String {
     given.map_or_else(|| Uuid::new_v4().to_string(), str::to_owned)
 }
 
-/// What the logs of a call share.
+/// Returns the span that the logs of a call share.
 fn span(method: Method, id: &str, trace: &TraceContext) -> Span {
     let span = match method.kind {
-        // The campaign is noted once it is known.
+        // The campaign is recorded once it is known.
         Kind::Request => {
             let name = method.name;
             info_span!(
@@ -148,7 +148,7 @@ fn span(method: Method, id: &str, trace: &TraceContext) -> Span {
                 trace_id = Empty
             )
         }
-        // Of many campaigns, one after the other.
+        // A stream may concern many campaigns, one after the other.
         Kind::Stream => {
             info_span!("stream", method = method.name, request_id = id, trace_id = Empty)
         }
@@ -160,7 +160,7 @@ fn span(method: Method, id: &str, trace: &TraceContext) -> Span {
     span
 }
 
-/// Around everything else, so that it sees also who is turned away.
+/// Layer that observes calls. The layer surrounds all other layers, so that it sees rejected calls too.
 #[derive(Clone, Debug)]
 pub struct Observe(pub Arc<Metrics>);
 
@@ -184,7 +184,7 @@ impl Middleware for Observe {
         async move {
             let mut response = answer.await?;
             counting.look_at(response.headers());
-            // Made of letters that a header takes.
+            // An id has only characters that a header permits.
             if let Ok(id) = HeaderValue::from_str(&id) {
                 response.headers_mut().insert(REQUEST_ID, id);
             }
@@ -195,7 +195,7 @@ impl Middleware for Observe {
     }
 }
 
-/// The messages of an answer, and its end.
+/// Body of an answer, observed until its end.
 struct ObservedBody {
     body: Body,
     counting: Counting,

@@ -8,9 +8,9 @@ use campaign_domain::access::Tenant;
 use chrono::Datelike;
 use prost::Message;
 
-/// Most bytes of a page: well below the 4 MiB that gRPC clients take by default.
+/// Most bytes of a page, well below 4 MiB, the default limit of gRPC clients.
 pub const MAX_PAGE_BYTES: usize = 3 * 1024 * 1024;
-/// Key and length of an item in its list.
+/// Bytes for the key and length of an item in its list.
 pub const ITEM_OVERHEAD_BYTES: usize = 6;
 
 /// Checks a page size; 0 means the default.
@@ -22,7 +22,8 @@ pub fn size(requested: i32, default: i64, max: i64) -> Result<i64, Error> {
     }
 }
 
-/// A token that stands for the last item of a page, of one listing of one tenant only.
+/// Returns a token that identifies the last item of a page. The token is valid for one listing of
+/// one tenant.
 pub fn token(tenant: &Tenant, listing: &str, last: &str) -> String {
     URL_SAFE_NO_PAD.encode(format!("{} {last}", listing_of(tenant, listing)))
 }
@@ -31,7 +32,7 @@ fn listing_of(tenant: &Tenant, listing: &str) -> String {
     if tenant.is_empty() { listing.to_owned() } else { format!("{listing}@{tenant}") }
 }
 
-/// Reads a token of this listing; `None` for the first page.
+/// Reads a page token of this listing; `None` for the first page.
 pub fn last_item<T>(
     tenant: &Tenant,
     listing: &str,
@@ -52,14 +53,15 @@ pub fn last_item<T>(
     item.and_then(read).map(Some).ok_or_else(malformed)
 }
 
-/// A time in a token, in microseconds; only one that we may have put there.
+/// Reads a time in a token, in microseconds. Returns `None` for years that the service never puts there.
 pub fn time(micros: &str) -> Option<Instant> {
     let time = Instant::from_timestamp_micros(micros.parse().ok()?)?;
     (1..=9_999).contains(&time.year()).then_some(time)
 }
 
-/// A page of a list that was read with one item more than the page may have, and the token of the next page, empty on
-/// the last. `place_of` tells where an item is in the list. A page ends early where clients would find it too large.
+/// Returns a page and the token of the next page, which is empty on the last page. `items` were read with one item
+/// more than a page has. `place_of` returns the place of an item in the list. A page ends early if it would be too
+/// large for clients.
 pub fn fill<T, M: Message>(
     (tenant, listing): (&Tenant, &str),
     items: Vec<T>,
@@ -74,7 +76,7 @@ pub fn fill<T, M: Message>(
         let place = place_of(&item);
         let item = to_api(item);
         bytes += item.encoded_len() + ITEM_OVERHEAD_BYTES;
-        // One item is small enough, whatever it is.
+        // A page has at least one item. Every single item is small enough.
         if let Some(last) = last.take_if(|_| page.len() >= size || bytes > MAX_PAGE_BYTES) {
             return (page, token(tenant, listing, &last));
         }

@@ -1,4 +1,4 @@
-//! A request that makes us panic fails with INTERNAL; no other request, stream or connection notices.
+//! Containment of panics: a request that panics fails with INTERNAL. No other request, stream or connection notices.
 
 use super::around::{Calling, Middleware};
 use futures_util::FutureExt;
@@ -12,7 +12,7 @@ use tonic::body::Body;
 use tower::Service;
 use tracing::error;
 
-/// Lets nothing out. What panicked is dropped and never used again.
+/// Layer that contains panics. A call that panicked is dropped and never used again.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ContainPanics;
 
@@ -42,15 +42,16 @@ impl Middleware for ContainPanics {
     }
 }
 
-/// What the panic said is in the log already, and nobody else's business.
+/// Logs a panic and returns its status. The panic's message is in the log already, and is not sent
+/// to the caller.
 fn failed(method: &str) -> Status {
-    error!(method, "a request made the service panic; report this as a bug");
-    Status::internal("the service made a mistake; the request may have been done or not")
+    error!(method, "a request caused a panic; report this as a bug");
+    Status::internal("internal error; the request may or may not have been done")
 }
 
-/// The messages of an answer, each of which may panic while it is made.
+/// Body of an answer, whose messages may each panic while they are made.
 struct ContainedBody {
-    /// `None`: it panicked.
+    /// Body of the call; `None`: it panicked.
     body: Option<Body>,
     method: String,
 }

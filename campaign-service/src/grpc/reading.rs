@@ -1,5 +1,5 @@
-//! Requests are read here, message by message, before anything is done for them: within a size that fits the method,
-//! a time, and an amount of memory for all of them together. What arrives behind this is whole and can be decoded.
+//! Reading of requests, message by message, before any other work. Limits apply to the size by method, to the time, and
+//! to the memory of all requests together. Layers behind this one receive complete messages that can be decoded.
 
 use super::around::{Calling, Middleware};
 use super::limits::{Kind, kind, max_message_bytes};
@@ -22,28 +22,28 @@ use tonic::Status;
 use tonic::body::Body;
 use tower::Service;
 
-/// Before each message: whether it is compressed, and its length.
+/// Bytes before each message: whether it is compressed, and its length.
 const PREFIX_BYTES: usize = 5;
-/// Messages up to this length need no share of the memory.
+/// Length up to which a message needs no share of the memory, in bytes.
 const SMALL_BYTES: usize = 4 * 1024;
-/// Bytes of a message that is too long, to find the field in that makes it so.
+/// Bytes of a message that is too long, in which the field that makes it too long is found.
 const START_BYTES: usize = 64 * 1024;
-/// Most messages become no more than so many times larger when they are unpacked.
+/// Factor that most messages do not exceed when they are decompressed.
 const LIKELY_RATIO: usize = 16;
-/// Share of the memory that is for strangers.
+/// Divisor of the memory: strangers together have one part in this number.
 const STRANGERS_SHARE: usize = 8;
-/// When to come back after there was no memory.
+/// Retry delay after there was no memory.
 const RETRY_DELAY: Duration = Duration::from_secs(1);
-/// Limits of messages that are read.
+/// Limits of messages.
 #[derive(Clone, Copy, Debug)]
 pub struct ReadingLimits {
-    /// Longest time from a message's first bytes to its last, and of a whole request that is no stream.
+    /// Longest time from a message's first bytes to its last, and of a whole request that is not a stream.
     pub message_timeout: Duration,
-    /// Memory for messages that are longer than 4 KiB, all together.
+    /// Most memory for all messages longer than 4 KiB together, in bytes.
     pub max_memory_bytes: usize,
 }
 
-/// Lets through what is whole and can be decoded.
+/// Layer that reads messages, and passes on those that are complete and can be decoded.
 #[derive(Clone, Debug)]
 pub struct ReadMessages(Arc<Reading>);
 
@@ -51,17 +51,17 @@ pub struct ReadMessages(Arc<Reading>);
 struct Reading {
     shapes: Shapes,
     limits: ReadingLimits,
-    /// In KiB.
+    /// Memory for messages, in KiB.
     memory: Arc<Semaphore>,
     memory_of_strangers: Arc<Semaphore>,
 }
 
-/// What was wrong with messages of a stream that goes on without them. In their place come empty ones.
+/// Errors of messages of a stream that continues. Empty messages take the place of the invalid ones.
 #[derive(Clone, Debug, Default)]
 pub struct Unread(Arc<Mutex<VecDeque<Error>>>);
 
 impl Unread {
-    /// What was wrong with the first of those that came as empty ones.
+    /// Returns the error of the next message that was replaced by an empty one.
     pub fn next(&self) -> Option<Error> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).pop_front()
     }
@@ -71,11 +71,11 @@ impl Unread {
     }
 }
 
-/// Why there is no message.
+/// Reason why there is no message.
 enum Failure {
-    /// This one is bad; the next may be good.
+    /// Error of this message. The next message may be valid.
     Bad(Error),
-    /// Nothing more can be read.
+    /// End of the request: nothing more can be read.
     End(Status),
 }
 
@@ -89,7 +89,7 @@ impl From<Failure> for Status {
 }
 
 impl ReadMessages {
-    /// Of all methods there are.
+    /// Creates the layer for all methods.
     #[must_use]
     pub fn new(limits: ReadingLimits) -> Self {
         let shapes = Shapes::of(&[
@@ -117,7 +117,7 @@ impl Middleware for ReadMessages {
         S::Future: Send + 'static,
         S::Error: Send + 'static,
     {
-        // What is not known here, nothing behind this knows either.
+        // A path that is unknown here is unknown to all layers behind.
         let Some(input) = self.0.shapes.input(request.uri().path()) else {
             return inner.call(request).boxed();
         };
@@ -152,7 +152,7 @@ impl Middleware for ReadMessages {
             *request.body_mut() = messages.into_body(unread);
             return inner.call(request).boxed();
         }
-        // What is ready is called; the next request finds another.
+        // The ready service is called; its clone serves the next request.
         let next = inner.clone();
         let mut inner = std::mem::replace(inner, next);
         async move {
@@ -161,7 +161,7 @@ impl Middleware for ReadMessages {
                 Err(failure) => return Ok(Status::from(failure).into_http()),
             }
             let answer = inner.call(request).await;
-            // Its memory is in use until now.
+            // The message's memory is in use until the answer.
             drop(messages);
             answer
         }
@@ -169,7 +169,7 @@ impl Middleware for ReadMessages {
     }
 }
 
-/// The messages of one request.
+/// Messages of one request.
 struct Messages {
     reading: Arc<Reading>,
     peer: Option<Arc<Peer>>,
@@ -178,21 +178,21 @@ struct Messages {
     max_bytes: usize,
     is_gzip: bool,
     body: Body,
-    /// Read, and not given on.
+    /// Bytes that were read and not yet passed on.
     buffer: BytesMut,
-    /// Memory of the message given on last.
+    /// Memory of the message that was passed on last.
     held: Option<OwnedSemaphorePermit>,
 }
 
 impl Messages {
-    /// The one message of a request that is no stream.
+    /// Returns the only message of a request that is not a stream.
     async fn only(&mut self) -> Result<Bytes, Failure> {
         let limit = self.reading.limits.message_timeout;
         let reading = async {
             let Some(message) = self.next().await? else {
                 return Err(Failure::Bad(Error::invalid("message", "must be sent")));
             };
-            // To its end, so that no byte of it comes after the answer.
+            // The request is read to its end, so that no byte of it comes after the answer.
             while self.more().await? {
                 if !self.buffer.is_empty() {
                     return Err(Failure::Bad(Error::invalid("message", "must be the only one")));
@@ -203,7 +203,8 @@ impl Messages {
         timeout(limit, reading).await.unwrap_or_else(|_| Err(late()))
     }
 
-    /// The messages as the body of a request. With a place for errors, bad messages do not end it.
+    /// Returns the messages as the body of a request. If `unread` takes the errors, invalid messages
+    /// do not end the body.
     fn into_body(self, unread: Option<Unread>) -> Body {
         let frames = stream::unfold(Some((self, unread)), |state| async {
             let (mut messages, unread) = state?;
@@ -222,7 +223,7 @@ impl Messages {
         Body::new(StreamBody::new(frames))
     }
 
-    /// The next message, as the decoder takes it: with its length before it, not compressed.
+    /// Returns the next message as the decoder takes it: uncompressed, with its length before it.
     async fn next(&mut self) -> Result<Option<Bytes>, Failure> {
         self.held = None;
         while self.buffer.len() < PREFIX_BYTES {
@@ -270,7 +271,7 @@ impl Messages {
         }
     }
 
-    /// Waits for memory for a message.
+    /// Waits for memory for a message of `length` bytes.
     async fn reserve(&mut self, length: usize) -> Result<(), Failure> {
         if length <= SMALL_BYTES {
             return Ok(());
@@ -282,9 +283,9 @@ impl Messages {
         } else {
             (&reading.memory, reading.limits.max_memory_bytes)
         };
-        // One that needs more than there is has all of it.
+        // A message that needs more memory than there is takes all of it.
         let size = u32::try_from(length.div_ceil(1024).min(most / 1024)).unwrap_or(u32::MAX);
-        // What a stream sent it cannot send again so easily.
+        // A stream waits longer, because it cannot easily send a message again.
         let patience =
             if self.input.is_stream { reading.limits.message_timeout } else { RETRY_DELAY };
         self.held = None;
@@ -295,8 +296,7 @@ impl Messages {
         }
         let error = Error::Busy {
             reason: "OVERLOADED",
-            description: "the service reads as many messages as it takes; try again later"
-                .to_owned(),
+            description: "the service has no memory left for messages; try again later".to_owned(),
             retry_delay: RETRY_DELAY,
         };
         Err(Failure::End(error.into()))
@@ -317,7 +317,7 @@ impl Messages {
         }
     }
 
-    /// Reads a message that is too long without keeping it; returns what is wrong with it.
+    /// Discards a message that is too long while reading it. Returns the message's error.
     async fn skip(&mut self, length: usize, is_compressed: bool) -> Result<Failure, Failure> {
         let start = PREFIX_BYTES + START_BYTES.min(length);
         while self.buffer.len() < start {
@@ -342,7 +342,7 @@ impl Messages {
         }
     }
 
-    /// The error of a message of which these are the first bytes.
+    /// Returns the error of a message that begins with the bytes `start`.
     fn too_long(&self, start: &[u8], length: Option<usize>) -> Failure {
         let field = match self.reading.shapes.check(self.input, start) {
             Ok(()) => "message".to_owned(),
@@ -359,7 +359,7 @@ impl Messages {
         bad(Violation { field, description })
     }
 
-    /// Reads on; returns whether there was more.
+    /// Reads more bytes. Returns whether there were any.
     async fn more(&mut self) -> Result<bool, Failure> {
         loop {
             match self.body.frame().await {
@@ -376,7 +376,7 @@ impl Messages {
     }
 }
 
-/// One byte more than `most` of a message that is longer.
+/// Decompresses a message. If the message is longer than `most` bytes, returns `most + 1` bytes.
 fn unzipped(compressed: &[u8], most: usize) -> Result<Vec<u8>, Failure> {
     let mut message = Vec::new();
     let most = u64::try_from(most).unwrap_or(u64::MAX).saturating_add(1);

@@ -1,4 +1,4 @@
-//! How a request is turned away before any method sees it.
+//! Rejection of a request before any method receives it.
 
 use super::limits::{Kind, kind};
 use crate::app::error::Error;
@@ -10,17 +10,17 @@ use tokio::time::timeout;
 use tonic::Status;
 use tonic::body::Body;
 
-/// Longest wait for the rest of a request that is turned away.
+/// Longest wait for the rest of a rejected request.
 const BODY_LIMIT: Duration = Duration::from_secs(1);
 
-/// The answer to a request that is not let in. It comes when the request's message is in: HTTP/2 takes one
-/// that comes after the answer for a fault of the caller, and ends the connection of who makes too many.
+/// Answers a rejected request after its message has arrived. HTTP/2 treats a message that arrives after the
+/// answer as the caller's fault, and ends the connection after too many faults.
 pub async fn refuse<B: http_body::Body>(request: Request<B>, error: Error) -> Response<Body> {
     // A stream may have no end.
     if kind(request.uri().path()) == Kind::Request {
         let mut body = pin!(request.into_body());
         let rest = async { while let Some(Ok(_)) = body.frame().await {} };
-        // Late or broken off, it is answered all the same.
+        // The request is answered even if its body is late or incomplete.
         let _ = timeout(BODY_LIMIT, rest).await;
     }
     Status::from(error).into_http()

@@ -1,4 +1,4 @@
-//! Contacts and the rows of imports, between the API and the app.
+//! Conversion of contacts and rows of imports between API and app.
 
 use super::check::{Check, MAX_NAME_LENGTH};
 use super::convert::timestamp;
@@ -40,7 +40,7 @@ pub fn import_to_api(campaign: Uuid, import_id: &str, report: ImportReport) -> v
     }
 }
 
-/// Reads a contact as people send it; `prefix` goes before its fields' names.
+/// Reads a contact as a caller sends it. In errors, `prefix` stands before the names of its fields.
 pub fn new_contact(
     prefix: &str,
     row: v1::ImportRow,

@@ -1,4 +1,4 @@
-//! The one map from errors to statuses. Nothing of the database leaves it.
+//! The only map from errors to statuses. Details of the database are not sent to callers.
 
 use crate::app::error::{Error, Violation};
 use campaign_domain::lifecycle::Command;
@@ -8,19 +8,20 @@ use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 use tracing::{error, warn};
 
-/// `ErrorInfo.domain` of our reasons.
+/// `ErrorInfo.domain` of the service's reasons.
 const DOMAIN: &str = "campaign.v1";
-/// Milliseconds that gRPC clients wait before they try again.
+/// Header with the milliseconds that gRPC clients wait before a retry.
 const RETRY_PUSHBACK: &str = "grpc-retry-pushback-ms";
-/// Longest text, and most wrong fields of one answer: clients take headers of 8 KiB.
+/// Longest text of a status, in characters. Clients accept headers of 8 KiB.
 const MAX_TEXT_LENGTH: usize = 1_000;
+/// Most invalid fields of one status.
 const MAX_VIOLATIONS: usize = 20;
-/// When a caller may try again after the database was away.
+/// Retry delay after the database was away.
 const RETRY_DELAY: Duration = Duration::from_secs(1);
 
 impl From<Error> for Status {
     fn from(error: Error) -> Self {
-        // It travels in a header, and may repeat what somebody sent.
+        // The text travels in a header, and may repeat input of the caller.
         let text: String = error.to_string().chars().take(MAX_TEXT_LENGTH).collect();
         match error {
             Error::Invalid { violations } => invalid(&violations),
@@ -62,7 +63,7 @@ impl From<Error> for Status {
                 let mut details = ErrorDetails::with_error_info(reason, DOMAIN, HashMap::new());
                 details.set_retry_info(Some(retry_delay));
                 let mut status = Self::with_error_details(Code::ResourceExhausted, text, details);
-                // Clients that retry by themselves wait as long.
+                // Clients that retry by themselves wait for the same delay.
                 let millis = u64::try_from(retry_delay.as_millis()).unwrap_or(u64::MAX);
                 status.metadata_mut().insert(RETRY_PUSHBACK, millis.into());
                 status
@@ -79,14 +80,14 @@ impl From<Error> for Status {
                 Self::with_error_details(Code::Unavailable, text, details)
             }
             Error::Store(store) => {
-                error!(error = ?store, "the database refused a statement");
+                error!(error = ?store, "the database rejected a statement");
                 Self::internal("internal error; the service's log says more")
             }
         }
     }
 }
 
-/// Bad fields.
+/// Returns the status for invalid fields.
 fn invalid(violations: &[Violation]) -> Status {
     let mut details = ErrorDetails::new();
     let violations = &violations[..violations.len().min(MAX_VIOLATIONS)];

@@ -1,22 +1,22 @@
-//! The bytes of messages before they are decoded: whether they can be, and which field it is that cannot.
+//! Check of the bytes of a message before they are decoded. An error names the faulty field.
 //!
-//! The decoder of the library fails without a field's name, and its server answers INTERNAL. Bytes that pass here can
-//! be decoded, and their texts can be stored.
+//! The decoder of the library fails without a field's name, and its server answers INTERNAL. Bytes that pass this check
+//! can be decoded, and their texts can be stored.
 
 use crate::app::error::Violation;
 use prost_reflect::{DescriptorPool, Kind as FieldKind, MessageDescriptor};
 use std::collections::HashMap;
 
-/// Longest text; each field that has one is shorter still.
+/// Longest text, in bytes. Each field has a shorter limit of its own.
 const MAX_TEXT_BYTES: usize = 16 * 1024;
-/// Messages that are answered one by one: a bad one must not cost the others of its request, so their own reader looks
-/// at the texts in them. Messages of a stream are answered one by one too.
+/// Messages that are answered one by one. Their own reader checks their texts, so that an invalid message does not fail
+/// the others of its request. Messages of a worker's stream are answered one by one too.
 const ITEMS: [&str; 3] =
     ["campaign.v1.ImportRow", "campaign.v1.ReportedInteraction", "campaign.v1.DispatchRequest"];
-/// The same, for numbers that are answered one by one.
+/// Fields with phone numbers that are answered one by one.
 const ITEM_FIELDS: [&str; 1] = ["campaign.v1.AddSuppressionsRequest.phone_numbers"];
 
-/// What the messages of all methods are made of.
+/// Shapes of the messages of all methods.
 #[derive(Debug, Default)]
 pub struct Shapes {
     shapes: Vec<Shape>,
@@ -24,11 +24,11 @@ pub struct Shapes {
     methods: HashMap<String, Input>,
 }
 
-/// What a method takes.
+/// Input of a method.
 #[derive(Clone, Copy, Debug)]
 pub struct Input {
     shape: usize,
-    /// Whether it takes any number of messages.
+    /// Whether the method takes any number of messages.
     pub is_stream: bool,
 }
 
@@ -57,7 +57,7 @@ enum Kind {
     Message(usize),
 }
 
-/// What is wrong with some bytes, and where.
+/// Fault in some bytes: the field and the problem.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Fault {
     pub field: String,
@@ -66,9 +66,9 @@ pub struct Fault {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Problem {
-    /// The bytes end within it.
+    /// The bytes end within the field.
     CutOff,
-    /// These are not the bytes of such a field.
+    /// The bytes are not valid for the field's type.
     Malformed,
     NotText,
     Nul,
@@ -88,7 +88,7 @@ impl From<Fault> for Violation {
     }
 }
 
-/// A field within the fields around it.
+/// Field within the fields around it.
 struct Place<'a> {
     around: Option<&'a Self>,
     name: &'a str,
@@ -98,7 +98,7 @@ struct Place<'a> {
 impl Place<'_> {
     fn path(&self) -> String {
         let mut path = match self.around {
-            // Of entries of maps, keys and values.
+            // Keys and values of map entries have names that begin with a space.
             Some(around) if self.name.starts_with(' ') => format!("{}{}", around.path(), self.name),
             Some(around) => format!("{}.{}", around.path(), self.name),
             None => self.name.to_owned(),
@@ -115,10 +115,10 @@ impl Place<'_> {
 }
 
 impl Shapes {
-    /// Of the methods in some descriptor sets.
+    /// Reads the shapes of the methods in some descriptor sets.
     ///
     /// # Panics
-    /// When a set is no descriptor set; ours are compiled in.
+    /// Panics if a set is not a descriptor set. The service's sets are compiled in.
     #[must_use]
     pub fn of(sets: &[&[u8]]) -> Self {
         let mut shapes = Self::default();
@@ -165,12 +165,12 @@ impl Shapes {
         index
     }
 
-    /// What the method at a path takes, if there is one.
+    /// Returns the input of the method at a path, if there is such a method.
     pub fn input(&self, path: &str) -> Option<Input> {
         self.methods.get(path).copied()
     }
 
-    /// Looks at all of a message's bytes, or at the first of them.
+    /// Checks all bytes of a message, or only its first bytes.
     pub fn check(&self, input: Input, bytes: &[u8]) -> Result<(), Fault> {
         self.walk(input.shape, bytes, false, None)
     }
@@ -186,7 +186,7 @@ impl Shapes {
         let is_item = is_item || shape.is_item;
         let whole = Place { around: None, name: "message", index: None };
         let around_or_whole = around.unwrap_or(&whole);
-        // Entries of a list come one after the other.
+        // Entries of a list follow each other.
         let (mut last, mut count) = (0, 0);
         while !bytes.is_empty() {
             let key = varint(&mut bytes).map_err(|problem| around_or_whole.fault(problem))?;
@@ -219,7 +219,7 @@ impl Shapes {
         let start = *bytes;
         let content = match value(bytes, wire) {
             Ok(content) => content,
-            // Which of its own fields is it that goes on beyond the end?
+            // The fault is in the inner field that continues beyond the end.
             Err(Problem::CutOff) if wire == 2 && matches!(field.kind, Kind::Message(_)) => {
                 let mut rest = start;
                 varint(&mut rest).map_err(fault)?;
@@ -247,7 +247,7 @@ impl Shapes {
     }
 }
 
-/// Takes a number off the bytes.
+/// Reads a number off the bytes.
 fn varint(bytes: &mut &[u8]) -> Result<u64, Problem> {
     let mut number = 0_u64;
     for shift in 0..10 {
@@ -262,7 +262,7 @@ fn varint(bytes: &mut &[u8]) -> Result<u64, Problem> {
     Err(Problem::Malformed)
 }
 
-/// Takes the value of a field off the bytes.
+/// Reads the value of a field off the bytes.
 fn value<'b>(bytes: &mut &'b [u8], wire: u64) -> Result<&'b [u8], Problem> {
     let length = match wire {
         0 => {
@@ -273,7 +273,7 @@ fn value<'b>(bytes: &mut &'b [u8], wire: u64) -> Result<&'b [u8], Problem> {
         1 => 8,
         5 => 4,
         2 => usize::try_from(varint(bytes)?).map_err(|_| Problem::CutOff)?,
-        // Groups, which nobody sends any more.
+        // Groups are obsolete, and rejected.
         _ => return Err(Problem::Malformed),
     };
     let (content, rest) = bytes.split_at_checked(length).ok_or(Problem::CutOff)?;
@@ -281,7 +281,7 @@ fn value<'b>(bytes: &mut &'b [u8], wire: u64) -> Result<&'b [u8], Problem> {
     Ok(content)
 }
 
-/// Numbers one after the other.
+/// Checks packed numbers, which follow each other without keys.
 fn packed(kind: Kind, mut content: &[u8]) -> Result<(), Problem> {
     match kind {
         Kind::Fixed32 if content.len().is_multiple_of(4) => Ok(()),

@@ -1,4 +1,4 @@
-//! The link in a text: a short address of ours that notes the click and sends on to the campaign's own.
+//! Links in texts: a short address of the service that records a click and redirects to the campaign's address.
 
 pub mod token;
 
@@ -19,28 +19,28 @@ use tokio_util::sync::CancellationToken;
 use tracing::warn;
 use uuid::Uuid;
 
-/// Longest address answered; a token has 43 characters.
+/// Longest token that is read, in bytes; a valid token has 43 characters.
 const MAX_TOKEN_LENGTH: usize = 100;
 
-/// Makes the links that workers put into texts.
+/// Maker of the links that workers put into texts.
 #[derive(Clone, Debug)]
 pub struct Links {
     signer: Signer,
-    /// Where people reach us, without a slash at the end.
+    /// Public address of the service, without a slash at the end.
     base_url: String,
 }
 
 impl Links {
-    /// With a secret key, below an address as in `https://go.example.com`.
+    /// Creates a maker of links below `base_url`, as in `https://go.example.com`.
     ///
     /// # Errors
-    /// When the key is too short.
+    /// Returns an error if the secret `key` is too short.
     pub fn new(key: &str, base_url: &str) -> Result<Self, String> {
         let base_url = base_url.trim_end_matches('/').to_owned();
         Ok(Self { signer: Signer::new(key)?, base_url })
     }
 
-    /// The link of a contact.
+    /// Returns the link of a contact.
     #[must_use]
     pub fn link(&self, campaign: Uuid, position: i64) -> String {
         format!("{}/l/{}", self.base_url, self.signer.token(campaign, position))
@@ -66,7 +66,7 @@ pub async fn serve(
     serve_http(listener, connections, limits.first_request, router, stop).await;
 }
 
-/// Sends on to the campaign's address, nowhere else. A person's click is recorded first.
+/// Redirects to the campaign's address and nowhere else. A person's click is recorded first.
 async fn click(
     State(shared): State<Shared>,
     method: Method,

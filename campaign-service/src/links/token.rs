@@ -1,4 +1,4 @@
-//! Short signed tokens that stand for a contact in a link.
+//! Short signed tokens that identify a contact in a link.
 
 use crate::mac_key::MacKey;
 use base64::Engine;
@@ -6,29 +6,30 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use hmac::Mac;
 use uuid::Uuid;
 
-/// Bytes of a campaign's id, of a position, and of the signature; 43 characters in all.
+/// Bytes of a campaign's id. The whole token has 43 characters.
 const ID_BYTES: usize = 16;
+/// Bytes of a contact's position.
 const POSITION_BYTES: usize = 6;
-/// A guess is right once in 2^80; the service answers each over the network.
+/// Bytes of the signature. One guess in 2^80 is right, and each guess needs a network request.
 const MAC_BYTES: usize = 10;
 const TOKEN_BYTES: usize = ID_BYTES + POSITION_BYTES + MAC_BYTES;
 
-/// Makes and reads tokens with one key.
+/// Maker and reader of tokens with one key.
 #[derive(Clone, Debug)]
 pub struct Signer {
     key: MacKey,
 }
 
 impl Signer {
-    /// With a secret key.
+    /// Creates a signer with a secret key.
     ///
     /// # Errors
-    /// When it is too short.
+    /// Returns an error if the key is too short.
     pub fn new(key: &str) -> Result<Self, String> {
         Ok(Self { key: MacKey::new(key.as_bytes(), "link", "characters")? })
     }
 
-    /// The token of a contact.
+    /// Returns the token of a contact.
     #[must_use]
     pub fn token(&self, campaign: Uuid, position: i64) -> String {
         let mut bytes = [0; TOKEN_BYTES];
@@ -40,13 +41,14 @@ impl Signer {
         URL_SAFE_NO_PAD.encode(bytes)
     }
 
-    /// The contact that a token of ours stands for: campaign and position.
+    /// Returns the campaign and position of the contact that a token identifies; `None` if the
+    /// token was not signed with this key.
     #[must_use]
     pub fn read(&self, token: &str) -> Option<(Uuid, i64)> {
         let bytes = URL_SAFE_NO_PAD.decode(token).ok()?;
         let bytes: [u8; TOKEN_BYTES] = bytes.try_into().ok()?;
         let (signed, mac) = bytes.split_at(ID_BYTES + POSITION_BYTES);
-        // In constant time.
+        // The comparison takes constant time.
         self.key.mac(signed).verify_truncated_left(mac).ok()?;
         let (id, position) = signed.split_at(ID_BYTES);
         let position = position.iter().fold(0, |sum, byte| sum << 8 | i64::from(*byte));

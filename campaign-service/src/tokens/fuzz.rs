@@ -1,4 +1,4 @@
-//! Whatever a caller sends as a token is refused, unless it says what was signed. `make fuzz` tries more.
+//! Fuzz tests of tokens: a token is rejected unless its claims were signed. `make fuzz` tries more inputs.
 
 use super::{Demands, KeySource, Tokens};
 use crate::grpc::fuzz::{change, changed, inputs};
@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use std::sync::LazyLock;
 use std::time::Duration;
 
-/// Who signs, and who reads.
+/// Signing key, and the verifier with its public key.
 static BOTH: LazyLock<(EncodingKey, Tokens)> = LazyLock::new(|| {
     let pair = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).expect("a key");
     let file = std::env::temp_dir().join(format!("token-key-{}.pem", uuid::Uuid::new_v4()));
@@ -31,10 +31,10 @@ fn good() -> Value {
     json!({ "sub": "ann", "aud": "campaigns", "roles": ["viewer"], "tenant": "acme", "exp": exp })
 }
 
-/// One token, signed once.
+/// Valid token, signed once.
 static TOKEN: LazyLock<String> = LazyLock::new(|| signed(&good()));
 
-/// What a claim may be, right or not.
+/// Returns a strategy for values of a claim, valid or not.
 fn claim() -> impl Strategy<Value = Value> {
     let texts = ["", "ann", "campaigns", "acme", "admin", "viewer", "UPPER", "a\u{0}b"];
     let leaf = prop_oneof![

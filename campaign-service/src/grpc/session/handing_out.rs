@@ -1,4 +1,4 @@
-//! Leasing for one worker: campaigns take turns by weight.
+//! Leasing for one worker. Campaigns take turns by weight.
 
 use super::{IDLE_POLL, Session};
 use crate::app::error::Error;
@@ -14,9 +14,10 @@ use tracing::warn;
 use uuid::Uuid;
 
 impl Session {
-    /// Asks for contacts, of the campaign whose turn it is; when none has any, the worker is told to wait.
+    /// Leases contacts from the campaign whose turn it is. If no campaign has contacts, tells the
+    /// worker to wait.
     pub(super) async fn lease_next(&mut self) -> Result<(), Status> {
-        // Asked at once, without looking for others first.
+        // An urgent campaign comes first, before the round.
         if let Some(campaign) = self.urgent.take()
             && self.lease_from(campaign).await?
         {
@@ -33,7 +34,7 @@ impl Session {
         self.send(Response::Idle(v1::Idle { credit_contacts })).await
     }
 
-    /// Looks whether something became due; the worker, which knows that it waits, is told only of
+    /// Checks whether contacts became due. The worker knows that it waits, so that it is sent only
     /// contacts.
     pub(super) async fn poll(&mut self) -> Result<(), Status> {
         self.start_round().await?;
@@ -55,7 +56,7 @@ impl Session {
         self.only.is_empty() || self.only.contains(&CampaignName::of(campaign))
     }
 
-    /// Leases from one campaign of the round; returns whether there was one that has contacts.
+    /// Leases from one campaign of the round. Returns whether a campaign had contacts.
     async fn lease_of_round(&mut self) -> Result<bool, Status> {
         while let Some(campaign) = self.shares.next(self.round.keys().copied()) {
             if self.lease_from(campaign).await? {
@@ -67,20 +68,20 @@ impl Session {
         Ok(false)
     }
 
-    /// Sends a batch of a campaign; returns whether it has contacts to look at.
+    /// Leases from a campaign and sends the batch. Returns whether the campaign may have contacts.
     async fn lease_from(&mut self, campaign: Uuid) -> Result<bool, Status> {
         let weight = self.round.get(&campaign).copied().unwrap_or(1);
         let batch = match self.app.lease(&self.worker_id, campaign, self.credit).await {
             Ok(Leased::Batch(batch)) => batch,
             Ok(Leased::NothingYet) => {
-                // Looking costs about as much; others come first.
+                // The search cost about as much as a full batch, so others come first.
                 self.shares.handed(campaign, self.app.limits.max_batch_contacts, weight);
                 return Ok(true);
             }
             Ok(Leased::Nothing) | Err(Error::NotFound(_)) => return Ok(false),
-            // One campaign's trouble must not keep the others from this worker.
+            // Trouble with one campaign must not keep the others from this worker.
             Err(error) => {
-                warn!(%campaign, %error, "contacts could not be leased; they are tried again");
+                warn!(%campaign, %error, "contacts could not be leased; leasing is retried");
                 return Ok(false);
             }
         };
@@ -103,7 +104,7 @@ impl Session {
     }
 }
 
-/// Cuts contacts to a number of bytes, of which one has enough; returns the slots of the others.
+/// Cuts `contacts` to `max_bytes`, but to at least one contact. Returns the slots of the others.
 fn beyond(max_bytes: usize, contacts: &mut Vec<v1::LeasedContact>) -> Vec<usize> {
     let mut bytes = 0;
     let fits = |contact: &v1::LeasedContact| {

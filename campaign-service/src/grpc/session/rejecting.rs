@@ -1,4 +1,4 @@
-//! Messages of a worker that cannot be taken: they are answered, and the stream goes on.
+//! Invalid messages of a worker: each is answered, and the stream goes on.
 
 use super::Session;
 use crate::app::error::Error;
@@ -7,11 +7,12 @@ use campaign_proto::v1::dispatch_request::Message as Request;
 use campaign_proto::v1::dispatch_response::Message as Response;
 use tonic::{Code, Status};
 
-/// Longest name of a lease.
+/// Longest name of a lease, in characters.
 const MAX_LEASE_NAME_LENGTH: usize = 100;
 
 impl Session {
-    /// What cannot be taken is answered too: a worker that makes a mistake keeps its stream, and its calls.
+    /// Answers a message; an invalid message is answered with a rejection. A worker that makes a
+    /// mistake keeps its stream and its calls.
     pub(super) async fn answer_or_reject(
         &mut self,
         request: v1::DispatchRequest,
@@ -28,17 +29,18 @@ impl Session {
     }
 }
 
-/// Nothing that this version knows.
+/// Returns the error for a message that this version does not know.
 pub(super) fn unknown() -> Error {
     Error::invalid("message", "must be set, to one this version knows")
 }
 
-/// A lease's name as the worker gave it; one that is too long is no lease's, and is not sent back whole.
+/// Returns a lease's name as the worker gave it. A name that is too long belongs to no lease, and
+/// is cut.
 pub(super) fn named_by(worker: &str) -> String {
     worker.chars().take(MAX_LEASE_NAME_LENGTH).collect()
 }
 
-/// A message's name and number.
+/// Returns the name and number of a message.
 fn named(request: &v1::DispatchRequest) -> (&'static str, i64) {
     match &request.message {
         None => ("", 0),

@@ -1,4 +1,4 @@
-//! What one worker has to hear of: work, stops, contacts taken back.
+//! Notifications to one worker: new work, stops, and revoked contacts.
 
 use super::Session;
 use crate::app::stops::Stop;
@@ -18,8 +18,8 @@ impl Session {
     ) -> Result<(), Status> {
         match event {
             Ok(ControlEvent::Work { campaign }) => {
-                // A worker that is busy comes to it in its next round.
-                // What is another tenant's it does not even notice.
+                // A busy worker reaches the campaign in its next round.
+                // Work of another tenant is ignored.
                 if self.is_idle
                     && self.serves(campaign)
                     && self.app.reaches(&self.reach, campaign).await?
@@ -43,7 +43,8 @@ impl Session {
         }
     }
 
-    /// Tells the worker that runs stopped of which it holds leases, unless it was told the same before.
+    /// Notifies the worker that a run stopped, if the worker holds leases of the run. The same stop
+    /// is sent once.
     async fn revoke(&mut self, stop: Stop) -> Result<(), Status> {
         let Stop { campaign, run, cause, hang_up } = stop;
         let mut is_news = false;
@@ -92,7 +93,7 @@ impl Session {
         self.send(Response::Revoke(revoke)).await
     }
 
-    /// Revokes what stopped without our hearing of it.
+    /// Revokes the leases of runs that stopped without a notification.
     pub(super) async fn check_held(&mut self) -> Result<(), Status> {
         let campaigns: HashSet<Uuid> = self.held.keys().map(|(campaign, _)| *campaign).collect();
         let campaigns: Vec<Uuid> = campaigns.into_iter().collect();
