@@ -1,7 +1,7 @@
-// Completes jobs of no work with graphile-worker; prints the seconds that took as JSON.
+// Completes jobs of no work with graphile-worker. Prints as JSON the seconds that this took.
 //
-// Settings of its performance guide: several processes, jobs fetched by a local queue of 500,
-// completions batched. Two processes were the fastest number on two cores.
+// Settings of its performance guide: several processes, jobs fetched by a local queue of 500, completions batched. Two
+// processes were the fastest number on two cores.
 "use strict";
 const { fork } = require("node:child_process");
 const { Logger, makeWorkerUtils, run } = require("graphile-worker");
@@ -21,7 +21,7 @@ async function enqueue(utils, jobs) {
   await utils.withPgClient((client) => client.query("VACUUM ANALYZE"));
 }
 
-// A process with its modules loaded, that waits for the word to begin.
+// Starts a process with its modules loaded, which waits for the word to begin.
 function startProcess() {
   const child = fork(__filename, [], { env: { ...process.env, BENCH_WORK: "1" } });
   child.on("exit", (code) => { if (code) process.exit(code); });
@@ -43,7 +43,7 @@ function work() {
     },
     taskList: { noop: async () => {} },
   }).catch(fail));
-  // Nobody to work for any more.
+  // Without a parent there is nobody to work for.
   process.once("disconnect", () => process.exit(0));
   process.send("ready");
 }

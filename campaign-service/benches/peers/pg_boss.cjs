@@ -1,4 +1,4 @@
-// Completes jobs of no work with pg-boss, 500 at a time; prints the seconds that took as JSON.
+// Completes jobs of no work with pg-boss, 500 at a time. Prints as JSON the seconds that this took.
 "use strict";
 const PgBoss = require("pg-boss");
 

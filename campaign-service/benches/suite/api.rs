@@ -1,4 +1,4 @@
-//! The service's API, as the benchmarks use it.
+//! API of the service, as the benchmarks use it.
 
 use campaign_proto::v1;
 use campaign_proto::v1::campaign_service_client::CampaignServiceClient;
@@ -12,7 +12,7 @@ use tonic::transport::Channel;
 const DISPLAY_NAME: &str = "Bench";
 /// Rows in one message of an import.
 const IMPORT_ROWS: usize = 5_000;
-/// How often a campaign's state is asked for.
+/// Time between two polls of a campaign's state.
 const STATE_POLL: Duration = Duration::from_millis(20);
 
 /// Clients of one replica.
@@ -34,7 +34,7 @@ impl Api {
         }
     }
 
-    /// A campaign that dials at any hour and tries each contact once; returns its name.
+    /// Creates a campaign that dials at any hour and tries each contact once. Returns its name.
     pub async fn create(&mut self) -> String {
         let window = |weekday| v1::WeeklyWindow { weekday, start_minute: 0, end_minute: 1_440 };
         let once = Some(v1::RetryRule { max_attempts: 1, min_delay: None });
@@ -59,7 +59,7 @@ impl Api {
         self.campaigns.create_campaign(request).await.unwrap().into_inner().name
     }
 
-    /// A campaign with contacts.
+    /// Creates a campaign with contacts. Returns its name.
     pub async fn create_with(&mut self, contacts: usize) -> String {
         let name = self.create().await;
         self.import(&name, contacts).await;
@@ -139,12 +139,12 @@ impl Api {
     }
 }
 
-/// Everyone again.
+/// Returns launch settings that engage everyone again.
 pub fn rerun() -> v1::LaunchSettings {
     v1::LaunchSettings { rerun_all_contacts: true, ..Default::default() }
 }
 
-/// Numbers of the North American plan; they are never dialled, only counted.
+/// Returns a number of the North American plan; such numbers are never dialled, only counted.
 pub fn phone(n: usize) -> String {
     format!("+1{}{:07}", 212 + n / 7_000_000, 2_000_000 + n % 7_000_000)
 }

@@ -1,4 +1,4 @@
-//! What to measure, and how much of it.
+//! Options of the suite: the parts to measure, and their sizes.
 
 use clap::{Parser, ValueEnum};
 use std::net::SocketAddr;
@@ -9,7 +9,7 @@ pub const BATCH_CONTACTS: usize = 500;
 /// Connections of the raw designs, and most workers of ours.
 pub const CONNECTIONS: usize = 4;
 
-/// A part of the suite; its figures stand together in the table.
+/// Part of the suite; its figures stand together in the table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Part {
     /// Lease, authorise, report, history: ours through gRPC beside raw SQL floors and other queues
@@ -18,11 +18,11 @@ pub enum Part {
     Import,
     /// Launch, rerun, reset, pause and cancel, from the smallest list to the largest
     Control,
-    /// Pause and cancel while many workers are at it
+    /// Pause and cancel while many workers are working
     Stop,
-    /// From a new contact to the worker that waits
+    /// Time from a new contact to the worker that waits
     Lead,
-    /// Leases where 99% of the list are excluded
+    /// Leases from a list of which 99% are excluded
     Excluded,
     /// Throughput while another session holds a snapshot
     Snapshot,
@@ -42,35 +42,35 @@ pub enum Part {
 
 /// Measures the service beside references, in one run on one PostgreSQL
 ///
-/// Every figure stands beside its reference, measured in the same run; both take turns, so that what
-/// else the machine does falls on both. Rates are medians over the rounds. A whole run takes about 25
-/// minutes on two cores; BENCH_CONTACTS=20000 BENCH_LARGE_CONTACTS=20000 gives a quick look at all parts.
+/// Every figure stands beside its reference, measured in the same run. Both take turns, so that other load of the
+/// machine falls on both. Rates are medians over the rounds. A whole run takes about 25 minutes on two cores.
+/// BENCH_CONTACTS=20000 BENCH_LARGE_CONTACTS=20000 gives a quick look at all parts.
 #[derive(Clone, Debug, Parser)]
 pub struct Args {
     /// PostgreSQL to measure on; databases are made and dropped
     #[arg(long, env = "DATABASE_URL", hide_env_values = true)]
     pub database_url: String,
-    /// Only these parts, separated by commas [default: all but soak]
+    /// Parts to measure, separated by commas [default: all but soak]
     #[arg(long, env = "BENCH_ONLY", value_delimiter = ',')]
     pub only: Vec<Part>,
     /// Contacts of each measurement of throughput
     #[arg(long, env = "BENCH_CONTACTS", default_value_t = 500_000)]
     pub contacts: usize,
-    /// Contacts of the large lists; small ones have a hundredth, or down to a thousandth of it
+    /// Contacts of the large lists; small lists have a hundredth, or down to a thousandth of it
     #[arg(long, env = "BENCH_LARGE_CONTACTS", default_value_t = 1_000_000)]
     pub large_contacts: usize,
     /// Rounds of throughput; figures are medians over them
     #[arg(long, env = "BENCH_ROUNDS", default_value_t = 3)]
     pub rounds: usize,
-    /// Measure other queues too; 0 where there is no Node.js
+    /// Whether other queues are measured too; 0 if there is no Node.js, 0 to 1
     #[arg(long, env = "BENCH_PEERS", default_value_t = 1,
           value_parser = clap::value_parser!(u8).range(0..=1))]
     pub peers: u8,
     /// Folder that deploy/bench/peers.py made
     #[arg(long, env = "BENCH_PEERS_HOME")]
     pub peers_home: Option<PathBuf>,
-    /// Jobs of each measurement of the textbook queue and of other queues; more would slow them down,
-    /// since dead rows pile up before the next vacuum
+    /// Jobs of each measurement of the textbook queue and of other queues. More would slow them down, since dead rows
+    /// pile up before the next vacuum
     #[arg(long, env = "BENCH_PEER_JOBS", default_value_t = 100_000)]
     pub peer_jobs: usize,
     /// Repeats of each control command
@@ -85,20 +85,20 @@ pub struct Args {
     /// Contacts created one by one for a waiting worker
     #[arg(long, env = "BENCH_LEAD_TRIALS", default_value_t = 500)]
     pub lead_trials: usize,
-    /// How long a snapshot is held open; throughput without is measured as long, or for a minute
+    /// Length of the held snapshot, in seconds; throughput without a snapshot is measured as long, or for 60 s
     #[arg(long, env = "BENCH_SNAPSHOT_SECONDS", default_value_t = 60)]
     pub snapshot_seconds: u64,
-    /// How long memory is watched, for each list
+    /// Length of the measurement of memory, for each list, in seconds
     #[arg(long, env = "BENCH_MEMORY_SECONDS", default_value_t = 20)]
     pub memory_seconds: u64,
-    /// How long the service is asked as much as it can bear, and then three times that
+    /// Length of the full load, in seconds, and of the load three times as high
     #[arg(long, env = "BENCH_OVERLOAD_SECONDS", default_value_t = 10)]
     pub overload_seconds: u64,
-    /// Length of the soak. Every call leaves a row of history: at 50,000 a second, a minute fills 0.8 GB
-    /// of disk
+    /// Length of the soak, in minutes. Every call leaves a row of history: at 50,000 a second, a minute fills 0.8 GB of
+    /// disk
     #[arg(long, env = "SOAK_MINUTES", default_value_t = 20)]
     pub soak_minutes: u64,
-    /// Where to write the figures as JSON
+    /// File to which the figures are written, as JSON
     #[arg(long, env = "BENCH_JSON",
           default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/../target/bench.json"))]
     pub json: PathBuf,

@@ -1,5 +1,6 @@
-//! The least that can tell workers anything: a process that listens to PostgreSQL and passes each
-//! notification on to every open gRPC stream. What ours takes to tell workers stands beside it.
+//! Least program that can notify workers: a process that listens to PostgreSQL and passes each
+//! notification on to every open gRPC stream. The service's time to notify workers stands beside
+//! it.
 
 use crate::scratch::Scratch;
 use crate::service::{Process, connect, free_address};
@@ -60,7 +61,7 @@ impl DispatchService for BareApi {
         let mut heard = self.sender.subscribe();
         let (outgoing, responses) = mpsc::channel(WAITING_MESSAGES);
         tokio::spawn(async move {
-            // As much as ours says.
+            // The message is as long as one of ours.
             let revoke = v1::Revoke {
                 campaign: "campaigns/00000000-0000-0000-0000-000000000000".to_owned(),
                 ..Default::default()
@@ -76,7 +77,7 @@ impl DispatchService for BareApi {
     }
 }
 
-/// The bare server in a process of its own, with streams open.
+/// Bare server in a process of its own, with streams open.
 pub struct Bare {
     _process: Process,
     client: Client,
@@ -101,7 +102,7 @@ impl Bare {
             let mut responses = client.dispatch(nothing).await.unwrap().into_inner();
             let sender = sender.clone();
             tokio::spawn(async move {
-                // Ends when the server is killed.
+                // The loop ends when the server is killed.
                 while let Ok(Some(_)) = responses.message().await {
                     let _ = sender.send(Instant::now());
                 }
@@ -112,12 +113,12 @@ impl Bare {
         Self { _process: process, client, streams, received }
     }
 
-    /// Milliseconds from the sending of a NOTIFY until the last stream has it.
+    /// Returns the milliseconds from the sending of a NOTIFY until the last stream has it.
     pub async fn round_trip(&mut self) -> f64 {
         self.round_trip_of(&format!("NOTIFY {CHANNEL}")).await
     }
 
-    /// The same with a row that is durable first.
+    /// Returns the same for a NOTIFY after a row that is durable first.
     pub async fn durable_round_trip(&mut self) -> f64 {
         self.round_trip_of(&format!("INSERT INTO bare VALUES (1); NOTIFY {CHANNEL}")).await
     }

@@ -1,4 +1,4 @@
-//! Calls through the worker's providers beside sipp calling sipp, without the service. deploy/sip measures.
+//! Calls through the worker's providers beside sipp calling sipp, without the service. deploy/sip measures them.
 
 use crate::args::Args;
 use crate::report::{Figure, Measure};
@@ -7,23 +7,22 @@ use crate::stats::median;
 use serde_json::{Value, json};
 use std::process::Command;
 
-/// Who the others are compared with.
+/// Caller with which the others are compared.
 const REFERENCE: &str = "sipp, UDP";
-/// What is measured, how the table calls it, and its unit. The rate is limited, to
-/// 1,000 a second unless BENCH_SIP_CALLS_PER_SECOND says otherwise: past what the machine can do, datagrams
-/// are lost.
+/// Measures, with their titles in the table and their units. The rate is limited to 1,000 a second, unless
+/// BENCH_SIP_CALLS_PER_SECOND says otherwise: above the machine's capacity, datagrams are lost.
 const MEASURES: [(&str, &str, &str); 3] = [
     ("rate", "calls, rate limited", "calls/s"),
     ("cpu", "processor for 1,000 calls", "ms"),
     ("in_progress", "1,000 calls in progress", "% CPU"),
 ];
 
-/// Said when sipp is not installed.
+/// Message when sipp is not installed.
 pub const MISSING: &str = "sipp is missing, which the part `calls` needs: apt-get install sip-tester; or \
      leave it out: BENCH_ONLY with the names of the other parts (--help lists them)";
 
 pub fn has_sipp() -> bool {
-    // It says its version and fails.
+    // sipp says its version and fails.
     Command::new("sipp").arg("-v").output().is_ok()
 }
 
@@ -32,7 +31,7 @@ pub async fn run(args: Args) -> Vec<Figure> {
     MEASURES.iter().flat_map(|measure| figures(*measure, &rounds)).collect()
 }
 
-/// One round.
+/// Measures one round.
 fn measure() -> Vec<Value> {
     let program = beside_service("bench-sip", "campaign-sip");
     let file = std::env::temp_dir().join(format!("calls-{}.json", std::process::id()));
@@ -43,7 +42,7 @@ fn measure() -> Vec<Value> {
     serde_json::from_str(&text).unwrap()
 }
 
-/// Of each caller but the reference: the medians of both.
+/// Returns a figure for each caller except the reference: the medians of both.
 fn figures(
     (measure, title, unit): (&str, &str, &'static str),
     rounds: &[Vec<Value>],

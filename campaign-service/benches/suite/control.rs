@@ -11,10 +11,10 @@ use campaign_proto::v1;
 use std::time::Instant;
 
 const COMMANDS: [&str; 5] = ["launch", "rerun", "reset", "pause", "cancel"];
-/// Lists are this much smaller than the large one.
+/// Factors by which lists are smaller than the large one.
 const DIVISORS: [usize; 4] = [1_000, 100, 10, 1];
 
-/// A campaign, and the time each command took, in milliseconds.
+/// Campaign, and the time each command took, in milliseconds.
 struct List {
     contacts: usize,
     name: String,
@@ -34,7 +34,7 @@ pub async fn run(args: Args) -> Vec<Figure> {
         lists.push(List { contacts, name, times: Default::default() });
     }
     scratch.client().await.batch_execute("VACUUM ANALYZE").await.unwrap();
-    // The lists take turns. Resets come last, since they clear the history that the others should meet.
+    // The lists take turns. Resets come last, since they clear the history that the other commands should meet.
     for repeat in 0..args.control_repeats {
         for list in &mut lists {
             list.run_commands(&mut api).await;
@@ -56,7 +56,7 @@ fn progress(what: &str, repeat: usize, of: usize) {
     }
 }
 
-/// Everyone is attempted once.
+/// Attempts every contact once.
 async fn make_history(api: &mut Api, name: &str, contacts: usize) {
     api.launch(name, v1::LaunchSettings::default()).await;
     call_all(api, name, contacts).await;
@@ -64,7 +64,7 @@ async fn make_history(api: &mut Api, name: &str, contacts: usize) {
 
 impl List {
     async fn run_commands(&mut self, api: &mut Api) {
-        // Live forever, so that a list on which everyone is done is not completed by itself.
+        // The run is live forever, so that a list on which everyone is done is not completed by itself.
         let settings = v1::LaunchSettings { live_forever: true, ..Default::default() };
         self.launch(api, 0, settings).await;
         let started = Instant::now();

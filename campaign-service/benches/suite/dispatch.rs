@@ -1,5 +1,5 @@
-//! Contacts fully handled a second: lease → authorise → report → history, all acknowledged, through gRPC
-//! with real service processes, beside raw SQL and beside other queues that complete jobs of no work.
+//! Contacts fully handled per second: lease → authorise → report → history, all acknowledged, through gRPC with real
+//! service processes. Raw SQL and other queues that complete jobs of no work stand beside it.
 
 use crate::api::Api;
 use crate::args::{Args, BATCH_CONTACTS, CONNECTIONS};
@@ -18,24 +18,24 @@ use tokio::task::JoinSet;
 const TEXTBOOK: &str = "floor-textbook, raw SQL";
 const BLOCK: &str = "floor-block, raw SQL";
 const OURS: &str = "ours, 4 workers";
-/// Asking for one contact at a time is slow; this part of the contacts shows how slow.
+/// Share of the contacts for which authorisation is requested one by one, to show how slow that is: one in so many.
 const SINGLES_PART: usize = 25;
 
-/// How many of what.
+/// Settings of one measurement.
 #[derive(Clone, Copy, Debug)]
 pub struct Setup {
     pub workers: usize,
     pub replicas: usize,
-    /// Contacts in one question for authorisation.
+    /// Contacts in one request for authorisation.
     pub at_once: usize,
-    /// One of so many contacts is traced by its worker.
+    /// Share of contacts that the worker traces: one in so many.
     pub trace_every: Option<usize>,
 }
 
-/// Contacts a second, by round.
+/// Contacts per second, by round.
 #[derive(Default)]
 struct Rounds {
-    /// In the order first measured.
+    /// Names in the order first measured.
     names: Vec<String>,
     rates: HashMap<String, Vec<f64>>,
 }
@@ -116,7 +116,7 @@ async fn measure(scratch: &Scratch, contacts: usize, setup: Setup) -> f64 {
     measure_on(&replicas, scratch, contacts, setup).await
 }
 
-/// Contacts a second, from the launch until the last report is acknowledged.
+/// Measures contacts per second, from the launch until the last report is acknowledged.
 pub async fn measure_on(
     replicas: &[Replica],
     scratch: &Scratch,

@@ -1,4 +1,4 @@
-//! Leases from a list of which 99% are excluded, spread evenly, beside leases from one without exclusions.
+//! Leases from a list of which 99% are excluded, spread evenly, beside leases from a list without exclusions.
 
 use crate::api::{Api, phone};
 use crate::args::{Args, BATCH_CONTACTS};
@@ -13,7 +13,7 @@ use campaign_proto::v1::interaction::Fact;
 use std::time::Instant;
 use tokio::task::JoinSet;
 
-/// One contact in this many is engaged.
+/// Share of the contacts that is engaged: one in so many.
 const ENGAGED_PART: usize = 100;
 /// Facts in one request.
 const FACTS: usize = 1_000;
@@ -66,7 +66,7 @@ pub async fn run(args: Args) -> Vec<Figure> {
     ]
 }
 
-/// All but one contact in a hundred have met the goal.
+/// Records a success for all but one contact in a hundred.
 async fn record_successes(api: &Api, name: &str, contacts: usize) {
     let started = Instant::now();
     let mut reporters = JoinSet::new();
@@ -105,7 +105,7 @@ async fn report(api: &Api, name: &str, interactions: Vec<v1::ReportedInteraction
     assert!(results.iter().all(|result| result.status() == recorded), "{results:?}");
 }
 
-/// Launches without those who met the goal, takes leases, and cancels.
+/// Launches without contacts that have a success, takes leases, and cancels.
 async fn lease(api: &mut Api, name: &str, leases: usize, times: &mut Times) {
     let exclude = v1::Exclusions { success: true, ..Default::default() };
     let settings = v1::LaunchSettings { exclude: Some(exclude), ..Default::default() };

@@ -37,7 +37,7 @@ pub async fn run(args: Args) -> Vec<Figure> {
     ]
 }
 
-/// Seconds that one COPY of all that was imported takes.
+/// Returns the seconds that one COPY of all imported rows takes.
 async fn copy(scratch: &Scratch) -> f64 {
     let client = scratch.client().await;
     let rows = client.copy_out("COPY (SELECT * FROM contacts) TO STDOUT").await.unwrap();

@@ -1,4 +1,5 @@
-//! Speed to lead: from the call that creates a contact until the waiting worker has it.
+//! Speed to lead: the time from the call that creates a contact until the waiting worker has the
+//! contact.
 
 use crate::api::{Api, phone};
 use crate::args::Args;

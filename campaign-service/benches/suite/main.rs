@@ -1,6 +1,8 @@
-//! `make bench` and `make soak`: what the service does beside references, measured in the same run.
+//! Commands `make bench` and `make soak`: they measure the service beside references, in the same
+//! run.
 //!
-//! A command, not a timed test: it judges nobody, prints one table and writes the same as JSON.
+//! The suite is a command, not a timed test: it judges nobody, prints one table and writes the same
+//! as JSON.
 #![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used, reason = "a benchmark that meets an error has failed")]
 #![allow(clippy::print_stdout, reason = "this program exists to print")]
@@ -45,7 +47,7 @@ async fn main() -> ExitCode {
         bare::serve(address, &args.database_url).await;
         return ExitCode::SUCCESS;
     }
-    // What went wrong and where, without the way there.
+    // The message and its place are printed, without the backtrace.
     std::panic::set_hook(Box::new(|panic| eprintln!("{panic}")));
     if args.wants(Part::Dispatch) && args.peers == 1 && args.peers_home.is_none() {
         eprintln!("{}", peers::MISSING);
@@ -60,7 +62,7 @@ async fn main() -> ExitCode {
     for part in Part::value_variants().iter().copied().filter(|part| args.wants(*part)) {
         println!("\n== {part:?}");
         let started = Instant::now();
-        // A task of its own, so that one part that fails leaves the others their turn.
+        // Each part is a task of its own, so that a part that fails leaves the others their turn.
         let measured = match part {
             Part::Dispatch => tokio::spawn(dispatch::run(args.clone())),
             Part::Import => tokio::spawn(import::run(args.clone())),
@@ -81,7 +83,7 @@ async fn main() -> ExitCode {
             Err(_) => failed.push(part),
         }
         println!("  took {} s", started.elapsed().as_secs());
-        // What is measured is kept, whatever becomes of the rest.
+        // The figures so far are kept, whatever happens to the other parts.
         report.write(&args.json);
     }
     report.print();
@@ -94,7 +96,7 @@ async fn main() -> ExitCode {
     ExitCode::FAILURE
 }
 
-/// What the figures depend on, without the address of the database.
+/// Returns the settings that the figures depend on, without the address of the database.
 fn arguments(args: &Args, postgresql: &str) -> serde_json::Value {
     json!({
         "postgresql": postgresql,

@@ -9,7 +9,7 @@ use crate::steady::Steady;
 use serde_json::json;
 use std::time::{Duration, Instant};
 
-/// The small list has this part of the large one.
+/// Size of the small list: this part of the large one.
 const SMALL_PART: usize = 100;
 /// Bench workers beside the dialer worker.
 const WORKERS: usize = 2;
@@ -42,12 +42,12 @@ pub async fn run(args: Args) -> Vec<Figure> {
     ]
 }
 
-/// Watches both while they work. The list is launched again whenever it is done, so that on a small one
-/// they go on working too.
+/// Watches both programs while they work. The list is launched again whenever it is done, so that on a small list they
+/// go on working too.
 async fn watch(args: &Args, contacts: usize) -> Memory {
     println!("  {contacts} contacts, {} s", args.memory_seconds);
     let scratch = Scratch::new(&args.database_url).await;
-    // Imports are done by a process of their own, so that what is seen is dispatching.
+    // A process of its own imports, so that the watched service only dispatches.
     let importer = Replica::first(&scratch.url).await;
     let replica = Replica::start(&scratch.url, UNCAPPED).await;
     let dialer = start_dialer(&replica.url);

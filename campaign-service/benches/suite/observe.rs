@@ -1,6 +1,6 @@
-//! What it costs to be watched: dispatch with metrics that are scraped, logs of all that happens, and traces of one
-//! call in a hundred taken by a collector, beside the same with nobody watching. The collector and the scraper run
-//! here, beside what they watch.
+//! Cost of observation: dispatch with metrics scraped, all events logged, and one call in a hundred traced to a
+//! collector, beside the same dispatch unobserved. The collector and the scraper run here, beside the programs that
+//! they observe.
 
 use crate::args::{Args, BATCH_CONTACTS, CONNECTIONS};
 use crate::dispatch::{Setup, measure_on};
@@ -26,18 +26,18 @@ use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
 use tonic::{Request, Response, Status};
 
-/// One call in so many is traced.
+/// Share of the calls that is traced: one in so many.
 const TRACE_EVERY: usize = 100;
 const SCRAPE_INTERVAL: Duration = Duration::from_secs(1);
 const LEAST_ROUNDS: usize = 3;
-/// For the last spans to come.
+/// Longest wait for the last spans.
 const LAST_SPANS_LIMIT: Duration = Duration::from_secs(10);
 
 pub async fn run(args: Args) -> Vec<Figure> {
     let (mut watched, mut alone) = (Vec::new(), Vec::new());
     for round in 1..=args.rounds.max(LEAST_ROUNDS) {
         println!("round {round}: {} contacts, watched and not", args.contacts);
-        // Each goes first in every other round.
+        // Each of the two goes first in every other round.
         for is_watched in [round % 2 == 0, round % 2 != 0] {
             let scratch = Scratch::new(&args.database_url).await;
             if is_watched {
@@ -83,7 +83,7 @@ async fn measure_watched(scratch: &Scratch, contacts: usize) -> f64 {
     scraping.abort();
     let scrapes = scraping.await;
     assert!(scrapes.is_err_and(|error| error.is_cancelled()), "the metrics were not shown");
-    // What was to be watched has been: each traced call has a part in a question and in a report.
+    // The observation was complete: each traced call has a part in a request and in a report.
     let least = 2 * (contacts / TRACE_EVERY).saturating_sub(CONNECTIONS);
     let all = async {
         while parts.load(Ordering::Relaxed) < least {
@@ -91,14 +91,15 @@ async fn measure_watched(scratch: &Scratch, contacts: usize) -> f64 {
         }
     };
     let told = tokio::time::timeout(LAST_SPANS_LIMIT, all).await;
-    assert!(told.is_ok(), "the collector heard {parts:?} times of calls, and not {least}");
+    assert!(told.is_ok(), "the collector counted {parts:?} parts of calls, not {least}");
     let logged = std::fs::metadata(&logs).unwrap().len();
     assert!(logged > 0, "nothing was logged");
     std::fs::remove_file(logs).unwrap();
     rate
 }
 
-/// Takes what comes, and counts the parts that calls have in it: the first one's span, and links to others.
+/// Collector that accepts all spans and counts the parts that calls have in them: the first one's span, and links to
+/// others.
 struct Collector(Arc<AtomicUsize>);
 
 async fn collect(parts: Arc<AtomicUsize>) -> SocketAddr {
@@ -124,7 +125,7 @@ impl TraceService for Collector {
     }
 }
 
-/// Asks for the metrics each second, as Prometheus would; ends only when it fails.
+/// Asks for the metrics each second, as Prometheus would. Ends only when that fails.
 fn scrape_on_and_on(address: SocketAddr) -> JoinHandle<()> {
     tokio::spawn(async move {
         let mut ticks = tokio::time::interval(SCRAPE_INTERVAL);

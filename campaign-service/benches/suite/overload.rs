@@ -1,6 +1,5 @@
-//! Three times the load that the service can bear: what is answered must not fall far, the rest must be
-//! turned away with the time to come back or held back by HTTP/2, and nothing that was acknowledged may be
-//! missing.
+//! Three times the load that the service can bear. The rate of answers must not fall far. Other requests must be
+//! rejected with a retry delay, or held back by HTTP/2. Nothing that was acknowledged may be missing.
 
 use crate::apart::Apart;
 use crate::api::Api;
@@ -19,15 +18,15 @@ use tonic::Code;
 use tonic_types::StatusExt;
 
 const CONTACTS: usize = 10_000;
-/// Programs that ask, a connection each.
+/// Clients that send requests, with a connection each.
 const CLIENTS: usize = 8;
-/// Requests at the same time of callers who wait for each answer: as many as the service takes.
+/// Requests at the same time from callers who wait for each answer: as many as the service accepts.
 const PATIENT_CALLERS: usize = 256;
 const TIMES: f64 = 3.0;
-/// How often requests are sent when nobody waits for answers.
+/// Time between two sends when nobody waits for answers.
 const TICK: Duration = Duration::from_millis(5);
 
-/// What became of requests.
+/// Results of the requests.
 #[derive(Default)]
 struct Tally {
     acknowledged: Mutex<HashSet<String>>,
@@ -36,7 +35,7 @@ struct Tally {
 }
 
 impl Tally {
-    /// Records one fact under a name of its own.
+    /// Records one fact under an id of its own.
     async fn record(&self, mut api: Api, campaign: &str) {
         let number = self.sent.fetch_add(1, Ordering::Relaxed);
         let id = format!("load-{number}");
@@ -91,7 +90,7 @@ pub async fn run(args: Args) -> Vec<Figure> {
         let rate = pressed(&clients, &name, &tally, length, peak * TIMES).await;
         let turned_away = tally.turned_away.load(Ordering::Relaxed);
         println!(
-            "  round {round}: {peak:.0} a second at best; {rate:.0} at {TIMES} times that, {turned_away} turned away"
+            "  round {round}: {peak:.0} a second at best; {rate:.0} at {TIMES} times that, {turned_away} rejected"
         );
         check(&scratch, &tally).await;
         peaks.push(peak);
@@ -102,7 +101,7 @@ pub async fn run(args: Args) -> Vec<Figure> {
     vec![Figure::new("requests/s", kept).beside(peak).goal(Goal::AtLeast(0.8))]
 }
 
-/// Requests a second when each caller waits for its answer.
+/// Returns the requests per second when each caller waits for its answer.
 async fn patient(clients: &[Api], name: &str, tally: &Arc<Tally>, length: Duration) -> f64 {
     let started = Instant::now();
     let mut callers = JoinSet::new();
@@ -118,7 +117,7 @@ async fn patient(clients: &[Api], name: &str, tally: &Arc<Tally>, length: Durati
     tally.count() as f64 / started.elapsed().as_secs_f64()
 }
 
-/// Requests answered a second when so many are sent, whatever becomes of them.
+/// Returns the requests answered per second when so many are sent, whatever their answers.
 async fn pressed(
     clients: &[Api],
     name: &str,
@@ -148,7 +147,7 @@ async fn pressed(
     rate
 }
 
-/// Everything acknowledged is there.
+/// Checks that every acknowledged fact is there.
 async fn check(scratch: &Scratch, tally: &Tally) {
     let rows = scratch.client().await.query("SELECT interaction_id FROM interactions", &[]).await;
     let there: HashSet<String> = rows.unwrap().iter().map(|row| row.get(0)).collect();

@@ -1,5 +1,5 @@
-//! Other queues that a user would pick, each with its best documented settings, fetching and completing
-//! jobs of no work. deploy/bench/peers.py installs them.
+//! Other queues that a user would pick, each with its best documented settings, fetching and completing jobs of no
+//! work. deploy/bench/peers.py installs them.
 
 use crate::args::{Args, BATCH_CONTACTS, CONNECTIONS};
 use crate::scratch::Scratch;
@@ -9,10 +9,10 @@ use std::time::Instant;
 use tokio::task::JoinSet;
 
 const SCRIPTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/peers");
-/// How long a message that was read stays hidden from others.
+/// Time for which a message that was read stays hidden from others, in seconds.
 const VISIBILITY_SECONDS: i32 = 60;
 
-/// One of them.
+/// Queue to compare with.
 #[derive(Clone, Copy, Debug)]
 pub enum Peer {
     GraphileWorker,
@@ -33,7 +33,7 @@ impl Peer {
         }
     }
 
-    /// How many times as fast we mean to be. pg-boss is slower than graphile-worker.
+    /// Returns how many times as fast we mean to be. pg-boss is slower than graphile-worker.
     pub fn goal(self) -> f64 {
         match self {
             Self::GraphileWorker | Self::PgBoss => 3.0,
@@ -42,11 +42,11 @@ impl Peer {
     }
 }
 
-/// Said when they are not installed.
+/// Message when the queues are not installed.
 pub const MISSING: &str = "other queues are not installed: run `make bench`, or set BENCH_PEERS_HOME to \
      what `python3 deploy/bench/peers.py` prints, or leave them out with BENCH_PEERS=0";
 
-/// Jobs completed a second.
+/// Returns the jobs completed per second.
 pub async fn run(peer: Peer, scratch: &Scratch, args: &Args) -> f64 {
     let home = args.peers_home.as_deref().expect(MISSING);
     let jobs = args.peer_jobs;
@@ -74,7 +74,7 @@ async fn count(scratch: &Scratch, sql: &str) -> usize {
     usize::try_from(count).unwrap()
 }
 
-/// The script measures itself, from its first fetch to its last completion.
+/// Runs a script that measures itself, from its first fetch to its last completion.
 fn run_script(script: &str, home: &Path, scratch: &Scratch, jobs: usize) -> f64 {
     let output = Command::new("node")
         .arg(Path::new(SCRIPTS).join(script))
@@ -90,7 +90,7 @@ fn run_script(script: &str, home: &Path, scratch: &Scratch, jobs: usize) -> f64 
     last["seconds"].as_f64().unwrap()
 }
 
-/// The extension's functions, without the machinery of extensions.
+/// Runs pgmq with the extension's functions, without the machinery of extensions.
 async fn run_pgmq(home: &Path, scratch: &Scratch, jobs: usize) -> f64 {
     let functions = std::fs::read_to_string(home.join("pgmq.sql")).unwrap();
     let client = scratch.client().await;

@@ -5,7 +5,7 @@ use crate::stats::{median, percentile};
 use serde_json::{Value, json};
 use std::path::Path;
 
-/// What a ratio has to be.
+/// Bound of a ratio.
 #[derive(Clone, Copy, Debug)]
 pub enum Goal {
     AtLeast(f64),
@@ -28,7 +28,7 @@ impl Goal {
     }
 }
 
-/// One number that was measured, and what it was made of.
+/// Number that was measured, and the values behind it.
 #[derive(Clone, Debug)]
 pub struct Measure {
     pub name: String,
@@ -41,12 +41,12 @@ impl Measure {
         Self { name: name.into(), value, detail: Value::Null }
     }
 
-    /// Of rounds: the median.
+    /// Creates a measure from rounds, by their median.
     pub fn of_rounds(name: impl Into<String>, rounds: &[f64]) -> Self {
         Self { name: name.into(), value: median(rounds), detail: json!({ "rounds": rounds }) }
     }
 
-    /// Of many repeats: a percentile, which the name is given.
+    /// Creates a measure from many repeats, by a percentile that is added to the name.
     pub fn of_repeats(name: &str, percent: f64, repeats: &[f64]) -> Self {
         let detail = json!({
             "repeats": repeats.len(),
@@ -60,8 +60,8 @@ impl Measure {
     }
 }
 
-/// A line of the table. The ratio is the value over the reference; without reference, the goal is for
-/// the value itself.
+/// Line of the table. The ratio is the value over the reference. Without a reference, the goal applies to the value
+/// itself.
 #[derive(Clone, Debug)]
 pub struct Figure {
     pub unit: &'static str,
@@ -130,7 +130,7 @@ impl Figure {
     }
 }
 
-/// Everything measured so far.
+/// All figures measured so far.
 #[derive(Default)]
 pub struct Report {
     figures: Vec<(String, Figure)>,
@@ -173,7 +173,7 @@ impl Report {
     }
 }
 
-/// As many digits as say something.
+/// Formats a value with as many digits as mean something.
 fn number(value: f64) -> String {
     if value.abs() >= 100.0 { format!("{value:.0}") } else { format!("{value:.2}") }
 }

@@ -1,9 +1,9 @@
-//! A database for one measurement.
+//! Database for one measurement.
 
 use tokio_postgres::{Client, NoTls};
 use uuid::Uuid;
 
-/// Dropped with this value.
+/// Database that is dropped with this value.
 pub struct Scratch {
     pub url: String,
     server_url: String,
@@ -15,7 +15,7 @@ impl Scratch {
         let name = format!("bench_{}", Uuid::new_v4().simple());
         let admin = connect(server_url).await;
         admin.batch_execute(&format!("CREATE DATABASE {name}")).await.unwrap();
-        // Each measurement begins with the same debts: none.
+        // The checkpoint lets each measurement begin with the same debts: none.
         admin.batch_execute("CHECKPOINT").await.unwrap();
         let (server, _) = server_url.rsplit_once('/').expect("DATABASE_URL ends in /database");
         Self { url: format!("{server}/{name}"), server_url: server_url.to_owned(), name }
@@ -41,7 +41,7 @@ impl Drop for Scratch {
     }
 }
 
-/// Of the server.
+/// Returns the version of the server.
 pub async fn version(server_url: &str) -> String {
     connect(server_url).await.query_one("SHOW server_version", &[]).await.unwrap().get(0)
 }

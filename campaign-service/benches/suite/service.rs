@@ -7,12 +7,12 @@ use std::time::{Duration, Instant};
 use tonic::transport::Channel;
 
 const SERVICE: &str = env!("CARGO_BIN_EXE_campaign-service");
-/// For measurements that dial the same numbers again and again: no cap of attempts a day.
+/// Flags for measurements that dial the same numbers again and again: no daily cap of attempts.
 pub const UNCAPPED: &[&str] = &["--max-attempts-per-number", "0"];
 /// Longest wait for a program to serve.
 const START_LIMIT: Duration = Duration::from_secs(20);
 
-/// Killed when dropped.
+/// Process that is killed when dropped.
 pub struct Process(Child);
 
 impl Process {
@@ -25,12 +25,12 @@ impl Process {
         self.0.id()
     }
 
-    /// Memory in use, in megabytes.
+    /// Returns the memory in use, in megabytes.
     pub fn resident_megabytes(&self) -> f64 {
         self.status_megabytes("VmRSS:")
     }
 
-    /// The most memory ever in use, in megabytes.
+    /// Returns the most memory ever in use, in megabytes.
     pub fn peak_megabytes(&self) -> f64 {
         self.status_megabytes("VmHWM:")
     }
@@ -52,7 +52,7 @@ impl Drop for Process {
     }
 }
 
-/// A replica of the service.
+/// Replica of the service.
 pub struct Replica {
     pub process: Process,
     pub url: String,
@@ -61,7 +61,7 @@ pub struct Replica {
 }
 
 impl Replica {
-    /// One more connection to it.
+    /// Opens one more connection to the replica.
     pub async fn connect(&self) -> Channel {
         connect(self.address).await
     }
@@ -71,12 +71,12 @@ impl Replica {
         Self::first_with(database_url, &[]).await
     }
 
-    /// The same, with flags.
+    /// Does the same as `first`, with flags.
     pub async fn first_with(database_url: &str, flags: &[&str]) -> Self {
         Self::first_logging_to(database_url, flags, Stdio::inherit()).await
     }
 
-    /// The same, with its logs elsewhere.
+    /// Does the same as `first_with`, with the logs elsewhere.
     pub async fn first_logging_to(database_url: &str, flags: &[&str], logs: Stdio) -> Self {
         let mut migrate = Command::new(SERVICE);
         migrate.args(["migrate", "--log", "error"]).env("DATABASE_URL", database_url);
@@ -94,7 +94,7 @@ impl Replica {
         command
             .args(["serve", "--listen", &address.to_string()])
             .args(flags)
-            // Flags come first.
+            // Flags take precedence over these variables.
             .env("CAMPAIGN_LOG", "error")
             .env("DATABASE_URL", database_url)
             .stderr(logs);
@@ -108,7 +108,7 @@ pub fn free_address() -> SocketAddr {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
 }
 
-/// Waits until something serves there.
+/// Waits until a program serves at the address.
 pub async fn connect(address: SocketAddr) -> Channel {
     let endpoint = Channel::from_shared(format!("http://{address}")).unwrap().tcp_nodelay(true);
     let deadline = Instant::now() + START_LIMIT;
@@ -121,7 +121,7 @@ pub async fn connect(address: SocketAddr) -> Channel {
     }
 }
 
-/// A dialer worker with the simulated provider, whose calls take no time.
+/// Starts a dialer worker with the simulated provider, whose calls take no time.
 pub fn start_dialer(service_url: &str) -> Process {
     let program = beside_service("dialer-worker", "dialer-worker");
     let mut command = Command::new(&program);
@@ -130,7 +130,7 @@ pub fn start_dialer(service_url: &str) -> Process {
     Process::start(&mut command)
 }
 
-/// A program of another package.
+/// Returns the path of a program of another package.
 pub fn beside_service(program: &str, package: &str) -> PathBuf {
     let program = Path::new(SERVICE).with_file_name(program);
     assert!(

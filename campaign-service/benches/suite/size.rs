@@ -1,4 +1,4 @@
-//! What a contact takes in the database: imported, after its first call, after its second.
+//! Size of a contact in the database: imported, after its first call, and after its second.
 
 use crate::api::{Api, rerun};
 use crate::args::Args;
@@ -24,7 +24,7 @@ pub async fn run(args: Args) -> Vec<Figure> {
     vec![imported, once, twice]
 }
 
-/// Tables with their indexes, and the room that dead rows left in them.
+/// Measures the tables with their indexes, and with the room that dead rows left in them.
 async fn look(scratch: &Scratch, args: &Args, when: &str) -> Figure {
     let client = scratch.client().await;
     client.batch_execute("VACUUM").await.unwrap();

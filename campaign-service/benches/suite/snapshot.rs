@@ -1,5 +1,5 @@
-//! Throughput while another session holds a snapshot open, as a report or a backup does, so that no dead
-//! row can be removed; beside without. The textbook queue goes through the same.
+//! Throughput while another session holds a snapshot open, as a report or a backup does, so that no dead row can be
+//! removed. Throughput without a snapshot stands beside it. The textbook queue is measured in the same way.
 
 use crate::args::{Args, CONNECTIONS};
 use crate::floors::textbook;
@@ -10,14 +10,14 @@ use crate::steady::{Steady, mean, rates};
 use serde_json::json;
 use tokio_postgres::Client;
 
-/// Campaigns that are launched again and again, so that while one is being completed others go on.
+/// Campaigns that are launched again and again, so that others go on while one is being completed.
 const CAMPAIGNS: usize = 3;
 /// Seconds that are not counted at the start.
 const WARM_UP_SECONDS: u64 = 5;
-/// Longest look at what is compared with: how fast ours is without a snapshot, and the textbook queue, which
-/// has fallen by then.
+/// Longest measurement of the references: ours without a snapshot, and the textbook queue, whose rate has fallen by
+/// then.
 const MAX_COMPARED_SECONDS: u64 = 60;
-/// The share of the time whose rate is told apart: by then, what falls has fallen.
+/// Last share of the time, whose rate is shown separately: by then, a falling rate has fallen.
 const LAST_PART: usize = 4;
 
 /// Contacts in each second.
@@ -80,7 +80,7 @@ fn last_part(rates: &[f64]) -> &[f64] {
     &rates[rates.len() - rates.len().div_ceil(LAST_PART)..]
 }
 
-/// A session idle in a transaction whose snapshot was taken now.
+/// Opens a session that is idle in a transaction whose snapshot was taken now.
 async fn hold_snapshot(scratch: &Scratch, table: &str) -> Client {
     let client = scratch.client().await;
     client.batch_execute("BEGIN ISOLATION LEVEL REPEATABLE READ").await.unwrap();
@@ -88,7 +88,7 @@ async fn hold_snapshot(scratch: &Scratch, table: &str) -> Client {
     client
 }
 
-/// Fails if the snapshot did not last until now.
+/// Ends the session. Fails if the snapshot did not last until now.
 async fn release(client: Client) {
     client.batch_execute("COMMIT").await.expect("the snapshot was held to the end");
 }

@@ -1,4 +1,4 @@
-//! `make soak`: does it stay as fast and as small as it was in the first minute?
+//! Command of `make soak`: compares speed and memory with those of the first minute.
 
 use crate::args::{Args, CONNECTIONS};
 use crate::report::{Figure, Goal, Measure};
@@ -15,7 +15,7 @@ const MINUTE_SECONDS: u64 = 60;
 /// Tables shown in each minute, those with the most dead rows.
 const SHOWN_TABLES: usize = 3;
 
-/// What was seen in one minute.
+/// Figures of one minute.
 struct Minute {
     per_second: f64,
     dead_rows: i64,
@@ -75,7 +75,7 @@ fn figures(minutes: &[Minute]) -> Vec<Figure> {
     ]
 }
 
-/// Tables with their sizes and dead rows, partitions counted with their table.
+/// Reads the tables with their sizes and dead rows, partitions counted with their table.
 async fn look(scratch: &Scratch, replica: &Replica, per_second: f64) -> Minute {
     let sql = "SELECT COALESCE(parent.relname, s.relname)::text AS name,
             sum(pg_total_relation_size(s.relid))::bigint AS bytes,

@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-/// The middle one; of an even number, the higher of the two.
+/// Returns the middle value; of an even number, the higher of the two.
 pub fn median(values: &[f64]) -> f64 {
     percentile(values, 50.0)
 }
 
-/// The smallest value that at least `percent` of all do not exceed; NaN of none.
+/// Returns the smallest value that at least `percent` of all do not exceed; NaN of none.
 pub fn percentile(values: &[f64], percent: f64) -> f64 {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);

@@ -1,4 +1,4 @@
-//! Work that goes on and on: campaigns that are launched again whenever they are completed.
+//! Steady work: campaigns that are launched again whenever they are completed.
 
 use crate::api::{Api, rerun};
 use crate::args::BATCH_CONTACTS;
@@ -9,14 +9,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::task::JoinSet;
 
-/// Ends with this value.
+/// Work that ends when this value is dropped.
 pub struct Steady {
     done: Arc<Done>,
     tasks: JoinSet<()>,
 }
 
 impl Steady {
-    /// Imports campaigns and sets workers on them.
+    /// Imports campaigns and starts workers on them.
     pub async fn start(
         replica: &Replica,
         campaigns: usize,
@@ -26,7 +26,7 @@ impl Steady {
         Self::start_with(replica, replica, campaigns, contacts, workers).await
     }
 
-    /// The same, importing through one replica and working through another.
+    /// Does the same as `start`, importing through one replica and working through another.
     pub async fn start_with(
         importer: &Replica,
         replica: &Replica,
@@ -60,7 +60,7 @@ impl Steady {
         Self { done, tasks }
     }
 
-    /// Contacts done so far by the workers. Fails if one of the tasks did.
+    /// Returns the contacts that the workers have done so far. Fails if one of the tasks failed.
     pub fn count(&mut self) -> usize {
         if let Some(ended) = self.tasks.try_join_next() {
             panic!("a worker ended: {ended:?}");
@@ -68,13 +68,13 @@ impl Steady {
         self.done.count()
     }
 
-    /// Contacts a second, in each second from now on.
+    /// Returns the contacts per second, in each second from now on.
     pub async fn rates(&mut self, seconds: u64) -> Vec<f64> {
         rates(seconds, || self.count()).await
     }
 }
 
-/// How much a count grows in each second from now on.
+/// Returns how much a count grows in each second from now on.
 pub async fn rates(seconds: u64, mut count: impl FnMut() -> usize) -> Vec<f64> {
     let mut rates = Vec::new();
     let (mut at, mut before) = (Instant::now(), count());

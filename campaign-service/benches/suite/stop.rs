@@ -1,5 +1,5 @@
-//! Pause and cancel while many workers are at it: nothing is authorised after the answer, and how soon
-//! the last worker is told, beside a bare NOTIFY to as many streams under the same load.
+//! Pause and cancel while many workers are working. Nothing is authorised after the answer. The time until the last
+//! worker is notified stands beside a bare NOTIFY to as many streams under the same load.
 
 mod worker;
 
@@ -23,17 +23,17 @@ use worker::{BATCH, Event, Worker};
 const CONTACTS: usize = 200_000;
 /// Round trips of the bare notification before there is load.
 const IDLE_ROUND_TRIPS: usize = 100;
-/// Longest wait for anything in a trial.
+/// Longest wait for any event in a trial.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// What trials gave, in milliseconds.
+/// Times of the trials, in milliseconds.
 #[derive(Default)]
 struct Times {
-    /// From the answer until the last worker was told; negative when it knew before.
+    /// Time from the answer until the last worker was notified; negative when it knew before.
     from_answer: Vec<f64>,
-    /// From the call until the last worker was told.
+    /// Time from the call until the last worker was notified.
     from_call: Vec<f64>,
-    /// From the answer to the last authorisation; negative when that came before.
+    /// Time from the answer to the last authorisation; negative when that came before.
     last_authorized: Vec<f64>,
     /// Authorisations that were committed after the stop.
     late: i64,
@@ -89,7 +89,7 @@ pub async fn run(args: Args) -> Vec<Figure> {
         }
     }
     let between = late_authorizations(&client, "LAUNCH").await;
-    assert!(between > 0, "the count finds authorisations where there are some");
+    assert!(between > 0, "the count must find authorisations that exist");
     pauses.late = late_authorizations(&client, "PAUSE").await;
     cancels.late = late_authorizations(&client, "CANCEL").await;
     let streams = args.pause_streams;
@@ -130,14 +130,14 @@ fn figures_of(what: &str, streams: usize, times: &Times) -> Vec<Figure> {
     ]
 }
 
-/// When the last of all authorisations was given, in seconds since 1970.
+/// Returns when the last of all authorisations was given, in seconds since 1970.
 async fn last_authorization(client: &Client) -> f64 {
     let sql = "SELECT extract(epoch FROM max(authorized_at))::float8 FROM authorizations";
     client.query_one(sql, &[]).await.unwrap().get(0)
 }
 
-/// Authorisations committed after a command of this kind and before the one that followed it, by the
-/// transactions that the two saw.
+/// Counts authorisations committed after a command of this kind and before the command that followed it, by the
+/// transactions that both saw.
 async fn late_authorizations(client: &Client, command: &str) -> i64 {
     let index =
         "CREATE INDEX IF NOT EXISTS bench_by_transaction ON authorizations (transaction_id)";
@@ -152,7 +152,7 @@ async fn late_authorizations(client: &Client, command: &str) -> i64 {
     client.query_one(sql, &[&command]).await.unwrap().get(0)
 }
 
-/// Many workers at work, and what is heard of them.
+/// Many workers at work, and their events.
 struct Load {
     workers: usize,
     events: mpsc::UnboundedReceiver<Event>,
@@ -188,7 +188,7 @@ impl Load {
         }
     }
 
-    /// Every worker is at it: from now on it was granted something, and holds more.
+    /// Waits until every worker is working: since the call, each was granted something and holds more.
     async fn wait_until_all_are_granted(&mut self) {
         while let Ok(event) = self.events.try_recv() {
             self.note(event);
@@ -201,7 +201,7 @@ impl Load {
         }
     }
 
-    /// When the last worker had the revocation. Those that ignore it have asked once more by then.
+    /// Returns when the last worker had the revocation. Workers that ignore it have asked once more by then.
     async fn wait_until_all_are_told(&mut self) -> Instant {
         let (mut told, mut refused) = (HashSet::new(), HashSet::new());
         let mut last = None;

@@ -1,4 +1,4 @@
-//! A worker's stream, and a worker that takes contacts as fast as it gets them.
+//! Stream of a worker, and a worker that takes contacts as fast as it gets them.
 
 use crate::api::Api;
 use crate::args::{BATCH_CONTACTS, CONNECTIONS};
@@ -20,19 +20,19 @@ use tonic::transport::Channel;
 /// Batches that a worker has credit for.
 const CREDIT_BATCHES: usize = 4;
 
-/// One open stream.
+/// Open stream.
 pub struct Stream {
-    /// Not bounded: what waits here is bounded by credit.
+    /// Requests to send. The channel is not bounded: credit bounds the waiting requests.
     requests: mpsc::UnboundedSender<v1::DispatchRequest>,
     responses: Streaming<v1::DispatchResponse>,
-    /// One of so many contacts is traced.
+    /// Share of the contacts that is traced: one in so many.
     pub trace_every: Option<usize>,
-    /// Contacts since the last that was.
+    /// Contacts since the last traced one.
     untraced: usize,
 }
 
 impl Stream {
-    /// Says hello; serves these campaigns, or all.
+    /// Opens a stream and says hello; serves these campaigns, or all.
     pub async fn open(channel: &Channel, worker_id: String, campaigns: &[String]) -> Self {
         let (requests, receiver) = mpsc::unbounded_channel();
         let hello = v1::Hello {
@@ -73,14 +73,14 @@ impl Stream {
         (0..passed / every).map(traced).collect()
     }
 
-    /// The next message, which must come.
+    /// Returns the next message, which must come.
     pub async fn next(&mut self) -> Response {
         let response = self.responses.message().await.unwrap();
         response.expect("the service ended the stream").message.expect("a message this knows")
     }
 }
 
-/// Contacts done by all workers; everyone stops when there are enough.
+/// Contacts done by all workers; all workers stop when there are enough.
 #[derive(Debug)]
 pub struct Done {
     count: AtomicUsize,
@@ -104,7 +104,7 @@ impl Done {
     }
 }
 
-/// Takes batches, asks for `at_once` contacts in each question, reports every call as answered.
+/// Takes batches, asks for `at_once` contacts in each request, and reports every call as answered.
 pub async fn work(mut stream: Stream, at_once: usize, done: &Done) {
     stream.credit(BATCH_CONTACTS * CREDIT_BATCHES);
     let mut asked: HashMap<i64, (Vec<v1::LeasedContact>, Vec<String>)> = HashMap::new();
@@ -152,7 +152,7 @@ pub async fn work(mut stream: Stream, at_once: usize, done: &Done) {
     }
 }
 
-/// Has workers call everyone of a campaign that was launched, and waits until it is completed.
+/// Has workers call every contact of a campaign that was launched, and waits until it is completed.
 pub async fn call_all(api: &mut Api, campaign: &str, contacts: usize) {
     let done = Arc::new(Done::new(contacts));
     let mut workers = JoinSet::new();
@@ -166,13 +166,13 @@ pub async fn call_all(api: &mut Api, campaign: &str, contacts: usize) {
     api.wait_until_completed(campaign).await;
 }
 
-/// The end of a call that must have been granted.
+/// Returns the end of a call that must have been granted.
 fn answered((contact, attempt): (v1::LeasedContact, v1::AttemptAuthorization)) -> v1::Interaction {
     assert_eq!(attempt.decision(), v1::AuthorizeDecision::Granted);
     call_ended(contact.contact, attempt.attempt_id)
 }
 
-/// A person answered.
+/// Returns the end of a call that a person answered.
 pub fn call_ended(contact: String, attempt_id: String) -> v1::Interaction {
     let outcome = v1::CallOutcome::Answered.into();
     v1::Interaction {

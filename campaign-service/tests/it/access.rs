@@ -1,4 +1,4 @@
-//! Who gets in, and what the token lets its bearer do.
+//! Access: which tokens the service accepts, and what each role may do.
 
 use crate::support::access::{AUDIENCE, Folder, Guarded, Signer, claims, key_set, with_tokens};
 use crate::support::{Clients, Service, TestDb, Worker, eventually, reason, test_options};
@@ -15,7 +15,7 @@ use tonic::client::Grpc;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::{Code, Request, Status};
 
-/// Calls a method with nothing in the request; what it says first.
+/// Calls a method with an empty request. Returns its first answer.
 async fn call(clients: &Clients, path: &'static str, token: Option<&str>) -> Result<(), Status> {
     let mut request = Request::new(tokio_stream::once(()));
     if let Some(token) = token {
@@ -30,7 +30,7 @@ async fn call(clients: &Clients, path: &'static str, token: Option<&str>) -> Res
     stream.message().await.map(|_| ())
 }
 
-/// Whether a method let its caller in, whatever it said then.
+/// Returns whether a method let its caller in, whatever it answered then.
 fn let_in(outcome: &Result<(), Status>) -> bool {
     let code = outcome.as_ref().map_or_else(Status::code, |()| Code::Ok);
     !matches!(code, Code::Unauthenticated | Code::PermissionDenied | Code::Unimplemented)
@@ -64,7 +64,7 @@ async fn every_role_may_call_what_the_table_says_and_nothing_else() {
         let outcome = call(clients, path, Some(&none)).await;
         assert_eq!(let_in(&outcome), !matches!(rule, Rule::Roles(_)), "{path}: {outcome:?}");
     }
-    // What is not in the table is nobody's, not even an admin's.
+    // A method that is not in the table is closed to everyone, even to an admin.
     let admin = guarded.signer.token("", &["admin"]);
     for path in ["/campaign.v1.CampaignService/Nothing", "/nothing"] {
         let status = call(clients, path, Some(&admin)).await.unwrap_err();
@@ -91,7 +91,7 @@ fn without(key: &str) -> Value {
     claims
 }
 
-/// A token put together by hand.
+/// Returns a token put together by hand.
 fn unsigned(header: &Value, claims: &Value) -> String {
     use base64::Engine;
     let part =
@@ -139,7 +139,7 @@ async fn what_is_no_token_for_us_lets_nobody_in() {
         let header = json!({ "alg": alg, "typ": "JWT", "kid": "first" });
         bad.push(("not signed", unsigned(&header, &good)));
     }
-    // Signed with what everyone knows, as if it were a secret.
+    // These are signed with the public key as if it were a secret.
     let public = serde_json::to_string(&signer.public()).unwrap();
     for secret in [signer.public_pem.as_str(), signer.public_pem.trim(), &public, "", "first"] {
         let header = Header { kid: Some("first".to_owned()), ..Header::new(Algorithm::HS256) };
@@ -174,7 +174,7 @@ async fn each_kind_of_key_signs() {
     for signer in &signers {
         let token = signer.token("", &["viewer"]);
         list(&service.clients.with_token(&token)).await.unwrap();
-        // The same key, alone in a file.
+        // The same key works alone in a file.
         let file = folder.write("key.pem", &signer.public_pem);
         let access = with_tokens(KeySource::PublicKey(file));
         let tokens = access.tokens.unwrap();
@@ -182,7 +182,7 @@ async fn each_kind_of_key_signs() {
         let other = Signer::new("other").token("", &["viewer"]);
         tokens.identify(&other).unwrap_err();
     }
-    // RS512 with the same key is not what was agreed.
+    // The key is for another algorithm than RS512.
     let header = Header { kid: Some("rsa".to_owned()), ..Header::new(Algorithm::RS512) };
     let token = encode(&header, &claims("", &["viewer"]), &signers[2].key).unwrap();
     let status = list(&service.clients.with_token(&token)).await.unwrap_err();
@@ -201,7 +201,7 @@ async fn keys_change_while_the_service_runs() {
     guarded.folder.write("keys.json", &key_set(&[&first, &second]));
     eventually("the new key is known", || async { list(&new).await.ok() }).await;
     list(&old).await.unwrap();
-    // What is wrong changes nothing.
+    // An invalid file changes nothing.
     for bad in ["", "{", r#"{"keys": []}"#, &key_set(&[&second, &second])] {
         guarded.folder.write("keys.json", bad);
         tokio::time::sleep(Duration::from_millis(100)).await;
@@ -281,7 +281,7 @@ async fn streams_end_with_the_token_that_opened_them() {
     };
     ended(worker.next().await.unwrap_err());
     ended(watched.message().await.unwrap_err());
-    // With a fresh token the leases are its as before.
+    // With a fresh token, the worker has its leases as before.
     let fresh = guarded.clients("acme", &["worker"]);
     let leases = vec![held[0].lease.clone()];
     let mut worker = Worker::reconnect(&fresh, "worker", &name, leases).await;

@@ -1,9 +1,9 @@
-//! The audit log shows when it was changed.
+//! The audit log: every change of it is found.
 
 use super::support::{Service, TestDb, processes};
 use std::process::Output;
 
-/// What `verify-audit` says, and whether it is content.
+/// Runs `verify-audit`. Returns whether it succeeded, and its report.
 fn verify(db: &TestDb, more: &[&str]) -> (bool, String) {
     let Output { status, stdout, .. } = processes::campaign_service()
         .args(["verify-audit", "--log", "error"])
@@ -14,7 +14,7 @@ fn verify(db: &TestDb, more: &[&str]) -> (bool, String) {
     (status.success(), String::from_utf8(stdout).unwrap())
 }
 
-/// A campaign with five events.
+/// Creates a campaign with five events.
 async fn campaign(db: &TestDb) -> (Service, String) {
     let service = Service::start(db).await;
     let mut clients = service.clients.clone();
@@ -38,7 +38,7 @@ async fn every_change_of_the_audit_log_is_found() {
     assert!(report.contains(&format!("{name}: intact, 5 events, event 5 has ")), "{report}");
     assert!(report.contains(&format!("{other}: intact, 1 events, event 1 has ")), "{report}");
 
-    // With rights that the service's own account need not have.
+    // This connection has rights that the service's own account need not have.
     let sql = db.client().await;
     let id = name.strip_prefix("campaigns/").unwrap();
     let keep = "ALTER TABLE audit_events DISABLE TRIGGER ALL;
@@ -103,7 +103,7 @@ async fn the_log_of_a_version_without_hashes_goes_on() {
     assert!(is_intact, "{report}");
     assert!(report.contains("7 events, the first 5 from before hashes"), "{report}");
 
-    // As the version before writes an event.
+    // The version before writes an event like this.
     let insert = "INSERT INTO audit_events (campaign_id, event_number, happened_at, actor, reason,
             command, state_before, state_after, run, request_id, details)
         SELECT campaign_id, 8, now(), 'old', '', 'RESUME', 'PAUSED', 'RUNNING', 2, '', 'null'

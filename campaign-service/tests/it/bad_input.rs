@@ -291,7 +291,7 @@ async fn a_stream_ends_of_a_bad_hello_and_of_no_other_message() {
         assert_eq!(rejected.message, name);
         assert!(rejected.reason.starts_with(field), "{rejected:?}");
     }
-    // Nothing at all is answered too, on the same stream.
+    // An empty message is answered too, on the same stream.
     worker.send(Message::Credit(v1::Credit { contacts: 0 })).await;
     worker.send(Message::Authorize(v1::Authorize::default())).await;
     assert!(matches!(worker.next().await.unwrap(), Response::AuthorizeResult(_)));

@@ -1,4 +1,5 @@
-//! What clients of any language rely on: deadlines, compression, pages they can take, streams that end for a reason.
+//! Behaviour that clients in any language rely on: deadlines, compression, pages of a size that they accept, and
+//! streams that end with a status.
 
 use crate::support::{Clients, Service, TestDb, eventually, test_options};
 use bytes::Bytes;
@@ -18,7 +19,7 @@ fn gate(campaign: &str) -> i64 {
     id.as_u64_pair().1.cast_signed()
 }
 
-/// Asks over HTTP/2 alone, since clients of the library answer deadlines themselves; returns the code.
+/// Calls a method over plain HTTP/2, since the library's clients answer deadlines themselves. Returns the code.
 async fn code_of(service: &Service, method: &str, grpc_timeout: &str, message: &[u8]) -> Code {
     let mut framed = vec![0];
     framed.extend(u32::try_from(message.len()).unwrap().to_be_bytes());
@@ -106,13 +107,13 @@ async fn messages_may_be_compressed_both_ways() {
     assert_eq!(listed.into_inner().contacts.len(), 500);
 }
 
-/// 20 kB that become 20 MB are not unpacked beyond what the method takes.
+/// A message of 20 kB that unpacks to 20 MB is not unpacked beyond the method's limit.
 #[tokio::test]
 async fn a_message_that_grows_when_it_is_unpacked_is_refused() {
     let db = TestDb::new().await;
     let service = Service::start(&db).await;
     let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
-    // The field `name`, and no end of it.
+    // This begins the field `name`, which does not end.
     gzip.write_all(&[0x0a, 0xff, 0xff, 0xff, 0x7f]).unwrap();
     for _ in 0..20 {
         gzip.write_all(&vec![b'x'; 1 << 20]).unwrap();
@@ -135,7 +136,7 @@ async fn a_message_that_grows_when_it_is_unpacked_is_refused() {
     response.into_body().collect().await.unwrap();
 }
 
-/// The largest contacts there may be, on the largest page, with a client as it is by default.
+/// The largest page of the largest contacts fits a client with default limits.
 #[tokio::test]
 async fn a_page_fits_what_clients_take() {
     let db = TestDb::new().await;
@@ -223,7 +224,7 @@ async fn a_watch_ends_unavailable_when_the_replica_stops() {
     assert_eq!(status.code(), Code::Unavailable, "{status:?}");
 }
 
-/// What clients are given to retry with: no time limit for streams, and what is retried is what can pass.
+/// The service config for clients: streams have no time limit, and only failures that may pass are retried.
 #[test]
 fn the_service_config_fits_the_methods() {
     let text = include_str!("../../../deploy/kubernetes/service-config.json");

@@ -1,4 +1,4 @@
-//! With the version before and after: `make compatibility` runs both together.
+//! Compatibility with the versions before and after. `make compatibility` runs both together.
 
 use crate::support::{Service, TestDb};
 use campaign_service::store::migrations;

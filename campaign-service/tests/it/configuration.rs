@@ -1,4 +1,4 @@
-//! Where options come from: flags, the environment, a file; and a file that changes.
+//! Sources of options: flags, the environment, a file, and a file that changes.
 
 use crate::support::access::Folder;
 use crate::support::processes::{Killed, campaign_service, dialer_worker};
@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 
-/// What a program prints with these flags, and whether it is content.
+/// Runs a program with these flags. Returns whether it succeeded, and what it printed.
 fn run(mut program: Command, flags: &[&str]) -> (bool, String) {
     let output = program.args(flags).output().unwrap();
     let text = [output.stdout, output.stderr].concat();
@@ -50,7 +50,7 @@ fn flags_come_before_the_environment_and_that_before_a_file() {
         assert!(shown.lines().any(|shown| shown == line), "no {line:?} in:\n{shown}");
     }
     assert!(!shown.contains("a-secret"), "{shown}");
-    // It can be a file itself, but for secrets.
+    // The output can serve as a file. Except: it leaves out secrets.
     let again = shown.replace("(not shown)", "postgres://db.example/campaigns");
     let (is_good, shown) = service(&again, &["--print-config"]);
     assert!(is_good && shown.contains("max_requests = 33  # file"), "{shown}");
@@ -66,7 +66,7 @@ fn what_is_wrong_in_a_file_is_refused_and_named() {
         ("lease_ttl_seconds = 0", "--lease-ttl-seconds"),
         ("lease_ttl_seconds = [1]", "lease_ttl_seconds must be a text or a number"),
         ("insecure_no_authentication = 1", "insecure_no_authentication must be true or false"),
-        // What contradicts each other as flags does so here.
+        // Options that contradict each other as flags do so in a file, too.
         ("tls_cert_file = \"cert.pem\"", "--tls-key-file"),
         ("token_jwks_file = \"keys.json\"", "--token-audience"),
         ("lease_ttl_seconds = ", "options.toml"),
@@ -99,7 +99,7 @@ fn the_worker_reads_lists_from_its_file() {
     }
 }
 
-/// Lines of the log until one that says this.
+/// Returns the lines of the log up to one that says this.
 fn until(lines: &Receiver<String>, what: &str) -> Vec<String> {
     let mut said = Vec::new();
     while !said.last().is_some_and(|line: &String| line.contains(what)) {
@@ -108,7 +108,7 @@ fn until(lines: &Receiver<String>, what: &str) -> Vec<String> {
     said
 }
 
-/// A service with these flags and this file, and what it says from then on.
+/// Starts a service with these flags and this file. Returns it with the lines that it logs.
 fn start(db: &TestDb, file: &Path, flags: &[&str]) -> (Killed, Receiver<String>) {
     let child = campaign_service()
         .args(["serve", "--listen", "127.0.0.1:0", "--chore-interval-millis", "50"])
@@ -135,7 +135,7 @@ async fn a_changed_log_level_is_in_use_without_a_restart() {
     let serving = until(&lines, "serving").pop().unwrap();
     let address = serving.rsplit("address=").next().unwrap().trim();
     let mut caller = Clients::connect(&format!("http://{address}")).await;
-    // Under `info` nothing is said of a request.
+    // At level `info`, requests are not logged.
     caller.create_campaign().await;
     folder.write("options.toml", "log = \"debug\"\nmax_requests = 8\n");
     let said = until(&lines, "what is logged changed");
@@ -143,7 +143,7 @@ async fn a_changed_log_level_is_in_use_without_a_restart() {
     until(&lines, "options=\"max_requests\"");
     caller.create_campaign().await;
     until(&lines, "DEBUG");
-    // What is wrong changes nothing, and is said.
+    // An invalid file changes nothing, and is logged.
     folder.write("options.toml", "log = \"no=such=level\"\n");
     until(&lines, "the options from before stay in use");
     caller.create_campaign().await;

@@ -1,14 +1,14 @@
-//! P8: control commands cost the same for any list. Counted in rows that they read and write, as
-//! PostgreSQL counts them; times are measured by `make bench`.
+//! P8: control commands cost the same for any list. The cost is the rows that they read and write, as
+//! PostgreSQL counts them. `make bench` measures times.
 
 use crate::support::{Service, TestDb, eventually, test_options};
 use campaign_proto::v1;
 use std::time::Duration;
 
-/// Rows written and rows read in tables of the database so far.
+/// Returns the rows written and read in tables of the database so far.
 async fn rows_touched(db: &TestDb) -> (i64, i64) {
     let client = db.client().await;
-    // A connection tells what it did when it ends at the latest.
+    // A connection reports its counts at its end at the latest.
     eventually("the service's connections end", || async {
         let sql = "SELECT count(*) FROM pg_stat_activity
             WHERE datname = current_database() AND pid <> pg_backend_pid()";
@@ -22,11 +22,11 @@ async fn rows_touched(db: &TestDb) -> (i64, i64) {
     (row.get(0), row.get(1))
 }
 
-/// Rows that a run's commands write and read, with so many contacts, all of which were called before.
+/// Returns the rows that a run's commands write and read, with this many contacts, all called before.
 async fn cost_of_commands(contacts: usize) -> (i64, i64) {
     let db = TestDb::new().await;
     let mut options = test_options();
-    // Chores would count too.
+    // The rows of chores would count too.
     options.chores.interval = Duration::from_secs(3_600);
     let service = Service::start_with(&db, options.clone()).await;
     let mut clients = service.clients.clone();

@@ -1,4 +1,4 @@
-//! P7, and P2 again: real processes, killed with kill -9.
+//! P7 and P2 with real processes, killed with `kill -9`.
 
 use crate::support::postgres::Postgres;
 use crate::support::processes::{dials, free_port, migrate, serve, work};
@@ -8,7 +8,7 @@ use campaign_proto::v1::interaction::Fact;
 use campaign_proto::v1::{CallOutcome, InteractionStatus};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// P7: everything that was acknowledged before the service and PostgreSQL were killed is there after.
+/// P7: everything acknowledged before the service and PostgreSQL were killed is there afterwards.
 #[tokio::test]
 async fn p7_what_was_acknowledged_survives_kill_9_of_everything() {
     let mut postgres = Postgres::start(&[]).await;
@@ -37,7 +37,7 @@ async fn p7_what_was_acknowledged_survives_kill_9_of_everything() {
                 assert_eq!(status, InteractionStatus::Recorded);
                 opted_out.push(held.contact.clone());
             }
-            // The last ones are in their calls when everything dies.
+            // The last contacts are in their calls when everything dies.
             if n < 45 {
                 let outcome = if n % 2 == 0 { CallOutcome::Answered } else { CallOutcome::Busy };
                 assert_eq!(worker.end(held, &attempt, outcome).await, InteractionStatus::Recorded);
@@ -53,7 +53,7 @@ async fn p7_what_was_acknowledged_survives_kill_9_of_everything() {
         let created = clients.contacts.create_contact(request).await.unwrap().into_inner();
         clients.pause(&name).await;
 
-        // Not a moment later.
+        // PostgreSQL dies at once after the last acknowledgement.
         postgres.kill();
         service.kill();
         postgres.run_again().await;
@@ -76,8 +76,8 @@ async fn p7_what_was_acknowledged_survives_kill_9_of_everything() {
     }
 }
 
-/// P2: a worker is killed in the middle of its calls; by the provider's own log none of them is dialled
-/// again, as the policy says, and nobody is lost.
+/// P2: a worker is killed in the middle of its calls. By the provider's own log, none of them is dialled
+/// again, as the retry policy says, and no contact is lost.
 #[tokio::test]
 async fn p2_calls_of_a_killed_worker_are_not_dialled_again() {
     let db = crate::support::TestDb::new().await;
@@ -88,7 +88,7 @@ async fn p2_calls_of_a_killed_worker_are_not_dialled_again() {
     clients.add_contacts(&name, 0..400).await;
     clients.launch(&name).await;
     let log = std::env::temp_dir().join(format!("campaign-dials-{}", uuid::Uuid::new_v4()));
-    // Calls of seconds, so that the kill comes in the middle of them.
+    // Calls last seconds, so that the kill comes in the middle of them.
     let mut first = work("first", &[port], &log, "0.05");
     eventually("the first worker is in its calls", || async {
         (dials(&log).len() >= 60).then_some(())
@@ -103,7 +103,7 @@ async fn p2_calls_of_a_killed_worker_are_not_dialled_again() {
     let progress = clients.progress(&name).await;
     let attempts = progress.history.unwrap().attempts;
     assert_eq!(attempts, 400, "everyone had one attempt, unknown ones counted");
-    // An attempt may be authorised and its worker killed before it dials; no more than were asked for.
+    // A worker may be killed between an authorisation and its dial, so some dials may be missing. None is extra.
     assert!(dials.len() <= 400 && dials.len() >= 350, "{} dials", dials.len());
     std::fs::remove_file(log).unwrap();
 }

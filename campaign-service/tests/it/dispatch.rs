@@ -1,4 +1,4 @@
-//! The stream: leases, authorisation, revocation, reconnects.
+//! The dispatch stream: leases, authorisation, revocation, reconnects.
 
 use crate::support::{Service, TestDb, Worker, always, eventually, phone, retry};
 use campaign_proto::v1;
@@ -144,7 +144,7 @@ async fn a_worker_reconnects_to_another_replica_and_goes_on() {
     );
 }
 
-/// A worker comes back when its lease has run out, with a call of it in progress.
+/// A worker reconnects when its lease has expired, with a call of that lease in progress.
 #[tokio::test]
 async fn calls_of_a_lost_lease_are_hung_up_too() {
     let db = TestDb::new().await;
@@ -183,7 +183,7 @@ async fn calls_of_a_lost_lease_are_hung_up_too() {
     assert!(late.revoked().await.hang_up, "stopped while it was away");
 }
 
-/// Or what it holds of it would wait for the end of its calls.
+/// If such a lease were renewed, its contacts would wait for the end of the worker's calls.
 #[tokio::test]
 async fn a_lease_that_its_worker_takes_for_lost_is_not_renewed() {
     let db = TestDb::new().await;
@@ -236,7 +236,7 @@ async fn a_contact_whose_hours_are_shut_is_not_handed_out() {
     let db = TestDb::new().await;
     let service = Service::start(&db).await;
     let mut clients = service.clients.clone();
-    // Open at no hour of today or tomorrow, in any zone.
+    // The campaign is open at no hour of today or tomorrow, in any zone.
     let today = chrono::Utc::now().date_naive();
     let blackout_dates =
         (-1..=2).map(|days| (today + chrono::TimeDelta::days(days)).to_string()).collect();
@@ -267,7 +267,7 @@ async fn hours_that_shut_between_lease_and_authorisation_count() {
     clients.launch(&name).await;
     let mut worker = Worker::connect(&clients, "w", &name).await;
     let held = worker.lease(1).await;
-    // As if hours had passed: those of the lease are over, and now nothing is open.
+    // The update acts as if hours had passed: those of the lease are over, and none is open now.
     let shut = r#"UPDATE leases SET judged_until = now();
         UPDATE campaigns SET config = jsonb_set(config, '{schedule,windows}',
             '[{"weekday": 8, "start_minute": 0, "end_minute": 1}]')"#;
@@ -347,13 +347,13 @@ async fn a_campaign_says_that_the_workers_provider_fails() {
     says(IdleReason::NoWorker, "").await;
     worker.send(report(true, &"x".repeat(1_000))).await;
     says(IdleReason::ProviderFailing, &"x".repeat(200)).await;
-    // The end of a stream is noticed when the worker has long been back and said so again.
+    // The end of a stream is noticed only after the worker has reconnected and reported again.
     let back = Worker::connect(&clients, "w", &name).await;
     back.send(report(true, "still not")).await;
     says(IdleReason::ProviderFailing, "still not").await;
     worker.close().await;
     says(IdleReason::ProviderFailing, "still not").await;
-    // A worker that leaves takes its trouble along.
+    // When a worker leaves, its trouble is no longer shown.
     back.close().await;
     says(IdleReason::NoWorker, "").await;
 }

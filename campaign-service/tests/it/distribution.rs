@@ -1,24 +1,24 @@
-//! That the schema could be distributed by campaign: the rules of Citus, applied to the catalogue of a migrated
-//! database. What it would take beyond that is in `deploy/scale/README.md`.
+//! Check that the schema could be distributed by campaign: the rules of Citus, applied to the catalogue of a migrated
+//! database. `deploy/scale/README.md` says what else a distribution would take.
 
 use crate::support::TestDb;
 use tokio_postgres::Client;
 
-/// Where a table would be.
+/// Place of a table in a distributed database.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Place {
-    /// Split over the nodes by campaign, all such tables alike.
+    /// Split over the nodes by campaign; all such tables are split alike.
     Campaign,
-    /// Split by number, apart from those: a number is of many campaigns.
+    /// Split by number, apart from the tables by campaign: a number belongs to many campaigns.
     Number,
     /// Whole on every node: small, and read with every campaign.
     Everywhere,
-    /// Whole on one node: of no campaign.
+    /// Whole on one node: its rows belong to no campaign.
     OneNode,
 }
 
 impl Place {
-    /// The column that decides, and its type, which must be the same in tables that are split alike.
+    /// Returns the column that decides, and its type. Tables that are split alike must have the same type.
     fn key(self) -> Option<(&'static str, &'static str)> {
         match self {
             Self::Campaign => Some(("campaign_id", "uuid")),
@@ -59,15 +59,15 @@ const TABLES: &[(&str, Place)] = &[
     ("suppressions", Place::Everywhere),
 ];
 
-/// Triggers that Citus takes only when told to (citus.enable_unsafe_triggers). This one refuses, and so touches no
+/// Triggers that Citus accepts only with `citus.enable_unsafe_triggers`. This one only rejects, so it touches no
 /// other node.
 const TRIGGERS: &[&str] = &["audit_events_only_grow"];
 
-/// Columns that mean something only beside those of the same node: who compares them has to stay on it.
+/// Columns whose values can be compared only with those of the same node.
 const OF_ONE_NODE: &[(&str, &str)] =
     &[("audit_events", "snapshot"), ("authorizations", "transaction_id")];
 
-/// What could not be distributed.
+/// Returns the parts of the schema that could not be distributed.
 async fn problems(client: &Client) -> Vec<String> {
     let mut problems = Vec::new();
     let tables = names(client, "AND NOT c.relispartition").await;
@@ -99,7 +99,7 @@ fn place(table: &str) -> Option<Place> {
     TABLES.iter().find(|(name, _)| *name == table).map(|(_, place)| *place)
 }
 
-/// Tables, views and what else holds rows, with their kind.
+/// Returns the names of tables, views and other relations that hold rows, each with its kind.
 async fn names(client: &Client, which: &str) -> Vec<(String, String)> {
     let sql = format!(
         "SELECT c.relname::text, c.relkind::text FROM pg_class c
@@ -110,8 +110,8 @@ async fn names(client: &Client, which: &str) -> Vec<(String, String)> {
     rows.iter().map(|row| (row.get(0), row.get(1))).collect()
 }
 
-/// Its key is there and never null; numbers that every node gives out leave room for the node's own; what only
-/// one node understands is known.
+/// Checks a table's columns. The key exists and is never null. Numbers that every node gives out leave room for the
+/// node's own. Columns that only one node understands are listed in `OF_ONE_NODE`.
 async fn columns(client: &Client, table: &str, place: Place) -> Vec<String> {
     let sql = "SELECT a.attname::text, format_type(a.atttypid, NULL), a.attnotnull,
             a.attidentity <> '' OR COALESCE(pg_get_expr(d.adbin, d.adrelid) ~ 'nextval', false)
@@ -141,7 +141,7 @@ async fn columns(client: &Client, table: &str, place: Place) -> Vec<String> {
     problems
 }
 
-/// What is unique is so on one node: its columns say which.
+/// Checks that every unique key contains the distribution column, so that one node can enforce it.
 async fn keys(client: &Client, table: &str, place: Place) -> Vec<String> {
     let Some((key, _)) = place.key() else { return Vec::new() };
     let sql = "SELECT i.indexrelid::regclass::text FROM pg_index i
@@ -154,7 +154,7 @@ async fn keys(client: &Client, table: &str, place: Place) -> Vec<String> {
     rows.iter().map(|row| wrong(row.get(0))).collect()
 }
 
-/// What is not taken over to other nodes at all.
+/// Returns parts of a table that Citus does not copy to other nodes.
 async fn others(client: &Client, table: &str) -> Vec<String> {
     let sql = "SELECT 'trigger ' || tgname FROM pg_trigger
             WHERE tgrelid = to_regclass($1) AND NOT tgisinternal AND tgname <> ALL ($2)
@@ -165,7 +165,7 @@ async fn others(client: &Client, table: &str) -> Vec<String> {
     rows.iter().map(|row| format!("{table} has {}", row.get::<_, String>(0))).collect()
 }
 
-/// A reference leads to a table that is whole everywhere, or stays with its campaign.
+/// Checks that every reference leads to a table that is whole everywhere, or stays within its campaign.
 async fn references(client: &Client) -> Vec<String> {
     let sql = "SELECT c.conname::text, f.relname::text, t.relname::text, ARRAY(
             SELECT a.attname || '=' || b.attname FROM unnest(c.conkey, c.confkey) AS k(ours, theirs)

@@ -1,4 +1,4 @@
-//! Lists of which most are excluded: everyone who is not is handed out once, in groups of any spread.
+//! Lists of which most contacts are excluded. Each of the others is leased once, in groups of any spread.
 
 use crate::support::{Clients, Service, TestDb, Worker, phone};
 use campaign_proto::v1;
@@ -8,12 +8,12 @@ use std::collections::BTreeSet;
 
 const CONTACTS: usize = 2_000;
 
-/// One in nine is in a group of its own that is thin in the list; the rest shares one that is not.
+/// Returns a contact's zone. One in nine is in a group that is thin in the list; the others share a dense group.
 fn zone(n: usize) -> &'static str {
     if n.is_multiple_of(9) { "Europe/Paris" } else { "Europe/Berlin" }
 }
 
-/// All of the first half, and in the rest whoever is not one in 25.
+/// Returns whether a contact has met the goal: nearly all of the first half, and 24 of 25 of the rest.
 fn has_met_the_goal(n: usize) -> bool {
     n < CONTACTS / 2 && !n.is_multiple_of(150) || !n.is_multiple_of(25) && n < CONTACTS - 100
 }
@@ -64,7 +64,7 @@ async fn whoever_is_not_excluded_is_handed_out_once() {
     let exclude = v1::Exclusions { success: true, ..Default::default() };
     let settings = v1::LaunchSettings { exclude: Some(exclude), ..Default::default() };
     clients.launch_with(&name, settings).await;
-    // Of both groups: some are on the list of those nobody may call, some are calling right now.
+    // In both groups, some contacts are suppressed, and some are calling in right now.
     let (suppressed, calling) = ([left[5], left[20], 1_125], [left[7], left[22], 1_350]);
     let request = v1::AddSuppressionsRequest {
         phone_numbers: suppressed.iter().map(|n| phone(*n)).collect(),
@@ -81,7 +81,7 @@ async fn whoever_is_not_excluded_is_handed_out_once() {
         clients.interactions.route_inbound(request).await.unwrap();
     }
     let mut workers = tokio::task::JoinSet::new();
-    // As many as one finds, one at a time, and some.
+    // Workers ask for as many contacts as can be found, for one at a time, and for some.
     for (n, credit) in [300, 1, 7, 7, 40].into_iter().enumerate() {
         let clients = if n % 2 == 0 { one.clients.clone() } else { two.clients.clone() };
         let name = name.clone();
@@ -103,7 +103,7 @@ async fn whoever_is_not_excluded_is_handed_out_once() {
     assert!(wanted.len() > 100, "{}", wanted.len());
     assert_eq!(phones.len(), wanted.len(), "somebody twice, or not at all");
     assert_eq!(phones.into_iter().collect::<BTreeSet<_>>(), wanted);
-    // Who calls is called later, in the hours of its own group.
+    // Contacts that are calling in are called later, in the hours of their own group.
     let sql = "SELECT c.phone, d.group_id = c.group_id FROM due_contacts d JOIN contacts c USING
         (campaign_id, position) ORDER BY c.phone";
     let rows = db.client().await.query(sql, &[]).await.unwrap();

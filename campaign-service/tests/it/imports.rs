@@ -1,4 +1,4 @@
-//! Imports: what people export, cut streams, and many at once.
+//! Imports: files that people export, broken streams, and many at once.
 
 use crate::support::{Clients, Service, TestDb, Worker, bad_fields, phone};
 use campaign_proto::v1;
@@ -101,7 +101,7 @@ async fn an_import_cut_in_half_resumes_without_duplicates() {
     let parts = vec![header(&name, "cut"), rows(next_row, &phones[rest..])];
     let done = import(&mut clients, parts).await.unwrap();
     assert_eq!((done.created, done.duplicates, done.next_row), (40, 0, 41));
-    // All of it again changes nothing.
+    // The whole list again changes nothing.
     let again = import(&mut clients, vec![header(&name, "cut"), rows(1, &phones)]).await.unwrap();
     assert_eq!((again.created, again.duplicates, again.next_row), (40, 0, 41));
     assert_eq!(clients.campaign(&name).await.contact_count, 40);
@@ -146,14 +146,14 @@ async fn no_contact_of_concurrent_imports_is_lost_to_a_live_run() {
     assert_eq!(clients.progress(&name).await.leased, 800);
 }
 
-/// Groups are numbered like contacts: one at a time, whoever makes them.
+/// Groups are numbered like contacts: one at a time, across all imports.
 #[tokio::test]
 async fn a_new_zone_waits_for_an_import_that_makes_another() {
     let db = TestDb::new().await;
     let service = Service::start(&db).await;
     let mut clients = service.clients.clone();
     let parent = clients.create_campaign().await;
-    // As an import does that is not committed yet.
+    // This transaction stands for an import that is not committed yet.
     let mut other = db.client().await;
     let import = other.transaction().await.unwrap();
     import.batch_execute("SELECT FROM campaign_counters FOR UPDATE").await.unwrap();
@@ -179,7 +179,7 @@ async fn a_new_zone_waits_for_an_import_that_makes_another() {
     creating.await.unwrap().unwrap();
 }
 
-/// B13: an import id is a list's.
+/// B13: an import ID belongs to one list.
 #[tokio::test]
 async fn another_list_under_a_known_import_id_is_refused() {
     let db = TestDb::new().await;
@@ -190,7 +190,7 @@ async fn another_list_under_a_known_import_id_is_refused() {
     let other = ["+14155550100", "+14155550107", "+14155550102"];
     let done = import(&mut clients, vec![header(&name, "a"), rows(1, &list)]).await.unwrap();
     assert_eq!((done.created, done.repeated_rows), (3, 0));
-    // The same again, in other pieces, and longer than before.
+    // The same list comes again, in other pieces and longer than before.
     let again = vec![
         header(&name, "a"),
         rows(1, &list[..1]),
@@ -199,13 +199,13 @@ async fn another_list_under_a_known_import_id_is_refused() {
     ];
     let done = import(&mut clients, again).await.unwrap();
     assert_eq!((done.created, done.repeated_rows, done.next_row), (4, 3, 5));
-    // Another list, whole and in pieces; nothing of it is taken.
+    // Another list comes, whole and in pieces; nothing of it is imported.
     let pieces = vec![header(&name, "a"), rows(1, &other[..1]), rows(2, &other[1..])];
     for parts in [vec![header(&name, "a"), rows(1, &other)], pieces] {
         let status = import(&mut clients, parts).await.unwrap_err();
         assert_eq!(bad_fields(&status), ["header.import_id"]);
     }
-    // Under an id of its own it comes in; of numbers in another country it is another list.
+    // Under an ID of its own, the list is imported. With numbers of another country, it is another list.
     let done = import(&mut clients, vec![header(&name, "b"), rows(1, &other)]).await.unwrap();
     assert_eq!((done.created, done.duplicates), (1, 2));
     let mut elsewhere = header(&name, "b");
@@ -215,7 +215,7 @@ async fn another_list_under_a_known_import_id_is_refused() {
     assert!(import(&mut clients, vec![elsewhere, rows(1, &other)]).await.is_err());
 }
 
-/// B13: rows that stay out of the run under way are said to.
+/// B13: an import reports that the current run excludes its rows.
 #[tokio::test]
 async fn rows_that_the_run_leaves_out_are_told() {
     let db = TestDb::new().await;
@@ -236,7 +236,7 @@ async fn rows_that_the_run_leaves_out_are_told() {
     assert!(!send(&mut clients, "live", "+14155550102").await);
 }
 
-/// B14: numbers that cost are taken where the campaign says so.
+/// B14: numbers that cost their caller are accepted if the campaign says so.
 #[tokio::test]
 async fn numbers_that_cost_need_the_campaigns_leave() {
     let db = TestDb::new().await;
@@ -256,7 +256,7 @@ async fn numbers_that_cost_need_the_campaigns_leave() {
     assert!(clients.campaign(&open).await.allow_costly_numbers);
     let done = import(&mut clients, vec![header(&open, "a"), rows(1, &costly)]).await.unwrap();
     assert_eq!(done.created, 3, "{done:?}");
-    // One by one as well; and whoever shows such a number when calling does not become a contact.
+    // The same holds for single contacts, and an inbound caller with such a number does not become a contact.
     for (name, is_taken) in [(&strict, false), (&open, true)] {
         let contact = v1::Contact { phone_number: "+19005550124".to_owned(), ..Default::default() };
         let request = v1::CreateContactRequest {
@@ -284,7 +284,7 @@ async fn numbers_that_cost_need_the_campaigns_leave() {
     assert_eq!(routed.reason(), v1::TurnAwayReason::UnknownCaller, "{routed:?}");
 }
 
-/// B14: regions that are none are refused before any row is blamed.
+/// B14: an unknown region is rejected before any row is.
 #[tokio::test]
 async fn a_region_that_is_no_country_is_refused() {
     let db = TestDb::new().await;
@@ -303,7 +303,7 @@ async fn a_region_that_is_no_country_is_refused() {
     }
 }
 
-/// Two imports that bring the same numbers at once: one makes each contact, the other finds it.
+/// Two imports bring the same numbers at once: one creates each contact, and the other finds it.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_same_numbers_in_two_imports_at_once_are_duplicates_of_one() {
     let db = TestDb::new().await;

@@ -1,4 +1,4 @@
-//! People who call in.
+//! Inbound calls.
 
 use crate::support::{Clients, Service, TestDb, Worker, always, phone};
 use campaign_proto::v1;
@@ -42,14 +42,14 @@ async fn an_unknown_caller_of_a_live_run_becomes_a_contact_and_is_not_called_mea
     let again = call_in(&mut clients, &name, &phone(7)).await;
     assert_eq!((again.contact, again.created), (routed.contact.clone(), false));
 
-    // While the call may last, workers get the other contact only.
+    // While the call may last, workers get only the other contact.
     let mut worker = Worker::connect(&clients, "w", &name).await;
     let held = worker.lease(5).await;
     assert_eq!(held.iter().map(|held| held.phone.clone()).collect::<Vec<_>>(), [phone(0)]);
     let explained = clients.explain(&routed.contact).await;
     assert_eq!(explained.standing(), ContactStanding::WaitingRetry, "{explained:?}");
 
-    // Its outcome lands in the same history; who was talked to is done.
+    // The outcome is in the same history, and the contact is done.
     let duration = Some(prost_types::Duration { seconds: 95, nanos: 0 });
     let fact = Fact::CalledIn(v1::CalledIn { duration });
     let status = clients.record(&routed.contact, "inbound-1", fact).await;
@@ -127,7 +127,7 @@ async fn callers_are_turned_away_outside_the_hours() {
     let db = TestDb::new().await;
     let service = Service::start(&db).await;
     let mut clients = service.clients.clone();
-    // One day of the week has hours, and it is far from today in every zone.
+    // Only one day of the week has hours, and that day is far from today in every zone.
     let now = std::time::SystemTime::now();
     let days = now.duration_since(std::time::UNIX_EPOCH).unwrap().as_secs() / 86_400;
     // 1970-01-01 was a Thursday, ISO weekday 4.
@@ -150,15 +150,15 @@ async fn callers_are_turned_away_outside_the_hours() {
     assert_eq!(routed.reason(), TurnAwayReason::WindowClosed, "{routed:?}");
     let opens = routed.open_time.unwrap().seconds;
     assert!(opens > i64::try_from(days * 86_400).unwrap(), "{opens}");
-    assert_eq!(clients.campaign(&name).await.contact_count, 1, "nobody was made a contact");
+    assert_eq!(clients.campaign(&name).await.contact_count, 1, "no contact was created");
 
-    // Who is turned away was not reached: no history, and the call that was planned stays.
+    // A rejected caller was not reached: there is no history, and the planned call stays.
     let contact = format!("{name}/contacts/0");
     assert_eq!(routed.contact, contact);
     assert_eq!(clients.history(&contact).await.interactions, []);
     let explained = clients.explain(&contact).await;
     assert_eq!(explained.standing(), ContactStanding::Waiting, "{explained:?}");
-    // What they said all the same counts at once, and before the hours.
+    // A fact from the rejected call counts at once, even outside the hours.
     let stop = Fact::OptedOut(v1::OptedOut::default());
     let status = clients.record(&contact, "inbound-1", stop).await;
     assert_eq!(status, v1::InteractionStatus::Recorded);

@@ -1,4 +1,4 @@
-//! Commands over the API: guards, idempotency, audit, and what the clock does by itself.
+//! Commands over the API: guards, idempotency, audit, and changes by the clock.
 
 use crate::support::{Service, TestDb, always, bad_fields, reason};
 use campaign_proto::v1;

@@ -1,4 +1,4 @@
-//! What a caller may ask of the service, and what becomes of what it no longer waits for.
+//! Limits of callers, and the end of requests whose caller no longer waits.
 
 use crate::support::{Service, TestDb, eventually, reason, test_options};
 use campaign_proto::v1;
@@ -6,7 +6,7 @@ use std::time::Duration;
 use tonic::{Code, Request};
 use tonic_types::StatusExt;
 
-/// The number of a campaign's gate, as in `store`.
+/// Returns the number of a campaign's gate, as in `store`.
 fn gate(campaign: &str) -> i64 {
     let id: uuid::Uuid = campaign.trim_start_matches("campaigns/").parse().unwrap();
     id.as_u64_pair().1.cast_signed()
@@ -70,7 +70,7 @@ async fn what_is_too_much_is_turned_away_and_what_was_let_in_is_done() {
             campaigns.launch_campaign(request).await
         });
     }
-    // Two wait at the gate and have the places.
+    // Two requests wait at the gate and have the places.
     let status = launching.join_next().await.unwrap().unwrap().unwrap_err();
     assert_eq!(
         (status.code(), reason(&status)),
@@ -81,7 +81,7 @@ async fn what_is_too_much_is_turned_away_and_what_was_let_in_is_done() {
     let answers = launching.join_all().await;
     let launched = answers.iter().filter(|answer| answer.is_ok()).count();
     assert_eq!((answers.len(), launched), (2, 1), "{answers:?}");
-    // Their places are free again.
+    // The places are free again.
     assert_eq!(clients.campaign(&name).await.state(), v1::CampaignState::Running);
 }
 
@@ -149,14 +149,14 @@ async fn a_request_that_takes_too_long_is_given_up() {
     assert_eq!(status.code(), Code::DeadlineExceeded, "{status:?}");
 }
 
-/// Turning away must not cost the callers who share a connection: not with many requests at once, each of
-/// them larger than what a connection takes in unread.
+/// A rejection must not cost other callers on the same connection. That holds for many requests at once, each larger
+/// than a connection accepts unread.
 #[tokio::test]
 async fn who_is_turned_away_often_keeps_the_connection() {
     let db = TestDb::new().await;
     let mut options = test_options();
     options.calls.max_requests = 1;
-    // At once, so that as many as can be are turned away.
+    // Requests are rejected at once, so that as many as possible are.
     options.calls.place_timeout = Duration::ZERO;
     let service = Service::start_with(&db, options).await;
     let mut clients = service.clients.clone();
@@ -173,14 +173,14 @@ async fn who_is_turned_away_often_keeps_the_connection() {
     }
     let answers = asking.join_all().await;
     let refused: Vec<_> = answers.iter().filter_map(|answer| answer.as_ref().err()).collect();
-    assert!(!refused.is_empty(), "nobody was turned away");
+    assert!(!refused.is_empty(), "no request was rejected");
     for status in refused {
         assert_eq!(status.code(), Code::ResourceExhausted, "{status:?}");
         assert_eq!(reason(status), "OVERLOADED", "{status:?}");
     }
 }
 
-/// Has those who connect from now on only read, or read and write.
+/// Lets database sessions from now on only read, or read and write.
 async fn only_read(admin: &tokio_postgres::Client, db: &TestDb, does: bool) {
     let name = db.url.rsplit('/').next().unwrap().split('?').next().unwrap();
     let sql = format!("ALTER DATABASE {name} SET default_transaction_read_only = {does}");
@@ -202,15 +202,15 @@ async fn a_database_that_only_reads_for_now_is_away_and_then_back() {
         campaign: Some(v1::Campaign { display_name: "Later".to_owned(), ..Default::default() }),
         ..Default::default()
     };
-    // More often than there are connections that were cut: no answer is about these alone.
+    // The loop is longer than the number of cut connections, so not all answers are about those.
     for _ in 0..20 {
         let status = clients.campaigns.create_campaign(create.clone()).await.unwrap_err();
         assert_eq!(status.code(), Code::Unavailable, "{status:?}");
         assert!(status.get_details_retry_info().is_some());
     }
-    // No connection is cut now: the service lets go of those that only read by itself.
+    // No connection is cut now: the service itself closes those that can only read.
     only_read(&admin, &db, false).await;
-    // As many as go through all connections that there are.
+    // This many requests in a row go through all connections.
     eventually("one campaign after another is created", || {
         let (mut campaigns, create) = (clients.campaigns.clone(), create.clone());
         async move {

@@ -1,4 +1,4 @@
-//! Links in texts: a person's click counts once, a program's does not, and nobody is sent elsewhere.
+//! Links in texts: a person's click counts once, a program's does not, and every redirect goes to the campaign's URL.
 
 use crate::support::{Clients, PATIENCE, Service, TestDb, Worker, always, test_options};
 use campaign_proto::v1;
@@ -9,7 +9,7 @@ use tokio::net::TcpStream;
 const TARGET: &str = "https://shop.example.com/spring?from=text";
 const PHONE: &str = "Mozilla/5.0 (Linux; Android 16) AppleWebKit/537.36 Mobile Safari/537.36";
 
-/// What came back: the status and where to.
+/// Answer to a click: its status and its target.
 #[derive(Debug, PartialEq)]
 struct Answer {
     status: u16,
@@ -67,7 +67,7 @@ async fn a_click_is_recorded_once_and_sent_on_to_the_campaigns_own_address() {
     let path = held[0].link.strip_prefix("https://go.example.com").unwrap().to_owned();
     let sent_on = Answer { status: 302, location: Some(TARGET.to_owned()) };
 
-    // Programs are sent on and do not count.
+    // Programs are redirected and do not count.
     let contact = &held[0].contact;
     assert_eq!(ask(&service, "HEAD", &path, &[("User-Agent", PHONE)]).await, sent_on);
     assert_eq!(ask(&service, "GET", &path, &[("User-Agent", "WhatsApp/2.23.20")]).await, sent_on);
@@ -81,7 +81,7 @@ async fn a_click_is_recorded_once_and_sent_on_to_the_campaigns_own_address() {
     assert_eq!(clicks(&mut clients, contact).await, 1);
     assert_eq!(clicks(&mut clients, &held[1].contact).await, 0);
 
-    // A click that changes nothing waits for nobody: not while somebody else has the campaign alone.
+    // A click that changes nothing does not wait, even while another transaction holds the campaign's gate.
     let holder = db.client().await;
     let id: uuid::Uuid = name.trim_start_matches("campaigns/").parse().unwrap();
     let gate = id.as_u64_pair().1.cast_signed();

@@ -1,4 +1,4 @@
-//! How the service listens: TLS, certificates that change, and not to everyone without authentication.
+//! Listening: TLS, certificates that change, and no open address without authentication.
 
 use crate::support::access::{Authority, Folder, Signer, claims, key_set, with_tls, with_tokens};
 use crate::support::processes::{Killed, dialer_worker, dials};
@@ -20,7 +20,7 @@ use tonic::transport::{Certificate, Channel, ClientTlsConfig, Identity};
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_client::HealthClient;
 
-/// Files of a service's certificate.
+/// Issues a certificate for the service. Returns its files.
 pub fn files(folder: &Folder, authority: &Authority, client_ca: Option<PathBuf>) -> TlsFiles {
     let (cert, key) = authority.issue_to(folder, "service");
     TlsFiles { cert, key, clients: client_ca.map(|ca| ClientFiles { ca, crl: None }) }
@@ -30,7 +30,7 @@ fn trusting(authority: &Authority) -> ClientTlsConfig {
     ClientTlsConfig::new().ca_certificate(Certificate::from_pem(authority.pem()))
 }
 
-/// With a client certificate of this authority.
+/// Adds a client certificate of this authority.
 fn vouched_for(trusting: ClientTlsConfig, authority: &Authority) -> ClientTlsConfig {
     let (certificate, key) = authority.issue();
     trusting.identity(Identity::from_pem(certificate, key))
@@ -77,12 +77,12 @@ async fn without_a_certificate_that_is_vouched_for_no_client_connects() {
     health(&service.url, Some(trusting(&ours))).await.unwrap_err();
     let strange = vouched_for(trusting(&ours), &ours);
     health(&service.url, Some(strange)).await.unwrap_err();
-    // Who may vouch changes too.
+    // The authority of client certificates changes, too.
     let newcomers = Authority::new();
     let newcomer = vouched_for(trusting(&ours), &newcomers);
     health(&service.url, Some(newcomer.clone())).await.unwrap_err();
     folder.write("client-ca.pem", &format!("{}{}", clients.pem(), newcomers.pem()));
-    eventually("the newcomer is let in", || health_ok(&service.url, newcomer.clone())).await;
+    eventually("the new client is accepted", || health_ok(&service.url, newcomer.clone())).await;
 }
 
 #[tokio::test]
@@ -102,7 +102,7 @@ async fn a_certificate_that_was_revoked_lets_nobody_in() {
     let service = start(&db, access, staying.clone()).await;
     health(&service.url, Some(leaving.clone())).await.unwrap();
     health(&service.url, Some(revoked.clone())).await.unwrap_err();
-    // A list that cannot be read, or is none, changes nothing.
+    // A revocation list that cannot be read or parsed changes nothing.
     for nonsense in ["nonsense", "-----BEGIN X509 CRL-----\nAAAA\n-----END X509 CRL-----\n"] {
         folder.write("revoked.pem", nonsense);
         tokio::time::sleep(Duration::from_millis(100)).await;
@@ -110,7 +110,7 @@ async fn a_certificate_that_was_revoked_lets_nobody_in() {
         health(&service.url, Some(staying.clone())).await.unwrap();
     }
     folder.write("revoked.pem", &clients.revoke(&[7, 8]));
-    eventually("who leaves is out", || async {
+    eventually("the revoked client is rejected", || async {
         health(&service.url, Some(leaving.clone())).await.err()
     })
     .await;
@@ -131,7 +131,7 @@ async fn certificates_change_while_the_service_runs() {
     let _ = files(&folder, &new, None);
     eventually("the new certificate is shown", || health_ok(&service.url, trusting(&new))).await;
     health(&service.url, Some(trusting(&old))).await.unwrap_err();
-    // Who is connected stays so.
+    // Open connections stay open.
     service.clients.clone().create_campaign().await;
     let (certificate, _) = old.issue();
     for (name, text) in [("service-key.pem", "nonsense"), ("service.pem", certificate.as_str())] {
@@ -162,7 +162,7 @@ async fn who_greets_slowly_holds_up_nobody_and_is_left() {
     }
 }
 
-/// The service's program with these flags, and the lines it logs.
+/// Returns the service's program with these flags.
 fn service_program(db: &TestDb, flags: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_campaign-service"));
     command.arg("serve").args(flags).env("DATABASE_URL", &db.url).stderr(Stdio::piped());
@@ -181,7 +181,7 @@ async fn it_does_not_listen_to_everyone_without_authentication() {
     let folder = Folder::new();
     let keys = folder.write("keys.json", &key_set(&[&Signer::new("first")]));
     let keys = keys.to_str().unwrap();
-    // Without an audience, keys alone do not do.
+    // Keys without an audience are not enough.
     let output = service_program(&db, &["--token-jwks-file", keys]).output().unwrap();
     assert!(String::from_utf8(output.stderr).unwrap().contains("--token-audience"));
     let authenticated = ["--token-jwks-file", keys, "--token-audience", "campaigns"];
@@ -198,7 +198,7 @@ async fn it_does_not_listen_to_everyone_without_authentication() {
     }
 }
 
-/// Speaks TLS as PostgreSQL does, and passes on to one that does not.
+/// Speaks TLS as PostgreSQL does, and passes the bytes on to a server without TLS. Returns the port.
 pub async fn tls_before_postgres(db: &TestDb, files: &TlsFiles) -> u16 {
     let config: tokio_postgres::Config = db.url.parse().unwrap();
     let tls = Arc::new(Tls::open(files).unwrap());
@@ -229,7 +229,7 @@ async fn the_database_is_reached_over_tls_that_is_verified() {
     let port = tls_before_postgres(&db, &files(&folder, &ours, None)).await;
     let direct = db.url.parse::<tokio_postgres::Config>().unwrap().get_ports()[0];
     let through = db.url.replace(&format!(":{direct}/"), &format!(":{port}/"));
-    // The certificate is of another name.
+    // The certificate has another name.
     let elsewhere = through.replace("127.0.0.1", "elsewhere.example");
     let limits = DbLimits {
         max_connections: 4,
@@ -274,8 +274,8 @@ async fn a_database_that_wants_a_certificate_gets_the_url_s() {
     open(&format!("{url}{identity}")).ping().await.unwrap();
 }
 
-/// A real worker, over TLS with a certificate of its own: its token is missing, refused, good, expired
-/// while another lies in the file, and the certificates of both sides change. Everyone is dialled once.
+/// A real worker connects over TLS with a client certificate. Its token is missing, rejected, valid, and expired while
+/// another is in the file. The certificates of both sides change. Every contact is dialled once.
 #[tokio::test]
 async fn a_worker_goes_on_while_tokens_and_certificates_change() {
     let db = TestDb::new().await;
@@ -317,12 +317,12 @@ async fn a_worker_goes_on_while_tokens_and_certificates_change() {
     let mut ends_at = 0;
     for round in 0..4_usize {
         match round {
-            // At first there is no token; then one that does not let it in; then one that does.
+            // There is no token at first, then one that is rejected, then a valid one.
             0 => {
                 folder.write("token", &signer.token("acme", &["viewer"]));
                 tokio::time::sleep(Duration::from_millis(500)).await;
             }
-            // The service's certificate and who vouches for clients are new ones.
+            // The service's certificate and the authority of clients are new.
             2 => {
                 folder.write("client-ca.pem", &new.pem());
                 folder.write("ca.pem", &new.pem());
@@ -331,7 +331,7 @@ async fn a_worker_goes_on_while_tokens_and_certificates_change() {
             }
             _ => {}
         }
-        // The token of the round before ends, its stream too, and this one is found.
+        // The token of the last round expires, its stream ends, and the worker finds this token.
         let before = ends_at;
         ends_at = before.max(get_current_timestamp()) + 4;
         folder.write("token", &format!("{}\n", until(ends_at)));

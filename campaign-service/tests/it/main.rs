@@ -1,5 +1,5 @@
 //! Tests of the service over real gRPC against a real PostgreSQL. Run them with `make test`, or set
-//! DATABASE_URL to a server on which databases can be made.
+//! `DATABASE_URL` to a server on which databases can be created.
 #![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used, reason = "a test that meets an error has failed")]
 

@@ -1,5 +1,5 @@
-//! What the programs show to who watches: it is what happened, it names nobody, and dashboard, alerts and the
-//! scaling of workers ask for nothing else.
+//! Metrics of the programs: they are true, and they name nobody. Dashboard, alerts and the scaling of workers use no
+//! other metrics.
 
 use super::support::processes::{
     Killed, campaign_service, dialer_worker, dials, free_port, scrape,
@@ -11,27 +11,27 @@ use std::collections::{BTreeMap, BTreeSet};
 
 const CONTACTS: usize = 20;
 
-/// The value of a series written as shown.
+/// Returns the value of a series, written as in the exposition.
 pub fn value(text: &str, series: &str) -> f64 {
     let line = text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
     line.unwrap_or_else(|| panic!("{series} is not there:\n{text}")).parse().unwrap()
 }
 
-/// Names of metrics, each with names of its labels.
+/// Names of metrics, each with the names of its labels.
 type Series = BTreeMap<String, BTreeSet<String>>;
 
 fn is_ours(word: &str) -> bool {
     word.starts_with("campaign_") || word.starts_with("dialer_")
 }
 
-/// What is shown.
+/// Returns the series that a program exports.
 fn exported(text: &str) -> Series {
     let mut series = Series::new();
     for line in text.lines().filter(|line| is_ours(line)) {
         let shown = line.rsplit_once(' ').unwrap().0;
         let (name, rest) = shown.split_once('{').unwrap_or((shown, ""));
         let labels = series.entry(name.to_owned()).or_default();
-        // No value of ours has a comma.
+        // No label value of ours has a comma.
         for pair in rest.trim_end_matches('}').split(',').filter(|pair| !pair.is_empty()) {
             labels.insert(pair.split_once('=').unwrap().0.to_owned());
         }
@@ -39,7 +39,7 @@ fn exported(text: &str) -> Series {
     series
 }
 
-/// What an expression asks for; the labels of a `by` are asked of the metric that follows it.
+/// Returns the series that an expression uses. The labels of a `by` belong to the metric that follows it.
 fn asked(expression: &str) -> Series {
     let is_word = |c: char| c.is_ascii_alphanumeric() || c == '_';
     let (mut series, mut grouped) = (Series::new(), BTreeSet::new());
@@ -164,7 +164,7 @@ async fn who_may_not_be_called_at_this_hour_is_no_backlog() {
     service.args(["--metrics-listen", &format!("127.0.0.1:{metrics_port}")]);
     let _service = Killed(service.env("DATABASE_URL", &db.url).spawn().unwrap());
     let mut clients = Clients::connect(&format!("http://127.0.0.1:{port}")).await;
-    // Today and tomorrow where the day begins first; where it begins last it is another date.
+    // The blackout dates are today and tomorrow where the day begins first. Where it begins last, the date is another.
     let (first, last) = ("Pacific/Kiritimati", "Pacific/Pago_Pago");
     let today = (Utc::now() + TimeDelta::hours(14)).date_naive();
     let dates = [today, today + Days::new(1)].map(|date| date.to_string());

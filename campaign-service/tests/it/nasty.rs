@@ -1,5 +1,5 @@
-//! Made from the descriptors: every field of every request with every value that has broken a program somewhere. Each
-//! is answered for what it is, and no worker's stream ends of it.
+//! Every field of every request, by the descriptors, with every value that has broken a program somewhere. The answer
+//! names each problem, and no worker's stream ends because of one.
 
 mod values;
 
@@ -18,7 +18,7 @@ use tonic::{Code, Request, Status, Streaming};
 use tonic_types::StatusExt;
 use values::{Good, bytes};
 
-/// Codes that say what is wrong with a request.
+/// Codes that may answer a request, and say what is wrong with it.
 const ANSWERS: [Code; 6] = [
     Code::Ok,
     Code::InvalidArgument,
@@ -28,7 +28,7 @@ const ANSWERS: [Code; 6] = [
     Code::Aborted,
 ];
 
-/// Messages as their bytes.
+/// Codec that passes messages as bytes.
 #[derive(Clone, Copy, Default)]
 struct Raw;
 
@@ -78,7 +78,7 @@ async fn open(
     Ok(client.streaming(request, path, Raw).await?.into_inner())
 }
 
-/// Sends messages; returns the first answer, or why there is none.
+/// Sends messages. Returns the first answer, or the status in its place.
 async fn ask(clients: &Clients, path: &str, messages: Vec<Bytes>) -> Result<Bytes, Status> {
     let (sender, receiver) = mpsc::channel(4);
     for message in messages {
@@ -114,7 +114,7 @@ fn check(what: &str, answer: Result<Bytes, Status>) {
     }
 }
 
-/// A campaign with contacts, launched.
+/// Creates a campaign with contacts and launches it.
 async fn campaign(clients: &Clients, numbers: std::ops::Range<usize>) -> String {
     let mut clients = clients.clone();
     let name = clients.create_campaign().await;
@@ -139,7 +139,7 @@ async fn every_field_of_every_request_may_hold_anything() {
         let good = Good { campaign, method: method.name().to_owned() };
         let of = method.input();
         let mut mutants = good.mutants(&of);
-        // As long as careless clients send; not for each field, which would take long.
+        // The value has the length that careless clients send. Not every field is tried with it, which would take long.
         let long = mutants.iter().rfind(|(_, mutant)| mutant.encoded_len() > 1 << 20).cloned();
         if let Some((name, mut mutant)) = long
             && let Some(field) = of.fields().find(|field| field.name() == name)
@@ -149,7 +149,7 @@ async fn every_field_of_every_request_may_hold_anything() {
             mutants.push((name, mutant));
         }
         asked += mutants.len();
-        // One task for a method keeps 30 requests under way.
+        // One task per method keeps 30 requests under way.
         let (clients, path) = (clients.clone(), path(&method));
         let header = v1::ImportHeader {
             parent: good.campaign.clone(),
@@ -205,7 +205,7 @@ async fn no_message_of_a_worker_ends_its_stream() {
     assert!(mutants.len() > 300 && of_report > 100, "{}, {of_report}", mutants.len());
     for (number, (name, mutant)) in (1_000_000..).zip(&mutants) {
         sender.send(bytes(mutant)).await.unwrap();
-        // Whatever it was, the next message is answered.
+        // The next message is answered, whatever the last one was.
         let report = v1::Report { report_number: number, ..Default::default() };
         let report = v1::dispatch_request::Message::Report(report);
         let report = v1::DispatchRequest { message: Some(report) }.encode_to_vec();
@@ -224,14 +224,14 @@ async fn no_message_of_a_worker_ends_its_stream() {
             }
         }
     }
-    // A hello may be refused, for what it is.
+    // A hello may be rejected, with a code that says why.
     for (name, mutant) in mutants.iter().filter(|(name, _)| name.starts_with("hello")) {
         let what = format!("{name} {}", short(mutant));
         check(&what, ask(&clients, &path, vec![bytes(mutant)]).await);
     }
 }
 
-/// What names an attempt that never was is rejected, and says so; the rest of the report is recorded.
+/// A fact of an attempt that never existed is rejected with a reason. The rest of the report is recorded.
 #[tokio::test]
 async fn facts_do_not_name_attempts_that_never_were() {
     let db = TestDb::new().await;

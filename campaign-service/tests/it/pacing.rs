@@ -1,5 +1,5 @@
-//! Calls per second, calls in progress, attempts per number, shares of the workers: over all workers and
-//! replicas.
+//! Limits over all workers and replicas: calls per second, calls in progress, attempts per number, shares of the
+//! workers.
 
 use crate::support::{
     Clients, Service, TestDb, Worker, always, eventually, phone, retry, test_options,
@@ -38,7 +38,7 @@ async fn idle_reason(clients: &mut Clients, name: &str) -> IdleReason {
     clients.progress(name).await.idle_reason()
 }
 
-/// Asks for all that a worker gets, again and again, until `wanted` are granted.
+/// Asks to dial all contacts that a worker gets, again and again, until `wanted` are granted.
 async fn dial_until(clients: Clients, id: usize, name: String, wanted: usize) -> usize {
     let mut worker = Worker::connect(&clients, &format!("w{id}"), &name).await;
     let mut held = worker.lease(i32::try_from(wanted).unwrap()).await;
@@ -74,7 +74,7 @@ async fn calls_a_second_hold_over_workers_and_replicas() {
         workers.spawn(dial_until(replicas[id % 2].clients.clone(), id, name.clone(), 30));
     }
     assert_eq!(workers.join_all().await.into_iter().sum::<usize>(), 120);
-    // By the database's own log: no second has more than the rate and the tenth that a burst may be.
+    // By the database's own log, no second has more calls than the rate and the tenth that a burst may add.
     let sql = "SELECT max(calls) FROM (SELECT sum(cardinality(slots)) OVER (ORDER BY authorized_at
         RANGE BETWEEN CURRENT ROW AND '999 ms' FOLLOWING) AS calls FROM authorizations) t";
     let most: i64 = db.client().await.query_one(sql, &[]).await.unwrap().get(0);
@@ -105,7 +105,7 @@ async fn calls_in_progress_hold_and_the_limit_changes_while_running() {
     let result = second.authorize_slots(&of_second[4].lease, vec![of_second[4].slot]).await;
     assert!(result.retry_delay.is_some(), "says when to ask again");
 
-    // One ends, one may begin: the slot that was throttled is leased still.
+    // When one call ends, another may begin: the throttled slot is still leased.
     let ended = second.end(&of_second[0], &decisions[0].1, CallOutcome::Answered).await;
     assert_eq!(ended, v1::InteractionStatus::Recorded);
     let more = second.authorize(&of_second[2..5]).await;
@@ -118,7 +118,7 @@ async fn calls_in_progress_hold_and_the_limit_changes_while_running() {
     assert_eq!(count(&more, Decision::Granted), 0, "{more:?}");
 }
 
-/// A service that lets a number be dialled so often in a day.
+/// Starts a service with this cap of attempts per number and day.
 async fn capped_service(db: &TestDb, max_attempts_per_number: u16) -> Service {
     let mut options = test_options();
     options.limits.max_attempts_per_number = max_attempts_per_number;
@@ -156,7 +156,7 @@ async fn a_number_is_dialled_three_times_a_day_by_all_campaigns_together() {
     assert!(explained.message.contains("24 hours"), "{explained:?}");
     assert_eq!(explained.next_attempt_time, progress.idle_until);
 
-    // A day later, as far as the database knows, it may be dialled again.
+    // A day later, by the database's data, the number may be dialled again.
     let later = "UPDATE number_attempts SET attempted_at = ARRAY(
             SELECT t - interval '24 hours' FROM unnest(attempted_at) AS t);
         UPDATE due_contacts SET due_at = due_at - interval '24 hours'";
@@ -173,7 +173,7 @@ async fn two_replicas_never_dial_a_number_at_once_that_may_be_dialled_once() {
     let mut tasks = tokio::task::JoinSet::new();
     for replica in &replicas {
         let mut clients = replica.clients.clone();
-        // In other orders, so that they would wait for each other if locks were taken in order of slot.
+        // The slots come in different orders. If locks were taken in order of slot, the tasks would deadlock.
         tasks.spawn(async move {
             let name = paced(&mut clients, v1::Pacing::default()).await;
             clients.add_contacts(&name, 0..100).await;
@@ -213,7 +213,7 @@ async fn campaigns_share_a_worker_by_weight() {
         clients.add_contacts(&name, first..first + 400).await;
         clients.launch(&name).await;
     }
-    // Serves every campaign.
+    // This worker serves every campaign.
     let hello = v1::Hello { worker_id: "w".into(), protocol_version: 1, ..Default::default() };
     let hello = v1::dispatch_request::Message::Hello(hello);
     let mut worker = Worker::open(&clients, hello).await.unwrap();

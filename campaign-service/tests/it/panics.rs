@@ -14,7 +14,7 @@ use tonic_health::pb::health_client::HealthClient;
 use tonic_health::pb::health_server::{Health, HealthServer};
 use tonic_health::pb::{HealthCheckRequest, HealthCheckResponse};
 
-/// Panics when asked to.
+/// Service that panics when asked to.
 struct Fragile;
 
 fn serving() -> HealthCheckResponse {
@@ -41,7 +41,7 @@ impl Health for Fragile {
         let stream = async_stream::stream! {
             yield Ok(serving());
             loop {
-                // Not ready at once: the message before is sent when there is nothing more to send with it.
+                // The stream is not ready at once, so that the message before is sent alone.
                 tokio::time::sleep(std::time::Duration::from_millis(10)).await;
                 assert!(!panics, "in the middle of a stream");
                 yield Ok(serving());
@@ -65,7 +65,7 @@ async fn a_panic_fails_its_request_and_no_other() {
     let endpoint = Channel::from_shared(url).unwrap();
     let channel =
         eventually("the server answers", || async { endpoint.connect().await.ok() }).await;
-    // All on one connection.
+    // All calls share one connection.
     let mut client = HealthClient::new(channel);
     let mut other = client.watch(asking("")).await.unwrap().into_inner();
     assert!(other.next().await.unwrap().is_ok());

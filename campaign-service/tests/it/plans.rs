@@ -1,5 +1,5 @@
-//! The hot statements probe by key, whatever the statistics say: the tables that grow with the list are
-//! never read from end to end, and not much more of them is read than is handed out.
+//! The hot statements probe by key, whatever the statistics say. The tables that grow with the list are never
+//! read from end to end. Not many more of their rows are read than are leased.
 
 use crate::support::{Service, TestDb, Worker, eventually};
 use campaign_domain::access::Tenant;
@@ -12,10 +12,10 @@ use uuid::Uuid;
 
 const CONTACTS: i64 = 6_000;
 const LEASED: usize = 1_000;
-/// By another worker, a hundred in a lease.
+/// Contacts held by another worker, a hundred in a lease.
 const HELD: i32 = 4_000;
 
-/// Rows read by scans of whole tables, and rows read through indexes, by table.
+/// Returns the rows read by scans of whole tables, and those read through indexes, by table.
 async fn rows_read(db: &TestDb) -> BTreeMap<String, (i64, i64)> {
     let client = db.client().await;
     eventually("the service's connections are gone and their counts in", || async {
@@ -55,7 +55,7 @@ async fn import(service: &Service, parent: &str) {
     assert_eq!(import.into_inner().created, CONTACTS);
 }
 
-/// Leases, authorises and reports a part of the list, while others hold many leases.
+/// Leases, authorises and reports a part of the list, while another worker holds many leases.
 async fn work(service: &Service, name: &str) {
     let mut other = Worker::connect(&service.clients, "other", name).await;
     other.lease(HELD).await;
@@ -112,7 +112,7 @@ async fn hot_statements_probe_by_key_whatever_the_statistics_say() {
             (after.0 - before.0, after.1 - before.1)
         };
         let leased = i64::try_from(LEASED).unwrap() + i64::from(HELD);
-        // Rows by index, for each contact that was handed out: with room for what is read twice.
+        // Most rows by index for each leased contact, with room for rows that are read twice.
         for (table, most) in [
             ("contacts", 5.0),
             ("state_blocks", 1.0),
@@ -135,7 +135,7 @@ async fn hot_statements_probe_by_key_whatever_the_statistics_say() {
     }
 }
 
-/// A page of one tenant's campaigns is read without those of others, however many newer ones they have.
+/// A page of one tenant's campaigns is read without those of other tenants, however many newer ones they have.
 #[tokio::test]
 async fn a_page_of_campaigns_is_read_without_those_of_other_tenants() {
     for is_analyzed in [false, true] {
@@ -156,7 +156,7 @@ async fn a_page_of_campaigns_is_read_without_those_of_other_tenants() {
         let before = rows_read(&db).await["campaigns"];
         let service = Service::start(&db).await;
         let mut clients = service.clients.clone();
-        // Often enough that a plan is kept.
+        // The statement runs often enough that its plan is kept.
         for _ in 0..10 {
             let request = v1::ListCampaignsRequest { page_size: 2, ..Default::default() };
             let page = clients.campaigns.list_campaigns(request).await.unwrap().into_inner();
@@ -170,8 +170,8 @@ async fn a_page_of_campaigns_is_read_without_those_of_other_tenants() {
     }
 }
 
-/// Contacts that are due are chosen once, also where the planner believes that there is one: any that were taken
-/// beyond those asked for would be lost.
+/// Due contacts are chosen once, even if the planner believes that there is only one. Contacts taken beyond the
+/// requested number would be lost.
 #[tokio::test]
 async fn no_more_is_taken_off_the_list_than_was_asked_for() {
     let db = TestDb::new().await;
@@ -191,7 +191,7 @@ async fn no_more_is_taken_off_the_list_than_was_asked_for() {
     assert_eq!(taken, [(1, 1), (2, 1), (3, 1)]);
 }
 
-/// The last page costs what the first does.
+/// The last page costs as much as the first.
 #[tokio::test]
 async fn a_page_of_a_long_list_reads_no_more_than_itself() {
     let db = TestDb::new().await;

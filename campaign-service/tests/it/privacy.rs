@@ -1,4 +1,4 @@
-//! Neither people's numbers and names nor secrets are in anything that the programs print.
+//! Privacy: nothing that the programs print contains people's numbers or names, or secrets.
 
 use super::support::processes::{Killed, campaign_service, dialer_worker, free_port, scrape};
 use super::support::{Clients, TestDb, always, eventually};
@@ -17,7 +17,7 @@ const API_KEY: &str = "api-key-that-nobody-may-see";
 const CALLBACK_SECRET: &str = "callback-secret-that-nobody-may-see";
 const TOKEN: &str = "token-that-nobody-may-ever-see";
 
-/// What the programs print, each into a file of its own.
+/// Output of the programs, each in a file of its own.
 struct Printed {
     folder: PathBuf,
 }
@@ -54,12 +54,12 @@ impl Drop for Printed {
     }
 }
 
-/// As PostgreSQL takes it, with a password that it does not ask for.
+/// Returns the URL with a password, which PostgreSQL accepts without asking for one.
 fn with_password(url: &str) -> String {
     let (scheme, rest) = url.split_once("://").unwrap();
     let (user, server) = rest.rsplit_once('@').unwrap();
     let user = user.split(':').next().unwrap();
-    // A server that asks for one has its own.
+    // The URL of a server that asks for a password has one already.
     let password = rest.split_once('@').and_then(|(user, _)| user.split_once(':'));
     let password = password.map_or(DATABASE_PASSWORD, |(_, password)| password);
     format!("{scheme}://{user}:{password}@{server}")
@@ -85,7 +85,7 @@ async fn create(clients: &mut Clients, campaign: &str, contact: v1::Contact) -> 
     })
 }
 
-/// Makes the service say what is wrong, with people's data at hand.
+/// Makes the service report errors about rows with people's data.
 async fn provoke(db: &TestDb, clients: &mut Clients, campaign: &str) {
     let sql = db.client().await;
     let mut bad = contact("not a number, Zebulon Ypsilanti", NAMES[1]);
@@ -93,7 +93,7 @@ async fn provoke(db: &TestDb, clients: &mut Clients, campaign: &str) {
     assert_eq!(create(clients, campaign, bad).await, Err(Code::InvalidArgument));
     let again = contact(NUMBERS[0], NAMES[0]);
     assert_eq!(create(clients, campaign, again).await, Err(Code::AlreadyExists));
-    // A statement that is refused with the row in PostgreSQL's answer.
+    // This statement is rejected, and PostgreSQL's answer has the row.
     let forbid = format!(
         "ALTER TABLE contacts ADD CONSTRAINT nobody CHECK (display_name <> '{}')",
         NAMES[2]
@@ -101,7 +101,7 @@ async fn provoke(db: &TestDb, clients: &mut Clients, campaign: &str) {
     sql.batch_execute(&forbid).await.unwrap();
     let refused = contact(NUMBERS[3], NAMES[2]);
     assert_eq!(create(clients, campaign, refused).await, Err(Code::Internal));
-    // A value that the service did not write and cannot read.
+    // The service did not write this value and cannot read it.
     let spoil = format!("UPDATE contacts SET attributes = '\"{}\"'", NAMES[0]);
     sql.batch_execute(&spoil).await.unwrap();
     let request = v1::GetContactRequest { name: format!("{campaign}/contacts/0") };
@@ -151,7 +151,7 @@ async fn what_the_programs_print_names_nobody() {
         command.args(["--log", "debug", "--service-url", &url, "--worker-id", name]);
         command
     };
-    // One provider that answers nobody, then one that does.
+    // The first provider does not answer; the second does.
     let platform = format!("http://127.0.0.1:{}", free_port());
     let mut fails = printed.run(
         "http-worker",
@@ -180,7 +180,7 @@ async fn what_the_programs_print_names_nobody() {
     provoke(&db, &mut clients, &campaign).await;
     eventually("the service says what was refused", || async {
         let said = printed.read("service");
-        let all = ["refused a statement", "nobody", "the database did not answer"];
+        let all = ["rejected a statement", "nobody", "the database did not answer"];
         all.iter().all(|text| said.contains(text)).then_some(())
     })
     .await;

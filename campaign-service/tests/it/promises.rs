@@ -1,4 +1,4 @@
-//! First tests of the promises P1 to P6; P7 is in `crashes`. Each was seen failing on code broken on
+//! First tests of the promises P1 to P6; P7 is in `crashes`. Each test was seen to fail on code broken on
 //! purpose.
 
 use crate::support::{Clients, Held, Service, TestDb, Worker, eventually, retry};
@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-/// Lets every lease run out now.
+/// Lets every lease expire now.
 async fn expire_leases(db: &TestDb) {
     let sql = "UPDATE leases SET expires_at = now() - interval '1 second'";
     db.client().await.batch_execute(sql).await.unwrap();
@@ -24,7 +24,7 @@ async fn wait_for_no_lease(db: &TestDb) {
     .await;
 }
 
-/// Every bucket sums to the total; and whoever waits is really somewhere a lease can find it.
+/// Checks that the buckets sum to the total, and that a lease can find every waiting contact.
 async fn check_nobody_is_lost(db: &TestDb, clients: &mut Clients, name: &str) {
     let progress = clients.progress(name).await;
     let removed: i64 = progress.removed.iter().map(|removed| removed.contacts).sum();
@@ -39,7 +39,7 @@ async fn check_nobody_is_lost(db: &TestDb, clients: &mut Clients, name: &str) {
     assert!(found >= progress.waiting + progress.waiting_retry, "{found} of {progress:?}");
 }
 
-/// P1: workers take contacts and vanish at every stage; everyone is attempted all the same.
+/// P1: workers lease contacts and vanish at every stage. Every contact is attempted all the same.
 #[tokio::test]
 async fn p1_no_contact_is_lost_when_workers_vanish() {
     let db = TestDb::new().await;
@@ -77,7 +77,7 @@ async fn p1_no_contact_is_lost_when_workers_vanish() {
     assert_eq!(finished.unwrap().contacts, 60);
 }
 
-/// P2: asking again for the same slot, at once or from two replicas, grants it once; and a worker that
+/// P2: repeated requests for the same slot, at once or on two replicas, are granted once. A worker that
 /// dies after the grant leaves UNKNOWN, which waits for the retry policy.
 #[tokio::test]
 async fn p2_an_attempt_is_authorised_once_and_unknown_is_not_retried_at_once() {
@@ -122,9 +122,9 @@ async fn p2_an_attempt_is_authorised_once_and_unknown_is_not_retried_at_once() {
     assert_eq!(history.last_outcome(), CallOutcome::Unknown);
 }
 
-/// P3: workers on two replicas ask without pause while the campaign is paused, resumed and cancelled.
-/// The audit log's snapshot of each stop tells which authorisations were committed by then; none that
-/// it did not see may exist before the next resume.
+/// P3: workers on two replicas ask all the time while the campaign is paused, resumed and cancelled.
+/// The audit log's snapshot of each stop tells which authorisations were committed by then. No other
+/// authorisation may exist before the next resume.
 #[tokio::test]
 async fn p3_no_authorisation_is_committed_after_a_stop() {
     let db = TestDb::new().await;
@@ -159,14 +159,14 @@ async fn p3_no_authorisation_is_committed_after_a_stop() {
         WHERE e.event_number = (SELECT max(event_number) FROM audit_events)
             AND NOT pg_visible_in_snapshot(a.transaction_id, e.snapshot)";
     for round in 0..25 {
-        // The workers are at it when the pause comes.
+        // The workers are busy when the pause comes.
         let before = granted.load(Ordering::Relaxed);
         eventually("workers are granted attempts", || async {
             (granted.load(Ordering::Relaxed) > before + 4).then_some(())
         })
         .await;
         clients.pause(&name).await;
-        // While it stands paused, the workers go on asking.
+        // The workers go on asking while the campaign is paused.
         for _ in 0..3 {
             let late: i64 = client.query_one(visible, &[]).await.unwrap().get(0);
             assert_eq!(late, 0, "authorised after pause {round}");
@@ -187,8 +187,8 @@ async fn p3_no_authorisation_is_committed_after_a_stop() {
     assert_eq!(between, 0, "authorised between a pause and its resume");
 }
 
-/// P4: opt-outs are recorded while workers ask; no contact is authorised after its opt-out was
-/// acknowledged, though the launch asked not to exclude the refused.
+/// P4: opt-outs are recorded while workers ask. No contact is authorised after its opt-out was
+/// acknowledged, although the launch has `exclude.refused` = false.
 #[tokio::test]
 async fn p4_a_refusal_counts_from_its_acknowledgement_on() {
     let db = TestDb::new().await;
@@ -202,7 +202,7 @@ async fn p4_a_refusal_counts_from_its_acknowledgement_on() {
     let mut worker = Worker::connect(&clients, "w", &name).await;
     let held = worker.lease(200).await;
 
-    // Even ones opt out on the other replica while we ask for all of them.
+    // Contacts with even numbers opt out on the other replica while this worker asks for all.
     let (sender, mut acknowledged) = tokio::sync::mpsc::unbounded_channel();
     let mut other = two.clients.clone();
     let refusing: Vec<Held> = held.iter().step_by(2).cloned().collect();
@@ -216,7 +216,7 @@ async fn p4_a_refusal_counts_from_its_acknowledgement_on() {
     });
     let mut refused = BTreeSet::new();
     let mut excluded = 0;
-    // From the end, so that the two meet in the middle.
+    // The worker asks from the end, so that the two meet in the middle.
     for held in held.iter().rev() {
         while let Ok(contact) = acknowledged.try_recv() {
             refused.insert(contact);
@@ -229,14 +229,14 @@ async fn p4_a_refusal_counts_from_its_acknowledgement_on() {
     }
     opting_out.await.unwrap();
     assert!(excluded > 0, "some opt-outs came first");
-    // And by commit order, for those that raced.
+    // Commit order decides for requests that raced.
     let late = "SELECT count(*) FROM interactions i JOIN authorizations a
         ON i.position = ANY(a.positions) AND a.authorized_at > i.recorded_at";
     let late: i64 = db.client().await.query_one(late, &[]).await.unwrap().get(0);
     assert_eq!(late, 0);
 }
 
-/// P4: the answer to an authorisation is lost, the contact opts out, and the worker, back, asks again.
+/// P4: the answer to an authorisation is lost, the contact opts out, and the worker reconnects and asks again.
 #[tokio::test]
 async fn p4_a_grant_that_was_not_heard_is_judged_again() {
     let db = TestDb::new().await;
@@ -260,8 +260,8 @@ async fn p4_a_grant_that_was_not_heard_is_judged_again() {
     assert_eq!(clients.progress(&name).await.in_call, 2, "nobody knows whether it rang");
 }
 
-/// P5: reports that come twice, in the wrong order, from two workers, after a pause, a cancel, the end
-/// of the lease and a reset change history once and are not lost.
+/// P5: a report changes history once and is not lost. It may come twice, in the wrong order, from two workers,
+/// or after a pause, a cancel, the end of the lease or a reset.
 #[tokio::test]
 async fn p5_a_fact_counts_once_whenever_it_comes() {
     let db = TestDb::new().await;
@@ -279,7 +279,7 @@ async fn p5_a_fact_counts_once_whenever_it_comes() {
     let mut second = Worker::connect(&two.clients, "w2", &name).await;
     let transfer = || Fact::Transferred(v1::Transferred { seconds_before_transfer: 61 });
 
-    // After a pause; the end before the transfer; twice, and by another worker.
+    // After a pause, the end is reported before the transfer, twice, and by another worker.
     clients.pause(&name).await;
     for _ in 0..2 {
         worker.end(&held[0], &attempts[0], CallOutcome::Answered).await;
@@ -294,7 +294,7 @@ async fn p5_a_fact_counts_once_whenever_it_comes() {
     assert_eq!((history.attempts, history.longest_transfer_seconds), (1, 61));
     assert_eq!((history.last_outcome(), history.interactions.len()), (CallOutcome::Answered, 2));
 
-    // After the lease ran out: UNKNOWN gives way, and is not counted again.
+    // After the lease has expired, the report replaces UNKNOWN and is not counted again.
     clients.resume(&name).await;
     expire_leases(&db).await;
     wait_for_no_lease(&db).await;
@@ -308,13 +308,13 @@ async fn p5_a_fact_counts_once_whenever_it_comes() {
     let explained = clients.explain(&held[1].contact).await;
     assert_eq!(explained.reason(), v1::ExclusionReason::Finished);
 
-    // After a cancel.
+    // A fact counts after a cancel.
     clients.cancel(&name).await;
     let success = || Fact::Success(v1::Success {});
     worker.tell(&held[2], &attempts[2], "s", success()).await;
     assert!(clients.history(&held[2].contact).await.success);
 
-    // After a reset: the opt-out of a call before it counts, and so does what happens from now on.
+    // After a reset, an opt-out from a call before it counts. So do all facts from now on.
     let reset = v1::LaunchSettings { reset_contact_history: true, ..Default::default() };
     clients.launch_with(&name, reset).await;
     let late = worker.tell(&held[3], &attempts[3], "s", success()).await;
@@ -325,13 +325,13 @@ async fn p5_a_fact_counts_once_whenever_it_comes() {
     }
     let history = clients.history(&held[3].contact).await;
     assert!(history.refused && history.success);
-    // Nobody knows how the third one's call ended: its phone may still ring, whatever was launched.
+    // The end of the third contact's call is unknown. Its phone may still ring, whatever was launched.
     let mut fresh = Worker::connect(&clients, "w3", &name).await;
     let again: Vec<String> = fresh.lease(10).await.into_iter().map(|held| held.phone).collect();
     assert_eq!(again, [held[0].phone.as_str(), held[1].phone.as_str()]);
 }
 
-/// P5 among callers whose facts are recorded together: each is told what became of its own.
+/// P5 among callers whose facts are recorded together: each gets the results of its own facts.
 #[tokio::test]
 async fn p5_each_caller_is_told_of_its_own_facts() {
     let db = TestDb::new().await;
@@ -342,7 +342,7 @@ async fn p5_each_caller_is_told_of_its_own_facts() {
     let contact = format!("{name}/contacts/0");
     clients.record(&contact, "known", Fact::Success(v1::Success {})).await;
 
-    // No two neighbours ask for the same, nor for as much.
+    // Neighbours report different facts, and different numbers of them.
     let kinds = [
         (contact.clone(), "known", InteractionStatus::Duplicate),
         (contact.clone(), "new", InteractionStatus::Recorded),
@@ -377,7 +377,7 @@ async fn p5_each_caller_is_told_of_its_own_facts() {
     }
 }
 
-/// P6: what the holder of an expired or foreign lease asks is refused.
+/// P6: requests of the holder of an expired or foreign lease are rejected.
 #[tokio::test]
 async fn p6_an_expired_lease_authorises_nothing() {
     let db = TestDb::new().await;
@@ -395,13 +395,13 @@ async fn p6_an_expired_lease_authorises_nothing() {
     let result = worker.authorize_slots(&forged, vec![0]).await;
     assert_eq!(result.attempts[0].decision(), Decision::LeaseLost);
 
-    // The lease is past its time, and this replica may or may not have taken it back.
+    // The lease has expired, and a replica may or may not have taken it back.
     expire_leases(&db).await;
     assert_eq!(worker.authorize(&held[..1]).await[0].0, Decision::LeaseLost);
     wait_for_no_lease(&db).await;
     let mut next = Worker::connect(&clients, "next", &name).await;
     let again = next.lease(2).await;
-    assert_eq!(again.len(), 2, "whoever was not dialled is handed out again");
+    assert_eq!(again.len(), 2, "contacts that were not dialled are leased again");
     assert_eq!(worker.authorize(&held).await[1].0, Decision::LeaseLost);
     next.granted(&again[0]).await;
 }

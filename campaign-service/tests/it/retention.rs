@@ -1,4 +1,4 @@
-//! History that is kept no longer than told.
+//! Retention: history is kept no longer than configured.
 
 use crate::support::{Service, TestDb, Worker, eventually, test_options};
 use campaign_proto::v1;
@@ -6,7 +6,7 @@ use campaign_proto::v1::interaction::Fact;
 use campaign_proto::v1::{CallOutcome, ExclusionReason};
 use chrono::TimeDelta;
 
-/// More calls than are looked at in one round.
+/// Number of calls, more than one round looks at.
 const CALLS: usize = 130;
 
 #[tokio::test]

@@ -1,4 +1,4 @@
-//! Launch settings as they are really dispatched, and previews that say the same beforehand.
+//! Launch settings, by the contacts that are really dispatched, and previews that predict the same.
 
 use crate::support::{Clients, Held, Service, TestDb, Worker, phone, reason};
 use campaign_proto::v1;
@@ -20,7 +20,7 @@ fn settings(exclude: v1::Exclusions) -> v1::LaunchSettings {
     v1::LaunchSettings { exclude: Some(exclude), ..Default::default() }
 }
 
-/// The contacts with these facts, each of the n-th number, in a campaign not launched yet.
+/// Creates a campaign, not launched yet, whose n-th contact has the n-th of these facts.
 async fn campaign_with(clients: &mut Clients, facts: &[Option<Fact>]) -> String {
     let name = clients.create_campaign().await;
     clients.add_contacts(&name, 0..facts.len()).await;
@@ -34,7 +34,7 @@ async fn campaign_with(clients: &mut Clients, facts: &[Option<Fact>]) -> String 
     name
 }
 
-/// Previews, launches and leases all; the numbers that came, which the preview must have counted.
+/// Previews, launches and leases all contacts. Returns the leased numbers, whose count the preview must have given.
 async fn dispatched(
     clients: &mut Clients,
     name: &str,
@@ -200,7 +200,7 @@ async fn a_reset_clears_history_and_opt_outs_but_not_the_suppression_list() {
     assert!(!history.refused && history.interactions.is_empty());
     let suppressed = clients.explain(&format!("{name}/contacts/2")).await;
     assert_eq!(suppressed.reason(), ExclusionReason::Suppressed);
-    // What nobody sees any more is deleted in the background.
+    // History that nobody can see any more is deleted in the background.
     let rows = db.client().await;
     crate::support::eventually("old history is deleted", || async {
         let sql = "SELECT (SELECT count(*) FROM interactions WHERE detail <> '')
@@ -211,8 +211,8 @@ async fn a_reset_clears_history_and_opt_outs_but_not_the_suppression_list() {
     .await;
 }
 
-/// P5: what was reported before a reset and is reported again after it, even when the old history is
-/// deleted, changes nothing: it was known before.
+/// P5: a fact reported before a reset and again after it changes nothing, since it was known before. That holds even
+/// when the old history is deleted.
 #[tokio::test]
 async fn facts_of_before_a_reset_do_not_come_back_with_a_repeat() {
     let db = TestDb::new().await;
@@ -249,7 +249,7 @@ async fn facts_of_before_a_reset_do_not_come_back_with_a_repeat() {
         let history = clients.history(contact).await;
         assert!(!history.refused && !history.success && history.interactions.is_empty());
     }
-    // New ones count.
+    // New facts count.
     assert_eq!(clients.record(&second, "stop 2", opted_out()).await, InteractionStatus::Recorded);
     assert!(clients.history(&second).await.refused);
 }
@@ -272,7 +272,7 @@ async fn a_live_run_takes_contacts_as_they_arrive_and_does_not_end() {
         let attempt = worker.granted(held).await;
         worker.end(held, &attempt, CallOutcome::Answered).await;
     }
-    // Past its end date too.
+    // The same holds past the end date.
     let end =
         "UPDATE campaigns SET end_time = now() - interval '1 hour', config = jsonb_set(config,
         '{schedule,end_time}', to_jsonb(now() - interval '1 hour'))";

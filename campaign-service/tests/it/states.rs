@@ -1,4 +1,4 @@
-//! Blocks of states, as several transactions change them.
+//! Blocks of states, changed by several transactions.
 
 use crate::support::TestDb;
 use campaign_domain::history::ContactState;
@@ -10,7 +10,7 @@ fn attempts(attempts: i32) -> ContactState {
     ContactState { attempts, ..ContactState::default() }
 }
 
-/// Notes attempts of contacts whom nobody else has.
+/// Notes attempts of contacts that no other transaction holds.
 async fn note(db: &Db, campaign: Uuid, positions: std::ops::Range<i64>, count: i32) {
     let mut connection = db.connect().await.unwrap();
     let tx = connection.begin(Gate::Shared(campaign)).await.unwrap();
@@ -29,7 +29,7 @@ async fn all(db: &Db, campaign: Uuid) -> Vec<(i64, i32)> {
     states.iter().map(|(position, state)| (position, state.attempts)).collect()
 }
 
-/// Whole blocks and the edges that they share with others: made, changed, and changed from both sides at once.
+/// Whole blocks, and edges that blocks share with others, are created, changed, and changed from both sides at once.
 #[tokio::test]
 async fn contacts_of_one_block_are_changed_side_by_side() {
     let test = TestDb::new().await;
@@ -45,7 +45,7 @@ async fn contacts_of_one_block_are_changed_side_by_side() {
     }
 }
 
-/// What another transaction changed is not written over, nor is the change of this one lost unnoticed.
+/// The change of another transaction is not overwritten, and the change of this one is not lost unnoticed.
 #[tokio::test]
 async fn a_block_changed_meanwhile_fails_the_transaction() {
     let test = TestDb::new().await;
@@ -53,7 +53,7 @@ async fn a_block_changed_meanwhile_fails_the_transaction() {
     note(&db, campaign, 0..32, 1).await;
     let mut connection = db.connect().await.unwrap();
     let tx = connection.begin(Gate::Shared(campaign)).await.unwrap();
-    // Whole, so that nothing locks it: whoever asks should have all its contacts.
+    // The block is whole, so nothing locks it: its caller should hold all its contacts.
     let mut states = states::lock(&tx, campaign, 0..32).await.unwrap();
     note(&db, campaign, 0..32, 2).await;
     states.set(7, &attempts(3));

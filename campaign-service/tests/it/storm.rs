@@ -1,6 +1,6 @@
 //! Everything at once over two replicas and real workers: imports, leases, opt-outs, suppressions, pauses,
-//! killed and frozen workers, expired leases. Judged by the provider's own log and the database, not by
-//! what the service counts.
+//! killed and frozen workers, expired leases. The provider's own log and the database are the judges, not the
+//! service's counts.
 
 use crate::support::processes::{Killed, dials, free_port, serve, work};
 use crate::support::{Clients, TestDb, phone};
@@ -15,7 +15,7 @@ const CONTACTS: usize = 1_600;
 /// Contacts in each of the imports that run side by side.
 const IMPORT_CONTACTS: usize = 200;
 const LEASE_TTL_SECONDS: u32 = 1;
-/// Longest wait for everyone to be done with.
+/// Longest wait until all contacts are done.
 const STORM_LIMIT: Duration = Duration::from_secs(120);
 
 #[tokio::test]
@@ -52,7 +52,8 @@ async fn promises_hold_while_everything_happens_at_once() {
     std::fs::remove_file(log).unwrap();
 }
 
-/// Every seventh contact opts out, wherever it waits; by number, since it may not be imported yet.
+/// Opts out every seventh contact, wherever it waits. The opt-out is by number, since the contact may not be imported
+/// yet.
 async fn opt_out(mut clients: Clients, name: String) {
     for n in (0..CONTACTS).step_by(7) {
         let interaction = v1::Interaction {
@@ -93,8 +94,8 @@ async fn pause_and_resume(mut clients: Clients, name: String) {
     }
 }
 
-/// One worker is frozen for longer than its leases last and then goes on; one is killed, and another
-/// comes in its place. Returns when all have worked undisturbed for a while.
+/// Freezes one worker for longer than its leases last, and then continues it. Kills another worker and starts a new
+/// one in its place. Returns when all have worked undisturbed for a while.
 async fn trouble(workers: [Killed; 3], ports: Vec<u16>, log: std::path::PathBuf) -> () {
     let [frozen, mut killed, _steady] = workers;
     sleep(Duration::from_millis(700)).await;
@@ -105,7 +106,7 @@ async fn trouble(workers: [Killed; 3], ports: Vec<u16>, log: std::path::PathBuf)
     let _instead = work("d", &ports, &log, "0.002");
     let deadline = Instant::now() + STORM_LIMIT;
     let mut before = 0;
-    // They are needed as long as there is something to dial.
+    // The workers are needed as long as there is something to dial.
     loop {
         sleep(Duration::from_secs(3)).await;
         let now = dials(&log).len();
@@ -133,7 +134,7 @@ async fn judge(db: &TestDb, log: &Path, progress: &v1::CampaignProgress) {
     let client = db.client().await;
     let count = async |sql: &str| -> i64 { client.query_one(sql, &[]).await.unwrap().get(0) };
 
-    // P2 and P6: the provider dialled each attempt once, each contact once, and only what was granted.
+    // P2 and P6: the provider dialled each attempt once, each contact once, and only granted attempts.
     let dials = dials(log);
     let mut by_contact: BTreeMap<&str, usize> = BTreeMap::new();
     for dial in &dials {
@@ -158,7 +159,7 @@ async fn judge(db: &TestDb, log: &Path, progress: &v1::CampaignProgress) {
         WHERE p.command = 'PAUSE'";
     assert_eq!(count(between).await, 0, "P3: authorised while paused");
 
-    // P4: nobody was authorised after an opt-out or a suppression.
+    // P4: no contact was authorised after an opt-out or a suppression.
     let refused = "SELECT count(*) FROM interactions i JOIN authorizations a
         ON i.position = ANY(a.positions) AND a.authorized_at > i.recorded_at WHERE i.kind = 2";
     assert_eq!(count(refused).await, 0, "P4: authorised after an opt-out");

@@ -1,5 +1,5 @@
-//! People who never say who they are: what they send, and what they leave unfinished, costs a fixed amount of memory and
-//! keeps nobody else waiting.
+//! Strangers: callers that never authenticate. Everything that they send or leave unfinished costs a fixed amount of
+//! memory and delays nobody else.
 
 use crate::support::processes::{Killed, campaign_service, free_port};
 use crate::support::{Clients, Service, TestDb, bad_fields, eventually, test_options};
@@ -21,7 +21,7 @@ const END_HEADERS: u8 = 4;
 const CREATE: &str = "/campaign.v1.CampaignService/CreateCampaign";
 const HEALTH: &str = "/grpc.health.v1.Health/Check";
 
-/// What a connection sends.
+/// Bytes that a connection sends.
 #[derive(Default)]
 struct Sent(BytesMut);
 
@@ -55,7 +55,7 @@ impl Sent {
         self.frame(HEADERS, flags, stream, &block);
     }
 
-    /// A message with a length that it does not have.
+    /// Sends a message that is shorter than the length it announces.
     fn half_message(&mut self, stream: u32, length: u32, sent: usize) {
         let mut content = vec![0];
         content.extend(length.to_be_bytes());
@@ -66,7 +66,7 @@ impl Sent {
     }
 }
 
-/// A header as HPACK has it when it is not compressed.
+/// Returns a header in HPACK, not compressed.
 fn literal(name: &str, value: &[u8]) -> Vec<u8> {
     let (length, rest) = if value.len() < 127 {
         (u8::try_from(value.len()).unwrap(), Vec::new())
@@ -88,12 +88,12 @@ fn streams(count: u32) -> impl Iterator<Item = u32> {
     (0..count).map(|index| 2 * index + 1)
 }
 
-/// What the connections to the API send, each kind in turn.
+/// Returns the bytes that connections to the API send, one entry for each kind of attack.
 fn attacks() -> Vec<Vec<u8>> {
     let mut attacks: Vec<Vec<u8>> = vec![Vec::new(), PREFACE[..10].to_vec()];
     for path in [HEALTH, CREATE] {
         let (mut few, mut many) = (Sent::http2(), Sent::http2());
-        // As much as a connection of before could send unread.
+        // This is as much as one connection could once send unread.
         for stream in streams(16) {
             few.request(stream, path, END_HEADERS);
             few.half_message(stream, 59_000, 58_000);
@@ -122,7 +122,7 @@ fn attacks() -> Vec<Vec<u8>> {
     attacks
 }
 
-/// Opens a connection, sends what can be sent, and keeps it open.
+/// Opens a connection and sends as much as possible. Returns the open connection.
 async fn attack(port: u16, bytes: Vec<u8>) -> Option<TcpStream> {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).await.ok()?;
     let _ = timeout(Duration::from_secs(1), stream.write_all(&bytes)).await;
@@ -173,7 +173,7 @@ async fn hostile_connections_cost_little_and_delay_nobody() {
             pauses.push(begun.elapsed());
             clients.resume(&name).await;
         }
-        // All are held open while somebody new comes.
+        // All connections are held open while new callers come.
         let held = held.join_all().await;
         let grown = resident_mebibytes(&service).saturating_sub(before);
         assert!(!is_attacked || grown < 100, "{grown} MiB for {} connections", held.len());
@@ -199,14 +199,14 @@ async fn who_sends_half_a_message_is_answered_in_time_and_holds_no_place() {
     sent.request(1, CREATE, END_HEADERS);
     sent.half_message(1, 100, 50);
     let mut stream = attack(port, sent.0.to_vec()).await.unwrap();
-    // The only place is free meanwhile.
+    // The only place for requests is free meanwhile.
     service.clients.clone().create_campaign().await;
     let mut seen = Vec::new();
     eventually("the half request is answered", || {
         let mut buffer = [0; 1_000];
         let read = stream.try_read(&mut buffer).unwrap_or(0);
         seen.extend_from_slice(&buffer[..read]);
-        // DEADLINE_EXCEEDED, in the clear since it is short.
+        // The status is DEADLINE_EXCEEDED; it is not compressed, since it is short.
         let is_answered = seen.windows(11).any(|bytes| bytes == b"grpc-status");
         let is_answered = is_answered || seen.iter().filter(|byte| **byte == HEADERS).count() > 0;
         async move { is_answered.then_some(()) }
@@ -244,7 +244,7 @@ async fn a_connection_that_asks_for_nothing_ends() {
     }
 }
 
-/// More than a connection may have at the same time; of them some are refused, and commands have room.
+/// A connection opens more watches than it may have at the same time. Some are rejected, and commands have room.
 #[tokio::test]
 async fn a_connection_full_of_watches_has_room_for_a_pause() {
     let db = TestDb::new().await;
@@ -259,7 +259,7 @@ async fn a_connection_full_of_watches_has_room_for_a_pause() {
             campaigns.watch_campaign(request).await
         });
     }
-    // While they are being opened, too.
+    // The pause also has room while the watches are being opened.
     timeout(Duration::from_secs(10), clients.pause(&name)).await.unwrap();
     let opened = timeout(Duration::from_secs(20), watches.join_all()).await.unwrap();
     let refused: Vec<_> = opened.iter().filter_map(|opened| opened.as_ref().err()).collect();

@@ -1,4 +1,4 @@
-//! A tenant never sees another's data, nor whether there is any.
+//! Tenants: one never sees another's data, nor whether there is any.
 
 use crate::support::access::{Guarded, claims};
 use crate::support::{Clients, Held, TestDb, Worker, bad_fields, eventually, phone};
@@ -10,7 +10,7 @@ use campaign_service::grpc::access::RULES;
 use std::collections::{BTreeMap, BTreeSet};
 use tonic::{Code, Status};
 
-/// Methods that name no campaign, or whose answer names one only to who has it: tests of their own.
+/// Methods that name no campaign, or whose answer names one only to its owner. They have tests of their own.
 const OTHERS: [&str; 11] = [
     "CreateCampaign",
     "ListCampaigns",
@@ -25,7 +25,7 @@ const OTHERS: [&str; 11] = [
     "ServerReflectionInfo",
 ];
 
-/// What every method that names a campaign says of this one.
+/// Calls every method that names a campaign with this one. Returns their errors.
 async fn ask_all(clients: &Clients, name: &str) -> BTreeMap<&'static str, Status> {
     let mut clients = clients.clone();
     let (parent, contact) = (name.to_owned(), format!("{name}/contacts/0"));
@@ -198,7 +198,7 @@ async fn a_request_id_is_its_tenants() {
         let again = clients.campaigns.create_campaign(request()).await.unwrap().into_inner().name;
         assert_eq!(name, again, "{tenant}");
         assert!(names.insert(name), "{tenant}");
-        // Of somebody else of the tenant it is another request.
+        // The same ID from another person of the tenant is another request.
         let mut said = claims(tenant, &["operator"]);
         said["sub"] = "bob".into();
         let mut bob = guarded.clients_with(&guarded.signer.sign(&said));
@@ -207,7 +207,7 @@ async fn a_request_id_is_its_tenants() {
     }
 }
 
-/// A campaign of ten contacts under way; its name.
+/// Creates and launches a campaign with these contacts. Returns its name.
 async fn running(clients: &mut Clients, numbers: std::ops::Range<usize>) -> String {
     let name = clients.create_campaign().await;
     clients.add_contacts(&name, numbers).await;
@@ -215,7 +215,7 @@ async fn running(clients: &mut Clients, numbers: std::ops::Range<usize>) -> Stri
     name
 }
 
-/// A worker of a tenant that takes from all campaigns it may.
+/// Connects a worker of a tenant that takes contacts from all campaigns it may.
 async fn worker(guarded: &Guarded, tenant: &str, leases: Vec<v1::LeaseKey>) -> Worker {
     let hello = v1::Hello {
         worker_id: "worker".to_owned(),
@@ -240,7 +240,7 @@ async fn a_worker_gets_contacts_of_its_tenant_only() {
     let settings = v1::LaunchSettings { live_forever: true, ..Default::default() };
     other.add_contacts(&theirs, 0..5).await;
     other.launch_with(&theirs, settings).await;
-    // When it hears of a pause, the service hears of everything.
+    // Once the service has heard of this pause, it hears of everything.
     let mut of_all = worker(&guarded, "", Vec::new()).await;
     let first = of_all.lease(1).await;
     assert_eq!(campaigns_of(&first), BTreeSet::from([theirs.as_str()]));
@@ -250,7 +250,7 @@ async fn a_worker_gets_contacts_of_its_tenant_only() {
     let mut idle = worker(&guarded, "acme", Vec::new()).await;
     assert!(idle.lease(100).await.is_empty(), "nothing is acme's");
     assert_eq!(of_all.lease(9).await.len(), 4);
-    // It does not notice that another's campaign gets contacts, which a worker for all gets at once.
+    // The idle worker does not notice new contacts of another tenant's campaign. A worker for all gets them at once.
     other.add_contacts(&theirs, 5..10).await;
     let theirs_held = of_all.batch().await;
     assert_eq!(campaigns_of(&theirs_held), BTreeSet::from([theirs.as_str()]));
@@ -258,7 +258,7 @@ async fn a_worker_gets_contacts_of_its_tenant_only() {
         assert_eq!(idle.release(&theirs_held[0].lease, Vec::new()).await, 0);
     }
     assert!(!idle.was_told_to_wait());
-    // Of its own it hears at once.
+    // The idle worker gets contacts of its own tenant at once.
     let ours = running(&mut acme, 0..10).await;
     let held = idle.batch().await;
     assert_eq!(campaigns_of(&held), BTreeSet::from([ours.as_str()]));
@@ -275,7 +275,7 @@ async fn a_lease_is_nothing_to_a_worker_of_another_tenant() {
     let held = holder.lease(10).await;
     let attempt = holder.granted(&held[0]).await;
     let key = held[0].lease.clone();
-    // Even one that somehow knows the key.
+    // Another tenant's worker does not get the lease, even if it somehow knows the key.
     let mut thief = worker(&guarded, "other", vec![key.clone()]).await;
     assert!(thief.welcome.leases[0].lost);
     let answer = thief.authorize_slots(&key, vec![0, 1]).await;
@@ -327,7 +327,7 @@ async fn a_suppression_holds_for_its_tenant_and_the_installations_for_everybody(
     let names = [running(&mut acme, 0..3).await, running(&mut other, 0..3).await];
     assert_eq!(suppress(&mut acme, 0).await.added, 1);
     assert_eq!(suppress(&mut nobody, 1).await.added, 1);
-    // Neither learns from the answer that somebody has the number listed.
+    // Neither tenant learns from the answer that the other has the number on its list.
     for (number, clients) in [(0, &mut other), (1, &mut acme)] {
         let answer = suppress(clients, number).await;
         assert_eq!((answer.added, answer.already_listed), (1, 0));
@@ -378,7 +378,7 @@ async fn the_trouble_of_a_workers_provider_is_its_tenants() {
         async move { (other.progress(&theirs).await.idle_message == "secret trunk").then_some(()) }
     })
     .await;
-    // A worker of the same name that leaves takes nothing back.
+    // When another tenant's worker of the same name leaves, its trouble stays shown.
     drop(worker(&guarded, "acme", Vec::new()).await.close().await);
     assert_eq!(acme.progress(&ours).await.idle_message, "");
     assert_eq!(acme.progress(&ours).await.idle_reason(), v1::IdleReason::NoWorker);

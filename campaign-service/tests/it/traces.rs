@@ -1,5 +1,5 @@
-//! Traces: what was caused by what, from the caller of the API over the worker's dial to the service's record of it;
-//! of nobody in particular, and without harm when no collector takes them.
+//! Traces: causes and effects, from the API's caller over the worker's dial to the service's record of the call. They
+//! name nobody, and do no harm if no collector accepts them.
 
 use super::support::collector::{Collector, Place, Told};
 use super::support::processes::{Killed, campaign_service, dialer_worker, dials, free_port};
@@ -23,7 +23,7 @@ const STATE: &str = "vendor=opaque";
 const SERVICE: &str = "campaign-service";
 const WORKER: &str = "dialer-worker";
 
-/// The programs over a database of their own.
+/// Programs over a database of their own.
 struct World {
     clients: Clients,
     url: String,
@@ -33,7 +33,7 @@ struct World {
 }
 
 impl World {
-    /// A service that traces only what is traced by others.
+    /// Starts a service that traces only requests that their callers trace.
     async fn start(collector: &str, flags: &[&str]) -> Self {
         let db = TestDb::new().await;
         let port = free_port();
@@ -47,7 +47,7 @@ impl World {
         Self { clients, url, service, log, _db: db }
     }
 
-    /// A worker that traces every call.
+    /// Returns the program of a worker that traces every call.
     fn worker(&self, collector: &str) -> Command {
         let mut worker = dialer_worker();
         worker.args(["--service-url", &self.url]).env("CAMPAIGN_LOG", "error");
@@ -61,7 +61,7 @@ impl World {
         Killed(worker.spawn().unwrap())
     }
 
-    /// A campaign with contacts, launched by a request that is traced.
+    /// Creates a campaign with contacts and launches it by a traced request.
     async fn launch(&mut self) -> String {
         let campaign = v1::Campaign {
             display_name: NAME.to_owned(),
@@ -104,7 +104,7 @@ impl Drop for World {
     }
 }
 
-/// Asks a program to stop, and waits until it has.
+/// Asks a program to stop, and waits until it has stopped.
 async fn stop(program: &mut Killed) {
     program.signal("TERM");
     let program = Mutex::new(program);
@@ -122,12 +122,12 @@ fn places(told: &[Told]) -> BTreeSet<Place> {
     told.iter().map(Told::place).collect()
 }
 
-/// What these spans were done for.
+/// Returns the causes of these spans.
 fn causes(told: &[Told]) -> BTreeSet<Place> {
     told.iter().flat_map(Told::causes).collect()
 }
 
-/// Checks that nothing tells who was called, or what people wrote.
+/// Checks that no span tells who was called, or what people wrote.
 fn check_privacy(told: &[Told]) {
     let all = format!("{told:?}");
     for n in 0..CONTACTS {
@@ -145,7 +145,7 @@ fn check_privacy(told: &[Told]) {
     for (key, values) in values {
         let is_fit = |value: &String| match key.as_str() {
             "attempts" | "interactions" | "run" => value.parse::<u16>().is_ok(),
-            // Run, lease and slot.
+            // The parts are run, lease and slot.
             "attempt_id" => value.split('-').all(|part| part.parse::<u16>().is_ok()),
             "campaign" => value.strip_prefix("campaigns/").is_some_and(|id| id.len() == 36),
             "decision" | "outcome" | "rpc.response.status_code" => is_word(value),
@@ -170,7 +170,7 @@ async fn calls_are_traced_from_the_launch_to_the_record_of_their_end() {
     .await;
     assert_eq!(dials(&world.log).len(), CONTACTS);
 
-    // The caller's trace goes on in the service; of other requests nothing is traced.
+    // The caller's trace goes on in the service. Other requests are not traced.
     let launch = collector.named("campaign.v1.CampaignService/LaunchCampaign");
     let [launch] = launch.as_slice() else { panic!("{launch:?}") };
     assert_eq!((hex(&launch.span.trace_id).as_str(), launch.program.as_str()), (TRACE, SERVICE));
@@ -179,7 +179,7 @@ async fn calls_are_traced_from_the_launch_to_the_record_of_their_end() {
     assert_eq!(launch.attributes()["rpc.response.status_code"], "OK");
     assert!(collector.named("campaign.v1.CampaignService/CreateCampaign").is_empty());
 
-    // Each call is a trace of its own that points to the launch, and the dial is part of it.
+    // Each call has a trace of its own that links to the launch, and the dial is part of that trace.
     let calls = collector.named("call");
     assert_eq!(calls.len(), CONTACTS);
     for call in &calls {
@@ -193,7 +193,7 @@ async fn calls_are_traced_from_the_launch_to_the_record_of_their_end() {
     let logged = dials(&world.log).into_iter().map(|dial| dial.attempt_id);
     assert_eq!(attempts.collect::<BTreeSet<_>>(), logged.collect());
 
-    // The service decides and records for these very calls: in the trace of the call, or linked to it.
+    // The service's decisions and records are in the trace of the call, or linked to it.
     let authorised = collector.named("Dispatch authorize");
     assert_eq!(causes(&authorised), places(&calls));
     assert_eq!(authorised.iter().flat_map(Told::causes).count(), CONTACTS);
@@ -203,7 +203,7 @@ async fn calls_are_traced_from_the_launch_to_the_record_of_their_end() {
         assert!(told.program == SERVICE && told.parent().is_some(), "{told:?}");
     }
 
-    // The stream ends with the worker, and what waits is told before a program is gone.
+    // The stream ends with the worker, and each program sends its waiting spans before it ends.
     stop(&mut worker).await;
     stop(&mut world.service).await;
     let connected = collector.named("connect");
@@ -220,7 +220,7 @@ async fn a_platform_is_told_which_trace_its_call_is_of() {
     world.launch().await;
     let told: Arc<Mutex<BTreeSet<String>>> = Arc::default();
     let heard = Arc::clone(&told);
-    // It takes no calls; that is an outcome too.
+    // The platform accepts no calls; that is an outcome, too.
     let platform = Router::new().fallback(move |headers: HeaderMap| async move {
         let parent = headers.get("traceparent").map(|value| value.to_str().unwrap().to_owned());
         heard.lock().unwrap().extend(parent);
@@ -247,7 +247,7 @@ async fn a_platform_is_told_which_trace_its_call_is_of() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_collector_that_is_away_or_hangs_harms_nothing() {
-    // It is connected to, and says nothing.
+    // The collector accepts connections, and never answers.
     let hangs = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let hangs = (format!("http://{}", hangs.local_addr().unwrap()), hangs);
     let away = format!("http://127.0.0.1:{}", free_port());
@@ -276,7 +276,7 @@ async fn a_collector_that_is_away_or_hangs_harms_nothing() {
     stop(&mut worker).await;
     stop(&mut world.service).await;
     assert!(asked_at.elapsed() < Duration::from_secs(10), "{:?}", asked_at.elapsed());
-    // Said once, however often it was tried.
+    // The log has one line, however often the export was tried.
     let text = std::fs::read_to_string(&said).unwrap();
     std::fs::remove_file(said).unwrap();
     assert_eq!(text.matches("takes no traces").count(), 1, "{text}");

@@ -1,4 +1,4 @@
-//! Block leases: one row for a block of contacts; outcomes by COPY, a narrow state row a contact.
+//! Block leases: one row for a block of contacts, outcomes by COPY, and a narrow state row for each contact.
 
 use crate::args::{BATCH_CONTACTS, CONNECTIONS};
 use crate::scratch::Scratch;
@@ -8,7 +8,7 @@ use std::time::Instant;
 use tokio::task::JoinSet;
 use tokio_postgres::{Client, Statement};
 
-/// Contacts leased and completed a second.
+/// Returns the contacts leased and completed per second.
 pub async fn run(scratch: &Scratch, contacts: usize) -> f64 {
     let client = scratch.client().await;
     client
@@ -45,7 +45,7 @@ pub async fn run(scratch: &Scratch, contacts: usize) -> f64 {
     contacts as f64 / started.elapsed().as_secs_f64()
 }
 
-/// Prepared once for each connection.
+/// Statements, prepared once for each connection.
 struct Statements {
     relax: Statement,
     advance: Statement,

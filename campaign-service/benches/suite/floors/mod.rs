@@ -1,4 +1,4 @@
-//! Raw SQL that does the least: what our figures are measured against.
+//! Floors: raw SQL that does the least, as the reference of our figures.
 
 pub mod block;
 pub mod textbook;

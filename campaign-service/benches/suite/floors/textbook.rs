@@ -1,4 +1,4 @@
-//! The textbook queue: an indexed status column, FOR UPDATE SKIP LOCKED, an UPDATE when done.
+//! Textbook queue: an indexed status column, FOR UPDATE SKIP LOCKED, an UPDATE when done.
 
 use crate::args::{BATCH_CONTACTS, CONNECTIONS};
 use crate::scratch::Scratch;
@@ -8,14 +8,14 @@ use std::time::{Duration, Instant};
 use tokio::task::JoinSet;
 use tokio_postgres::{Client, Statement};
 
-/// Contacts that wait while the queue is refilled, at least.
+/// Least number of contacts that wait while the queue is refilled.
 const BACKLOG_CONTACTS: usize = 50_000;
 /// Contacts added at once.
 const REFILL_CONTACTS: usize = 10_000;
-/// How often the backlog is looked at.
+/// Time between two looks at the backlog.
 const REFILL_POLL: Duration = Duration::from_millis(5);
 
-/// Contacts leased and completed a second.
+/// Returns the contacts leased and completed per second.
 pub async fn run(scratch: &Scratch, contacts: usize) -> f64 {
     let client = scratch.client().await;
     create(&client).await;
@@ -63,7 +63,7 @@ async fn add(client: &Client, from: usize, contacts: usize) {
         .unwrap();
 }
 
-/// Prepared once for each connection.
+/// Statements, prepared once for each connection.
 struct Statements {
     lease: Statement,
     complete: Statement,
@@ -85,7 +85,7 @@ impl Statements {
         }
     }
 
-    /// Leases a batch and completes it; how many contacts it had.
+    /// Leases a batch and completes it. Returns the number of its contacts.
     async fn take_batch(&self, client: &Client) -> usize {
         let rows = client.query(&self.lease, &[]).await.unwrap();
         let ids: Vec<i64> = rows.iter().map(|row| row.get(0)).collect();
@@ -97,7 +97,7 @@ impl Statements {
     }
 }
 
-/// A queue that is refilled as it is emptied. Ends with this value.
+/// Queue that is refilled as it is emptied. The work ends when this value is dropped.
 pub struct Steady {
     done: Arc<AtomicUsize>,
     _tasks: JoinSet<()>,
@@ -135,7 +135,7 @@ impl Steady {
         Self { done, _tasks: tasks }
     }
 
-    /// Contacts done so far.
+    /// Returns the contacts done so far.
     pub fn count(&self) -> usize {
         self.done.load(Ordering::Relaxed)
     }

@@ -1,5 +1,5 @@
-//! A worker whose calls take a while, which gives back what it holds when it is told to stop. Every
-//! tenth ignores that and asks once more, as one that missed the message would.
+//! Worker whose calls take a while, which gives back its contacts when it is told to stop. Every
+//! tenth worker ignores that and asks once more, as a worker would that missed the message.
 
 use crate::stream::{Stream, assert_recorded, call_ended};
 use campaign_proto::v1;
@@ -14,10 +14,10 @@ use tokio::time::{Instant, sleep_until};
 pub const BATCH: usize = 10;
 /// Batches that a worker has credit for: one in calls, the others waiting.
 const CREDIT_BATCHES: usize = 3;
-/// How long calls take.
+/// Length of a call.
 const CALL: Duration = Duration::from_millis(200);
 
-/// What a worker tells of itself.
+/// Event of a worker.
 #[derive(Clone, Copy, Debug)]
 pub enum Event {
     /// Calls are in progress, and more contacts wait.
@@ -85,7 +85,7 @@ impl Worker {
         let _ = self.events.send(event);
     }
 
-    /// Asks for the next batch that waits.
+    /// Asks to authorise the next batch that waits.
     fn ask(&mut self) {
         let Some(batch) = self.waiting.pop_front() else { return };
         self.next_question += 1;
@@ -120,7 +120,7 @@ impl Worker {
         }
         self.ask();
         if self.asked.is_empty() {
-            // Who has nothing to ask about is refused nothing.
+            // A worker with nothing to ask about is refused nothing.
             self.tell(Event::Refused(self.number));
         }
     }
@@ -147,7 +147,7 @@ impl Worker {
         }
     }
 
-    /// Gives back what is not authorised of a lease, and asks for as many contacts.
+    /// Gives back the contacts of a lease that are not authorised, and asks for as many.
     fn give_back(&self, lease: Option<v1::LeaseKey>, contacts: usize) {
         self.stream.send(Request::Release(v1::Release { lease, slots: Vec::new() }));
         self.stream.credit(contacts);

@@ -1,4 +1,4 @@
-//! Every other command, and what is said when one is not done.
+//! All other commands, and the messages of commands that fail.
 
 use super::{Ctl, IN_PART, NOT_FOUND, REFUSED, USAGE};
 use crate::support::{Service, TestDb};
@@ -104,7 +104,7 @@ async fn names_that_fit_none_or_several_are_said_so() {
     assert_eq!(first["name"], names[0]);
     let missing = ctl.refused(&["pause", "Autumn"], NOT_FOUND).await;
     assert!(missing.contains("Autumn") && missing.contains("campaigns list"), "{missing}");
-    // For programs.
+    // Programs read the failure as JSON.
     let wrong = ctl.run(&["campaigns", "create", "", "-o", "json"]).await;
     assert_eq!(wrong.code, USAGE, "{wrong:?}");
     let error: Value = serde_json::from_str(&wrong.err).unwrap();
@@ -113,7 +113,7 @@ async fn names_that_fit_none_or_several_are_said_so() {
     assert_eq!(error["error"]["exitCode"], USAGE);
 }
 
-/// What a campaign is called cannot command a terminal.
+/// A campaign's name cannot command a terminal.
 #[tokio::test]
 async fn other_peoples_names_do_nothing_to_a_terminal() {
     let db = TestDb::new().await;

@@ -1,4 +1,4 @@
-//! Imports: files as people have them, and a service that goes away in between.
+//! Imports: files as people have them, and a service that stops in between.
 
 use super::{Ctl, DONE, IN_PART, UNAVAILABLE, USAGE, csv, exists};
 use crate::support::processes::{Killed, free_port, serve};
@@ -52,7 +52,7 @@ async fn rows_come_in_as_people_have_them() {
     assert!(endless.err.contains("quote that is never closed"), "{endless:?}");
 }
 
-/// All of them, although one answer of the service has no more than 1,000.
+/// The errors file has all rows, although one answer of the service has at most 1,000.
 #[tokio::test]
 async fn every_row_that_was_not_taken_is_in_the_file() {
     let db = TestDb::new().await;
@@ -69,7 +69,7 @@ async fn every_row_that_was_not_taken_is_in_the_file() {
         told.lines().skip(1).map(|line| line.split(',').next().unwrap()).collect();
     let wanted: Vec<String> = (1..=2_500).map(|row: i32| row.to_string()).collect();
     assert_eq!(rows, wanted);
-    // Without a file, some, and how many more there are.
+    // Without a file, the command shows some rows and the number of the others.
     let again = ctl.run(&["import", "Spring", &file]).await;
     assert!(again.err.contains("goes on at row 2,501"), "{again:?}");
     assert!(again.out.contains("and 2490 more; --errors FILE"), "{again:?}");
@@ -87,7 +87,7 @@ async fn wait_for_row(clients: &mut Clients, name: &str, least: i64) -> i64 {
     .await
 }
 
-/// Killed in the midst of it: the import waits for the service, or is run again, and no row is lost or twice.
+/// The service is killed during an import. The import waits for it, or is run again; no row is lost or doubled.
 #[tokio::test]
 async fn an_import_goes_on_after_the_service_was_killed() {
     const ROWS: usize = 60_000;
@@ -107,7 +107,7 @@ async fn an_import_goes_on_after_the_service_was_killed() {
         command.spawn().unwrap()
     };
 
-    // It gives up at once, and says how to go on.
+    // The first run gives up at once, and says how to resume.
     let child = start(&["--give-up-seconds", "0"]);
     let first = wait_for_row(&mut clients, &import_name, 1).await;
     service.kill();
@@ -115,7 +115,7 @@ async fn an_import_goes_on_after_the_service_was_killed() {
     assert_eq!(ran.code, UNAVAILABLE, "{ran:?}");
     assert!(ran.err.contains("run the same command again"), "{ran:?}");
 
-    // Run again it goes on, and waits while the service is away.
+    // The second run resumes, and waits while the service is away.
     service = serve(&db.url, port, 60);
     let mut clients = Clients::connect(&url).await;
     let child = start(&[]);
@@ -128,7 +128,7 @@ async fn an_import_goes_on_after_the_service_was_killed() {
     assert!(ran.err.contains("goes on at row") && ran.err.contains("broke off"), "{ran:?}");
     assert!(ran.out.contains("60,000 rows: 2,000 created, 58,000 duplicates"), "{ran:?}");
 
-    // And once more: there is nothing left to do.
+    // A further run has nothing left to do.
     let ran = ctl.run(&args).await;
     assert!(ran.code == DONE && ran.err.contains("row 60,001"), "{ran:?}");
     assert!(ran.out.contains("60,000 rows: 2,000 created"), "{ran:?}");
@@ -203,14 +203,14 @@ async fn files_that_would_lose_rows_are_refused_before_any_is_sent() {
         assert!(refused.contains(wanted), "{file}: {refused}");
         assert_eq!(clients.campaign(&name).await.contact_count, 0, "{file}");
     }
-    // Standard input is read once only: what came before the quote is in, what it swallowed is not, and is told.
+    // Standard input is read only once. Rows before the open quote are imported; the loss of the others is reported.
     let input = format!("phone,name\n{},a\n{},\"abc\n{rows}", phone(0), phone(1));
     let piped = ctl.run_with(&["import", "Spring", "-"], &input).await;
     assert_eq!(piped.code, USAGE, "{piped:?}");
     assert!(piped.err.contains("line 3"), "{piped:?}");
 }
 
-/// B13: an id that somebody chose is compared with its list, and a list of before is told.
+/// B13: the list under a chosen import ID is compared with the list before, and a repeated list is reported.
 #[tokio::test]
 async fn a_chosen_import_id_is_one_lists() {
     let db = TestDb::new().await;
@@ -225,7 +225,7 @@ async fn a_chosen_import_id_is_one_lists() {
     let other = import(&second).await;
     assert_eq!(other.code, USAGE, "{other:?}");
     assert!(other.err.contains("import_id"), "{other:?}");
-    // The same list again says that it did nothing.
+    // The import of the same list again says that it did nothing.
     let mut clients = service.clients.clone();
     let request = v1::DeleteContactRequest { name: format!("{name}/contacts/3") };
     clients.contacts.delete_contact(request).await.unwrap();

@@ -1,4 +1,4 @@
-//! A campaign from its making to its end.
+//! A campaign from its creation to its end.
 
 use super::{Ctl, DONE, IN_PART, REFUSED, USAGE, csv};
 use crate::support::{Service, TestDb, Worker};
@@ -12,7 +12,7 @@ async fn a_campaign_from_create_to_cancel() {
     let got = ctl.text(&["campaigns", "get", "Spring offer"]).await;
     assert!(got.contains("DRAFT") && got.contains("Europe/Berlin, mon 00:00-24:00"), "{got}");
 
-    // Three good rows, one that is there already, and two that are bad.
+    // The file has three good rows, one duplicate, and two bad rows.
     let rows = csv(0..3) + "n/a,Nobody\n+12015550100,Again\n+12015550109,\"Zoe\",too much\n";
     let (file, errors) = (ctl.file("contacts.csv", &rows), ctl.path("errors.csv"));
     let imported = ctl.run(&["import", "Spring offer", &file, "--errors", &errors]).await;
@@ -29,7 +29,7 @@ async fn a_campaign_from_create_to_cancel() {
     let preview = ctl.json(&["preview", "Spring offer", "--exclude-success"]).await;
     assert_eq!((&preview["total"], &preview["eligible"]), (&"3".into(), &"3".into()));
     let token = preview["previewToken"].as_str().unwrap();
-    // What somebody looked at is not what would be launched.
+    // The list changes after the preview.
     ctl.text(&["contacts", "add", "Spring offer", "+12015550110"]).await;
     let settings = ["launch", "Spring offer", "--exclude-success", "--yes"];
     let stale = [&settings[..], &["--preview-token", token]].concat();

@@ -1,4 +1,4 @@
-//! The program campaignctl against a running service.
+//! Tests of `campaignctl` against a running service.
 
 mod commands;
 mod imports;
@@ -22,13 +22,13 @@ const UNAVAILABLE: i32 = 5;
 const NOT_ALLOWED: i32 = 6;
 const IN_PART: i32 = 7;
 
-/// Someone at a terminal of their own, with a home that goes with this value.
+/// User of `campaignctl`, with a home folder that is removed with this value.
 struct Ctl {
     url: String,
     home: Folder,
 }
 
-/// What a command came to.
+/// Result of a command.
 #[derive(Debug)]
 struct Ran {
     code: i32,
@@ -56,7 +56,7 @@ impl Ctl {
         command
     }
 
-    /// Gives a command this home and this service, and nothing of who runs the test.
+    /// Gives a command this home and this service. Nothing of the environment of the test reaches it. Except: `PATH`.
     fn surround(&self, command: &mut Command) {
         let path = std::env::var("PATH").unwrap();
         command.env_clear().env("PATH", path).env("HOME", self.home.path("")).env("USER", "ann");
@@ -69,14 +69,14 @@ impl Ctl {
         ran(self.command(args)).await
     }
 
-    /// The same with something on standard input.
+    /// Runs a command with this standard input.
     async fn run_with(&self, args: &[&str], input: &str) -> Ran {
         let (mut command, input) = (self.command(args), input.to_owned());
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let run = move || {
             let mut child = command.spawn().unwrap();
             let mut stdin = child.stdin.take().unwrap();
-            // Who refuses a flag does not read.
+            // A command that rejects a flag does not read its input.
             let _ = stdin.write_all(input.as_bytes());
             drop(stdin);
             child.wait_with_output().unwrap()
@@ -84,20 +84,20 @@ impl Ctl {
         Ran::of(tokio::task::spawn_blocking(run).await.unwrap())
     }
 
-    /// What a command prints when it is done.
+    /// Runs a command that succeeds. Returns what it prints.
     async fn text(&self, args: &[&str]) -> String {
         let ran = self.run(args).await;
         assert_eq!(ran.code, DONE, "{args:?}: {ran:?}");
         ran.out
     }
 
-    /// The same as JSON.
+    /// Runs a command that succeeds. Returns its JSON.
     async fn json(&self, args: &[&str]) -> Value {
         let text = self.text(&[args, &["-o", "json"]].concat()).await;
         serde_json::from_str(&text).unwrap_or_else(|error| panic!("{args:?}: {error}: {text}"))
     }
 
-    /// What a command that is not done says.
+    /// Runs a command that fails with `code`. Returns its message.
     async fn refused(&self, args: &[&str], code: i32) -> String {
         let ran = self.run(args).await;
         assert_eq!(ran.code, code, "{args:?}: {ran:?}");
@@ -105,7 +105,7 @@ impl Ctl {
         ran.err
     }
 
-    /// A campaign that may call at any hour; returns its name.
+    /// Creates a campaign that may call at any hour. Returns its name.
     async fn create(&self, display_name: &str) -> String {
         let args = ["campaigns", "create", display_name, "--description", "For tests"];
         let hours = ["--time-zone", "Europe/Berlin", "--window", "mon-sun=00:00-24:00"];
@@ -129,7 +129,7 @@ async fn ran(mut command: Command) -> Ran {
     Ran::of(tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap())
 }
 
-/// A file of contacts with the numbers from `phone(first)` on.
+/// Returns a CSV of contacts. Each of `numbers` gives one phone number of `phone`.
 fn csv(numbers: impl Iterator<Item = usize>) -> String {
     let rows = numbers.map(|n| format!("{},Contact {n}\n", super::support::phone(n)));
     format!("phone_number,display_name\n{}", rows.collect::<String>())

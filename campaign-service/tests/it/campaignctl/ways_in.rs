@@ -1,4 +1,4 @@
-//! Profiles, tokens, TLS, and what the doctor says of them.
+//! Profiles, tokens and TLS, and the doctor's checks of them.
 
 use super::{Ctl, DONE, FAILED, NOT_ALLOWED, Ran, UNAVAILABLE, USAGE, ran};
 use crate::support::access::{Authority, Folder, Guarded, claims, with_tls};
@@ -27,7 +27,7 @@ async fn a_profile_says_where_the_service_is_and_flags_go_before_it() {
     assert_eq!(audit["auditEvents"][0]["actor"], "bob");
     let away = ctl.refused(&["campaigns", "list", "--profile", "away"], UNAVAILABLE).await;
     assert!(away.contains(&nowhere) && away.contains("doctor"), "{away}");
-    // Flags before the environment before the profile.
+    // Flags override the environment, which overrides the profile.
     let list = ["campaigns", "list", "--profile", "away"];
     ctl.text(&[&list[..], &["--service-url", &service.url]].concat()).await;
     let mut command = ctl.command(&list);
@@ -76,7 +76,7 @@ async fn the_doctor_looks_at_everything() {
     let db = TestDb::new().await;
     let service = Service::start(&db).await;
     let ctl = Ctl::new(&service.url);
-    // Health is known a moment after the start.
+    // The health status is known a moment after the start.
     let checks = eventually("the service is healthy", || async {
         let ran = ctl.run(&["doctor", "-o", "json"]).await;
         (ran.code == 0).then(|| serde_json::from_str::<Value>(&ran.out).unwrap())
@@ -91,7 +91,7 @@ async fn the_doctor_looks_at_everything() {
         assert_eq!(of(&checks, name), ["ok"], "{name}: {checks}");
     }
     assert_eq!(of(&checks, "health"), ["ok"; 4]);
-    // The service says its time with the counts of a campaign.
+    // The service reports its time only with the counts of a campaign.
     assert_eq!(of(&checks, "clock"), ["skip"]);
     ctl.create("Spring").await;
     let checks = ctl.json(&["doctor"]).await;
@@ -108,14 +108,14 @@ async fn the_doctor_looks_at_everything() {
     assert!(malformed.contains("https://"), "{malformed}");
 }
 
-/// The verdicts of the doctor on a check.
+/// Returns the doctor's verdicts on a check.
 fn verdicts(ran: &Ran, check: &str) -> Vec<String> {
     let found: Value = serde_json::from_str(&ran.out).unwrap();
     let checks = found["checks"].as_array().unwrap().iter();
     let fits = checks.filter(|one| one["check"] == check);
     fits.map(|one| {
         let status = one["status"].as_str().unwrap();
-        // What is wrong goes with what to do.
+        // Each problem comes with the next step.
         let is_wrong = matches!(status, "warn" | "fail");
         assert_eq!(is_wrong, one["next"] != "", "{one}");
         status.to_owned()
@@ -139,7 +139,7 @@ async fn the_doctor_says_what_is_wrong_and_what_to_do() {
         guarded.signer.sign(&claims)
     };
     let now = chrono::Utc::now().timestamp();
-    // Health is known a moment after the start.
+    // The health status is known a moment after the start.
     let soon = eventually("the service is healthy", || async {
         let ran = doctor(token(json!(now + 300))).await;
         (ran.code == DONE).then_some(ran)

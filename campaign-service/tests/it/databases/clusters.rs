@@ -9,12 +9,12 @@ use campaign_service::store::clusters::{self, Found};
 const LATE: &str =
     "SELECT count(*) FROM audit_events e JOIN authorizations a USING (campaign_id, run)
     WHERE e.command = 'PAUSE' AND NOT pg_visible_in_snapshot(a.transaction_id, e.snapshot)";
-/// As if the data had been copied from a cluster that counted further, without its sequences.
+/// Changes that make the data look copied, without its sequences, from a cluster that had counted further.
 const COPIED: &str = "UPDATE clusters SET identity = 'another/1';
     UPDATE authorizations SET transaction_id = '9000000000';
     ALTER SEQUENCE lease_numbers RESTART; ALTER SEQUENCE call_report_numbers RESTART";
 
-/// Calls five people of a live run; returns the campaign and the attempts.
+/// Calls five people of a live run. Returns the campaign and the attempts.
 async fn call_five(db: &TestDb) -> (String, Vec<String>) {
     let service = Service::start(db).await;
     let mut clients = service.clients.clone();
@@ -45,7 +45,7 @@ async fn copied_data_repeats_no_number_and_accuses_no_authorisation() {
     let (name, before) = call_five(&db).await;
     admin.batch_execute(COPIED).await.unwrap();
 
-    // Two replicas start at once; one of them finds what is to be done.
+    // Two replicas start at once; one of them finds the work to do.
     let (one, two) = (db.db(), db.db());
     let (first, second) = tokio::join!(clusters::adopt(&one), clusters::adopt(&two));
     let mut found = [first.unwrap(), second.unwrap()];
@@ -62,14 +62,14 @@ async fn copied_data_repeats_no_number_and_accuses_no_authorisation() {
     assert_eq!(admin.query_one(LATE, &[]).await.unwrap().get::<_, i64>(0), 0);
     let (is_intact, report) = run(&db.url, "verify-audit");
     assert!(is_intact, "{report}");
-    // The proof still finds one that is late.
+    // The proof still finds an authorisation that is late.
     let late = "UPDATE authorizations SET transaction_id = '9999999999' WHERE lease =
         (SELECT max(lease) FROM authorizations)";
     admin.execute(late, &[]).await.unwrap();
     assert!(admin.query_one(LATE, &[]).await.unwrap().get::<_, i64>(0) > 0);
 }
 
-/// A role that may only draw numbers draws them until they are new.
+/// A role that may only draw numbers from a sequence draws them until they are new.
 #[tokio::test]
 async fn a_role_that_may_not_set_a_sequence_moves_it_all_the_same() {
     let mut db = TestDb::new().await;
@@ -85,7 +85,7 @@ async fn a_role_that_may_not_set_a_sequence_moves_it_all_the_same() {
     let highest: i64 =
         admin.query_one("SELECT max(lease) FROM authorizations", &[]).await.unwrap().get(0);
     assert!(next > highest, "{next} {highest}");
-    // Too far to draw: refused, with what to do.
+    // The numbers are too far ahead to draw: the start is rejected, with what to do.
     admin.batch_execute("UPDATE authorizations SET lease = lease + 1000000000000").await.unwrap();
     admin.batch_execute("UPDATE clusters SET identity = 'a third/1'").await.unwrap();
     for _ in 0..2 {
@@ -94,7 +94,7 @@ async fn a_role_that_may_not_set_a_sequence_moves_it_all_the_same() {
     }
 }
 
-/// In the same cluster a sequence that somebody set back is noticed too.
+/// A sequence that was set back is noticed in the same cluster, too.
 #[tokio::test]
 async fn a_sequence_that_was_set_back_is_noticed_in_the_same_cluster() {
     let db = TestDb::new().await;

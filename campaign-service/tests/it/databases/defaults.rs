@@ -8,11 +8,11 @@ use campaign_proto::v1::AuthorizeDecision as Decision;
 use campaign_proto::v1::interaction::Fact;
 use uuid::Uuid;
 
-/// How many wait for the gate of a campaign.
+/// Number of transactions that wait for the gate of a campaign.
 const WAITING: &str = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted
     AND database = (SELECT oid FROM pg_database WHERE datname = current_database())";
 
-/// P3 under repeatable read: an authorisation that waited at the gate while a pause was committed sees the pause.
+/// P3 under repeatable read: an authorisation that waited at the gate during the commit of a pause sees the pause.
 #[tokio::test]
 async fn a_default_isolation_lets_no_authorisation_past_a_pause() {
     let db = TestDb::new().await;
@@ -62,7 +62,7 @@ async fn a_default_isolation_lets_no_authorisation_past_a_pause() {
     }
 }
 
-/// P7 with a database that does not wait for the disk by default, and a server that writes late.
+/// P7 with a database that by default does not wait for the disk, and a server that writes late.
 #[tokio::test]
 async fn what_is_acknowledged_is_durable_whatever_the_default() {
     let mut postgres =
@@ -101,7 +101,7 @@ async fn what_is_acknowledged_is_durable_whatever_the_default() {
     }
 }
 
-/// Options in the URL are kept, and names are looked up where it says.
+/// Options in the URL are kept, and its search path applies.
 #[tokio::test]
 async fn the_url_s_search_path_and_options_hold() {
     let mut db = TestDb::new().await;

@@ -1,4 +1,4 @@
-//! What PostgreSQL refuses, as clients and the log see it.
+//! Errors of PostgreSQL, as clients and the log see them.
 
 use crate::support::access::Folder;
 use crate::support::processes::{Killed, campaign_service, free_port};
@@ -24,7 +24,7 @@ async fn create(clients: &mut Clients) -> Status {
     clients.campaigns.create_campaign(request).await.unwrap_err()
 }
 
-/// Statements that were sent together with the one that failed only say that the transaction is over.
+/// The log names the statement that failed. Statements sent together with it only report that the transaction is over.
 #[tokio::test]
 async fn what_may_work_later_is_unavailable_and_the_log_names_the_first_cause() {
     let db = TestDb::new().await;
@@ -46,7 +46,7 @@ async fn what_may_work_later_is_unavailable_and_the_log_names_the_first_cause() 
         ("25P03", Code::Unavailable),
         ("53300", Code::Unavailable),
         ("40001", Code::Unavailable),
-        // Without a plan that has to be made anew, it is a fault of ours.
+        // Unless a plan has to be made anew, this code is a fault of ours.
         ("0A000", Code::Internal),
         ("P0001", Code::Internal),
     ] {

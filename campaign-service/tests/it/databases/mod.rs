@@ -1,4 +1,4 @@
-//! Databases as they are found in the world: with defaults of others, full, silent, copied, behind a pool.
+//! Databases as they occur in practice: with other defaults, full, silent, copied, behind a pool.
 
 mod clusters;
 mod defaults;

@@ -1,4 +1,4 @@
-//! Notices between replicas are a courtesy: what cannot be told is done, and heard of another way.
+//! Notices between replicas are a courtesy. If a notice cannot be sent, the change is made and seen in another way.
 
 use crate::support::{Clients, Service, TestDb, Worker, phone};
 use campaign_proto::v1;
@@ -7,7 +7,7 @@ use campaign_proto::v1::RevokeReason;
 use campaign_proto::v1::dispatch_request::Message as Request;
 use campaign_proto::v1::interaction::Fact;
 
-/// A database that takes no notices from the service's role, and takes everything else.
+/// Creates a database that rejects notices from the service's role, and accepts everything else.
 async fn without_notices() -> TestDb {
     let mut db = TestDb::new().await;
     let role = db.add_role().await;
@@ -56,7 +56,7 @@ async fn stops_opt_outs_and_suppressions_are_done_when_no_notice_can_be_sent() {
     let decisions: Vec<Decision> = decisions.into_iter().map(|(decision, _)| decision).collect();
     assert_eq!(decisions[2], Decision::Granted);
     assert!(!decisions[..2].contains(&Decision::Granted), "{decisions:?}");
-    // The streams of the same replica hear of all of it at once.
+    // The streams of the same replica are told of everything at once.
     let first = worker.revoked().await;
     assert_eq!((first.reason(), first.contact), (RevokeReason::OptedOut, held[0].contact.clone()));
     assert_eq!(worker.revoked().await.reason(), RevokeReason::Suppressed);
@@ -82,7 +82,7 @@ async fn a_worker_on_another_replica_learns_of_a_stop_when_it_renews() {
     worker.send(renew()).await;
     let revoke = worker.revoked().await;
     assert_eq!((revoke.reason(), revoke.hang_up), (RevokeReason::Paused, true));
-    // Told once; a later stop is news.
+    // A stop is told once; a later stop is told again.
     worker.send(renew()).await;
     clients.resume(&name).await;
     worker.send(renew()).await;
@@ -93,7 +93,7 @@ async fn a_worker_on_another_replica_learns_of_a_stop_when_it_renews() {
     clients.cancel(&name).await;
     worker.send(renew()).await;
     assert_eq!(worker.revoked().await.reason(), RevokeReason::Cancelled);
-    // A run that is over is so for the leases of it that are still held when the next is on.
+    // The last run is over for its leases that are still held when the next run is under way.
     clients.launch(&name).await;
     worker.send(renew()).await;
     let page = v1::GetContactRequest { name: held[0].contact.clone() };

@@ -1,4 +1,4 @@
-//! Networks that drop packets, databases that take no writes, plans of another schema.
+//! Networks that drop packets, databases that accept no writes, plans of another schema.
 
 use crate::support::proxy::Proxy;
 use crate::support::{Clients, Service, TestDb, Worker, eventually, open};
@@ -10,10 +10,10 @@ use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
 
-/// How soon the service works again after the network does, and hears of others.
+/// Longest time until the service works again after the network does, and hears from other replicas.
 const RECOVERY_LIMIT: Duration = Duration::from_secs(10);
 
-/// Makes the service open as many connections as it may.
+/// Makes the service open as many database connections as it may.
 async fn fill_pool(clients: &Clients, name: &str) {
     join_all((0..64).map(|_| {
         let mut clients = clients.clone();
@@ -28,7 +28,7 @@ async fn health(clients: &Clients) -> ServingStatus {
     checked.unwrap().into_inner().status()
 }
 
-/// All connections die in silence, the listening one too: requests work, and a stop on another replica is heard.
+/// All connections die silently, the listening one too. Requests work, and a stop on another replica is heard.
 #[tokio::test]
 async fn connections_that_died_in_silence_are_replaced() {
     let db = TestDb::new().await;
@@ -51,7 +51,7 @@ async fn connections_that_died_in_silence_are_replaced() {
     works(&clients, &name, silent_at).await;
 }
 
-/// Nothing comes through for a while, then everything does.
+/// The network drops everything for a while, then nothing.
 #[tokio::test]
 async fn after_packet_loss_requests_work_again() {
     let db = TestDb::new().await;
@@ -61,7 +61,7 @@ async fn after_packet_loss_requests_work_again() {
     let name = clients.create_campaign().await;
     fill_pool(&clients, &name).await;
     proxy.go_dark();
-    // What is asked in the dark must not be in the way when it is light again.
+    // Requests made during the outage must not delay those made after it.
     let asked: Vec<_> = (0..20)
         .map(|_| {
             let (mut clients, name) = (clients.clone(), name.clone());
@@ -88,7 +88,7 @@ async fn after_packet_loss_requests_work_again() {
     .await;
 }
 
-/// Many requests in a row work, and soon.
+/// Checks that many requests in a row succeed, and soon.
 async fn works(clients: &Clients, name: &str, since: Instant) {
     let mut in_a_row = 0;
     while in_a_row < 20 {
@@ -124,7 +124,7 @@ async fn a_database_that_takes_no_writes_is_not_serving() {
     clients.add_contacts(&name, 0..1).await;
 }
 
-/// A migration of a later version changes a type: what was prepared on any connection is prepared again.
+/// A migration of a later version changes a type. Each connection prepares its statements again.
 #[tokio::test]
 async fn statements_prepared_for_another_schema_are_prepared_again() {
     let db = TestDb::new().await;

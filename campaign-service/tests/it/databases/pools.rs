@@ -8,11 +8,11 @@ use campaign_proto::v1::RevokeReason;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-/// A PgBouncer, and the database's URL through it.
+/// PgBouncer process, and the database's URL through it.
 struct Pool {
     _process: Killed,
     url: String,
-    /// Its configuration is in here.
+    /// Folder of its configuration.
     _folder: Folder,
 }
 
@@ -35,7 +35,7 @@ async fn pool(db: &TestDb, mode: &str, more: &str) -> Pool {
     let program = if debian.exists() { debian } else { Path::new("pgbouncer") };
     let mut command = Command::new(program);
     if unprivileged().is_some() {
-        // It refuses to run as root.
+        // PgBouncer does not run as root.
         command.args(["-u", "nobody"]);
     }
     let started = command.arg("-q").arg(file).stdout(Stdio::null()).stderr(Stdio::null()).spawn();

@@ -1,4 +1,4 @@
-//! Databases that the service does not start on, and says why.
+//! Databases on which the service does not start, with the reason.
 
 use crate::support::postgres::Postgres;
 use crate::support::processes::{migrate, run};
@@ -25,7 +25,7 @@ async fn a_session_that_skips_triggers_is_refused() {
     }
 }
 
-/// What is risky is said, and served.
+/// A risky database is reported and served.
 #[tokio::test]
 async fn doctor_names_risks_and_what_is_missing() {
     let postgres = Postgres::start(&["fsync=off"]).await;
@@ -48,7 +48,7 @@ async fn tables_that_the_search_path_does_not_name_are_found() {
     assert!(is_fine, "{said}");
 }
 
-/// A standby is waited for: it may be promoted.
+/// The service waits for a standby, since it may be promoted.
 #[tokio::test]
 async fn a_database_that_takes_no_writes_is_waited_for() {
     let db = TestDb::new().await;

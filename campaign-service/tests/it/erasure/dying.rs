@@ -2,7 +2,7 @@
 
 use super::*;
 
-/// Kills the service where it waits for `block` in the last campaign; nobody is called, and another finishes.
+/// Kills the service while it waits for `block` in the last campaign. Nobody is called, and another replica finishes.
 async fn dies_half_way(block: &str, is_begun: &str, are_workers_told: bool) {
     let db = TestDb::new().await;
     let folder = Folder::new();

@@ -1,8 +1,8 @@
-//! Keys of erasures: one that is missing is missed, and they change.
+//! Keys of erasures: a missing key is noticed, and keys change.
 
 use super::*;
 
-/// What a service says that does not start with these arguments.
+/// Returns the error of a service that does not start with these arguments.
 fn refusal(db: &TestDb, args: &[&str]) -> String {
     let mut command = processes::campaign_service();
     command.args(["serve", "--listen", "127.0.0.1:0", "--log", "error"]).args(args);
@@ -27,7 +27,8 @@ async fn another_key_or_none_is_refused_once_somebody_was_erased() {
     let key = folder.write("erasure.key", std::str::from_utf8(KEY).unwrap());
     let other = folder.write("other.key", &"another ".repeat(8));
     let short = folder.write("short.key", &"x".repeat(31));
-    // Begun before, as by a rolling change of flags: keeps people out when it cannot tell who was erased.
+    // This replica began before the key, as in a rolling change of flags. It cannot tell who was erased, so it rejects
+    // everyone.
     let without = Service::start(&db).await;
     let mut keyless = without.clients.clone();
     let wrong = Options { eraser: Some(Eraser::new(&[7; 32]).unwrap()), ..test_options() };
@@ -63,7 +64,7 @@ async fn another_key_or_none_is_refused_once_somebody_was_erased() {
     assert_eq!(reason(&create(&mut clients, &name).await.unwrap_err()), "PERSON_ERASED");
 }
 
-/// Two replicas change keys one after the other, as the README says.
+/// Two replicas change keys one after the other, in the README's order.
 #[tokio::test(flavor = "multi_thread")]
 async fn keys_change_and_whoever_was_erased_before_stays_known() {
     let db = TestDb::new().await;
@@ -77,7 +78,7 @@ async fn keys_change_and_whoever_was_erased_before_stays_known() {
     let name = campaign(&mut clients).await;
     erase(&mut clients).await;
     drop(service);
-    // Known and not used yet, beside a replica that does not know it.
+    // The new key is known and not used yet, beside a replica that does not know it.
     let (_first, mut first) = replica_with(&db, &keys(&old, &new)).await;
     let (second, mut second_clients) = replica_with(&db, old.to_str().unwrap()).await;
     let erase_another = async |clients: &mut Clients, n: usize| {
@@ -87,12 +88,12 @@ async fn keys_change_and_whoever_was_erased_before_stays_known() {
     erase_another(&mut first, 51).await;
     assert_eq!(reason(&create(&mut second_clients, &name).await.unwrap_err()), "PERSON_ERASED");
     drop(second);
-    // Used, beside a replica that knows it.
+    // The new key is used, beside a replica that knows it.
     let (_third, mut third) = replica_with(&db, &keys(&new, &old)).await;
     erase_another(&mut third, 50).await;
     for (clients, id) in [(&mut first, "one"), (&mut third, "two")] {
         assert_eq!(reason(&create(clients, &name).await.unwrap_err()), "PERSON_ERASED");
-        // The import has number 50 too.
+        // The import also contains number 50.
         let report = import(clients, &name, id).await;
         assert_eq!((report.created, report.rejected), (0, 2), "{report:?}");
     }
@@ -100,7 +101,7 @@ async fn keys_change_and_whoever_was_erased_before_stays_known() {
         let said = refusal(&db, &["--erasure-key-file", key.to_str().unwrap()]);
         assert!(said.contains("every key that was ever used"), "{said}");
     }
-    // Erased again under the new key, a person has two hashes; let in is let in.
+    // A person erased again under the new key has two hashes. Lifting the erasure lifts both.
     erase(&mut third).await;
     let client = db.client().await;
     assert_eq!(count(&client, "erasures").await, 4);

@@ -1,4 +1,4 @@
-//! Nothing brings an erased person back until it is let, and the log says who let it.
+//! Nothing brings an erased person back until the person is re-admitted, and the log says by whom.
 
 use super::*;
 
@@ -45,8 +45,8 @@ async fn whoever_was_erased_does_not_come_back_until_let() {
     assert!(worker.lease(4).await.iter().any(|held| held.contact == contact.name));
 }
 
-/// Whoever goes on with an erasure that others have finished neither erases who was let in again since, nor takes the
-/// number off the list on which it came since.
+/// A replica may go on with an erasure that others have finished. It neither erases a person re-admitted since, nor
+/// takes off the list a number listed since.
 #[tokio::test(flavor = "multi_thread")]
 async fn who_is_let_in_again_is_not_erased_by_a_late_comer() {
     let db = TestDb::new().await;
@@ -64,7 +64,7 @@ async fn who_is_let_in_again_is_not_erased_by_a_late_comer() {
     let client = db.client().await;
     let waits = || async { somebody_waits(&client).await.then_some(()) };
     eventually("it waits before the first campaign", waits).await;
-    // As another replica does that has passed the campaigns before.
+    // Another replica that has passed the earlier campaigns finishes like this.
     let finish = "DELETE FROM suppressions; UPDATE erasures SET phone = NULL";
     client.batch_execute(finish).await.unwrap();
     lift(&mut clients).await.unwrap();
@@ -77,12 +77,12 @@ async fn who_is_let_in_again_is_not_erased_by_a_late_comer() {
     let kept = clients.contacts.get_contact(request).await.unwrap().into_inner();
     assert_eq!(kept.phone_number, phone(PERSON));
     assert_eq!(count(&client, "audit_events WHERE command = 'ERASE'").await, 0);
-    // Erased again, it is another erasure.
+    // Erasing the person again is another erasure.
     assert_eq!(erase(&mut clients).await.contacts_erased, 1);
     assert_eq!(tables_that_know(&db).await, [""; 0]);
 }
 
-/// Dies when half of the logs are told: nobody is let in unnoted, and asked again it goes on.
+/// The service dies when half of the logs are written. Nobody is re-admitted without a note, and a repeat goes on.
 #[tokio::test(flavor = "multi_thread")]
 async fn who_is_let_in_again_is_noted_first_and_once() {
     let db = TestDb::new().await;
@@ -112,7 +112,7 @@ async fn who_is_let_in_again_is_noted_first_and_once() {
     assert_eq!(letting_in(&db).await, both);
     assert!(is_audit_intact(&db));
     create(&mut clients, &names[0]).await.unwrap();
-    // Erased and let in a second time, a log says so a second time.
+    // If a person is erased and re-admitted a second time, the log says so a second time.
     erase(&mut clients).await;
     lift(&mut clients).await.unwrap();
     assert_eq!(letting_in(&db).await.len(), 3);

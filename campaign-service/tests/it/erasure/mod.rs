@@ -23,14 +23,14 @@ use uuid::Uuid;
 
 const KEY: &[u8] = b"for tests: nobody else has this key, or knows of it";
 const NAME: &str = "Quentin Quillfeather";
-/// Who is erased.
+/// Number of the person who is erased.
 const PERSON: usize = 7;
 
 fn with_key() -> Options {
     Options { eraser: Some(Eraser::new(KEY).unwrap()), ..test_options() }
 }
 
-/// A contact of the person.
+/// Returns a contact of the person.
 fn person() -> v1::Contact {
     v1::Contact {
         phone_number: phone(PERSON),
@@ -40,7 +40,7 @@ fn person() -> v1::Contact {
     }
 }
 
-/// An answer; an error must not say of whom.
+/// Returns an answer. Checks that an error does not name the person.
 fn unnamed<T>(answer: Result<tonic::Response<T>, Status>) -> Result<T, Status> {
     answer.map(tonic::Response::into_inner).inspect_err(|status| {
         let said = format!("{status:?}");
@@ -98,7 +98,7 @@ async fn lift(clients: &mut Clients) -> Result<v1::Suppression, Status> {
     unnamed(clients.contacts.remove_suppression(request).await)
 }
 
-/// Imports the person and somebody else.
+/// Imports the person and another contact.
 async fn import(clients: &mut Clients, parent: &str, id: &str) -> v1::Import {
     let header = v1::ImportHeader {
         parent: parent.to_owned(),
@@ -121,7 +121,7 @@ async fn call_in(clients: &mut Clients, parent: &str) -> v1::RouteInboundRespons
     clients.interactions.route_inbound(request).await.unwrap().into_inner()
 }
 
-/// The tables, of all there are, in which anything of the person can be read.
+/// Returns those of all tables in which anything of the person can be read.
 async fn tables_that_know(db: &TestDb) -> Vec<String> {
     let number = phone(PERSON).trim_start_matches('+').to_owned();
     let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
@@ -153,7 +153,7 @@ async fn tables_that_know(db: &TestDb) -> Vec<String> {
     knowing
 }
 
-/// A campaign with the person and two others.
+/// Creates a campaign with the person and two others.
 async fn campaign(clients: &mut Clients) -> String {
     let name = clients.create_campaign_retrying(once()).await;
     clients.add_contacts(&name, 0..2).await;
@@ -165,7 +165,7 @@ fn is_person(held: &&Held) -> bool {
     held.phone == phone(PERSON)
 }
 
-/// Leases everybody; returns the person.
+/// Leases all contacts. Returns the person's.
 async fn lease(worker: &mut Worker) -> Held {
     worker.lease(3).await.iter().find(is_person).unwrap().clone()
 }
@@ -174,20 +174,20 @@ async fn count(client: &tokio_postgres::Client, sql: &str) -> i64 {
     client.query_one(&format!("SELECT count(*) FROM {sql}"), &[]).await.unwrap().get(0)
 }
 
-/// Whether anybody waits for a lock in the database.
+/// Returns whether any session waits for a lock in the database.
 async fn somebody_waits(client: &tokio_postgres::Client) -> bool {
     let waiting =
         "pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()";
     count(client, waiting).await > 0
 }
 
-/// What the audit log has of the person.
+/// Returns the person's hash, which the audit log has.
 fn hash() -> String {
     let hash = Eraser::new(KEY).unwrap().hash(&phone(PERSON));
     hash.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Campaigns whose logs say that somebody is let in again, by whom, and whom.
+/// Returns the campaigns whose logs note a re-admission, with its actor and the person.
 async fn letting_in(db: &TestDb) -> Vec<String> {
     let sql = "SELECT 'campaigns/' || campaign_id || ' ' || actor || ' ' || (details ->> 'person')
         FROM audit_events WHERE command = 'LIFT_ERASURE' ORDER BY happened_at";
@@ -212,7 +212,7 @@ async fn nothing_is_left_of_a_person_in_the_whole_database() {
         names.push(campaign(&mut clients).await);
     }
     let [called, held, deleted, unlisted, draft] = &names[..] else { unreachable!() };
-    // In one it was called and said something, with its name in it.
+    // In one campaign, the person was called and said something that has the name in it.
     clients.launch(called).await;
     let mut worker = Worker::connect(&clients, "w", called).await;
     let contact = lease(&mut worker).await;
@@ -221,11 +221,11 @@ async fn nothing_is_left_of_a_person_in_the_whole_database() {
     worker.tell(&contact, &attempt, &phone(PERSON), said).await;
     worker.end(&contact, &attempt, CallOutcome::Answered).await;
     lift(&mut clients).await.unwrap();
-    // In one a worker holds it.
+    // In one campaign, a worker holds the person.
     clients.launch(held).await;
     let mut holder = Worker::connect(&clients, "h", held).await;
     let contact = lease(&mut holder).await;
-    // One is deleted; in one it is; in one it stands twice in an import.
+    // One campaign is deleted. In one, the contact is deleted. In one, the person is in an import twice.
     let request = v1::DeleteCampaignRequest { name: deleted.clone(), ..Default::default() };
     clients.campaigns.delete_campaign(request).await.unwrap();
     let request = v1::DeleteContactRequest { name: format!("{unlisted}/contacts/2") };
@@ -265,7 +265,7 @@ async fn nothing_is_left_of_a_person_in_the_whole_database() {
     );
     assert_eq!(count(&client, &noted).await, 5);
     assert!(is_audit_intact(&db));
-    // Erased again, there is nothing to do.
+    // A second erasure has nothing to do.
     assert_eq!(erase(&mut clients).await.contacts_erased, 0);
 
     let age = "UPDATE number_attempts SET attempted_at = ARRAY[now() - interval '25 hours']";
@@ -294,7 +294,7 @@ async fn a_call_in_progress_ends_and_brings_nothing_back() {
     assert_eq!(worker.tell(&contact, &attempt, "out", out()).await, gone);
     let answered = CallOutcome::Answered;
     assert_eq!(worker.end(&contact, &attempt, answered).await, InteractionStatus::Recorded);
-    // Once more, when the lease is there, and when it is gone.
+    // The end is reported once more with the lease, and once without it.
     assert_eq!(worker.end(&contact, &attempt, answered).await, gone);
     worker.release(&contact.lease, Vec::new()).await;
     assert_eq!(worker.end(&contact, &attempt, answered).await, gone);
@@ -315,7 +315,7 @@ async fn an_import_under_way_does_not_slip_through() {
     let mut clients = service.clients.clone();
     let name = clients.create_campaign().await;
     clients.add_contacts(&name, 0..1).await;
-    // An import that looked before the erasure began, and commits later.
+    // This import looked before the erasure began, and commits later.
     let mut client = db.client().await;
     let id: Uuid = name.strip_prefix("campaigns/").unwrap().parse().unwrap();
     let tx = client.transaction().await.unwrap();
@@ -366,14 +366,14 @@ async fn each_tenant_erases_for_itself_and_the_installation_for_everybody() {
     assert_eq!(tables_that_know(&db).await, [""; 0], "other's list neither");
     lift(&mut nobody).await.unwrap();
     assert_eq!(letting_in(&db).await, [""; 0], "nobody may know the number again yet");
-    // What the installation takes back does not undo what others asked for.
+    // A lift by the installation does not undo what its tenants asked for.
     for (clients, name) in [(&mut acme, &ours), (&mut other, &theirs)] {
         assert_eq!(create(clients, name).await.unwrap_err().code(), Code::FailedPrecondition);
         assert_eq!(get_entry(clients).await.unwrap().source, "erased");
         lift(clients).await.unwrap();
         create(clients, name).await.unwrap();
     }
-    // By whom the token says.
+    // The log has the actor that the token names.
     let told = letting_in(&db).await;
     assert!(told.iter().all(|told| told.ends_with(&hash()) && !told.contains("bob")), "{told:?}");
     let is_told = |name: &String| told.iter().filter(|told| told.starts_with(name)).count() == 1;
@@ -381,12 +381,12 @@ async fn each_tenant_erases_for_itself_and_the_installation_for_everybody() {
     assert!(is_audit_intact(&db));
 }
 
-/// A replica with the key, that can be killed.
+/// Starts a replica with the key, which can be killed.
 async fn replica(db: &TestDb, folder: &Folder) -> (Killed, Clients) {
     replica_with(db, folder.path("erasure.key").to_str().unwrap()).await
 }
 
-/// The same, with files of keys separated by commas.
+/// Starts a replica with these key files, separated by commas.
 async fn replica_with(db: &TestDb, keys: &str) -> (Killed, Clients) {
     let port = free_port();
     let child = processes::campaign_service()

@@ -1,4 +1,4 @@
-//! Hours that change, pauses that stay, and why nobody is called.
+//! Hours that change, pauses that stay, and reasons for idling.
 
 use super::add_contact;
 use crate::support::{
@@ -9,10 +9,10 @@ use campaign_proto::v1::{AuthorizeDecision as Decision, CallOutcome, CampaignSta
 use std::time::{Duration, SystemTime};
 use tonic::Code;
 
-/// Open never: one minute a week, and not now.
+/// Returns a schedule that is closed now: it is open for one minute a week.
 fn shut() -> v1::Schedule {
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
-    // In UTC, the day of the week two days ago; the epoch was a Thursday.
+    // Day of the week two days ago in UTC; the epoch was a Thursday.
     let weekday = i32::try_from((now / 86_400 + 3 + 5) % 7 + 1).unwrap();
     let window = v1::WeeklyWindow { weekday, start_minute: 600, end_minute: 601 };
     v1::Schedule { time_zone: "UTC".to_owned(), windows: vec![window], ..Default::default() }
@@ -29,7 +29,7 @@ async fn set_schedule(clients: &mut Clients, name: &str, schedule: v1::Schedule)
     clients.campaigns.update_campaign(request).await.unwrap();
 }
 
-/// B9: contacts that were put off while the hours were shut are called when the hours are opened.
+/// B9: contacts that were put off during closed hours are called when the hours are opened.
 #[tokio::test]
 async fn opening_the_hours_wakes_those_who_were_put_off() {
     let db = TestDb::new().await;
@@ -63,7 +63,7 @@ async fn opening_the_hours_wakes_those_who_were_put_off() {
     worker.granted(&again[0]).await;
 }
 
-/// B16: a paused campaign can be resumed at any time, until its end, which may be moved.
+/// B16: a paused campaign can be resumed at any time until its end, and that end may be moved.
 #[tokio::test]
 async fn a_paused_run_stays_paused_and_its_end_may_be_moved() {
     let db = TestDb::new().await;
@@ -74,7 +74,7 @@ async fn a_paused_run_stays_paused_and_its_end_may_be_moved() {
     set_schedule(&mut clients, &name, v1::Schedule { end_time: end(2), ..always() }).await;
     clients.add_contacts(&name, 0..1).await;
     clients.launch(&name).await;
-    // Nobody is left, and the end comes: neither completes what is paused.
+    // No contact is left, and the end time passes; neither completes a paused campaign.
     let mut worker = Worker::connect(&clients, "w", &name).await;
     let held = worker.lease(1).await;
     let attempt = worker.granted(&held[0]).await;
@@ -91,13 +91,13 @@ async fn a_paused_run_stays_paused_and_its_end_may_be_moved() {
     assert_eq!((status.code(), reason(&status).as_str()), (Code::FailedPrecondition, "STATE"));
     assert!(status.message().contains("schedule.end_time"), "{status:?}");
     assert_eq!(clients.campaign(&name).await.state(), CampaignState::Paused);
-    // Chores ran meanwhile; only cancelling is left, or another end.
+    // Chores have run meanwhile. The campaign can be cancelled, or get another end.
     set_schedule(&mut clients, &name, v1::Schedule { end_time: end(3_600), ..always() }).await;
     clients.resume(&name).await;
     clients.wait_for(&name, CampaignState::Completed).await;
 }
 
-/// B8: what would refuse the launch shows in the preview, and the refusal does not offer what it refused.
+/// B8: the preview shows why the launch would be rejected. The rejection does not offer the rejected command.
 #[tokio::test]
 async fn an_end_that_has_passed_shows_in_the_preview_and_the_refusal() {
     let db = TestDb::new().await;
@@ -124,7 +124,7 @@ async fn an_end_that_has_passed_shows_in_the_preview_and_the_refusal() {
     assert!(!info.metadata["allowed"].contains("LAUNCH"), "{status:?}");
 }
 
-/// Each reason that is given is true: when it is removed, a call happens; while it is there, none does.
+/// Each reported reason is true: a call happens once the reason is removed, and none before.
 #[tokio::test]
 async fn the_reason_for_idling_is_the_one_that_keeps_calls_from_happening() {
     let db = TestDb::new().await;
@@ -137,17 +137,17 @@ async fn the_reason_for_idling_is_the_one_that_keeps_calls_from_happening() {
     let policy = v1::RetryPolicy { busy: again, no_answer: tomorrow, ..Default::default() };
     let name = clients.create_campaign_retrying(policy).await;
     let contact = add_contact(&mut clients, &name, &phone(0), "Asia/Tokyo").await.unwrap();
-    // In an open zone, and excluded: it must not pass for somebody who could be called.
+    // This contact is in an open zone but excluded, so it must not count as one that could be called.
     let excluded = add_contact(&mut clients, &name, &phone(1), "").await.unwrap();
     let opt_out = v1::interaction::Fact::OptedOut(v1::OptedOut::default());
     clients.record(&excluded, "o", opt_out).await;
     clients.launch(&name).await;
     let sql = db.client().await;
 
-    // Nobody takes them.
+    // No worker takes the contacts.
     assert_eq!(clients.progress(&name).await.idle_reason(), IdleReason::NoWorker);
     assert_eq!(calls(&mut clients, &name, CallOutcome::Busy).await, 1);
-    // The cap of the day, also before any worker met it.
+    // The daily cap is the reason, even before any worker meets it.
     assert_eq!(clients.progress(&name).await.idle_reason(), IdleReason::Capped);
     assert_eq!(calls(&mut clients, &name, CallOutcome::Busy).await, 0);
     let progress = clients.progress(&name).await;
@@ -156,7 +156,7 @@ async fn the_reason_for_idling_is_the_one_that_keeps_calls_from_happening() {
     sql.batch_execute("DELETE FROM number_attempts; UPDATE due_contacts SET due_at = now()")
         .await
         .unwrap();
-    // The hours of the contact's own zone, although those of the campaign's are open.
+    // The reason is the hours of the contact's own zone, although those of the campaign's zone are open.
     clients.pause(&name).await;
     assert_eq!(clients.progress(&name).await.idle_reason(), IdleReason::Paused);
     set_schedule(&mut clients, &name, open_only_in_utc()).await;
@@ -169,12 +169,12 @@ async fn the_reason_for_idling_is_the_one_that_keeps_calls_from_happening() {
     clients.resume(&name).await;
     assert_eq!(clients.progress(&name).await.idle_reason(), IdleReason::NoWorker);
     assert_eq!(calls(&mut clients, &name, CallOutcome::NoAnswer).await, 1);
-    // The wait of the retry policy.
+    // The reason is the wait of the retry policy.
     let progress = clients.progress(&name).await;
     assert_eq!(progress.idle_reason(), IdleReason::WaitingRetry, "{progress:?}");
     assert_eq!(progress.idle_until, clients.explain(&contact).await.next_attempt_time);
     assert_eq!(calls(&mut clients, &name, CallOutcome::Busy).await, 0);
-    // Nobody left, until somebody comes.
+    // No contact is left until another one joins.
     clients.cancel(&name).await;
     let live = v1::LaunchSettings { live_forever: true, ..super::rerun(v1::Exclusions::default()) };
     sql.batch_execute("DELETE FROM number_attempts").await.unwrap();
@@ -186,7 +186,7 @@ async fn the_reason_for_idling_is_the_one_that_keeps_calls_from_happening() {
     assert_eq!(calls(&mut clients, &name, CallOutcome::Answered).await, 1);
 }
 
-/// A contact that the cap holds may also live where the hours are shut: then it waits for both.
+/// A contact held by the cap may also be in a zone with closed hours. It then waits for both.
 #[tokio::test]
 async fn the_cap_and_shut_hours_together_are_shut_hours() {
     let db = TestDb::new().await;
@@ -209,7 +209,7 @@ async fn the_cap_and_shut_hours_together_are_shut_hours() {
     assert!(wait > Duration::from_secs(86_000), "the cap holds for a day: {wait:?}");
 }
 
-/// Open where the clock shows what it shows in UTC now; in Tokyo it is nine hours later.
+/// Returns a schedule that is open at the current time of UTC, and closed in Tokyo, where it is nine hours later.
 fn open_only_in_utc() -> v1::Schedule {
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
     let day = now / 86_400;
@@ -229,7 +229,7 @@ fn open_only_in_utc() -> v1::Schedule {
     v1::Schedule { time_zone: "UTC".to_owned(), windows, ..Default::default() }
 }
 
-/// Takes all who can be had, and calls them with this outcome; returns how many calls there were.
+/// Leases all contacts available, and calls each with this outcome. Returns the number of calls.
 async fn calls(clients: &mut Clients, name: &str, outcome: CallOutcome) -> usize {
     let mut worker = Worker::connect(clients, "w", name).await;
     let mut calls = 0;

@@ -1,4 +1,4 @@
-//! The suppression list: who took whom off, and what a preview saw of it.
+//! The suppression list: its audit log, the right to remove numbers, and its effect on previews.
 
 use super::{add_contact, add_first, everywhere, report_by_number, suppress, unsuppress};
 use crate::support::access::Guarded;
@@ -12,7 +12,7 @@ async fn events(clients: &mut Clients, parent: &str) -> Vec<v1::AuditEvent> {
     clients.campaigns.list_audit_events(request).await.unwrap().into_inner().audit_events
 }
 
-/// B10: every change is in a log that only grows, with actor, reason and source.
+/// B10: every change of the list is in a log that only grows, with actor, reason and source.
 #[tokio::test]
 async fn changes_of_the_list_are_audited() {
     let db = TestDb::new().await;
@@ -26,7 +26,7 @@ async fn changes_of_the_list_are_audited() {
         ..Default::default()
     };
     clients.contacts.add_suppressions(request.clone()).await.unwrap();
-    // Nothing changes, nothing is noted.
+    // If nothing changes, nothing is noted.
     clients.contacts.add_suppressions(request).await.unwrap();
     let remove = v1::RemoveSuppressionRequest {
         name: format!("suppressions/{}", phone(1)),
@@ -46,7 +46,7 @@ async fn changes_of_the_list_are_audited() {
     let of_number = events(&mut clients, &format!("suppressions/{}", phone(0))).await;
     assert_eq!(of_number.len(), 1, "{of_number:?}");
     assert_eq!(of_number[0].name, "suppressions/auditEvents/1");
-    // In the chain, and not to be changed.
+    // The events are part of the hash chain, and cannot be changed.
     let sql = "UPDATE audit_events SET actor = 'eve'";
     assert!(db.client().await.batch_execute(sql).await.is_err());
     let list = campaign_service::store::audit::list_log(&Default::default());
@@ -54,7 +54,7 @@ async fn changes_of_the_list_are_audited() {
     assert_eq!((verified.events, verified.without_hash, verified.findings.len()), (2, 0, 0));
 }
 
-/// B10: an operator does not bring back who opted out.
+/// B10: an operator cannot take an opted-out person off the list.
 #[tokio::test]
 async fn only_an_admin_takes_off_whom_a_person_put_on() {
     let db = TestDb::new().await;
@@ -63,7 +63,7 @@ async fn only_an_admin_takes_off_whom_a_person_put_on() {
     let mut admin = service.clients("acme", &["admin"]);
     let name = operator.create_campaign().await;
     operator.add_contacts(&name, 0..3).await;
-    // An opt-out of a contact; of a number that the operator listed before; by the API's own field.
+    // The opt-outs are of a contact, of a number that the operator listed before, and by the API's own field.
     suppress(&mut operator, &phone(1)).await;
     for n in 0..2 {
         let told = report_by_number(&mut operator, &name, &phone(n), everywhere()).await;
@@ -86,7 +86,7 @@ async fn only_an_admin_takes_off_whom_a_person_put_on() {
     assert!(!unsuppress(&mut operator, &phone(3)).await.unwrap().opted_out);
 }
 
-/// B11: STOP to everything, from a number that is no contact (yet).
+/// B11: a person opts out of everything from a number that is no contact yet.
 #[tokio::test]
 async fn a_stranger_who_opts_out_of_everything_is_suppressed() {
     let db = TestDb::new().await;
@@ -101,7 +101,7 @@ async fn a_stranger_who_opts_out_of_everything_is_suppressed() {
     let told = report_by_number(&mut clients, &name, &phone(1), plain).await;
     assert_eq!(told.status(), InteractionStatus::Rejected);
     assert!(told.message.contains("everywhere"), "{told:?}");
-    // Imported the next day.
+    // The number is imported the next day.
     let contact = add_first(&mut clients, &name).await;
     clients.launch(&name).await;
     assert_eq!(clients.explain(&contact).await.reason(), ExclusionReason::Suppressed);
@@ -129,7 +129,7 @@ async fn launch_as_seen(
     clients.campaigns.launch_campaign(request).await.map(drop)
 }
 
-/// B8: a launch on a preview that counted another list is refused; other people's entries do not matter.
+/// B8: a launch on an outdated preview is rejected. Suppressions of people outside the campaign do not outdate it.
 #[tokio::test]
 async fn a_preview_is_outdated_by_its_own_contacts_suppressions_only() {
     let db = TestDb::new().await;

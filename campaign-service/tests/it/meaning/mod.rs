@@ -1,4 +1,4 @@
-//! What facts, launches, hours and lists mean where design §2 to §5 says it to the letter.
+//! Meaning of facts, launches, hours and lists, where design §2 to §5 says it to the letter.
 
 mod hours;
 mod lists;
@@ -11,7 +11,7 @@ use campaign_proto::v1;
 use campaign_proto::v1::interaction::Fact;
 use std::time::{Duration, SystemTime};
 
-/// Launches everyone again, leaving out whom these exclusions name.
+/// Returns settings that rerun all contacts with these exclusions.
 fn rerun(exclude: v1::Exclusions) -> v1::LaunchSettings {
     v1::LaunchSettings { rerun_all_contacts: true, exclude: Some(exclude), ..Default::default() }
 }
@@ -22,7 +22,7 @@ async fn age_launches(db: &TestDb, minutes: i32) {
     db.client().await.batch_execute(&sql).await.unwrap();
 }
 
-/// Reports a fact that says when it happened; returns what became of it.
+/// Reports a fact with the time at which it happened. Returns its result.
 async fn report_of_before(
     clients: &mut Clients,
     contact: &str,

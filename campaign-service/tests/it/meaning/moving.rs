@@ -1,4 +1,4 @@
-//! B17: a contact's zone and priority can be corrected at any time, and nobody is met twice.
+//! B17: a contact's zone and priority can be corrected at any time, and no contact is met twice.
 
 use super::add_contact;
 use crate::support::{Clients, Service, TestDb, Worker, once, phone};
@@ -17,7 +17,7 @@ async fn move_to(clients: &mut Clients, contact: &str, time_zone: &str) {
     clients.contacts.update_contact(request).await.unwrap();
 }
 
-/// Takes everyone there is; the phones in order.
+/// Leases all contacts. Returns their phone numbers in order.
 async fn take_all(worker: &mut Worker) -> Vec<String> {
     let mut phones: Vec<String> =
         worker.lease(50).await.into_iter().map(|held| held.phone).collect();
@@ -38,7 +38,7 @@ async fn a_contact_that_nobody_holds_moves_and_is_met_once() {
     }
     clients.launch(&name).await;
     let mut worker = Worker::connect(&clients, "w", &name).await;
-    // Both groups are passed, but for the last contacts; two are done.
+    // The run has passed both groups up to their last contacts, and two contacts are done.
     let held = worker.lease(4).await;
     for held in &held[..2] {
         let attempt = worker.granted(held).await;
@@ -71,25 +71,25 @@ async fn a_contact_in_a_workers_hands_moves_and_is_not_called_twice() {
     let mut worker = Worker::connect(&clients, "w", &name).await;
     let held = worker.lease(4).await;
     let attempts = [worker.granted(&held[0]).await, worker.granted(&held[1]).await];
-    // Nothing of the new group was looked at: the run meets all four once more.
+    // The run has not looked at the new group, so it meets all four contacts once more.
     for contact in &contacts {
         move_to(&mut clients, contact, "Asia/Tokyo").await;
     }
-    // Not dialled yet: taken from the worker, who is told so when it asks.
+    // A contact that was not dialled yet is taken from its worker. The worker is told when it asks.
     let (decision, _) = worker.authorize(&held[2..3]).await.remove(0);
     assert_eq!(decision, Decision::SlotClosed);
     let mut second = Worker::connect(&clients, "w2", &name).await;
     assert_eq!(take_all(&mut second).await, [phone(2), phone(3)]);
     let explained = clients.explain(&contacts[0]).await;
     assert_eq!(explained.standing(), ContactStanding::InCall, "{explained:?}");
-    // When the calls are over, one is done and the other is tried again, once.
+    // When the calls are over, one contact is done and the other is retried once.
     worker.end(&held[0], &attempts[0], CallOutcome::Answered).await;
     worker.end(&held[1], &attempts[1], CallOutcome::Busy).await;
     assert_eq!(take_all(&mut second).await, [phone(1)]);
     assert!(take_all(&mut second).await.is_empty());
     let due = "SELECT count(*) FROM due_contacts";
     let left: i64 = db.client().await.query_one(due, &[]).await.unwrap().get(0);
-    assert_eq!(left, 0, "the run would wait for somebody who is done");
+    assert_eq!(left, 0, "the run would wait for a contact that is done");
 }
 
 /// The call is over before the run comes to the contact in its new group.
@@ -114,7 +114,7 @@ async fn a_contact_that_moved_in_a_call_is_met_once_after_it() {
     worker.end(&held[0], &attempts[0], CallOutcome::Answered).await;
     worker.end(&held[1], &attempts[1], CallOutcome::Busy).await;
     assert_eq!(take_all(&mut worker).await, [phone(1)], "both due and ahead, it was taken twice");
-    // Moved in a call, and a rerun is launched before the call is over: it waits no longer than that.
+    // The contact moves in a call, and a rerun is launched before the call is over. The contact waits only for its end.
     worker.close().await;
     clients.cancel(&name).await;
     clients.launch_with(&name, super::rerun(v1::Exclusions::default())).await;

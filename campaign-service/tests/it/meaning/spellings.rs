@@ -1,4 +1,4 @@
-//! B12: numbers that are one subscriber's under two spellings.
+//! B12: numbers of one subscriber in two spellings.
 
 use super::{add_contact, everywhere, report_by_number, suppress, unsuppress};
 use crate::support::{Service, TestDb};
@@ -7,7 +7,7 @@ use campaign_proto::v1::interaction::Fact;
 use campaign_proto::v1::{ExclusionReason, InboundDecision, InteractionStatus};
 use tonic::Code;
 
-/// Mexico, Argentina, Brazil: with and without the digit that tells mobile phones.
+/// Numbers of Mexico, Argentina and Brazil, with and without the digit that marks mobile phones.
 const TWINS: [(&str, &str); 3] = [
     ("+5215512345678", "+525512345678"),
     ("+5491123456789", "+541123456789"),

@@ -1,4 +1,4 @@
-//! "Before the launch" is decided by when a fact happened.
+//! The time at which a fact happened decides whether it is before the launch.
 
 use super::{add_first, age_launches, report_as, report_of_before, rerun};
 use crate::support::{Clients, Service, TestDb, Worker, once, phone};
@@ -17,8 +17,8 @@ fn text() -> Fact {
     Fact::TextSent(v1::TextSent {})
 }
 
-/// Makes a campaign whose only contact was called once and answered; returns their names and the attempt's. The
-/// run is live forever: nothing completes it before the test ends it.
+/// Creates a campaign whose only contact was called once and answered. Returns the names of both and the attempt's.
+/// The run is live forever, so nothing completes it before the test ends it.
 async fn answered(clients: &mut Clients) -> (String, String, String) {
     let name = clients.create_campaign_retrying(once()).await;
     let contact = add_first(clients, &name).await;
@@ -31,7 +31,7 @@ async fn answered(clients: &mut Clients) -> (String, String, String) {
     (name, contact, attempt)
 }
 
-/// B5: whichever run dialled.
+/// B5: a success counts in the rerun that it follows, whichever run dialled.
 #[tokio::test]
 async fn a_success_of_an_older_call_counts_in_the_rerun_that_it_follows() {
     let db = TestDb::new().await;
@@ -54,7 +54,7 @@ async fn a_success_of_an_older_call_counts_in_the_rerun_that_it_follows() {
     let told = worker.tell(&held[0], &attempts[0], "s", success()).await;
     assert_eq!(told, InteractionStatus::Recorded);
     let transfer = Fact::Transferred(v1::Transferred { seconds_before_transfer: 5 });
-    // While the call is on, by a clock that is an hour slow.
+    // The transfer is reported during the call, by a clock that is an hour slow.
     report_as(&mut clients, &held[1].contact, &attempts[1], transfer, Some(HOUR)).await;
     for (held, attempt) in held.iter().zip(&attempts) {
         worker.end(held, attempt, CallOutcome::Answered).await;
@@ -68,7 +68,7 @@ async fn a_success_of_an_older_call_counts_in_the_rerun_that_it_follows() {
     assert!(next.lease(5).await.is_empty(), "dialled again right after the success");
 }
 
-/// B6: `occur_time` decides, and a fact of before a reset does not come back.
+/// B6: `occur_time` decides, and a fact from before a reset does not come back.
 #[tokio::test]
 async fn a_late_report_counts_where_it_happened() {
     let db = TestDb::new().await;
@@ -85,11 +85,11 @@ async fn a_late_report_counts_where_it_happened() {
     let late = report_of_before(&mut clients, &contact, text(), HOUR).await;
     assert_eq!(late.status(), InteractionStatus::BeforeReset);
     assert!(!clients.history(&contact).await.texted);
-    // In doubt it counts as after, and so does what says no time or one that lies ahead.
+    // In doubt, a fact counts as after the launch. So does a fact without a time, or with a time ahead.
     let doubt = report_of_before(&mut clients, &contact, text(), Duration::from_secs(240)).await;
     assert_eq!(doubt.status(), InteractionStatus::Recorded);
     assert!(clients.history(&contact).await.texted);
-    // An opt-out counts always.
+    // An opt-out always counts.
     let opt_out = Fact::OptedOut(v1::OptedOut::default());
     let late = report_of_before(&mut clients, &contact, opt_out, 3 * HOUR).await;
     assert_eq!(late.status(), InteractionStatus::Recorded);
@@ -115,7 +115,7 @@ async fn a_click_of_before_a_rerun_is_history_and_excludes_nobody_from_it() {
     assert_eq!(clients.explain(&contact).await.reason(), ExclusionReason::Texted);
 }
 
-/// A worker's clock is not believed beyond the attempt: nothing happened before it was authorised.
+/// No fact of an attempt happened before its authorisation, whatever the worker's clock says.
 #[tokio::test]
 async fn a_fact_never_happened_before_its_attempt_was_authorised() {
     let db = TestDb::new().await;
@@ -129,7 +129,7 @@ async fn a_fact_never_happened_before_its_attempt_was_authorised() {
     assert_eq!(clients.explain(&contact).await.reason(), ExclusionReason::Success);
 }
 
-/// B15: an attempt that never was, or was somebody else's.
+/// B15: a fact is rejected if its attempt never existed, or was of another contact.
 #[tokio::test]
 async fn a_fact_names_an_attempt_on_its_contact_or_is_rejected() {
     let db = TestDb::new().await;
@@ -150,25 +150,25 @@ async fn a_fact_names_an_attempt_on_its_contact_or_is_rejected() {
     }
     let other = report_as(&mut clients, &held[1].contact, &attempt, success(), None).await;
     assert_eq!(other.status(), InteractionStatus::Rejected, "the attempt was another's");
-    // Also when the lease is over.
+    // The same holds when the lease is over.
     worker.end(&held[0], &attempt, CallOutcome::Answered).await;
     worker.release(&held[1].lease, vec![held[1].slot]).await;
     let late = report_as(&mut clients, &held[0].contact, &attempt, success(), None).await;
     assert_eq!(late.status(), InteractionStatus::Recorded);
-    // A refusal counts, whatever else the report says.
+    // An opt-out counts, whatever else the report says.
     let opt_out = Fact::OptedOut(v1::OptedOut::default());
     let refused = report_as(&mut clients, &held[1].contact, "1-999-7", opt_out, None).await;
     assert_eq!(refused.status(), InteractionStatus::Recorded);
     assert!(clients.history(&held[1].contact).await.refused);
 }
 
-/// B7: whatever is launched meanwhile.
+/// B7: a person on an inbound call is not dialled, whatever is launched meanwhile.
 #[tokio::test]
 async fn a_person_on_an_inbound_call_is_not_dialled_by_a_rerun() {
     let db = TestDb::new().await;
     let service = Service::start(&db).await;
     let mut clients = service.clients.clone();
-    // The contact finished in this run, and then called in.
+    // The contact is finished in this run, and then calls in.
     let (name, contact, _) = answered(&mut clients).await;
     let call_in = v1::RouteInboundRequest {
         parent: name.clone(),
@@ -191,7 +191,7 @@ async fn a_person_on_an_inbound_call_is_not_dialled_by_a_rerun() {
         let mut worker = Worker::connect(&clients, "w", &name).await;
         assert!(worker.lease(5).await.is_empty(), "dialled while on the phone");
     }
-    // Over: the person was just talked to.
+    // The call is over, so the person was just talked to.
     let over = Fact::CalledIn(v1::CalledIn { duration: None });
     report_as(&mut clients, &contact, "", over, None).await;
     assert_eq!(clients.explain(&contact).await.reason(), ExclusionReason::Finished);
@@ -201,7 +201,7 @@ async fn a_person_on_an_inbound_call_is_not_dialled_by_a_rerun() {
     assert_eq!(worker.lease(5).await.len(), 1, "nobody is on the phone any more");
 }
 
-/// B17: a phone may still ring when nobody knows how its call ended.
+/// B17: a phone may still ring if the end of its call is unknown.
 #[tokio::test]
 async fn after_an_unknown_end_there_is_a_least_wait() {
     let db = TestDb::new().await;

@@ -1,4 +1,4 @@
-//! Compares what can be seen of the service with the model.
+//! Comparison of the service, as seen from outside, with the model.
 
 use super::run::{Pair, same};
 use super::state::Kind;
@@ -6,7 +6,7 @@ use campaign_proto::v1::ContactStanding;
 use std::collections::BTreeMap;
 
 impl Pair<'_> {
-    /// What can be seen from outside.
+    /// Compares everything that can be seen from outside.
     pub(super) async fn compare(&mut self, number: usize) -> Result<(), String> {
         let progress = self.clients.progress(&self.name).await;
         same!(progress.state(), self.model.state, "state");

@@ -1,6 +1,6 @@
-//! Random campaigns, histories and commands: the running service must do what the model says.
+//! Random campaigns, histories and commands: the running service must behave as the model does.
 //!
-//! 1,000 sequences in all; `MODEL_SEQUENCES=20000 make test` runs more. A failure prints the shortest
+//! The test runs 1,000 sequences; `MODEL_SEQUENCES=20000 make test` runs more. A failure prints the shortest
 //! sequence that shows it.
 
 mod comparing;
@@ -19,22 +19,22 @@ use std::time::Duration;
 /// Tests that share the sequences, to use both cores.
 const SHARES: u32 = 4;
 
-/// What to do with a contact that was leased.
+/// Acts of a worker with a leased contact.
 #[derive(Clone, Copy, Debug)]
 pub enum Act {
-    /// Give it back undialled.
+    /// The contact is released undialled.
     Release,
-    /// Keep it and never ask; vanish.
+    /// The worker keeps the contact, never asks to dial, and vanishes.
     Abandon,
-    /// Something happens before we ask.
+    /// A fact happens before the worker asks to dial.
     Interrupt(Kind),
-    /// Dial; facts of the call; how it ends.
+    /// The contact is dialled: a fact of the call, and its outcome.
     Call(Option<Kind>, CallOutcome),
-    /// Dial and vanish.
+    /// The contact is dialled, and the worker vanishes.
     Vanish,
 }
 
-/// One step of a sequence. Contacts are picked by a number modulo how many there are.
+/// Step of a sequence. Contacts are picked by a number modulo the number of contacts.
 #[derive(Clone, Debug)]
 pub enum Step {
     AddContacts(usize),
@@ -43,27 +43,27 @@ pub enum Step {
     Resume,
     Cancel,
     Record(usize, Kind),
-    /// A fact of an hour ago.
+    /// A fact that happened an hour ago is reported.
     RecordLate(usize, Kind),
-    /// A fact of a call whose worker vanished, told now.
+    /// A fact of a call whose worker vanished is reported now.
     TellLate(usize, Kind),
-    /// A day passes between the launches so far and what comes.
+    /// A day passes between the launches so far and the next steps.
     Age,
-    /// The person calls in, and hangs up some steps later or never.
+    /// The person calls in. The call ends some steps later or never.
     CallIn(usize),
     HangUp(usize),
-    /// The schedule is changed: its hours are open, or shut for days.
+    /// The schedule changes: its hours are open, or closed for days.
     Hours(bool),
-    /// Somebody is suppressed between a preview and the launch on it.
+    /// A contact is suppressed between a preview and the launch on it.
     LaunchUnseen(Settings, usize),
     Suppress(usize),
     Unsuppress(usize),
     Delete(usize),
     CreateAgain(usize),
-    /// A worker takes everyone it can get.
+    /// A worker leases all contacts that it can get.
     Dispatch(Vec<Act>),
     ExpireLeases,
-    /// The end of an attempt whose worker vanished is told after all.
+    /// The end of an attempt whose worker vanished is reported after all.
     ReportLate(usize, CallOutcome),
     /// The clock completes a list that is done.
     Clock,
@@ -145,7 +145,7 @@ fn step() -> impl Strategy<Value = Step> {
 
 fn sequence() -> impl Strategy<Value = Vec<Step>> {
     proptest::collection::vec(step(), 1..16).prop_map(|mut steps| {
-        // Without contacts there is little to see.
+        // Without contacts, there is little to compare.
         steps.insert(0, Step::AddContacts(4));
         steps
     })
@@ -160,7 +160,7 @@ fn agree() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let (db, service, app) = runtime.block_on(async {
         let db = TestDb::new().await;
-        // The model says when the clock acts.
+        // The model decides when the clock acts.
         let options = server_options();
         let app = App::new(db.db(), options.limits.clone());
         let service = Service::start_with(&db, options).await;

@@ -1,4 +1,4 @@
-//! Takes the service and the model through the same steps and compares what can be seen of them.
+//! Run of the service and the model through the same steps, with a comparison after each.
 
 use super::state::{Hold, Kind, Model, Settings, Verdict};
 use super::{Act, Step};
@@ -25,13 +25,13 @@ macro_rules! same {
 }
 pub(super) use same;
 
-/// An attempt whose worker vanished.
+/// Attempt whose worker vanished.
 pub(super) struct Vanished {
     pub(super) held: Held,
     pub(super) attempt_id: String,
     pub(super) position: usize,
     hold: Hold,
-    /// Whether its end was told since.
+    /// Whether its end was reported since.
     is_told: bool,
 }
 
@@ -43,13 +43,13 @@ pub(super) struct Pair<'a> {
     pub(super) name: String,
     pub(super) model: Model,
     pub(super) vanished: Vec<Vanished>,
-    /// For ids of facts.
+    /// Number for the ID of the next fact.
     pub(super) next_id: usize,
-    /// Whether a worker has looked at everyone in this run.
+    /// Whether a worker has looked at all contacts in this run.
     is_looked_through: bool,
 }
 
-/// One sequence, on a campaign of its own.
+/// Runs one sequence, on a campaign of its own.
 pub async fn sequence(
     db: &TestDb,
     service: &Service,
@@ -92,7 +92,7 @@ impl Pair<'_> {
         Ok(())
     }
 
-    /// Suppressions are above campaigns; the next sequence starts without, however this one ended.
+    /// Deletes the suppressions, which are above campaigns. The next sequence starts without any.
     async fn clean_up(&mut self) {
         self.db.client().await.batch_execute("DELETE FROM suppressions").await.unwrap();
         if self.model.is_active() {
@@ -376,7 +376,7 @@ impl Pair<'_> {
         Ok(())
     }
 
-    /// The end of an attempt is told by another worker, perhaps in another run, perhaps twice.
+    /// Reports the end of an attempt by another worker, perhaps in another run, perhaps twice.
     async fn report_late(&mut self, who: usize, outcome: CallOutcome) -> Result<(), String> {
         if self.vanished.is_empty() {
             return Ok(());
@@ -401,7 +401,7 @@ impl Pair<'_> {
             return Ok(());
         }
         if hold.generation < self.model.generation {
-            // What a reset cleared may be deleted by now, or not; it counts for nothing either way.
+            // History that a reset cleared may be deleted by now or not; either way it does not count.
             return Ok(());
         }
         if *is_told {
@@ -429,7 +429,7 @@ impl Pair<'_> {
             self.model.state = CampaignState::Completed;
         }
         let state = self.clients.campaign(&self.name).await.state();
-        // Nobody may be left although no worker has looked yet.
+        // The list may be done although no worker has looked yet.
         if state == CampaignState::Completed && self.model.is_active() && self.model.is_done() {
             self.model.state = CampaignState::Completed;
         }

@@ -1,4 +1,4 @@
-//! Steps about when things happen: late reports, people who call in, hours that change, lists that change.
+//! Steps about time: late reports, inbound calls, hours that change, lists that change.
 
 use super::run::{Pair, fact, same};
 use super::state::{Kind, Settings};
@@ -33,7 +33,7 @@ impl Pair<'_> {
         Ok(())
     }
 
-    /// A fact happens when it is told, whichever run dialled.
+    /// Reports a fact of an old call. The fact happens at its report, whichever run dialled.
     pub(super) async fn tell_late(&mut self, who: usize, kind: Kind) -> Result<(), String> {
         if self.vanished.is_empty() {
             return Ok(());
@@ -85,7 +85,7 @@ impl Pair<'_> {
 
     pub(super) async fn set_hours(&mut self, is_open: bool) -> Result<(), String> {
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
-        // Two days ago; the epoch was a Thursday.
+        // Day of the week two days ago; the epoch was a Thursday.
         let weekday = i32::try_from((now / 86_400 + 3 + 5) % 7 + 1).unwrap();
         let window = v1::WeeklyWindow { weekday, start_minute: 600, end_minute: 601 };
         let schedule = match is_open {

@@ -1,11 +1,11 @@
-//! The model: campaigns as `design` words them, written without the service's code. It keeps every
+//! The model: campaigns as `design` describes them, written without the service's code. The model keeps every
 //! event and answers each question by looking through them.
 
 use campaign_proto::v1;
 use campaign_proto::v1::{CallOutcome, CampaignState, ContactStanding, ExclusionReason};
 use std::collections::BTreeMap;
 
-/// Launch settings, spelled out.
+/// Launch settings, with every default spelled out.
 #[derive(Clone, Copy, Debug)]
 pub struct Settings {
     pub refused: bool,
@@ -44,7 +44,7 @@ impl Settings {
     }
 }
 
-/// What can happen to a contact.
+/// Kinds of facts of a contact.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Kind {
     Transfer(i32),
@@ -54,7 +54,7 @@ pub enum Kind {
     Text,
     /// The person called in, and the call is over.
     CalledIn,
-    /// An attempt is over; `was_unknown` until someone told how.
+    /// An attempt is over; `was_unknown` until its outcome is reported.
     Ended {
         outcome: CallOutcome,
         was_unknown: bool,
@@ -66,11 +66,11 @@ pub struct Event {
     pub kind: Kind,
     pub generation: i32,
     pub cycle: i32,
-    /// The campaign's run when it was recorded.
+    /// Run of the campaign when the fact was recorded.
     pub run: i32,
 }
 
-/// The hand a contact is in.
+/// Hold of a worker on a contact.
 #[derive(Clone, Debug)]
 pub struct Hold {
     pub run: i32,
@@ -84,17 +84,17 @@ pub struct Contact {
     pub events: Vec<Event>,
     pub is_suppressed: bool,
     pub is_deleted: bool,
-    /// Hands of this and older runs; more than one when a run was cancelled with the contact held.
+    /// Holds of this and older runs. There are several if a run was cancelled with the contact held.
     pub holds: Vec<Hold>,
-    /// Nobody knows how its last call ended.
+    /// Whether the end of its last call is unknown, so that the phone may still ring.
     pub may_ring: bool,
-    /// It called in, and nobody said that the call is over.
+    /// Whether it called in and the end of that call was not reported.
     pub is_calling_in: bool,
-    /// In this generation and cycle it waits, since a call of an earlier one ended nobody knows how.
+    /// Generation and cycle in which the contact waits, since a call of an earlier one had an unknown end.
     pub waits_in: Option<(i32, i32)>,
 }
 
-/// Most attempts and whether the wait is longer than any test.
+/// Returns the most attempts, and whether the wait is longer than any test.
 fn retry_rule(outcome: CallOutcome) -> (usize, bool) {
     match outcome {
         CallOutcome::NoAnswer => (3, false),
@@ -110,7 +110,7 @@ impl Contact {
         self.events.iter().filter(move |event| event.generation == generation)
     }
 
-    /// Whether the attempts of a cycle leave it finished, and whether it has to wait.
+    /// Returns whether the attempts of a cycle leave the contact finished, and whether it has to wait.
     fn attempts(&self, generation: i32, cycle: i32) -> (bool, bool) {
         let (mut count, mut is_finished, mut waits) = (0, false, false);
         for event in self.events(generation).filter(|event| event.cycle == cycle) {
@@ -127,7 +127,7 @@ impl Contact {
     }
 }
 
-/// One campaign.
+/// Model of one campaign.
 #[derive(Clone, Debug)]
 pub struct Model {
     pub state: CampaignState,
@@ -135,10 +135,10 @@ pub struct Model {
     pub generation: i32,
     pub cycle: i32,
     pub settings: Settings,
-    /// Contacts of the run, when it is not live.
+    /// Number of contacts of a run that is not live.
     pub size_at_launch: usize,
     pub contacts: Vec<Contact>,
-    /// Generation and cycle of each launch, and whether a day has passed since.
+    /// Generation and cycle of each launch, each with whether a day has passed since.
     launches: Vec<(i32, i32, bool)>,
     /// Whether the hours are open.
     pub is_open: bool,
@@ -155,7 +155,7 @@ pub const DEFAULT_SETTINGS: Settings = Settings {
     live: false,
 };
 
-/// Where a run looks: its number, history generation, cycle and settings.
+/// View of a run on the history: its number, history generation, cycle and settings.
 #[derive(Clone, Copy, Debug)]
 pub struct View {
     run: i32,
@@ -165,7 +165,7 @@ pub struct View {
     size: usize,
 }
 
-/// What the rules say of a contact.
+/// Verdict of the rules on a contact.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Verdict {
     Eligible,
@@ -192,7 +192,7 @@ impl Model {
         matches!(self.state, CampaignState::Running | CampaignState::Paused)
     }
 
-    /// The run that is on, or would be with default settings.
+    /// Returns the view of the current run, or of one with default settings.
     pub fn view(&self) -> View {
         if self.run == 0 {
             return self.next_view(DEFAULT_SETTINGS);
@@ -202,7 +202,7 @@ impl Model {
         View { run, generation, cycle, settings: self.settings, size }
     }
 
-    /// The run that a launch would begin.
+    /// Returns the view of the run that a launch would begin.
     pub fn next_view(&self, settings: Settings) -> View {
         let run = self.run + 1;
         let is_fresh = settings.rerun || settings.reset;
@@ -276,7 +276,7 @@ impl Model {
         (0..self.contacts.len()).filter(|position| !self.contacts[*position].is_deleted)
     }
 
-    /// Whether the contact is in a call, or in a hand of this run.
+    /// Returns the standing of a contact that is in a call, or held by this run.
     fn held(&self, position: usize) -> Option<ContactStanding> {
         let holds = &self.contacts[position].holds;
         if holds.iter().any(|hold| hold.is_in_call) {
@@ -297,7 +297,7 @@ impl Model {
         }
     }
 
-    /// The contacts that a worker with boundless credit gets now.
+    /// Returns the contacts that a worker with unlimited credit gets now.
     pub fn leasable(&self) -> Vec<usize> {
         if self.state != CampaignState::Running || !self.is_open {
             return Vec::new();
@@ -309,7 +309,7 @@ impl Model {
             .collect()
     }
 
-    /// Eligible (now or later) and removed by reason, as a preview counts them.
+    /// Returns the contacts eligible now or later, and those removed by each reason, as a preview counts them.
     pub fn preview(&self, settings: Settings) -> (i64, BTreeMap<i32, i64>) {
         let view = self.next_view(settings);
         let (mut eligible, mut removed) = (0, BTreeMap::new());
@@ -322,13 +322,13 @@ impl Model {
         (eligible, removed)
     }
 
-    /// A day passes.
+    /// Lets a day pass.
     pub fn age(&mut self) {
         self.launches.iter_mut().for_each(|(_, _, is_old)| *is_old = true);
     }
 
-    /// Records a fact that happened an hour ago; returns whether a reset since has not made it void. It belongs
-    /// to the last launch that was before. A refusal is of now, whenever it was.
+    /// Records a fact that happened an hour ago. Returns false if a reset since has made the fact void. The fact
+    /// belongs to the last launch before it. An opt-out counts as of now, whenever it happened.
     pub fn record_late(&mut self, position: usize, kind: Kind) -> bool {
         let before = self.launches.iter().rev().find(|(_, _, is_old)| *is_old);
         let (mut generation, mut cycle) = before.map_or((0, 0), |launch| (launch.0, launch.1));
@@ -342,7 +342,7 @@ impl Model {
         true
     }
 
-    /// Whether somebody who calls in is answered.
+    /// Returns whether an inbound call of the contact is answered.
     pub fn answers(&self, position: usize) -> bool {
         let contact = &self.contacts[position];
         let is_refused = contact.events(self.generation).any(|event| event.kind == Kind::OptOut);
@@ -356,8 +356,8 @@ impl Model {
         self.contacts[position].events.push(Event { kind, generation, cycle, run });
     }
 
-    /// Records the end of an attempt, which is of the run that made it; returns whether a reset has not made it
-    /// void.
+    /// Records the end of an attempt, which belongs to the run that made it. Returns false if a reset has made the
+    /// end void.
     pub fn end(&mut self, position: usize, hold: &Hold, kind: Kind) -> bool {
         if hold.generation < self.generation {
             return false;
@@ -368,7 +368,7 @@ impl Model {
         true
     }
 
-    /// Every worker is gone for longer than a lease.
+    /// Lets all leases expire, as if every worker were gone for longer than a lease.
     pub fn expire(&mut self) {
         for position in 0..self.contacts.len() {
             for hold in std::mem::take(&mut self.contacts[position].holds) {
@@ -385,7 +385,7 @@ impl Model {
         }
     }
 
-    /// Whether nobody of the run is left to engage.
+    /// Returns whether no contact of the run is left to engage.
     pub fn is_done(&self) -> bool {
         let someone_held = self.contacts.iter().any(|contact| !contact.holds.is_empty());
         let view = self.view();

@@ -6,10 +6,10 @@ use bytes::Bytes;
 use prost::Message;
 use prost_reflect::{DynamicMessage, FieldDescriptor, Kind, MapKey, MessageDescriptor, Value};
 
-/// Stands for bytes that no text has; as long as these.
+/// Placeholder for bytes that no text has, of the same length.
 const MARK: &str = "\u{1}\u{2}\u{3}";
 const LONE_SURROGATE: [u8; 3] = [0xed, 0xa0, 0x80];
-/// What fields hold when nothing is wrong with them.
+/// Valid values of fields.
 pub struct Good {
     pub campaign: String,
     pub method: String,
@@ -64,7 +64,7 @@ impl Good {
         good
     }
 
-    /// Good messages but for one field, with its name.
+    /// Returns valid messages with one bad field each, and that field's name.
     pub fn mutants(&self, of: &MessageDescriptor) -> Vec<(String, DynamicMessage)> {
         let good = self.message(of);
         let mut mutants = Vec::new();
@@ -110,7 +110,7 @@ impl Good {
             Kind::String => self.texts(field.name()).into_iter().map(Value::String).collect(),
             Kind::Int32 => [i32::MIN, -1, 0, i32::MAX].map(Value::I32).into(),
             Kind::Enum(_) => [i32::MIN, -1, 0, 99].map(Value::EnumNumber).into(),
-            // Among them seconds of the years -5000, -4714, 10000 and 294277.
+            // The values include seconds of the years -5000, -4714, 10000 and 294277.
             Kind::Int64 => [
                 i64::MIN,
                 least,
@@ -175,7 +175,7 @@ fn message(field: &FieldDescriptor) -> Option<MessageDescriptor> {
     }
 }
 
-/// The bytes of a message, in place of the mark what no text has.
+/// Returns the bytes of a message, with bytes that no text has in place of the mark.
 pub fn bytes(message: &DynamicMessage) -> Bytes {
     let mut bytes = message.encode_to_vec();
     for at in 0..bytes.len().saturating_sub(MARK.len() - 1) {

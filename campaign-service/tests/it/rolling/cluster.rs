@@ -1,5 +1,5 @@
-//! What a cluster gives to pods besides their manifest: an address of their own, secrets as variables and as
-//! mounted files, a name that leads to those that are ready.
+//! Stand-in for a cluster. It gives pods an address of their own, secrets as variables and mounted files, and a name
+//! that leads to the ready pods.
 
 use super::pod::{program, template};
 use crate::support::access::Folder;
@@ -13,10 +13,10 @@ use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
-/// Clients learn this late that a pod is going. Less than any preStop.
+/// Delay until clients learn that a pod stops. It is less than any preStop.
 const LEARNED_LATE: Duration = Duration::from_secs(7);
 
-/// The objects of an overlay, as kubectl renders them.
+/// Objects of an overlay, as kubectl renders them.
 pub struct Manifests(Vec<Value>);
 
 impl Manifests {
@@ -33,15 +33,15 @@ impl Manifests {
     }
 }
 
-/// Where pods are.
+/// Cluster of pods on loopback addresses.
 pub struct Cluster {
-    /// 127.x.y.0/24, so that runs at the same time do not meet.
+    /// Network 127.x.y.0/24, different in each run, so that runs at the same time do not meet.
     network: [u8; 3],
     pods: AtomicU8,
     folder: Folder,
-    /// By secret and key.
+    /// Contents of secrets, by secret and key.
     secrets: BTreeMap<(String, String), String>,
-    /// By program: variables that are set in place of the manifest's, or besides.
+    /// Variables by program, which override the manifest's or are added to them.
     instead: BTreeMap<String, Vec<(String, String)>>,
 }
 
@@ -57,7 +57,7 @@ impl Cluster {
         }
     }
 
-    /// Stands for the service's name.
+    /// Returns the address that stands for the service's name.
     pub fn name_address(&self) -> Ipv4Addr {
         self.address(1)
     }
@@ -71,13 +71,13 @@ impl Cluster {
         self.folder.path(name)
     }
 
-    /// A secret, as a variable and as a file.
+    /// Stores a secret, as a variable and as a file.
     pub fn keep(&mut self, secret: &str, key: &str, content: &str) {
         self.folder.write(&format!("{secret}.{key}"), content);
         self.secrets.insert((secret.to_owned(), key.to_owned()), content.to_owned());
     }
 
-    /// Sets a variable of a program whatever the manifest says.
+    /// Sets a variable of a program, whatever the manifest says.
     pub fn set(&mut self, program: &str, variable: &str, value: &str) {
         let variables = self.instead.entry(program.to_owned()).or_default();
         variables.push((variable.to_owned(), value.to_owned()));
@@ -87,13 +87,13 @@ impl Cluster {
         self.instead.get(program).cloned().unwrap_or_default()
     }
 
-    /// Name and address of a new pod.
+    /// Returns the name and address of a new pod.
     pub fn next_pod(&self, workload: &Value) -> (String, Ipv4Addr) {
         let number = self.pods.fetch_add(1, Ordering::Relaxed);
         (format!("{}-{number}", program(workload)), self.address(number))
     }
 
-    /// What a variable of a manifest is in a pod.
+    /// Returns the value of a manifest's variable in a pod.
     pub fn value(&self, workload: &Value, entry: &Value, pod: &str, address: Ipv4Addr) -> String {
         if let Some(value) = entry["value"].as_str() {
             return self.place(workload, value, address);
@@ -107,7 +107,7 @@ impl Cluster {
         secret.unwrap_or_else(|| panic!("nothing for {entry}")).clone()
     }
 
-    /// Pods have addresses of their own, secrets in folders of their own, and names that are looked up.
+    /// Replaces addresses, mounted folders and names in a value by those of the pod.
     fn place(&self, workload: &Value, value: &str, address: Ipv4Addr) -> String {
         let none = Vec::new();
         for volume in template(workload)["volumes"].as_array().unwrap_or(&none) {
@@ -127,11 +127,11 @@ impl Cluster {
     }
 }
 
-/// A name that leads each new connection to one of some addresses, in turn.
+/// Name that leads new connections to its addresses, in turn.
 #[derive(Clone)]
 pub struct Name {
     known: Arc<Mutex<Vec<SocketAddr>>>,
-    /// Connections made under an older number are cut.
+    /// Number of the current epoch; connections of an older epoch are cut.
     epoch: watch::Sender<u64>,
 }
 
@@ -163,7 +163,7 @@ impl Name {
         self.known.lock().unwrap().push(address);
     }
 
-    /// It is known a while longer.
+    /// Forgets an address after the delay with which clients learn.
     pub fn forget(&self, address: SocketAddr) {
         let known = Arc::clone(&self.known);
         tokio::spawn(async move {
@@ -172,7 +172,7 @@ impl Name {
         });
     }
 
-    /// Leads nowhere any more, and ends all connections.
+    /// Forgets all addresses and ends all connections.
     pub fn cut(&self) {
         self.known.lock().unwrap().clear();
         self.epoch.send_modify(|epoch| *epoch += 1);

@@ -13,7 +13,7 @@ import grpc
 TOP = pathlib.Path(__file__).resolve().parents[4]
 PAUSE_SECONDS = 0.02
 
-# The example generates the clients, as a user would.
+# The example generates the clients, as a user would do.
 sys.path.insert(0, str(TOP / "deploy" / "examples"))
 import python_client as clients  # noqa: E402, from where the example is
 

@@ -1,6 +1,6 @@
-//! The manifests of `deploy/kubernetes` taken at their word: the programs are started with exactly their
-//! variables, arguments, ports and probes, and go through a rolling restart under load. In a cluster's place stands
-//! `cluster`; calls are made up, so that the provider's log can be read.
+//! The manifests of `deploy/kubernetes`, taken literally. The programs are started with exactly their variables,
+//! arguments, ports and probes, and go through a rolling restart under load. `cluster` stands for a cluster. Calls are
+//! simulated, so that the provider's log can be read.
 
 mod cluster;
 mod pod;
@@ -24,17 +24,17 @@ use tokio::time::{Instant, sleep};
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_client::HealthClient;
 
-/// Dialled at this pace, they last longer than the restart.
+/// Number of contacts. Dialled at `CALLS_PER_SECOND`, they last longer than the restart.
 const CONTACTS: usize = 1_900;
 const CALLS_PER_SECOND: i32 = 35;
-/// Those about whom the load reports facts.
+/// Number of contacts about which the load reports facts.
 const REPORTED_CONTACTS: usize = 50;
-/// Each has a connection and a campaign of its own.
+/// Number of clients of the load; each has a connection and a campaign of its own.
 const LOAD_CLIENTS: usize = 4;
-/// Longest wait for everyone to be called.
+/// Longest wait until all contacts are called.
 const CALLS_LIMIT: Duration = Duration::from_secs(150);
 
-/// Generated clients at work, until they are told to stop.
+/// Generated clients that work until they are told to stop.
 struct Load(Child);
 
 impl Drop for Load {
@@ -95,7 +95,7 @@ async fn a_rolling_restart_fails_no_request_and_loses_and_doubles_no_attempt() {
     let log = production.dial_log();
     eventually("calls are made", || async { (dials(&log).len() > 30).then_some(()) }).await;
 
-    // The job of this version, and one of the next as migrations may be: both while all are at work.
+    // The migration job of this version runs, and then a migration as the next version may have it, all under load.
     production.migrate().await;
     add_columns(&production.db).await;
     let services = production.roll("campaign-service", services).await;
@@ -116,7 +116,7 @@ async fn a_rolling_restart_fails_no_request_and_loses_and_doubles_no_attempt() {
     judge_facts(&production.db, &facts, report["acknowledged"].as_array().unwrap()).await;
 }
 
-/// A campaign that calls everyone once, slowly.
+/// Launches a campaign that calls every contact once, slowly. Returns its name.
 async fn launch_paced(clients: &mut Clients) -> String {
     let pacing = v1::Pacing { max_calls_per_second: CALLS_PER_SECOND, ..Default::default() };
     let campaign = v1::Campaign {
@@ -133,7 +133,7 @@ async fn launch_paced(clients: &mut Clients) -> String {
     name
 }
 
-/// What a migration may do: add. Programs that run must not notice.
+/// Adds columns, as a migration may. Running programs must not notice.
 async fn add_columns(db: &TestDb) {
     let client = db.client().await;
     let tables = "SELECT relname FROM pg_class WHERE relnamespace = 'public'::regnamespace
@@ -158,7 +158,7 @@ async fn until_called(clients: &mut Clients, name: &str) {
     }
 }
 
-/// By the provider's own log, by what was authorised, and by history.
+/// Checks the calls by the provider's own log, by the authorisations, and by the history.
 async fn judge_calls(db: &TestDb, clients: &mut Clients, name: &str, log: &Path) {
     let mut dialled: BTreeMap<String, usize> = BTreeMap::new();
     let mut attempts = BTreeSet::new();
@@ -185,7 +185,7 @@ async fn judge_calls(db: &TestDb, clients: &mut Clients, name: &str, log: &Path)
     }
 }
 
-/// Every fact that was acknowledged is there once, and no other.
+/// Checks that every acknowledged fact is there once, and no other fact is.
 async fn judge_facts(db: &TestDb, campaign: &str, acknowledged: &[Value]) {
     let id: uuid::Uuid = campaign.strip_prefix("campaigns/").unwrap().parse().unwrap();
     let sql = "SELECT interaction_id FROM interactions WHERE campaign_id = $1";
@@ -217,8 +217,8 @@ fn manifests_name_only_variables_that_the_programs_know() {
     }
 }
 
-/// The dev overlay with a database that comes and goes: no restart is asked for, requests are kept away, and what
-/// starts meanwhile waits. A process that hangs is another matter.
+/// The dev overlay runs with a database that comes and goes. No probe asks for a restart, requests are kept away, and
+/// pods that start meanwhile wait. If a process hangs, a restart is asked for.
 #[tokio::test]
 async fn probes_tell_a_database_that_is_away_from_a_process_that_hangs() {
     let (manifests, mut cluster) = (Manifests::render("dev"), Cluster::new());
@@ -258,7 +258,7 @@ async fn probes_tell_a_database_that_is_away_from_a_process_that_hangs() {
     };
     let noticed = tokio::time::timeout(Duration::from_secs(verdict + 5), noticed).await;
     noticed.expect("nobody noticed that a process hangs");
-    // Those that only miss their database had as long.
+    // The pods that only miss their database had the same time.
     for pod in [&service, &newcomer, &worker] {
         assert!(!pod.found().is_sick, "{} would be restarted:\n{}", pod.name, pod.said());
     }
@@ -273,7 +273,7 @@ async fn probes_tell_a_database_that_is_away_from_a_process_that_hangs() {
     assert!(!worker.found().is_sick, "calls go on without the service");
 }
 
-/// A stream that never ends by itself does not keep a replica from stopping.
+/// A stream that never ends by itself does not prevent a replica from stopping.
 #[tokio::test]
 async fn a_drain_ends_by_its_grace() {
     let db = TestDb::new().await;
@@ -297,7 +297,7 @@ async fn a_drain_ends_by_its_grace() {
     while told(&mut watching).await != Some(serving) {}
     let begun = Instant::now();
     service.signal("TERM");
-    // Who watches learns at once that it goes.
+    // Watchers of the health learn at once that the replica stops.
     assert_eq!(told(&mut watching).await, Some(2));
     let end = tokio::task::spawn_blocking(move || service.0.wait().unwrap());
     let status = tokio::time::timeout(PATIENCE, end).await.expect("it does not end").unwrap();

@@ -1,4 +1,4 @@
-//! Pods: the programs started with what a manifest says and nothing else, probed and stopped as Kubernetes does.
+//! Pods: programs started with exactly their manifest's settings, and probed and stopped as Kubernetes does.
 
 use super::cluster::Cluster;
 use crate::support::PATIENCE;
@@ -17,24 +17,24 @@ use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
 
-/// The template of a workload's pods.
+/// Returns the template of a workload's pods.
 pub fn template(workload: &Value) -> &Value {
     &workload["spec"]["template"]["spec"]
 }
 
-/// The one container of a workload's pods.
+/// Returns the only container of a workload's pods.
 pub fn container(workload: &Value) -> &Value {
     &template(workload)["containers"][0]
 }
 
-/// The container's image is named as its program.
+/// Returns a workload's program, whose name is that of the container's image.
 pub fn program(workload: &Value) -> String {
     let image = container(workload)["image"].as_str().unwrap();
     let name = image.rsplit('/').next().unwrap();
     name.split(':').next().unwrap().to_owned()
 }
 
-/// The program with the manifest's arguments and variables, as the pod at this address.
+/// Returns the program with the manifest's arguments and variables, as the pod at this address.
 pub fn command(workload: &Value, name: &str, address: Ipv4Addr, cluster: &Cluster) -> Command {
     let program = program(workload);
     let mut command = match program.as_str() {
@@ -54,16 +54,16 @@ pub fn command(workload: &Value, name: &str, address: Ipv4Addr, cluster: &Cluste
     command
 }
 
-/// What its probes found.
+/// Findings of a pod's probes.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Found {
     pub is_started: bool,
     pub is_ready: bool,
-    /// Kubernetes would kill it.
+    /// Whether Kubernetes would kill the pod.
     pub is_sick: bool,
 }
 
-/// A running pod.
+/// Running pod.
 pub struct Pod {
     pub name: String,
     pub address: Ipv4Addr,
@@ -110,7 +110,7 @@ impl Pod {
         *self.found.borrow()
     }
 
-    /// Waits until its probes found something.
+    /// Waits until the findings of its probes meet a condition.
     pub async fn wait(&mut self, what: &str, condition: impl FnMut(&Found) -> bool) {
         let waited = timeout(PATIENCE, self.found.wait_for(condition)).await;
         let is_met = waited.is_ok_and(|met| met.is_ok());
@@ -125,7 +125,8 @@ impl Pod {
         std::fs::read_to_string(&self.log).unwrap_or_default()
     }
 
-    /// Waits as preStop says, tells it to stop, and would kill it after the grace.
+    /// Stops the pod as Kubernetes does: waits for preStop, then tells the pod to stop. Panics after the grace period,
+    /// when Kubernetes would kill the pod.
     pub async fn stop(mut self) -> ExitStatus {
         let kill_at = Instant::now() + self.grace;
         sleep(self.pre_stop).await;
@@ -143,7 +144,7 @@ impl Pod {
     }
 }
 
-/// A probe of health over gRPC.
+/// Probe of health over gRPC.
 struct Probe {
     address: SocketAddr,
     service: String,
@@ -176,7 +177,7 @@ impl Probe {
         matches!(timeout(self.limit, asked).await, Ok(Some(ServingStatus::Serving)))
     }
 
-    /// Asks again and again; tells each success, and each failure that is one too many.
+    /// Probes again and again. Reports each success, and each failure beyond the threshold.
     async fn repeat(&self, mut tell: impl FnMut(bool)) {
         let mut failures = 0;
         loop {
@@ -214,7 +215,7 @@ async fn watch_over([startup, readiness, liveness]: [Probe; 3], found: watch::Se
             .send_if_modified(|found| std::mem::replace(&mut found.is_ready, is_ready) != is_ready);
     });
     let alive = liveness.repeat(|is_alive| {
-        // Once is enough: it would have been killed.
+        // One finding is enough: Kubernetes would have killed the pod.
         found.send_if_modified(|found| !is_alive && !std::mem::replace(&mut found.is_sick, true));
     });
     tokio::join!(ready, alive);

@@ -1,4 +1,4 @@
-//! The overlay of production: what is there before its pods, and what a Deployment does with them.
+//! The production overlay: everything that exists before its pods, and the work of a Deployment on them.
 
 use super::cluster::{Cluster, Manifests, Name};
 use super::pod::{Pod, command, container, program};
@@ -16,7 +16,7 @@ use tokio::task::JoinSet;
 use tokio::time::sleep;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig};
 
-/// What is there before the pods: certificates, tokens, a database that speaks TLS, a name.
+/// Prerequisites of the pods: certificates, tokens, a database that speaks TLS, a name.
 pub struct Production {
     manifests: Manifests,
     pub cluster: Cluster,
@@ -46,7 +46,7 @@ impl Production {
         cluster.keep("campaign-token-keys", "jwks.json", &key_set(&[&signer]));
         cluster.keep("campaign-erasure-key", "key", &"erasure key ".repeat(4));
         for program in ["campaign-service", "dialer-worker"] {
-            // It is away; the rest goes on.
+            // No collector listens there; everything else works.
             cluster.set(program, "CAMPAIGN_OTLP_ENDPOINT", "http://127.0.0.1:9");
         }
         let service = manifests.find("Deployment", "campaign-service");
@@ -62,7 +62,7 @@ impl Production {
         Self { manifests, cluster, authority, signer, audience, name, db, _folder: folder }
     }
 
-    /// Clients of an operator.
+    /// Returns clients with the role operator.
     pub async fn clients(&self) -> Clients {
         let ca = Certificate::from_pem(self.authority.pem());
         let channel = Channel::from_shared(format!("https://{}", self.target())).unwrap();
@@ -80,7 +80,7 @@ impl Production {
         format!("{}:{}", self.cluster.name_address(), port_of(service, "grpc"))
     }
 
-    /// As many pods as the autoscaler keeps at least, all ready.
+    /// Starts as many pods as the autoscaler keeps at least. Returns when all are ready.
     pub async fn scale(&self, scaler: &str, least: &str, deployment: &str) -> Vec<Pod> {
         let replicas = self.manifests.find(scaler, deployment)["spec"][least].as_u64().unwrap();
         let workload = self.manifests.find("Deployment", deployment);
@@ -93,7 +93,7 @@ impl Production {
         pods
     }
 
-    /// A ready pod listens where its manifest says, and clients learn of it.
+    /// Checks that a ready pod listens on its manifest's ports, and makes it known to clients.
     async fn open(&self, workload: &Value, pod: &Pod) {
         for port in container(workload)["ports"].as_array().unwrap() {
             let number: u16 = port["containerPort"].as_u64().unwrap().try_into().unwrap();
@@ -105,8 +105,8 @@ impl Production {
         }
     }
 
-    /// Replaces pods as a Deployment does whose maxSurge is 1 and maxUnavailable 0: a new one is ready for a
-    /// while, then an old one is told to stop, and the next new one does not wait for its end.
+    /// Replaces pods as a Deployment does with maxSurge 1 and maxUnavailable 0. After a new pod has been ready for a
+    /// while, an old pod is told to stop. The next new pod does not wait for the end of that old pod.
     pub async fn roll(&self, deployment: &str, pods: Vec<Pod>) -> Vec<Pod> {
         let workload = self.manifests.find("Deployment", deployment);
         let settle = workload["spec"]["minReadySeconds"].as_u64().unwrap();
@@ -149,7 +149,7 @@ fn token(signer: &Signer, audience: &str, role: &str) -> String {
     signer.sign(&claims)
 }
 
-/// A variable's value in a manifest.
+/// Returns a variable's value in a manifest.
 fn variable(workload: &Value, name: &str) -> String {
     let entries = container(workload)["env"].as_array().unwrap();
     let entry = entries.iter().find(|entry| entry["name"] == name).unwrap();
@@ -162,7 +162,7 @@ pub fn port_of(workload: &Value, name: &str) -> u16 {
     port["containerPort"].as_u64().unwrap().try_into().unwrap()
 }
 
-/// Whether a program takes a variable, by its own help.
+/// Returns whether a program knows a variable, by its own help.
 pub fn is_known(workload: &Value, variable: &str) -> bool {
     let mut command = match program(workload).as_str() {
         "campaign-service" => campaign_service(),

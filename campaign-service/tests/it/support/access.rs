@@ -1,4 +1,4 @@
-//! Keys, tokens and certificates, made for a test and gone with it.
+//! Keys, tokens and certificates, created for a test and removed with it.
 
 use super::{Service, TestDb, test_options};
 use base64::Engine;
@@ -19,12 +19,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// The audience of the tests.
+/// Audience of the tests' tokens.
 pub const AUDIENCE: &str = "campaigns.test";
-/// How often files are looked at in tests.
+/// Interval of checking files for changes in tests.
 const RELOAD_INTERVAL: Duration = Duration::from_millis(20);
 
-/// A folder that goes with this value.
+/// Folder that is removed with this value.
 #[derive(Debug)]
 pub struct Folder(PathBuf);
 
@@ -39,7 +39,7 @@ impl Folder {
         self.0.join(name)
     }
 
-    /// Puts a file in the place of another at once, as those do that rotate keys.
+    /// Replaces a file atomically, as a rotation of keys does.
     pub fn write(&self, name: &str, text: &str) -> PathBuf {
         let draft = self.path(&format!("{name}.draft"));
         std::fs::write(&draft, text).unwrap();
@@ -54,18 +54,18 @@ impl Drop for Folder {
     }
 }
 
-/// Someone who signs tokens.
+/// Signer of tokens.
 #[derive(Clone)]
 pub struct Signer {
     pub id: String,
     pub algorithm: Algorithm,
     pub key: EncodingKey,
-    /// Its public key, PEM.
+    /// Public key, PEM.
     pub public_pem: String,
 }
 
 impl Signer {
-    /// With a key on the curve P-256.
+    /// Returns a signer with a key on the curve P-256.
     pub fn new(id: &str) -> Self {
         let pair = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).unwrap();
         let key = EncodingKey::from_ec_der(pair.serialized_der());
@@ -78,7 +78,7 @@ impl Signer {
     }
 
     pub fn ed25519(id: &str) -> Self {
-        // The form of the key that every reader takes: nothing but the secret.
+        // Every reader accepts this form of the key, which holds only the secret.
         let mut der = vec![0x30, 0x2e, 2, 1, 0, 0x30, 5, 6, 3, 0x2b, 0x65, 0x70, 4, 0x22, 4, 0x20];
         der.extend(
             [uuid::Uuid::new_v4(), uuid::Uuid::new_v4()].map(uuid::Uuid::into_bytes).concat(),
@@ -106,32 +106,32 @@ impl Signer {
         Self { id: id.to_owned(), algorithm, key, public_pem: public_pem.unwrap() }
     }
 
-    /// Its public key, as a set has it.
+    /// Returns the public key as an entry of a key set.
     pub fn public(&self) -> Value {
         let mut jwk = Jwk::from_encoding_key(&self.key, self.algorithm).unwrap();
         jwk.common.key_id = Some(self.id.clone());
         serde_json::to_value(jwk).unwrap()
     }
 
-    /// A token that says this.
+    /// Returns a token with these claims.
     pub fn sign(&self, claims: &Value) -> String {
         let header = Header { kid: Some(self.id.clone()), ..Header::new(self.algorithm) };
         encode(&header, claims, &self.key).unwrap()
     }
 
-    /// A token for an hour, of someone with these roles.
+    /// Returns a token with these roles, valid for an hour.
     pub fn token(&self, tenant: &str, roles: &[&str]) -> String {
         self.sign(&claims(tenant, roles))
     }
 }
 
-/// Key sets by their keys.
+/// Returns the key set of these signers.
 pub fn key_set(signers: &[&Signer]) -> String {
     let keys: Vec<Value> = signers.iter().map(|signer| signer.public()).collect();
     json!({ "keys": keys }).to_string()
 }
 
-/// What a token for an hour says.
+/// Returns the claims of a token that is valid for an hour.
 pub fn claims(tenant: &str, roles: &[&str]) -> Value {
     let mut claims = json!({
         "sub": "ann@example.com", "aud": AUDIENCE, "roles": roles,
@@ -143,7 +143,7 @@ pub fn claims(tenant: &str, roles: &[&str]) -> Value {
     claims
 }
 
-/// A service that wants tokens.
+/// Service that requires tokens.
 pub struct Guarded {
     pub service: Service,
     pub signer: Signer,
@@ -158,7 +158,7 @@ impl Guarded {
         Self { service: Service::start_with(db, options).await, signer, folder }
     }
 
-    /// Clients of someone with these roles.
+    /// Returns clients with these roles.
     pub fn clients(&self, tenant: &str, roles: &[&str]) -> super::Clients {
         self.clients_with(&self.signer.token(tenant, roles))
     }
@@ -168,20 +168,20 @@ impl Guarded {
     }
 }
 
-/// Tokens for our audience, of any issuer, without leeway.
+/// Returns access by tokens for our audience, of any issuer, without leeway.
 pub fn with_tokens(keys: KeySource) -> Access {
     let demands = Demands { audience: AUDIENCE.to_owned(), issuer: None, leeway: Duration::ZERO };
     let tokens = Some(Arc::new(Tokens::open(&keys, demands).unwrap()));
     Access { tokens, tls: None, reload_interval: RELOAD_INTERVAL }
 }
 
-/// TLS alone.
+/// Returns access with TLS alone.
 pub fn with_tls(files: &TlsFiles) -> Access {
     let tls = Some(Arc::new(Tls::open(files).unwrap()));
     Access { tokens: None, tls, reload_interval: RELOAD_INTERVAL }
 }
 
-/// Someone who vouches for certificates.
+/// Certificate authority.
 pub struct Authority {
     issuer: Issuer<'static, KeyPair>,
     certificate: Certificate,
@@ -191,7 +191,7 @@ impl Authority {
     pub fn new() -> Self {
         let pair = KeyPair::generate().unwrap();
         let mut params = CertificateParams::new(Vec::<String>::new()).unwrap();
-        // Not the name that the certificates have, or some take them to vouch for themselves.
+        // The name differs from that of the certificates. Otherwise some clients take them for self-signed.
         params.distinguished_name.push(DnType::CommonName, "authority");
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let certificate = params.self_signed(&pair).unwrap();
@@ -202,22 +202,22 @@ impl Authority {
         self.certificate.pem()
     }
 
-    /// A certificate for localhost or a client, and its key, PEM.
+    /// Returns a certificate for localhost or a client, and its key, PEM.
     pub fn issue(&self) -> (String, String) {
         self.issue_for(&["localhost", "127.0.0.1"])
     }
 
-    /// A certificate for names and addresses, and its key, PEM.
+    /// Returns a certificate for names and addresses, and its key, PEM.
     pub fn issue_for(&self, names: &[&str]) -> (String, String) {
         self.sign(names, None)
     }
 
-    /// A client's certificate with a serial number, and its key, PEM.
+    /// Returns a client's certificate with a serial number, and its key, PEM.
     pub fn issue_numbered(&self, number: u64) -> (String, String) {
         self.sign(&["client"], Some(number.into()))
     }
 
-    /// The list of those that are revoked, PEM; its next update is long due.
+    /// Returns the list of revoked certificates, PEM. Its next update is long overdue.
     pub fn revoke(&self, numbers: &[u64]) -> String {
         let revoked = |number: &u64| RevokedCertParams {
             serial_number: (*number).into(),
@@ -247,7 +247,7 @@ impl Authority {
         (certificate.pem(), pair.serialize_pem())
     }
 
-    /// Puts a new certificate and its key into files.
+    /// Writes a new certificate and its key into files.
     pub fn issue_to(&self, folder: &Folder, name: &str) -> (PathBuf, PathBuf) {
         let (certificate, key) = self.issue();
         (

@@ -1,4 +1,4 @@
-//! A collector of OpenTelemetry that keeps what it is told.
+//! OpenTelemetry collector that keeps the spans it receives.
 
 use opentelemetry_proto::tonic::collector::trace::v1::trace_service_server::{
     TraceService, TraceServiceServer,
@@ -15,10 +15,10 @@ use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
 use tonic::{Request, Response, Status};
 
-/// Trace and span.
+/// IDs of a trace and of a span.
 pub type Place = (Vec<u8>, Vec<u8>);
 
-/// A span, and the program that it is of.
+/// Span, with the program that sent it.
 #[derive(Clone, Debug)]
 pub struct Told {
     pub program: String,
@@ -30,7 +30,7 @@ impl Told {
         (self.span.trace_id.clone(), self.span.span_id.clone())
     }
 
-    /// What caused it: its parent, and what it links to.
+    /// Returns the causes of the span: its parent, and the spans that it links to.
     pub fn causes(&self) -> Vec<Place> {
         let links =
             self.span.links.iter().map(|link| (link.trace_id.clone(), link.span_id.clone()));
@@ -56,12 +56,12 @@ fn attributes(attributes: &[KeyValue]) -> BTreeMap<String, String> {
     attributes.iter().map(|attribute| (attribute.key.clone(), text(attribute))).collect()
 }
 
-/// Ends with the test.
+/// Collector that ends with the test.
 #[derive(Clone, Debug, Default)]
 pub struct Collector(Arc<Mutex<Vec<Told>>>);
 
 impl Collector {
-    /// Listens; returns where.
+    /// Listens for spans. Returns the collector and its address.
     pub async fn start() -> (Self, String) {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
@@ -71,12 +71,12 @@ impl Collector {
         (collector, url)
     }
 
-    /// All so far.
+    /// Returns all spans so far.
     pub fn told(&self) -> Vec<Told> {
         self.0.lock().unwrap().clone()
     }
 
-    /// Those with this name, so far.
+    /// Returns the spans with this name so far.
     pub fn named(&self, name: &str) -> Vec<Told> {
         self.told().into_iter().filter(|told| told.span.name == name).collect()
     }

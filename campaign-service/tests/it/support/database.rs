@@ -1,14 +1,14 @@
-//! A database for each test, copied from a template that is migrated once.
+//! Databases for tests, each copied from a template that is migrated once.
 
 use campaign_service::store::{Db, DbLimits, migrations};
 use std::time::Duration;
 use tokio_postgres::NoTls;
 use uuid::Uuid;
 
-/// Guards the making of the template.
+/// Advisory lock for the creation of the template.
 const TEMPLATE_LOCK: i64 = 0x74_65_6d_70_6c_61_74_65;
 
-/// A database that is dropped with this value.
+/// Database that is dropped with this value.
 #[derive(Debug)]
 pub struct TestDb {
     pub url: String,
@@ -38,12 +38,12 @@ impl TestDb {
         Self { url: with_database(&server_url, &name), server_url, name }
     }
 
-    /// The service's own access.
+    /// Returns the service's own access to the database.
     pub fn db(&self) -> Db {
         open(&self.url)
     }
 
-    /// The same database as a role that may do no more than serve: it owns nothing.
+    /// Creates a role that may only serve and owns nothing. Returns the database's URL with that role.
     pub async fn add_role(&self) -> String {
         let role = &self.name;
         let sql = format!(
@@ -57,7 +57,7 @@ impl TestDb {
         format!("postgres://{role}:{role}@127.0.0.1:{port}/{}", self.name)
     }
 
-    /// An empty database beside this one, made with these options; dropped with it. Returns its URL.
+    /// Creates an empty database beside this one with these options, and drops it with this one. Returns its URL.
     pub async fn make_sibling(&self, options: &str) -> String {
         let sibling = format!("{}_sibling", self.name);
         let admin = connect(&self.server_url).await;
@@ -65,7 +65,7 @@ impl TestDb {
         with_database(&self.server_url, &sibling)
     }
 
-    /// Sets a default of the database for sessions to come, as in `fsync = off`, and ends those that there are.
+    /// Sets a default of the database for new sessions, as in `fsync = off`, and ends the current ones.
     pub async fn set_default(&self, setting: &str) {
         let admin = connect(&self.server_url).await;
         admin.batch_execute(&format!("ALTER DATABASE {} SET {setting}", self.name)).await.unwrap();
@@ -77,7 +77,7 @@ impl TestDb {
         admin.execute(end, &[&self.name]).await.unwrap();
     }
 
-    /// Takes no connections any more, and ends those that there are.
+    /// Lets the database reject new connections, and ends the current ones.
     pub async fn go_away(&self) {
         let admin = connect(&self.server_url).await;
         let away = format!("ALTER DATABASE {} ALLOW_CONNECTIONS false", self.name);
@@ -90,7 +90,7 @@ impl TestDb {
         connect(&self.server_url).await.batch_execute(&back).await.unwrap();
     }
 
-    /// A plain connection, to look behind the service's back.
+    /// Returns a plain connection, to look behind the service's back.
     pub async fn client(&self) -> tokio_postgres::Client {
         connect(&self.url).await
     }
@@ -99,7 +99,7 @@ impl TestDb {
 impl Drop for TestDb {
     fn drop(&mut self) {
         let (url, name) = (self.server_url.clone(), self.name.clone());
-        // A thread of its own: the test's runtime may be ending.
+        // The drop has a thread of its own, since the test's runtime may be ending.
         let dropping = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             runtime.block_on(async {
@@ -115,12 +115,12 @@ impl Drop for TestDb {
                 Ok::<(), Box<dyn std::error::Error + Send + Sync>>(())
             })
         });
-        // A test that killed its server has nothing left to drop.
+        // If a test killed its server, there is nothing left to drop.
         let _ = dropping.join();
     }
 }
 
-/// The service's own access to a database.
+/// Returns the service's own access to a database.
 pub fn open(url: &str) -> Db {
     let limits = DbLimits {
         max_connections: 8,
@@ -138,7 +138,7 @@ async fn connect(url: &str) -> tokio_postgres::Client {
     client
 }
 
-/// Built under another name, so that a half-made template is never used.
+/// Creates the template under another name and renames it, so that an incomplete template is never used.
 async fn make_template(admin: &tokio_postgres::Client, server_url: &str, template: &str) {
     let draft = format!("draft_{}", Uuid::new_v4().simple());
     admin.batch_execute(&format!("CREATE DATABASE {draft}")).await.unwrap();
@@ -146,7 +146,7 @@ async fn make_template(admin: &tokio_postgres::Client, server_url: &str, templat
     migrations::migrate(&db).await.unwrap();
     drop(db);
     let rename = format!("ALTER DATABASE {draft} RENAME TO {template}");
-    // The pool's connections take a moment to go.
+    // The pool's connections take a moment to end.
     super::eventually("the template is free", || async { admin.batch_execute(&rename).await.ok() })
         .await;
 }
@@ -156,7 +156,7 @@ fn with_database(url: &str, name: &str) -> String {
     format!("{server}/{name}")
 }
 
-/// Changes with the migrations, so that a template of another schema is not used.
+/// Returns a fingerprint of the migrations, so that a template of another schema is not used.
 fn schema_fingerprint() -> String {
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/migrations");
     let mut files: Vec<_> =

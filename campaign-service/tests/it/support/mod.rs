@@ -1,4 +1,4 @@
-//! What the tests stand on: a database each, a running service, clients and a worker to command.
+//! Support of the tests: a database for each, a running service, clients, and a worker under control.
 
 pub mod access;
 pub mod collector;
@@ -18,10 +18,10 @@ use std::time::Duration;
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
 
-/// Longest wait for anything that must happen.
+/// Longest wait for an event that must happen.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Waits until a condition holds, asking again and again.
+/// Waits until a condition holds, and checks it again and again.
 pub async fn eventually<T, F: Future<Output = Option<T>>>(
     what: &str,
     mut condition: impl FnMut() -> F,
@@ -36,7 +36,7 @@ pub async fn eventually<T, F: Future<Output = Option<T>>>(
     }
 }
 
-/// A schedule that is open at every hour.
+/// Returns a schedule that is open at every hour.
 pub fn always() -> v1::Schedule {
     let window = |weekday| v1::WeeklyWindow { weekday, start_minute: 0, end_minute: 1_440 };
     v1::Schedule {
@@ -46,7 +46,7 @@ pub fn always() -> v1::Schedule {
     }
 }
 
-/// A number set aside for fiction, the n-th: North American 555-01xx, in many areas.
+/// Returns the n-th phone number set aside for fiction: North American 555-01xx, in many areas.
 pub fn phone(n: usize) -> String {
     const AREAS: [u32; 20] = [
         201, 202, 203, 205, 206, 207, 208, 209, 210, 212, 213, 214, 215, 216, 217, 218, 219, 224,
@@ -56,26 +56,26 @@ pub fn phone(n: usize) -> String {
     format!("+1{}55501{:02}", AREAS[n / 100], n % 100)
 }
 
-/// Whoever is called is called once, whatever comes of it.
+/// Returns a policy that calls every contact once, whatever the outcome.
 pub fn once() -> v1::RetryPolicy {
     let rule = Some(retry(1, 0));
     v1::RetryPolicy { no_answer: rule, busy: rule, failed: rule, voicemail: rule, unknown: rule }
 }
 
-/// A rule that retries at once, as long as there are attempts.
+/// Returns a rule with this number of attempts and this delay in seconds.
 pub fn retry(max_attempts: i32, min_delay_seconds: i64) -> v1::RetryRule {
     let min_delay = Some(prost_types::Duration { seconds: min_delay_seconds, nanos: 0 });
     v1::RetryRule { max_attempts, min_delay }
 }
 
-/// The fields that a status complains of.
+/// Returns the fields that a status names as invalid.
 pub fn bad_fields(status: &Status) -> Vec<String> {
     assert_eq!(status.code(), Code::InvalidArgument, "{status:?}");
     let violations = status.get_details_bad_request().expect("BadRequest").field_violations;
     violations.into_iter().map(|violation| violation.field).collect()
 }
 
-/// The reason that a status gives to programs.
+/// Returns the reason that a status gives to programs.
 pub fn reason(status: &Status) -> String {
     status.get_details_error_info().expect("ErrorInfo").reason
 }

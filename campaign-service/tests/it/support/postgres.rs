@@ -1,4 +1,4 @@
-//! PostgreSQL servers of a test's own.
+//! PostgreSQL servers for single tests.
 
 use super::PATIENCE;
 use super::processes::{Killed, free_port};
@@ -7,12 +7,12 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-/// A PostgreSQL server of this test's own, to be killed.
+/// PostgreSQL server of one test, which may kill it.
 #[derive(Debug)]
 pub struct Postgres {
     folder: PathBuf,
     port: u16,
-    /// As in `fsync=off`.
+    /// Settings, each as in `fsync=off`.
     settings: Vec<String>,
     server: Option<Killed>,
 }
@@ -25,7 +25,7 @@ impl Drop for Postgres {
 }
 
 impl Postgres {
-    /// Starts with settings that differ from PostgreSQL's own.
+    /// Starts a server with settings that differ from PostgreSQL's own.
     pub async fn start(settings: &[&str]) -> Self {
         let folder = std::env::temp_dir().join(format!("campaign-crash-{}", uuid::Uuid::new_v4()));
         std::fs::create_dir(&folder).unwrap();
@@ -45,12 +45,12 @@ impl Postgres {
         postgres
     }
 
-    /// Ends at once, as in a crash.
+    /// Kills the server at once, as in a crash.
     pub fn kill(&mut self) {
         self.server.as_mut().unwrap().kill();
     }
 
-    /// Runs on what is there.
+    /// Runs the server again on its data.
     pub async fn run_again(&mut self) {
         self.run();
         self.wait_until_up().await;
@@ -78,7 +78,7 @@ impl Postgres {
     async fn wait_until_up(&mut self) {
         let deadline = tokio::time::Instant::now() + PATIENCE;
         while tokio_postgres::connect(&self.url(), tokio_postgres::NoTls).await.is_err() {
-            // Until the killed server's children are gone, a new one refuses to start.
+            // A new server does not start until the killed server's children are gone.
             let server = self.server.as_mut().unwrap();
             if server.0.try_wait().unwrap().is_some() {
                 self.run();
@@ -89,7 +89,7 @@ impl Postgres {
     }
 }
 
-/// A program of PostgreSQL, run as the user that owns its data.
+/// Returns a program of PostgreSQL, run as the user that owns its data.
 fn program(name: &str) -> Command {
     let folder = std::env::var_os("CAMPAIGN_PG_BIN").map(PathBuf::from).or_else(|| {
         let path = std::env::var_os("PATH")?;
@@ -107,7 +107,7 @@ fn program(name: &str) -> Command {
     command
 }
 
-/// Whom to run PostgreSQL as, when we are root.
+/// Returns the user and group to run PostgreSQL as, if we are root.
 pub fn unprivileged() -> Option<(u32, u32)> {
     let number = |args: &[&str]| -> Option<u32> {
         let output = Command::new("id").args(args).output().ok()?;

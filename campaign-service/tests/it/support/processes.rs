@@ -1,11 +1,11 @@
-//! The programs as processes of their own, to be killed, stopped and continued.
+//! The programs as processes of their own, which can be killed, stopped and continued.
 
 use std::path::Path;
 use std::process::{Child, Command};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-/// Kills a process when dropped, as kill -9 does.
+/// Process that is killed when dropped, as by `kill -9`.
 #[derive(Debug)]
 pub struct Killed(pub Child);
 
@@ -15,7 +15,7 @@ impl Killed {
         self.0.wait().unwrap();
     }
 
-    /// Sends a signal by its name, as in STOP.
+    /// Sends a signal by its name, as in `STOP`.
     pub fn signal(&self, name: &str) {
         let id = self.0.id().to_string();
         let sent = Command::new("kill").args(["-s", name, &id]).status().unwrap();
@@ -34,12 +34,12 @@ pub fn free_port() -> u16 {
     std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
-/// The service's program.
+/// Returns the service's program.
 pub fn campaign_service() -> Command {
     Command::new(env!("CARGO_BIN_EXE_campaign-service"))
 }
 
-/// A replica on this port.
+/// Starts a replica on this port.
 pub fn serve(url: &str, port: u16, lease_ttl_seconds: u32) -> Killed {
     let child = campaign_service()
         .args(["serve", "--listen", &format!("127.0.0.1:{port}"), "--log", "error"])
@@ -51,7 +51,7 @@ pub fn serve(url: &str, port: u16, lease_ttl_seconds: u32) -> Killed {
     Killed(child)
 }
 
-/// Runs a command of the service's program on a database; whether it succeeded, and what it said.
+/// Runs a command of the service's program on a database. Returns whether it succeeded, and its output.
 pub fn run(url: &str, command: &str) -> (bool, String) {
     let output = campaign_service().arg(command).env("DATABASE_URL", url).output().unwrap();
     let said = [output.stdout, output.stderr].concat();
@@ -63,7 +63,7 @@ pub fn migrate(url: &str) {
     assert!(is_migrated, "{said}");
 }
 
-/// A worker with the simulated provider, which writes what it dials to a file.
+/// Starts a worker with the simulated provider, which logs its dials to a file.
 pub fn work(id: &str, ports: &[u16], log: &Path, time_scale: &str) -> Killed {
     let urls: Vec<String> = ports.iter().map(|port| format!("http://127.0.0.1:{port}")).collect();
     let child = dialer_worker()
@@ -76,21 +76,21 @@ pub fn work(id: &str, ports: &[u16], log: &Path, time_scale: &str) -> Killed {
     Killed(child)
 }
 
-/// The worker's program.
+/// Returns the worker's program.
 pub fn dialer_worker() -> Command {
     let program = Path::new(env!("CARGO_BIN_EXE_campaign-service")).with_file_name("dialer-worker");
     assert!(program.exists(), "{} is not there: run `make build`", program.display());
     Command::new(program)
 }
 
-/// One dial by the provider's own account.
+/// Dial in the provider's own log.
 #[derive(Debug)]
 pub struct Dial {
     pub attempt_id: String,
     pub contact: String,
 }
 
-/// What the provider dialled, in order.
+/// Returns the provider's dials, in order.
 pub fn dials(log: &Path) -> Vec<Dial> {
     let text = std::fs::read_to_string(log).unwrap_or_default();
     let lines =
@@ -102,7 +102,7 @@ pub fn dials(log: &Path) -> Vec<Dial> {
         .collect()
 }
 
-/// What a program shows Prometheus.
+/// Returns the metrics that a program shows Prometheus.
 pub async fn scrape(port: u16) -> String {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
     stream

@@ -1,23 +1,23 @@
-//! A network that drops packets: what is sent is swallowed, and no connection is closed.
+//! Network that drops packets: it swallows everything sent, and closes no connection.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
-/// Passes connections on to a server.
+/// Proxy that passes connections on to a server.
 #[derive(Clone, Debug)]
 pub struct Proxy {
     pub port: u16,
-    /// Connections with a lower number are dead.
+    /// Number below which connections are dead.
     dead_below: Arc<AtomicUsize>,
-    /// New ones are too.
+    /// Whether new connections are dead too.
     is_dark: Arc<AtomicBool>,
     count: Arc<AtomicUsize>,
 }
 
 impl Proxy {
-    /// Before the server that a URL names; returns the URL through it too.
+    /// Starts a proxy before the server of a URL. Returns it with the URL through it.
     pub async fn before(url: &str) -> (Self, String) {
         let config: tokio_postgres::Config = url.parse().unwrap();
         let server_port = config.get_ports()[0];
@@ -34,19 +34,19 @@ impl Proxy {
         (proxy, through)
     }
 
-    /// Lets all connections that there are die in silence.
+    /// Lets all current connections die silently.
     pub fn silence(&self) {
         self.dead_below.store(self.count.load(Ordering::SeqCst), Ordering::SeqCst);
     }
 
-    /// The same, and new ones too until it is light again.
+    /// Lets current and new connections die silently, until the network works again.
     pub fn go_dark(&self) {
         self.is_dark.store(true, Ordering::SeqCst);
         self.silence();
     }
 
     pub fn come_back(&self) {
-        // Those that were made in the dark stay dead.
+        // Connections made during the outage stay dead.
         self.silence();
         self.is_dark.store(false, Ordering::SeqCst);
     }
@@ -80,7 +80,7 @@ impl Proxy {
             }
         }
         if self.is_dead(number) {
-            // Neither side is to see the other end.
+            // Neither side may see the other end.
             std::future::pending::<()>().await;
         }
     }

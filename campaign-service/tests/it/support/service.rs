@@ -1,4 +1,4 @@
-//! The service in this process, on a port of its own.
+//! The service inside the test's process, on a port of its own.
 
 use super::{TestDb, always, phone};
 use campaign_process::Health;
@@ -26,15 +26,15 @@ use tonic::service::interceptor::InterceptedService;
 use tonic::transport::{Channel, ClientTlsConfig, Endpoint};
 use tonic::{Request, Status};
 
-/// Largest message a test sends.
+/// Largest message that a test sends.
 const MAX_MESSAGE_BYTES: usize = 32 * 1024 * 1024;
 
-/// A running service. Stops with this value.
+/// Running service, which stops with this value.
 #[derive(Debug)]
 pub struct Service {
     pub clients: Clients,
     pub url: String,
-    /// For clicks, if the options have links.
+    /// Address for clicks, if the options have links.
     pub link_address: SocketAddr,
     stop: CancellationToken,
 }
@@ -45,7 +45,7 @@ impl Drop for Service {
     }
 }
 
-/// The token of a client, if it has one.
+/// Token of a client, if it has one.
 #[derive(Clone, Debug, Default)]
 pub struct Token(Option<MetadataValue<Ascii>>);
 
@@ -70,7 +70,7 @@ pub struct Clients {
     pub dispatch: DispatchServiceClient<Way>,
 }
 
-/// Limits that tests rely on: leases that do not run out by themselves.
+/// Returns the options that tests rely on: leases do not expire by themselves.
 pub fn test_options() -> Options {
     Options {
         limits: DispatchLimits {
@@ -79,7 +79,7 @@ pub fn test_options() -> Options {
             max_scan_contacts: 1_000,
             max_credit_contacts: 5_000,
             max_report_interactions: 1_000,
-            // Tests dial some numbers more often than a day allows.
+            // Tests dial some numbers more often than the daily cap allows.
             max_attempts_per_number: 0,
             // Tests do not wait for phones that ring.
             unknown_retry_min_seconds: 0,
@@ -130,12 +130,12 @@ impl Service {
         Self::start_over(db, options, None).await
     }
 
-    /// On a database that was opened before.
+    /// Starts a service on a database that was opened before.
     pub async fn start_on(db: Db) -> Self {
         Self::start_all(db, test_options(), None).await
     }
 
-    /// With clients that speak TLS.
+    /// Starts a service with clients that speak TLS.
     pub async fn start_over(db: &TestDb, options: Options, tls: Option<ClientTlsConfig>) -> Self {
         Self::start_all(db.db(), options, tls).await
     }
@@ -186,18 +186,18 @@ impl Clients {
         }
     }
 
-    /// The same, with a token.
+    /// Returns the same clients with a token.
     pub fn with_token(&self, token: &str) -> Self {
         let value = format!("Bearer {token}").parse().unwrap();
         Self::over(self.channel.clone(), Token(Some(value)))
     }
 
-    /// A campaign that could be launched and always dials; returns its name.
+    /// Creates a campaign that can be launched and dials at any hour. Returns its name.
     pub async fn create_campaign(&mut self) -> String {
         self.create_campaign_retrying(v1::RetryPolicy::default()).await
     }
 
-    /// The same, with a retry policy.
+    /// Creates such a campaign with a retry policy. Returns its name.
     pub async fn create_campaign_retrying(&mut self, policy: v1::RetryPolicy) -> String {
         self.create_campaign_with(v1::Campaign {
             display_name: "Spring".to_owned(),
@@ -209,7 +209,7 @@ impl Clients {
         .await
     }
 
-    /// A live run in which nobody is tried twice; returns its campaign's name.
+    /// Launches a run that lives forever and calls no contact twice. Returns its campaign's name.
     pub async fn launch_endless(&mut self) -> String {
         let name = self.create_campaign_retrying(super::once()).await;
         let settings = v1::LaunchSettings { live_forever: true, ..Default::default() };
@@ -297,7 +297,7 @@ impl Clients {
         self.contacts.explain_contact(request).await.unwrap().into_inner()
     }
 
-    /// Records a fact that is of no attempt; returns what became of it.
+    /// Records a fact that belongs to no attempt. Returns its result.
     pub async fn record(
         &mut self,
         contact: &str,

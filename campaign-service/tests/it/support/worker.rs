@@ -1,4 +1,4 @@
-//! A worker that does what the test says.
+//! Worker under the test's control.
 
 use super::{Clients, PATIENCE};
 use campaign_proto::v1;
@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, Streaming};
 
-/// A contact in the worker's hands.
+/// Contact that the worker holds.
 #[derive(Clone, Debug)]
 pub struct Held {
     pub lease: v1::LeaseKey,
@@ -21,7 +21,7 @@ pub struct Held {
     pub link: String,
 }
 
-/// One open stream.
+/// Worker with one open stream.
 #[derive(Debug)]
 pub struct Worker {
     requests: mpsc::Sender<v1::DispatchRequest>,
@@ -29,18 +29,18 @@ pub struct Worker {
     pub welcome: v1::Welcome,
     /// Credit that the service has not used yet.
     credit: i32,
-    /// Messages that came while another was waited for.
+    /// Messages that came while the worker waited for another.
     early: VecDeque<Response>,
     next_number: i64,
 }
 
 impl Worker {
-    /// Connects, serves one campaign only.
+    /// Connects a worker that serves only one campaign.
     pub async fn connect(clients: &Clients, worker_id: &str, campaign: &str) -> Self {
         Self::reconnect(clients, worker_id, campaign, Vec::new()).await
     }
 
-    /// Connects, going on with leases.
+    /// Connects a worker that goes on with leases.
     pub async fn reconnect(
         clients: &Clients,
         worker_id: &str,
@@ -72,14 +72,14 @@ impl Worker {
         self.requests.send(v1::DispatchRequest { message: Some(message) }).await.unwrap();
     }
 
-    /// The next message, which must come.
+    /// Returns the next message, which must come.
     pub async fn next(&mut self) -> Result<Response, Status> {
         let message = tokio::time::timeout(PATIENCE, self.responses.message()).await;
         let message = message.expect("no message came")?;
         Ok(message.expect("the stream ended").message.expect("an empty message"))
     }
 
-    /// The next message that `pick` takes; the others wait their turn.
+    /// Returns the next message that `pick` takes. The others wait for their turn.
     pub async fn wait<T>(&mut self, mut pick: impl FnMut(&Response) -> Option<T>) -> T {
         if let Some(at) = self.early.iter().position(|message| pick(message).is_some()) {
             let message = self.early.remove(at).unwrap();
@@ -94,7 +94,7 @@ impl Worker {
         }
     }
 
-    /// Gives credit and takes contacts until there are none, or the credit is used up.
+    /// Gives credit and takes contacts until there are none, or the credit is used up. Returns the contacts.
     pub async fn lease(&mut self, contacts: i32) -> Vec<Held> {
         self.send(Request::Credit(v1::Credit { contacts })).await;
         self.credit += contacts;
@@ -104,7 +104,7 @@ impl Worker {
             let batch = self
                 .wait(|message| match message {
                     Response::Batch(batch) => Some(Some(batch.clone())),
-                    // An idle from before says another credit.
+                    // An earlier idle message names another credit.
                     Response::Idle(idle) if idle.credit_contacts == credit => Some(None),
                     _ => None,
                 })
@@ -116,7 +116,7 @@ impl Worker {
         held
     }
 
-    /// The next batch, whenever it comes.
+    /// Returns the next batch, whenever it comes.
     pub async fn batch(&mut self) -> Vec<Held> {
         let batch = self
             .wait(|message| match message {
@@ -128,15 +128,15 @@ impl Worker {
         unpack(&batch)
     }
 
-    /// Whether the service said, while something else was waited for, that there is nothing.
+    /// Returns whether an idle message came while the worker waited for another.
     pub fn was_told_to_wait(&self) -> bool {
         self.early.iter().any(|message| matches!(message, Response::Idle(_)))
     }
 
-    /// Asks to authorise; the decision and attempt id of each.
+    /// Asks to authorise contacts. Returns the decision and attempt ID of each.
     pub async fn authorize(&mut self, held: &[Held]) -> Vec<(v1::AuthorizeDecision, String)> {
         let mut decisions = Vec::new();
-        // One question for each lease, in runs of contacts that share it.
+        // One request for each run of contacts that share a lease.
         for chunk in held.chunk_by(|a, b| a.lease == b.lease) {
             let slots = chunk.iter().map(|held| held.slot).collect();
             let result = self.authorize_slots(&chunk[0].lease, slots).await;
@@ -168,14 +168,14 @@ impl Worker {
         .await
     }
 
-    /// Asks for one contact, which must be granted; its attempt id.
+    /// Asks to authorise one contact, which must be granted. Returns its attempt ID.
     pub async fn granted(&mut self, held: &Held) -> String {
         let (decision, attempt) = self.authorize(std::slice::from_ref(held)).await.remove(0);
         assert_eq!(decision, v1::AuthorizeDecision::Granted);
         attempt
     }
 
-    /// Reports facts; what became of each.
+    /// Reports facts. Returns the result of each.
     pub async fn report(
         &mut self,
         interactions: Vec<v1::Interaction>,
@@ -221,7 +221,7 @@ impl Worker {
         self.report(vec![interaction]).await[0].status()
     }
 
-    /// The next revocation.
+    /// Returns the next revocation.
     pub async fn revoked(&mut self) -> v1::Revoke {
         self.wait(|message| match message {
             Response::Revoke(revoke) => Some(revoke.clone()),
@@ -230,7 +230,7 @@ impl Worker {
         .await
     }
 
-    /// Says goodbye and waits until the service has heard it: after that nothing is leased any more.
+    /// Closes the stream and waits until the service has noticed. Nothing is leased to the worker after that.
     /// Returns the contacts that came meanwhile.
     pub async fn close(self) -> Vec<Held> {
         let Self { requests, mut responses, early, .. } = self;
@@ -246,7 +246,7 @@ impl Worker {
         messages.into_iter().flat_map(batch).collect()
     }
 
-    /// Gives back contacts of one lease; none named: all. How many were given back.
+    /// Releases these slots of a lease, or all if none is named. Returns how many were released.
     pub async fn release(&mut self, lease: &v1::LeaseKey, slots: Vec<i32>) -> i32 {
         self.send(Request::Release(v1::Release { lease: Some(lease.clone()), slots })).await;
         let name = lease.lease.clone();
