@@ -1,13 +1,13 @@
-# Everything is set up by the targets themselves; see README.md.
+# The targets set up everything themselves; see README.md.
 
 CARGO ?= cargo
 PYTHON ?= python3
 WITH_POSTGRES = $(PYTHON) deploy/local/with_postgres.py --
 TOOLS = $(PYTHON) deploy/local/tools.py
-# nextest is quicker where it is installed; both run the same tests.
+# nextest is used if it is installed, as it is quicker; both run the same tests.
 HAS_NEXTEST = $(shell $(CARGO) nextest --version >/dev/null 2>&1 && echo yes)
 RUN_TESTS = $(if $(HAS_NEXTEST),nextest run,test)
-# Those that are ignored. Of the whole workspace, as the others: with the same features nothing is built again.
+# Ignored tests, of the whole workspace like the others: with the same features nothing is built again.
 RUN_SIP_TESTS = $(RUN_TESTS) --workspace $(if $(HAS_NEXTEST),--run-ignored only,-- --ignored)
 
 .PHONY: help build demo sip-demo serve test test-sip image-check chaos chaos-mutations fuzz bench soak bench-sip compatibility lint advisories fmt
@@ -40,8 +40,8 @@ test-sip: ## Run the tests that need sipp (Debian package sip-tester)
 	@command -v sipp >/dev/null || { echo "sipp is missing: apt-get install sip-tester"; exit 1; }
 	@$(WITH_POSTGRES) $(CARGO) $(RUN_SIP_TESTS)
 
-# Not part of `make test`: it needs root, buildah and debootstrap (Debian packages), and makes a release build.
-image-check: ## Build both images with buildah, look into them, measure and start them
+# image-check is not part of `make test`: it needs root, buildah and debootstrap (Debian packages), and a release build.
+image-check: ## Build both images with buildah, inspect, measure and start them
 	@tools=$$($(TOOLS)) && eval "$$tools" && PYTHONPATH=$$CAMPAIGN_PYTHONPATH $(WITH_POSTGRES) $(PYTHON) deploy/image/check.py
 
 FUZZ_INPUTS ?= 1000000
@@ -49,8 +49,8 @@ fuzz: ## Read FUZZ_INPUTS (1000000) made-up inputs of each kind with everything 
 	FUZZ_INPUTS=$(FUZZ_INPUTS) $(CARGO) test --release -p campaign-service --lib fuzz
 	FUZZ_INPUTS=$(FUZZ_INPUTS) $(CARGO) test --release -p dialer-worker --lib -- nobody_else_signs any_caller any_event
 
-# CHAOS_HISTORIES, CHAOS_SEED and more: target/debug/chaos --help. CHAOS_PROFILE=release builds longer and plays nearly
-# twice as many histories in the same time.
+# `target/debug/chaos --help` lists CHAOS_HISTORIES, CHAOS_SEED and more. CHAOS_PROFILE=release builds longer and plays
+# nearly twice as many histories in the same time.
 CHAOS_PROFILE ?= debug
 chaos: ## Break everything around many campaigns, and judge whether the promises held
 	$(CARGO) build $(if $(filter release,$(CHAOS_PROFILE)),--release -p campaign-chaos -p campaign-service -p dialer-worker,--workspace)
@@ -62,8 +62,9 @@ chaos-mutations: build ## Break the code on purpose, and expect the faults to sh
 compatibility: build ## Run programs of COMPATIBILITY_BASE (a tag or commit) and of this version together, also under faults
 	@$(PYTHON) deploy/compatibility/check.py
 
-# About 25 minutes on two cores. BENCH_ONLY=dispatch,import,control,stop,lead,excluded,snapshot,memory,size,overload,
-# observe,calls chooses parts; sizes and rounds: cargo bench -p campaign-service --bench suite -- --help
+# A whole run takes about 25 minutes on two cores.
+# BENCH_ONLY=dispatch,import,control,stop,lead,excluded,snapshot,memory,size,overload,observe,calls chooses parts.
+# Sizes and rounds: cargo bench -p campaign-service --bench suite -- --help
 bench: ## Measure everything beside references, on one PostgreSQL (release build, about 25 minutes)
 	$(CARGO) build --release -p dialer-worker -p campaign-sip
 	$(CARGO) bench -p campaign-service --bench suite --no-run
@@ -79,20 +80,21 @@ bench-sip: ## Measure the providers of the worker beside sipp (release build; BE
 	$(CARGO) build --release -p dialer-worker -p campaign-sip
 	@target/release/bench-sip
 
-# What landed before: where this branch left main; on main itself the commit before. Any tag or commit will do.
+# Base of the API check: the point where this branch left main, or on main itself the previous commit. Any tag or
+# commit will do.
 API_BASE ?= $(shell base=$$(git merge-base HEAD main 2>/dev/null); \
 	[ -n "$$base" ] && [ "$$base" != "$$(git rev-parse HEAD)" ] && echo $$base || git rev-parse -q --verify HEAD^1)
 
-lint: ## Check formats, lints and protos, and that the API breaks nobody who used it at API_BASE
+lint: ## Check formats, lints and protos, and that the API breaks no client of API_BASE
 	$(CARGO) fmt --check
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
 	@tools=$$($(TOOLS)) && eval "$$tools" && $$CAMPAIGN_BUF lint proto && $$CAMPAIGN_HADOLINT deploy/image/Dockerfile \
 	&& if [ -n "$(API_BASE)" ]; then git archive $(API_BASE) proto | $$CAMPAIGN_BUF breaking proto --against -#format=tar,subdir=proto; \
-	else echo "NOT CHECKED: whether the API breaks anybody, as there is no commit before this one; name one with API_BASE"; fi
+	else echo "NOT CHECKED: whether the API breaks clients, as there is no commit before this one; name one with API_BASE"; fi
 	@if $(CARGO) deny --version >/dev/null 2>&1; then $(CARGO) deny check bans licenses sources; \
 	else echo "cargo-deny is not installed: dependencies not checked (cargo install cargo-deny)"; fi
 
-advisories: ## Look for known faults of the dependencies; fetches the list of them (cargo install cargo-deny)
+advisories: ## Look for known faults of the dependencies, from a list that is fetched (cargo install cargo-deny)
 	$(CARGO) deny check advisories
 
 fmt: ## Format the code

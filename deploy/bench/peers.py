@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
-"""Installs the queues that `make bench` measures beside ours, once, and prints the folder they are in:
-node_modules with those of campaign-service/benches/peers/package-lock.json, and pgmq.sql."""
+"""Installs the queues that `make bench` measures beside ours, once, and prints their folder.
+
+The folder has node_modules, with the packages of campaign-service/benches/peers/package-lock.json, and pgmq.sql."""
 
 import hashlib
 import os
@@ -15,7 +16,7 @@ import cache  # noqa: E402
 
 SCRIPTS = ROOT / "campaign-service" / "benches" / "peers"
 FILES = ["package.json", "package-lock.json"]
-# The crate that carries the extension's SQL; cargo fetches it, nothing of it is compiled.
+# Crate that carries the extension's SQL; cargo fetches it, nothing of it is compiled.
 PGMQ = "0.34.0-alpha.7"
 PGMQ_SQL = "src/install/embedded/sql/pgmq.sql"
 MANIFEST = f"""[package]

@@ -1,4 +1,4 @@
-"""The mutations fit the code as it is: one that no longer applies would break nothing, and show nothing."""
+"""Checks that the mutations fit the code: a mutation that no longer applies would break nothing and show nothing."""
 
 import unittest
 

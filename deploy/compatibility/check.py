@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
 """Runs programs of two versions together.
 
-The older version is the commit or tag in COMPATIBILITY_BASE. First the demo, all on the newer schema: it is the older
-one, a client that knows nothing of what is new, and compares what each program counts. Then COMPATIBILITY_HISTORIES (80)
-under faults, which begin with the older programs and their schema, and are upgraded in the middle. Run it through
-`make compatibility`."""
+The older version is the commit or tag in COMPATIBILITY_BASE. The first part is the older demo, always on the newer
+schema: it is a client that knows none of the new parts, and it compares what each program counts. The second part plays
+COMPATIBILITY_HISTORIES (default 80) under faults. These histories begin with the older programs and their schema, and
+are upgraded in the middle. Run the script through `make compatibility`."""
 
 import os
 import shutil
@@ -19,10 +19,10 @@ from lending import lend_libraries  # noqa: E402
 
 HOME = ROOT / "target" / "compatibility"
 NEWER = ROOT / "target" / "debug"
-# What runs together: version of the service, of the worker.
+# Mixes to run: version of the service, of the worker.
 MIXES = [("older", "older"), ("newer", "older"), ("older", "newer")]
 LIMIT_SECONDS = 600
-# Under faults people are erased; a version from before that takes them in again.
+# Migration that brought erasures. Faults include erasures, and a version without them re-admits the people.
 KNOWS_ERASURES = "campaign-service/migrations/V8__erasures.sql"
 
 
@@ -32,12 +32,12 @@ def fail(text):
 
 
 def older(base):
-    """Builds the older version; returns where its programs are."""
+    """Builds the older version. Returns the folder of its programs."""
     source = HOME / "source"
     found = subprocess.run(["git", "rev-parse", "--verify", "--quiet", f"{base}^{{commit}}"], cwd=ROOT,
                            capture_output=True, text=True)
     if found.returncode != 0:
-        fail(f"COMPATIBILITY_BASE={base} is no commit or tag here; fetch it, or name another")
+        fail(f"COMPATIBILITY_BASE={base} is not a commit or tag here; fetch it, or name another")
     shutil.rmtree(source, ignore_errors=True)
     source.mkdir(parents=True)
     archive = subprocess.Popen(["git", "archive", found.stdout.strip()], cwd=ROOT, stdout=subprocess.PIPE)
@@ -67,9 +67,9 @@ def run(folder, service, worker, old):
 
 
 def upgraded_under_faults(old):
-    """Whether the promises held while one version took the place of the other."""
+    """Reports whether the promises held while one version took the place of the other."""
     if not (HOME / "source" / KNOWS_ERASURES).exists():
-        print("NOT RUN: an upgrade under faults, since the older version does not know people who were erased")
+        print("NOT RUN: an upgrade under faults, since the older version has no erasures")
         return True
     histories = os.environ.get("COMPATIBILITY_HISTORIES", "80")
     print(f"{histories} histories under faults, upgraded in the middle …", flush=True)
@@ -81,7 +81,7 @@ def upgraded_under_faults(old):
 def main():
     base = os.environ.get("COMPATIBILITY_BASE")
     if not base:
-        fail("say which version is in use: make compatibility COMPATIBILITY_BASE=v1.2.3 (a tag or commit)")
+        fail("COMPATIBILITY_BASE is not set: make compatibility COMPATIBILITY_BASE=v1.2.3 (the tag or commit in use)")
     old = older(base)
     versions = {"older": old, "newer": NEWER}
     bad = 0
@@ -94,7 +94,7 @@ def main():
             bad += 1
             print(ran.stdout[-4000:], ran.stderr[-4000:], f"NOT COMPATIBLE: {name}", sep="\n")
         else:
-            print("  as it should be")
+            print("  compatible")
     if not upgraded_under_faults(old):
         bad += 1
         print("NOT COMPATIBLE: an upgrade under faults")

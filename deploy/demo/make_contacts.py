@@ -1,4 +1,4 @@
-"""Writes contacts.csv: 10,000 rows as people export them, with all their blemishes.
+"""Writes contacts.csv: 10,000 rows as people export them, with all usual faults.
 
 Every number lies in a range that its country's regulator set aside for fiction (NANPA 555-0100 to
 0199; Ofcom's 01632 960, 020 7946 0 and others; BNetzA's 030 23125 and others; ACMA's 5550 and 7010;
@@ -112,7 +112,7 @@ def main():
     seen = []
     for _ in range(ROWS):
         if rng.random() < 0.002:
-            # Lines that are no contacts; they count as rows but for the blank one.
+            # Lines that are no contacts. They count as rows. Except: the blank line.
             out.write(rng.choice(["\r\n", ",,,,,\r\n", "just some words\r\n", "a,b\r\n"]))
         writer.writerow(row(rng, seen))
     sys.stdout.reconfigure(encoding="utf-8", newline="")

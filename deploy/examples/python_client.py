@@ -1,10 +1,10 @@
-"""The launch guide from Python: create, import, launch, dispatch, pause, resume, cancel, launch again.
+"""Runs the launch guide from Python: create, import, launch, dispatch, pause, resume, cancel, launch again.
 
     pip install grpcio grpcio-tools
     python3 deploy/examples/python_client.py 127.0.0.1:50051
 
-The clients are generated from the .proto files into a temporary folder each time; a program of yours
-would do that once, with the same command.
+The clients are generated from the .proto files into a temporary folder each time. A program of yours
+would generate them once, with the same command.
 """
 
 import importlib
@@ -42,7 +42,7 @@ InteractionStub = importlib.import_module("campaign.v1.interaction_service_pb2_g
 
 
 class Worker:
-    """A worker of a few lines: takes contacts, asks, and reports what happened."""
+    """A worker of a few lines: leases contacts, asks to authorise them, and reports facts."""
 
     def __init__(self, channel, campaign):
         self.requests = queue.Queue()
@@ -54,20 +54,20 @@ class Worker:
         self.requests.put(dispatch_pb.DispatchRequest(**message))
 
     def wait(self, *kinds):
-        """The next message of one of these kinds."""
+        """Returns the next message of one of these kinds."""
         for response in self.responses:
             if response.WhichOneof("message") in kinds:
                 return getattr(response, response.WhichOneof("message"))
         raise RuntimeError("the stream ended")
 
     def lease(self, contacts):
-        """A batch of at most so many contacts, or none when the service has none now."""
+        """Leases a batch of at most `contacts` contacts. Returns None when the service has no contacts now."""
         self.send(credit=dispatch_pb.Credit(contacts=contacts))
         answer = self.wait("batch", "idle")
         return answer if isinstance(answer, dispatch_pb.Batch) else None
 
     def authorize(self, batch):
-        """Asks for all contacts of a batch; the attempt ids of those that may be dialled, by slot."""
+        """Asks to authorise all contacts of a batch. Returns the attempt ids of granted slots, by slot."""
         slots = [contact.slot for contact in batch.contacts]
         self.send(authorize=dispatch_pb.Authorize(request_number=1, lease=batch.lease, slots=slots))
         attempts = self.wait("authorize_result").attempts
@@ -88,7 +88,7 @@ def always():
 
 
 def refused(code, call, *args):
-    """Makes a call that must fail with a status code; returns the error."""
+    """Makes a call that must fail with a status code. Returns the error."""
     try:
         call(*args)
     except grpc.RpcError as error:
@@ -143,7 +143,7 @@ def main(address):
         parent=name, interactions=[reports_pb.ReportedInteraction(interaction=stop)]))
     campaigns.ResumeCampaign(campaigns_pb.ResumeCampaignRequest(name=name))
     granted = worker.authorize(held)
-    assert list(granted) == [held.contacts[1].slot], "whoever opted out is not dialled"
+    assert list(granted) == [held.contacts[1].slot], "a contact that opted out is not dialled"
     explained = contacts.ExplainContact(contacts_pb.ExplainContactRequest(name=held.contacts[0].contact))
     print(explained.message)
 
@@ -159,7 +159,7 @@ def main(address):
     removed = sum(count.contacts for count in progress.removed)
     buckets = progress.waiting + progress.waiting_retry + progress.leased + progress.in_call + removed
     assert buckets == progress.total == 10
-    assert progress.waiting == 8, "all but the one who opted out and the one still in a call"
+    assert progress.waiting == 8, "all contacts except the opted-out one and the one still in a call"
     print(f"run {again.run}: {progress.waiting} wait, {progress.history.success} had success before")
     print("ok")
 

@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""Builds both images from the Dockerfile beside this, looks into them, measures and starts them: `make image-check`
+"""Builds both images from the Dockerfile beside this script, inspects, measures and starts them: `make image-check`
 
-Without a container engine and without asking a registry of images: buildah builds in a chroot, RUST is a Debian made by
-debootstrap with this machine's Rust toolchain, BASE is what a program with glibc needs of that Debian. Needs root,
-buildah and debootstrap; the first build takes as long as a release build.
+The script uses no container engine and no registry of images: buildah builds in a chroot. RUST is a Debian made by
+debootstrap with this machine's Rust toolchain. BASE is the part of that Debian that a program with glibc needs. The
+script needs root, buildah and debootstrap; the first build takes as long as a release build.
 """
 
 import json
@@ -22,7 +22,7 @@ sys.path.append(str(TOP / "deploy" / "local"))
 import cache  # noqa: E402
 
 RELEASE = "bookworm"
-# What BASE has, as a distroless base has it.
+# Packages and paths of BASE, as in a distroless base.
 BASE_PACKAGES = ["libc6", "libgcc-s1", "ca-certificates", "base-files", "tzdata"]
 BASE_PREFIXES = ("/usr/lib", "/etc/ssl", "/usr/share/ca-certificates", "/usr/share/zoneinfo")
 MAX_BYTES = 40_000_000
@@ -42,7 +42,7 @@ def say(text):
 
 
 class Buildah:
-    """With storage of its own."""
+    """Buildah with storage of its own."""
 
     def __init__(self, home):
         self.flags = ["--root", home / "storage", "--runroot", home / "run", "--storage-driver", "vfs"]
@@ -54,7 +54,7 @@ class Buildah:
         return made.stdout.strip()
 
     def image_of(self, folder, name, *config):
-        """An image of a folder's files."""
+        """Makes an image of a folder's files."""
         container = self("from", "scratch")
         self("copy", "--quiet", container, folder, "/")
         if config:
@@ -67,7 +67,7 @@ class Buildah:
 
 
 def debian():
-    """A Debian with a C compiler."""
+    """Returns a Debian with a C compiler."""
     def build(draft):
         say("making a Debian with debootstrap (once)")
         made = subprocess.run(["debootstrap", "--variant=minbase",
@@ -79,14 +79,14 @@ def debian():
 
 
 def base_of(system, target):
-    """Copies of a Debian what programs with glibc need at run time."""
+    """Copies the files of a Debian that programs with glibc need at run time."""
     paths = []
     for package in BASE_PACKAGES:
         listed = subprocess.run(["dpkg", f"--admindir={system}/var/lib/dpkg", "-L", package], capture_output=True,
                                 text=True, check=True)
         paths += listed.stdout.splitlines()
     for path in [*paths, "/etc/ssl/certs/ca-certificates.crt"]:
-        # Debian keeps these in /usr and leads there from the top.
+        # Debian keeps these in /usr and has links to them at the top.
         path = f"/usr{path}" if path.startswith(("/lib/", "/lib64/")) else path
         source, copy = system / path.lstrip("/"), target / path.lstrip("/")
         if path.startswith(BASE_PREFIXES) and (source.is_file() or source.is_symlink()):
@@ -101,7 +101,7 @@ def base_of(system, target):
 
 
 def build(buildah, scratch):
-    """Both images."""
+    """Builds both images."""
     system = debian()
     toolchain = subprocess.run(["rustc", "--print", "sysroot"], capture_output=True, text=True, check=True)
     registry = os.environ.get("CARGO_HOME") or Path.home() / ".cargo"
@@ -132,7 +132,7 @@ def size(folder):
 
 
 def inspect(buildah, target, rootfs, base_bytes):
-    """What an image says of itself, and what it weighs."""
+    """Checks the labels, user and size of an image."""
     config = json.loads(buildah("inspect", "--type", "image", f"localhost/{target}"))["OCIv1"]["config"]
     need(config["User"] == f"{NOBODY}:{NOBODY}", f"{target} runs as {config.get('User')}")
     need(config["Entrypoint"] == [f"/usr/local/bin/{target}"], f"{target} starts {config['Entrypoint']}")
@@ -140,7 +140,7 @@ def inspect(buildah, target, rootfs, base_bytes):
     labels = {key.removeprefix("org.opencontainers.image."): value for key, value in config["Labels"].items()}
     missing = [label for label in LABELS if not labels.get(label)]
     need(not missing, f"{target} has no label {missing}")
-    need((rootfs / "usr/share/campaign-control/Cargo.lock").exists(), f"{target} does not say what it is made of")
+    need((rootfs / "usr/share/campaign-control/Cargo.lock").exists(), f"{target} does not list its dependencies")
     need(not (rootfs / "bin/sh").exists(), "the base has a shell")
     program = (rootfs / "usr/local/bin" / target).stat().st_size
     added = size(rootfs) - base_bytes
@@ -150,7 +150,7 @@ def inspect(buildah, target, rootfs, base_bytes):
 
 
 def start(rootfs, command, **variables):
-    """As a container is started: on a root that is only read, as nobody, with nothing but its variables."""
+    """Starts a program as in a container: on a read-only root, as nobody, with no other variables."""
     enter = f"mount --bind {rootfs} {rootfs} && mount -o remount,ro,bind {rootfs} && " \
             f"exec chroot --userspec={NOBODY}:{NOBODY} {rootfs} \"$@\""
     return subprocess.Popen(["unshare", "--mount", "sh", "-c", enter, "sh", *command], env={
@@ -164,7 +164,7 @@ def free_port():
 
 
 def is_serving(port, service):
-    """Asks grpc.health.v1; the messages are short enough to write them by hand."""
+    """Asks grpc.health.v1; the messages are short enough to be written by hand."""
     import grpc
     name = service.encode()
     with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
@@ -185,7 +185,7 @@ def wait_until_serving(process, port):
 
 
 def run(service, worker):
-    """Migrates, serves, works and stops, out of the images."""
+    """Migrates, serves, works and stops with the programs of the images."""
     database = {"DATABASE_URL": os.environ["DATABASE_URL"]}
     rootfs, command = service
     need(start(rootfs, [command[0], "migrate"], **database).wait() == 0, "the migration failed; see above")
@@ -205,7 +205,7 @@ def run(service, worker):
     finally:
         for process in processes:
             process.kill()
-    say("both start as nobody on a root that is only read, get ready, and stop in order")
+    say("both start as nobody on a read-only root, get ready, and stop in order")
 
 
 def main():

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Wraps deploy/observability/alerts.yaml as an object that the Prometheus Operator takes; a test compares."""
+"""Wraps deploy/observability/alerts.yaml as an object for the Prometheus Operator; a test compares both."""
 
 from manifests import HOME, yaml
 

@@ -27,17 +27,17 @@ import yaml  # noqa: E402, from the tools
 
 
 def kustomize(overlay):
-    """What would be applied, as YAML."""
+    """Returns the objects that would be applied, as YAML."""
     made = subprocess.run([need("CAMPAIGN_KUBECTL"), "kustomize", HOME / "overlays" / overlay],
                           capture_output=True, text=True, check=False)
-    # kubectl warns of what will stop working; that counts too.
+    # kubectl warns of features that will stop working; a warning is an error here.
     if made.returncode != 0 or made.stderr:
         sys.exit(f"kubectl kustomize {overlay}:\n{made.stderr}")
     return made.stdout
 
 
 def render(overlay):
-    """The objects of an overlay."""
+    """Returns the objects of an overlay."""
     return list(yaml.safe_load_all(kustomize(overlay)))
 
 
@@ -50,23 +50,23 @@ def name(found):
 
 
 def pod(workload):
-    """The template of a workload's pods."""
+    """Returns the template of a workload's pods."""
     return workload["spec"]["template"]
 
 
 def container(workload):
-    """The one container of a workload."""
+    """Returns the one container of a workload."""
     [only] = pod(workload)["spec"]["containers"]
     return only
 
 
 def environment(workload):
-    """Variables with a value of their own."""
+    """Returns the variables with a value of their own."""
     return {entry["name"]: entry["value"] for entry in container(workload).get("env", []) if "value" in entry}
 
 
 def selects(selector, labels):
-    """Whether a selector takes what has these labels."""
+    """Reports whether a selector selects an object with these labels."""
     wanted = selector.get("matchLabels", {})
     for rule in selector.get("matchExpressions", []):
         if rule["operator"] != "In":

@@ -1,4 +1,4 @@
-"""The folder where downloaded tools are kept between runs."""
+"""Folder that keeps downloaded tools between runs."""
 
 import importlib.util
 import os
@@ -8,13 +8,13 @@ import sys
 import tempfile
 from pathlib import Path
 
-# PostgreSQL runs as another user than root and must be able to read what root installed, whatever the umask.
+# PostgreSQL runs as another user than root and must be able to read files that root installed, whatever the umask.
 READABLE = 0o755
 UMASK = 0o022
 
 
 def folder():
-    """The cache folder; set CAMPAIGN_CACHE_DIR to choose another."""
+    """Returns the cache folder; set CAMPAIGN_CACHE_DIR to choose another."""
     chosen = os.environ.get("CAMPAIGN_CACHE_DIR")
     if chosen:
         path = Path(chosen)
@@ -30,9 +30,9 @@ def folder():
 
 
 def build_once(name, build):
-    """The folder `name` in the cache, made by `build(draft)` the first time.
+    """Returns the folder `name` in the cache, made by `build(draft)` the first time.
 
-    It is made under another name and moved into place, so that two runs at once cannot spoil it.
+    The folder is made under another name and moved into place, so that two runs at once cannot spoil it.
     """
     final = folder() / name
     if final.is_dir():
@@ -56,14 +56,14 @@ def pip_install(target, packages):
     with tempfile.TemporaryDirectory() as scratch:
         command = [python_with_pip(scratch), "-m", "pip", "install", "--quiet", "--no-input",
                    "--disable-pip-version-check", "--no-warn-script-location", "--target", str(target), *packages]
-        # As a variable, since an older pip refuses the option.
+        # The setting is a variable, since an older pip rejects the option.
         environment = {**os.environ, "PIP_ROOT_USER_ACTION": "ignore"}
         if subprocess.run(command, stdout=sys.stderr, env=environment, umask=UMASK, check=False).returncode != 0:
             sys.exit(f"could not install {', '.join(packages)} with pip; see above")
 
 
 def python_with_pip(scratch):
-    """This Python, or if it has no pip, one in a virtual environment that has."""
+    """Returns this Python, or, if it has no pip, one in a virtual environment with pip."""
     if importlib.util.find_spec("pip"):
         return sys.executable
     made = subprocess.run([sys.executable, "-m", "venv", scratch], stdout=subprocess.DEVNULL,

@@ -1,4 +1,4 @@
-"""Lends a build of another version, or of a changed copy, the libraries that are built here already."""
+"""Lends libraries that are built here already to a build of another version or of a changed copy."""
 
 import shutil
 import subprocess
@@ -6,12 +6,12 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 PARTS = ("deps", "build", ".fingerprint")
-# Names that our own crates begin with: those are of another version, and must be built.
+# Prefixes of our own crates, which are of another version and must be built.
 OWN = ("campaign", "dialer")
 
 
 def lend_libraries(target):
-    """Copies them into a target folder that is not there yet; cargo knows what it can use of them."""
+    """Copies the libraries into a target folder that is not there yet; cargo knows which of them it can use."""
     if target.exists():
         return
     (target / "debug").mkdir(parents=True)

@@ -32,7 +32,7 @@ def is_open(port):
 
 
 def state_of(process):
-    """The letter that Linux has for a process; Z has ended and waits for its parent to notice."""
+    """Returns the letter of a process in Linux; Z means that it has ended and its parent has not noticed yet."""
     try:
         return Path(f"/proc/{process}/stat").read_text().rsplit(")", 1)[1].split()[0]
     except FileNotFoundError:
@@ -86,8 +86,8 @@ class WithPostgres(unittest.TestCase):
         become = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
         self.temporary = self.folder(mode=0o777)
         home = str(self.temporary)
-        # The checkout may lie below root's home; so may our own Python, which may start all the same and
-        # then not find itself.
+        # The checkout may lie below root's home, and so may our own Python. That Python may start all the same and
+        # then not find its own files.
         scripts = self.folder()
         for script in Path(SCRIPT).parent.glob("*.py"):
             shutil.copy(script, scripts)
@@ -103,7 +103,7 @@ class WithPostgres(unittest.TestCase):
                  CAMPAIGN_CACHE_DIR=f"{home}/cache")
 
     def test_what_the_command_leaves_behind_does_not_keep_the_server(self):
-        # All descriptors are passed on, but for the output that we read to its end.
+        # All descriptors are passed on. Except: the output that we read to its end.
         leave = ("import os, subprocess; quiet = subprocess.DEVNULL; left = subprocess.Popen(['sleep', '600'], "
                  "stdout=quiet, stderr=quiet, close_fds=False, start_new_session=True); "
                  "print(os.environ['CAMPAIGN_PG_PORT'], left.pid)")

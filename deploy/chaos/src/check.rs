@@ -1,5 +1,5 @@
-//! The judge: what the provider did, what clients were told, and what is in the database, must fit
-//! together as the promises say. It has rules of its own, written down again here in the simplest way.
+//! The judge: compares the provider's log, the answers to clients and the database with the promises. The judge has
+//! rules of its own, written again here in the simplest way.
 
 mod acknowledged;
 mod attempts;
@@ -22,14 +22,14 @@ use std::fmt;
 use std::path::Path;
 use std::time::Duration;
 
-/// A promise that did not hold.
+/// Promise that did not hold.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Violation {
-    /// P1 to P7, or privacy.
+    /// Promise: P1 to P7, or privacy.
     pub promise: &'static str,
-    /// Of which campaign; or in which log.
+    /// Campaign concerned, or the log.
     pub campaign: String,
-    /// How.
+    /// Description of the violation.
     pub what: String,
 }
 
@@ -39,33 +39,33 @@ impl fmt::Display for Violation {
     }
 }
 
-/// What was found in a round.
+/// Findings of a round.
 #[derive(Clone, Debug, Default)]
 pub struct Verdict {
-    /// None, it is hoped.
+    /// Violations found; a good round has none.
     pub violations: Vec<Violation>,
-    /// Attempts that were authorised.
+    /// Number of authorised attempts.
     pub authorized: usize,
-    /// Phones that rang.
+    /// Number of phones that rang.
     pub rang: usize,
-    /// Facts in history.
+    /// Number of facts in history.
     pub facts: usize,
-    /// People who were erased and not let in again.
+    /// Number of people who were erased and not re-admitted.
     pub erased: usize,
-    /// Phones that began to ring after an OK to a stop or a refusal, authorised before it.
+    /// Number of phones that began to ring after an OK to a stop or an opt-out, authorised before it.
     pub rang_late: usize,
-    /// The longest time after such an OK.
+    /// Longest time between such an OK and the ring.
     pub latest: Duration,
 }
 
-/// The findings about one campaign.
+/// Findings about one campaign.
 struct Findings<'a> {
     campaign: &'a str,
     violations: &'a mut Vec<Violation>,
 }
 
 impl Findings<'_> {
-    /// Notes a violation unless it is as promised.
+    /// Notes a violation unless `is_kept` holds.
     fn expect(&mut self, is_kept: bool, promise: &'static str, what: impl FnOnce() -> String) {
         if !is_kept {
             let campaign = self.campaign.to_owned();
@@ -74,8 +74,8 @@ impl Findings<'_> {
     }
 }
 
-/// Judges all campaigns of a round, whose programs left their logs in the folder; in a mixed one a version
-/// before took part.
+/// Judges all campaigns of a round, whose programs left their logs in the folder. In a mixed round the previous version
+/// took part.
 ///
 /// # Errors
 /// When the database or a log cannot be read.
@@ -115,7 +115,7 @@ pub async fn judge(
         erased::judge((&books, book), &said, (&erasures, &left), &mut findings);
     }
     late::measure(&books, &campaigns, entries, log, &mut verdict);
-    // A version before may still dial so late.
+    // The previous version may still dial so late.
     if !is_mixed {
         leases::judge_rings(&books, log, &mut verdict.violations);
     }
@@ -125,12 +125,12 @@ pub async fn judge(
     Ok(verdict)
 }
 
-/// The campaign and attempt that a key of the provider's names.
+/// Returns the campaign that a key of the provider names.
 fn campaign_of(key: &str) -> &str {
     key.split('.').next().unwrap_or_default()
 }
 
-/// Of one campaign: what each run, contact and attempt left behind.
+/// Returns the attempts on one contact.
 fn attempts_of(book: &Book, position: i64) -> impl Iterator<Item = &book::Attempt> {
     book.attempts.iter().filter(move |attempt| attempt.position == position)
 }

@@ -1,10 +1,10 @@
-//! Clocks of replicas that jump: by libfaketime (Debian package faketime), where it is installed. The
-//! clock that timers run by is left alone, as it is when a machine's time is set.
+//! Clocks of replicas that jump, by libfaketime (Debian package faketime) if it is installed. The clock of timers is
+//! left alone, as when a machine's time is set.
 
 use crate::Result;
 use std::path::{Path, PathBuf};
 
-/// Where Debian and others put it.
+/// Paths at which Debian and others put the library.
 const LIBRARIES: [&str; 5] = [
     "/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1",
     "/usr/lib/aarch64-linux-gnu/faketime/libfaketime.so.1",
@@ -13,21 +13,21 @@ const LIBRARIES: [&str; 5] = [
     "/usr/local/lib/faketime/libfaketime.so.1",
 ];
 
-/// Of all replicas.
+/// Clocks of all replicas.
 #[derive(Debug)]
 pub struct Clocks {
     folder: PathBuf,
     library: Option<PathBuf>,
 }
 
-/// Whether clocks can jump here.
+/// Returns the library by which clocks can jump, if it is installed.
 #[must_use]
 pub fn library() -> Option<PathBuf> {
     LIBRARIES.iter().map(PathBuf::from).find(|path| path.exists())
 }
 
 impl Clocks {
-    /// Right at first.
+    /// Creates clocks that are right at first.
     #[must_use]
     pub fn new(folder: &Path) -> Self {
         Self { folder: folder.to_owned(), library: library() }
@@ -37,7 +37,7 @@ impl Clocks {
         self.folder.join(format!("clock-{n}"))
     }
 
-    /// What a replica's environment needs.
+    /// Returns the environment variables that a replica needs.
     ///
     /// # Errors
     /// When the clock's file cannot be written.
@@ -53,7 +53,7 @@ impl Clocks {
         Ok(pairs.map(|(name, value)| (name.to_owned(), value)).into())
     }
 
-    /// Moves a clock; returns whether it could.
+    /// Moves a clock. Returns whether that was possible.
     ///
     /// # Errors
     /// When the clock's file cannot be written.

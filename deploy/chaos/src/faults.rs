@@ -1,4 +1,4 @@
-//! What goes wrong in a round, and when: planned from the seed, then done.
+//! Faults of a round: planned from the seed, then done.
 
 mod doing;
 mod plan;

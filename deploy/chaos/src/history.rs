@@ -1,5 +1,5 @@
-//! One history: the whole life of a campaign, driven by a client that asks seeded things at seeded
-//! times, of any replica, and asks again when it has no answer.
+//! History: the whole life of a campaign, driven by a seeded client. The client sends seeded requests at seeded times
+//! to any replica, and repeats requests without an answer.
 
 mod asking;
 mod erasing;
@@ -22,32 +22,33 @@ use tokio::time::sleep;
 
 pub use asking::connect;
 
-/// What histories of a round share.
+/// Resources that the histories of a round share.
 #[derive(Clone, Debug)]
 pub struct Stage {
-    /// The replicas.
+    /// Clients of the replicas.
     pub clients: Clients,
-    /// Answers.
+    /// Journal of answers.
     pub journal: Arc<Journal>,
-    /// PostgreSQL itself, to note what was committed.
+    /// Port of PostgreSQL itself, to note commits.
     pub database_port: u16,
     /// Whether faults are over.
     pub is_calm: watch::Receiver<bool>,
 }
 
-/// One history.
+/// Life of one campaign.
 pub struct History {
     stage: Stage,
-    /// Which of the round.
+    /// Number of the history in its round.
     pub index: usize,
     random: SmallRng,
-    /// `campaigns/{id}`.
+    /// Resource name, `campaigns/{id}`.
     pub campaign: String,
-    /// Contacts to import in the beginning, and in all.
+    /// Contacts to import in all.
     numbers: usize,
+    /// Contacts imported so far.
     imported: usize,
     next_id: u32,
-    /// Numbers that were erased, and not let in again.
+    /// Numbers that were erased and not re-admitted.
     erased: Vec<usize>,
     /// Facts reported before, to be repeated.
     reported: Vec<(usize, String, v1::interaction::Fact)>,
@@ -60,7 +61,7 @@ impl std::fmt::Debug for History {
 }
 
 impl History {
-    /// Not begun yet.
+    /// Creates a history that has not begun yet.
     #[must_use]
     pub fn new(stage: Stage, seed: u64, index: usize) -> Self {
         let mut random = SmallRng::seed_from_u64(seed.wrapping_mul(1_000_003) ^ index as u64);
@@ -78,10 +79,10 @@ impl History {
         }
     }
 
-    /// Lives it to its end.
+    /// Lives the history to its end.
     ///
     /// # Errors
-    /// When it comes to no end though all faults are over.
+    /// When the history comes to no end though all faults are over.
     pub async fn live(mut self) -> Result<Self, String> {
         self.create().await?;
         let first = self.random.random_range(1..=self.numbers);
@@ -95,7 +96,7 @@ impl History {
         Ok(self)
     }
 
-    /// Asks what its history sums up to and what became of who was erased, when nothing can happen any more.
+    /// Asks for the totals of the history and for the erased people, when nothing can happen any more.
     ///
     /// # Errors
     /// When there is no answer.
@@ -154,12 +155,12 @@ impl History {
         self.stage.journal.note(self.index, asked_at, said);
     }
 
-    /// Shown to people, and typed to confirm a reset.
+    /// Returns the campaign's name, which is typed to confirm a reset.
     fn display_name(&self) -> String {
         format!("History {}", self.index)
     }
 
-    /// How often a client asks that gets no answer: some give up soon.
+    /// Returns how often a client asks that gets no answer: some clients give up soon.
     fn patience(&mut self) -> usize {
         if self.random.random_bool(0.3) { 1 } else { self.random.random_range(3..8) }
     }
@@ -197,7 +198,7 @@ impl History {
             busy: rule(1..=3, 0..=1),
             failed: rule(1..=2, 0..=1),
             voicemail: rule(1..=2, 0..=1),
-            // Longer than anything is held up here, so that no call overtakes one of which nobody knew.
+            // The delay is longer than anything is held up here, so that no call overtakes one of which nobody knew.
             unknown: rule(1..=2, 4..=4),
         };
         let max_calls_in_progress = if self.random.random_bool(0.15) { 3 } else { 0 };
@@ -215,7 +216,7 @@ impl History {
         }
     }
 
-    /// One of the history's own numbers, a contact's or not yet.
+    /// Returns one of the history's own numbers, whether it is a contact's yet or not.
     fn any_number(&mut self) -> usize {
         let is_known = self.imported > 0 && self.random.random_bool(0.8);
         let among = if is_known { self.imported } else { self.numbers };

@@ -1,5 +1,4 @@
-//! What clients asked and how they were answered: in memory for the checker, and appended to a file for
-//! people.
+//! Requests of clients and their answers: in memory for the checker, and appended to a file for people.
 
 use crate::{Result, now_micros};
 use serde::Serialize;
@@ -8,95 +7,95 @@ use std::io::Write;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
-/// What an answer said that was OK: from here on it must be true.
+/// Content of an answer that was OK: from here on it must be true.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "snake_case", tag = "acknowledged")]
 pub enum Said {
-    /// A campaign, by its id.
+    /// Campaign, by its id.
     Created {
-        /// The id.
+        /// Id of the campaign.
         campaign: String,
     },
-    /// These numbers are contacts.
+    /// Contacts with these numbers.
     Contacts {
-        /// In E.164.
+        /// Numbers, E.164.
         numbers: Vec<String>,
     },
-    /// A command was carried out.
+    /// Command that was carried out.
     Command {
-        /// Its idempotency key.
+        /// Idempotency key of the command.
         request_id: String,
-        /// As in the audit log.
+        /// Name of the command in the audit log.
         command: &'static str,
     },
-    /// A fact is in the history.
+    /// Fact in the history.
     Fact {
-        /// Whose.
+        /// Number of the contact.
         number: String,
-        /// The reporter's id.
+        /// Id chosen by the reporter.
         interaction_id: String,
-        /// As stored.
+        /// Kind as stored.
         kind: i16,
-        /// RECORDED, DUPLICATE or BEFORE_RESET.
+        /// Status: RECORDED, DUPLICATE or BEFORE_RESET.
         status: String,
     },
-    /// What the campaign's progress says of its history, when all is over.
+    /// Totals of the history in the campaign's progress, when all is over.
     Totals {
-        /// Attempts, then contacts that refused, were transferred, met the goal, clicked, got a text.
+        /// Attempts, then contacts that opted out, were transferred, met the goal, clicked, got a text.
         history: [i64; 6],
     },
-    /// Somebody is to be erased: asked only, and may happen at any time from then on.
+    /// Request to erase a person, which may happen at any time from then on.
     EraseAsked {
-        /// In E.164.
+        /// Number, E.164.
         number: String,
     },
-    /// Somebody is erased.
+    /// Person who is erased.
     Erased {
-        /// In E.164.
+        /// Number, E.164.
         number: String,
-        /// Names what was committed then, in chaos.marks.
+        /// Mark in `chaos.marks` that names the commits of that moment.
         mark: i64,
     },
-    /// Somebody who was erased is to be let in again: asked only.
+    /// Request to re-admit an erased person.
     LiftAsked {
-        /// In E.164.
+        /// Number, E.164.
         number: String,
     },
-    /// Somebody who was erased is let in again.
+    /// Erased person who is re-admitted.
     Lifted {
-        /// In E.164.
+        /// Number, E.164.
         number: String,
     },
-    /// What the list says of a number that was erased, when all is over.
+    /// Entry of the list for an erased number, when all is over.
     Listed {
-        /// In E.164.
+        /// Number, E.164.
         number: String,
-        /// Empty when it is not on the list.
+        /// Source in the list; empty when the number is not on the list.
         source: String,
     },
-    /// A number is on the suppression list.
+    /// Number on the suppression list.
     Suppressed {
-        /// In E.164.
+        /// Number, E.164.
         number: String,
-        /// Names what was committed then, in chaos.marks.
+        /// Mark in `chaos.marks` that names the commits of that moment.
         mark: i64,
     },
 }
 
-/// One answer.
+/// Answer to a request.
 #[derive(Clone, Debug, Serialize)]
 pub struct Entry {
-    /// Of which history.
+    /// Number of the history.
     pub history: usize,
-    /// Microseconds since 1970, when it was asked.
+    /// Time of the request, in microseconds since 1970.
     pub asked_at: i64,
-    /// And answered.
+    /// Time of the answer, in microseconds since 1970.
     pub answered_at: i64,
-    /// What it said.
+    /// Content of the answer.
     pub said: Said,
 }
 
-/// Of all histories of a round.
+/// Journal of all histories of a round.
 #[derive(Debug)]
 pub struct Journal {
     entries: Mutex<(Vec<Entry>, File)>,
@@ -104,7 +103,7 @@ pub struct Journal {
 }
 
 impl Journal {
-    /// A new one.
+    /// Creates a journal with its file.
     ///
     /// # Errors
     /// When the file cannot be made.
@@ -118,7 +117,7 @@ impl Journal {
         let entry = Entry { history, asked_at, answered_at: now_micros(), said };
         let mut inner = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
         let line = serde_json::to_string(&entry).unwrap_or_default();
-        // For people only; the checker reads what is in memory.
+        // The file is for people only; the checker reads the entries in memory.
         let _ = writeln!(inner.1, "{line}");
         inner.0.push(entry);
     }
@@ -128,13 +127,13 @@ impl Journal {
         self.errors.lock().unwrap_or_else(PoisonError::into_inner).push(error);
     }
 
-    /// What answers said that were not OK.
+    /// Returns the answers that were not OK.
     #[must_use]
     pub fn errors(&self) -> Vec<String> {
         self.errors.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// All answers so far.
+    /// Returns all answers so far.
     #[must_use]
     pub fn entries(&self) -> Vec<Entry> {
         self.entries.lock().unwrap_or_else(PoisonError::into_inner).0.clone()

@@ -1,6 +1,6 @@
-//! Faults at seeded moments and at named points, against real processes of PostgreSQL, the service, its
-//! workers and a provider of their own; and a checker that judges afterwards, for each campaign apart,
-//! whether the promises held. README.md beside this crate says how it is used and what it judges.
+//! Fault tests: faults at seeded moments and at named points, against real processes of PostgreSQL, the service, its
+//! workers and a provider. A checker judges afterwards, for each campaign apart, whether the promises held. README.md
+//! beside this crate says how to use the tests and what they judge.
 #![forbid(unsafe_code)]
 
 pub mod check;
@@ -16,10 +16,10 @@ pub mod proxy;
 pub mod round;
 pub mod world;
 
-/// What most things here give.
+/// Result of most functions here.
 pub type Result<T, E = Box<dyn std::error::Error + Send + Sync>> = std::result::Result<T, E>;
 
-/// Microseconds since 1970, by the clock that PostgreSQL on this machine has too.
+/// Returns microseconds since 1970, by the clock that PostgreSQL on this machine has too.
 #[must_use]
 pub fn now_micros() -> i64 {
     chrono::Utc::now().timestamp_micros()

@@ -6,19 +6,19 @@ const AREAS: [u16; 60] = [
     301, 302, 303, 304, 305, 307, 308, 309, 310, 312, 313, 314, 315, 316, 317, 318, 319, 320, 321,
     323, 325, 330,
 ];
-/// Numbers of one history.
+/// Number of numbers of one history.
 pub const NUMBERS_EACH: usize = 50;
-/// Histories that have numbers of their own.
+/// Number of histories that have numbers of their own.
 pub const MAX_HISTORIES: usize = AREAS.len() * 100 / NUMBERS_EACH;
 
-/// The n-th number of a history.
+/// Returns the n-th number of a history.
 #[must_use]
 pub fn number(history: usize, n: usize) -> String {
     let at = history * NUMBERS_EACH + n % NUMBERS_EACH;
     format!("+1{}55501{:02}", AREAS[at / 100 % AREAS.len()], at % 100)
 }
 
-/// What the person with a number is called: its digits as letters, a to j.
+/// Returns the name of the person with a number: the number's digits as letters, a to j.
 #[must_use]
 pub fn name(number: &str) -> String {
     let digits = number.chars().filter_map(|digit| digit.to_digit(10));

@@ -1,5 +1,5 @@
--- What the checker needs and the service does not keep: what was written in which transaction, and what
--- that transaction saw. Only in the databases that faults are tested on.
+-- Notes that the checker needs and the service does not keep: the transaction of each write, and what that transaction
+-- saw. Only in the databases that faults are tested on.
 CREATE SCHEMA chaos;
 
 -- Facts and ends of calls, also those that a reset lets the service delete.
@@ -10,14 +10,14 @@ CREATE TABLE chaos.facts AS
 CREATE TABLE chaos.calls AS
     SELECT campaign_id, lease, report, run, generation, recorded_at, calls, ''::text AS seen
     FROM call_reports LIMIT 0;
--- Every time a lease got an end, and its going (no end).
+-- Ends given to leases, and the deletion of a lease (no end).
 CREATE TABLE chaos.leases (
     campaign_id uuid NOT NULL,
     lease bigint NOT NULL,
     expires_at timestamptz,
     seen text NOT NULL
 );
--- Whose contact each position is, also of who was erased since.
+-- Contacts by position, also those of people erased since.
 CREATE TABLE chaos.contacts (
     campaign_id uuid NOT NULL,
     position bigint NOT NULL,
@@ -25,7 +25,7 @@ CREATE TABLE chaos.contacts (
     added_at timestamptz NOT NULL,
     transaction text NOT NULL
 );
--- What was committed when a client had its answer.
+-- Commits that had happened when a client had its answer.
 CREATE TABLE chaos.marks (mark bigint PRIMARY KEY, seen text NOT NULL);
 
 CREATE FUNCTION chaos.note_fact() RETURNS trigger LANGUAGE plpgsql AS $$

@@ -1,4 +1,4 @@
-//! A PostgreSQL of our own: its programs, and data that is made once and copied for each round.
+//! PostgreSQL of our own: its programs, and data that is made once and copied for each round.
 
 use crate::Result;
 use crate::program::{Program, Spec, free_port};
@@ -9,16 +9,16 @@ use tokio::process::Command;
 use tokio::time::{Instant, sleep};
 use tokio_postgres::{Client, NoTls};
 
-/// Longest wait for it to answer.
+/// Longest wait for PostgreSQL to answer.
 const START_LIMIT: Duration = Duration::from_secs(60);
-/// The code of an error before all that it says.
+/// Prefix of log lines, with the code of an error before its text.
 const LOG_PREFIX: &str = "log_line_prefix=%m [%p] %e ";
-/// Of errors in what was asked: there is no such table or column.
+/// Class of SQLSTATE codes for requests that PostgreSQL cannot understand, such as a missing table or column.
 const NOT_UNDERSTOOD: &str = " 42";
-/// Defaults are among what is changed on purpose; what is noted is not to suffer.
+/// Settings of our own sessions. Defaults are changed on purpose; our notes must not suffer.
 const OWN_SETTINGS: &str = "SET default_transaction_isolation = 'read committed'; \
     SET synchronous_commit = on; SET lock_timeout = 0";
-/// What we note in the database beside the service's tables.
+/// Tables and triggers of ours beside the service's tables.
 const OBSERVE: &str = include_str!("observe.sql");
 
 /// Programs, and a migrated database to copy.
@@ -69,10 +69,10 @@ impl Template {
         Ok(template)
     }
 
-    /// Copies the data; returns how to start a server on it.
+    /// Copies the data. Returns how to start a server on it.
     ///
     /// # Errors
-    /// When it cannot be copied.
+    /// When the data cannot be copied.
     pub async fn copy(&self, data: &Path, logs: &Path) -> Result<Spec> {
         let mut copy = Command::new("cp");
         let copied = copy.args(["-a", "--"]).arg(&self.data).arg(data).status().await?;
@@ -85,7 +85,7 @@ impl Template {
     /// Lets PostgreSQL own a folder.
     ///
     /// # Errors
-    /// When it cannot be given away.
+    /// When the folder cannot be given away.
     pub fn give(&self, folder: &Path) -> Result<()> {
         if let Some((user, group)) = self.user {
             std::os::unix::fs::chown(folder, Some(user), Some(group))?;
@@ -93,7 +93,7 @@ impl Template {
         Ok(())
     }
 
-    /// Durable settings are PostgreSQL's defaults.
+    /// Returns how to start a server. Durable settings are PostgreSQL's defaults.
     fn server(&self, data: &Path, logs: &Path, port: u16) -> Spec {
         let settings = [
             "listen_addresses=127.0.0.1",
@@ -103,7 +103,7 @@ impl Template {
             "max_connections=100",
             "authentication_timeout=5s",
             LOG_PREFIX,
-            // A checkpoint is of no use here, and a segment is not reserved that a small disk lacks.
+            // A checkpoint is of no use here, and no segment is reserved that a small disk lacks.
             "min_wal_size=32MB",
         ];
         let mut args = vec!["-D".to_owned(), data.display().to_string()];
@@ -122,7 +122,7 @@ impl Template {
     }
 }
 
-/// What PostgreSQL did not understand, by its log: a program and the schema do not fit.
+/// Returns requests that PostgreSQL did not understand, by its log: a program and the schema do not fit.
 ///
 /// # Errors
 /// When the log cannot be read.
@@ -135,16 +135,16 @@ pub fn not_understood(log: &Path) -> Result<Vec<String>> {
     Ok(text.lines().filter(is_one).take(3).map(str::to_owned).collect())
 }
 
-/// How to reach a database, also through a proxy.
+/// Returns the address of a database, also through a proxy.
 #[must_use]
 pub fn url(port: u16) -> String {
     format!("postgres://campaign@127.0.0.1:{port}/postgres")
 }
 
-/// Connects, as soon as it answers.
+/// Connects as soon as PostgreSQL answers.
 ///
 /// # Errors
-/// When it does not.
+/// When PostgreSQL does not answer.
 pub async fn connect(port: u16) -> Result<Client> {
     let deadline = Instant::now() + START_LIMIT;
     loop {
@@ -162,7 +162,7 @@ pub async fn connect(port: u16) -> Result<Client> {
     }
 }
 
-/// Where initdb and postgres are.
+/// Finds the folder of initdb and postgres.
 fn binaries() -> Result<PathBuf> {
     let on_path = || {
         let path = std::env::var_os("PATH")?;
@@ -177,7 +177,7 @@ fn binaries() -> Result<PathBuf> {
     })
 }
 
-/// Whom to run PostgreSQL as, when we are root.
+/// Returns the user to run PostgreSQL as, when we are root.
 async fn unprivileged() -> Result<Option<(u32, u32)>> {
     if id(&["-u"]).await != Some(0) {
         return Ok(None);

@@ -1,4 +1,4 @@
-//! One program that is started, killed, frozen and started again.
+//! Program that is started, killed, frozen and started again.
 
 use crate::Result;
 use rand::Rng;
@@ -15,50 +15,50 @@ use tokio::time::{Instant, sleep, timeout};
 const START_LIMIT: Duration = Duration::from_secs(60);
 /// Longest wait for a program that was told to stop.
 const STOP_LIMIT: Duration = Duration::from_secs(40);
-/// Below the ports that the kernel gives to outgoing connections, which could take one of ours while
-/// its owner is dead.
+/// Ports below those that the kernel gives to outgoing connections, which could take one of ours while its owner is
+/// dead.
 const PORTS: std::ops::Range<u16> = 10_000..30_000;
 
-/// How a program is started.
+/// Specification of a program's start.
 #[derive(Clone, Debug)]
 pub struct Spec {
-    /// As shown.
+    /// Name as shown.
     pub name: String,
-    /// The file.
+    /// File of the program.
     pub path: PathBuf,
-    /// Its arguments.
+    /// Arguments of the program.
     pub args: Vec<String>,
-    /// Its environment, besides ours.
+    /// Environment of the program, besides ours.
     pub env: Vec<(String, String)>,
-    /// Appended to.
+    /// File to which the output is appended.
     pub log: PathBuf,
-    /// Whom to run it as.
+    /// User and group to run the program as.
     pub user: Option<(u32, u32)>,
-    /// Where it answers; nothing to wait for if it does not listen.
+    /// Port on which the program answers. `None`: the program does not listen, and nothing waits for it.
     pub port: Option<u16>,
 }
 
-/// A program; killed when dropped.
+/// Program that is killed when dropped.
 #[derive(Debug)]
 pub struct Program {
-    /// How it is started.
+    /// Specification of the start.
     pub spec: Spec,
     child: Option<Child>,
-    /// How it ended though nobody here ended it: panics, and signals that are not ours.
+    /// Ends that nobody here caused: panics, and signals that are not ours.
     pub own_ends: Vec<String>,
 }
 
 impl Program {
-    /// Not started yet.
+    /// Creates a program that is not started yet.
     #[must_use]
     pub fn new(spec: Spec) -> Self {
         Self { spec, child: None, own_ends: Vec::new() }
     }
 
-    /// Starts it, unless it runs.
+    /// Starts the program, unless it runs.
     ///
     /// # Errors
-    /// When it cannot be started.
+    /// When the program cannot be started.
     pub fn start(&mut self) -> Result<()> {
         if self.is_running() {
             return Ok(());
@@ -75,12 +75,12 @@ impl Program {
         Ok(())
     }
 
-    /// Whether it runs; notes when it ended by itself.
+    /// Whether the program runs. Notes when the program ended by itself.
     pub fn is_running(&mut self) -> bool {
         match self.child.as_mut().map(Child::try_wait) {
             Some(Ok(None)) => true,
             Some(ended) => {
-                // With 1 it says that it cannot go on, as when it starts while the database is away.
+                // Status 1 says that the program cannot go on, as when it starts while the database is away.
                 if !matches!(&ended, Ok(Some(status)) if status.code() == Some(1)) {
                     self.own_ends.push(format!("{} ended by itself: {ended:?}", self.spec.name));
                 }
@@ -91,13 +91,13 @@ impl Program {
         }
     }
 
-    /// Its process.
+    /// Returns the id of the process.
     #[must_use]
     pub fn id(&self) -> Option<u32> {
         self.child.as_ref().and_then(Child::id)
     }
 
-    /// As kill -9 does.
+    /// Kills the program as `kill -9` does.
     ///
     /// # Errors
     /// When that does not work.
@@ -110,10 +110,10 @@ impl Program {
         Ok(())
     }
 
-    /// Asks it to stop, and waits until it did.
+    /// Asks the program to stop, and waits until it stopped.
     ///
     /// # Errors
-    /// When it does not.
+    /// When the program does not stop.
     pub async fn stop(&mut self) -> Result<()> {
         self.signal("TERM").await?;
         let Some(mut child) = self.child.take() else { return Ok(()) };
@@ -134,10 +134,10 @@ impl Program {
         Ok(())
     }
 
-    /// Waits until it answers on its port; starts it again when it ended.
+    /// Waits until the program answers on its port; starts it again if it ended.
     ///
     /// # Errors
-    /// When it does not in a minute.
+    /// When the program does not answer within a minute.
     pub async fn until_up(&mut self) -> Result<()> {
         let Some(port) = self.spec.port else { return self.start() };
         let deadline = Instant::now() + START_LIMIT;
@@ -155,10 +155,10 @@ impl Program {
     }
 }
 
-/// A program built into the same folder as `built`.
+/// Returns a program built into the same folder as `built`.
 ///
 /// # Errors
-/// When it is not there.
+/// When the program is not there.
 pub fn beside(built: &Path, name: &str) -> Result<PathBuf> {
     let path = built.with_file_name(name);
     if path.exists() {
@@ -167,8 +167,8 @@ pub fn beside(built: &Path, name: &str) -> Result<PathBuf> {
     Err(format!("{} is not there; run `make build`", path.display()).into())
 }
 
-/// A port on which nobody listens, that no outgoing connection is given, and that nobody here was given before:
-/// its owner may not be there yet, or be dead.
+/// Returns a port on which nobody listens and that no outgoing connection is given. Nobody here was given the port
+/// before: its owner may not be there yet, or be dead.
 #[must_use]
 pub fn free_port() -> u16 {
     // Other processes begin elsewhere.

@@ -1,5 +1,5 @@
-//! A platform of voice agents (deploy/openapi/voice-agent.yaml) with faults of its own. Its log only
-//! grows, is written before anything is answered or told, and is all that it knows after it was killed.
+//! Platform of voice agents (deploy/openapi/voice-agent.yaml) with faults of its own. Its log only grows and is written
+//! before anything is answered or notified. The platform knows nothing but its log after it was killed.
 
 mod callback;
 pub mod log;
@@ -26,9 +26,9 @@ use std::time::Duration;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
-/// Callbacks are signed with this.
+/// Secret with which callbacks are signed.
 pub const SECRET: &str = "a secret between the two";
-/// Longer than a worker waits for an answer.
+/// Delay longer than a worker waits for an answer.
 const NEVER: Duration = Duration::from_secs(30);
 /// Most callbacks under way.
 const MAX_TELLING: usize = 2_000;
@@ -36,16 +36,16 @@ const MAX_TELLING: usize = 2_000;
 /// Answers calls as people do, and as platforms do
 #[derive(Clone, Debug, Parser)]
 pub struct Args {
-    /// Where to listen
+    /// Address to listen on
     #[arg(long)]
     pub listen: SocketAddr,
-    /// What happened; read at the start, then appended to
+    /// Log of events; read at the start, then appended to
     #[arg(long)]
     pub log: PathBuf,
-    /// Decides what becomes of each call
+    /// Seed that decides the course of each call
     #[arg(long)]
     pub seed: u64,
-    /// How often the platform itself fails, 0 to 1: refuses, forgets to answer
+    /// Share of requests in which the platform itself fails: it rejects them or forgets to answer, 0 to 1
     #[arg(long, default_value_t = 0.03)]
     pub odds: f64,
 }
@@ -62,11 +62,11 @@ struct Inner {
     random: SmallRng,
     log: Log,
     calls: HashMap<String, Call>,
-    /// Calls in which something may happen still, and events not taken yet.
+    /// Calls in which something may still happen, and events not yet acknowledged.
     unsettled: usize,
 }
 
-/// One call, by its key.
+/// Call, by its key.
 struct Call {
     create: Create,
     /// Microseconds since 1970.
@@ -78,11 +78,11 @@ struct Call {
 /// Serves until it is killed.
 ///
 /// # Errors
-/// When it cannot listen, or cannot read or write its log.
+/// When the provider cannot listen, or cannot read or write its log.
 pub async fn run(args: Args) -> Result<()> {
     let known = log::read(&args.log)?;
     let inner = Inner {
-        // Another course of platform's faults after each start.
+        // The faults take another course after each start.
         random: SmallRng::seed_from_u64(args.seed ^ known.len() as u64),
         log: Log::append_to(&args.log)?,
         calls: HashMap::new(),
@@ -123,7 +123,7 @@ impl Platform {
         self.lock().random.random_bool(odds)
     }
 
-    /// Goes on where it was killed.
+    /// Continues after a kill, from the log.
     fn remember(&self, known: Vec<Entry>) {
         let mut untaken: Vec<Event> = Vec::new();
         for entry in known {
@@ -169,13 +169,13 @@ impl Platform {
         let platform = self.clone();
         tokio::spawn(async move {
             platform.clone().live(key).await;
-            // What happened in it is being told by now.
+            // The events of the call are being notified by now.
             platform.lock().unsettled -= 1;
         });
     }
 
-    /// Lives through a call, as the seed and the key have it; what happened before is not repeated. Who
-    /// talks on the phone goes on while the platform's program is down, and hangs up when he would have.
+    /// Lives through a call, as the seed and the key decide. Events that happened before are not repeated. The person
+    /// talks on while the platform's program is down, and hangs up at the time already decided.
     async fn live(self, key: String) {
         let person = Person::of(self.seed, &key);
         let (rang_at, hang_up) = match self.lock().calls.get(&key) {
@@ -193,7 +193,7 @@ impl Platform {
                 }
             }
             at = at.min(now_micros());
-            // Who is hung up on says and does nothing more; the call still ends.
+            // A person who is hung up on says and does nothing more; the call still ends.
             if is_hung_up && event["type"] != "ended" {
                 continue;
             }
@@ -201,7 +201,7 @@ impl Platform {
         }
     }
 
-    /// Something happens in a call: it is known from now on, and told.
+    /// Notes an event of a call, and notifies the worker.
     fn happen(&self, key: &str, body: serde_json::Value, at: i64) {
         let event = {
             let mut inner = self.lock();
@@ -221,7 +221,7 @@ impl Platform {
         self.tell(event);
     }
 
-    /// Tells an event until it is taken; sometimes later, sometimes again.
+    /// Notifies an event until it is acknowledged; sometimes later, sometimes again.
     fn tell(&self, event: Event) {
         let (url, delay, times) = {
             let mut inner = self.lock();
@@ -295,7 +295,7 @@ async fn hang_up(State(platform): State<Platform>, Path(key): Path<String>) -> S
     StatusCode::ACCEPTED
 }
 
-/// Whether every call is over and all that happened is taken: 200, else 503.
+/// Answers 200 if every call is over and all events are acknowledged, else 503.
 async fn quiet(State(platform): State<Platform>) -> (StatusCode, String) {
     let inner = platform.lock();
     let status =

@@ -1,4 +1,4 @@
-//! A TCP proxy of ours, which breaks connections as networks do and stops at named points.
+//! TCP proxy of ours, which breaks connections as networks do and stops at named points.
 
 mod framing;
 mod trap;
@@ -19,29 +19,29 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::time::sleep;
 
-/// How the network is.
+/// State of the network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
-    /// As it should be.
+    /// All bytes pass.
     Pass,
-    /// Everything comes later by this long.
+    /// All bytes come later by this long.
     Delay(Duration),
-    /// Connections stand and are taken, and nothing gets through.
+    /// Connections stay open and are accepted, and nothing gets through.
     HalfOpen,
-    /// What is sent is lost. Connections that there are, and new ones, stay silent for ever.
+    /// All sent bytes are lost. Existing and new connections stay silent for ever.
     Lost,
     /// Connections end, new ones too.
     Cut,
-    /// Connections end with a reset, in the middle of whatever was being said.
+    /// Connections end with a reset, in the middle of a message.
     Reset,
 }
 
-/// A listening proxy; ends when dropped.
+/// Listening proxy; ends when dropped.
 #[derive(Debug)]
 pub struct Proxy {
-    /// As shown.
+    /// Name as shown.
     pub name: String,
-    /// Where it listens.
+    /// Port on which the proxy listens.
     pub port: u16,
     mode: watch::Sender<Mode>,
     trap: Arc<Trap>,
@@ -55,7 +55,7 @@ impl Drop for Proxy {
     }
 }
 
-/// What a connection needs to know.
+/// Settings that a connection needs.
 #[derive(Clone)]
 struct Line {
     target: SocketAddr,
@@ -65,7 +65,7 @@ struct Line {
 }
 
 impl Proxy {
-    /// In front of a port of this machine.
+    /// Starts a proxy in front of a port of this machine.
     ///
     /// # Errors
     /// When there is no port to listen on.
@@ -78,7 +78,8 @@ impl Proxy {
         let line = Line { target, framing, mode: receiver, trap: Arc::clone(&trap) };
         let accepting = tokio::spawn(async move {
             loop {
-                // Out of descriptors, or the peer is gone: the next one may do better.
+                // Descriptors may have run out, or the peer is gone: the next connection may do
+                // better.
                 let Ok((downstream, _)) = listener.accept().await else { continue };
                 tokio::spawn(carry(line.clone(), downstream));
             }
@@ -86,30 +87,30 @@ impl Proxy {
         Ok(Self { name: name.to_owned(), port, mode, trap, accepting })
     }
 
-    /// Changes how the network is.
+    /// Changes the state of the network.
     pub fn set(&self, mode: Mode) {
         self.mode.send_replace(mode);
     }
 
-    /// Makes the network as it should be; connections that stood still may be lost.
+    /// Restores the network; connections that stood still may be lost.
     pub async fn heal(&self, resets: bool) {
         if resets && *self.mode.borrow() != Mode::Pass {
             self.set(Mode::Reset);
-            // Every connection sees it.
+            // Every connection sees the mode.
             tokio::task::yield_now().await;
             sleep(Duration::from_millis(20)).await;
         }
         self.set(Mode::Pass);
     }
 
-    /// Where it stops for somebody.
+    /// Returns the trap, by which the proxy stops at a named point.
     #[must_use]
     pub fn trap(&self) -> &Trap {
         &self.trap
     }
 }
 
-/// One connection.
+/// Carries one connection.
 async fn carry(line: Line, mut downstream: TcpStream) {
     let _ = downstream.set_nodelay(true);
     let mut mode = line.mode.clone();
@@ -146,28 +147,28 @@ async fn carry(line: Line, mut downstream: TcpStream) {
     }
 }
 
-/// The way a connection ends: with a reset, if the network is that bad.
+/// Ends a connection as the mode says: with a reset, if the network is that bad.
 fn end(stream: &TcpStream, mode: Mode) {
     if mode == Mode::Reset {
         let _ = stream.set_zero_linger();
     }
 }
 
-/// Comes back when connections are to end.
+/// Returns when connections are to end.
 async fn broken(mut mode: watch::Receiver<Mode>) {
     let is_broken = |mode: &Mode| matches!(mode, Mode::Cut | Mode::Reset);
     // The proxy's end is the connection's end.
     let _ = mode.wait_for(is_broken).await;
 }
 
-/// Comes back when what is sent is lost.
+/// Returns when sent bytes are lost.
 async fn lost(mut mode: watch::Receiver<Mode>) {
     if mode.wait_for(|mode| *mode == Mode::Lost).await.is_err() {
         std::future::pending().await
     }
 }
 
-/// Waits as the network wants it.
+/// Waits as the mode says.
 async fn pass(mode: &mut watch::Receiver<Mode>) -> io::Result<()> {
     let now = *mode.borrow_and_update();
     match now {
@@ -188,7 +189,7 @@ async fn pass(mode: &mut watch::Receiver<Mode>) -> io::Result<()> {
     Ok(())
 }
 
-/// One direction of a connection, unit by unit.
+/// Carries one direction of a connection, unit by unit.
 async fn pump(
     line: &Line,
     direction: Direction,
@@ -211,7 +212,7 @@ async fn pump(
                 ready.extend_from_slice(&bytes);
                 continue;
             };
-            // What came before is not held back.
+            // Earlier bytes are not held back.
             to.write_all(&ready.split()).await?;
             stop_at(line, Point { kind, is_after: false }).await?;
             to.write_all(&bytes).await?;

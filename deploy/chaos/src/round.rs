@@ -1,4 +1,4 @@
-//! One round: an environment, many histories side by side, faults, peace, and the judge.
+//! Round: an environment, many histories side by side, faults, peace, and the judge.
 
 use crate::check::{self, Verdict, Violation};
 use crate::faults::{self, Planned};
@@ -20,7 +20,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
-/// Longest time for the provider to be rid of everything it has to tell.
+/// Longest time for the provider to have all its events acknowledged.
 const QUIET_LIMIT: Duration = Duration::from_secs(120);
 
 /// Longest wait for the last of PostgreSQL's processes to let go of its files.
@@ -29,44 +29,44 @@ const REMOVE_LIMIT: Duration = Duration::from_secs(10);
 /// Clients that histories share, with a connection to each replica.
 const CLIENTS: usize = 8;
 
-/// What a round needs.
+/// Settings of a round.
 #[derive(Clone, Debug)]
 pub struct Setting {
-    /// Decides everything that is decided here.
+    /// Seed of all decisions here.
     pub seed: u64,
-    /// Side by side.
+    /// Number of histories side by side.
     pub histories: usize,
-    /// How long things go wrong.
+    /// Length of the time in which faults happen.
     pub window: Duration,
-    /// What is played with.
+    /// Programs under test.
     pub programs: Programs,
-    /// Of this round; removed when all went well.
+    /// Folder of this round; removed when all went well.
     pub folder: PathBuf,
 }
 
-/// What came of it.
+/// Result of a round.
 #[derive(Debug)]
 pub struct Outcome {
-    /// The judge's word.
+    /// Findings of the judge.
     pub verdict: Verdict,
     /// Histories that came to no end, faults that could not be made, programs that ended by themselves.
     pub troubles: Vec<String>,
     /// Faults as planned.
     pub planned: Vec<Planned>,
-    /// And as they came to be, by kind.
+    /// Number of faults that happened, by kind.
     pub faults: BTreeMap<String, usize>,
-    /// In all.
+    /// Time of the whole round.
     pub took: Duration,
 }
 
 impl Outcome {
-    /// Whether all was as it should be.
+    /// Whether no violation and no trouble was found.
     #[must_use]
     pub fn is_good(&self) -> bool {
         self.verdict.violations.is_empty() && self.troubles.is_empty()
     }
 
-    /// The violations.
+    /// Returns the violations.
     #[must_use]
     pub fn violations(&self) -> &[Violation] {
         &self.verdict.violations
@@ -152,7 +152,7 @@ async fn remove(folder: &Path) -> Result<()> {
     }
 }
 
-/// Writes down what is needed to look into it; the database goes with its disk.
+/// Writes down the facts needed to examine the round; the database goes with its disk.
 async fn keep(database: &tokio_postgres::Client, folder: &Path, outcome: &Outcome) -> Result<()> {
     let mut text = String::new();
     for violation in outcome.violations() {
@@ -188,7 +188,7 @@ async fn keep(database: &tokio_postgres::Client, folder: &Path, outcome: &Outcom
     Ok(())
 }
 
-/// Waits until every erasure that was begun is finished, by whoever is left.
+/// Waits until every erasure that was begun is finished, by any replica.
 async fn until_erased(database: &tokio_postgres::Client) -> Result<Option<String>> {
     let deadline = Instant::now() + QUIET_LIMIT;
     loop {
@@ -198,13 +198,13 @@ async fn until_erased(database: &tokio_postgres::Client) -> Result<Option<String
             return Ok(None);
         }
         if Instant::now() > deadline {
-            return Ok(Some(format!("{under_way} erasures come to no end")));
+            return Ok(Some(format!("{under_way} erasures do not end")));
         }
         sleep(Duration::from_millis(50)).await;
     }
 }
 
-/// Waits until every call is over, and told.
+/// Waits until every call is over and all its events are acknowledged.
 async fn until_quiet(port: u16) -> Result<(), String> {
     let deadline = Instant::now() + QUIET_LIMIT;
     loop {
@@ -214,7 +214,7 @@ async fn until_quiet(port: u16) -> Result<(), String> {
         }
         if Instant::now() > deadline {
             let last = answer.lines().last().unwrap_or_default();
-            return Err(format!("the provider has more to tell: {last}"));
+            return Err(format!("the provider still has events to send: {last}"));
         }
         sleep(Duration::from_millis(50)).await;
     }

@@ -1,5 +1,4 @@
-//! The environment of one round: PostgreSQL, two replicas, three workers, a provider, and proxies
-//! between all of them.
+//! Environment of one round: PostgreSQL, two replicas, three workers, a provider, and proxies between all of them.
 
 mod upgrading;
 
@@ -20,91 +19,92 @@ use tokio::time::sleep;
 const SERVICE: &str = "campaign-service";
 const WORKER: &str = "dialer-worker";
 
-/// Replicas of the service.
+/// Number of replicas of the service.
 pub const REPLICAS: usize = 2;
-/// Workers.
+/// Number of workers.
 pub const WORKERS: usize = 3;
-/// Of the file system for PostgreSQL's data, where we may make one: a little more than it needs.
+/// Size of the file system for PostgreSQL's data, if we may make one: a little more than the data needs.
 const DISK: &str = "size=160m";
 
-/// That erased people are known by.
+/// Key by which erased people are identified.
 pub const ERASURE_KEY: &[u8] = b"of the fault tests, and of nobody else: 32 bytes at least";
 
-/// How often it is looked whether everything runs.
+/// Time between two checks that everything runs.
 const SUPERVISION_INTERVAL: Duration = Duration::from_millis(300);
 
-/// Where programs are.
+/// Paths of the programs.
 #[derive(Clone, Debug)]
 pub struct Programs {
-    /// One of this version.
+    /// Path of a program of this version.
     pub built: PathBuf,
-    /// One of the version before, if that is there first: its worker is beside its service.
+    /// Path of a program of the previous version, if the round begins with that version. Its worker is beside its
+    /// service.
     pub previous: Option<PathBuf>,
 }
 
 impl Programs {
-    /// A program of the version that is there first.
+    /// Returns a program of the version that the round begins with.
     fn first(&self) -> &Path {
         self.previous.as_ref().unwrap_or(&self.built)
     }
 
-    /// The service that is there first.
+    /// Returns the service that the round begins with.
     ///
     /// # Errors
-    /// When it is not there.
+    /// When the program is not there.
     pub fn first_service(&self) -> Result<PathBuf> {
         beside(self.first(), SERVICE)
     }
 }
 
-/// One of the processes.
+/// Process of the environment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Who {
-    /// The database.
+    /// PostgreSQL.
     Postgres,
-    /// A replica of the service.
+    /// Replica of the service.
     Replica(usize),
-    /// A worker.
+    /// Worker.
     Worker(usize),
-    /// The provider.
+    /// Provider.
     Provider,
 }
 
 /// Everything that runs.
 #[derive(Debug)]
 pub struct World {
-    /// Logs, journals and data.
+    /// Folder of logs, journals and data.
     pub folder: PathBuf,
-    /// A program of this version.
+    /// Path of a program of this version.
     built: PathBuf,
     /// PostgreSQL's own port.
     pub database_port: u16,
-    /// The provider's own port.
+    /// Provider's own port.
     pub provider_port: u16,
-    /// As the workers were told.
+    /// Length of a lease, as the workers were told.
     pub lease_ttl: Duration,
-    /// Of the replicas.
+    /// Clocks of the replicas.
     pub clocks: Clocks,
-    /// In front of PostgreSQL, one for each replica.
+    /// Proxies in front of PostgreSQL, one for each replica.
     pub database_lines: Vec<Proxy>,
-    /// In front of each replica.
+    /// Proxies in front of each replica.
     pub service_lines: Vec<Proxy>,
-    /// In front of the provider.
+    /// Proxy in front of the provider.
     pub provider_line: Proxy,
     postgres: Mutex<Program>,
     replicas: Vec<Mutex<Program>>,
     workers: Vec<Mutex<Program>>,
     provider: Mutex<Program>,
-    /// Last, so that who uses it is gone before.
+    /// Disk, as the last field: its users are dropped before it.
     pub disk: Disk,
 }
 
-/// Where PostgreSQL's data is: on a disk of its own, which can be filled, if we may make one.
+/// Place of PostgreSQL's data: a disk of its own, which can be filled, if we may make one.
 #[derive(Debug)]
 pub struct Disk {
-    /// Where it is.
+    /// Path of the data.
     pub path: PathBuf,
-    /// Whether it is one of its own.
+    /// Whether the data has a disk of its own.
     pub is_small: bool,
 }
 
@@ -195,7 +195,7 @@ impl World {
         Ok(world)
     }
 
-    /// A process; held while something is done to it.
+    /// Returns a process; the lock is held while something is done to it.
     #[must_use]
     pub fn program(&self, who: Who) -> &Mutex<Program> {
         match who {
@@ -206,7 +206,7 @@ impl World {
         }
     }
 
-    /// All of them, in the order they need each other.
+    /// Returns all processes, in the order in which they need each other.
     #[must_use]
     pub fn everybody() -> Vec<Who> {
         let replicas = (0..REPLICAS).map(Who::Replica);
@@ -214,7 +214,7 @@ impl World {
         [Who::Postgres, Who::Provider].into_iter().chain(replicas).chain(workers).collect()
     }
 
-    /// Every proxy.
+    /// Returns every proxy.
     pub fn lines(&self) -> impl Iterator<Item = &Proxy> {
         self.database_lines.iter().chain(&self.service_lines).chain([&self.provider_line])
     }
@@ -237,13 +237,13 @@ impl World {
         Ok(())
     }
 
-    /// Starts what ended by itself, as whoever runs such programs does, until it is dropped.
+    /// Starts programs that ended by themselves, as an operator does, until it is dropped.
     pub async fn supervise(&self) {
         loop {
             for who in Self::everybody() {
-                // Whoever holds it starts it again himself.
+                // A fault that holds the process starts it again itself.
                 if let Ok(mut program) = self.program(who).try_lock() {
-                    // Tried again in a moment.
+                    // A failed start is tried again in a moment.
                     let _ = program.start();
                 }
             }
@@ -251,7 +251,7 @@ impl World {
         }
     }
 
-    /// Kills everything, and sees that it is gone.
+    /// Kills everything, and checks that everything is gone.
     ///
     /// # Errors
     /// When something cannot be killed.
@@ -262,7 +262,7 @@ impl World {
         Ok(())
     }
 
-    /// Programs of ours that ended though nobody ended them.
+    /// Returns programs of ours that ended though nobody ended them.
     pub async fn own_ends(&self) -> Vec<String> {
         let mut ends = Vec::new();
         for who in Self::everybody().into_iter().filter(|who| *who != Who::Postgres) {
@@ -271,23 +271,23 @@ impl World {
         ends
     }
 
-    /// The provider's log.
+    /// Returns the path of the provider's log.
     #[must_use]
     pub fn provider_log(&self) -> PathBuf {
         self.folder.join("provider.jsonl")
     }
 }
 
-/// By the environment, since a version before may not know all of it.
+/// Returns the settings of erasure as environment variables, since the previous version may not know all options.
 fn erasing(folder: &Path) -> [(String, String); 2] {
     let key = folder.join("erasure.key").display().to_string();
-    // Soon, so that a round does not wait long for what was left.
+    // The patience is short, so that a round does not wait long for unfinished erasures.
     [("CAMPAIGN_ERASURE_KEY_FILE", key), ("CAMPAIGN_ERASURE_PATIENCE_SECONDS", "2".to_owned())]
         .map(|(name, value)| (name.to_owned(), value))
 }
 
-/// Every second one says all that it can, that the judge may look for people in it. Other libraries have nothing to
-/// say of people, and much of everything else.
+/// Returns the log level of the n-th program. Every second program logs all it can, so that the judge may look for
+/// people in it. Other libraries say nothing of people, and much of everything else.
 fn logging(n: usize) -> (String, String) {
     let all = "campaign_service=debug,campaign_domain=debug,dialer_worker=debug,tokio_postgres=debug,info";
     ("CAMPAIGN_LOG".to_owned(), if n % 2 == 1 { all } else { "info" }.to_owned())
@@ -298,7 +298,7 @@ fn spec(built: &Path, folder: &Path, program: &str, name: &str) -> Result<Spec> 
         name: name.to_owned(),
         path: beside(built, program)?,
         args: Vec::new(),
-        // Histories are short. In the environment, as a version before has no such option.
+        // Histories are short. The setting is in the environment, as the previous version has no such option.
         env: vec![("CAMPAIGN_UNKNOWN_RETRY_MIN_SECONDS".to_owned(), "1".to_owned())],
         log: folder.join(format!("{name}.log")),
         user: None,
@@ -311,7 +311,7 @@ fn strings<const N: usize>(args: [&str; N]) -> Vec<String> {
 }
 
 fn replica_args(port: u16, lease_ttl_seconds: u64, random: &mut SmallRng) -> Vec<String> {
-    // Some have hardly any connections, so that everything waits for one.
+    // Some replicas have hardly any connections, so that everything waits for one.
     let connections = if random.random_bool(0.25) { "2" } else { "12" };
     let batch = if random.random_bool(0.5) { "8" } else { "50" };
     strings([

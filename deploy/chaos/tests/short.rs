@@ -1,4 +1,4 @@
-//! The short form of `make chaos`: one round.
+//! Short form of `make chaos`: one round.
 
 use campaign_chaos::postgres::Template;
 use campaign_chaos::round::{self, Setting};
@@ -27,7 +27,7 @@ async fn promises_hold_under_faults() {
     let outcome = round::play(&template, &setting).await.expect("played");
     let kept = setting.folder.display();
     assert!(outcome.is_good(), "{:#?}; see {kept}", (outcome.violations(), &outcome.troubles));
-    // It was a round worth the name.
+    // The round was worth the name.
     assert!(outcome.verdict.authorized > HISTORIES && outcome.verdict.facts > HISTORIES);
     assert!(outcome.verdict.erased > 0);
     std::fs::remove_dir_all(folder).expect("it is ours");

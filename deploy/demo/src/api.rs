@@ -1,4 +1,4 @@
-//! Calls the service with JSON, as grpcurl does.
+//! Client that calls the service with JSON, as grpcurl does.
 
 use crate::codec::DynamicCodec;
 use campaign_proto::v1::FILE_DESCRIPTOR_SET;
@@ -12,10 +12,10 @@ use tonic::client::Grpc;
 use tonic::codegen::http::uri::PathAndQuery;
 use tonic::transport::Channel;
 
-/// What goes wrong here, in plain words.
+/// Result with an error in plain words.
 pub type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
-/// A client of the service at an address.
+/// Client of the service at an address.
 #[derive(Clone, Debug)]
 pub struct Api {
     pub address: String,
@@ -31,7 +31,7 @@ impl Api {
         Ok(Self { address: address.to_owned(), pool, channel, grpcurl })
     }
 
-    /// Prints a step's grpcurl line, and does it.
+    /// Prints a step's grpcurl line, and does the step.
     pub async fn step(&self, method: &str, request: &Value) -> Result<Value> {
         let line = self.line(method, &request.to_string());
         println!("  $ {line}");
@@ -44,14 +44,14 @@ impl Api {
                     .output()
                     .await?;
                 if !output.status.success() {
-                    return Err(format!("the line did not work: {line}").into());
+                    return Err(format!("the line failed: {line}").into());
                 }
                 Ok(serde_json::from_slice(&output.stdout)?)
             }
         }
     }
 
-    /// Prints the line of an import, and does it. The rows go through standard input.
+    /// Prints the line of an import, and does the import. The rows go through standard input.
     pub async fn import(&self, method: &str, messages: &[Value], file: &str) -> Result<Value> {
         let text: String = messages.iter().map(|message| format!("{message}\n")).collect();
         std::fs::write(file, &text)?;
@@ -80,7 +80,7 @@ impl Api {
         Ok(serde_json::from_slice(&child.wait_with_output().await?.stdout)?)
     }
 
-    /// Calls without printing.
+    /// Calls a method without printing.
     pub async fn call(&self, method: &str, request: &Value) -> Result<Value> {
         let method = self.method(method)?;
         let message = read(method.input(), request)?;
@@ -116,7 +116,7 @@ fn read(descriptor: MessageDescriptor, json: &Value) -> Result<DynamicMessage> {
     Ok(DynamicMessage::deserialize(descriptor, json)?)
 }
 
-/// A number in an answer: 64-bit ones are text in JSON, and zeros are left out.
+/// Returns a number in an answer. 64-bit numbers are text in JSON, and zeros are left out.
 #[must_use]
 pub fn number(value: &Value) -> i64 {
     match value {
@@ -126,7 +126,7 @@ pub fn number(value: &Value) -> i64 {
     }
 }
 
-/// A text in an answer; empty when left out.
+/// Returns a text in an answer; empty when left out.
 #[must_use]
 pub fn text(value: &Value) -> String {
     value.as_str().unwrap_or_default().to_owned()

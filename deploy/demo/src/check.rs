@@ -1,4 +1,5 @@
-//! Checks at the end: totals, and the provider's own log against what must not have been dialled.
+//! Checks at the end: the totals, and the provider's own log against numbers that must not have
+//! been dialled.
 
 use crate::api::{Api, Result, number, text};
 use serde::Deserialize;
@@ -10,7 +11,7 @@ use tokio::task::JoinSet;
 /// Histories asked for at the same time.
 const CONCURRENT_REQUESTS: usize = 64;
 
-/// One line of the provider's log.
+/// Line of the provider's log.
 #[derive(Debug, Deserialize)]
 pub struct Dial {
     pub event: String,
@@ -19,7 +20,7 @@ pub struct Dial {
     pub unix_millis: i64,
 }
 
-/// What the provider dialled.
+/// Reads the provider's dials.
 pub fn dials(log: &Path) -> Result<Vec<Dial>> {
     let text = std::fs::read_to_string(log)?;
     let lines =
@@ -27,27 +28,27 @@ pub fn dials(log: &Path) -> Result<Vec<Dial>> {
     Ok(lines.into_iter().filter(|dial| dial.event == "dialed").collect())
 }
 
-/// A line of the final report: what holds, or what does not.
+/// Prints a line of the final report: what holds, or what does not.
 pub fn verdict(what: &str, violations: usize) -> Result<()> {
     println!("  {} {what}", if violations == 0 { "ok  " } else { "FAIL" });
-    if violations == 0 { Ok(()) } else { Err(format!("{violations} times not so: {what}").into()) }
+    if violations == 0 { Ok(()) } else { Err(format!("broken {violations} times: {what}").into()) }
 }
 
-/// The sum of a progress's buckets, and its total.
+/// Returns the sum of a progress's buckets, and its total.
 pub fn sums(progress: &Value) -> (i64, i64) {
     let buckets = ["waiting", "waitingRetry", "leased", "inCall"];
     let kept: i64 = buckets.iter().map(|bucket| number(&progress[*bucket])).sum();
     (kept + removed(progress).values().sum::<i64>(), number(&progress["total"]))
 }
 
-/// Contacts by the reason that removes them.
+/// Returns the number of contacts by the reason that removes them.
 pub fn removed(answer: &Value) -> BTreeMap<String, i64> {
     let list = answer["removed"].as_array().cloned().unwrap_or_default();
     let short = |reason: &Value| text(reason).replace("EXCLUSION_REASON_", "").to_lowercase();
     list.iter().map(|entry| (short(&entry["reason"]), number(&entry["contacts"]))).collect()
 }
 
-/// The names of all contacts of a campaign.
+/// Returns the names of all contacts of a campaign.
 pub async fn contact_names(api: &Api, campaign: &str) -> Result<Vec<String>> {
     let mut names = Vec::new();
     let mut token = String::new();
@@ -64,7 +65,7 @@ pub async fn contact_names(api: &Api, campaign: &str) -> Result<Vec<String>> {
     }
 }
 
-/// The histories of contacts, by name.
+/// Returns the histories of contacts, by name.
 pub async fn histories(api: &Api, names: &[String]) -> Result<HashMap<String, Value>> {
     let mut histories = HashMap::new();
     let mut tasks = JoinSet::new();

@@ -5,7 +5,7 @@ use prost_reflect::{DynamicMessage, MessageDescriptor};
 use tonic::Status;
 use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
 
-/// Encodes any message; decodes messages of one type.
+/// Codec that encodes any message and decodes messages of one type.
 #[derive(Clone, Debug)]
 pub struct DynamicCodec {
     pub response: MessageDescriptor,

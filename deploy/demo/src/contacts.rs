@@ -1,4 +1,4 @@
-//! Reads contacts as people export them from a spreadsheet.
+//! Reading of contacts as people export them from a spreadsheet.
 
 use crate::api::Result;
 use serde_json::{Value, json};
@@ -7,9 +7,9 @@ use std::path::Path;
 /// Rows in one message.
 const CHUNK_ROWS: usize = 1_000;
 
-/// The messages of an import of a CSV file, first the header, and the number of rows.
+/// Returns the messages of an import of a CSV file, first the header, and the number of rows.
 ///
-/// Rows that are too short are sent as they are: the service says what is wrong with them.
+/// Rows that are too short are sent unchanged: the service reports what is wrong with them.
 pub fn read(file: &Path, parent: &str, import_id: &str) -> Result<(Vec<Value>, usize)> {
     let mut reader =
         csv::ReaderBuilder::new().flexible(true).trim(csv::Trim::All).from_path(file)?;

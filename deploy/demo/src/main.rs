@@ -1,7 +1,7 @@
-//! `make demo`: the main job from end to end, with real processes and a real PostgreSQL.
+//! Command of `make demo`: the main job from end to end, with real processes and a real PostgreSQL.
 //!
-//! It prints the grpcurl line of each step and then does just that step: by its own client, or, with
-//! `--grpcurl`, by running the line as printed.
+//! The demo prints the grpcurl line of each step and then does exactly that step. It uses its own client, or, with
+//! `--grpcurl`, runs the line as printed.
 #![forbid(unsafe_code)]
 #![allow(clippy::print_stdout, reason = "this program exists to print")]
 
@@ -25,7 +25,7 @@ struct Args {
     /// Contacts to import
     #[arg(long, default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/contacts.csv"))]
     contacts: PathBuf,
-    /// Run each printed grpcurl line with this program, instead of our own client
+    /// Program that runs each printed grpcurl line, instead of our own client
     #[arg(long)]
     grpcurl: Option<PathBuf>,
 }

@@ -1,4 +1,4 @@
-//! The programs of the demo, stopped with it.
+//! Programs of the demo, stopped with it.
 
 use crate::api::Result;
 use std::net::TcpListener;
@@ -13,13 +13,13 @@ const START_LIMIT: Duration = Duration::from_secs(30);
 /// Longest wait for a program to stop by itself.
 const STOP_LIMIT: Duration = Duration::from_secs(20);
 
-/// A running program; killed when dropped.
+/// Running program; killed when dropped.
 #[derive(Debug)]
 pub struct Program {
     child: Child,
 }
 
-/// A program of ours, built into the same folder as this one.
+/// Finds a program of ours, built into the same folder as this one.
 fn program(name: &str) -> Result<PathBuf> {
     let path = std::env::current_exe()?.with_file_name(name);
     if path.exists() {
@@ -35,7 +35,7 @@ fn command(name: &str, log: &Path) -> Result<Command> {
     Ok(command)
 }
 
-/// Migrates the database and starts the service; returns it with its address.
+/// Migrates the database and starts the service. Returns the service with its address.
 pub async fn start_service(database_url: &str, folder: &Path) -> Result<(Program, String)> {
     let log = folder.join("service.log");
     let migrated = command("campaign-service", &folder.join("migrate.log"))?
@@ -61,7 +61,7 @@ pub async fn start_service(database_url: &str, folder: &Path) -> Result<(Program
     Ok((Program { child }, address))
 }
 
-/// Starts a worker that simulates its calls a thousand times faster than life.
+/// Starts a worker that simulates its calls a thousand times faster than real time.
 pub fn start_worker(number: usize, address: &str, folder: &Path) -> Result<Program> {
     let id = format!("worker-{number}");
     let child = command("dialer-worker", &folder.join(format!("{id}.log")))?
@@ -74,7 +74,7 @@ pub fn start_worker(number: usize, address: &str, folder: &Path) -> Result<Progr
 }
 
 impl Program {
-    /// Asks the program to stop, and waits until it did.
+    /// Asks the program to stop, and waits until it stopped.
     pub async fn stop(mut self) -> Result<()> {
         if let Some(id) = self.child.id() {
             Command::new("kill").args(["-TERM", &id.to_string()]).status().await?;

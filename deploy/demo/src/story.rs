@@ -1,4 +1,4 @@
-//! The story that the demo tells, step by step.
+//! Story that the demo tells, step by step.
 
 use crate::api::{Api, Result, number, text};
 use crate::check::{self, Dial};
@@ -12,7 +12,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 const CAMPAIGNS: &str = "campaign.v1.CampaignService";
 const CONTACTS: &str = "campaign.v1.ContactService";
 const INTERACTIONS: &str = "campaign.v1.InteractionService";
-/// Longest wait for the campaign to get somewhere.
+/// Longest wait for the campaign to make a step.
 const PROGRESS_LIMIT: Duration = Duration::from_secs(120);
 /// Contacts that opt out by text while the campaign runs.
 const OPT_OUTS: usize = 25;
@@ -88,8 +88,8 @@ async fn prepare(api: &Api, args: &Args, folder: &Path) -> Result<String> {
     Ok(name)
 }
 
-/// Launches, pauses, resumes, takes opt-outs, cancels. Returns who opted out, and when that was
-/// acknowledged, in milliseconds since 1970.
+/// Launches, pauses, resumes, records opt-outs, cancels. Returns the contacts that opted out, and
+/// when that was acknowledged, in milliseconds since 1970.
 async fn first_run(api: &Api, name: &str) -> Result<HashMap<String, i64>> {
     title("3. Preview a launch, and launch");
     let settings = json!({ "exclude": { "refused": true } });
@@ -133,7 +133,7 @@ async fn first_run(api: &Api, name: &str) -> Result<HashMap<String, i64>> {
     Ok(opted_out)
 }
 
-/// The last contacts of the list, which have not been dialled yet, opt out.
+/// Opts out the last contacts of the list, which have not been dialled yet.
 async fn opt_out(api: &Api, name: &str) -> Result<HashMap<String, i64>> {
     let names = check::contact_names(api, name).await?;
     let refusing: Vec<&String> = names.iter().rev().take(OPT_OUTS).collect();
@@ -157,7 +157,7 @@ async fn opt_out(api: &Api, name: &str) -> Result<HashMap<String, i64>> {
     Ok(refusing.into_iter().map(|contact| (contact.clone(), acknowledged_at)).collect())
 }
 
-/// Launches again with other settings; returns the histories as they were before.
+/// Launches again with other settings. Returns the histories as they were before.
 async fn second_launch(api: &Api, name: &str) -> Result<HashMap<String, Value>> {
     title("8. Launch again with other settings: a new run; what is finished stays finished");
     let before = check::histories(api, &check::contact_names(api, name).await?).await?;
@@ -275,13 +275,13 @@ async fn report(
     )
 }
 
-/// The run of a dial: its attempt's id begins with it.
+/// Returns the run of a dial: the attempt's id begins with it.
 fn run_of(dial: &Dial) -> i32 {
     let run = dial.attempt_id.split('-').next();
     run.and_then(|run| run.parse().ok()).unwrap_or(0)
 }
 
-/// Whether the second launch's settings exclude the contact by what happened before it.
+/// Whether the second launch's settings exclude the contact by its history before that launch.
 fn was_excluded(dial: &Dial, before: &HashMap<String, Value>) -> bool {
     let Some(history) = before.get(&dial.contact) else { return true };
     let has = |flag: &str| history[flag].as_bool().unwrap_or(false);

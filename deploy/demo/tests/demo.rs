@@ -1,4 +1,4 @@
-//! The demo, with every printed grpcurl line run as printed.
+//! Test of the demo, with every printed grpcurl line run as printed.
 
 use std::process::Command;
 

@@ -1,4 +1,4 @@
-//! Somebody who calls in, played by sipp.
+//! Person who calls in, played by sipp.
 
 use std::path::Path;
 use std::process::Stdio;
@@ -12,21 +12,21 @@ use crate::{Result, Traffic};
 /// Longest call.
 const CALL_LIMIT: Duration = Duration::from_secs(40);
 
-/// Somebody who calls in.
+/// Person who calls in.
 #[derive(Clone, Debug)]
 pub struct Caller {
-    /// What the From header holds, but for the tag.
+    /// Content of the From header, without its tag.
     pub from: String,
-    /// The number called.
+    /// Number called.
     pub called: String,
-    /// Milliseconds before the next step: hanging up, or giving up.
+    /// Pause before the next step, hanging up or giving up, in milliseconds.
     pub pause_millis: u32,
-    /// How messages travel.
+    /// Transport of the messages.
     pub traffic: Traffic,
 }
 
 impl Caller {
-    /// Who calls from this number and hangs up after a second.
+    /// Creates a person who calls from this number and hangs up after 1 second.
     #[must_use]
     pub fn new(number: &str) -> Self {
         Self {
@@ -37,8 +37,8 @@ impl Caller {
         }
     }
 
-    /// Plays the scenario `scenarios/{name}.xml` once, to its end; returns what it logged, line by line:
-    /// the code of each final answer, and how many seconds later to call again.
+    /// Plays the scenario `scenarios/{name}.xml` once, to its end. Returns its log, line by line: the code of each
+    /// final answer, and how many seconds later to call again.
     ///
     /// # Errors
     /// When sipp is missing, or the call did not go as in the scenario.

@@ -1,4 +1,4 @@
-//! A campaign, as its owner sees it.
+//! Campaign, as its owner sees it.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -18,23 +18,23 @@ const CONCURRENT_REQUESTS: usize = 32;
 /// Rows in one message of an import.
 const ROWS_PER_MESSAGE: usize = 500;
 
-/// A campaign in which everybody is tried once.
+/// Campaign in which everybody is tried once.
 #[derive(Clone, Debug)]
 pub struct Campaign {
-    /// `campaigns/{id}`.
+    /// Resource name, `campaigns/{id}`.
     pub name: String,
     campaigns: CampaignServiceClient<Channel>,
     contacts: ContactServiceClient<Channel>,
 }
 
-/// Contacts by how their last attempt ended.
+/// Number of contacts by the outcome of their last attempt.
 pub type Tally = BTreeMap<CallOutcome, u64>;
 
 impl Campaign {
-    /// Creates it, with contacts +15550000000 and on.
+    /// Creates the campaign, with contacts from +15550000000 on.
     ///
     /// # Errors
-    /// When the service refuses something.
+    /// When the service rejects a request.
     pub async fn create(service: &str, contacts: usize) -> Result<Self> {
         let channel = Channel::from_shared(format!("http://{service}"))?.connect().await?;
         let mut campaign = Self {
@@ -79,10 +79,10 @@ impl Campaign {
         Err(format!("{} of {contacts} contacts were imported", import.created).into())
     }
 
-    /// Launches it.
+    /// Launches the campaign.
     ///
     /// # Errors
-    /// When the service refuses.
+    /// When the service rejects the launch.
     pub async fn launch(&mut self) -> Result<()> {
         let launch = v1::LaunchCampaignRequest {
             name: self.name.clone(),
@@ -94,7 +94,7 @@ impl Campaign {
         Ok(())
     }
 
-    /// Where it stands.
+    /// Returns the progress of the campaign.
     ///
     /// # Errors
     /// When the service does not answer.
@@ -103,10 +103,10 @@ impl Campaign {
         Ok(self.campaigns.get_campaign_progress(request).await?.into_inner())
     }
 
-    /// Waits until it is completed, and tells each half second where it stands.
+    /// Waits until the campaign is completed, and passes on its progress each half second.
     ///
     /// # Errors
-    /// When it is not completed in time.
+    /// When the campaign is not completed in time.
     pub async fn completed(
         &mut self,
         limit: Duration,
@@ -126,7 +126,7 @@ impl Campaign {
         }
     }
 
-    /// How the contacts' last attempts ended.
+    /// Counts the outcomes of the contacts' last attempts.
     ///
     /// # Errors
     /// When the service does not answer.
@@ -167,7 +167,7 @@ impl Campaign {
     }
 }
 
-/// Numbers of a kind that exist nowhere, in order of their last digits.
+/// Returns a number of a kind that exists nowhere, in order of the last digits.
 pub(crate) fn phone_number(number: usize) -> String {
     format!("+1415555{number:04}", number = number % 10_000)
 }

@@ -1,5 +1,4 @@
-//! A dispatch service without a database, which grants everything: what is measured behind it is the
-//! worker alone.
+//! Dispatch service without a database, which grants everything: a measurement behind it covers the worker alone.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -25,10 +24,10 @@ use crate::campaign::phone_number;
 /// Most contacts in one batch.
 const MAX_BATCH_CONTACTS: u64 = 500;
 
-/// Contacts to call, and how many calls ended.
+/// Contacts to call, and the number of calls that ended.
 #[derive(Clone, Debug)]
 pub struct Dispatch {
-    /// Where it listens, `host:port`.
+    /// Address of the service, `host:port`.
     pub address: String,
     books: Arc<Books>,
 }
@@ -65,13 +64,13 @@ impl Dispatch {
         Ok(Self { address, books })
     }
 
-    /// Calls that ended.
+    /// Returns the number of calls that ended.
     #[must_use]
     pub fn ended(&self) -> u64 {
         self.books.ended.load(Ordering::Relaxed)
     }
 
-    /// Of these, answered.
+    /// Returns the number of calls that ended after an answer.
     #[must_use]
     pub fn answered(&self) -> u64 {
         self.books.answered.load(Ordering::Relaxed)

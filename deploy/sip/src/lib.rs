@@ -1,5 +1,5 @@
-//! Campaigns over SIP, to people whom sipp plays: for the demo, tests and the benchmark. sipp keeps its
-//! own books, so that what our side says can be judged.
+//! Campaigns over SIP, to people whom sipp plays: for the demo, tests and the benchmark. sipp keeps its own books, so
+//! that the books of our side can be judged.
 
 mod caller;
 mod campaign;
@@ -13,5 +13,5 @@ pub use dispatch::Dispatch;
 pub use programs::{Program, Programs};
 pub use sipp::{Invite, Sipp, Traffic};
 
-/// What goes wrong here, in plain words.
+/// Result with an error in plain words.
 pub type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;

@@ -1,4 +1,4 @@
-//! The service and workers as processes, stopped with whoever started them.
+//! Service and workers as processes, stopped with their owner.
 
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
@@ -15,21 +15,21 @@ const START_LIMIT: Duration = Duration::from_secs(30);
 /// Longest wait for a program to stop by itself.
 const STOP_LIMIT: Duration = Duration::from_secs(60);
 
-/// Where the programs are, and where their logs go.
+/// Folders of the programs and of their logs.
 #[derive(Debug)]
 pub struct Programs {
     built: PathBuf,
     logs: PathBuf,
 }
 
-/// A running program; killed when dropped.
+/// Running program; killed when dropped.
 #[derive(Debug)]
 pub struct Program {
     child: Child,
 }
 
 impl Programs {
-    /// `built`: any program of the same build.
+    /// Finds the programs beside `built`, any program of the same build.
     ///
     /// # Errors
     /// When the folder for logs cannot be made.
@@ -39,7 +39,7 @@ impl Programs {
         Ok(Self { built: built.to_owned(), logs })
     }
 
-    /// Where the logs are.
+    /// Returns the folder of the logs.
     #[must_use]
     pub fn logs(&self) -> &Path {
         &self.logs
@@ -56,7 +56,7 @@ impl Programs {
         Ok(command)
     }
 
-    /// Migrates the database and starts the service; returns it with its address.
+    /// Migrates the database and starts the service. Returns the service with its address.
     ///
     /// # Errors
     /// When one of the two does not work.
@@ -88,7 +88,7 @@ impl Programs {
     /// Starts a worker.
     ///
     /// # Errors
-    /// When it cannot be started.
+    /// When the worker cannot be started.
     pub fn worker(&self, id: &str, service: &str, flags: &[&str]) -> Result<Program> {
         let child = self
             .command("dialer-worker", &format!("{id}.log"))?
@@ -100,16 +100,16 @@ impl Programs {
 }
 
 impl Program {
-    /// Its process.
+    /// Returns the id of the process.
     #[must_use]
     pub fn process_id(&self) -> Option<u32> {
         self.child.id()
     }
 
-    /// Asks it to stop, and waits until it did.
+    /// Asks the program to stop, and waits until it stopped.
     ///
     /// # Errors
-    /// When it does not stop by itself.
+    /// When the program does not stop by itself.
     pub async fn stop(mut self) -> Result<()> {
         if let Some(id) = self.child.id() {
             Command::new("kill").args(["-TERM", &id.to_string()]).status().await?;
@@ -121,7 +121,7 @@ impl Program {
         }
     }
 
-    /// Kills it with kill -9.
+    /// Kills the program with `kill -9`.
     ///
     /// # Errors
     /// When that does not work.

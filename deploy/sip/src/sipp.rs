@@ -1,4 +1,4 @@
-//! A running sipp.
+//! Running sipp.
 
 use std::collections::BTreeMap;
 use std::net::{TcpListener, UdpSocket};
@@ -9,12 +9,12 @@ use std::time::Duration;
 use tokio::process::{Child, Command};
 use tokio::time::{Instant, sleep, timeout};
 
-/// Longest wait for it to listen.
+/// Longest wait for sipp to listen.
 const START_LIMIT: Duration = Duration::from_secs(20);
-/// Longest wait for its calls to end when it is stopped.
+/// Longest wait for sipp's calls to end when it is stopped.
 const STOP_LIMIT: Duration = Duration::from_secs(60);
 
-/// How messages travel.
+/// Transport of SIP messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Traffic {
     /// Datagrams.
@@ -24,7 +24,7 @@ pub enum Traffic {
 }
 
 impl Traffic {
-    /// Of sipp's -t: all on one socket.
+    /// Returns the value of sipp's `-t`: all calls on one socket.
     pub(crate) fn flag(self) -> &'static str {
         match self {
             Self::Udp => "u1",
@@ -32,7 +32,7 @@ impl Traffic {
         }
     }
 
-    /// Of the worker's --sip-transport.
+    /// Returns the value of the worker's `--sip-transport`.
     #[must_use]
     pub fn transport(self) -> &'static str {
         match self {
@@ -41,8 +41,8 @@ impl Traffic {
         }
     }
 
-    /// A port on loopback that nobody has in this kind of traffic: one that is free for datagrams may be
-    /// taken for connections.
+    /// Returns a loopback port that is free for this transport: a port that is free for datagrams may be taken for
+    /// connections.
     ///
     /// # Errors
     /// When there is none.
@@ -55,16 +55,16 @@ impl Traffic {
     }
 }
 
-/// An INVITE that began a call, as sipp logged it. One that was only repeated is not among them.
+/// INVITE that began a call, as sipp logged it. A repeated INVITE is left out.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Invite {
-    /// Its Call-ID.
+    /// Call-ID of the call.
     pub call_id: String,
-    /// Who was called.
+    /// Number called.
     pub number: String,
 }
 
-/// A running sipp that plays a scenario; killed when dropped.
+/// Running sipp that plays a scenario; killed when dropped.
 #[derive(Debug)]
 pub struct Sipp {
     child: Child,
@@ -74,7 +74,7 @@ pub struct Sipp {
 
 impl Drop for Sipp {
     fn drop(&mut self) {
-        // At once, so that the folder is not written to any more.
+        // The kill comes at once, so that the folder is not written to any more.
         let _ = self.child.start_kill();
         let _ = std::fs::remove_dir_all(&self.folder);
     }
@@ -90,10 +90,10 @@ impl Sipp {
         Self::start_on(port, name, traffic, options).await
     }
 
-    /// As `start`, on a port of the caller's choice.
+    /// Plays a scenario like `start`, on a port that the caller chooses.
     ///
     /// # Errors
-    /// As `start`.
+    /// The same as of `start`.
     pub async fn start_on(
         port: u16,
         name: &str,
@@ -134,7 +134,7 @@ impl Sipp {
     }
 
     async fn wait_until_up(&mut self, traffic: Traffic) -> Result<(), String> {
-        // Local address, remote address, state; 0A listens.
+        // Columns: local address, remote address, state. State 0A listens.
         let (table, state) = match traffic {
             Traffic::Udp => ("/proc/net/udp", ""),
             Traffic::Tcp => ("/proc/net/tcp", "0A "),
@@ -155,30 +155,30 @@ impl Sipp {
         }
     }
 
-    /// Where it takes calls.
+    /// Returns the address at which sipp accepts calls.
     #[must_use]
     pub fn address(&self) -> String {
         format!("127.0.0.1:{}", self.port)
     }
 
-    /// Its port.
+    /// Returns the port.
     #[must_use]
     pub fn port(&self) -> u16 {
         self.port
     }
 
-    /// Its process.
+    /// Returns the id of the process.
     #[must_use]
     pub fn process_id(&self) -> Option<u32> {
         self.child.id()
     }
 
-    /// Kills it as it is, and waits until it is gone.
+    /// Kills sipp as it is, and waits until it is gone.
     pub async fn kill(&mut self) {
         let _ = self.child.kill().await;
     }
 
-    /// Stops it after the calls in progress, so that the books are complete.
+    /// Stops sipp after the calls in progress, so that its books are complete.
     ///
     /// # Errors
     /// When calls do not end.
@@ -193,7 +193,7 @@ impl Sipp {
         }
     }
 
-    /// Its statistics up to now (each second anew): sums by name, as in the columns of its file.
+    /// Returns sipp's statistics, which it writes anew each second: sums by name, as in the columns of its file.
     #[must_use]
     pub fn counts(&self) -> BTreeMap<String, u64> {
         let text = self.read("stat.csv");
@@ -207,13 +207,13 @@ impl Sipp {
         named.collect()
     }
 
-    /// One of the statistics; 0 if it does not exist.
+    /// Returns one of the statistics; 0 if it does not exist.
     #[must_use]
     pub fn count(&self, name: &str) -> u64 {
         self.counts().get(name).copied().unwrap_or(0)
     }
 
-    /// The calls it got, in order.
+    /// Returns the calls that sipp got, in order.
     #[must_use]
     pub fn invites(&self) -> Vec<Invite> {
         let text = self.read("log");
@@ -225,7 +225,7 @@ impl Sipp {
         invites.collect()
     }
 
-    /// What it complained of.
+    /// Returns sipp's log of errors.
     #[must_use]
     pub fn errors(&self) -> String {
         self.read("errors")

@@ -1,4 +1,5 @@
-//! A worker is killed in the middle of its calls: by the trunk's own log nobody is called again.
+//! Test of a worker that is killed in the middle of its calls: by the trunk's own log nobody is
+//! called again.
 
 mod database;
 
@@ -39,7 +40,7 @@ async fn nobody_is_called_again_after_a_worker_was_killed_in_its_calls() {
         "20",
         "--max-calls",
         "500",
-        // So slow that whoever looks late still finds it in the middle.
+        // The rate is so low that a late look still finds the campaign in the middle.
         "--calls-per-second",
         "100",
     ];
@@ -75,7 +76,7 @@ async fn nobody_is_called_again_after_a_worker_was_killed_in_its_calls() {
     assert!((CALLS_AT_ONCE as usize..CONTACTS).contains(&before.len()), "{}", before.len());
     assert!(invites.len() > before.len(), "the second worker called nobody");
 
-    // Everybody had one attempt; those of whom nobody knows are said to be unknown.
+    // Everybody had one attempt; attempts whose end nobody knows are recorded as unknown.
     let tally = campaign.tally().await.expect("a tally");
     assert_eq!(tally.values().sum::<u64>(), CONTACTS as u64, "{tally:?}");
     let unknown = tally.get(&CallOutcome::Unknown).copied().unwrap_or(0);
@@ -83,6 +84,6 @@ async fn nobody_is_called_again_after_a_worker_was_killed_in_its_calls() {
     assert!(invites.len() as u64 >= CONTACTS as u64 - unknown, "{tally:?}, {}", invites.len());
     service.stop().await.expect("stopped");
     database.drop().await;
-    // Only now: after a failure they are what one wants to read.
+    // The logs are removed only now: after a failure people want to read them.
     std::fs::remove_dir_all(programs.logs()).expect("they are ours");
 }

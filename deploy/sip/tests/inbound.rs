@@ -1,4 +1,4 @@
-//! People call in over SIP: the service decides who is answered, and keeps what came of it.
+//! Tests of people who call in over SIP: the service decides who is answered, and records the result.
 
 mod database;
 
@@ -24,7 +24,7 @@ const SUPPRESSED: &str = "+14155550001";
 const REFUSED: &str = "+14155550002";
 const UNKNOWN: &str = "+14155550009";
 
-/// A campaign without an end, and a worker on a trunk that says nothing: it soon calls nobody itself.
+/// Campaign without an end, and a worker on a silent trunk: it soon calls nobody itself.
 struct Stage {
     database: Database,
     programs: Programs,
@@ -174,7 +174,7 @@ impl Stage {
         self.campaigns().resume_campaign(resume).await.expect("resumed");
     }
 
-    /// Calls in; returns the answer.
+    /// Calls in. Returns the answer.
     async fn call(&self, caller: Caller) -> String {
         let caller = Caller { traffic: self.traffic, ..caller };
         let said = caller.call("calls_in", &self.worker_address).await.expect("a call");
@@ -186,7 +186,7 @@ impl Stage {
         self.call(Caller::new(number)).await
     }
 
-    /// How long the calls lasted that a number's contact made; `None` if it is no contact.
+    /// Returns the lengths of the calls that a number's contact made; `None` if the number has no contact.
     async fn called_in(&self, number: &str) -> Option<Vec<f64>> {
         let request = v1::ListContactsRequest {
             parent: self.campaign.name.clone(),
@@ -243,7 +243,7 @@ async fn answered_or_turned_away(stage: Stage) {
     assert_eq!(stage.call_from(KNOWN).await, "200");
     let calls = stage.has_called_in(KNOWN, 1).await;
     assert!((0.9..3.0).contains(&calls[0]), "{calls:?}");
-    // As people write it.
+    // The number is written as people write it.
     assert_eq!(stage.call_from("4155550000").await, "200");
     stage.has_called_in(KNOWN, 2).await;
 
@@ -291,19 +291,15 @@ async fn while_the_hours_are_shut_callers_are_told_when_they_open() {
     let stage = Stage::set(Traffic::Udp).await;
     let now = std::time::SystemTime::now();
     let days = now.duration_since(std::time::UNIX_EPOCH).expect("after 1970").as_secs() / 86_400;
-    // Three days from now; 1970-01-01 was a Thursday, ISO weekday 4.
+    // The weekday is three days from now; 1970-01-01 was a Thursday, ISO weekday 4.
     let weekday = i32::try_from((days + 3 + 3) % 7).expect("small") + 1;
     let all_day = |weekday| v1::WeeklyWindow { weekday, start_minute: 0, end_minute: 1_440 };
     stage.change_hours(vec![all_day(weekday)]).await;
-    // A day is the longest that anybody is told to wait.
+    // A day is the longest wait that any caller is told.
     for number in [KNOWN, UNKNOWN] {
         assert_eq!(stage.call_from(number).await, "480 86400", "{number}");
     }
-    assert_eq!(
-        stage.called_in(KNOWN).await,
-        Some(Vec::new()),
-        "who was turned away was not reached"
-    );
+    assert_eq!(stage.called_in(KNOWN).await, Some(Vec::new()), "a rejected caller was not reached");
     assert_eq!(stage.called_in(UNKNOWN).await, None, "not made a contact");
 
     stage.change_hours((1..=7).map(all_day).collect()).await;

@@ -1,4 +1,4 @@
-//! A trunk that is dead: the campaign says why nobody is called, and goes on when the trunk works.
+//! Test of a dead trunk: the campaign says why nobody is called, and goes on when the trunk works.
 
 mod database;
 
@@ -23,7 +23,7 @@ async fn a_campaign_says_that_the_trunk_is_dead_and_goes_on_when_it_works() {
     let flags = ["--chore-interval-millis", "100", "--log", "warn"];
     let (service, address) = programs.service(&database.url(), &flags).await.expect("service");
     let mut campaign = Campaign::create(&address, CONTACTS).await.expect("a campaign");
-    // Somebody has the port and says nothing.
+    // This socket has the port and says nothing.
     let silent = UdpSocket::bind("127.0.0.1:0").expect("a free port");
     let trunk = silent.local_addr().expect("bound");
     let flags = [

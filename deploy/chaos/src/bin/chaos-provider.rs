@@ -1,4 +1,4 @@
-//! The provider of the fault tests, as a process of its own.
+//! Provider of the fault tests, as a process of its own.
 #![forbid(unsafe_code)]
 
 use campaign_chaos::provider;

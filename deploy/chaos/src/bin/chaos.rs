@@ -1,4 +1,4 @@
-//! `make chaos`: seeded histories under seeded faults, judged.
+//! Command of `make chaos`: plays seeded histories under seeded faults and judges them.
 #![forbid(unsafe_code)]
 #![allow(clippy::print_stdout, reason = "this program exists to print")]
 
@@ -19,16 +19,16 @@ use tokio::task::JoinSet;
 /// Breaks everything around many campaigns, and judges whether the promises held
 #[derive(Clone, Debug, Parser)]
 struct Args {
-    /// Histories, each the whole life of a campaign
+    /// Histories to play, each the whole life of a campaign
     #[arg(long, env = "CHAOS_HISTORIES", default_value_t = 1_000)]
     histories: usize,
-    /// Of the first round; each round has the next
+    /// Seed of the first round; each further round takes the next number
     #[arg(long, env = "CHAOS_SEED", default_value_t = 1)]
     seed: u64,
     /// Histories side by side in a round, which share its faults
     #[arg(long, env = "CHAOS_ROUND_HISTORIES", default_value_t = 40)]
     round_histories: usize,
-    /// How long things go wrong in a round
+    /// Length of the faults in a round, in seconds
     #[arg(long, env = "CHAOS_WINDOW_SECONDS", default_value_t = 6)]
     window_seconds: u64,
     /// Rounds side by side
@@ -37,11 +37,11 @@ struct Args {
     /// Stop at the first round that is not good
     #[arg(long, env = "CHAOS_FAIL_FAST", default_value_t = false)]
     fail_fast: bool,
-    /// Service of the version before, with its worker beside it: each round begins with them and their schema,
-    /// and is upgraded in the middle
+    /// Service of the previous version, with its worker in the same folder: each round begins with these programs and
+    /// is upgraded in the middle
     #[arg(long, env = "CHAOS_PREVIOUS_SERVICE")]
     previous_service: Option<PathBuf>,
-    /// Where logs go
+    /// Folder for the logs
     #[arg(long, env = "CHAOS_FOLDER")]
     folder: Option<PathBuf>,
     /// Show the plan of each round
@@ -68,9 +68,9 @@ async fn main() -> ExitCode {
     let args = Args::parse();
     let played = tokio::select! {
         played = play(&args) => played,
-        // Everything that was started is killed as its owner is dropped.
+        // The owner of each started process kills it when dropped.
         _ = tokio::signal::ctrl_c() => Err("interrupted".into()),
-        () = terminated() => Err("told to stop".into()),
+        () = terminated() => Err("stopped by SIGTERM".into()),
     };
     match played {
         Ok(true) => ExitCode::SUCCESS,
@@ -177,7 +177,7 @@ fn report(args: &Args, setting: &Setting, outcome: Outcome, totals: &mut Totals,
     for trouble in outcome.troubles.iter().take(10) {
         println!("  {trouble}");
     }
-    println!("  everything about it: {}", setting.folder.display());
+    println!("  logs and tables: {}", setting.folder.display());
     println!(
         "  again: make chaos CHAOS_SEED={} CHAOS_HISTORIES={} CHAOS_ROUND_HISTORIES={}",
         setting.seed, setting.histories, setting.histories

@@ -1,4 +1,4 @@
-//! P7, and P4 for suppressions: what was acknowledged is there, and holds.
+//! P7, and P4 for suppressions: acknowledged writes are there and hold.
 
 use super::Findings;
 use super::book::{Answered, Book, Books};
@@ -40,15 +40,15 @@ pub(super) fn judge(
             Said::Totals { history } => {
                 let counted = totals(book);
                 findings.expect(counted == *history, "P5", || {
-                    format!("history sums up to {history:?}, and what was recorded to {counted:?}")
+                    format!("history sums up to {history:?}, recorded facts to {counted:?}")
                 });
             }
-            // Let in again, it is off the list too.
+            // A re-admitted person is off the list too.
             Said::Suppressed { number, .. } if erasures.is_lifted(number) => {}
             Said::Suppressed { number, mark } => {
                 suppressed(book, number, &books.answered(*mark), findings);
             }
-            // For who was erased there is a judge of its own.
+            // Another judge handles erased people.
             Said::EraseAsked { .. }
             | Said::Erased { .. }
             | Said::LiftAsked { .. }
@@ -58,7 +58,7 @@ pub(super) fn judge(
     }
 }
 
-/// What history must sum up to: attempts, and contacts with a fact of each kind.
+/// Counts what history must sum up to: attempts, and contacts with a fact of each kind.
 fn totals(book: &Book) -> [i64; 6] {
     let count = |found: usize| i64::try_from(found).unwrap_or(i64::MAX);
     let is_there = |position: i64| book.contacts.contains_key(&position);
@@ -83,9 +83,9 @@ fn recorded(
     findings: &mut Findings<'_>,
 ) {
     if status == "INTERACTION_STATUS_BEFORE_RESET" {
-        // Only facts of attempts, and of who is being erased, belong to a time.
+        // Only facts of attempts, and facts of people being erased, belong to a time.
         findings.expect(erasures.is_asked(number), "P5", || {
-            format!("{id} of {number} is said to be of before a reset")
+            format!("{id} of {number} was answered as from before a reset")
         });
         return;
     }
@@ -93,14 +93,14 @@ fn recorded(
         book.number(fact.position) == Some(number) && fact.id == id && fact.kind == kind
     };
     let times = book.facts.iter().filter(|fact| is_it(fact)).count();
-    // Whoever was let in again is another contact, of whom the same may be said.
+    // A re-admitted person is another contact, and the same may be said of that contact.
     let is_right = times == 1 || (times > 1 && erasures.is_lifted(number));
     findings.expect(is_right, "P7", || {
-        format!("{status} was said of {id} of {number}, which is there {times} times")
+        format!("{id} of {number} was answered {status} and is there {times} times")
     });
 }
 
-/// P4: once acknowledged, nobody with this number is authorised.
+/// P4: once a suppression is acknowledged, no attempt on its number is authorised.
 fn suppressed(book: &Book, number: &str, answered: &Answered, findings: &mut Findings<'_>) {
     let is_listed = book.suppressed.contains_key(number) || book.position(number).is_none();
     findings.expect(is_listed, "P7", || format!("{number} is not on the suppression list"));

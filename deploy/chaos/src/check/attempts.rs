@@ -1,4 +1,4 @@
-//! P2, P4 and P5 as far as the database tells: each attempt was allowed, ended once, and counts once.
+//! P2, P4 and P5 as far as the database shows: each attempt was allowed, ended once and counts once.
 
 use super::book::{Attempt, Book, Fact};
 use super::rules::{ANSWERED, OPTED_OUT, UNKNOWN, first_ends, max_attempts, min_delay, objection};
@@ -23,14 +23,14 @@ pub(super) fn judge(book: &Book, findings: &mut Findings<'_>) {
     once(book, findings);
 }
 
-/// P4: nothing that was committed before stands against it. The other exclusions are judged alike.
+/// P4: no fact committed before the attempt excludes the contact. The other exclusions are judged alike.
 fn allowed(book: &Book, attempt: &Attempt, findings: &mut Findings<'_>) {
     for fact in book.facts.iter().filter(|fact| fact.position == attempt.position) {
-        // Committed after the fact was written behind its gate.
+        // The attempt was committed after the fact was written behind its gate.
         if fact.seen.sees(attempt.transaction) {
             continue;
         }
-        // Of an earlier generation it is another history.
+        // A fact of an earlier generation belongs to another history.
         let objection = objection(book, fact, attempt.run);
         let promise = if fact.kind == OPTED_OUT { "P4" } else { "P4 (exclusions)" };
         findings.expect(objection.is_none(), promise, || {
@@ -39,7 +39,7 @@ fn allowed(book: &Book, attempt: &Attempt, findings: &mut Findings<'_>) {
     }
 }
 
-/// P5: what was authorised ended, by its report or as unknown, unless a reset or an erasure came in between.
+/// P5: each authorised attempt ended, by its report or as unknown, unless a reset or an erasure came in between.
 fn ended(book: &Book, attempt: &Attempt, findings: &mut Findings<'_>) {
     if book.generation_of(attempt.run) != book.generation {
         return;
@@ -58,13 +58,13 @@ fn ended(book: &Book, attempt: &Attempt, findings: &mut Findings<'_>) {
     });
 }
 
-/// P2: one attempt after another, as the retry policy has it.
+/// P2: attempts follow one another as the retry policy says.
 fn follows(book: &Book, first: &Attempt, second: &Attempt, findings: &mut Findings<'_>) {
     let end = book.ends.iter().find(|end| (end.lease, end.slot) == (first.lease, first.slot));
     let (before, now) = (book.runs.get(&first.run), book.runs.get(&second.run));
     let (Some(before), Some(now)) = (before, now) else { return };
     let Some(end) = end else {
-        // The end of a call of before a reset is not kept; the provider's log tells of those.
+        // The end of a call from before a reset is not kept; the provider's log covers such calls.
         findings.expect(before.generation != now.generation, "P2", || {
             format!("{first:?} had not ended, then {second:?}")
         });
@@ -73,7 +73,7 @@ fn follows(book: &Book, first: &Attempt, second: &Attempt, findings: &mut Findin
     let is_over = end.at <= second.at || before.generation != now.generation;
     findings.expect(is_over, "P2", || format!("{first:?} ended at {}, after {second:?}", end.at));
     let is_same_cycle = before.cycle == now.cycle;
-    // Whatever was launched meanwhile, while nobody knows whether the first phone still rings.
+    // The wait holds across launches while nobody knows whether the first phone still rings.
     let is_known = book.ends.iter().any(|other| {
         (other.lease, other.slot) == (first.lease, first.slot)
             && other.outcome != UNKNOWN
@@ -91,12 +91,12 @@ fn follows(book: &Book, first: &Attempt, second: &Attempt, findings: &mut Findin
         let is_answered = ends.iter().any(|end| end.outcome == ANSWERED);
         let last = ends.last().map_or(0, |end| max_attempts(book, end.outcome));
         findings.expect(!is_answered && count < last, "P2", || {
-            format!("after {count} attempts and {end:?} one more: {second:?}")
+            format!("one attempt too many, after {count} attempts and {end:?}: {second:?}")
         });
     }
 }
 
-/// P5: a fact of an attempt is in history once, whoever reported it how often.
+/// P5: a fact of an attempt is in history once, however often and by whomever it was reported.
 fn once(book: &Book, findings: &mut Findings<'_>) {
     let mut by_attempt: BTreeMap<(i64, i32, i16), Vec<&Fact>> = BTreeMap::new();
     let mut ids = BTreeSet::new();

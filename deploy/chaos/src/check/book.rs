@@ -1,4 +1,4 @@
-//! All that is known of each campaign, as it stands in the database.
+//! Everything the database holds about each campaign.
 
 use crate::Result;
 use chrono::{DateTime, Utc};
@@ -10,7 +10,7 @@ use uuid::Uuid;
 /// Microseconds since 1970.
 pub(super) type Micros = i64;
 
-/// What a transaction saw.
+/// Transactions that a transaction saw.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Snapshot {
     first_open: u64,
@@ -19,7 +19,7 @@ pub(super) struct Snapshot {
 }
 
 impl Snapshot {
-    /// As PostgreSQL writes it: the oldest open, the next, and those open in between.
+    /// Reads PostgreSQL's form: the oldest open transaction, the next one, and those open in between.
     fn read(text: &str) -> Option<Self> {
         let mut parts = text.split(':');
         let first_open = parts.next()?.parse().ok()?;
@@ -28,15 +28,15 @@ impl Snapshot {
         Some(Self { first_open, next, open })
     }
 
-    /// Whether a transaction was committed then, given that it was at some time.
+    /// Whether a transaction was committed by then, given that it was committed at some time.
     pub fn sees(&self, transaction: u64) -> bool {
         transaction < self.first_open
             || (transaction < self.next && !self.open.contains(&transaction))
     }
 }
 
-/// What was committed when a client had its answer, by its mark: a mark that could not be noted is the time,
-/// negative.
+/// Commits that had happened when a client had its answer, by the answer's mark. If a mark could not be noted, it is
+/// the time, negative.
 #[derive(Clone, Debug)]
 pub(super) enum Answered {
     Saw(Snapshot),
@@ -53,7 +53,7 @@ impl Answered {
     }
 }
 
-/// One launch.
+/// Launch of a campaign.
 #[derive(Clone, Debug)]
 pub(super) struct Run {
     pub settings: Value,
@@ -62,19 +62,19 @@ pub(super) struct Run {
     pub position_limit: Option<i64>,
 }
 
-/// An entry of the audit log.
+/// Entry of the audit log.
 #[derive(Clone, Debug)]
 pub(super) struct Audit {
     pub command: String,
     pub run: i32,
     pub request_id: String,
-    /// Whom it is about, as a hash; of erasures.
+    /// Hash of the person concerned; only for erasures.
     pub person: Option<String>,
     pub at: Micros,
     pub seen: Snapshot,
 }
 
-/// One attempt that was authorised.
+/// Attempt that was authorised.
 #[derive(Clone, Debug)]
 pub(super) struct Attempt {
     pub lease: i64,
@@ -85,19 +85,19 @@ pub(super) struct Attempt {
     pub transaction: u64,
 }
 
-/// How an attempt ended, as recorded at some time.
+/// End of an attempt, as recorded at some time.
 #[derive(Clone, Debug)]
 pub(super) struct Ended {
     pub lease: i64,
     pub slot: i32,
     pub run: i32,
     pub position: i64,
-    /// As stored: 0 answered, 1 no answer, 2 busy, 3 voicemail, 4 failed, 5 unknown.
+    /// Outcome as stored: 0 answered, 1 no answer, 2 busy, 3 voicemail, 4 failed, 5 unknown.
     pub outcome: u8,
     pub at: Micros,
 }
 
-/// A fact in history.
+/// Fact in history.
 #[derive(Clone, Debug)]
 pub(super) struct Fact {
     pub position: i64,
@@ -110,15 +110,15 @@ pub(super) struct Fact {
     pub seen: Snapshot,
 }
 
-/// Something that happened to a lease.
+/// Event in the life of a lease.
 #[derive(Clone, Debug)]
 pub(super) struct LeaseNote {
-    /// None when it went.
+    /// End of the lease; `None` when the lease was deleted.
     pub expires_at: Option<Micros>,
     pub seen: Snapshot,
 }
 
-/// A contact as it was added.
+/// Contact as it was added.
 #[derive(Clone, Debug)]
 pub(super) struct Added {
     pub number: String,
@@ -126,28 +126,28 @@ pub(super) struct Added {
     pub transaction: u64,
 }
 
-/// One campaign.
+/// Everything known of one campaign.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Book {
     pub config: Value,
     pub generation: i32,
     pub runs: BTreeMap<i32, Run>,
     pub audits: Vec<Audit>,
-    /// In order of time.
+    /// Attempts in order of time.
     pub attempts: Vec<Attempt>,
-    /// In order of recording.
+    /// Ends of attempts in order of recording.
     pub ends: Vec<Ended>,
     pub facts: Vec<Fact>,
-    /// Facts that are there still, not only noted once.
+    /// Facts that are still there, not only noted once.
     pub facts_kept: Vec<(i64, String)>,
     pub leases: BTreeMap<i64, Vec<LeaseNote>>,
     /// Numbers by position, of contacts that are there.
     pub contacts: BTreeMap<i64, String>,
-    /// All that ever were, also those erased.
+    /// All contacts that ever were, also those erased.
     pub added: BTreeMap<i64, Added>,
-    /// Of those, whoever was erased.
+    /// Positions of the contacts that were erased.
     pub erased: BTreeSet<i64>,
-    /// When numbers of its contacts came on the suppression list.
+    /// Times at which numbers of the campaign's contacts came on the suppression list.
     pub suppressed: BTreeMap<String, Micros>,
 }
 
@@ -156,12 +156,12 @@ impl Book {
         self.contacts.iter().find(|(_, phone)| *phone == number).map(|(position, _)| *position)
     }
 
-    /// The number that a position has, or had before it was erased.
+    /// Returns the number that a position has, or had before it was erased.
     pub fn number(&self, position: i64) -> Option<&str> {
         self.added.get(&position).map(|added| added.number.as_str())
     }
 
-    /// The run that was under way, or had been last, at a time.
+    /// Returns the run that was under way, or had been last, at a time.
     pub fn run_at(&self, at: Micros) -> i32 {
         let launches = self.audits.iter().filter(|audit| audit.command == "LAUNCH");
         launches.filter(|launch| launch.at <= at).map(|launch| launch.run).max().unwrap_or(0)
@@ -176,7 +176,7 @@ impl Book {
     }
 }
 
-/// All campaigns, and what was committed at each mark.
+/// All campaigns, and the commits that had happened at each mark.
 #[derive(Debug, Default)]
 pub(super) struct Books {
     pub by_campaign: BTreeMap<String, Book>,

@@ -1,5 +1,5 @@
-//! P4 and P7 for people who were erased: once acknowledged nobody rings them, no list brings them back, their
-//! number is in no table, and the logs say that they were erased, and that they were let in again.
+//! P4 and P7 for erased people. Once an erasure is acknowledged, nobody rings the person and no list brings the person
+//! back. The number is in no table, and the audit logs record the erasure and the re-admission.
 
 use super::Findings;
 use super::book::{Answered, Book, Books};
@@ -12,17 +12,17 @@ use sha2::Sha256;
 use std::collections::{BTreeMap, BTreeSet};
 use tokio_postgres::Client;
 
-/// Keeps when numbers were dialled, for a day.
+/// Table that keeps for a day when numbers were dialled.
 const KEPT_FOR_CAPS: &str = "number_attempts";
 
-/// What clients asked and were told of erasures.
+/// Requests for erasures and the answers to them.
 #[derive(Debug, Default)]
 pub(super) struct Erasures<'a> {
     asked: BTreeSet<&'a str>,
-    /// And since when, by its first mark.
+    /// Numbers that were erased, with the first mark of an answer.
     done: BTreeMap<&'a str, i64>,
     lift_asked: BTreeSet<&'a str>,
-    /// Whether a version before took part, which may have let people in again without a word in the log.
+    /// Whether the previous version took part, which may have re-admitted people without an entry in the log.
     is_mixed: bool,
 }
 
@@ -42,29 +42,29 @@ impl<'a> Erasures<'a> {
         erasures
     }
 
-    /// Whether somebody may have been erased.
+    /// Whether an erasure of the number was requested.
     pub fn is_asked(&self, number: &str) -> bool {
         self.asked.contains(number)
     }
 
-    /// Whether somebody may have been let in again.
+    /// Whether a re-admission of the number was requested.
     pub fn is_lifted(&self, number: &str) -> bool {
         self.lift_asked.contains(number)
     }
 
-    /// Those erased whom nobody asked to let in again, and the mark of the answer.
+    /// Returns the erased numbers that nobody asked to re-admit, with the mark of the answer.
     pub fn for_good(&self) -> impl Iterator<Item = (&'a str, i64)> {
         let done = self.done.iter().map(|(number, mark)| (*number, *mark));
         done.filter(|(number, _)| !self.lift_asked.contains(number))
     }
 }
 
-/// What the database has of erased people when all is over.
+/// Data about erased people that the database holds when all is over.
 #[derive(Debug, Default)]
 pub(super) struct Left {
-    /// The tables, of all that the service has, in which somebody can be read who was erased for good, by number.
+    /// Tables of the service in which somebody can be read who was erased for good, by number.
     tables: BTreeMap<String, BTreeSet<String>>,
-    /// Whom no list may bring back, as logs know them.
+    /// People whom no list may bring back, as the logs name them.
     kept_out: BTreeSet<String>,
 }
 
@@ -103,8 +103,8 @@ async fn tables_left(
     Ok(left)
 }
 
-/// What may stand in a row of somebody: the number as digits, those as bytes, and as an integer of six bytes; and
-/// the name, and that as bytes.
+/// Returns the forms that may stand in somebody's row. The number: digits, digits as bytes, and an integer of 6 bytes.
+/// The name: text and bytes.
 fn forms(number: &str) -> [String; 6] {
     let digits = number.trim_start_matches('+');
     let integer: i64 = digits.parse().unwrap_or_default();
@@ -117,7 +117,7 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// As logs know somebody.
+/// Returns the hash by which the logs name a person.
 fn person(number: &str) -> String {
     let Ok(key) = Hmac::<Sha256>::new_from_slice(ERASURE_KEY) else { return String::new() };
     hex(key.chain_update("number ").chain_update(number).finalize().into_bytes().as_slice())
@@ -141,7 +141,7 @@ pub(super) fn judge(
         gone(book, number, &books.answered(mark), findings);
         let tables = left.tables.get(number);
         findings.expect(tables.is_none(), "P7 (erased)", || {
-            format!("{number} was erased, and can be read in {tables:?}")
+            format!("{number} was erased and can be read in {tables:?}")
         });
     }
     for entry in entries {
@@ -149,7 +149,7 @@ pub(super) fn judge(
             && !erasures.is_lifted(number)
         {
             findings.expect(source == "erased", "P7 (erased)", || {
-                format!("{number} was erased, and the list says {source:?} of it")
+                format!("{number} was erased, and its source in the list is {source:?}")
             });
         }
     }
@@ -158,7 +158,8 @@ pub(super) fn judge(
     }
 }
 
-/// Whose last word in the log is an erasure is kept out: else the person was let in unnoted, or erased afterwards.
+/// Expects a person whose last entry in the log is an erasure to be kept out. Otherwise the person was re-admitted
+/// without an entry, or erased afterwards.
 fn last_words(book: &Book, kept_out: &BTreeSet<String>, findings: &mut Findings<'_>) {
     let mut last = BTreeMap::new();
     for audit in &book.audits {
@@ -168,12 +169,12 @@ fn last_words(book: &Book, kept_out: &BTreeSet<String>, findings: &mut Findings<
     }
     for (person, command) in last {
         findings.expect(command != "ERASE" || kept_out.contains(person), "P7 (erased)", || {
-            format!("{person} was erased by the log, and is let in")
+            format!("{person} was erased by the log and is not kept out")
         });
     }
 }
 
-/// Nobody rings a person who was erased, nobody adds the number again, and the log has it once.
+/// Expects that nobody rings an erased person, nobody adds the number again, and the log has the erasure once.
 fn gone(book: &Book, number: &str, answered: &Answered, findings: &mut Findings<'_>) {
     for attempt in &book.attempts {
         let is_its = book.number(attempt.position) == Some(number);
@@ -185,7 +186,7 @@ fn gone(book: &Book, number: &str, answered: &Answered, findings: &mut Findings<
     for (position, added) in contacts.clone() {
         let is_after = answered.is_before(added.transaction, added.at);
         findings.expect(!is_after, "P4 (erased)", || {
-            format!("{number} was erased, and came back as contact {position}: {added:?}")
+            format!("{number} was erased and came back as contact {position}: {added:?}")
         });
     }
     let (contacts, noted) = (contacts.count(), noted(book, number));
@@ -194,7 +195,7 @@ fn gone(book: &Book, number: &str, answered: &Answered, findings: &mut Findings<
     });
 }
 
-/// How often the log says of somebody that it was erased.
+/// Counts how often the log says that a person was erased.
 fn noted(book: &Book, number: &str) -> usize {
     let person = person(number);
     let is_it = |audit: &&super::book::Audit| {

@@ -1,5 +1,5 @@
-//! Not a promise but what it is worth to people: how long after an OK a phone may begin to ring whose call
-//! was authorised before. The worker's way from the grant to the provider, a frozen worker's nap included.
+//! Measures how long after an OK a phone may begin to ring whose call was authorised before. This is no promise, but
+//! matters to people. It covers the worker's way from the grant to the provider, a frozen worker's nap included.
 
 use super::book::{Attempt, Book, Books};
 use super::told::rings;

@@ -1,12 +1,12 @@
-//! P6: nothing is authorised under a lease that had run out, or was gone, and no phone begins to ring long after.
+//! P6: no attempt is authorised under a lease that had expired or was gone, and no phone begins to ring long after.
 
 use super::book::{Book, Books, Micros};
 use super::told::rings;
 use super::{Findings, Violation, campaign_of};
 use crate::provider::log::Entry;
 
-/// How long a request to begin a call may be on its way after its lease was over: a frozen provider sleeps for up
-/// to 3.6 seconds.
+/// Longest time that a request to begin a call may be under way after its lease was over. A frozen provider sleeps for
+/// up to 3.6 seconds.
 const RING_LIMIT: Micros = 5_000_000;
 
 pub(super) fn judge(book: &Book, findings: &mut Findings<'_>) {
@@ -23,7 +23,7 @@ pub(super) fn judge(book: &Book, findings: &mut Findings<'_>) {
     }
 }
 
-/// By the provider's log.
+/// Judges by the provider's log.
 pub(super) fn judge_rings(books: &Books, log: &[Entry], violations: &mut Vec<Violation>) {
     for (at, create, book, attempt) in rings(books, log) {
         let Some(end) = end(book, attempt.lease) else { continue };
@@ -36,7 +36,7 @@ pub(super) fn judge_rings(books: &Books, log: &[Entry], violations: &mut Vec<Vio
     }
 }
 
-/// A lease that ran out is never prolonged, so the latest end is the one that counted.
+/// Returns the latest end of a lease. An expired lease is never prolonged, so the latest end is the one that counted.
 fn end(book: &Book, lease: i64) -> Option<Micros> {
     book.leases.get(&lease)?.iter().filter_map(|note| note.expires_at).max()
 }

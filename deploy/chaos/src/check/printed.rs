@@ -1,4 +1,4 @@
-//! Nobody's number or name, and no secret, is in what the programs print or in an answer that was not OK.
+//! Privacy: no number, name or secret is in the programs' output or in an answer that was not OK.
 
 use super::Violation;
 use crate::Result;
@@ -11,7 +11,7 @@ use std::path::Path;
 /// Letters of a name, and digits of a number.
 const LENGTH: usize = 11;
 
-/// Reads the logs of replicas and workers in a folder, and what answers said.
+/// Reads the logs of replicas and workers in a folder, and the answers that were not OK.
 pub(super) fn judge(
     folder: &Path,
     errors: &[String],
@@ -35,7 +35,7 @@ pub(super) fn judge(
     Ok(())
 }
 
-/// Numbers and names of all who may take part.
+/// Returns the numbers and names of all who may take part.
 fn people() -> HashSet<Vec<u8>> {
     let numbers = (0..MAX_HISTORIES).flat_map(|n| (0..NUMBERS_EACH).map(move |at| number(n, at)));
     let both = |number: String| {

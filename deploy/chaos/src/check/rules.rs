@@ -1,4 +1,4 @@
-//! Who may be engaged, written down again from the README: the service's own rules are what is judged.
+//! Rules for who may be engaged, written again from the README: the service's own rules are under test.
 
 use super::book::{Book, Ended, Fact, Run};
 use serde_json::Value;
@@ -9,7 +9,7 @@ const OUTCOMES: [&str; 6] = ["", "no_answer", "busy", "voicemail", "failed", "un
 pub(super) const TRANSFERRED: i16 = 1;
 pub(super) const OPTED_OUT: i16 = 2;
 
-/// What the launch says about refusals from before it.
+/// Whether the launch brings back contacts that opted out before it.
 fn brings_refused_back(run: &Run) -> bool {
     run.settings["exclude"]["refused"] == false && !reruns(run)
 }
@@ -18,7 +18,7 @@ fn reruns(run: &Run) -> bool {
     run.settings["rerun_all_contacts"] == true
 }
 
-/// Why a fact keeps its contact from being engaged in a run, if it does.
+/// Returns the reason for which a fact keeps its contact from being engaged in a run, if it does.
 pub(super) fn objection(book: &Book, fact: &Fact, number: i32) -> Option<&'static str> {
     let run = book.runs.get(&number)?;
     if fact.generation != run.generation {
@@ -28,8 +28,8 @@ pub(super) fn objection(book: &Book, fact: &Fact, number: i32) -> Option<&'stati
         let is_since_launch = book.run_at(fact.at) >= number;
         return (is_since_launch || !brings_refused_back(run)).then_some("opted out");
     }
-    // A rerun overrides what happened before it. A fact here happened when it was recorded: no history takes as
-    // long as clocks may be wrong.
+    // A rerun overrides earlier facts. A fact here happened when it was recorded: no history takes as long as clocks
+    // may be wrong.
     if reruns(run) && book.cycle(book.run_at(fact.at)) != run.cycle {
         return None;
     }
@@ -55,17 +55,17 @@ fn rule(book: &Book, outcome: u8) -> &Value {
     &book.config["retry_policy"][name]
 }
 
-/// Attempts after which there is no other when one ends like this.
+/// Returns the number of attempts after which there is no other when one ends like this.
 pub(super) fn max_attempts(book: &Book, outcome: u8) -> i64 {
     if outcome == ANSWERED { 0 } else { rule(book, outcome)["max_attempts"].as_i64().unwrap_or(0) }
 }
 
-/// Least wait after such an end, in microseconds.
+/// Returns the least wait after such an end, in microseconds.
 pub(super) fn min_delay(book: &Book, outcome: u8) -> i64 {
     rule(book, outcome)["min_delay_seconds"].as_i64().unwrap_or(0) * 1_000_000
 }
 
-/// First record of each attempt of a contact in a cycle, in order, up to a time.
+/// Returns the first record of each attempt of a contact in a cycle, in order, up to a time.
 pub(super) fn first_ends(book: &Book, position: i64, cycle: i32, until: i64) -> Vec<&Ended> {
     let mut first: Vec<&Ended> = Vec::new();
     for end in &book.ends {
@@ -78,7 +78,7 @@ pub(super) fn first_ends(book: &Book, position: i64, cycle: i32, until: i64) -> 
     first
 }
 
-/// Whether a contact was reached, or is out of attempts, in a cycle at a time.
+/// Whether a contact was reached, or had no attempts left, in a cycle at a time.
 pub(super) fn is_finished(book: &Book, position: i64, cycle: i32, until: i64) -> bool {
     let is_answered = |end: &Ended| {
         end.position == position

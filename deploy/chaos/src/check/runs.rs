@@ -1,4 +1,4 @@
-//! P1 and P3: what a run did, from launch to end.
+//! P1 and P3: the course of a run, from launch to end.
 
 use super::Findings;
 use super::book::{Audit, Book};
@@ -23,7 +23,8 @@ pub(super) fn judge(book: &Book, findings: &mut Findings<'_>) {
     }
 }
 
-/// P3: nothing is authorised between the commit of a stop and that of whatever starts it again.
+/// P3: no attempt is authorised between the commit of a stop and the commit that starts the run
+/// again.
 fn stopped(book: &Book, index: usize, findings: &mut Findings<'_>) {
     let stop = &book.audits[index];
     let starts = ["RESUME", "LAUNCH", "START"];
@@ -51,7 +52,7 @@ fn completed(book: &Book, end: &Audit, findings: &mut Findings<'_>) {
             facts.any(|fact| fact.at <= end.at && objection(book, fact, end.run).is_some());
         let is_done = is_removed || is_finished(book, *position, run.cycle, end.at);
         findings.expect(is_done, "P1", || {
-            format!("run {} was completed, and contact {position} was still to be engaged", end.run)
+            format!("run {} was completed with contact {position} still to be engaged", end.run)
         });
     }
 }

@@ -1,4 +1,4 @@
-//! P2 and P5 by the provider's own log: whose phone rang, and what it told.
+//! P2 and P5 by the provider's own log: the phones that rang, and the events that the provider reported.
 
 use super::book::{Attempt, Book, Books};
 use super::erased::Erasures;
@@ -6,13 +6,13 @@ use super::{Findings, Violation, campaign_of};
 use crate::provider::log::{Create, Entry, Event, What};
 use std::collections::BTreeMap;
 
-/// One call by the provider's account.
+/// Call, by the provider's account.
 #[derive(Debug)]
 struct Rung<'a> {
     create: &'a Create,
     at: i64,
     events: Vec<(i64, &'a Event)>,
-    /// Kinds of events, and how the worker answered.
+    /// Kinds of events, and the worker's answers.
     told: Vec<(&'a str, u16)>,
 }
 
@@ -22,7 +22,7 @@ impl Rung<'_> {
     }
 }
 
-/// Judges; returns how many phones rang.
+/// Judges the provider's log. Returns how many phones rang.
 pub(super) fn judge(
     books: &Books,
     log: &[Entry],
@@ -36,7 +36,7 @@ pub(super) fn judge(
         let mut findings = Findings { campaign, violations };
         match books.by_campaign.get(campaign) {
             Some(book) => call(book, rung, &mut findings),
-            None => findings.expect(false, "P2", || format!("of no campaign: {rung:?}")),
+            None => findings.expect(false, "P2", || format!("a call of no campaign: {rung:?}")),
         }
         by_number.entry(&rung.create.to).or_default().push(rung);
     }
@@ -46,7 +46,7 @@ pub(super) fn judge(
             let campaign = campaign_of(&pair[1].create.key);
             let is_over = pair[0].ended_at().is_some_and(|ended_at| ended_at <= pair[1].at);
             let (first, second) = (&pair[0].create, &pair[1].create);
-            // Of who was let in again nothing is known, not even that they are on a call.
+            // Nothing is known of a re-admitted person, not even that the person is on a call.
             let is_another = first.contact != second.contact && erasures.is_lifted(&second.to);
             let mut findings = Findings { campaign, violations };
             findings.expect(is_over || is_another, "P2", || {
@@ -57,7 +57,7 @@ pub(super) fn judge(
     rungs.len()
 }
 
-/// Calls by key.
+/// Reads calls by key.
 fn read<'a>(log: &'a [Entry], violations: &mut Vec<Violation>) -> BTreeMap<&'a str, Rung<'a>> {
     let mut rungs: BTreeMap<&str, Rung<'_>> = BTreeMap::new();
     for entry in log {
@@ -96,7 +96,7 @@ fn read<'a>(log: &'a [Entry], violations: &mut Vec<Violation>) -> BTreeMap<&'a s
     rungs
 }
 
-/// Phones that began to ring, and when, of attempts that were authorised.
+/// Returns the phones that began to ring, and when, of attempts that were authorised.
 pub(super) fn rings<'a>(
     books: &'a Books,
     log: &'a [Entry],
@@ -108,7 +108,7 @@ pub(super) fn rings<'a>(
     })
 }
 
-/// Lease and slot of an attempt's name, which is the run, the lease and the slot.
+/// Finds an attempt by its name: the run, the lease and the slot.
 fn attempt_of<'a>(book: &'a Book, attempt_id: &str) -> Option<&'a Attempt> {
     let mut parts = attempt_id.split('-');
     let run: i32 = parts.next()?.parse().ok()?;
@@ -129,21 +129,22 @@ fn call(book: &Book, rung: &Rung<'_>, findings: &mut Findings<'_>) {
     });
     let is_its = book.number(attempt.position) == Some(create.to.as_str());
     findings.expect(is_its, "P2", || format!("the wrong number: {create:?} for {attempt:?}"));
-    // What of before a reset came after it is not kept, but for opt-outs; of who was erased nothing is.
+    // Facts from before a reset are not kept if they arrive after it. Except: opt-outs. Nothing of an erased person is
+    // kept.
     let is_of_now = book.generation_of(attempt.run) == book.generation;
     let is_erased = book.erased.contains(&attempt.position);
     for (_, event) in &rung.events {
         let answers = rung.told.iter().filter(|(kind, _)| *kind == event.kind());
         let answers: Vec<u16> = answers.map(|(_, status)| *status).collect();
         let is_taken = answers.iter().any(|status| (200..300).contains(status));
-        findings.expect(is_taken, "P5", || format!("never taken ({answers:?}): {event:?}"));
+        findings.expect(is_taken, "P5", || format!("never acknowledged ({answers:?}): {event:?}"));
         if is_taken && !is_erased && (is_of_now || event.kind() == "opted_out") {
             recorded(book, attempt, event, findings);
         }
     }
 }
 
-/// P5: what was told and taken is in history, as it was told.
+/// P5: an event that the provider reported and the worker acknowledged is in history, as it was reported.
 fn recorded(book: &Book, attempt: &Attempt, event: &Event, findings: &mut Findings<'_>) {
     let kind: i16 = match event.kind() {
         "ended" => {

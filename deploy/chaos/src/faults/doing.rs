@@ -1,4 +1,4 @@
-//! Doing what is planned.
+//! Doing of the planned faults.
 
 use super::plan::{Action, Fault, Planned, Wire};
 use crate::Result;
@@ -14,35 +14,35 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
-/// Longest wait for somebody to come to a named point.
+/// Longest wait for a message to reach a named point.
 const TRAP_LIMIT: Duration = Duration::from_secs(3);
-/// Longest wait in a trap for a process that another fault is at.
+/// Longest wait in a trap for a process that another fault holds.
 const TURN_LIMIT: Duration = Duration::from_secs(3);
 /// Longest wait for an order to PostgreSQL, which may be frozen.
 const ORDER_LIMIT: Duration = Duration::from_secs(3);
 
-/// What an operator may have set for reasons of his own. Sessions end, so that those which find it are used for long.
+/// Settings that an operator may have chosen. Sessions end, so that sessions with these settings are used for long.
 const DEFAULTS: &str = "ALTER SYSTEM SET default_transaction_isolation = 'repeatable read'; \
     ALTER SYSTEM SET synchronous_commit = off; ALTER SYSTEM SET lock_timeout = '20ms'; SELECT pg_reload_conf(); \
     SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'campaign-service'";
 const OWN_DEFAULTS: &str = "ALTER SYSTEM RESET default_transaction_isolation; \
     ALTER SYSTEM RESET synchronous_commit; ALTER SYSTEM RESET lock_timeout; SELECT pg_reload_conf()";
-/// The queue itself takes 8 GB to fill.
+/// Broken `pg_notify`: the queue itself takes 8 GB to fill.
 const NO_NOTICES: &str = "CREATE OR REPLACE FUNCTION pg_catalog.pg_notify(text, text) RETURNS void \
     LANGUAGE sql AS 'SELECT 1/0'";
 const NOTICES: &str = "CREATE OR REPLACE FUNCTION pg_catalog.pg_notify(text, text) RETURNS void \
     LANGUAGE internal AS 'pg_notify'";
 
-/// What came of the faults.
+/// Result of the faults.
 #[derive(Debug, Default)]
 pub struct Done {
-    /// How many of each kind; those at named points to which nobody came left out.
+    /// Faults done, by kind. Faults at named points that nobody reached are left out.
     pub kinds: BTreeMap<String, usize>,
-    /// What could not be done.
+    /// Faults that could not be done.
     pub failed: Vec<String>,
 }
 
-/// Does all of it, and comes back when the last is over.
+/// Does all planned faults, and returns when the last is over.
 pub async fn run(world: &Arc<World>, planned: &[Planned]) -> Done {
     let start = Instant::now();
     let mut tasks = JoinSet::new();
@@ -67,7 +67,7 @@ pub async fn run(world: &Arc<World>, planned: &[Planned]) -> Done {
     all
 }
 
-/// For people who look into a failed round.
+/// Notes a fault in a log for people who look into a failed round.
 fn note(world: &World, start: Instant, text: &str) {
     let path = world.folder.join("faults.log");
     if let Ok(mut log) = std::fs::File::options().create(true).append(true).open(path) {
@@ -76,7 +76,7 @@ fn note(world: &World, start: Instant, text: &str) {
     }
 }
 
-/// Returns whether anything was broken.
+/// Does one fault. Returns whether anything was broken.
 async fn act(world: &World, fault: Fault) -> Result<bool> {
     match fault {
         Fault::At(wire, point, passes, action) => {
@@ -128,11 +128,11 @@ async fn freeze_held(program: &Program, time: Duration) -> Result<()> {
     signal_all(program, "CONT").await
 }
 
-/// PostgreSQL is many processes; they stand still together.
+/// Sends a signal to all of PostgreSQL's processes, so that they stand still together.
 async fn signal_all(program: &Program, name: &str) -> Result<()> {
     let Some(id) = program.id() else { return Ok(()) };
     let ids = children(id).into_iter().chain([id]).map(|id| id.to_string());
-    // One of them may be gone by now.
+    // One of the processes may be gone by now.
     tokio::process::Command::new("kill")
         .args(["-s", name])
         .args(ids)
@@ -150,7 +150,7 @@ fn children(id: u32) -> Vec<u32> {
 async fn crash_backend(world: &World) -> Result<()> {
     let program = world.program(Who::Postgres).lock().await;
     let children = program.id().map(children).unwrap_or_default();
-    // Those that serve somebody come last, after the helpers.
+    // Processes that serve a connection come last, after the helpers.
     let newest = children.len().saturating_sub(1);
     let chosen = children.get(rand::rng().random_range(newest / 2..=newest));
     if let Some(id) = chosen {
@@ -160,7 +160,7 @@ async fn crash_backend(world: &World) -> Result<()> {
     Ok(())
 }
 
-/// Returns whether anybody came.
+/// Sets a trap at a named point. Returns whether anybody reached it.
 async fn at_point(
     world: &World,
     wire: Wire,
@@ -180,13 +180,13 @@ async fn at_point(
     };
     let verdict = match action {
         Action::Kill(who, time) => {
-            // Another fault may have it, and wait in its turn for what is held here.
+            // Another fault may hold the process, and wait in its turn for the connection held here.
             let Ok(mut program) = timeout(TURN_LIMIT, world.program(who).lock()).await else {
                 let _ = held.send(Verdict::Cut);
                 return Ok(true);
             };
             program.kill().await?;
-            // The dead neither send nor receive more.
+            // Dead processes neither send nor receive any more.
             let _ = held.send(Verdict::Cut);
             sleep(time).await;
             program.start()?;
@@ -226,9 +226,9 @@ async fn read_only(world: &World, time: Duration) -> Result<()> {
     for_a_while(world, time, set, reset).await
 }
 
-/// Gives PostgreSQL an order, and another after a while, as soon as it is there.
+/// Gives PostgreSQL an order, and another after a while, as soon as PostgreSQL answers.
 async fn for_a_while(world: &World, time: Duration, set: &str, reset: &str) -> Result<()> {
-    // It may be away; then there is nothing to change.
+    // PostgreSQL may be away; then there is nothing to change.
     let _ = timeout(ORDER_LIMIT, order(world, set)).await;
     sleep(time).await;
     let deadline = Instant::now() + Duration::from_secs(60);
@@ -236,14 +236,14 @@ async fn for_a_while(world: &World, time: Duration, set: &str, reset: &str) -> R
         match timeout(ORDER_LIMIT, order(world, reset)).await {
             Ok(Ok(())) => return Ok(()),
             other if Instant::now() > deadline => {
-                return Err(format!("PostgreSQL does not take back {set:?}: {other:?}").into());
+                return Err(format!("PostgreSQL does not undo {set:?}: {other:?}").into());
             }
             _ => sleep(Duration::from_millis(100)).await,
         }
     }
 }
 
-/// Fills the disk to its last byte for a while; without a disk of its own, writes are forbidden instead.
+/// Fills the disk to its last byte for a while. Without a disk of its own, writes are forbidden instead.
 async fn disk_full(world: &World, time: Duration) -> Result<()> {
     if !world.disk.is_small {
         return read_only(world, time).await;
@@ -258,9 +258,9 @@ async fn disk_full(world: &World, time: Duration) -> Result<()> {
     })
     .await?;
     sleep(time).await;
-    // Another one may have removed it.
+    // Another fault may have removed the file.
     let _ = std::fs::remove_file(ballast);
-    // It may have given up for good.
+    // PostgreSQL may have given up for good.
     world.program(Who::Postgres).lock().await.start()
 }
 

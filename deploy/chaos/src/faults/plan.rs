@@ -1,4 +1,4 @@
-//! The plan, from the seed alone.
+//! Plan of faults, made from the seed alone.
 
 use crate::proxy::{Kind, Mode, Point};
 use crate::world::{REPLICAS, WORKERS, Who};
@@ -7,70 +7,70 @@ use rand::rngs::SmallRng;
 use std::fmt;
 use std::time::Duration;
 
-/// A connection between two processes.
+/// Connection between two processes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wire {
-    /// From a replica to PostgreSQL.
+    /// Connection from a replica to PostgreSQL.
     Database(usize),
-    /// To a replica.
+    /// Connection to a replica.
     Service(usize),
-    /// From the workers to the provider.
+    /// Connection from the workers to the provider.
     Provider,
 }
 
-/// What is done to whoever is in a trap.
+/// Fault done to the connection in a trap, or to a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
     /// Kill -9 of a process, which comes back after a while.
     Kill(Who, Duration),
-    /// The connection is cut there.
+    /// Cut of the connection at the trap.
     Cut,
-    /// The message is held back.
+    /// Delay of the message.
     Hold(Duration),
-    /// A process stands still.
+    /// Freeze of a process.
     Freeze(Who, Duration),
 }
 
-/// Something that goes wrong.
+/// Fault in the environment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
     /// Kill -9 of a process, which comes back after a while.
     Kill(Who, Duration),
     /// SIGSTOP, and SIGCONT after a while.
     Freeze(Who, Duration),
-    /// Kill -9 of one of PostgreSQL's own processes: it recovers from its log.
+    /// Kill -9 of one of PostgreSQL's own processes: PostgreSQL recovers from its log.
     CrashBackend,
-    /// A bad network for a while; then connections go on, or end with a reset.
+    /// Bad network for a while. Afterwards connections go on, or end with a reset.
     Network(Wire, Mode, Duration, bool),
-    /// At a named point, after so many others passed it.
+    /// Action at a named point, after so many messages passed it.
     At(Wire, Point, u32, Action),
-    /// PostgreSQL takes no writes for a while.
+    /// No writes in PostgreSQL for a while.
     ReadOnly(Duration),
-    /// New sessions find other defaults for a while, which break promises where somebody relies on those of PostgreSQL.
+    /// Other defaults for new sessions for a while. They break promises if the service relies on PostgreSQL's defaults.
     Defaults(Duration),
-    /// No notice can be sent for a while, as when a session that nobody watches fills PostgreSQL's queue.
+    /// No notices for a while, as when a session that nobody watches fills PostgreSQL's queue.
     NoNotices(Duration),
-    /// PostgreSQL's disk is full for a while.
+    /// Full disk for PostgreSQL for a while.
     DiskFull(Duration),
-    /// The clock of a replica jumps by so many seconds.
+    /// Jump of a replica's clock by so many seconds.
     Clock(usize, i64),
-    /// One replica after the other stops in order and starts again.
+    /// Restart of one replica after the other, each stopped in order.
     RollingRestart,
-    /// The schema migrates, and one program after the other becomes that of this version.
+    /// Migration of the schema, and replacement of each program by that of this version.
     Upgrade,
 }
 
-/// When.
+/// Fault with its time.
 #[derive(Clone, Copy, Debug)]
 pub struct Planned {
-    /// Since the start.
+    /// Time since the start.
     pub at: Duration,
-    /// What.
+    /// Fault to do.
     pub fault: Fault,
 }
 
 impl Fault {
-    /// In a word or two.
+    /// Returns the kind of the fault in a word or two.
     #[must_use]
     pub fn kind(&self) -> String {
         match self {
@@ -95,7 +95,7 @@ impl Fault {
 }
 
 impl Fault {
-    /// Whether the version before this one was not made to withstand it.
+    /// Whether the previous version was not made to withstand the fault.
     #[must_use]
     pub fn is_new(&self) -> bool {
         matches!(self, Self::Defaults(_) | Self::NoNotices(_) | Self::Network(_, Mode::Lost, ..))
@@ -122,7 +122,7 @@ impl fmt::Display for Fault {
     }
 }
 
-/// Faults for a while, so many a second, the lease's life in mind.
+/// Plans faults for a window, one every 0.1 to 0.5 seconds, sized by the lease's length.
 #[must_use]
 pub fn plan(random: &mut SmallRng, window: Duration, lease_ttl: Duration) -> Vec<Planned> {
     let mut planned = Vec::new();
@@ -134,7 +134,7 @@ pub fn plan(random: &mut SmallRng, window: Duration, lease_ttl: Duration) -> Vec
     planned
 }
 
-/// An upgrade somewhere in the middle.
+/// Plans an upgrade somewhere in the middle of the window.
 #[must_use]
 pub fn upgrade(random: &mut SmallRng, window: Duration) -> Planned {
     Planned { at: window.mul_f64(random.random_range(0.2..0.6)), fault: Fault::Upgrade }
@@ -148,7 +148,7 @@ fn any_fault(random: &mut SmallRng, lease_ttl: Duration) -> Fault {
     match random.random_range(0..100) {
         0..14 => Fault::Kill(anybody(random), millis(random, 0..900)),
         14..26 => {
-            // About as long as a lease lives: a little less, a little more, much more.
+            // The time is about as long as a lease lives: a little less, a little more, much more.
             let time = lease_ttl.mul_f64(random.random_range(0.2..1.8));
             Fault::Freeze(anybody(random), time)
         }
@@ -219,7 +219,7 @@ fn at_a_point(random: &mut SmallRng, lease_ttl: Duration) -> Fault {
         0..4 => Action::Kill(who, millis(random, 0..600)),
         4..6 => Action::Cut,
         6..9 => {
-            // Some are held back until just after the lease they are of has run out.
+            // Some messages are held back until just after their lease has expired.
             let factor = if random.random_bool(0.5) { 0.3 } else { 1.05 };
             Action::Hold(lease_ttl.mul_f64(factor) + millis(random, 0..300))
         }

@@ -1,4 +1,4 @@
-//! Asking a replica, and another one when there is no answer.
+//! Requests to a replica, and to another one when there is no answer.
 
 use super::History;
 use campaign_proto::v1::campaign_service_client::CampaignServiceClient;
@@ -11,28 +11,28 @@ use tonic::{Code, Response, Status};
 
 /// Longest wait for an answer.
 const ANSWER_LIMIT: Duration = Duration::from_millis(1_500);
-/// The same for an erasure, which passes all campaigns of a round.
+/// Longest wait for an erasure, which searches all campaigns of a round.
 const ERASURE_LIMIT: Duration = Duration::from_secs(6);
-/// A connection that says nothing is given up.
+/// Time after which a silent connection is given up.
 const KEEP_ALIVE: Duration = Duration::from_secs(2);
 
-/// Of one replica.
+/// Clients of one replica.
 #[derive(Clone, Debug)]
 pub struct Client {
-    /// Lifecycle.
+    /// Client of the lifecycle.
     pub campaigns: CampaignServiceClient<Channel>,
-    /// Contacts.
+    /// Client of contacts.
     pub contacts: ContactServiceClient<Channel>,
-    /// Contacts, for questions that take long.
+    /// Client of contacts, for requests that take long.
     pub erasing: ContactServiceClient<Channel>,
-    /// Facts.
+    /// Client of facts.
     pub interactions: InteractionServiceClient<Channel>,
 }
 
-/// Of all replicas.
+/// Clients of all replicas.
 pub type Clients = Vec<Client>;
 
-/// Clients that connect when first used, and again.
+/// Returns clients that connect when first used, and again.
 ///
 /// # Errors
 /// Never for a port.
@@ -55,8 +55,8 @@ pub fn connect(ports: &[u16]) -> crate::Result<Clients> {
 }
 
 impl History {
-    /// Asks up to so often, any replica each time; `None` when there was no answer that is OK. Gives up
-    /// at once on an answer that would be the same again.
+    /// Asks any replica, up to `times` times. Returns `None` when no answer was OK. Gives up at once on an answer that
+    /// would be the same again.
     pub(super) async fn ask<T, F>(
         &mut self,
         times: usize,

@@ -1,4 +1,4 @@
-//! Erasing people, letting them in again, and looking whether they are gone.
+//! Erasing people, re-admitting them, and checking that they are gone.
 
 use super::History;
 use crate::journal::Said;
@@ -6,7 +6,7 @@ use crate::now_micros;
 use campaign_proto::v1;
 use rand::Rng;
 
-/// How often is asked at the end, when nothing goes wrong any more.
+/// Number of attempts to ask at the end, when nothing goes wrong any more.
 const LAST_TIMES: usize = 20;
 
 impl History {
@@ -53,7 +53,7 @@ impl History {
         }
     }
 
-    /// Tries to bring back who was erased, and asks what the list says of each.
+    /// Tries to bring erased people back, and asks what the list says of each.
     pub(super) async fn look_for_erased(&mut self) -> Result<(), String> {
         let numbers: Vec<String> = self.erased.iter().map(|n| self.number(*n)).collect();
         if numbers.is_empty() {

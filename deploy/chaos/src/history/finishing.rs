@@ -1,4 +1,4 @@
-//! When faults are over: everybody is imported, and a last run goes to its end.
+//! End of a history, when faults are over: everybody is imported, and a last run goes to its end.
 
 use super::History;
 use campaign_proto::v1;
@@ -6,7 +6,7 @@ use campaign_proto::v1::CampaignState;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// Longest time that a history may take to its end when nothing goes wrong any more.
+/// Longest time from the end of faults to the end of a history.
 const END_LIMIT: Duration = Duration::from_secs(300);
 
 impl History {
@@ -45,7 +45,7 @@ impl History {
         if Instant::now() < deadline {
             return Ok(());
         }
-        Err(format!("{} comes to no end: {what}", self.campaign))
+        Err(format!("{} does not end: {what}", self.campaign))
     }
 
     async fn look(&mut self) -> Option<v1::Campaign> {
@@ -66,7 +66,7 @@ impl History {
         .await
     }
 
-    /// Every contact is in exactly one bucket, and in none of those of work left to do.
+    /// Checks that every contact is in exactly one bucket, and in none of those of work left to do.
     async fn check_sums(&mut self) -> Result<(), String> {
         let progress = self.progress().await.ok_or("no progress")?;
         let removed: i64 = progress.removed.iter().map(|reason| reason.contacts).sum();

@@ -1,4 +1,4 @@
-//! Commands, and what they are about: launches, pauses, contacts, suppressions.
+//! Commands and their subjects: launches, pauses, contacts, suppressions.
 
 use super::History;
 use super::asking::Client;
@@ -18,7 +18,7 @@ const ROWS_PER_MESSAGE: usize = 6;
 const MARK_LIMIT: Duration = Duration::from_secs(20);
 
 impl History {
-    /// Launches with seeded settings; returns whether it was answered with OK.
+    /// Launches with seeded settings. Returns whether the answer was OK.
     pub(super) async fn launch(&mut self, is_last: bool) -> bool {
         let settings = self.settings(is_last);
         let (name, display_name) = (self.campaign.clone(), self.display_name());
@@ -76,18 +76,18 @@ impl History {
         }
     }
 
-    /// Goes on with the import until so many rows of it are in, as far as it gets.
+    /// Continues the import until so many rows of it are in, as far as possible.
     pub(super) async fn import_up_to(&mut self, rows: usize) {
         let rows = rows.min(self.numbers);
         let times = self.patience();
-        // From the first row on, as a client does that does not know how far it came.
+        // The import begins at the first row, as a client does that does not know how far it came.
         let numbers: Vec<String> = (0..rows).map(|n| self.number(n)).collect();
         if let Some(committed) = self.import("list", &numbers, times).await {
             self.imported = self.imported.max(committed);
         }
     }
 
-    /// A list that has some of those of the other one, and some who were erased, perhaps.
+    /// Imports another list, which shares contacts with the first one and may hold erased people.
     pub(super) async fn import_another_list(&mut self) {
         let (first, rows) = (self.any_number(), self.random.random_range(1..8));
         let numbers: Vec<String> = (first..first + rows).map(|n| self.number(n)).collect();
@@ -95,7 +95,7 @@ impl History {
         self.import(&id, &numbers, times).await;
     }
 
-    /// Imports a list, from its first row on; returns how many rows are in, taken or not.
+    /// Imports a list from its first row on. Returns how many rows are committed, accepted or not.
     pub(super) async fn import(
         &mut self,
         import_id: &str,
@@ -133,13 +133,13 @@ impl History {
         Some(committed)
     }
 
-    /// Whether everybody is in.
+    /// Whether everybody is imported.
     pub(super) fn is_imported(&self) -> bool {
         self.imported >= self.numbers
     }
 
     pub(super) async fn create_contact(&mut self) {
-        // Some of those that the import brings too, and some others.
+        // Some of these are numbers that the import brings too, and some are others.
         let n = self.random.random_range(0..self.numbers + 10);
         let number = self.number(n);
         let contact = v1::Contact {
@@ -185,7 +185,8 @@ impl History {
         }
     }
 
-    /// Names what is committed now; where that cannot be noted, the time, negative, stands in for it.
+    /// Returns a mark that names the commits up to now. If that cannot be noted, the negative time stands in for the
+    /// mark.
     pub(super) async fn committed_now(&mut self) -> i64 {
         let mark = self.random.random_range(1..i64::MAX);
         let answered_at = now_micros();
@@ -194,7 +195,7 @@ impl History {
         if is_marked { mark } else { -answered_at }
     }
 
-    /// Notes in the database what is committed now.
+    /// Notes in the database which transactions are committed now.
     async fn mark(&self, mark: i64) -> crate::Result<()> {
         let client = postgres::connect(self.stage.database_port).await?;
         client.batch_execute("SET default_transaction_read_only = off").await?;
@@ -204,7 +205,7 @@ impl History {
     }
 }
 
-/// Gives a command to a replica.
+/// Sends a command to a replica.
 async fn give(
     mut client: Client,
     command: &str,

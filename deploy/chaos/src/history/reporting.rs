@@ -1,4 +1,4 @@
-//! Facts from backends that hold no lease: new ones, and the same again.
+//! Facts from backends that hold no lease: new ones, and repeats.
 
 use super::History;
 use super::asking::Client;
@@ -31,7 +31,7 @@ impl History {
         self.report(n, id, fact).await;
     }
 
-    /// The same as before, under the same id.
+    /// Reports an earlier fact again, under the same id.
     pub(super) async fn report_again(&mut self) {
         let before = self.reported.choose(&mut self.random).cloned();
         if let Some((n, id, fact)) = before {
@@ -78,16 +78,16 @@ impl History {
     }
 }
 
-/// The same report to other replicas at the same time.
+/// Sends the same report to other replicas at the same time.
 fn everywhere(others: &[Client], request: &v1::RecordInteractionsRequest) {
     for other in others {
         let (mut other, request) = (other.clone(), request.clone());
-        // Whatever it says: the answer that counts is the other one's.
+        // This answer is ignored: the answer that counts is the first replica's.
         tokio::spawn(async move { other.interactions.record_interactions(request).await });
     }
 }
 
-/// As stored.
+/// Returns the kind of a fact as stored.
 fn kind(fact: &Fact) -> i16 {
     match fact {
         Fact::CallEnded(_) => 0,

@@ -1,4 +1,4 @@
-//! Telling a worker what happened.
+//! Callbacks that notify a worker of events.
 
 use super::{SECRET, log};
 use axum::body::Bytes;
@@ -16,14 +16,14 @@ use tokio::time::{sleep, timeout};
 
 /// Longest wait for an answer; more than the worker waits for the service.
 const ANSWER_LIMIT: Duration = Duration::from_secs(12);
-/// Between two tries.
+/// Delays between two tries.
 const FIRST_DELAY: Duration = Duration::from_millis(100);
 const LAST_DELAY: Duration = Duration::from_secs(1);
 
 static CLIENT: LazyLock<Client<HttpConnector, Full<Bytes>>> =
     LazyLock::new(|| Client::builder(TokioExecutor::new()).build_http());
 
-/// Tells it until it is taken or refused for good; the answer's status.
+/// Sends an event until it is acknowledged or rejected for good. Returns the status of the answer.
 pub(super) async fn tell(url: &str, event: &Value) -> u16 {
     let body = event.to_string();
     let mut delay = FIRST_DELAY;

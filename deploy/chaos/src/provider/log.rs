@@ -1,4 +1,4 @@
-//! The provider's log: what rang, what happened, what was told and how it was answered.
+//! Log of the provider: phones that rang, events, notifications and their answers.
 
 use crate::{Result, now_micros};
 use serde::{Deserialize, Serialize};
@@ -7,75 +7,75 @@ use std::fs::File;
 use std::io::Write;
 use std::path::Path;
 
-/// The request to call somebody, as far as it matters.
+/// Request to call somebody, as far as it matters.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Create {
-    /// Names the attempt for ever.
+    /// Key that names the attempt for ever.
     pub key: String,
-    /// Whom, by name.
+    /// Name of the contact.
     pub contact: String,
-    /// As the service names it.
+    /// Name of the attempt, as the service gave it.
     pub attempt_id: String,
-    /// Whom, by number.
+    /// Number of the contact.
     pub to: String,
-    /// Where to tell.
+    /// Address for callbacks.
     pub callback_url: String,
 }
 
-/// Something that happened in a call.
+/// Event in a call.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Event {
-    /// The call's.
+    /// Key of the call.
     pub key: String,
-    /// As told.
+    /// Body as notified.
     pub body: Value,
 }
 
 impl Event {
-    /// What kind.
+    /// Returns the kind of the event.
     #[must_use]
     pub fn kind(&self) -> &str {
         self.body["type"].as_str().unwrap_or_default()
     }
 
-    /// Whether the call is over with it.
+    /// Whether the event ends the call.
     #[must_use]
     pub fn is_end(&self) -> bool {
         self.kind() == "ended"
     }
 }
 
-/// One line.
+/// Line of the log.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Entry {
     /// Microseconds since 1970.
     pub at: i64,
-    /// What.
+    /// Content of the line.
     pub what: What,
 }
 
-/// What a line says.
+/// Content of a line.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum What {
-    /// Somebody's phone began to ring.
+    /// Phone that began to ring.
     Rang(Create),
-    /// Asked again under a key that it rang for; it does not ring again.
+    /// Repeated request under a key for which a phone rang; the phone does not ring again.
     Repeated(Create),
-    /// Asked to hang up.
+    /// Request to hang up.
     HungUp {
-        /// The call's.
+        /// Key of the call.
         key: String,
     },
-    /// In a call.
+    /// Event in a call.
     Happened(Event),
-    /// To a worker, which answered so; 0: not at all, so it is told again.
+    /// Callback to a worker, and its answer. Status 0: no answer, so the callback is repeated.
     Told {
-        /// The call's.
+        /// Key of the call.
         key: String,
-        /// Of the event.
+        /// Kind of the event.
         kind: String,
-        /// Of the answer.
+        /// Status of the answer.
         status: u16,
     },
 }
@@ -86,25 +86,26 @@ pub fn is_final(status: u16) -> bool {
     (200..300).contains(&status) || (400..500).contains(&status)
 }
 
-/// Appends.
+/// Log that is appended to.
 #[derive(Debug)]
 pub struct Log(File);
 
 impl Log {
-    /// To a file that may be there.
+    /// Opens a file that may be there.
     ///
     /// # Errors
-    /// When it cannot be opened.
+    /// When the file cannot be opened.
     pub fn append_to(path: &Path) -> Result<Self> {
         Ok(Self(File::options().create(true).append(true).open(path)?))
     }
 
-    /// In one piece, and before anybody hears of it: a platform that cannot write its log is dead.
+    /// Writes a line in one piece, before anybody hears of it. A platform that cannot write its log
+    /// is dead.
     pub fn write(&mut self, what: What) {
         self.write_of(now_micros(), what);
     }
 
-    /// The same for what was at this time, in microseconds since 1970.
+    /// Writes a line about an earlier time, in microseconds since 1970.
     pub fn write_of(&mut self, at: i64, what: What) {
         let entry = Entry { at, what };
         let mut line = serde_json::to_vec(&entry).unwrap_or_default();
@@ -116,10 +117,10 @@ impl Log {
     }
 }
 
-/// Reads a log; a last line that was cut off by a kill is none.
+/// Reads a log. A last line that a kill cut off is ignored.
 ///
 /// # Errors
-/// When it is there and cannot be read, or another line than the last is broken.
+/// When the log is there and cannot be read, or another line than the last is broken.
 pub fn read(path: &Path) -> Result<Vec<Entry>> {
     let text = match std::fs::read_to_string(path) {
         Ok(text) => text,

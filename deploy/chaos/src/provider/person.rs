@@ -1,4 +1,4 @@
-//! Whom a call reaches: decided by the seed and the call's key alone, whatever happens meanwhile.
+//! Person whom a call reaches: decided by the seed and the call's key alone, whatever happens meanwhile.
 
 use rand::rngs::SmallRng;
 use rand::seq::SliceRandom;
@@ -7,10 +7,10 @@ use serde_json::{Value, json};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Duration;
 
-/// Shorter than what the campaigns wait after an outcome that nobody knows: phones are silent by then.
+/// Longest call. It is shorter than the campaigns' wait after an unknown outcome: phones are silent by then.
 const LONGEST_CALL_MILLIS: u64 = 1_500;
 
-/// What somebody does when called.
+/// Behaviour of a person who is called.
 #[derive(Debug)]
 pub(super) struct Person {
     random: SmallRng,
@@ -23,7 +23,8 @@ impl Person {
         Self { random: SmallRng::seed_from_u64(hasher.finish()) }
     }
 
-    /// What happens, each this long after the phone began to ring. In any order: facts come in late, too.
+    /// Returns the events, each with its time after the phone began to ring. They come in any order: facts come in
+    /// late, too.
     pub fn events(mut self) -> Vec<(Duration, Value)> {
         let outcome = match self.random.random_range(0..100) {
             0..45 => "answered",

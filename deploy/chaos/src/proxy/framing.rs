@@ -1,6 +1,7 @@
-//! As much of the protocols as it takes to find the named points: where messages begin and end.
+//! Framing: as much of the protocols as it takes to find the named points, where messages begin and
+//! end.
 
-/// What is spoken.
+/// Protocol of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Framing {
     /// PostgreSQL's protocol, version 3, without TLS.
@@ -11,38 +12,38 @@ pub enum Framing {
     Pieces,
 }
 
-/// Who speaks.
+/// Direction of bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Direction {
-    /// The client to the server.
+    /// From the client to the server.
     Up,
-    /// The server to the client.
+    /// From the server to the client.
     Down,
 }
 
-/// What happens with a unit.
+/// Meaning of a unit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// COMMIT on its way to the database.
     Commit,
-    /// The database's word that it committed.
+    /// Answer of the database that it committed.
     Committed,
-    /// A message to the service.
+    /// Message to the service.
     Send,
-    /// A message of the service.
+    /// Message of the service.
     Acknowledge,
-    /// A request to the provider.
+    /// Request to the provider.
     Dial,
-    /// Its answer.
+    /// Answer of the provider.
     Dialled,
 }
 
-/// A moment to stop at: just before a unit is passed on, or just after.
+/// Moment to stop at: just before a unit is passed on, or just after.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Point {
-    /// Of which unit.
+    /// Kind of the unit.
     pub kind: Kind,
-    /// On which side of it.
+    /// Whether the moment is after the unit.
     pub is_after: bool,
 }
 
@@ -70,21 +71,21 @@ impl std::fmt::Display for Point {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Unit {
     pub length: usize,
-    /// If it is one to stop at.
+    /// Kind of the unit, if the proxy may stop at it.
     pub kind: Option<Kind>,
 }
 
-/// Finds the units in what one side says.
+/// Finder of units in the bytes of one side.
 pub(super) struct Framer {
     framing: Framing,
     direction: Direction,
-    /// Of what comes first and has no header like the rest.
+    /// Whether the next unit is the first, which has no header like the rest.
     is_first: bool,
 }
 
-/// What an HTTP/2 client says first.
+/// Length of the preface that an HTTP/2 client sends first.
 const PREFACE_LENGTH: usize = 24;
-/// Of an HTTP/2 frame.
+/// Length of the header of an HTTP/2 frame.
 const FRAME_HEADER_LENGTH: usize = 9;
 
 impl Framer {
@@ -92,7 +93,7 @@ impl Framer {
         Self { framing, direction, is_first: direction == Direction::Up }
     }
 
-    /// The unit at the beginning of the bytes, once it is complete.
+    /// Returns the unit at the beginning of the bytes, once it is complete.
     pub fn next(&mut self, bytes: &[u8]) -> Option<Unit> {
         if bytes.is_empty() {
             return None;
@@ -121,7 +122,7 @@ impl Framer {
         let length = 1 + length(1)?;
         let body = bytes.get(5..length)?;
         let kind = match (self.direction, bytes[0], body) {
-            // What is told of the commit follows it in the same message.
+            // The notice of the commit follows in the same message.
             (Direction::Up, b'Q', sql) if sql.starts_with(b"COMMIT") => Some(Kind::Commit),
             (Direction::Down, b'C', b"COMMIT\0") => Some(Kind::Committed),
             _ => None,
@@ -155,7 +156,7 @@ mod tests {
     fn units(framing: Framing, direction: Direction, bytes: &[u8]) -> Vec<(usize, Option<Kind>)> {
         let mut framer = Framer::new(framing, direction);
         let (mut at, mut units) = (0, Vec::new());
-        // Byte by byte, as a network may bring them.
+        // Bytes may come one by one from a network.
         for end in 1..=bytes.len() {
             while let Some(unit) = framer.next(&bytes[at..end]) {
                 at += unit.length;

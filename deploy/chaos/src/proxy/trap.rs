@@ -1,31 +1,31 @@
-//! A trap at a named point: whoever comes there waits until the one who set it has done what he wanted.
+//! Trap at a named point: a message that reaches the point waits until the fault that set the trap is done.
 
 use super::framing::Point;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use tokio::sync::oneshot;
 
-/// What becomes of the unit in the trap, and its connection.
+/// Fate of the unit in the trap, and of its connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// It goes on.
+    /// The unit goes on.
     Pass,
     /// The connection is cut here.
     Cut,
 }
 
-/// Told to the one who set it; says how it goes on.
+/// Notice to the fault that set the trap; its answer says how the unit goes on.
 pub type Sprung = oneshot::Sender<Verdict>;
 
 #[derive(Debug)]
 struct Armed {
     point: Point,
-    /// How many may pass before.
+    /// Number of units that pass before.
     passes: u32,
     report: oneshot::Sender<Sprung>,
 }
 
-/// One proxy's.
+/// Trap of one proxy.
 #[derive(Debug, Default)]
 pub struct Trap {
     armed: Mutex<Option<Armed>>,
@@ -33,7 +33,7 @@ pub struct Trap {
 }
 
 impl Trap {
-    /// Sets it; what comes to the point after so many others springs it.
+    /// Sets the trap. The unit that comes to the point after `passes` others springs it.
     pub fn arm(&self, point: Point, passes: u32) -> oneshot::Receiver<Sprung> {
         let (report, sprung) = oneshot::channel();
         *self.lock() = Some(Armed { point, passes, report });
@@ -41,7 +41,7 @@ impl Trap {
         sprung
     }
 
-    /// Takes it away.
+    /// Takes the trap away.
     pub fn disarm(&self) {
         self.is_armed.store(false, Ordering::Release);
         *self.lock() = None;
@@ -60,7 +60,7 @@ impl Trap {
         decided.await.unwrap_or(Verdict::Pass)
     }
 
-    /// Whoever it is for, if this springs it.
+    /// Returns the channel to the fault that set the trap, if this point springs it.
     fn take(&self, point: Point) -> Option<oneshot::Sender<Sprung>> {
         let mut armed = self.lock();
         let waiting = armed.as_mut().filter(|armed| armed.point == point)?;

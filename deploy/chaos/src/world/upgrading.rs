@@ -1,4 +1,4 @@
-//! From the version before to this one.
+//! Upgrade from the previous version to this one.
 
 use super::{REPLICAS, SERVICE, WORKER, WORKERS, Who, World};
 use crate::Result;
@@ -9,20 +9,20 @@ use std::time::Duration;
 use tokio::process::Command;
 use tokio::time::{Instant, sleep, timeout};
 
-/// Longest wait for a migration, whatever goes wrong meanwhile; and for one try.
+/// Longest wait for a migration, whatever goes wrong meanwhile, and for one try.
 const MIGRATION_LIMIT: Duration = Duration::from_secs(60);
 const MIGRATION_TRY_LIMIT: Duration = Duration::from_secs(10);
-/// Between two programs of an upgrade, and between two tries to migrate.
+/// Time between two programs of an upgrade, and between two tries to migrate.
 const UPGRADE_STEP: Duration = Duration::from_millis(300);
-/// How long both versions work on the new schema.
+/// Time that both versions work on the new schema.
 const SIDE_BY_SIDE: Duration = Duration::from_secs(2);
 
 impl World {
-    /// Upgrades from the version before, as people do it: this version migrates while the other works, and
-    /// then takes its place, program by program. Its first replica is there too early, and waits.
+    /// Upgrades from the previous version, as operators do. This version migrates while the other works, and then takes
+    /// its place, program by program. Its first replica is there too early, and waits.
     ///
     /// # Errors
-    /// When it comes to no end.
+    /// When the upgrade comes to no end.
     pub async fn upgrade(&self) -> Result<()> {
         let first = Who::Replica(0);
         {
@@ -50,7 +50,7 @@ impl World {
         program.start()
     }
 
-    /// Brings the schema to this version; again as long as something is in its way.
+    /// Brings the schema to this version, trying again while something is in the way.
     async fn migrate(&self) -> Result<()> {
         let service = beside(&self.built, SERVICE)?;
         let deadline = Instant::now() + MIGRATION_LIMIT;
@@ -60,7 +60,7 @@ impl World {
             migrate.stdin(Stdio::null()).stderr(Stdio::null()).kill_on_drop(true);
             match timeout(MIGRATION_TRY_LIMIT, migrate.status()).await {
                 Ok(Ok(status)) if status.success() => return Ok(()),
-                _ if Instant::now() > deadline => return Err("migrating comes to no end".into()),
+                _ if Instant::now() > deadline => return Err("the migration does not end".into()),
                 _ => sleep(UPGRADE_STEP).await,
             }
         }

@@ -1,6 +1,6 @@
-//! `make bench-sip`, and the part `calls` of `make bench`: calls a second, and processor time for calls in
-//! progress, of the worker with the simulated and the SIP provider, beside sipp calling sipp on the same
-//! machine.
+//! Command of `make bench-sip`, and the part `calls` of `make bench`. It measures calls per second, and processor time
+//! for calls in progress. It compares the worker with the simulated and the SIP provider, and sipp calling sipp on the
+//! same machine.
 #![forbid(unsafe_code)]
 #![allow(clippy::print_stdout, reason = "this program exists to print")]
 
@@ -16,14 +16,14 @@ use tokio::time::{sleep, timeout};
 
 /// Longest wait for one measurement.
 const LIMIT: Duration = Duration::from_secs(120);
-/// More lost calls than one in so many: what is measured would be something else.
+/// Largest share of lost calls, one in so many; with more, the measurement would mean something else.
 const MAX_LOST_PART: u64 = 10;
-/// How long processor time is taken while calls are in progress.
+/// Time for which processor time is taken while calls are in progress.
 const HOLD: Duration = Duration::from_secs(10);
-/// Calls at once while calls a second are measured: of 0.2 to 1 ms they are more than enough.
+/// Calls at once while calls per second are measured. Calls take 0.2 to 1 ms, so this is more than enough.
 const CALLS_AT_ONCE: u32 = 200;
 
-/// The callers compared.
+/// Callers that are compared.
 const SIMULATED: &str = "worker, simulated";
 const OVER_SIP: [(&str, Traffic); 2] =
     [("worker, SIP over UDP", Traffic::Udp), ("worker, SIP over TCP", Traffic::Tcp)];
@@ -32,17 +32,17 @@ const SIPP: &str = "sipp, UDP";
 /// Measures the worker's providers beside sipp
 #[derive(Debug, Parser)]
 struct Args {
-    /// Calls of each measurement of calls a second
+    /// Calls of each measurement of calls per second
     #[arg(long, env = "BENCH_SIP_CALLS", default_value_t = 10_000)]
     calls: u64,
-    /// Calls started a second at most while calls a second are measured. Where the machine cannot keep up,
-    /// datagrams are lost and calls with them, for sipp as for the worker: that is refused as an error
+    /// Most calls started per second while calls per second are measured. If the machine cannot keep up, datagrams are
+    /// lost and calls with them, for sipp as for the worker; the measurement then fails
     #[arg(long, env = "BENCH_SIP_CALLS_PER_SECOND", default_value_t = 1_000)]
     calls_per_second: u32,
     /// Calls in progress of each measurement of processor time
     #[arg(long, env = "BENCH_SIP_IN_PROGRESS", default_value_t = 1_000)]
     in_progress: u32,
-    /// Where to write the figures as JSON too
+    /// File to which the figures are also written, as JSON
     #[arg(long)]
     json: Option<PathBuf>,
 }
@@ -69,7 +69,7 @@ async fn run(args: &Args) -> Result<()> {
     Ok(())
 }
 
-/// Calls a second.
+/// Measures calls per second.
 async fn rates(programs: &Programs, args: &Args) -> Result<Vec<Value>> {
     println!(
         "{} calls that are answered and hung up at once, {CALLS_AT_ONCE} at a time, at most {} a second:",
@@ -84,7 +84,7 @@ async fn rates(programs: &Programs, args: &Args) -> Result<Vec<Value>> {
     for (name, traffic) in OVER_SIP {
         let mut sipp = Sipp::start("quick", traffic, &[]).await?;
         let trunk = sipp.address();
-        // Where the end of a call is lost, somebody has to end it.
+        // If the end of a call is lost, the worker has to end the call.
         let flags = [
             &["--sip-talk-limit-seconds", "10", "--sip-transport", traffic.transport()],
             &limits[..],
@@ -102,7 +102,7 @@ async fn rates(programs: &Programs, args: &Args) -> Result<Vec<Value>> {
     Ok(measured)
 }
 
-/// Processor time of calls in progress.
+/// Measures the processor time of calls in progress.
 async fn in_progress(programs: &Programs, args: &Args) -> Result<Vec<Value>> {
     println!("{} calls in progress, processor time of the caller:", args.in_progress);
     let all = args.in_progress.to_string();
@@ -126,10 +126,10 @@ fn sip(trunk: &str) -> [&str; 4] {
     ["--provider", "sip", "--sip-trunk", trunk]
 }
 
-/// What a number of calls took.
+/// Cost of a number of calls.
 struct Spent {
     calls: u64,
-    /// Of these, not answered.
+    /// Calls that were not answered.
     lost: u64,
     time: Duration,
     cpu_seconds: f64,
@@ -141,9 +141,9 @@ async fn through_worker(programs: &Programs, calls: u64, flags: &[&str]) -> Resu
     let flags = [&["--prefetch-contacts", "2000", "--log", "warn"], flags].concat();
     let worker = programs.worker("bench", &dispatch.address, &flags)?;
     timeout(LIMIT, dispatch.until_ended(calls)).await.map_err(|_| {
-        format!("not all of {calls} calls ended; give it fewer with BENCH_SIP_CALLS_PER_SECOND")
+        format!("not all of {calls} calls ended; set a lower BENCH_SIP_CALLS_PER_SECOND")
     })??;
-    // Over SIP everybody answers; of the simulated not all do.
+    // Over SIP everybody answers; of the simulated contacts not all do.
     let lost = if flags.contains(&"sip") { calls - dispatch.answered() } else { 0 };
     few(lost, calls)?;
     let time = began.elapsed();
@@ -167,13 +167,12 @@ fn sipp_caller(callee: &Sipp, folder: &Path, flags: &[&str]) -> Result<Child> {
     Ok(command.spawn()?)
 }
 
-/// Whether so few calls were lost that the rest says something.
+/// Checks that so few calls were lost that the other figures mean something.
 fn few(lost: u64, calls: u64) -> Result<()> {
     if lost * MAX_LOST_PART <= calls {
         return Ok(());
     }
-    Err(format!("{lost} of {calls} calls were lost; give it fewer with BENCH_SIP_CALLS_PER_SECOND")
-        .into())
+    Err(format!("{lost} of {calls} calls were lost; set a lower BENCH_SIP_CALLS_PER_SECOND").into())
 }
 
 async fn through_sipp(
@@ -186,7 +185,7 @@ async fn through_sipp(
     let mut caller = sipp_caller(callee, folder, flags)?;
     let id = caller.id();
     let mut cpu = 0.0;
-    // What it used is known only while it runs.
+    // The processor time is known only while sipp runs.
     let status = loop {
         cpu = cpu_seconds(id).unwrap_or(cpu);
         if let Some(status) = caller.try_wait()? {
@@ -197,7 +196,7 @@ async fn through_sipp(
     let time = began.elapsed();
     callee.finish().await?;
     let lost = calls.saturating_sub(callee.count("hung_up_here"));
-    // 1 says that calls were lost; we count them.
+    // Status 1 says that calls were lost; we count these ourselves.
     if status.code().is_none_or(|code| code > 1) {
         return Err(format!("sipp ended with {status}").into());
     }
@@ -205,14 +204,14 @@ async fn through_sipp(
     Ok(Spent { calls, lost, time, cpu_seconds: cpu })
 }
 
-/// Processor time in the hold, as a share of one processor.
+/// Returns the processor time in the hold, as a share of one processor.
 async fn hold_worker(
     programs: &Programs,
     args: &Args,
     flags: &[&str],
     callee: Option<&Sipp>,
 ) -> Result<f64> {
-    // Simulated calls end by and by, and others take their places.
+    // Simulated calls end one by one, and others take their places.
     let dispatch = Dispatch::start(u64::from(args.in_progress) * 4).await?;
     let flags = [&["--drain-grace-seconds", "0", "--log", "warn"], flags].concat();
     let worker = programs.worker("bench", &dispatch.address, &flags)?;
@@ -244,7 +243,7 @@ async fn until_in_progress(args: &Args, callee: Option<&Sipp>) -> Result<()> {
             };
             timeout(LIMIT, counted).await?;
         }
-        // The simulation does not tell; its rings are over after 30 s at the latest.
+        // The simulation does not report this; its rings are over after 30 s at the latest.
         None => sleep(Duration::from_secs(all / 500 + 1)).await,
     }
     sleep(Duration::from_secs(1)).await;
@@ -258,7 +257,7 @@ async fn share(process_id: Option<u32>) -> Result<f64> {
     Ok((cpu_seconds(process_id)? - before) / began.elapsed().as_secs_f64())
 }
 
-/// Processor time that the threads of a process used. Of the process as a whole it is told in ticks, too
+/// Returns the processor time that the threads of a process used. For the whole process it is given in ticks, too
 /// coarse for calls in progress.
 fn cpu_seconds(process_id: Option<u32>) -> Result<f64> {
     let id = process_id.ok_or("the process is gone")?;

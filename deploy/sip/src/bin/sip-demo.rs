@@ -1,4 +1,4 @@
-//! `make sip-demo`: a campaign over real SIP, and both sides' books beside each other.
+//! Command of `make sip-demo`: a campaign over real SIP, and both sides' books beside each other.
 #![forbid(unsafe_code)]
 #![allow(clippy::print_stdout, reason = "this program exists to print")]
 
@@ -19,11 +19,11 @@ struct Args {
     /// PostgreSQL to use; its database gets the service's tables
     #[arg(long, env = "DATABASE_URL", hide_env_values = true)]
     database_url: String,
-    /// Contacts to call
+    /// Contacts to call, 1 to 10,000
     #[arg(long, env = "SIP_DEMO_CONTACTS", default_value_t = 2_000,
           value_parser = clap::value_parser!(u64).range(1..=10_000))]
     contacts: u64,
-    /// Calls started a second
+    /// Calls started per second, 1 to 1,000
     #[arg(long, env = "SIP_DEMO_CALLS_PER_SECOND", default_value_t = 150,
           value_parser = clap::value_parser!(u32).range(1..=1_000))]
     calls_per_second: u32,
@@ -86,7 +86,7 @@ async fn run(args: &Args) -> Result<bool> {
     Ok(agree)
 }
 
-/// One line that is written over, where that can be seen.
+/// Shows the progress in one line that is written over, on a terminal.
 fn show(progress: &CampaignProgress, contacts: u64) {
     if std::io::stdout().is_terminal() {
         let ended = progress.history.map_or(0, |history| history.attempts) - progress.in_call;
@@ -95,7 +95,7 @@ fn show(progress: &CampaignProgress, contacts: u64) {
     }
 }
 
-/// Prints both sides' books; whether they agree.
+/// Prints both sides' books. Returns whether they agree.
 fn compare(tally: &Tally, sipp: &Sipp) -> bool {
     let ours = |outcome| tally.get(&outcome).copied().unwrap_or(0);
     let counts = sipp.counts();

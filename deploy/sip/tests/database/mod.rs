@@ -1,6 +1,6 @@
-//! A database for each test.
+//! Database for each test.
 
-/// A database of this test's own, on the server that DATABASE_URL names.
+/// Database of this test's own, on the server that DATABASE_URL names.
 pub struct Database {
     server: String,
     name: String,
