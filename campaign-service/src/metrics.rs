@@ -8,7 +8,7 @@ use crate::app::chores::CHORES;
 use crate::app::recording::{Outcome, Report};
 use crate::store::PoolStatus;
 use campaign_domain::dispatch::Decision;
-use campaign_domain::history::{CallOutcome, Fact};
+use campaign_domain::facts::{CallOutcome, Fact};
 use campaign_process::metrics::{
     Counter, Durations, Family, Gauge, Histogram, Labels, MetricTable, SecondsGauge,
 };

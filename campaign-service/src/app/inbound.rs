@@ -7,7 +7,7 @@ use crate::store::campaigns;
 use crate::store::contacts::{self, NewContact, Subject};
 use crate::store::{Gate, Tx, erasures, groups, states, suppressions};
 use campaign_domain::campaign::Campaign;
-use campaign_domain::history::Flags;
+use campaign_domain::facts::Flags;
 use campaign_domain::inbound::{Caller, Reception, Route, route};
 use campaign_domain::schedule::Hours;
 use uuid::Uuid;

@@ -9,7 +9,7 @@ use campaign_domain::access::Tenant;
 use campaign_domain::audit::Head;
 use campaign_domain::campaign::Campaign;
 use campaign_domain::eligibility::{Reason, Verdict};
-use campaign_domain::history::Flags;
+use campaign_domain::facts::Flags;
 use campaign_domain::lifecycle::{Command, Refusal, RefusalCause};
 use campaign_domain::settings::LaunchSettings;
 use std::collections::BTreeMap;

@@ -14,7 +14,7 @@ use crate::store::{Connection, Durability, Gate, Tx};
 use campaign_domain::Instant;
 use campaign_domain::campaign::Campaign;
 use campaign_domain::dispatch::expire;
-use campaign_domain::history::{CallOutcome, Fact};
+use campaign_domain::facts::{CallOutcome, Fact};
 use campaign_domain::lease::AttemptId;
 use campaign_domain::retry::RetryPolicy;
 use campaign_domain::settings::Epoch;

@@ -12,7 +12,7 @@ use crate::app::suppressing::Listing;
 use crate::store::contacts::NewContact;
 use crate::store::imports::Problem;
 use crate::store::suppressions::Suppression;
-use campaign_domain::history::Flags;
+use campaign_domain::facts::Flags;
 use campaign_domain::phone::{self, Reading};
 use campaign_domain::standing::Standing;
 use campaign_domain::subscriber::{canonical, spellings};

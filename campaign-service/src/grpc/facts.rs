@@ -6,7 +6,7 @@ use super::names::contact_name;
 use crate::app::error::Error;
 use crate::app::recording::{Outcome, Report};
 use crate::store::interactions::Interaction;
-use campaign_domain::history::{CallOutcome, Fact};
+use campaign_domain::facts::{CallOutcome, Fact};
 use campaign_proto::v1;
 use campaign_proto::v1::interaction::Fact as ApiFact;
 use uuid::Uuid;

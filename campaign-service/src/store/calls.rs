@@ -7,7 +7,7 @@
 use super::states::{outcome_from_number, pack_slot, unpack_slot};
 use super::{StoreResult, Tx};
 use campaign_domain::Instant;
-use campaign_domain::history::CallOutcome;
+use campaign_domain::facts::CallOutcome;
 use campaign_domain::lease::SlotId;
 use std::collections::HashMap;
 use uuid::Uuid;

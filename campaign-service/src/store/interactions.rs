@@ -2,7 +2,7 @@
 
 use super::{StoreError, StoreResult, Tx};
 use campaign_domain::Instant;
-use campaign_domain::history::Fact;
+use campaign_domain::facts::Fact;
 use campaign_domain::lease::AttemptId;
 use std::pin::pin;
 use tokio_postgres::Row;

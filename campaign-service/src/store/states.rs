@@ -17,7 +17,8 @@
 use super::place::Place;
 use super::{Params, StoreError, StoreResult, Tx};
 use campaign_domain::Instant;
-use campaign_domain::history::{CallOutcome, ContactState, Flags};
+use campaign_domain::facts::{CallOutcome, Flags};
+use campaign_domain::history::ContactState;
 use campaign_domain::lease::SlotId;
 use campaign_domain::settings::Epoch;
 use std::collections::BTreeMap;

@@ -168,7 +168,8 @@ mod tests {
     use super::*;
     use crate::access::Tenant;
     use crate::campaign::Config;
-    use crate::history::{ContactState, Flags};
+    use crate::facts::Flags;
+    use crate::history::ContactState;
     use crate::lifecycle::State;
     use crate::settings::LaunchSettings;
     use chrono::TimeDelta;

@@ -2,7 +2,8 @@
 //! ask [`RunRules::judge`].
 
 use crate::Instant;
-use crate::history::{ContactState, Flags};
+use crate::facts::Flags;
+use crate::history::ContactState;
 use crate::settings::{Epoch, LaunchSettings};
 
 /// Rules that decide about contacts in one run.
@@ -141,7 +142,8 @@ impl RunRules {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::history::{Fact, Recording};
+    use crate::facts::Fact;
+    use crate::history::Recording;
     use crate::retry::RetryPolicy;
     use crate::settings::{Exclusions, TransferredExclusion};
 

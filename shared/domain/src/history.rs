@@ -1,174 +1,17 @@
 //! History of a contact, and the changes that reported facts make to it.
 
 use crate::Instant;
+use crate::facts::{CallOutcome, Fact, Flags};
 use crate::lease::SlotId;
 use crate::retry::RetryPolicy;
 use crate::settings::Epoch;
 use chrono::TimeDelta;
-use serde::{Deserialize, Serialize};
 
 /// Longest time that a contact who called in is not called, unless a report ends that call earlier.
 const INBOUND_CALL_LIMIT: TimeDelta = TimeDelta::hours(2);
 
 /// Longest time of a call.
 const CALL_LIMIT: TimeDelta = TimeDelta::hours(24);
-
-/// Set of events of a contact. It is one number, so that SQL can group by it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Flags(pub i16);
-
-impl Flags {
-    /// No event.
-    pub const NONE: Self = Self(0);
-    /// Opted out.
-    pub const REFUSED: Self = Self(1);
-    /// Transferred after any time on the call.
-    pub const TRANSFERRED: Self = Self(1 << 1);
-    /// Transferred after more than 60 seconds.
-    pub const TRANSFERRED_OVER_60S: Self = Self(1 << 2);
-    /// Transferred after more than 90 seconds.
-    pub const TRANSFERRED_OVER_90S: Self = Self(1 << 3);
-    /// Transferred after more than 120 seconds.
-    pub const TRANSFERRED_OVER_120S: Self = Self(1 << 4);
-    /// Reached the campaign's goal.
-    pub const SUCCESS: Self = Self(1 << 5);
-    /// Clicked a link.
-    pub const LINK_OPENED: Self = Self(1 << 6);
-    /// Received a text.
-    pub const TEXTED: Self = Self(1 << 7);
-
-    /// Returns the union of both sets.
-    #[must_use]
-    pub fn with(self, other: Self) -> Self {
-        Self(self.0 | other.0)
-    }
-
-    /// Whether both sets share an event. `NONE` shares none.
-    #[must_use]
-    pub fn intersects(self, other: Self) -> bool {
-        self.0 & other.0 != 0
-    }
-
-    fn of_transfer(seconds: i32) -> Self {
-        let mut flags = Self::TRANSFERRED;
-        let bounds = [
-            (60, Self::TRANSFERRED_OVER_60S),
-            (90, Self::TRANSFERRED_OVER_90S),
-            (120, Self::TRANSFERRED_OVER_120S),
-        ];
-        for (bound_seconds, flag) in bounds {
-            if seconds > bound_seconds {
-                flags = flags.with(flag);
-            }
-        }
-        flags
-    }
-}
-
-/// Outcome of a call.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
-pub enum CallOutcome {
-    /// Answered by a person.
-    Answered,
-    /// Not answered.
-    NoAnswer,
-    /// Line busy.
-    Busy,
-    /// Answered by a machine.
-    Voicemail,
-    /// Could not be placed.
-    Failed,
-    /// Unknown; a later report replaces it.
-    Unknown,
-}
-
-impl CallOutcome {
-    /// All outcomes, by number.
-    pub const ALL: [Self; 6] =
-        [Self::Answered, Self::NoAnswer, Self::Busy, Self::Voicemail, Self::Failed, Self::Unknown];
-
-    /// Returns the place in [`Self::ALL`]. The place is stored, so it never changes.
-    #[must_use]
-    pub fn number(self) -> u8 {
-        match self {
-            Self::Answered => 0,
-            Self::NoAnswer => 1,
-            Self::Busy => 2,
-            Self::Voicemail => 3,
-            Self::Failed => 4,
-            Self::Unknown => 5,
-        }
-    }
-
-    /// Returns the name for programs, in capitals.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Answered => "ANSWERED",
-            Self::NoAnswer => "NO_ANSWER",
-            Self::Busy => "BUSY",
-            Self::Voicemail => "VOICEMAIL",
-            Self::Failed => "FAILED",
-            Self::Unknown => "UNKNOWN",
-        }
-    }
-}
-
-/// One reported fact.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "SCREAMING_SNAKE_CASE")]
-pub enum Fact {
-    /// An attempt ended.
-    CallEnded {
-        /// Outcome of the call.
-        outcome: CallOutcome,
-        /// Length of the call in seconds.
-        duration_seconds: i32,
-    },
-    /// The call was transferred to a person.
-    Transferred {
-        /// Seconds on the call before the transfer.
-        seconds_before_transfer: i32,
-    },
-    /// The contact asked not to be engaged again.
-    OptedOut {
-        /// Channel of the request.
-        channel: String,
-        /// Whether the opt-out covers every campaign: the number is suppressed too.
-        #[serde(default)]
-        everywhere: bool,
-    },
-    /// The campaign's goal was reached.
-    Success,
-    /// The contact clicked a link.
-    LinkOpened {
-        /// Address of the link.
-        link: String,
-    },
-    /// A text was sent.
-    TextSent,
-    /// The contact called in and was answered.
-    CalledIn {
-        /// Length of the call in seconds.
-        duration_seconds: i32,
-    },
-}
-
-impl Fact {
-    /// Whether the fact counts now, whatever the epoch of its attempt. An opt-out after a reset
-    /// still counts.
-    #[must_use]
-    pub fn outlives_reset(&self) -> bool {
-        matches!(self, Self::OptedOut { .. })
-    }
-
-    /// Whether the number must be suppressed as well.
-    #[must_use]
-    pub fn suppresses(&self) -> bool {
-        matches!(self, Self::OptedOut { everywhere: true, .. })
-    }
-}
 
 /// Stored state of a contact with any history.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

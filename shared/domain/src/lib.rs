@@ -5,6 +5,7 @@
 //! | which command is allowed in which state | [`lifecycle`] |
 //! | what a launch setting means | [`settings`] |
 //! | is this contact to be engaged | [`eligibility`] |
+//! | what is reported of a contact | [`facts`] |
 //! | what does a reported fact change | [`history`] |
 //! | when did a fact happen, and after which launch | [`timing`] |
 //! | when is a contact tried again | [`retry`] |
@@ -31,6 +32,7 @@ pub mod campaign;
 pub mod caps;
 pub mod dispatch;
 pub mod eligibility;
+pub mod facts;
 pub mod fingerprint;
 pub mod history;
 pub mod inbound;

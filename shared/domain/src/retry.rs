@@ -1,7 +1,7 @@
 //! Retries of contacts that were not reached.
 
 use crate::Instant;
-use crate::history::CallOutcome;
+use crate::facts::CallOutcome;
 use chrono::TimeDelta;
 use serde::{Deserialize, Serialize};
 

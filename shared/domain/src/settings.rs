@@ -1,6 +1,6 @@
 //! Launch settings: the choices of one launch, fixed for its run.
 
-use crate::history::Flags;
+use crate::facts::Flags;
 use serde::{Deserialize, Serialize};
 
 /// Settings of one launch.

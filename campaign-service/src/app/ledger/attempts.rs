@@ -7,7 +7,7 @@ use crate::store::leases::{self, Lease};
 use crate::store::{Tx, calls};
 use campaign_domain::Instant;
 use campaign_domain::campaign::Campaign;
-use campaign_domain::history::Fact;
+use campaign_domain::facts::Fact;
 use campaign_domain::lease::{AttemptId, Slot};
 use campaign_domain::settings::Epoch;
 use campaign_domain::timing::{self, Launch};

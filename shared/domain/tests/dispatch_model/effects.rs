@@ -8,7 +8,8 @@ use crate::world::{
 };
 use campaign_domain::Instant;
 use campaign_domain::dispatch::{Decision, Terms, admit, decide, expire, objection, settle};
-use campaign_domain::history::{CallOutcome, ContactState, Fact, Recording};
+use campaign_domain::facts::{CallOutcome, Fact};
+use campaign_domain::history::{ContactState, Recording};
 use campaign_domain::lease::{AttemptId, Slot, Slots};
 use campaign_domain::lifecycle::{Command, Plan, State, transition};
 use campaign_domain::settings::LaunchSettings;

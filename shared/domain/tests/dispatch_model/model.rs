@@ -5,7 +5,7 @@ use crate::world::{
     Ask, CONTACTS, Deciding, LAST_TICK, MAX_LEASES, WORKERS, World, at, second_run,
 };
 use campaign_domain::dispatch::Decision;
-use campaign_domain::history::CallOutcome;
+use campaign_domain::facts::CallOutcome;
 use campaign_domain::lifecycle::{self, Command, Plan, State};
 use chrono::TimeDelta;
 use stateright::{Model, Property};

@@ -6,7 +6,7 @@ use crate::model::{Action, Dispatch, Scope};
 use crate::world::{Ask, Attempt, CONTACTS, MAX_ATTEMPTS, RETRY_DELAY_TICKS, World, hours};
 use campaign_domain::Instant;
 use campaign_domain::dispatch::Decision;
-use campaign_domain::history::CallOutcome;
+use campaign_domain::facts::CallOutcome;
 use campaign_domain::lease::AttemptId;
 use campaign_domain::lifecycle::State;
 use campaign_domain::schedule::Hours;
