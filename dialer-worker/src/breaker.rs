@@ -12,7 +12,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
-use crate::dialer::Fault;
+use crate::call::Fault;
 
 /// Cap of the probe delay, as a multiple of the first delay. Each failed probe doubles the delay.
 const MAX_DELAY_FACTOR: u32 = 32;

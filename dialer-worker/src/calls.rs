@@ -5,61 +5,20 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
-use campaign_process::traces::{Span, TraceContext};
 use futures_util::FutureExt;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tracing::error;
 
-use crate::dialer::{Attempt, CallEnd, CallEvents, Dialer, Fact, Fault, Leave, Outcome};
+use crate::call::{
+    Attempt, CallEnd, CallEvent, CallEvents, CallId, CallTrace, Leave, News, Outcome,
+};
+use crate::dialer::Dialer;
 use crate::leases::Granted;
 
 /// Time for the answer to a probe. A provider that exceeds the limit fails the probe.
 const PROBE_LIMIT: Duration = Duration::from_secs(10);
-
-/// Identity of a call. Lease and slot name the call in this process; the attempt id names it
-/// elsewhere.
-#[derive(Debug, PartialEq, Eq, Hash)]
-pub(crate) struct CallId {
-    pub lease: String,
-    pub slot: i32,
-    pub attempt_id: String,
-    pub contact: String,
-    pub campaign: String,
-    pub run: i32,
-    /// Trace context for everything that follows from the call.
-    pub trace: TraceContext,
-}
-
-/// Spans of a call. One span covers the dial, the other starts at the authorisation request. Both
-/// end when this value is dropped.
-#[derive(Debug)]
-pub(crate) struct CallTrace {
-    pub dial: Span,
-    pub _call: Span,
-}
-
-/// Event that a provider reported for a call.
-#[derive(Debug)]
-pub(crate) struct CallEvent {
-    pub call: Arc<CallId>,
-    pub news: News,
-}
-
-#[derive(Debug)]
-pub(crate) enum News {
-    Answered,
-    /// Fact to record. The sender, if any, learns whether the fact is durable.
-    Fact(Fact, Option<oneshot::Sender<bool>>),
-    /// Whether the provider did its part.
-    Provider(Result<(), Fault>),
-    Ended(CallEnd),
-    /// Request to learn when the end of the call is durable.
-    TellWhenEnded(oneshot::Sender<bool>),
-    /// End of a call that this process does not know, or no longer knows.
-    EndedBefore(CallEnd, oneshot::Sender<bool>),
-}
 
 /// Calls that have not ended.
 pub(crate) struct Calls {

@@ -1,17 +1,16 @@
 //! Flags of the program. The environment can set each of them too.
 
 use std::net::SocketAddr;
-use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
 pub use campaign_process::Secret;
 use campaign_process::client::endpoint;
 use campaign_process::{ConfigArgs, HealthArgs, LogArgs, TraceArgs};
-use clap::builder::RangedI64ValueParser;
 use clap::{Args, Parser, ValueEnum};
 use tonic::transport::Endpoint;
 
+use crate::flags::within;
 use crate::http::HttpConfig;
 use crate::service::{AccessConfig, Replica};
 use crate::sip::SipConfig;
@@ -198,11 +197,6 @@ pub struct SimulatedConfig {
     /// File to which the simulated provider appends its calls, as JSON lines with phone numbers
     #[arg(long, env = "DIALER_DIAL_LOG", value_name = "FILE")]
     pub dial_log: Option<PathBuf>,
-}
-
-/// Returns a parser of whole numbers in a range, both ends included.
-pub(crate) fn within(range: RangeInclusive<i64>) -> RangedI64ValueParser<u32> {
-    RangedI64ValueParser::new().range(range)
 }
 
 fn worker_id(text: &str) -> Result<String, String> {

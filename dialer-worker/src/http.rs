@@ -31,7 +31,8 @@ use campaign_process::client::is_in_the_clear;
 use campaign_process::connections::{ConnectionLimits, Connections};
 use campaign_process::metrics::Counter;
 
-use crate::dialer::{Attempt, CallEnd, CallEvents, Dialer, EarlierCalls};
+use crate::call::{Attempt, CallEnd, CallEvents, EarlierCalls};
+use crate::dialer::Dialer;
 use crate::metrics::Metrics;
 use api::{Api, Event, What};
 pub use config::{Channel, HttpConfig};

@@ -6,9 +6,11 @@
 //! `worker` waits for events and keeps the state across streams.
 
 mod breaker;
+pub mod call;
 mod calls;
 pub mod config;
 pub mod dialer;
+mod flags;
 pub mod http;
 mod leases;
 pub mod metrics;
@@ -30,7 +32,8 @@ use http::HttpDialer;
 use metrics::Metrics;
 use simulated::SimulatedDialer;
 use sip::SipDialer;
-pub use worker::{Summary, run};
+pub use state::Summary;
+pub use worker::run;
 
 /// Starts the provider that the configuration names.
 ///

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use campaign_process::metrics::serve_metrics;
+use campaign_process::scraping::serve_metrics;
 use campaign_process::{
     Options, init_logs, install_tls_provider, listen, options, shutdown_signal,
 };

@@ -2,7 +2,7 @@
 
 use campaign_process::metrics::{Counter, Gauge, MetricTable};
 
-use crate::dialer::Outcome;
+use crate::call::Outcome;
 
 /// Metrics of the worker.
 #[derive(Debug)]

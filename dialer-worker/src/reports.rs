@@ -13,8 +13,7 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 use tracing::error;
 
-use crate::calls::CallId;
-use crate::dialer::{CallEnd, Fact};
+use crate::call::{CallEnd, CallId, Fact};
 
 /// Number of waiting facts that triggers a report.
 const FLUSH_INTERACTIONS: usize = 100;
@@ -191,7 +190,7 @@ fn interaction(call: &CallId, interaction_id: String, fact: ReportedFact) -> Int
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::dialer::Outcome;
+    use crate::call::Outcome;
     use campaign_proto::v1::InteractionResult;
 
     fn call(slot: i32) -> CallId {

@@ -18,8 +18,9 @@ use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tracing::error;
 
+use crate::call::{Attempt, CallEnd, CallEvents, Fact, Outcome};
 use crate::config::SimulatedConfig;
-use crate::dialer::{Attempt, CallEnd, CallEvents, Dialer, Fact, Outcome};
+use crate::dialer::Dialer;
 use dial_log::DialLog;
 pub use plan::Odds;
 use plan::Plan;

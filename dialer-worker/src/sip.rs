@@ -14,7 +14,9 @@
 mod call;
 mod codes;
 mod config;
+mod dialogs;
 mod inbound;
+mod requests;
 mod sdp;
 mod stack;
 
@@ -26,16 +28,19 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use tokio_util::sync::CancellationToken;
 
-use crate::dialer::{Attempt, CallEnd, CallEvents, Dialer};
+use crate::call::{Attempt, CallEnd, CallEvents};
+use crate::dialer::Dialer;
 use crate::service::Replica;
-pub use config::{SipConfig, Transport};
-pub use inbound::{InboundCampaign, InboundConfig};
+pub use config::{InboundCampaign, InboundConfig, SipConfig, Transport};
+use inbound::Inbound;
+use requests::take_requests;
 use stack::Stack;
 
 /// SIP provider.
 #[derive(Clone)]
 pub struct SipDialer {
     stack: Arc<Stack>,
+    inbound: Option<Arc<Inbound>>,
 }
 
 impl SipDialer {
@@ -44,7 +49,10 @@ impl SipDialer {
     /// # Errors
     /// Returns a text that names the setting that does not work.
     pub async fn start(config: &SipConfig, services: &[Replica]) -> Result<Self, String> {
-        Ok(Self { stack: Stack::start(config, services).await? })
+        let (stack, requests, trunk) = Stack::start(config).await?;
+        let inbound = Inbound::new(&config.inbound, trunk, services).map(Arc::new);
+        tokio::spawn(take_requests(Arc::clone(&stack), inbound.clone(), requests));
+        Ok(Self { stack, inbound })
     }
 }
 
@@ -71,9 +79,9 @@ impl Dialer for SipDialer {
     }
 
     fn stop(&self, grace: Duration) -> BoxFuture<'static, usize> {
-        let stack = Arc::clone(&self.stack);
+        let inbound = self.inbound.clone();
         async move {
-            match &stack.inbound {
+            match inbound {
                 Some(inbound) => inbound.stop(grace).await,
                 None => 0,
             }

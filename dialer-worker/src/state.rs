@@ -14,16 +14,16 @@ use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
 use crate::breaker::Breaker;
-use crate::calls::{CallEvent, CallId, Calls, News};
+use crate::call::{CallEnd, CallEvent, CallId, News, Outcome};
+use crate::calls::Calls;
 use crate::config::WorkerConfig;
-use crate::dialer::{CallEnd, Dialer, Outcome};
+use crate::dialer::Dialer;
 use crate::leases::Leases;
 use crate::metrics::Metrics;
 use crate::pace::{Pace, Throughput};
 use crate::provider_status::ProviderStatus;
 use crate::reports::{self, Outbox};
 use crate::session::{Terms, request};
-use crate::worker::Summary;
 
 /// Time for the last acknowledgements, after the grace for calls is over.
 const LAST_REPORTS_LIMIT: Duration = Duration::from_secs(10);
@@ -36,6 +36,19 @@ struct Stop {
     hang_up_at: Instant,
     is_hung_up: bool,
     finish_by: Instant,
+}
+
+/// Summary of a worker's life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Summary {
+    /// Calls dialled.
+    pub calls: u64,
+    /// Facts the service acknowledged.
+    pub reported: u64,
+    /// Facts without acknowledgement at the end; none after an orderly stop.
+    pub unacknowledged: usize,
+    /// Calls that did not end although they were hung up; none after an orderly stop.
+    pub unfinished_calls: usize,
 }
 
 pub(crate) struct State {

@@ -18,13 +18,13 @@ use tokio_stream::StreamExt;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use crate::calls::CallEvent;
+use crate::call::{CallEvent, EarlierCalls};
 use crate::config::WorkerConfig;
-use crate::dialer::{Dialer, EarlierCalls};
+use crate::dialer::Dialer;
 use crate::metrics::Metrics;
 use crate::service::Replica;
 use crate::session::{Session, SessionError};
-use crate::state::State;
+use crate::state::{State, Summary};
 
 /// Version of the protocol that the worker speaks.
 const PROTOCOL_VERSION: i32 = 1;
@@ -36,19 +36,6 @@ const MIN_RECONNECT_DELAY: Duration = Duration::from_millis(100);
 const MAX_RECONNECT_DELAY: Duration = Duration::from_secs(5);
 /// Longest wait for answers after the service sent drain, if the service grants that much.
 const MAX_DRAIN_WAIT: Duration = Duration::from_secs(5);
-
-/// Summary of a worker's life.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Summary {
-    /// Calls dialled.
-    pub calls: u64,
-    /// Facts the service acknowledged.
-    pub reported: u64,
-    /// Facts without acknowledgement at the end; none after an orderly stop.
-    pub unacknowledged: usize,
-    /// Calls that did not end although they were hung up; none after an orderly stop.
-    pub unfinished_calls: usize,
-}
 
 /// Works until `shutdown` is cancelled, then stops in order. Calls in progress get their grace, and
 /// all facts are reported.

@@ -15,8 +15,8 @@ use tracing::{debug, warn};
 
 use super::config::{Channel, HttpConfig};
 use super::connecting::{Connector, connector, tls_problem};
-use crate::config::Secret;
-use crate::dialer::{CallEnd, Fact, Fault, Outcome};
+use crate::call::{CallEnd, Fact, Fault, Outcome};
+use campaign_process::Secret;
 
 /// Largest body accepted in an answer.
 const MAX_ANSWER_BYTES: usize = 1 << 20;

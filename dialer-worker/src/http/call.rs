@@ -10,7 +10,7 @@ use tracing::{debug, info, warn};
 
 use super::api::{Create, Created, Found, What};
 use super::{Listed, NEWS_CAPACITY, Shared};
-use crate::dialer::{Attempt, CallEnd, CallEvents, Fault, Outcome};
+use crate::call::{Attempt, CallEnd, CallEvents, Fault, Outcome};
 
 /// Most requests to begin one attempt. The request is repeated, under the same key, when the
 /// platform says that it does not know the attempt.

@@ -7,7 +7,8 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 use hyper::Uri;
 
-use crate::config::{Secret, within};
+use crate::flags::within;
+use campaign_process::Secret;
 
 /// Channel of an attempt.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]

@@ -11,8 +11,7 @@ use campaign_proto::v1::{
 use tokio::time::Instant;
 use tracing::{debug, warn};
 
-use crate::calls::{CallId, CallTrace};
-use crate::dialer::{Attempt, Leave};
+use crate::call::{Attempt, CallId, CallTrace, Leave};
 
 /// Bounds of the wait for a campaign's pacing.
 const MIN_RETRY_DELAY: Duration = Duration::from_millis(5);

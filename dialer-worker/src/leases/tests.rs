@@ -6,8 +6,9 @@ use std::sync::Arc;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use crate::calls::{Calls, News};
-use crate::dialer::{Attempt, CallEnd, CallEvents, Dialer, Outcome};
+use crate::call::{Attempt, CallEnd, CallEvents, News, Outcome};
+use crate::calls::Calls;
+use crate::dialer::Dialer;
 
 use AuthorizeDecision::{
     AlreadyGranted, Excluded, Granted as Yes, LeaseLost, NotNow, NotRunning, SlotClosed,

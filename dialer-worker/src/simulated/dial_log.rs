@@ -8,7 +8,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::Serialize;
 
-use crate::dialer::{Attempt, Outcome};
+use crate::call::{Attempt, Outcome};
 
 /// Log that appends lines. Several processes may share the file.
 #[derive(Clone, Debug)]

@@ -3,7 +3,7 @@
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
-use crate::dialer::{Fact, Outcome};
+use crate::call::{Fact, Outcome};
 
 /// Probabilities of outcomes and facts, each from 0 to 1.
 #[derive(Clone, Copy, Debug)]

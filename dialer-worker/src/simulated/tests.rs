@@ -4,8 +4,7 @@ use campaign_process::traces::TraceContext;
 use tokio::sync::mpsc;
 
 use super::*;
-use crate::calls::{CallEvent, CallId, News};
-use crate::dialer::Leave;
+use crate::call::{CallEvent, CallId, Leave, News};
 
 const CALLS: i32 = 300;
 

@@ -5,15 +5,16 @@ use std::time::Duration;
 use rsipstack::dialog::dialog::{DialogState, DialogStateReceiver};
 use rsipstack::dialog::invitation::InviteAsyncResult;
 use rsipstack::dialog::invite_dialog::InviteDialog;
-use rsipstack::sip::{Header, StatusCode, StatusCodeKind};
+use rsipstack::sip::StatusCodeKind;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info};
 
 use super::codes;
+use super::dialogs::answer_request;
 use super::stack::Stack;
-use crate::dialer::{Attempt, CallEnd, CallEvents, Fact, Fault, Outcome};
+use crate::call::{Attempt, CallEnd, CallEvents, Fact, Fault, Outcome};
 
 /// Result of an INVITE.
 enum Setup {
@@ -200,28 +201,6 @@ impl Call<'_> {
                 false
             }
         }
-    }
-}
-
-/// Answers the trunk's requests within the call.
-pub(super) async fn answer_request(stack: &Stack, state: DialogState) {
-    let answered = match state {
-        // A session refresh changes nothing on this side.
-        DialogState::Updated(_, request, handle) if !request.body.is_empty() => {
-            let headers = vec![Header::ContentType("application/sdp".into())];
-            handle.respond(StatusCode::OK, Some(headers), Some(stack.offer())).await
-        }
-        DialogState::Updated(_, _, handle)
-        | DialogState::Options(_, _, handle)
-        | DialogState::Notify(_, _, handle)
-        | DialogState::Info(_, _, handle) => handle.reply(StatusCode::OK).await,
-        DialogState::Refer(_, _, handle)
-        | DialogState::Message(_, _, handle)
-        | DialogState::Publish(_, _, handle) => handle.reply(StatusCode::NotImplemented).await,
-        _ => Ok(()),
-    };
-    if answered.is_err() {
-        debug!("a request within a call ended before it was answered");
     }
 }
 

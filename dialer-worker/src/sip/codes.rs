@@ -1,6 +1,6 @@
 //! Meaning of a final answer to an INVITE, for the call and for the trunk.
 
-use crate::dialer::{Fault, Outcome};
+use crate::call::{Fault, Outcome};
 
 /// Returns the outcome of a call that was not answered.
 pub(super) fn outcome(code: u16) -> Outcome {

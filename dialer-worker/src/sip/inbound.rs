@@ -11,7 +11,6 @@
 
 mod answers;
 mod caller;
-mod config;
 mod service;
 
 use std::net::IpAddr;
@@ -31,11 +30,11 @@ use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info};
 
-use super::call::answer_request;
+use super::config::{self, InboundConfig};
+use super::dialogs::answer_request;
 use super::stack::Stack;
 use crate::service::Replica;
 use answers::{Answer, retry_after};
-pub use config::{InboundCampaign, InboundConfig};
 use service::{AnsweredCall, Service};
 
 /// Time for the last calls to be recorded, after the grace for calls is over.

@@ -1,18 +1,17 @@
 //! SIP stack that all calls share: socket, trunk, and the dispatch of the trunk's own requests.
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use rsipstack::EndpointBuilder;
-use rsipstack::dialog::DialogId;
 use rsipstack::dialog::authenticate::Credential;
 use rsipstack::dialog::dialog_layer::DialogLayer;
 use rsipstack::dialog::invitation::InviteOption;
 use rsipstack::dialog::invite_dialog::InviteDialog;
 use rsipstack::sip::headers::ReferTo;
-use rsipstack::sip::{HostWithPort, Method, SipMessage, StatusCode, Uri};
+use rsipstack::sip::{HostWithPort, Method, SipMessage, Uri};
 use rsipstack::transaction::endpoint::{EndpointInnerRef, TargetLocator};
 use rsipstack::transaction::key::{TransactionKey, TransactionRole};
 use rsipstack::transaction::{Transaction, TransactionReceiver, make_tag};
@@ -21,16 +20,11 @@ use rsipstack::transport::udp::UdpConnection;
 use rsipstack::transport::{SipAddr, SipConnection, TransportLayer};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, error, info};
+use tracing::{debug, info};
 
 use super::config::{Limits, SipConfig, Transport};
-use super::inbound::Inbound;
 use super::sdp;
-use crate::dialer::{Attempt, Fault};
-use crate::service::Replica;
-
-/// Time that a trunk's request waits for its preceding answer to be processed.
-const SETTLE_LIMIT: Duration = Duration::from_secs(5);
+use crate::call::{Attempt, Fault};
 
 /// State that all calls share.
 pub(super) struct Stack {
@@ -48,19 +42,21 @@ pub(super) struct Stack {
     /// Lock that keeps calls from opening a connection each.
     connecting: tokio::sync::Mutex<()>,
     calls: Mutex<HashMap<String, Listed>>,
-    pub inbound: Option<Inbound>,
 }
 
 /// Call whose trunk may send requests.
 #[derive(Clone)]
-struct Listed {
-    dialog: InviteDialog,
+pub(super) struct Listed {
+    pub dialog: InviteDialog,
     /// Cancelled when the answer to the worker's INVITE is processed.
-    settled: CancellationToken,
+    pub settled: CancellationToken,
 }
 
 impl Stack {
-    pub async fn start(config: &SipConfig, services: &[Replica]) -> Result<Arc<Self>, String> {
+    /// Binds the socket and starts to listen. Returns the stack, and the trunk's requests with its address.
+    pub async fn start(
+        config: &SipConfig,
+    ) -> Result<(Arc<Self>, TransactionReceiver, IpAddr), String> {
         let name = config.sip_trunk.as_deref();
         let name = name.ok_or("--provider sip needs --sip-trunk HOST:PORT")?;
         let address = resolve(name).await?;
@@ -103,12 +99,10 @@ impl Stack {
             domain,
             connecting: tokio::sync::Mutex::default(),
             calls: Mutex::default(),
-            inbound: Inbound::new(&config.inbound, address.ip(), services),
         });
         tokio::spawn(async move { endpoint.serve().await });
-        tokio::spawn(Arc::clone(&stack).take_requests(requests));
         info!(trunk = %address, listens = %listens, transport = ?config.sip_transport, "SIP is ready");
-        Ok(stack)
+        Ok((stack, requests, address.ip()))
     }
 
     /// Returns the INVITE of an attempt. Its Call-ID is the attempt's key, so the trunk's logs can
@@ -154,48 +148,13 @@ impl Stack {
         self.layer.remove_dialog(&id);
     }
 
+    /// Returns the listed call with this Call-ID.
+    pub fn find(&self, call_id: &str) -> Option<Listed> {
+        self.listed().get(call_id).cloned()
+    }
+
     fn listed(&self) -> std::sync::MutexGuard<'_, HashMap<String, Listed>> {
         self.calls.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    async fn take_requests(self: Arc<Self>, mut requests: TransactionReceiver) {
-        while let Some(request) = requests.recv().await {
-            tokio::spawn(Arc::clone(&self).take_request(request));
-        }
-        error!("SIP has stopped listening, so no call works; restart the worker");
-    }
-
-    /// Handles one request of the trunk: within a call, a new call, or OPTIONS.
-    async fn take_request(self: Arc<Self>, mut request: Transaction) {
-        let id = DialogId::try_from(&request).ok();
-        let listed = id.as_ref().and_then(|id| self.listed().get(&id.call_id).cloned());
-        let done = match (listed, &request.original.method) {
-            (_, Method::Ack) => Ok(()),
-            (Some(mut call), _) => {
-                let _ = timeout(SETTLE_LIMIT, call.settled.cancelled()).await;
-                if id == Some(call.dialog.id()) {
-                    call.dialog.handle(&mut request).await
-                } else {
-                    request.reply(StatusCode::CallTransactionDoesNotExist).await
-                }
-            }
-            (None, Method::Options) => request.reply(StatusCode::OK).await,
-            // The request belongs to a call that is over, or to another worker.
-            (None, Method::Invite) if id.is_some_and(|id| !id.local_tag.is_empty()) => {
-                request.reply(StatusCode::CallTransactionDoesNotExist).await
-            }
-            (None, Method::Invite) => match &self.inbound {
-                Some(inbound) => {
-                    inbound.take(&self, request).await;
-                    return;
-                }
-                None => request.reply(StatusCode::TemporarilyUnavailable).await,
-            },
-            (None, _) => request.reply(StatusCode::CallTransactionDoesNotExist).await,
-        };
-        if let Err(error) = done {
-            debug!(%error, "a request of the trunk was not handled");
-        }
     }
 
     /// Whether the trunk answers OPTIONS at all. The content of the answer does not matter.

@@ -6,9 +6,10 @@ use campaign_proto::v1::dispatch_response::Message as Response;
 use campaign_proto::v1::{
     CallOutcome, InteractionResult, InteractionStatus, RenewResult, ReportAck, Welcome,
 };
-use dialer_worker::dialer::{Fact, Outcome};
+use dialer_worker::call::{Fact, Outcome};
 
-use crate::fake::{FakeService, FakeWorker, contact, kept, key, keys, lost, outcome, welcome_back};
+use crate::fake::{FakeService, contact, kept, key, keys, lost, outcome, welcome_back};
+use crate::under_test::FakeWorker;
 
 #[tokio::test]
 async fn hello_says_who_and_credit_keeps_to_the_prefetch() {

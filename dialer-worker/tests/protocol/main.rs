@@ -4,3 +4,4 @@ mod dialling;
 mod fake;
 mod provider;
 mod stopping;
+mod under_test;

@@ -4,9 +4,10 @@ use std::time::{Duration, Instant};
 
 use campaign_proto::v1::dispatch_request::Message as Request;
 use campaign_proto::v1::{AuthorizeDecision, CallOutcome, ProviderReport, Welcome};
-use dialer_worker::dialer::{Fault, Outcome};
+use dialer_worker::call::{Fault, Outcome};
 
-use crate::fake::{FakeCall, FakeService, FakeWorker, outcome};
+use crate::fake::{FakeService, outcome};
+use crate::under_test::{FakeCall, FakeWorker};
 
 async fn fail(call: FakeCall) {
     call.events.provider_failed(Fault::Refusing(503)).await;

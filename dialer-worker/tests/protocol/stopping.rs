@@ -3,9 +3,10 @@
 use campaign_proto::v1::AuthorizeDecision as Decision;
 use campaign_proto::v1::dispatch_response::Message as Response;
 use campaign_proto::v1::{CallOutcome, Drain, Revoke};
-use dialer_worker::dialer::{Fact, Outcome};
+use dialer_worker::call::{Fact, Outcome};
 
-use crate::fake::{FakeService, FakeWorker, contact, key, keys, outcome, welcome_back};
+use crate::fake::{FakeService, contact, key, keys, outcome, welcome_back};
+use crate::under_test::FakeWorker;
 
 fn revoke_campaign(hang_up: bool) -> Response {
     let campaign = "campaigns/a".to_owned();

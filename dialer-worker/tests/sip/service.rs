@@ -154,7 +154,10 @@ impl CallingWorker {
                 continue;
             }
             let attempt_id = fact.attempt_id.clone();
-            assert!(reported.ends.insert(attempt_id, fact).is_none(), "an end came twice");
+            let before = reported.ends.insert(attempt_id, fact);
+            // The real end replaces UNKNOWN, which a slow machine may bring about.
+            let is_first = before.is_none_or(|end| outcome(&end) == Some(CallOutcome::Unknown));
+            assert!(is_first, "an end came twice");
         }
     }
 

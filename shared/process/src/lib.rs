@@ -9,6 +9,7 @@ pub mod health;
 mod listening;
 pub mod metrics;
 mod options;
+pub mod scraping;
 mod secret;
 mod seldom;
 pub mod serving;

@@ -1,12 +1,6 @@
 //! Metrics of a process, for Prometheus. A process declares each metric once, in one table;
 //! `/metrics` shows them. Counting costs an atomic addition, whether or not anything scrapes.
 
-use crate::connections::{ConnectionLimits, Connections};
-use crate::serving::serve_http;
-use crate::traces::LOST_SPANS;
-use axum::Router;
-use axum::http::header::CONTENT_TYPE;
-use axum::routing::get;
 use prometheus_client::encoding::EncodeMetric;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::TypedMetric;
@@ -16,16 +10,15 @@ pub use prometheus_client::metrics::gauge::Gauge;
 pub use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Metric, Registry};
 use std::fmt;
-use std::sync::Arc;
+use std::sync::LazyLock;
 use std::sync::atomic::AtomicU64;
-use tokio::net::TcpListener;
-use tokio_util::sync::CancellationToken;
 
-/// Media type of OpenMetrics, which Prometheus requests.
-const CONTENT: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 /// Upper bounds of the buckets of durations, in seconds.
 const DURATION_BUCKETS: [f64; 13] =
     [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
+
+/// Spans of this process that were dropped: the collector did not accept them, or too many waited.
+pub(crate) static LOST_SPANS: LazyLock<Counter> = LazyLock::new(Counter::default);
 
 /// Names and values of labels. Labels are the program's own text only, never a person's id, number
 /// or name.
@@ -117,23 +110,4 @@ impl MetricTable {
 
 fn histogram() -> Histogram {
     Histogram::new(DURATION_BUCKETS)
-}
-
-/// Serves the text of `render` at `/metrics`, and nothing else, until `stop`.
-pub async fn serve_metrics(
-    listener: TcpListener,
-    limits: ConnectionLimits,
-    render: impl Fn() -> String + Send + Sync + 'static,
-    stop: CancellationToken,
-) {
-    let render = Arc::new(render);
-    let show = move || async move { ([(CONTENT_TYPE, CONTENT)], render()) };
-    let router = Router::new().route("/metrics", get(show));
-    let connections = Connections::new(limits, Counter::default());
-    // Stops without waiting for open connections, because a scraper keeps its connection open.
-    let serving = serve_http(listener, connections, limits.first_request, router, stop.clone());
-    tokio::select! {
-        () = serving => {}
-        () = stop.cancelled() => {}
-    }
 }

@@ -9,7 +9,6 @@
 mod exporting;
 mod spans;
 
-pub(crate) use exporting::LOST_SPANS;
 pub use exporting::Traces;
 pub use opentelemetry::trace::SpanKind;
 pub use spans::{Span, TraceContext, begin, begin_for, begin_linked};

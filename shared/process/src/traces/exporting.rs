@@ -1,6 +1,6 @@
 //! Export of spans to the collector.
 
-use crate::metrics::Counter;
+use crate::metrics::LOST_SPANS;
 use opentelemetry::trace::TracerProvider;
 use opentelemetry::{Context, KeyValue};
 use opentelemetry_otlp::{
@@ -12,8 +12,8 @@ use opentelemetry_sdk::trace::{
     BatchConfigBuilder, BatchSpanProcessor, Sampler, SdkTracer, SdkTracerProvider, Span, SpanData,
     SpanExporter, SpanProcessor,
 };
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 use tonic::transport::Endpoint;
 use tracing::{info, warn};
@@ -30,9 +30,6 @@ const EXPORT_LIMIT: Duration = Duration::from_secs(5);
 const FLUSH_LIMIT: Duration = Duration::from_secs(2);
 /// Most links of one span. Further links are left out.
 const MAX_LINKS: u32 = 1_000;
-
-/// Spans of this process that were dropped: the collector did not accept them, or too many waited.
-pub(crate) static LOST_SPANS: LazyLock<Counter> = LazyLock::new(Counter::default);
 
 /// Export of traces to the collector, if there is one.
 #[derive(Debug, Default)]

@@ -1,0 +1,330 @@
+//! Call: the attempt that it makes, its events and its end.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use campaign_process::traces::{Span, TraceContext};
+use campaign_proto::v1::CallOutcome;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+/// Authorised attempt to reach one contact.
+#[derive(Clone)]
+pub struct Attempt {
+    /// Id of the attempt, unique within its campaign.
+    pub attempt_id: String,
+    /// Resource name: `campaigns/{campaign}/contacts/{contact}`.
+    pub contact: String,
+    /// Phone number in E.164.
+    pub phone_number: String,
+    /// Name for the greeting; may be empty.
+    pub display_name: String,
+    /// Time zone as an IANA name; may be empty.
+    pub time_zone: String,
+    /// Further attributes that the campaign has for the contact.
+    pub attributes: HashMap<String, String>,
+    /// Number of the attempt, 1 for the first.
+    pub attempt_number: i32,
+    /// Address of the campaign that records who opens it, for a text to the contact; may be empty.
+    pub link: String,
+    /// Leave to make the contact's phone ring.
+    pub leave: Leave,
+}
+
+/// Time in which an attempt may begin. Afterwards another worker may hold the contact, so a lost
+/// request is not repeated.
+#[derive(Clone, Debug)]
+pub struct Leave {
+    /// End of the lease by the worker's own clock, never later than the service assumes.
+    until: Instant,
+    withdrawn: CancellationToken,
+}
+
+impl Leave {
+    /// Grants leave until the lease ends.
+    #[must_use]
+    pub fn until(until: Instant) -> Self {
+        Self { until, withdrawn: CancellationToken::new() }
+    }
+
+    /// Whether the attempt may begin.
+    #[must_use]
+    pub fn to_begin(&self) -> bool {
+        Instant::now() < self.until
+    }
+
+    /// Whether the request to the provider may be repeated. A stop withdraws this leave and lets
+    /// calls in progress continue.
+    #[must_use]
+    pub fn to_repeat(&self) -> bool {
+        self.to_begin() && !self.withdrawn.is_cancelled()
+    }
+
+    pub(crate) fn withdraw(&self) {
+        self.withdrawn.cancel();
+    }
+}
+
+impl Attempt {
+    /// Returns a key that is unique above all campaigns, because attempt ids repeat between
+    /// campaigns. The key has letters, digits, dots and hyphens only.
+    #[must_use]
+    pub fn key(&self) -> String {
+        let campaign = self.contact.split('/').nth(1).unwrap_or_default();
+        format!("{campaign}.{}", self.attempt_id)
+    }
+}
+
+/// Omits number, name and attributes, which must not be logged.
+impl fmt::Debug for Attempt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Attempt")
+            .field("attempt_id", &self.attempt_id)
+            .field("contact", &self.contact)
+            .finish_non_exhaustive()
+    }
+}
+
+/// End of a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CallEnd {
+    /// Outcome of the call.
+    pub outcome: Outcome,
+    /// Time from answer to end; zero if nobody answered.
+    pub duration: Duration,
+}
+
+impl CallEnd {
+    /// Returns the end of a call that nobody answered.
+    #[must_use]
+    pub fn unanswered(outcome: Outcome) -> Self {
+        Self { outcome, duration: Duration::ZERO }
+    }
+}
+
+/// Outcome of a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Outcome {
+    /// Answered by a person.
+    Answered,
+    /// Rang, but nobody answered.
+    NoAnswer,
+    /// Line busy.
+    Busy,
+    /// Answered by a machine.
+    Voicemail,
+    /// Could not be placed.
+    Failed,
+    /// Unknown: the phone may have rung. The service's retry policy decides on a retry. A real
+    /// outcome that arrives later replaces this one.
+    Unknown,
+}
+
+impl Outcome {
+    /// All outcomes, in order.
+    pub const ALL: [Self; 6] =
+        [Self::Answered, Self::NoAnswer, Self::Busy, Self::Voicemail, Self::Failed, Self::Unknown];
+
+    /// Converts to the API's outcome.
+    #[must_use]
+    pub fn to_api(self) -> CallOutcome {
+        match self {
+            Self::Answered => CallOutcome::Answered,
+            Self::NoAnswer => CallOutcome::NoAnswer,
+            Self::Busy => CallOutcome::Busy,
+            Self::Voicemail => CallOutcome::Voicemail,
+            Self::Failed => CallOutcome::Failed,
+            Self::Unknown => CallOutcome::Unknown,
+        }
+    }
+
+    /// Returns the API's name of the outcome, for metrics and traces.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        let name = self.to_api().as_str_name();
+        name.strip_prefix("CALL_OUTCOME_").unwrap_or(name)
+    }
+}
+
+/// Failure of the provider itself, independent of the contact. Enough consecutive faults stop
+/// dialling.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Fault {
+    /// No connection, so nothing was dialled.
+    #[error("no connection")]
+    Unreachable,
+    /// No secure connection, so nothing was dialled.
+    #[error("its certificate is not trusted, or it speaks no TLS")]
+    Untrusted,
+    /// No answer in time. The provider may have received the request.
+    #[error("no answer in time")]
+    Silent,
+    /// Rejected by the provider, with this status code.
+    #[error("it answered {0}")]
+    Refusing(u16),
+}
+
+/// Event of a contact, other than the end of the call. Each kind counts once per attempt.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fact {
+    /// Transferred to a person.
+    Transferred {
+        /// Seconds from answer to transfer.
+        seconds_before_transfer: i32,
+    },
+    /// Asked not to be engaged again.
+    OptedOut {
+        /// Channel of the request: "call", "text"…
+        channel: String,
+        /// Whether the opt-out holds for all campaigns.
+        everywhere: bool,
+    },
+    /// Reached the campaign's goal.
+    Success,
+    /// Received a text.
+    TextSent,
+    /// Opened a link from a text.
+    LinkOpened {
+        /// Address of the link.
+        link: String,
+    },
+}
+
+/// Channel for a provider's events of one call.
+#[derive(Clone, Debug)]
+pub struct CallEvents {
+    pub(crate) call: Arc<CallId>,
+    pub(crate) sender: mpsc::Sender<CallEvent>,
+}
+
+impl CallEvents {
+    /// Returns the call's trace context, for the provider's own requests.
+    #[must_use]
+    pub fn trace(&self) -> &TraceContext {
+        &self.call.trace
+    }
+
+    /// Reports that the call was answered.
+    pub async fn answered(&self) {
+        self.tell(News::Answered).await;
+    }
+
+    /// Reports that the provider handled the call as it should, whatever the outcome.
+    pub async fn provider_works(&self) {
+        self.tell(News::Provider(Ok(()))).await;
+    }
+
+    /// Reports that the provider failed the call.
+    pub async fn provider_failed(&self, fault: Fault) {
+        self.tell(News::Provider(Err(fault))).await;
+    }
+
+    /// Reports a fact to record. Waits while the worker has no room for another.
+    pub async fn report(&self, fact: Fact) {
+        self.tell(News::Fact(fact, None)).await;
+    }
+
+    /// Reports a fact and waits for the service's acknowledgement. Returns true if the fact is
+    /// durable, false if the service rejected it or the worker stops.
+    pub async fn report_durably(&self, fact: Fact) -> bool {
+        let (done, is_durable) = oneshot::channel();
+        self.tell(News::Fact(fact, Some(done))).await;
+        is_durable.await.unwrap_or(false)
+    }
+
+    /// Returns a receiver that learns whether the end of the call is durable, as `report_durably`
+    /// does. Must be called before the call ends.
+    pub async fn when_end_is_durable(&self) -> oneshot::Receiver<bool> {
+        let (done, is_durable) = oneshot::channel();
+        self.tell(News::TellWhenEnded(done)).await;
+        is_durable
+    }
+
+    /// Completes when the worker has stopped and receives no more events.
+    pub async fn closed(&self) {
+        self.sender.closed().await;
+    }
+
+    pub(crate) async fn tell(&self, news: News) {
+        // A send fails only when the worker has stopped and receives no more events.
+        let _ = self.sender.send(CallEvent { call: Arc::clone(&self.call), news }).await;
+    }
+}
+
+/// Channel for events of calls that an earlier process placed. The service lets a reported end
+/// replace the one that it had to assume.
+#[derive(Clone, Debug)]
+pub struct EarlierCalls {
+    pub(crate) sender: mpsc::Sender<CallEvent>,
+}
+
+impl EarlierCalls {
+    /// Returns the channel for events of one call.
+    #[must_use]
+    pub fn call(&self, contact: &str, attempt_id: &str) -> CallEvents {
+        let campaign = contact.split("/contacts/").next().unwrap_or_default();
+        let call = CallId {
+            lease: String::new(),
+            slot: 0,
+            attempt_id: attempt_id.to_owned(),
+            contact: contact.to_owned(),
+            campaign: campaign.to_owned(),
+            run: 0,
+            trace: TraceContext::default(),
+        };
+        CallEvents { call: Arc::new(call), sender: self.sender.clone() }
+    }
+
+    /// Reports the end of one call and waits for the acknowledgement, as `report_durably` does.
+    pub async fn ended(&self, contact: &str, attempt_id: &str, end: CallEnd) -> bool {
+        let (done, is_durable) = oneshot::channel();
+        self.call(contact, attempt_id).tell(News::EndedBefore(end, done)).await;
+        is_durable.await.unwrap_or(false)
+    }
+}
+
+/// Identity of a call. Lease and slot name the call in this process; the attempt id names it
+/// elsewhere.
+#[derive(Debug, PartialEq, Eq, Hash)]
+pub(crate) struct CallId {
+    pub lease: String,
+    pub slot: i32,
+    pub attempt_id: String,
+    pub contact: String,
+    pub campaign: String,
+    pub run: i32,
+    /// Trace context for everything that follows from the call.
+    pub trace: TraceContext,
+}
+
+/// Spans of a call. One span covers the dial, the other starts at the authorisation request. Both
+/// end when this value is dropped.
+#[derive(Debug)]
+pub(crate) struct CallTrace {
+    pub dial: Span,
+    pub _call: Span,
+}
+
+/// Event that a provider reported for a call.
+#[derive(Debug)]
+pub(crate) struct CallEvent {
+    pub call: Arc<CallId>,
+    pub news: News,
+}
+
+#[derive(Debug)]
+pub(crate) enum News {
+    Answered,
+    /// Fact to record. The sender, if any, learns whether the fact is durable.
+    Fact(Fact, Option<oneshot::Sender<bool>>),
+    /// Whether the provider did its part.
+    Provider(Result<(), Fault>),
+    Ended(CallEnd),
+    /// Request to learn when the end of the call is durable.
+    TellWhenEnded(oneshot::Sender<bool>),
+    /// End of a call that this process does not know, or no longer knows.
+    EndedBefore(CallEnd, oneshot::Sender<bool>),
+}
