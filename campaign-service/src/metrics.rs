@@ -2,10 +2,7 @@
 //!
 //! Counts of the database are the same at each replica. Add up only counts of a replica's own work.
 
-use crate::app::authorizing::Answer;
-use crate::app::backlog::Backlog;
-use crate::app::chores::CHORES;
-use crate::app::recording::{Outcome, Report};
+use crate::app::report::{Outcome, Report};
 use crate::store::PoolStatus;
 use campaign_domain::dispatch::Decision;
 use campaign_domain::facts::{CallOutcome, Fact};
@@ -17,15 +14,59 @@ use std::time::{SystemTime, UNIX_EPOCH};
 /// Reasons of rejected callers, from [`crate::app::error::Error::Busy`].
 const REFUSALS: [&str; 3] = ["RATE_LIMITED", "OVERLOADED", "TOO_MANY_STREAMS"];
 
+/// Chores, in the order of their rounds.
+pub const CHORES: [&str; 7] = [
+    "expiring leases",
+    "advancing campaigns",
+    "purging history",
+    "forgetting old answers",
+    "forgetting old attempts",
+    "deleting old history",
+    "finishing erasures",
+];
+
+/// Backlog: counts of campaigns and contacts.
+#[derive(Clone, Debug, Default)]
+pub struct Backlog {
+    pub scheduled: usize,
+    pub running: usize,
+    pub paused: usize,
+    pub ahead: usize,
+    pub due: usize,
+    /// Contacts ahead or due that may be called at this hour.
+    pub callable: usize,
+    pub leased: usize,
+    pub in_call: usize,
+    pub oldest_due_seconds: f64,
+    pub overdue_start_seconds: f64,
+    pub purge_contacts: usize,
+}
+
 /// Counters, gauges and histograms, one for each metric.
 #[derive(Debug)]
 pub struct Metrics {
     table: MetricTable,
-    pub requests: Family<Labels<3>, Counter>,
-    pub request_duration: Durations<2>,
-    pub requests_in_progress: Family<Labels<2>, Gauge>,
+    pub requests: RequestMetrics,
+    pub calls: CallMetrics,
+    pub database: DatabaseMetrics,
+    pub chores: ChoreMetrics,
+    pub waiting: BacklogMetrics,
+    zone_data: Family<Labels<2>, Gauge>,
+}
+
+/// Metrics of requests and connections.
+#[derive(Debug)]
+pub struct RequestMetrics {
+    pub ended: Family<Labels<3>, Counter>,
+    pub duration: Durations<2>,
+    pub in_progress: Family<Labels<2>, Gauge>,
     refused: [Counter; 3],
     turned_away: Family<Labels<1>, Counter>,
+}
+
+/// Metrics of leases, calls and facts.
+#[derive(Debug)]
+pub struct CallMetrics {
     pub leases: Counter,
     pub leased_contacts: Counter,
     pub expired_leases: Counter,
@@ -34,18 +75,32 @@ pub struct Metrics {
     call_outcomes: [Counter; 6],
     interactions: [Counter; 7],
     reports: [Counter; 4],
-    pub database_up: Gauge,
+}
+
+/// Metrics of the database.
+#[derive(Debug)]
+pub struct DatabaseMetrics {
+    pub up: Gauge,
     pool: [Gauge; 4],
-    chore_rounds: [Counter; 7],
-    chore_failures: [Counter; 7],
-    chore_success: [SecondsGauge; 7],
+}
+
+/// Metrics of the chores.
+#[derive(Debug)]
+pub struct ChoreMetrics {
+    rounds: [Counter; 7],
+    failures: [Counter; 7],
+    success: [SecondsGauge; 7],
+}
+
+/// Metrics of campaigns and contacts that wait.
+#[derive(Debug)]
+pub struct BacklogMetrics {
     campaigns: [Gauge; 3],
     contacts: [Gauge; 4],
     backlog: Gauge,
     oldest_due: SecondsGauge,
     overdue_start: SecondsGauge,
     purge_contacts: Gauge,
-    zone_data: Family<Labels<2>, Gauge>,
 }
 
 impl Default for Metrics {
@@ -53,15 +108,32 @@ impl Default for Metrics {
         let mut table = MetricTable::new("campaign");
         let t = &mut table;
         Self {
-            requests: t.family(
+            requests: RequestMetrics::new(t),
+            calls: CallMetrics::new(t),
+            database: DatabaseMetrics::new(t),
+            chores: ChoreMetrics::new(t),
+            waiting: BacklogMetrics::new(t),
+            zone_data: t.family(
+                "time_zone_data_info",
+                "1 for the time zone data that holds, by its version and where it is from",
+            ),
+            table,
+        }
+    }
+}
+
+impl RequestMetrics {
+    fn new(t: &mut MetricTable) -> Self {
+        Self {
+            ended: t.family(
                 "grpc_requests",
                 "Requests and streams that ended, by service, method and gRPC code",
             ),
-            request_duration: t.durations(
+            duration: t.durations(
                 "grpc_request_duration_seconds",
                 "Duration of requests, by service and method; streams are not counted",
             ),
-            requests_in_progress: t.family(
+            in_progress: t.family(
                 "grpc_requests_in_progress",
                 "Requests and open streams in progress, by service and method; for Dispatch, the streams of workers",
             ),
@@ -74,6 +146,13 @@ impl Default for Metrics {
                 "connections_turned_away",
                 "Connections closed in favour of newer ones or beyond a limit, by listener",
             ),
+        }
+    }
+}
+
+impl CallMetrics {
+    fn new(t: &mut MetricTable) -> Self {
+        Self {
             leases: t.one("leases", "Leases given to workers"),
             leased_contacts: t.one("leased_contacts", "Contacts in the leases given"),
             expired_leases: t.one(
@@ -127,7 +206,14 @@ impl Default for Metrics {
                 "Facts reported, by result",
                 ("result", ["RECORDED", "DUPLICATE", "BEFORE_RESET", "REJECTED"]),
             ),
-            database_up: t.one(
+        }
+    }
+}
+
+impl DatabaseMetrics {
+    fn new(t: &mut MetricTable) -> Self {
+        Self {
+            up: t.one(
                 "database_up",
                 "1 while the database answers, checked every 2 seconds; else 0",
             ),
@@ -136,21 +222,35 @@ impl Default for Metrics {
                 "Connections to the database: in use, idle, the limit, and requests that wait for a connection",
                 ("state", ["in_use", "idle", "max", "waiting"]),
             ),
-            chore_rounds: t.each(
+        }
+    }
+}
+
+impl ChoreMetrics {
+    fn new(t: &mut MetricTable) -> Self {
+        Self {
+            rounds: t.each(
                 "chore_rounds",
                 "Rounds of each chore that were finished",
                 ("chore", CHORES),
             ),
-            chore_failures: t.each(
+            failures: t.each(
                 "chore_failures",
                 "Rounds of each chore that failed; the next round tries again",
                 ("chore", CHORES),
             ),
-            chore_success: t.each(
+            success: t.each(
                 "chore_last_success_timestamp_seconds",
                 "When each chore was last finished, in seconds since 1970; 0: not yet",
                 ("chore", CHORES),
             ),
+        }
+    }
+}
+
+impl BacklogMetrics {
+    fn new(t: &mut MetricTable) -> Self {
+        Self {
             campaigns: t.each(
                 "campaigns",
                 "Campaigns by state, without drafts and ended campaigns; the same at each replica",
@@ -181,11 +281,6 @@ impl Default for Metrics {
                 "history_purge_contacts",
                 "Contacts of resets whose old history is still to be deleted in the background",
             ),
-            zone_data: t.family(
-                "time_zone_data_info",
-                "1 for the time zone data that holds, by its version and where it is from",
-            ),
-            table,
         }
     }
 }
@@ -194,14 +289,14 @@ impl Metrics {
     /// Returns the counter of rejected connections of one listener.
     #[must_use]
     pub fn turned_away(&self, listener: &'static str) -> Counter {
-        self.turned_away.get_or_create_owned(&[("listener", listener)])
+        self.requests.turned_away.get_or_create_owned(&[("listener", listener)])
     }
 
     /// Returns all metrics as text, with the current state of the pool.
     #[must_use]
     pub fn render(&self, pool: &PoolStatus) -> String {
         let in_use = pool.connections.saturating_sub(pool.idle);
-        set(&self.pool, [in_use, pool.idle, pool.max_connections, pool.waiting]);
+        set(&self.database.pool, [in_use, pool.idle, pool.max_connections, pool.waiting]);
         let zones = campaign_domain::zones::current();
         self.zone_data.clear();
         let labels = [("version", zones.version()), ("source", zones.source())];
@@ -212,15 +307,15 @@ impl Metrics {
     /// Counts a rejected caller.
     pub fn refused(&self, reason: &str) {
         if let Some(index) = REFUSALS.iter().position(|known| *known == reason) {
-            self.refused[index].inc();
+            self.requests.refused[index].inc();
         }
     }
 
     /// Counts the answers to one authorisation request of a worker.
-    pub fn authorized(&self, answers: &[Answer]) {
+    pub fn authorized(&self, decisions: impl Iterator<Item = Decision>) {
         add(
-            &self.authorizations,
-            answers.iter().map(|answer| match answer.decision {
+            &self.calls.authorizations,
+            decisions.map(|decision| match decision {
                 Decision::Granted => 0,
                 Decision::AlreadyGranted => 1,
                 Decision::LeaseLost => 2,
@@ -236,7 +331,7 @@ impl Metrics {
     /// Counts the results of reported facts.
     pub fn reported(&self, reports: &[&Report], outcomes: &[Outcome]) {
         add(
-            &self.reports,
+            &self.calls.reports,
             outcomes.iter().map(|outcome| match outcome {
                 Outcome::Recorded => 0,
                 Outcome::Duplicate => 1,
@@ -251,7 +346,7 @@ impl Metrics {
                 .map(|(report, _)| &report.fact)
         };
         add(
-            &self.interactions,
+            &self.calls.interactions,
             recorded().map(|fact| match fact {
                 Fact::CallEnded { .. } => 0,
                 Fact::Transferred { .. } => 1,
@@ -263,7 +358,7 @@ impl Metrics {
             }),
         );
         add(
-            &self.call_outcomes,
+            &self.calls.call_outcomes,
             recorded().filter_map(|fact| match fact {
                 Fact::CallEnded { outcome, .. } => Some(usize::from(outcome.number())),
                 _ => None,
@@ -273,29 +368,29 @@ impl Metrics {
 
     /// Counts an expired lease and its `unknown` calls, whose ends are not known.
     pub fn lease_expired(&self, unknown: usize) {
-        self.expired_leases.inc();
-        self.call_outcomes[usize::from(CallOutcome::Unknown.number())].inc_by(unknown as u64);
+        self.calls.expired_leases.inc();
+        self.calls.call_outcomes[usize::from(CallOutcome::Unknown.number())].inc_by(unknown as u64);
     }
 
     /// Counts a round of the chore at an index of [`CHORES`].
     pub fn chore_done(&self, chore: usize, is_success: bool) {
         if !is_success {
-            self.chore_failures[chore].inc();
+            self.chores.failures[chore].inc();
             return;
         }
-        self.chore_rounds[chore].inc();
+        self.chores.rounds[chore].inc();
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        self.chore_success[chore].set(now.as_secs_f64());
+        self.chores.success[chore].set(now.as_secs_f64());
     }
 
     /// Sets the gauges of the backlog.
     pub fn waiting(&self, backlog: &Backlog) {
-        set(&self.campaigns, [backlog.scheduled, backlog.running, backlog.paused]);
-        set(&self.contacts, [backlog.ahead, backlog.due, backlog.leased, backlog.in_call]);
-        set(std::slice::from_ref(&self.backlog), [backlog.callable]);
-        set(std::slice::from_ref(&self.purge_contacts), [backlog.purge_contacts]);
-        self.oldest_due.set(backlog.oldest_due_seconds);
-        self.overdue_start.set(backlog.overdue_start_seconds);
+        set(&self.waiting.campaigns, [backlog.scheduled, backlog.running, backlog.paused]);
+        set(&self.waiting.contacts, [backlog.ahead, backlog.due, backlog.leased, backlog.in_call]);
+        set(std::slice::from_ref(&self.waiting.backlog), [backlog.callable]);
+        set(std::slice::from_ref(&self.waiting.purge_contacts), [backlog.purge_contacts]);
+        self.waiting.oldest_due.set(backlog.oldest_due_seconds);
+        self.waiting.overdue_start.set(backlog.overdue_start_seconds);
     }
 }
 

@@ -20,7 +20,7 @@ use crate::tokens::Tokens;
 use campaign_process::Health;
 use campaign_process::connections::{ConnectionLimits, Connections};
 use campaign_process::health::{LIVENESS, READINESS};
-use campaign_process::metrics::serve_metrics;
+use campaign_process::scraping::serve_metrics;
 use campaign_process::serving::serve_grpc;
 use campaign_proto::v1;
 use campaign_proto::v1::campaign_service_server::{
@@ -159,6 +159,9 @@ async fn serve_all(
     let app = Arc::new(app);
     let control = ControlBus::default();
     let health_service = health.service();
+    // Whoever connects first finds the services known, and as healthy as the database.
+    let answers = timeout(HEALTH_LIMIT, db.ping()).await.is_ok_and(|pinged| pinged.is_ok());
+    set_services(&health, answers).await;
     let mut tasks = JoinSet::new();
     {
         let (app, chores, stop) = (Arc::clone(&app), options.chores, stop.clone());
@@ -306,7 +309,7 @@ async fn watch_health(health: Health, db: Db, metrics: Arc<Metrics>, stop: Cance
             Err(_) => Some("it does not answer".to_owned()),
         };
         let is_healthy = trouble.is_none();
-        metrics.database_up.set(is_healthy.into());
+        metrics.database.up.set(is_healthy.into());
         if was_healthy != Some(is_healthy) {
             if let Some(error) = trouble {
                 warn!(error, "the database is away; requests fail until it is back");

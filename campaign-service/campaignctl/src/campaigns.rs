@@ -1,13 +1,14 @@
 //! Commands on campaigns.
 
-use crate::cli::{ChangeArgs, PageArgs};
+use crate::args::{CampaignPageArgs, ChangeArgs, PageArgs};
 use crate::config_args::ConfigArgs;
 use crate::connection::Connection;
 use crate::failure::Failure;
 use crate::launching::{self, LaunchArgs, PreviewArgs};
 use crate::names;
 use crate::pages;
-use crate::printing::{Format, Printer, clean, counted};
+use crate::printing::Printer;
+use crate::text::{Format, clean, counted};
 use crate::watch::{self, WatchArgs};
 use campaign_proto::v1;
 use clap::{Args, Subcommand};
@@ -48,14 +49,6 @@ pub enum CampaignsCommand {
 pub struct CampaignArgs {
     /// Campaign: campaigns/ID, ID, or display name
     pub campaign: String,
-}
-
-#[derive(Args, Debug)]
-pub struct CampaignPageArgs {
-    /// Campaign: campaigns/ID, ID, or display name
-    pub campaign: String,
-    #[command(flatten)]
-    pub page: PageArgs,
 }
 
 #[derive(Args, Debug)]
@@ -124,7 +117,7 @@ pub async fn run(
         CampaignsCommand::Cancel(args) => cancel(connection, printer, args).await,
         CampaignsCommand::Progress(args) => {
             let name = names::campaign(connection, &args.campaign).await?;
-            printer.answer(&progress(connection, &name).await?)
+            printer.answer(&names::progress(connection, &name).await?)
         }
         CampaignsCommand::Watch(args) => watch::run(connection, printer, args).await,
         CampaignsCommand::Runs(args) => runs(connection, printer, args).await,
@@ -269,7 +262,7 @@ async fn stopped(
     if printer.format == Format::Json {
         return printer.answer(campaign);
     }
-    let calls = match progress(connection, &campaign.name).await {
+    let calls = match names::progress(connection, &campaign.name).await {
         Ok(progress) if progress.in_call == 0 => "no calls in progress".to_owned(),
         Ok(progress) => {
             let calls = counted(progress.in_call, "call in progress", "calls in progress");
@@ -279,14 +272,6 @@ async fn stopped(
     };
     let state = crate::show::state(campaign.state());
     done(printer, campaign, &format!("{state}, run {}; {calls}", campaign.run))
-}
-
-pub async fn progress(
-    connection: &Connection,
-    name: &str,
-) -> Result<v1::CampaignProgress, Failure> {
-    let request = v1::GetCampaignProgressRequest { name: name.to_owned() };
-    Ok(connection.campaigns().get_campaign_progress(request).await?.into_inner())
 }
 
 async fn list(connection: &Connection, printer: &Printer, page: PageArgs) -> Result<(), Failure> {

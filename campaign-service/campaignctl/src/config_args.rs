@@ -3,15 +3,13 @@
 use crate::failure::Failure;
 use crate::json;
 use crate::printing::Printer;
+use crate::text::DAYS;
 use campaign_proto::v1;
 use chrono::DateTime;
 use clap::Args;
 use prost_types::{Duration, Timestamp};
 use serde_json::Value;
 use std::str::FromStr;
-
-/// Days of the week as people write them; the first is weekday 1.
-pub const DAYS: [&str; 7] = ["mon", "tue", "wed", "thu", "fri", "sat", "sun"];
 
 /// Configuration of a campaign. Flags override the file.
 #[derive(Args, Clone, Debug, Default)]

@@ -1,13 +1,14 @@
 //! Commands on contacts.
 
-use crate::campaigns::CampaignPageArgs;
-use crate::cli::PageArgs;
+use crate::args::CampaignPageArgs;
+use crate::args::PageArgs;
 use crate::connection::Connection;
 use crate::failure::{Exit, Failure};
 use crate::import::{self, ImportArgs};
 use crate::names;
 use crate::pages;
-use crate::printing::{Format, Printer};
+use crate::printing::Printer;
+use crate::text::Format;
 use campaign_proto::v1;
 use clap::{Args, Subcommand};
 use std::collections::HashMap;

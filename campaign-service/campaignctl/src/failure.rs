@@ -1,6 +1,6 @@
 //! Failures of commands: what went wrong, what to do next, and the exit code for programs.
 
-use crate::printing::{Format, clean};
+use crate::text::{Format, clean};
 use serde_json::{Value, json};
 use std::io::Write;
 use std::process::ExitCode;

@@ -1,12 +1,13 @@
 //! Preview and launch. A launch carries the token of the preview that the user saw.
 
-use crate::cli::ChangeArgs;
+use crate::args::ChangeArgs;
 use crate::connection::Connection;
 use crate::failure::{Exit, Failure};
 use crate::names;
-use crate::printing::{Format, Printer, clean, table};
+use crate::printing::Printer;
 use crate::settings::{self, SettingsArgs};
 use crate::show::Show;
+use crate::text::{Format, clean, table};
 use campaign_proto::v1;
 use clap::Args;
 use std::io::{BufRead, IsTerminal, Write};

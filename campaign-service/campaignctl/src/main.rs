@@ -1,6 +1,7 @@
 //! The program `campaignctl`, which controls campaigns from a terminal. It calls the service through gRPC only.
 #![forbid(unsafe_code)]
 
+mod args;
 mod campaigns;
 mod cli;
 mod config_args;
@@ -21,6 +22,7 @@ mod profile;
 mod settings;
 mod show;
 mod suppressions;
+mod text;
 mod watch;
 
 use clap::{CommandFactory, Parser};

@@ -67,3 +67,12 @@ pub async fn contact(connection: &Connection, text: &str) -> Result<String, Fail
         ))),
     }
 }
+
+/// Returns the progress of a campaign.
+pub async fn progress(
+    connection: &Connection,
+    name: &str,
+) -> Result<v1::CampaignProgress, Failure> {
+    let request = v1::GetCampaignProgressRequest { name: name.to_owned() };
+    Ok(connection.campaigns().get_campaign_progress(request).await?.into_inner())
+}

@@ -1,6 +1,6 @@
 //! Lists, page by page.
 
-use crate::cli::PageArgs;
+use crate::args::PageArgs;
 use crate::failure::Failure;
 use crate::printing::Printer;
 use crate::show::Show;

@@ -1,6 +1,6 @@
 //! Address of the service and credentials. Flags override the environment, which overrides the profile.
 
-use crate::cli::Global;
+use crate::args::Global;
 use crate::failure::Failure;
 use campaign_process::read_key_file;
 use serde::Deserialize;

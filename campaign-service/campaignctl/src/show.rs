@@ -2,9 +2,9 @@
 
 mod contacts;
 
-use crate::config_args::DAYS;
-use crate::printing::{counted, grouped, sheet, table};
 use crate::settings;
+use crate::text::DAYS;
+use crate::text::{counted, grouped, sheet, table};
 use campaign_proto::v1;
 use chrono::DateTime;
 use prost::Message;
@@ -167,7 +167,7 @@ impl Show for v1::PreviewLaunchResponse {
             text.push_str(&format!("  {:>12}  excluded: {reason}\n", grouped(contacts)));
         }
         for warning in &self.warnings {
-            text.push_str(&format!("warning: {}\n", crate::printing::clean(warning)));
+            text.push_str(&format!("warning: {}\n", crate::text::clean(warning)));
         }
         text
     }

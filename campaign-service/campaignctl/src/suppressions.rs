@@ -1,11 +1,12 @@
 //! Commands on the suppression list: phone numbers that no campaign may engage.
 
+use crate::args::PageArgs;
 use crate::campaigns;
-use crate::cli::PageArgs;
 use crate::connection::Connection;
 use crate::failure::Failure;
 use crate::pages;
-use crate::printing::{Format, Printer, clean, counted, in_part};
+use crate::printing::{Printer, in_part};
+use crate::text::{Format, clean, counted};
 use campaign_proto::v1;
 use clap::Subcommand;
 

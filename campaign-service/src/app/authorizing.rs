@@ -1,8 +1,8 @@
 //! Authorisation: the last check before a phone rings.
 
 use super::App;
+use super::batch::LeaseKey;
 use super::error::{Error, Result};
-use super::leasing::LeaseKey;
 use crate::store::campaigns;
 use crate::store::contacts::{self, Subject};
 use crate::store::due::{self, Due};

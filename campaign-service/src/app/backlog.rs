@@ -2,6 +2,7 @@
 
 use super::App;
 use super::error::Result;
+use crate::metrics::Backlog;
 use crate::store::backlog::Waiting;
 use crate::store::{Gate, Tx, backlog, campaigns, groups};
 use campaign_domain::Instant;
@@ -22,23 +23,6 @@ const MAX_CAMPAIGNS: i64 = 1_000;
 const MAX_CONTACTS: usize = 100_000;
 /// Most leases read.
 const MAX_LEASES: i64 = 10_000;
-
-/// Backlog: counts of campaigns and contacts.
-#[derive(Clone, Debug, Default)]
-pub struct Backlog {
-    pub scheduled: usize,
-    pub running: usize,
-    pub paused: usize,
-    pub ahead: usize,
-    pub due: usize,
-    /// Contacts ahead or due that may be called at this hour.
-    pub callable: usize,
-    pub leased: usize,
-    pub in_call: usize,
-    pub oldest_due_seconds: f64,
-    pub overdue_start_seconds: f64,
-    pub purge_contacts: usize,
-}
 
 impl App {
     /// Counts the backlog again and again, until told to stop.

@@ -5,6 +5,7 @@
 
 use super::App;
 use super::error::{Error, Result};
+use crate::metrics::CHORES;
 use crate::store::retention::Walk;
 use crate::store::states::BLOCK_CONTACTS;
 use crate::store::{Gate, campaigns, due, leases, numbers, purge, requests, retention};
@@ -29,17 +30,6 @@ const DELETE_CALL_REPORTS: i64 = 100;
 const PURGE_STEPS: usize = 16;
 /// Time for which first answers to request ids are kept.
 const REQUEST_RETENTION: TimeDelta = TimeDelta::days(7);
-
-/// Chores, in order.
-pub const CHORES: [&str; 7] = [
-    "expiring leases",
-    "advancing campaigns",
-    "purging history",
-    "forgetting old answers",
-    "forgetting old attempts",
-    "deleting old history",
-    "finishing erasures",
-];
 
 /// Options of the chores.
 #[derive(Clone, Copy, Debug)]

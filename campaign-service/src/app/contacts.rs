@@ -2,12 +2,12 @@
 
 use super::error::{Error, Result};
 use super::explaining::open_slot;
-use super::leasing::next_attempt;
+use super::releasing::next_attempt;
 use super::{App, existing, present};
 use crate::store::campaigns;
 use crate::store::contacts::{self, Contact, NewContact};
 use crate::store::leases::{self, Lease};
-use crate::store::notify::{self, ControlEvent};
+use crate::store::notify::ControlEvent;
 use crate::store::{Durability, Gate, StoreResult, Tx, due, erasures, groups, states};
 use campaign_domain::campaign::Campaign;
 use campaign_domain::lease::Slot;
@@ -48,7 +48,7 @@ impl App {
         };
         let position = add(&tx, &campaign, new, group).await?;
         let contact = found(contacts::find(&tx, id, position).await?, id, position)?;
-        notify::on_commit(&tx, ControlEvent::Work { campaign: id });
+        tx.notify_on_commit(ControlEvent::Work { campaign: id });
         tx.commit().await?;
         Ok(contact)
     }

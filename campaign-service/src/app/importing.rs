@@ -6,7 +6,7 @@ use super::{App, existing};
 use crate::store::campaigns;
 use crate::store::contacts::{self, NewContact};
 use crate::store::imports::{self, Import, Problem};
-use crate::store::notify::{self, ControlEvent};
+use crate::store::notify::ControlEvent;
 use crate::store::{Gate, Tx, erasures, groups};
 use campaign_domain::campaign::Campaign;
 use campaign_domain::fingerprint::{self, Hash};
@@ -219,7 +219,7 @@ impl<'a> Chunk<'a> {
             self.import.created += created;
         }
         imports::save(tx, id, self.import_id, &self.import, &self.problems).await?;
-        notify::on_commit(tx, ControlEvent::Work { campaign: id });
+        tx.notify_on_commit(ControlEvent::Work { campaign: id });
         Ok(self.import)
     }
 }

@@ -1,83 +1,21 @@
 //! Leases: giving, renewing and releasing them.
 
+use super::batch::{LeaseKey, Leased, Want};
 use super::error::Result;
-use super::grouping::Groups;
 use super::picking::Picking;
+use super::releasing::{give_back, lock_held};
 use super::{App, present};
 use crate::store::campaigns;
-use crate::store::contacts::{self, Leasable, Subject};
-use crate::store::due::{self, Due};
-use crate::store::leases::{self, Lease};
-use crate::store::{Durability, Gate, Tx, troubles};
+use crate::store::{Durability, Gate, leases, troubles};
 use campaign_domain::Instant;
 use campaign_domain::access::{Reach, Tenant};
-use campaign_domain::eligibility::RunRules;
 use campaign_domain::lease::Slot;
 use futures_util::future::try_join_all;
 use tokio::try_join;
 use uuid::Uuid;
 
-/// Most transactions of one campaign at the same time. More would wait for the same frontiers, so
-/// one takes for all.
-const TURNS: usize = 1;
-/// Most contacts leased in one transaction, unless one worker takes more.
-const MAX_CONTACTS: usize = 4_000;
 /// Most campaigns that one worker is served from.
 const MAX_CAMPAIGNS: i64 = 1_000;
-
-/// Key that names a lease and proves its holder.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct LeaseKey {
-    pub campaign: Uuid,
-    pub number: i64,
-    pub token: Uuid,
-}
-
-/// Contact in a lease just given.
-#[derive(Debug)]
-pub struct LeasedContact {
-    pub slot: usize,
-    pub contact: Leasable,
-    /// Time zone of the contact, or the campaign's.
-    pub time_zone: String,
-    /// Number of the contact's next attempt, from 1.
-    pub attempt_number: i32,
-    /// Link for a text; empty if there is none.
-    pub link: String,
-}
-
-/// Worker that asks for contacts, and how many it takes.
-#[derive(Clone, Debug)]
-pub struct Want {
-    pub worker_id: String,
-    pub contacts: usize,
-}
-
-/// Leases of many workers, made together.
-pub(super) type Lessor = Groups<Want, Leased>;
-
-pub(super) fn lessor() -> Lessor {
-    Groups::new(TURNS, MAX_CONTACTS, |want| want.contacts)
-}
-
-/// Answer to a worker that asks for contacts.
-#[derive(Debug)]
-pub enum Leased {
-    Batch(Box<LeasedBatch>),
-    /// There is nobody to engage now.
-    Nothing,
-    /// Nobody was found among the contacts looked at; there are more to look at.
-    NothingYet,
-}
-
-/// Lease just given.
-#[derive(Debug)]
-pub struct LeasedBatch {
-    pub lease: Lease,
-    /// `traceparent` of the launch of the run; empty if the launch was not traced.
-    pub launch_traceparent: String,
-    pub contacts: Vec<LeasedContact>,
-}
 
 impl App {
     /// Lists campaigns within reach that may have contacts to lease, with their weights.
@@ -190,40 +128,4 @@ impl App {
         tx.commit().await?;
         Ok(released)
     }
-}
-
-/// Locks the lease that a key names, and returns it if the key is right and the lease has not
-/// expired.
-pub(super) async fn lock_held(tx: &Tx<'_>, key: LeaseKey) -> Result<Option<Lease>> {
-    let lease = leases::lock(tx, key.campaign, &[key.number]).await?.pop();
-    Ok(lease.filter(|lease| lease.token == key.token && lease.terms().is_in_force(tx.now)))
-}
-
-/// Closes slots that nobody dialled, and makes their contacts due again. Returns how many slots
-/// were closed.
-pub(super) async fn give_back(tx: &Tx<'_>, lease: &mut Lease, slots: &[usize]) -> Result<usize> {
-    let closed: Vec<i64> = slots
-        .iter()
-        .filter(|slot| lease.slots.advance(**slot, Slot::Closed))
-        .map(|slot| lease.positions[*slot])
-        .collect();
-    let campaign = campaigns::find(tx, lease.campaign).await?;
-    // A newer run finds its contacts by its own frontier.
-    let Some(campaign) = campaign.filter(|campaign| campaign.run == lease.run) else {
-        return Ok(closed.len());
-    };
-    let rules = campaign.rules();
-    let mut due = Vec::with_capacity(closed.len());
-    for subject in contacts::subjects(tx, lease.campaign, &closed).await? {
-        if let Some(due_at) = next_attempt(&rules, &subject, tx.now) {
-            due.push(Due { position: subject.candidate.position, group: subject.group, due_at });
-        }
-    }
-    due::put(tx, lease.campaign, lease.run, &due).await?;
-    Ok(closed.len())
-}
-
-/// Returns when a contact may be engaged, or `None` if it is no longer to be engaged.
-pub(super) fn next_attempt(rules: &RunRules, subject: &Subject, now: Instant) -> Option<Instant> {
-    if subject.is_deleted { None } else { rules.next_attempt(&subject.candidate, now) }
 }

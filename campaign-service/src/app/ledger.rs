@@ -3,8 +3,8 @@
 mod attempts;
 
 use super::error::Result;
-use super::leasing::next_attempt;
-use super::recording::{Outcome, Report};
+use super::releasing::next_attempt;
+use super::report::{Outcome, Report};
 use super::suppressing::add_contacts;
 use crate::store::Tx;
 use crate::store::calls::{self, Call, CallReport};
@@ -13,7 +13,7 @@ use crate::store::contacts;
 use crate::store::due::{self, Due};
 use crate::store::interactions::{self, Interaction};
 use crate::store::leases::{self, Lease};
-use crate::store::notify::{self, ControlEvent, RemovalCause};
+use crate::store::notify::{ControlEvent, RemovalCause};
 use crate::store::states::{self, States};
 pub(super) use attempts::is_of_open_call;
 use attempts::{Timing, is_end, lease_of, slot_of};
@@ -347,7 +347,7 @@ impl<'a, 'c> Ledger<'a, 'c> {
         for position in self.opted_out {
             let cause = RemovalCause::OptedOut;
             let event = ControlEvent::ContactRemoved { campaign: id, position, cause };
-            notify::on_commit(tx, event);
+            tx.notify_on_commit(event);
         }
         Ok(())
     }

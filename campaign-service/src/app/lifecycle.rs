@@ -5,7 +5,7 @@ use super::preview::is_current;
 use super::{App, existing};
 use crate::store::audit::{self, Entry};
 use crate::store::campaigns;
-use crate::store::notify::{self, ControlEvent, StopCause};
+use crate::store::notify::{ControlEvent, StopCause};
 use crate::store::{Gate, Tx, due, groups, leases, purge, requests};
 use campaign_domain::access::{Caller, Role};
 use campaign_domain::campaign::{Campaign, Config, ConfigField, NoSchedule};
@@ -114,7 +114,7 @@ impl App {
         if settings.reset_contact_history {
             purge::start(&tx, id, after.epoch.generation).await?;
         }
-        notify::on_commit(&tx, ControlEvent::Work { campaign: id });
+        tx.notify_on_commit(ControlEvent::Work { campaign: id });
         let details = json!({ "settings": settings });
         let change = Change { name: Command::Launch.name(), after, details };
         finish(tx, call, Some(before.state), change).await
@@ -186,7 +186,7 @@ impl App {
                 ControlEvent::Work { campaign: after.id }
             }
         };
-        notify::on_commit(&tx, event);
+        tx.notify_on_commit(event);
         let change =
             Change { name: command.name(), after, details: json!({ "hang_up_calls": hang_up }) };
         finish(tx, call, Some(before.state), change).await

@@ -4,6 +4,7 @@
 pub mod auditing;
 pub mod authorizing;
 pub mod backlog;
+pub mod batch;
 pub mod chores;
 pub mod contacts;
 pub mod control;
@@ -22,6 +23,8 @@ mod picking;
 pub mod preview;
 pub mod progress;
 pub mod recording;
+mod releasing;
+pub mod report;
 pub mod stops;
 pub mod suppressing;
 
@@ -31,13 +34,13 @@ use crate::metrics::Metrics;
 use crate::store::audit::{self, Event};
 use crate::store::campaigns::{self, Run};
 use crate::store::{Db, Gate, Statements};
+use batch::Lessor;
 use campaign_domain::Instant;
 use campaign_domain::access::{Reach, Tenant};
 use campaign_domain::campaign::Campaign;
 use error::{Error, Result};
-use leasing::Lessor;
 use past_runs::PastRuns;
-use recording::Recorder;
+use report::Recorder;
 use std::sync::Arc;
 use std::time::Duration;
 use uuid::Uuid;
@@ -83,7 +86,7 @@ impl App {
     /// Creates the use cases on a database.
     #[must_use]
     pub fn new(db: Db, limits: DispatchLimits) -> Self {
-        let (recorder, lessor) = (Arc::new(recording::recorder()), Arc::new(leasing::lessor()));
+        let (recorder, lessor) = (Arc::new(report::recorder()), Arc::new(batch::lessor()));
         Self {
             db,
             limits,

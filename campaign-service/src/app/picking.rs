@@ -5,8 +5,8 @@
 
 mod walking;
 
+use super::batch::{LeasedBatch, LeasedContact, Want};
 use super::error::Result;
-use super::leasing::{LeasedBatch, LeasedContact, Want};
 use super::past_runs::PastRuns;
 use crate::store::contacts::{self, Leasable};
 use crate::store::due::{self, Due};
@@ -26,7 +26,6 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Duration;
 use tokio::try_join;
 use uuid::Uuid;
-use walking::{Spread, Walk};
 
 /// Fewest contacts looked at first, even if fewer are wanted.
 const MIN_READ_CONTACTS: usize = 32;
@@ -154,33 +153,6 @@ impl<'a, 'c> Picking<'a, 'c> {
             self.take_of_group(group, &mut scan_left).await?;
         }
         Ok(scan_left == 0)
-    }
-
-    async fn take_of_group(&mut self, group: i32, scan_left: &mut usize) -> Result<()> {
-        let (id, run) = (self.campaign.id, self.campaign.run);
-        let from = groups::lock_frontier(self.tx, id, run, group).await?;
-        let end = self.campaign.position_limit.unwrap_or(i64::MAX);
-        // If nobody is excluded, the first read is the only one, so it reads everything at once.
-        let limit = self.missing().max(MIN_READ_CONTACTS).min(*scan_left);
-        let rows = i64::try_from(limit).unwrap_or(i64::MAX);
-        let found = contacts::leasable_in_range(self.tx, id, group, from..end, Some(rows)).await?;
-        let positions: Vec<i64> = found.iter().map(|contact| contact.position).collect();
-        let picked_before = self.picked.len();
-        let first = self.take_from(group, &positions, self.missing(), Some(found)).await?;
-        *scan_left -= first.contacts;
-        let mut walk = Walk {
-            group,
-            next: first.after.unwrap_or(from),
-            end,
-            looked_at: first.contacts,
-            picked: self.picked.len() - picked_before,
-            spread: Spread::of(&positions),
-        };
-        if positions.len() == limit || first.contacts < positions.len() {
-            self.walk(&mut walk, scan_left).await?;
-        }
-        self.steps.push(Step { group, positions: from..walk.next });
-        Ok(())
     }
 
     /// Returns how many contacts are still wanted.

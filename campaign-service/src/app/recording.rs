@@ -3,15 +3,14 @@
 
 use super::App;
 use super::error::{Error, Result};
-use super::grouping::Groups;
-use super::leasing::give_back;
 use super::ledger::{Ledger, is_of_open_call};
+use super::releasing::give_back;
+use super::report::{Outcome, Report};
 use crate::store::campaigns;
 use crate::store::interactions;
 use crate::store::leases::{self, Lease};
-use crate::store::notify::{self, ControlEvent};
+use crate::store::notify::ControlEvent;
 use crate::store::{Connection, Durability, Gate, Tx};
-use campaign_domain::Instant;
 use campaign_domain::campaign::Campaign;
 use campaign_domain::dispatch::expire;
 use campaign_domain::facts::{CallOutcome, Fact};
@@ -22,43 +21,6 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use tokio::try_join;
 use uuid::Uuid;
-
-/// Fact about a contact of the campaign it is recorded in.
-#[derive(Clone, Debug)]
-pub struct Report {
-    pub position: i64,
-    /// Id given by the reporter. The end of a call is identified by its attempt instead.
-    pub interaction_id: String,
-    pub attempt: Option<AttemptId>,
-    pub fact: Fact,
-    pub occurred_at: Option<Instant>,
-}
-
-/// Outcome of a report.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Outcome {
-    /// The fact is durable, and in the history.
-    Recorded,
-    /// The fact was recorded before.
-    Duplicate,
-    /// The fact belongs to history that is gone: a reset cleared it, or the person was erased.
-    BeforeReset,
-    /// The fact cannot be recorded; the text says why.
-    Rejected(String),
-}
-
-/// Most transactions of one campaign at the same time: one computes while the other waits for the
-/// disk.
-const TURNS: usize = 2;
-/// Most facts in one transaction, unless one caller has more.
-const MAX_FACTS: usize = 2_000;
-
-/// Reports of many callers, recorded together.
-pub(super) type Recorder = Groups<Arc<[Report]>, Vec<Outcome>>;
-
-pub(super) fn recorder() -> Recorder {
-    Groups::new(TURNS, MAX_FACTS, |reports| reports.len())
-}
 
 impl App {
     /// Records facts about contacts of one campaign. Returns one outcome per fact, in order, all
@@ -226,7 +188,7 @@ impl App {
             ledger.record(report);
         }
         ledger.save_alone().await?;
-        notify::on_commit(&tx, ControlEvent::Work { campaign: id });
+        tx.notify_on_commit(ControlEvent::Work { campaign: id });
         tx.commit().await?;
         self.metrics.lease_expired(unknown_calls);
         Ok(())

@@ -5,7 +5,7 @@ use super::App;
 use super::contacts::come_back;
 use super::error::{Error, Result};
 use crate::store::audit::{self, Entry, Event};
-use crate::store::notify::{self, ControlEvent, RemovalCause};
+use crate::store::notify::{ControlEvent, RemovalCause};
 use crate::store::suppressions::{self, Suppression};
 use crate::store::{Gate, Tx, campaigns, contacts, due};
 use campaign_domain::access::{Caller, Reach, Role, Tenant};
@@ -296,7 +296,7 @@ pub(super) async fn tell(tx: &Tx<'_>, tenant: &Tenant, phones: &[String]) -> Res
     let reach = tenant.suppresses();
     for (campaign, position) in suppressions::find_in_active_campaigns(tx, &reach, phones).await? {
         let cause = RemovalCause::Suppressed;
-        notify::on_commit(tx, ControlEvent::ContactRemoved { campaign, position, cause });
+        tx.notify_on_commit(ControlEvent::ContactRemoved { campaign, position, cause });
     }
     Ok(())
 }
@@ -339,7 +339,7 @@ async fn put_back(tx: &Tx<'_>, contacts: &[(Uuid, i64)]) -> Result<()> {
     for (id, position) in contacts {
         if let Some(campaign) = campaigns::find(tx, *id).await? {
             come_back(tx, &campaign, *position).await?;
-            notify::on_commit(tx, ControlEvent::Work { campaign: *id });
+            tx.notify_on_commit(ControlEvent::Work { campaign: *id });
         }
     }
     Ok(())

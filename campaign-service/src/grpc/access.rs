@@ -1,6 +1,7 @@
-//! Access to methods: one table of rules, checked before any method runs.
+//! Access to methods, checked before any method runs.
 
 use super::around::{Calling, Middleware};
+use super::methods::{Method, Rule};
 use super::refusing::refuse;
 use crate::app::error::Error;
 use crate::tokens::Tokens;
@@ -15,64 +16,6 @@ use tonic::Status;
 use tonic::body::Body;
 use tower::Service;
 use tracing::debug;
-
-/// Rule for the callers of a method.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Rule {
-    /// Permits everyone, also without a token.
-    Open,
-    /// Permits every caller with a token.
-    Known,
-    /// Permits callers with one of these roles.
-    Roles(&'static [Role]),
-}
-
-const READ: Rule = Rule::Roles(&[Role::Viewer, Role::Operator, Role::Admin]);
-const OPERATE: Rule = Rule::Roles(&[Role::Operator, Role::Admin]);
-const ADMINISTER: Rule = Rule::Roles(&[Role::Admin]);
-const DISPATCH: Rule = Rule::Roles(&[Role::Worker, Role::Admin]);
-/// Rule for reports. A worker also reports people who call in. Its stream permits the same reports.
-const REPORT: Rule = Rule::Roles(&[Role::Reporter, Role::Worker, Role::Admin]);
-
-/// Rules of all methods. A method without a rule is rejected.
-pub const RULES: &[(&str, Rule)] = &[
-    ("/campaign.v1.CampaignService/CreateCampaign", OPERATE),
-    ("/campaign.v1.CampaignService/GetCampaign", READ),
-    ("/campaign.v1.CampaignService/ListCampaigns", READ),
-    ("/campaign.v1.CampaignService/UpdateCampaign", OPERATE),
-    ("/campaign.v1.CampaignService/DeleteCampaign", OPERATE),
-    ("/campaign.v1.CampaignService/PreviewLaunch", READ),
-    // `Caller::may_launch` requires more for some settings.
-    ("/campaign.v1.CampaignService/LaunchCampaign", OPERATE),
-    ("/campaign.v1.CampaignService/PauseCampaign", OPERATE),
-    ("/campaign.v1.CampaignService/ResumeCampaign", OPERATE),
-    ("/campaign.v1.CampaignService/CancelCampaign", OPERATE),
-    ("/campaign.v1.CampaignService/GetCampaignProgress", READ),
-    ("/campaign.v1.CampaignService/WatchCampaign", READ),
-    ("/campaign.v1.CampaignService/ListRuns", READ),
-    ("/campaign.v1.CampaignService/ListAuditEvents", READ),
-    ("/campaign.v1.ContactService/ImportContacts", OPERATE),
-    ("/campaign.v1.ContactService/GetImport", READ),
-    ("/campaign.v1.ContactService/CreateContact", OPERATE),
-    ("/campaign.v1.ContactService/GetContact", READ),
-    ("/campaign.v1.ContactService/ListContacts", READ),
-    ("/campaign.v1.ContactService/UpdateContact", OPERATE),
-    ("/campaign.v1.ContactService/DeleteContact", OPERATE),
-    ("/campaign.v1.ContactService/GetContactHistory", READ),
-    ("/campaign.v1.ContactService/ExplainContact", READ),
-    ("/campaign.v1.ContactService/AddSuppressions", OPERATE),
-    ("/campaign.v1.ContactService/RemoveSuppression", OPERATE),
-    ("/campaign.v1.ContactService/GetSuppression", READ),
-    ("/campaign.v1.ContactService/ListSuppressions", READ),
-    ("/campaign.v1.ContactService/ErasePerson", ADMINISTER),
-    ("/campaign.v1.InteractionService/RecordInteractions", REPORT),
-    ("/campaign.v1.InteractionService/RouteInbound", REPORT),
-    ("/campaign.v1.DispatchService/Dispatch", DISPATCH),
-    ("/grpc.health.v1.Health/Check", Rule::Open),
-    ("/grpc.health.v1.Health/Watch", Rule::Open),
-    ("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo", Rule::Known),
-    ("/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo", Rule::Known),
-];
 
 /// Admitted caller, and the end of the admission.
 #[derive(Clone, Debug)]
@@ -122,7 +65,7 @@ impl CheckAccess {
     }
 
     fn admit(&self, path: &str, headers: &HeaderMap) -> Result<Admitted, Error> {
-        let rule = RULES.iter().find(|(method, _)| *method == path).map(|(_, rule)| *rule);
+        let rule = Method::find(path).map(|method| method.rule);
         if rule == Some(Rule::Open) {
             return Ok(Admitted { caller: Caller::default(), ends_at: None });
         }
@@ -182,46 +125,5 @@ impl Middleware for CheckAccess {
                 refuse(request, error).map(Ok).boxed()
             }
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::RULES;
-    use prost::Message;
-    use prost_types::FileDescriptorSet;
-    use std::collections::BTreeSet;
-
-    #[test]
-    fn every_method_has_one_rule_and_every_rule_a_method() {
-        let sets = [
-            campaign_proto::v1::FILE_DESCRIPTOR_SET,
-            tonic_health::pb::FILE_DESCRIPTOR_SET,
-            tonic_reflection::pb::v1::FILE_DESCRIPTOR_SET,
-            tonic_reflection::pb::v1alpha::FILE_DESCRIPTOR_SET,
-        ];
-        let mut methods = BTreeSet::new();
-        for set in sets {
-            for file in FileDescriptorSet::decode(set).expect("descriptors").file {
-                for service in &file.service {
-                    for method in &service.method {
-                        methods.insert(format!(
-                            "/{}.{}/{}",
-                            file.package(),
-                            service.name(),
-                            method.name()
-                        ));
-                    }
-                }
-            }
-        }
-        assert!(methods.len() > 30, "{methods:?}");
-        let rules: Vec<String> = RULES.iter().map(|(method, _)| (*method).to_owned()).collect();
-        let named: BTreeSet<String> = rules.iter().cloned().collect();
-        assert_eq!(rules.len(), named.len(), "a method has two rules");
-        let without: Vec<_> = methods.difference(&named).collect();
-        assert!(without.is_empty(), "methods without a rule: {without:?}");
-        let unknown: Vec<_> = named.difference(&methods).collect();
-        assert!(unknown.is_empty(), "rules without a method: {unknown:?}");
     }
 }

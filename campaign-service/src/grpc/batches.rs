@@ -3,7 +3,7 @@
 use super::convert::timestamp;
 use super::names;
 use crate::app::authorizing::Answer;
-use crate::app::leasing::{LeasedBatch, LeasedContact};
+use crate::app::batch::{LeasedBatch, LeasedContact};
 use campaign_domain::dispatch::Decision;
 use campaign_proto::v1;
 

@@ -176,3 +176,8 @@ pub fn mask_paths(
     }
     Ok(paths.into_iter().collect())
 }
+
+/// Rejects a count above `max`. A count of 0 is accepted, so that an empty message is answered too.
+pub fn within(field: &str, count: usize, max: usize) -> Result<(), Error> {
+    if count <= max { Ok(()) } else { Err(Error::invalid(field, format!("must be at most {max}"))) }
+}

@@ -6,7 +6,6 @@ use super::reading::Unread;
 use super::session::Session;
 use crate::app::App;
 use crate::app::control::ControlBus;
-use crate::app::error::Error;
 use campaign_proto::v1;
 use campaign_proto::v1::dispatch_service_server::DispatchService;
 use std::sync::Arc;
@@ -57,9 +56,4 @@ impl DispatchService for DispatchApi {
         tokio::spawn(serving.in_current_span());
         Ok(Response::new(ReceiverStream::new(responses)))
     }
-}
-
-/// Rejects a count above `max`. A count of 0 is accepted, so that an empty message is answered too.
-pub fn within(field: &str, count: usize, max: usize) -> Result<(), Error> {
-    if count <= max { Ok(()) } else { Err(Error::invalid(field, format!("must be at most {max}"))) }
 }

@@ -7,7 +7,7 @@ use super::names::CampaignName;
 use super::{facts, names};
 use crate::app::App;
 use crate::app::error::Error;
-use crate::app::recording::{Outcome, Report};
+use crate::app::report::{Outcome, Report};
 use campaign_domain::access::Reach;
 use campaign_domain::inbound::{Route, TurnAway};
 use campaign_domain::phone::Reading;

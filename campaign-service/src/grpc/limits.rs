@@ -8,6 +8,7 @@
 
 use super::access::Admitted;
 use super::around::{Calling, Middleware};
+use super::methods::{Kind, Method};
 use super::refusing::refuse;
 use crate::app::error::Error;
 use crate::metrics::Metrics;
@@ -47,52 +48,6 @@ pub struct CallLimits {
     pub max_requests_per_second: Option<NonZeroU32>,
     /// Longest time of a request. Streams have no such limit.
     pub request_timeout: Duration,
-}
-
-/// Longest message of most methods, in bytes.
-const MESSAGE_BYTES: usize = 64 * 1024;
-/// Longest message of methods that take many long items at once, in bytes.
-const BULK_BYTES: usize = 16 * 1024 * 1024;
-/// Longest list of numbers, in bytes.
-const NUMBERS_BYTES: usize = 512 * 1024;
-/// Longest message of health and reflection, in bytes. Health needs no token.
-const QUESTION_BYTES: usize = 512;
-
-/// Returns the longest message that the method at a path takes, in bytes.
-pub fn max_message_bytes(path: &str) -> usize {
-    match path {
-        "/campaign.v1.ContactService/ImportContacts"
-        | "/campaign.v1.InteractionService/RecordInteractions"
-        | "/campaign.v1.DispatchService/Dispatch" => BULK_BYTES,
-        "/campaign.v1.ContactService/AddSuppressions" => NUMBERS_BYTES,
-        _ if path.starts_with("/campaign.v1.") => MESSAGE_BYTES,
-        _ => QUESTION_BYTES,
-    }
-}
-
-/// Whether a request at a path may last as long as a stream.
-fn lasts(path: &str) -> bool {
-    kind(path) == Kind::Stream || (kind(path) == Kind::Exempt && !path.ends_with("/Check"))
-}
-
-/// Kind of a method, which decides its limits.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
-    Request,
-    Stream,
-    /// Health and reflection, which are called most under overload.
-    Exempt,
-}
-
-/// Returns the kind of the method at a path.
-pub fn kind(path: &str) -> Kind {
-    match path {
-        "/campaign.v1.CampaignService/WatchCampaign"
-        | "/campaign.v1.ContactService/ImportContacts"
-        | "/campaign.v1.DispatchService/Dispatch" => Kind::Stream,
-        _ if path.starts_with("/campaign.v1.") => Kind::Request,
-        _ => Kind::Exempt,
-    }
 }
 
 /// Tenant and actor of a caller.
@@ -178,10 +133,10 @@ impl Middleware for KeepLimits {
         S::Future: Send + 'static,
         S::Error: Send + 'static,
     {
-        let kind = kind(request.uri().path());
+        let Method { kind, is_stream, .. } = *Method::at(request.uri().path());
         let limits = Arc::clone(&self.0);
         let rated = limits.check_rate(kind, request.extensions().get());
-        let stream = if lasts(request.uri().path()) { open_stream(&request) } else { Ok(None) };
+        let stream = if is_stream { open_stream(&request) } else { Ok(None) };
         // The ready service is called; its clone serves the next request.
         let next = inner.clone();
         let mut inner = std::mem::replace(inner, next);
@@ -273,27 +228,6 @@ impl Drop for WorkerStream {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use prost::Message;
-    use prost_types::FileDescriptorSet;
-
-    #[test]
-    fn streams_are_limited_as_streams() {
-        let set = FileDescriptorSet::decode(campaign_proto::v1::FILE_DESCRIPTOR_SET)
-            .expect("descriptors");
-        let mut methods = 0;
-        for file in set.file.iter().filter(|file| file.package() == "campaign.v1") {
-            for service in &file.service {
-                for method in &service.method {
-                    let path = format!("/campaign.v1.{}/{}", service.name(), method.name());
-                    let is_stream = method.client_streaming() || method.server_streaming();
-                    let expected = if is_stream { Kind::Stream } else { Kind::Request };
-                    assert_eq!(kind(&path), expected, "{path}");
-                    methods += 1;
-                }
-            }
-        }
-        assert!(methods > 20, "{methods}");
-    }
 
     #[test]
     fn a_worker_has_so_many_streams_and_no_more() {

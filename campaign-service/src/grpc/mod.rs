@@ -15,6 +15,7 @@ pub(crate) mod fuzz;
 mod imports;
 mod interactions;
 pub mod limits;
+pub mod methods;
 mod names;
 pub mod observing;
 mod page;

@@ -4,8 +4,8 @@
 //! gives its id only if the campaign is within the caller's reach.
 
 use crate::app::App;
+use crate::app::batch::LeaseKey;
 use crate::app::error::Error;
-use crate::app::leasing::LeaseKey;
 use campaign_domain::access::Reach;
 use campaign_proto::v1;
 use uuid::Uuid;

@@ -1,8 +1,7 @@
 //! Observation of every call: its count, duration, code and trace, and the request id that its logs share.
 
-use super::access::RULES;
 use super::around::{Calling, Middleware};
-use super::limits::{Kind, kind};
+use super::methods::{Kind, Method};
 use crate::metrics::Metrics;
 use campaign_process::traces::{self, SpanKind, TraceContext};
 use futures_util::FutureExt;
@@ -48,33 +47,16 @@ const CODES: [&str; 17] = [
 const FAILURES: [&str; 6] =
     ["UNKNOWN", "DEADLINE_EXCEEDED", "UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS"];
 
-/// Known method, or `other` for every unknown path.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Method {
-    /// Service and name, separated by a slash.
-    full_name: &'static str,
-    service: &'static str,
-    name: &'static str,
-    kind: Kind,
-}
-
-impl Method {
-    fn at(path: &str) -> Self {
-        let known = RULES.iter().find(|(known, _)| *known == path).map(|(known, _)| *known);
-        let full_name = known.and_then(|known| known.strip_prefix('/')).unwrap_or("other/other");
-        let (service, name) = full_name.split_once('/').unwrap_or((full_name, ""));
-        Self { full_name, service, name, kind: kind(path) }
-    }
-
-    fn labels(self) -> [(&'static str, &'static str); 2] {
-        [("service", self.service), ("method", self.name)]
-    }
+/// Returns the labels of a method in metrics.
+fn labels(method: &Method) -> [(&'static str, &'static str); 2] {
+    let (service, name) = method.names();
+    [("service", service), ("method", name)]
 }
 
 /// Call that is counted when it ends. Its span in the trace ends at the same time.
 struct Counting {
     metrics: Arc<Metrics>,
-    method: Method,
+    method: &'static Method,
     started: Instant,
     /// gRPC code; `None`: the caller left before the answer.
     code: Option<&'static str>,
@@ -82,11 +64,11 @@ struct Counting {
 }
 
 impl Counting {
-    fn begin(metrics: &Arc<Metrics>, method: Method, headers: &HeaderMap) -> Self {
-        metrics.requests_in_progress.get_or_create(&method.labels()).inc();
+    fn begin(metrics: &Arc<Metrics>, method: &'static Method, headers: &HeaderMap) -> Self {
+        metrics.requests.in_progress.get_or_create(&labels(method)).inc();
         let trace = match method.kind {
             Kind::Request | Kind::Stream => traces::begin(
-                method.full_name,
+                method.full_name(),
                 SpanKind::Server,
                 &TraceContext::of_headers(headers),
             ),
@@ -106,7 +88,7 @@ impl Counting {
 
 impl Drop for Counting {
     fn drop(&mut self) {
-        let labels = self.method.labels();
+        let labels = labels(self.method);
         let code = self.code.unwrap_or("CANCELLED");
         self.trace.set("rpc.system.name", "grpc");
         self.trace.set("rpc.response.status_code", code);
@@ -114,12 +96,12 @@ impl Drop for Counting {
             self.trace.fail();
         }
         let code = ("code", code);
-        self.metrics.requests_in_progress.get_or_create(&labels).dec();
-        self.metrics.requests.get_or_create(&[labels[0], labels[1], code]).inc();
+        self.metrics.requests.in_progress.get_or_create(&labels).dec();
+        self.metrics.requests.ended.get_or_create(&[labels[0], labels[1], code]).inc();
         // Durations of streams, health checks and reflection are not meaningful.
         if self.method.kind == Kind::Request {
             let taken = self.started.elapsed().as_secs_f64();
-            self.metrics.request_duration.get_or_create(&labels).observe(taken);
+            self.metrics.requests.duration.get_or_create(&labels).observe(taken);
         }
     }
 }
@@ -135,11 +117,11 @@ fn request_id(headers: &HeaderMap) -> String {
 }
 
 /// Returns the span that the logs of a call share.
-fn span(method: Method, id: &str, trace: &TraceContext) -> Span {
+fn span(method: &Method, id: &str, trace: &TraceContext) -> Span {
     let span = match method.kind {
         // The campaign is recorded once it is known.
         Kind::Request => {
-            let name = method.name;
+            let (_, name) = method.names();
             info_span!(
                 "request",
                 method = name,
@@ -150,7 +132,7 @@ fn span(method: Method, id: &str, trace: &TraceContext) -> Span {
         }
         // A stream may concern many campaigns, one after the other.
         Kind::Stream => {
-            info_span!("stream", method = method.name, request_id = id, trace_id = Empty)
+            info_span!("stream", method = method.names().1, request_id = id, trace_id = Empty)
         }
         Kind::Exempt => Span::none(),
     };
@@ -237,9 +219,9 @@ mod tests {
     #[test]
     fn only_known_methods_are_named() {
         let method = Method::at("/campaign.v1.DispatchService/Dispatch");
-        assert_eq!((method.service, method.name), ("campaign.v1.DispatchService", "Dispatch"));
+        assert_eq!(method.names(), ("campaign.v1.DispatchService", "Dispatch"));
         for path in ["", "/", "/campaign.v1.DispatchService/+12015550147", "/a/b/c"] {
-            assert_eq!(Method::at(path).name, "other", "{path}");
+            assert_eq!(Method::at(path).names().1, "other", "{path}");
         }
     }
 

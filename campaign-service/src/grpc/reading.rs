@@ -2,7 +2,7 @@
 //! to the memory of all requests together. Layers behind this one receive complete messages that can be decoded.
 
 use super::around::{Calling, Middleware};
-use super::limits::{Kind, kind, max_message_bytes};
+use super::methods::{DISPATCH_PATH, Kind, Method};
 use super::wire::{Input, Problem, Shapes};
 use crate::app::error::{Error, Violation};
 use bytes::{BufMut, Bytes, BytesMut};
@@ -130,11 +130,10 @@ impl Middleware for ReadMessages {
                 return std::future::ready(Ok(status.into_http())).boxed();
             }
         };
-        let path = request.uri().path();
-        let (max_bytes, kind) = (max_message_bytes(path), kind(path));
-        let goes_on = path == "/campaign.v1.DispatchService/Dispatch";
+        let Method { path, kind, max_message_bytes, .. } = *Method::at(request.uri().path());
+        let goes_on = path == DISPATCH_PATH;
         let mut messages = Messages {
-            max_bytes,
+            max_bytes: max_message_bytes,
             kind,
             peer: request.extensions().get().cloned(),
             reading: Arc::clone(&self.0),

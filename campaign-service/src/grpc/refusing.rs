@@ -1,6 +1,6 @@
 //! Rejection of a request before any method receives it.
 
-use super::limits::{Kind, kind};
+use super::methods::{Kind, Method};
 use crate::app::error::Error;
 use http::{Request, Response};
 use http_body_util::BodyExt;
@@ -17,7 +17,7 @@ const BODY_LIMIT: Duration = Duration::from_secs(1);
 /// answer as the caller's fault, and ends the connection after too many faults.
 pub async fn refuse<B: http_body::Body>(request: Request<B>, error: Error) -> Response<Body> {
     // A stream may have no end.
-    if kind(request.uri().path()) == Kind::Request {
+    if Method::at(request.uri().path()).kind == Kind::Request {
         let mut body = pin!(request.into_body());
         let rest = async { while let Some(Ok(_)) = body.frame().await {} };
         // The request is answered even if its body is late or incomplete.

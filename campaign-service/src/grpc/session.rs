@@ -7,16 +7,16 @@ mod revoking;
 use super::access::Admitted;
 use super::batches::attempt_to_api;
 use super::check::Check;
+use super::check::within;
 use super::convert::timestamp;
-use super::dispatch::within;
 use super::interactions::record_all;
 use super::limits::{WorkerStream, WorkerStreams};
 use super::names::{self, CampaignName};
 use super::reading::Unread;
 use crate::app::App;
 use crate::app::authorizing::Authorization;
+use crate::app::batch::LeaseKey;
 use crate::app::error::Error;
-use crate::app::leasing::LeaseKey;
 use crate::store::notify::{ControlEvent, StopCause};
 use campaign_domain::access::Reach;
 use campaign_domain::dispatch::Decision;
@@ -25,7 +25,6 @@ use campaign_process::traces::{self, SpanKind};
 use campaign_proto::v1;
 use campaign_proto::v1::dispatch_request::Message as Request;
 use campaign_proto::v1::dispatch_response::Message as Response;
-use rejecting::{named_by, unknown};
 use std::collections::{HashMap, HashSet};
 use std::pin::pin;
 use std::sync::Arc;
@@ -37,6 +36,8 @@ use tonic::{Status, Streaming};
 use tracing::Instrument;
 use uuid::Uuid;
 
+/// Longest name of a lease, in characters.
+const MAX_LEASE_NAME_LENGTH: usize = 100;
 /// Version of the protocol.
 const PROTOCOL_VERSION: i32 = 1;
 /// Longest wait for a worker's hello.
@@ -293,8 +294,8 @@ impl Session {
             Some(key) => self.app.authorize(key, &slots).await?,
             None => Authorization::all(Decision::LeaseLost, slots.len()),
         };
-        self.app.metrics.authorize_duration.observe(asked_at.elapsed().as_secs_f64());
-        self.app.metrics.authorized(&answer.answers);
+        self.app.metrics.calls.authorize_duration.observe(asked_at.elapsed().as_secs_f64());
+        self.app.metrics.authorized(answer.answers.iter().map(|answer| answer.decision));
         let attempts = authorize
             .slots
             .into_iter()
@@ -415,4 +416,15 @@ impl Session {
             Err(_) => Err(Status::deadline_exceeded("the worker takes no messages")),
         }
     }
+}
+
+/// Returns the error for a message that this version does not know.
+fn unknown() -> Error {
+    Error::invalid("message", "must be set, to one this version knows")
+}
+
+/// Returns a lease's name as the worker gave it. A name that is too long belongs to no lease, and
+/// is cut.
+fn named_by(worker: &str) -> String {
+    worker.chars().take(MAX_LEASE_NAME_LENGTH).collect()
 }

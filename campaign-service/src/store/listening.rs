@@ -1,7 +1,10 @@
 //! Connection that receives the notices between replicas.
 
+use super::db::Db;
+use super::error::{StoreError, StoreResult};
+use super::notify;
 use super::outages::Outages;
-use super::{Db, StoreError, StoreResult, notify};
+use super::session::CONNECT_LIMIT;
 use futures_util::{StreamExt, stream};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -15,10 +18,8 @@ const LISTEN_BUFFER: usize = 1_024;
 /// Interval at which an idle connection is polled.
 const PULSE_INTERVAL: Duration = Duration::from_secs(2);
 /// Longest wait for the answer to a poll. With the interval and the time to reconnect, the total is
-/// less than 10 seconds.
-const PULSE_LIMIT: Duration = Duration::from_secs(4);
-/// Longest wait for a connection with everything that it needs.
-pub(super) const CONNECT_LIMIT: Duration = Duration::from_secs(5);
+/// at most 10 seconds.
+const PULSE_LIMIT: Duration = Duration::from_secs(3);
 
 /// Connection that listens, as long as it lives.
 #[derive(Debug)]

@@ -13,6 +13,7 @@ pub mod campaigns;
 pub mod clusters;
 pub mod contacts;
 pub mod counts;
+mod db;
 pub mod due;
 pub mod erasures;
 mod error;
@@ -20,6 +21,7 @@ pub mod fitness;
 pub mod groups;
 pub mod imports;
 pub mod interactions;
+mod json;
 pub mod leases;
 mod listening;
 pub mod migrations;
@@ -32,6 +34,7 @@ pub mod purge;
 pub mod requests;
 pub mod retention;
 mod session;
+mod shared;
 pub mod standings;
 pub mod states;
 pub mod suppressions;
@@ -40,209 +43,10 @@ pub mod troubles;
 mod tx;
 mod url;
 
-use deadpool_postgres::{
-    ClientWrapper, Hook, HookError, Manager, ManagerConfig, Metrics, Pool, RecyclingMethod, Runtime,
-};
+pub use db::{Db, DbLimits, PoolStatus};
 pub use error::{StoreError, StoreResult};
-use listening::CONNECT_LIMIT;
+use json::from_json;
+pub(crate) use json::to_json;
 pub use listening::Listener;
-use notify::ControlEvent;
-use outages::Outages;
-use session::Session;
-use std::path::Path;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
-use std::time::Duration;
-use tls::Tls;
-use tokio::sync::broadcast;
-use tokio::time::timeout;
-use tokio_postgres::NoTls;
-use tokio_postgres_rustls::MakeRustlsConnect;
 use tx::Params;
 pub use tx::{Connection, Durability, Gate, Opening, Statements, Tx};
-use url::DatabaseUrl;
-use uuid::Uuid;
-
-/// Limits of the service's use of the database.
-#[derive(Clone, Debug)]
-pub struct DbLimits {
-    /// Most connections at the same time.
-    pub max_connections: usize,
-    /// Longest wait for a connection.
-    pub connection_wait: Duration,
-    /// Longest run of one statement.
-    pub statement_timeout: Duration,
-}
-
-/// Database, reached through a pool of connections.
-#[derive(Clone, Debug)]
-pub struct Db {
-    pool: Pool,
-    config: tokio_postgres::Config,
-    /// TLS settings; `None` for unencrypted connections.
-    tls: Option<Tls>,
-    session: Session,
-    shared: Arc<Shared>,
-}
-
-/// State that all connections to a database share.
-#[derive(Debug)]
-struct Shared {
-    outages: Outages,
-    /// Longest wait for an answer. A live database gives up earlier.
-    answer_limit: Duration,
-    /// Notices that the database did not accept.
-    untold: broadcast::Sender<ControlEvent>,
-    /// Number added to transaction ids that are stored: see [`clusters`].
-    transaction_shift: AtomicI64,
-}
-
-/// Usage of a pool.
-#[derive(Clone, Copy, Debug)]
-pub struct PoolStatus {
-    /// Open connections.
-    pub connections: usize,
-    /// Open connections that are free.
-    pub idle: usize,
-    pub max_connections: usize,
-    /// Callers that wait for a connection.
-    pub waiting: usize,
-}
-
-/// Margin over the database's own limit of a statement, for the way back.
-const ANSWER_MARGIN: Duration = Duration::from_secs(5);
-/// Idle time after which a connection is checked before it is used again.
-const TRUSTED_IDLE: Duration = Duration::from_secs(5);
-/// Longest wait for the answer of a connection that is checked.
-const RECYCLE_LIMIT: Duration = Duration::from_secs(2);
-/// Most untold notices that a slow reader may lag behind.
-const UNTOLD_BUFFER: usize = 1_024;
-
-impl Db {
-    /// Creates a pool on a database. Connects when first used.
-    ///
-    /// # Errors
-    /// If the URL or a file that it names cannot be used.
-    pub fn new(url: &str, ca_file: Option<&Path>, limits: &DbLimits) -> Result<Self, String> {
-        let connect_limit = limits.connection_wait.min(CONNECT_LIMIT);
-        let DatabaseUrl { config, tls, search_path } =
-            DatabaseUrl::read(url, ca_file, connect_limit)?;
-        let session = Session::new(limits.statement_timeout, search_path.as_deref());
-        let shared = Arc::new(Shared {
-            outages: Outages::default(),
-            answer_limit: limits.statement_timeout + ANSWER_MARGIN,
-            untold: broadcast::channel(UNTOLD_BUFFER).0,
-            transaction_shift: AtomicI64::new(0),
-        });
-        let recycling = ManagerConfig { recycling_method: RecyclingMethod::Fast };
-        let manager = match tls.clone() {
-            Some(tls) => {
-                let tls = MakeRustlsConnect::new(tls.config);
-                Manager::from_config(config.clone(), tls, recycling)
-            }
-            None => Manager::from_config(config.clone(), NoTls, recycling),
-        };
-        let pool = Pool::builder(manager)
-            .max_size(limits.max_connections)
-            .wait_timeout(Some(limits.connection_wait))
-            .create_timeout(Some(connect_limit))
-            .post_create(prepare(session.clone()))
-            .pre_recycle(check(shared.outages.clone()))
-            .runtime(Runtime::Tokio1)
-            .build()
-            .map_err(|error| format!("the database pool cannot be made: {error}"))?;
-        Ok(Self { pool, config, tls, session, shared })
-    }
-
-    /// Takes a connection from the pool.
-    pub async fn connect(&self) -> StoreResult<Connection> {
-        Ok(Connection::new(self.pool.get().await?, Arc::clone(&self.shared)))
-    }
-
-    /// Returns how the pool is used at this moment.
-    #[must_use]
-    pub fn pool(&self) -> PoolStatus {
-        let status = self.pool.status();
-        PoolStatus {
-            connections: status.size,
-            idle: status.available,
-            max_connections: status.max_size,
-            waiting: status.waiting,
-        }
-    }
-
-    /// Subscribes to notices that the database does not accept, from now on.
-    #[must_use]
-    pub fn untold(&self) -> broadcast::Receiver<ControlEvent> {
-        self.shared.untold.subscribe()
-    }
-
-    fn set_transaction_shift(&self, shift: i64) {
-        self.shared.transaction_shift.store(shift, Ordering::Relaxed);
-    }
-
-    /// Checks whether the database answers and accepts writes.
-    pub async fn ping(&self) -> StoreResult<()> {
-        let connection = self.connect().await?;
-        let sql = "SELECT pg_is_in_recovery() OR current_setting('transaction_read_only')::bool";
-        if connection.alone().query_one(sql, &[]).await?.get(0) {
-            // After a failover, a new connection finds the server that accepts writes.
-            connection.distrust();
-            return Err(StoreError::OnlyReads);
-        }
-        Ok(())
-    }
-}
-
-/// Prepares the session of a new connection.
-fn prepare(session: Session) -> Hook {
-    Hook::async_fn(move |client: &mut ClientWrapper, _: &Metrics| {
-        let session = session.clone();
-        Box::pin(async move {
-            match timeout(CONNECT_LIMIT, session.prepare(client)).await {
-                Ok(prepared) => prepared.map_err(HookError::Backend),
-                Err(_) => Err(HookError::message("the database does not answer")),
-            }
-        })
-    })
-}
-
-/// Checks a connection that may have died while it was not used.
-fn check(outages: Outages) -> Hook {
-    Hook::async_fn(move |client: &mut ClientWrapper, metrics: &Metrics| {
-        let outages = outages.clone();
-        Box::pin(async move {
-            if outages.may_have_cut(metrics.created) {
-                return Err(HookError::message("the connection was made before an outage"));
-            }
-            if metrics.last_used() < TRUSTED_IDLE {
-                return Ok(());
-            }
-            match timeout(RECYCLE_LIMIT, client.batch_execute("")).await {
-                Ok(answer) => answer.map_err(HookError::Backend),
-                Err(_) => {
-                    outages.note();
-                    Err(HookError::message("the database does not answer"))
-                }
-            }
-        })
-    })
-}
-
-/// Returns the number of a campaign's gate: the random half of its id.
-fn gate_key(id: Uuid) -> i64 {
-    id.as_u64_pair().1.cast_signed()
-}
-
-/// Reads a JSON column into a domain type.
-fn from_json<T: serde::de::DeserializeOwned>(value: serde_json::Value) -> StoreResult<T> {
-    // The error of serde would show the value.
-    serde_json::from_value(value)
-        .map_err(|_| StoreError::Corrupt(std::any::type_name::<T>().to_owned()))
-}
-
-/// Converts a domain type to JSON to store. Our types have no keys that JSON lacks, so this cannot
-/// fail on them.
-pub(crate) fn to_json<T: serde::Serialize>(value: &T) -> StoreResult<serde_json::Value> {
-    serde_json::to_value(value).map_err(|error| StoreError::Corrupt(error.to_string()))
-}

@@ -6,8 +6,9 @@
 //! can fill the queue. A missed notice costs only time: workers learn of a stop when they renew a
 //! lease, and of everything when they ask to authorise.
 
+use super::error::StoreResult;
+use super::json::to_json;
 use super::session::literal;
-use super::{StoreResult, Tx, to_json};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -43,11 +44,6 @@ pub enum StopCause {
 pub enum RemovalCause {
     OptedOut,
     Suppressed,
-}
-
-/// Notifies all replicas once the transaction is committed.
-pub fn on_commit(tx: &Tx<'_>, event: ControlEvent) {
-    tx.notices().push(event);
 }
 
 /// Returns the SQL that commits and then sends notices.

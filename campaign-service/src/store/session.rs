@@ -4,6 +4,8 @@
 use std::time::Duration;
 use tokio_postgres::Client;
 
+/// Longest wait for a connection with everything that it needs.
+pub(super) const CONNECT_LIMIT: Duration = Duration::from_secs(5);
 /// Settings that do not depend on the configuration. Settings that a server does not know yet are
 /// left out.
 ///

@@ -3,10 +3,10 @@
 //! Statements that do not need each other's answers are sent together (`try_join!`), because a
 //! round trip costs more than most statements. PostgreSQL runs them in the order sent.
 
-use super::error::Staleness;
+use super::error::{Staleness, StoreError, StoreResult};
 use super::notify::{self, ControlEvent};
 use super::session::DURABLE;
-use super::{Shared, StoreError, StoreResult, gate_key};
+use super::shared::Shared;
 use bytes::Bytes;
 use campaign_domain::Instant;
 use deadpool_postgres::Client;
@@ -282,8 +282,13 @@ impl Tx<'_> {
         self.connection.shared.transaction_shift.load(Relaxed)
     }
 
+    /// Notifies all replicas once the transaction is committed.
+    pub fn notify_on_commit(&self, event: ControlEvent) {
+        self.notices().push(event);
+    }
+
     /// Returns the notices to send once the transaction is committed.
-    pub(super) fn notices(&self) -> MutexGuard<'_, Vec<ControlEvent>> {
+    fn notices(&self) -> MutexGuard<'_, Vec<ControlEvent>> {
         self.notices.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -398,4 +403,9 @@ impl Statements<'_> {
         let statement = self.prepare(sql).await?;
         self.answered(self.connection.client().execute(&statement, params)).await
     }
+}
+
+/// Returns the number of a campaign's gate: the random half of its id.
+fn gate_key(id: Uuid) -> i64 {
+    id.as_u64_pair().1.cast_signed()
 }

@@ -5,7 +5,7 @@ use crate::support::{Clients, Service, TestDb, Worker, eventually, reason, test_
 use campaign_domain::access::Role;
 use campaign_proto::v1;
 use campaign_proto::v1::dispatch_request::Message;
-use campaign_service::grpc::access::{RULES, Rule};
+use campaign_service::grpc::methods::{METHODS, Method, Rule};
 use campaign_service::server::Options;
 use campaign_service::tokens::KeySource;
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode, get_current_timestamp};
@@ -41,7 +41,7 @@ async fn every_role_may_call_what_the_table_says_and_nothing_else() {
     let db = TestDb::new().await;
     let guarded = Guarded::start(&db).await;
     let clients = &guarded.service.clients;
-    for (path, rule) in RULES {
+    for Method { path, rule, .. } in METHODS {
         let anonymous = call(clients, path, None).await;
         assert_eq!(let_in(&anonymous), *rule == Rule::Open, "{path}: {anonymous:?}");
         if let (false, Err(status)) = (*rule == Rule::Open, &anonymous) {

@@ -2,7 +2,7 @@
 
 use crate::support::access::{Authority, Folder, Signer, claims, key_set, with_tls, with_tokens};
 use crate::support::processes::{Killed, dialer_worker, dials};
-use crate::support::{PATIENCE, Service, TestDb, eventually, open, test_options};
+use crate::support::{Clients, PATIENCE, Service, TestDb, eventually, open, test_options};
 use campaign_service::server::{Access, Options};
 use campaign_service::store::{Db, DbLimits};
 use campaign_service::tls::{ClientFiles, Tls, TlsFiles};
@@ -10,7 +10,7 @@ use campaign_service::tokens::KeySource;
 use jsonwebtoken::get_current_timestamp;
 use serde_json::json;
 use std::io::{BufRead, BufReader};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -274,6 +274,15 @@ async fn a_database_that_wants_a_certificate_gets_the_url_s() {
     open(&format!("{url}{identity}")).ping().await.unwrap();
 }
 
+/// Waits until so many attempts are in the history.
+async fn await_attempts(clients: &Clients, name: &str, attempts: i64) {
+    eventually("everyone is dialled and reported", || async {
+        let history = clients.clone().progress(name).await.history.unwrap();
+        (history.attempts == attempts).then_some(())
+    })
+    .await;
+}
+
 /// A real worker connects over TLS with a client certificate. Its token is missing, rejected, valid, and expired while
 /// another is in the file. The certificates of both sides change. Every contact is dialled once.
 #[tokio::test]
@@ -340,19 +349,17 @@ async fn a_worker_goes_on_while_tokens_and_certificates_change() {
         })
         .await;
         clients.add_contacts(&name, round * 20..(round + 1) * 20).await;
-        eventually("everyone is dialled and reported", || {
-            let (mut clients, name) = (clients.clone(), name.clone());
-            async move {
-                let attempts = clients.progress(&name).await.history.unwrap().attempts;
-                (attempts == (round as i64 + 1) * 20).then_some(())
-            }
-        })
-        .await;
+        await_attempts(&clients, &name, (round as i64 + 1) * 20).await;
     }
     assert!(worker.0.try_wait().unwrap().is_none(), "the worker gave up");
-    let mut dialled: Vec<String> = dials(&log).into_iter().map(|dial| dial.contact).collect();
-    assert_eq!(dialled.len(), 80);
+    check_dialled_once(&log, 80);
+}
+
+/// Checks that so many contacts were dialled, each once.
+fn check_dialled_once(log: &Path, contacts: usize) {
+    let mut dialled: Vec<String> = dials(log).into_iter().map(|dial| dial.contact).collect();
+    assert_eq!(dialled.len(), contacts);
     dialled.sort();
     dialled.dedup();
-    assert_eq!(dialled.len(), 80, "someone was dialled twice");
+    assert_eq!(dialled.len(), contacts, "someone was dialled twice");
 }

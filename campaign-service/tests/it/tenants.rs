@@ -6,7 +6,7 @@ use campaign_proto::v1;
 use campaign_proto::v1::dispatch_request::Message;
 use campaign_proto::v1::import_contacts_request::Part;
 use campaign_proto::v1::interaction::Fact;
-use campaign_service::grpc::access::RULES;
+use campaign_service::grpc::methods::METHODS;
 use std::collections::{BTreeMap, BTreeSet};
 use tonic::{Code, Status};
 
@@ -25,18 +25,28 @@ const OTHERS: [&str; 11] = [
     "ServerReflectionInfo",
 ];
 
+/// Calls a method, and keeps its error under the method's name.
+macro_rules! ask {
+    ($said:ident, $clients:ident.$client:ident.$method:ident, $named:literal, $request:expr) => {
+        let outcome = $clients.$client.$method($request).await;
+        $said.insert($named, outcome.map(|_| ()).unwrap_err());
+    };
+}
+
+/// Errors by method.
+type Said = BTreeMap<&'static str, Status>;
+
 /// Calls every method that names a campaign with this one. Returns their errors.
-async fn ask_all(clients: &Clients, name: &str) -> BTreeMap<&'static str, Status> {
-    let mut clients = clients.clone();
-    let (parent, contact) = (name.to_owned(), format!("{name}/contacts/0"));
+async fn ask_all(clients: &Clients, name: &str) -> Said {
+    let (mut clients, mut said) = (clients.clone(), Said::new());
+    ask_of_campaigns(&mut clients, name, &mut said).await;
+    ask_of_contacts(&mut clients, name, &mut said).await;
+    ask_of_interactions(&mut clients, name, &mut said).await;
+    said
+}
+
+async fn ask_of_campaigns(clients: &mut Clients, name: &str, said: &mut Said) {
     let name = || name.to_owned();
-    let mut said = BTreeMap::new();
-    macro_rules! ask {
-        ($client:ident.$method:ident, $named:literal, $request:expr) => {
-            let outcome = clients.$client.$method($request).await;
-            said.insert($named, outcome.map(|_| ()).unwrap_err());
-        };
-    }
     let update = v1::UpdateCampaignRequest {
         campaign: Some(v1::Campaign { name: name(), ..Default::default() }),
         update_mask: Some(prost_types::FieldMask { paths: vec!["description".to_owned()] }),
@@ -54,19 +64,28 @@ async fn ask_all(clients: &Clients, name: &str) -> BTreeMap<&'static str, Status
     let runs = v1::ListRunsRequest { parent: name(), ..Default::default() };
     let audit = v1::ListAuditEventsRequest { parent: name(), ..Default::default() };
     let progress = v1::GetCampaignProgressRequest { name: name() };
-    ask!(campaigns.get_campaign, "GetCampaign", v1::GetCampaignRequest { name: name() });
-    ask!(campaigns.update_campaign, "UpdateCampaign", update);
-    ask!(campaigns.preview_launch, "PreviewLaunch", preview);
-    ask!(campaigns.launch_campaign, "LaunchCampaign", launch);
-    ask!(campaigns.pause_campaign, "PauseCampaign", pause);
-    ask!(campaigns.resume_campaign, "ResumeCampaign", resume);
-    ask!(campaigns.cancel_campaign, "CancelCampaign", cancel);
-    ask!(campaigns.delete_campaign, "DeleteCampaign", delete);
-    ask!(campaigns.get_campaign_progress, "GetCampaignProgress", progress);
-    ask!(campaigns.watch_campaign, "WatchCampaign", watch);
-    ask!(campaigns.list_runs, "ListRuns", runs);
-    ask!(campaigns.list_audit_events, "ListAuditEvents", audit);
+    ask!(
+        said,
+        clients.campaigns.get_campaign,
+        "GetCampaign",
+        v1::GetCampaignRequest { name: name() }
+    );
+    ask!(said, clients.campaigns.update_campaign, "UpdateCampaign", update);
+    ask!(said, clients.campaigns.preview_launch, "PreviewLaunch", preview);
+    ask!(said, clients.campaigns.launch_campaign, "LaunchCampaign", launch);
+    ask!(said, clients.campaigns.pause_campaign, "PauseCampaign", pause);
+    ask!(said, clients.campaigns.resume_campaign, "ResumeCampaign", resume);
+    ask!(said, clients.campaigns.cancel_campaign, "CancelCampaign", cancel);
+    ask!(said, clients.campaigns.delete_campaign, "DeleteCampaign", delete);
+    ask!(said, clients.campaigns.get_campaign_progress, "GetCampaignProgress", progress);
+    ask!(said, clients.campaigns.watch_campaign, "WatchCampaign", watch);
+    ask!(said, clients.campaigns.list_runs, "ListRuns", runs);
+    ask!(said, clients.campaigns.list_audit_events, "ListAuditEvents", audit);
+}
 
+async fn ask_of_contacts(clients: &mut Clients, name: &str, said: &mut Said) {
+    let contact = format!("{name}/contacts/0");
+    let name = || name.to_owned();
     let header = Part::Header(v1::ImportHeader {
         parent: name(),
         import_id: "0-10".to_owned(),
@@ -87,16 +106,19 @@ async fn ask_all(clients: &Clients, name: &str) -> BTreeMap<&'static str, Status
     let get = v1::GetContactRequest { name: contact.clone() };
     let delete = v1::DeleteContactRequest { name: contact.clone() };
     let explain = v1::ExplainContactRequest { name: contact.clone() };
-    ask!(contacts.import_contacts, "ImportContacts", import);
-    ask!(contacts.get_import, "GetImport", get_import);
-    ask!(contacts.create_contact, "CreateContact", create);
-    ask!(contacts.get_contact, "GetContact", get);
-    ask!(contacts.list_contacts, "ListContacts", list);
-    ask!(contacts.update_contact, "UpdateContact", update);
-    ask!(contacts.delete_contact, "DeleteContact", delete);
-    ask!(contacts.get_contact_history, "GetContactHistory", history);
-    ask!(contacts.explain_contact, "ExplainContact", explain);
+    ask!(said, clients.contacts.import_contacts, "ImportContacts", import);
+    ask!(said, clients.contacts.get_import, "GetImport", get_import);
+    ask!(said, clients.contacts.create_contact, "CreateContact", create);
+    ask!(said, clients.contacts.get_contact, "GetContact", get);
+    ask!(said, clients.contacts.list_contacts, "ListContacts", list);
+    ask!(said, clients.contacts.update_contact, "UpdateContact", update);
+    ask!(said, clients.contacts.delete_contact, "DeleteContact", delete);
+    ask!(said, clients.contacts.get_contact_history, "GetContactHistory", history);
+    ask!(said, clients.contacts.explain_contact, "ExplainContact", explain);
+}
 
+async fn ask_of_interactions(clients: &mut Clients, name: &str, said: &mut Said) {
+    let (parent, contact) = (name.to_owned(), format!("{name}/contacts/0"));
     let reported = v1::ReportedInteraction {
         interaction: Some(success("reported", &contact)),
         phone_number: String::new(),
@@ -105,9 +127,8 @@ async fn ask_all(clients: &Clients, name: &str) -> BTreeMap<&'static str, Status
         v1::RecordInteractionsRequest { parent: parent.clone(), interactions: vec![reported] };
     let route =
         v1::RouteInboundRequest { parent, phone_number: phone(0), default_region: String::new() };
-    ask!(interactions.record_interactions, "RecordInteractions", record);
-    ask!(interactions.route_inbound, "RouteInbound", route);
-    said
+    ask!(said, clients.interactions.record_interactions, "RecordInteractions", record);
+    ask!(said, clients.interactions.route_inbound, "RouteInbound", route);
 }
 
 fn success(id: &str, contact: &str) -> v1::Interaction {
@@ -143,7 +164,7 @@ async fn anothers_campaign_is_none() {
         }
         let asked: BTreeSet<&str> = theirs.keys().copied().chain(OTHERS).collect();
         let all: BTreeSet<&str> =
-            RULES.iter().map(|(path, _)| path.rsplit('/').next().unwrap()).collect();
+            METHODS.iter().map(|method| method.path.rsplit('/').next().unwrap()).collect();
         assert_eq!(asked, all, "a method is asked by no test");
     }
     assert_eq!(before, (owner.campaign(&name).await, owner.progress(&name).await.total));

@@ -2,11 +2,12 @@
 
 mod versions;
 
-use crate::cli::Global;
+use crate::args::Global;
 use crate::connection::{self, CONNECT_TIMEOUT, Connection};
 use crate::failure::{Exit, Failure};
-use crate::printing::{Format, Printer, clean};
+use crate::printing::Printer;
 use crate::profile::Setup;
+use crate::text::{Format, clean};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use campaign_process::client::{is_in_the_clear, read_token};
@@ -273,7 +274,7 @@ async fn clock(connection: &Connection, campaigns: &[v1::Campaign]) -> Finding {
         return found("clock", Verdict::Skip, message, "");
     };
     let before = Utc::now();
-    let progress = crate::campaigns::progress(connection, &campaign.name).await;
+    let progress = crate::names::progress(connection, &campaign.name).await;
     let after = Utc::now();
     let read = progress.ok().and_then(|progress| progress.read_time).and_then(|time| {
         DateTime::from_timestamp(time.seconds, time.nanos.try_into().unwrap_or(0))

@@ -2,7 +2,7 @@
 
 use super::sending::Sender;
 use crate::failure::Failure;
-use crate::printing::table as print_table;
+use crate::text::table as print_table;
 use campaign_proto::v1;
 use std::collections::BTreeMap;
 use std::fs::File;

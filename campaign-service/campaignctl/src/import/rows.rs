@@ -215,6 +215,21 @@ pub(super) fn by_name(file: &str) -> FileFormat {
     }
 }
 
+/// Returns the names in a header. Rejects names that are not text, or are there twice, with the next step.
+fn names_of(header: &csv::ByteRecord) -> Result<Vec<String>, (String, &'static str)> {
+    let mut names = Vec::new();
+    for name in header {
+        let name = std::str::from_utf8(name)
+            .map_err(|_| ("the header is not UTF-8".to_owned(), "save the file as UTF-8"))?;
+        names.push(name.trim_start_matches('\u{feff}').trim().to_owned());
+    }
+    let twice = |name: &&String| names.iter().filter(|other| other == name).count() > 1;
+    match names.iter().filter(|name| !name.is_empty()).find(twice) {
+        Some(name) => Err((format!("two columns are named {name:?}"), "rename one of them")),
+        None => Ok(names),
+    }
+}
+
 /// Reads the header. Returns the purpose of each column.
 fn header(reader: &mut csv::Reader<Limited>, args: &ImportArgs) -> Result<Vec<Column>, Failure> {
     let wrong = |text: String| Failure::usage(format!("{}: {text}", args.file));
@@ -223,16 +238,7 @@ fn header(reader: &mut csv::Reader<Limited>, args: &ImportArgs) -> Result<Vec<Co
     if !found {
         return Err(wrong("it is empty; the first line must name the columns".to_owned()));
     }
-    let mut names = Vec::new();
-    for name in &record {
-        let name =
-            std::str::from_utf8(name).map_err(|_| wrong("the header is not UTF-8".to_owned()))?;
-        names.push(name.trim_start_matches('\u{feff}').trim().to_owned());
-    }
-    let twice = |name: &&String| names.iter().filter(|other| other == name).count() > 1;
-    if let Some(name) = names.iter().filter(|name| !name.is_empty()).find(twice) {
-        return Err(wrong(format!("two columns are named {name:?}")).next("rename one of them"));
-    }
+    let names = names_of(&record).map_err(|(text, next)| wrong(text).next(next))?;
     let mut columns: Vec<Option<Column>> = names.iter().map(|name| by_header(name)).collect();
     for pair in &args.columns {
         let (field, name) = pair

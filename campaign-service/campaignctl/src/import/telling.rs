@@ -1,6 +1,6 @@
 //! Progress of an import on standard error: a bar on a terminal, a line now and then elsewhere.
 
-use crate::printing::grouped;
+use crate::text::grouped;
 use campaign_proto::v1;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::io::{IsTerminal, Write};
@@ -66,7 +66,7 @@ impl Telling {
     /// Reports that the stream broke and will be retried.
     pub fn broken(&self, status: &Status, wait: Duration) {
         let seconds = wait.as_secs_f32();
-        let why = crate::printing::clean(status.message());
+        let why = crate::text::clean(status.message());
         self.line(&format!("the import broke off ({why}); it goes on in {seconds:.1} s"));
     }
 

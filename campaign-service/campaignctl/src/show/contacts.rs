@@ -1,7 +1,7 @@
 //! Answers about contacts and their history.
 
 use super::{Show, exclusion, more, time, words};
-use crate::printing::{counted, grouped, sheet, table};
+use crate::text::{counted, grouped, sheet, table};
 use campaign_proto::v1;
 use campaign_proto::v1::interaction::Fact;
 

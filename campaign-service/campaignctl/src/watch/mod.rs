@@ -6,7 +6,8 @@ mod view;
 use crate::connection::Connection;
 use crate::failure::{Exit, Failure};
 use crate::names;
-use crate::printing::{Format, Printer};
+use crate::printing::Printer;
+use crate::text::Format;
 use board::{Board, Watched};
 use campaign_proto::v1;
 use clap::Args;
@@ -67,7 +68,7 @@ pub async fn run(
     }
     for at in 0..board.campaigns.len() {
         let name = board.campaigns[at].name.clone();
-        let progress = crate::campaigns::progress(connection, &name).await?;
+        let progress = names::progress(connection, &name).await?;
         board.campaigns[at].update(progress, Duration::ZERO);
     }
     printer.text(&frame_text(&board))

@@ -1,8 +1,8 @@
 //! Drawing of a view: a pure function from its data to a frame.
 
 use super::board::{Board, Watched};
-use crate::printing::{clean, grouped};
 use crate::show::{idle, left_out, removed, state};
+use crate::text::{clean, grouped};
 use campaign_proto::v1;
 use ratatui::buffer::Buffer;
 use ratatui::layout::{Constraint, Layout, Rect};

@@ -1,7 +1,7 @@
 //! Attempts that reports name, and times at which their facts happened.
 
 use crate::app::error::Result;
-use crate::app::recording::Report;
+use crate::app::report::Report;
 use crate::store::campaigns;
 use crate::store::leases::{self, Lease};
 use crate::store::{Tx, calls};

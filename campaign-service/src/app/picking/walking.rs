@@ -5,6 +5,7 @@ use super::{Leasable, MIN_READ_CONTACTS, Picking};
 use crate::app::error::Result;
 use crate::store::contacts;
 use crate::store::due::Due;
+use crate::store::groups::{self, Step};
 
 /// Most contacts looked at in one read.
 const MAX_READ_CONTACTS: usize = 65_536;
@@ -13,14 +14,14 @@ const MAX_SPREAD: usize = 2;
 
 /// Density of a group's contacts among all contacts of the campaign.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Spread {
+enum Spread {
     /// Hardly any other contacts lie between, so membership in the group may be checked last.
     Dense,
     Sparse,
 }
 
 impl Spread {
-    pub(super) fn of(positions: &[i64]) -> Self {
+    fn of(positions: &[i64]) -> Self {
         let (Some(first), Some(last)) = (positions.first(), positions.last()) else {
             return Self::Sparse;
         };
@@ -31,15 +32,15 @@ impl Spread {
 }
 
 /// Walk through a group of which not all contacts are let through.
-pub(super) struct Walk {
-    pub(super) group: i32,
-    pub(super) next: i64,
+struct Walk {
+    group: i32,
+    next: i64,
     /// Position from which on there are no contacts.
-    pub(super) end: i64,
+    end: i64,
     /// Contacts looked at so far.
-    pub(super) looked_at: usize,
-    pub(super) picked: usize,
-    pub(super) spread: Spread,
+    looked_at: usize,
+    picked: usize,
+    spread: Spread,
 }
 
 impl Walk {
@@ -52,8 +53,35 @@ impl Walk {
 }
 
 impl Picking<'_, '_> {
+    pub(super) async fn take_of_group(&mut self, group: i32, scan_left: &mut usize) -> Result<()> {
+        let (id, run) = (self.campaign.id, self.campaign.run);
+        let from = groups::lock_frontier(self.tx, id, run, group).await?;
+        let end = self.campaign.position_limit.unwrap_or(i64::MAX);
+        // If nobody is excluded, the first read is the only one, so it reads everything at once.
+        let limit = self.missing().max(MIN_READ_CONTACTS).min(*scan_left);
+        let rows = i64::try_from(limit).unwrap_or(i64::MAX);
+        let found = contacts::leasable_in_range(self.tx, id, group, from..end, Some(rows)).await?;
+        let positions: Vec<i64> = found.iter().map(|contact| contact.position).collect();
+        let picked_before = self.picked.len();
+        let first = self.take_from(group, &positions, self.missing(), Some(found)).await?;
+        *scan_left -= first.contacts;
+        let mut walk = Walk {
+            group,
+            next: first.after.unwrap_or(from),
+            end,
+            looked_at: first.contacts,
+            picked: self.picked.len() - picked_before,
+            spread: Spread::of(&positions),
+        };
+        if positions.len() == limit || first.contacts < positions.len() {
+            self.walk(&mut walk, scan_left).await?;
+        }
+        self.steps.push(Step { group, positions: from..walk.next });
+        Ok(())
+    }
+
     /// Picks the missing contacts from a group of which many are excluded.
-    pub(super) async fn walk(&mut self, walk: &mut Walk, scan_left: &mut usize) -> Result<()> {
+    async fn walk(&mut self, walk: &mut Walk, scan_left: &mut usize) -> Result<()> {
         let (id, group) = (self.campaign.id, walk.group);
         if walk.spread == Spread::Dense {
             let last = contacts::last_position(self.tx, id, group, walk.next..walk.end).await?;

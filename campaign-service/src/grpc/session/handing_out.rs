@@ -1,8 +1,8 @@
 //! Leasing for one worker. Campaigns take turns by weight.
 
 use super::{IDLE_POLL, Session};
+use crate::app::batch::{LeaseKey, Leased};
 use crate::app::error::Error;
-use crate::app::leasing::{LeaseKey, Leased};
 use crate::grpc::batches::batch_to_api;
 use crate::grpc::names::CampaignName;
 use crate::grpc::page::{ITEM_OVERHEAD_BYTES, MAX_PAGE_BYTES as MAX_BATCH_BYTES};
@@ -94,8 +94,8 @@ impl Session {
         }
         self.shares.handed(campaign, batch.contacts.len(), weight);
         self.credit = self.credit.saturating_sub(batch.contacts.len());
-        self.app.metrics.leases.inc();
-        self.app.metrics.leased_contacts.inc_by(batch.contacts.len() as u64);
+        self.app.metrics.calls.leases.inc();
+        self.app.metrics.calls.leased_contacts.inc_by(batch.contacts.len() as u64);
         let now = tokio::time::Instant::now();
         self.held.retain(|_, held| held.gone_at > now);
         self.hold(campaign, key.number, run);

@@ -1,14 +1,10 @@
 //! Invalid messages of a worker: each is answered, and the stream goes on.
 
 use super::Session;
-use crate::app::error::Error;
 use campaign_proto::v1;
 use campaign_proto::v1::dispatch_request::Message as Request;
 use campaign_proto::v1::dispatch_response::Message as Response;
 use tonic::{Code, Status};
-
-/// Longest name of a lease, in characters.
-const MAX_LEASE_NAME_LENGTH: usize = 100;
 
 impl Session {
     /// Answers a message; an invalid message is answered with a rejection. A worker that makes a
@@ -27,17 +23,6 @@ impl Session {
             answered => answered,
         }
     }
-}
-
-/// Returns the error for a message that this version does not know.
-pub(super) fn unknown() -> Error {
-    Error::invalid("message", "must be set, to one this version knows")
-}
-
-/// Returns a lease's name as the worker gave it. A name that is too long belongs to no lease, and
-/// is cut.
-pub(super) fn named_by(worker: &str) -> String {
-    worker.chars().take(MAX_LEASE_NAME_LENGTH).collect()
 }
 
 /// Returns the name and number of a message.

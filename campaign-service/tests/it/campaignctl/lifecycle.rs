@@ -3,6 +3,16 @@
 use super::{Ctl, DONE, IN_PART, REFUSED, USAGE, csv};
 use crate::support::{Service, TestDb, Worker};
 
+fn check_errors_file(path: &str) {
+    let told = std::fs::read_to_string(path).unwrap();
+    let told: Vec<&str> = told.lines().collect();
+    assert_eq!(told.len(), 4, "{told:?}");
+    assert_eq!(told[0], "row,field,reason");
+    assert!(told[1].starts_with("4,phone_number,"), "{told:?}");
+    assert!(told[2].starts_with("5,phone_number,\"is already in the campaign"), "{told:?}");
+    assert!(told[3].starts_with("6,row,has 3 fields where the header has 2"), "{told:?}");
+}
+
 #[tokio::test]
 async fn a_campaign_from_create_to_cancel() {
     let db = TestDb::new().await;
@@ -18,13 +28,7 @@ async fn a_campaign_from_create_to_cancel() {
     let imported = ctl.run(&["import", "Spring offer", &file, "--errors", &errors]).await;
     assert_eq!(imported.code, IN_PART, "{imported:?}");
     assert!(imported.out.contains("6 rows: 3 created, 1 duplicate, 2 rejected"), "{imported:?}");
-    let told = std::fs::read_to_string(&errors).unwrap();
-    let told: Vec<&str> = told.lines().collect();
-    assert_eq!(told.len(), 4, "{told:?}");
-    assert_eq!(told[0], "row,field,reason");
-    assert!(told[1].starts_with("4,phone_number,"), "{told:?}");
-    assert!(told[2].starts_with("5,phone_number,\"is already in the campaign"), "{told:?}");
-    assert!(told[3].starts_with("6,row,has 3 fields where the header has 2"), "{told:?}");
+    check_errors_file(&errors);
 
     let preview = ctl.json(&["preview", "Spring offer", "--exclude-success"]).await;
     assert_eq!((&preview["total"], &preview["eligible"]), (&"3".into(), &"3".into()));

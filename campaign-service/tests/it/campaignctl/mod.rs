@@ -7,6 +7,7 @@ mod terminal;
 mod ways_in;
 
 use super::support::access::Folder;
+use super::support::processes::beside;
 use serde_json::Value;
 use std::io::Write;
 use std::path::Path;
@@ -50,7 +51,7 @@ impl Ctl {
     }
 
     fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_campaignctl"));
+        let mut command = Command::new(beside("campaignctl"));
         self.surround(&mut command);
         command.args(args).stdin(Stdio::null());
         command

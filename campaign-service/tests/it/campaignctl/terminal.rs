@@ -1,6 +1,7 @@
 //! Commands that need a terminal: the questions of a launch, and the live view.
 
 use super::{Ctl, DONE, REFUSED, Ran, ran};
+use crate::support::processes::beside;
 use crate::support::{Clients, Service, TestDb, eventually};
 use crate::walkthrough::{blocks, walk_through};
 use campaign_proto::v1;
@@ -47,7 +48,7 @@ async fn typed(ctl: &Ctl, args: &[&str], dialogue: &[(&str, &str)]) -> Ran {
     let mut command = Command::new("python3");
     ctl.surround(&mut command);
     command.env("TERM", "xterm").args(["-c", TYPIST, &json!(dialogue).to_string()]);
-    command.arg(env!("CARGO_BIN_EXE_campaignctl")).args(args).stdin(Stdio::null());
+    command.arg(beside("campaignctl")).args(args).stdin(Stdio::null());
     ran(command).await
 }
 
@@ -134,8 +135,8 @@ async fn a_live_view_goes_on_over_ends_and_new_launches() {
     let mut clients = service.clients.clone();
     let ctl = Ctl::new(&service.url);
     let name = live_campaign(&ctl, &mut clients).await;
-    let program = env!("CARGO_BIN_EXE_campaignctl");
-    let beside = |args: &str| format!("${program} {args}");
+    let program = beside("campaignctl");
+    let beside = |args: &str| format!("${} {args}", program.display());
     let pause = beside(&format!("pause {name}"));
     let cancel = beside(&format!("cancel {name}"));
     let launch = beside(&format!("launch {name} --live-forever --yes"));
@@ -166,7 +167,8 @@ async fn the_guide_works_as_it_stands_twice_and_after_the_guide_of_the_api() {
     let lines = blocks("campaign-service/campaignctl/README.md", "shell").concat();
     assert!(lines.contains("campaignctl watch"), "{lines}");
     let script = format!("set -e\n{lines}").replace("target/errors.csv", &ctl.path("errors.csv"));
-    let folder = std::path::Path::new(env!("CARGO_BIN_EXE_campaignctl")).parent().unwrap();
+    let program = beside("campaignctl");
+    let folder = program.parent().unwrap();
     let script = script.replace("$PWD/target/debug", &folder.display().to_string());
     for _ in 0..2 {
         let mut command = Command::new("sh");

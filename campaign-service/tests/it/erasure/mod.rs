@@ -249,14 +249,8 @@ async fn nothing_is_left_of_a_person_in_the_whole_database() {
     let (decision, _) = holder.authorize(&[contact]).await.remove(0);
     assert_eq!(decision, AuthorizeDecision::Excluded);
     assert_eq!(clients.progress(called).await.total, before - 1);
-    for name in [called, held, unlisted, draft] {
-        let request = v1::ListContactsRequest { parent: name.clone(), ..Default::default() };
-        let list = clients.contacts.list_contacts(request).await.unwrap().into_inner().contacts;
-        assert_eq!(list.len(), if name == draft { 3 } else { 2 }, "{list:?}");
-        assert!(list.iter().all(|contact| contact.phone_number.starts_with('+')));
-        let request = v1::GetContactRequest { name: format!("{name}/contacts/2") };
-        let status = clients.contacts.get_contact(request).await.unwrap_err();
-        assert_eq!(status.code(), Code::NotFound);
+    for (name, others) in [(called, 2), (held, 2), (unlisted, 2), (draft, 3)] {
+        check_that_nobody_is_there(&mut clients, name, others).await;
     }
     let client = db.client().await;
     let noted = format!(
@@ -274,6 +268,17 @@ async fn nothing_is_left_of_a_person_in_the_whole_database() {
         tables_that_know(&db).await.is_empty().then_some(())
     })
     .await;
+}
+
+/// Checks that a campaign has `others` and not the person, whose contact had position 2.
+async fn check_that_nobody_is_there(clients: &mut Clients, campaign: &str, others: usize) {
+    let request = v1::ListContactsRequest { parent: campaign.to_owned(), ..Default::default() };
+    let list = clients.contacts.list_contacts(request).await.unwrap().into_inner().contacts;
+    assert_eq!(list.len(), others, "{list:?}");
+    assert!(list.iter().all(|contact| contact.phone_number.starts_with('+')));
+    let request = v1::GetContactRequest { name: format!("{campaign}/contacts/2") };
+    let status = clients.contacts.get_contact(request).await.unwrap_err();
+    assert_eq!(status.code(), Code::NotFound);
 }
 
 #[tokio::test]

@@ -4,6 +4,7 @@
 //! sequence that shows it.
 
 mod comparing;
+mod facts;
 mod run;
 mod since;
 mod state;

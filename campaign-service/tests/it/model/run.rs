@@ -1,10 +1,10 @@
 //! Run of the service and the model through the same steps, with a comparison after each.
 
+use super::facts::fact;
 use super::state::{Hold, Kind, Model, Settings, Verdict};
 use super::{Act, Step};
 use crate::support::{Clients, Held, Service, TestDb, Worker, phone, retry};
 use campaign_proto::v1;
-use campaign_proto::v1::interaction::Fact;
 use campaign_proto::v1::{
     AuthorizeDecision as Decision, CallOutcome, CampaignState, InteractionStatus,
 };
@@ -444,20 +444,4 @@ impl Pair<'_> {
 
 fn position_of(held: &Held) -> usize {
     held.contact.rsplit('/').next().unwrap().parse().unwrap()
-}
-
-pub(super) fn fact(kind: Kind) -> Fact {
-    match kind {
-        Kind::Transfer(seconds) => {
-            Fact::Transferred(v1::Transferred { seconds_before_transfer: seconds })
-        }
-        Kind::OptOut => Fact::OptedOut(v1::OptedOut::default()),
-        Kind::Success => Fact::Success(v1::Success {}),
-        Kind::Link => Fact::LinkOpened(v1::LinkOpened::default()),
-        Kind::Text => Fact::TextSent(v1::TextSent {}),
-        Kind::CalledIn => Fact::CalledIn(v1::CalledIn { duration: None }),
-        Kind::Ended { outcome, .. } => {
-            Fact::CallEnded(v1::CallEnded { outcome: outcome.into(), duration: None })
-        }
-    }
 }

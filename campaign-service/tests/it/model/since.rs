@@ -1,6 +1,7 @@
 //! Steps about time: late reports, inbound calls, hours that change, lists that change.
 
-use super::run::{Pair, fact, same};
+use super::facts::fact;
+use super::run::{Pair, same};
 use super::state::{Kind, Settings};
 use crate::support::{Worker, always, phone};
 use campaign_proto::v1;

@@ -1,6 +1,6 @@
 //! The programs as processes of their own, which can be killed, stopped and continued.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -76,11 +76,16 @@ pub fn work(id: &str, ports: &[u16], log: &Path, time_scale: &str) -> Killed {
     Killed(child)
 }
 
+/// Returns the path of a program of another package, which `make build` puts beside the service's.
+pub fn beside(name: &str) -> PathBuf {
+    let program = Path::new(env!("CARGO_BIN_EXE_campaign-service")).with_file_name(name);
+    assert!(program.exists(), "{} is not there: run `make build`", program.display());
+    program
+}
+
 /// Returns the worker's program.
 pub fn dialer_worker() -> Command {
-    let program = Path::new(env!("CARGO_BIN_EXE_campaign-service")).with_file_name("dialer-worker");
-    assert!(program.exists(), "{} is not there: run `make build`", program.display());
-    Command::new(program)
+    Command::new(beside("dialer-worker"))
 }
 
 /// Dial in the provider's own log.
