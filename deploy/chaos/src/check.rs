@@ -5,6 +5,7 @@ mod acknowledged;
 mod attempts;
 mod book;
 mod erased;
+mod findings;
 mod late;
 mod leases;
 mod printed;
@@ -17,27 +18,11 @@ use crate::journal::{Entry, Journal};
 use crate::provider::log as provider;
 use book::Book;
 use erased::Erasures;
+use findings::Findings;
+pub use findings::Violation;
 use std::collections::BTreeMap;
-use std::fmt;
 use std::path::Path;
 use std::time::Duration;
-
-/// Promise that did not hold.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Violation {
-    /// Promise: P1 to P7, or privacy.
-    pub promise: &'static str,
-    /// Campaign concerned, or the log.
-    pub campaign: String,
-    /// Description of the violation.
-    pub what: String,
-}
-
-impl fmt::Display for Violation {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} in {}: {}", self.promise, self.campaign, self.what)
-    }
-}
 
 /// Findings of a round.
 #[derive(Clone, Debug, Default)]
@@ -56,22 +41,6 @@ pub struct Verdict {
     pub rang_late: usize,
     /// Longest time between such an OK and the ring.
     pub latest: Duration,
-}
-
-/// Findings about one campaign.
-struct Findings<'a> {
-    campaign: &'a str,
-    violations: &'a mut Vec<Violation>,
-}
-
-impl Findings<'_> {
-    /// Notes a violation unless `is_kept` holds.
-    fn expect(&mut self, is_kept: bool, promise: &'static str, what: impl FnOnce() -> String) {
-        if !is_kept {
-            let campaign = self.campaign.to_owned();
-            self.violations.push(Violation { promise, campaign, what: what() });
-        }
-    }
 }
 
 /// Judges all campaigns of a round, whose programs left their logs in the folder. In a mixed round the previous version

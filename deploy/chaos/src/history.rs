@@ -2,6 +2,7 @@
 //! to any replica, and repeats requests without an answer.
 
 mod asking;
+mod clients;
 mod erasing;
 mod finishing;
 mod launching;
@@ -10,8 +11,8 @@ mod reporting;
 use crate::journal::{Journal, Said};
 use crate::now_micros;
 use crate::numbers::{NUMBERS_EACH, number};
-use asking::Clients;
 use campaign_proto::v1;
+use clients::Clients;
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 use std::ops::RangeInclusive;
@@ -20,7 +21,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::sleep;
 
-pub use asking::connect;
+pub use clients::connect;
 
 /// Resources that the histories of a round share.
 #[derive(Clone, Debug)]

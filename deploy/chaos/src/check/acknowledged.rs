@@ -1,8 +1,8 @@
 //! P7, and P4 for suppressions: acknowledged writes are there and hold.
 
-use super::Findings;
 use super::book::{Answered, Book, Books};
 use super::erased::Erasures;
+use super::findings::Findings;
 use crate::journal::{Entry, Said};
 use std::collections::BTreeSet;
 

@@ -1,8 +1,8 @@
 //! P4 and P7 for erased people. Once an erasure is acknowledged, nobody rings the person and no list brings the person
 //! back. The number is in no table, and the audit logs record the erasure and the re-admission.
 
-use super::Findings;
 use super::book::{Answered, Book, Books};
+use super::findings::Findings;
 use crate::Result;
 use crate::journal::{Entry, Said};
 use crate::numbers::name;

@@ -1,7 +1,7 @@
 //! P1 and P3: the course of a run, from launch to end.
 
-use super::Findings;
 use super::book::{Audit, Book};
+use super::findings::Findings;
 use super::rules::{is_finished, objection};
 
 pub(super) fn judge(book: &Book, findings: &mut Findings<'_>) {

@@ -1,7 +1,7 @@
 //! Commands and their subjects: launches, pauses, contacts, suppressions.
 
 use super::History;
-use super::asking::Client;
+use super::clients::Client;
 use crate::journal::Said;
 use crate::numbers::name;
 use crate::{now_micros, postgres};

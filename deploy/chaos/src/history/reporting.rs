@@ -1,7 +1,7 @@
 //! Facts from backends that hold no lease: new ones, and repeats.
 
 use super::History;
-use super::asking::Client;
+use super::clients::Client;
 use crate::journal::Said;
 use crate::now_micros;
 use campaign_proto::v1;

@@ -107,7 +107,7 @@ fn has_recorded(world: &World, outcome: CallOutcome) -> bool {
 pub fn all(scope: Scope) -> Vec<Property<Dispatch>> {
     let mut all = never();
     all.extend(match scope {
-        Scope::OneRun => met(),
+        Scope::OneRun => met().into_iter().chain(met_when_idle()).collect(),
         Scope::Reset => met_around_a_reset(),
     });
     all
@@ -149,6 +149,23 @@ fn never() -> Vec<Property<Dispatch>> {
         Property::always(P3, |_, world: &World| !world.seen.granted_while_stopped),
         Property::always(P4, |_, world: &World| !world.seen.granted_after_refusal),
         Property::always(P6, |_, world: &World| !world.seen.granted_without_lease),
+    ]
+}
+
+fn met_when_idle() -> Vec<Property<Dispatch>> {
+    vec![
+        Property::sometimes("the campaign idles for want of a worker", |_, world: &World| {
+            idling::reason(world) == Some(IdleReason::NoWorker)
+        }),
+        Property::sometimes("the campaign idles until a retry", |_, world: &World| {
+            idling::reason(world) == Some(IdleReason::WaitingRetry)
+        }),
+        Property::sometimes("the campaign idles until hours open", |_, world: &World| {
+            idling::reason(world) == Some(IdleReason::WindowClosed)
+        }),
+        Property::sometimes("the campaign has nobody left", |_, world: &World| {
+            idling::reason(world) == Some(IdleReason::Exhausted)
+        }),
     ]
 }
 
@@ -196,18 +213,6 @@ fn met() -> Vec<Property<Dispatch>> {
         }),
         Property::sometimes("a worker is refused while hours are shut", |model, world: &World| {
             is_answer(model, world, Decision::NotNow)
-        }),
-        Property::sometimes("the campaign idles for want of a worker", |_, world: &World| {
-            idling::reason(world) == Some(IdleReason::NoWorker)
-        }),
-        Property::sometimes("the campaign idles until a retry", |_, world: &World| {
-            idling::reason(world) == Some(IdleReason::WaitingRetry)
-        }),
-        Property::sometimes("the campaign idles until hours open", |_, world: &World| {
-            idling::reason(world) == Some(IdleReason::WindowClosed)
-        }),
-        Property::sometimes("the campaign has nobody left", |_, world: &World| {
-            idling::reason(world) == Some(IdleReason::Exhausted)
         }),
         Property::sometimes("everybody is finished", |_, world: &World| {
             world.contacts.iter().all(|contact| contact.0.finished)
