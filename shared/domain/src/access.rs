@@ -209,4 +209,12 @@ mod tests {
             assert!(caller.may_unsuppress(false));
         }
     }
+
+    #[test]
+    fn a_tenant_suppresses_for_its_own_campaigns_and_the_installation_for_all() {
+        let acme = Tenant::new("acme").expect("right");
+        assert_eq!(acme.to_string(), "acme");
+        assert_eq!(acme.suppresses().tenant(), Some("acme"));
+        assert_eq!(Tenant::default().suppresses().tenant(), None);
+    }
 }

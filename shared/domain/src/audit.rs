@@ -273,4 +273,26 @@ mod tests {
         log[3].1 = log[2].1.map(|before| log[3].0.hash(&before));
         assert_eq!(read(&log, noted), [Finding::Changed(5)]);
     }
+
+    #[test]
+    fn a_reading_counts_events_and_returns_the_head_it_found() {
+        let (log, mut reading) = (log(), Reading::default());
+        log.iter().for_each(|(event, hash)| reading.take(event, *hash));
+        assert_eq!((reading.events, reading.without_hash), (6, 2));
+        assert_eq!(reading.end(head(&log)), (vec![], head(&log)));
+        assert_eq!(Reading::default().end(None), (vec![], None));
+    }
+
+    #[test]
+    fn findings_name_the_events() {
+        for (finding, text) in [
+            (Finding::Changed(4), "event 4 was changed"),
+            (Finding::Deleted(4, 4), "event 4 was deleted"),
+            (Finding::Deleted(4, 6), "events 4 to 6 were deleted"),
+            (Finding::Inserted(7), "event 7 was inserted: it has no hash"),
+            (Finding::HeadMissing, "the note of the last event is gone"),
+        ] {
+            assert!(finding.to_string().starts_with(text), "{finding}");
+        }
+    }
 }

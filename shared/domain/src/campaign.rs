@@ -349,4 +349,27 @@ mod tests {
         assert_eq!((live.run, live.position_limit, live.is_live_forever()), (2, None, true));
         assert!(!live.leaves_out_new_contacts());
     }
+
+    #[test]
+    fn a_run_dials_until_its_end_and_for_ever_when_it_is_live() {
+        let at = |seconds| Instant::UNIX_EPOCH + chrono::TimeDelta::seconds(seconds);
+        let schedule = Schedule {
+            start_time: Some(at(5)),
+            end_time: Some(at(10)),
+            time_zone: "UTC".to_owned(),
+            windows: Vec::new(),
+            blackout_dates: Vec::new(),
+        };
+        let config = Config { schedule: Some(schedule), ..Config::default() };
+        let draft = Campaign::draft(Uuid::nil(), Tenant::default(), config, at(0));
+        let plan = Plan { start_time: Some(at(5)), end_time: Some(at(10)), live_forever: false };
+        assert_eq!(draft.plan(false), plan);
+        assert_eq!(draft.plan(true), Plan { live_forever: true, ..plan });
+        let run = |settings| draft.clone().launched(State::Running, settings, 1);
+        let ending = LaunchSettings::default();
+        assert!(run(ending).is_dialling(at(9)) && !run(ending).is_dialling(at(10)));
+        assert!(run(LaunchSettings { live_forever: true, ..ending }).is_dialling(at(10)));
+        let paused = Campaign { state: State::Paused, ..run(ending) };
+        assert!(!paused.is_dialling(at(9)), "before the end, but stopped");
+    }
 }

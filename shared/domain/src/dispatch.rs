@@ -267,4 +267,16 @@ mod tests {
         assert_eq!(found, wanted.map(Some));
         assert_eq!(expire(&slots), Expiry { given_back: vec![3], unknown: vec![0] });
     }
+
+    #[test]
+    fn a_worker_dials_what_was_granted_now_or_before() {
+        use Decision::{AlreadyGranted, Excluded, Granted, LeaseLost, NotNow, NotRunning};
+        use Decision::{SlotClosed, Throttled};
+        for decision in [Granted, AlreadyGranted] {
+            assert!(decision.is_to_dial(), "{decision:?}");
+        }
+        for decision in [LeaseLost, NotRunning, Excluded, NotNow, SlotClosed, Throttled] {
+            assert!(!decision.is_to_dial(), "{decision:?}");
+        }
+    }
 }

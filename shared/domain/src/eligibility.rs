@@ -249,4 +249,52 @@ mod tests {
         contact.position = 1;
         assert_eq!(rules.judge(&contact, NOW), Verdict::Removed(Reason::NotInRun));
     }
+
+    fn due(seconds: i64) -> Candidate {
+        let mut contact = with_facts(&[]);
+        contact.state.due_at = Some(NOW + chrono::TimeDelta::seconds(seconds));
+        contact
+    }
+
+    #[test]
+    fn a_contact_is_due_at_its_time_not_before() {
+        let rules = rules(LaunchSettings::default());
+        let later = NOW + chrono::TimeDelta::seconds(1);
+        assert_eq!(rules.judge(&due(1), NOW), Verdict::NotBefore(later));
+        assert_eq!(rules.judge(&due(1), later), Verdict::Eligible);
+        assert_eq!(rules.judge(&due(-1), NOW), Verdict::Eligible);
+        assert_eq!(rules.next_attempt(&due(1), NOW), Some(later));
+        assert_eq!(rules.next_attempt(&due(1), later), Some(later));
+        assert_eq!(rules.next_attempt(&due(-1), NOW), Some(NOW), "not in the past");
+        assert_eq!(rules.next_attempt(&with_facts(&[opted_out()]), NOW), None);
+    }
+
+    #[test]
+    fn a_call_of_an_older_run_goes_before_every_rule() {
+        let rules = rules(LaunchSettings::default());
+        let refused = with_facts(&[opted_out()]);
+        assert_eq!(rules.judge_beside(&refused, Some(NOW), NOW), Verdict::NotBefore(NOW));
+        let removed = Verdict::Removed(Reason::Refused);
+        assert_eq!(rules.judge_beside(&refused, None, NOW), removed);
+    }
+
+    #[test]
+    fn an_exclusion_removes_its_own_contacts_only() {
+        let none = Exclusions::default();
+        let link = Fact::LinkOpened { link: String::new() };
+        let cases = [
+            (Exclusions { success: true, ..none }, Fact::Success, Reason::Success),
+            (Exclusions { link_opened: true, ..none }, link, Reason::LinkOpened),
+            (Exclusions { texted: true, ..none }, Fact::TextSent, Reason::Texted),
+        ];
+        for (exclude, _, reason) in &cases {
+            let rules = rules(LaunchSettings { exclude: *exclude, ..LaunchSettings::default() });
+            for (_, fact, its_reason) in &cases {
+                let verdict = rules.judge(&with_facts(std::slice::from_ref(fact)), NOW);
+                let removed = Verdict::Removed(*reason);
+                let expected = if its_reason == reason { removed } else { Verdict::Eligible };
+                assert_eq!(verdict, expected, "{fact:?} when {reason:?} is excluded");
+            }
+        }
+    }
 }

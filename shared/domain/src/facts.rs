@@ -160,3 +160,61 @@ impl Fact {
         matches!(self, Self::OptedOut { everywhere: true, .. })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn opt_out(everywhere: bool) -> Fact {
+        Fact::OptedOut { channel: "SMS".to_owned(), everywhere }
+    }
+
+    #[test]
+    fn events_are_stored_as_bits_that_never_change() {
+        let all = [
+            (Flags::REFUSED, 1),
+            (Flags::TRANSFERRED, 2),
+            (Flags::TRANSFERRED_OVER_60S, 4),
+            (Flags::TRANSFERRED_OVER_90S, 8),
+            (Flags::TRANSFERRED_OVER_120S, 16),
+            (Flags::SUCCESS, 32),
+            (Flags::LINK_OPENED, 64),
+            (Flags::TEXTED, 128),
+        ];
+        for (flag, stored) in all {
+            assert_eq!(flag.0, stored);
+            assert!(!flag.intersects(Flags::NONE));
+        }
+    }
+
+    #[test]
+    fn an_event_that_happens_again_stays() {
+        let both = Flags::SUCCESS.with(Flags::TEXTED);
+        assert_eq!(both.with(Flags::TEXTED), both);
+        assert!(both.intersects(Flags::SUCCESS) && both.intersects(Flags::TEXTED));
+        assert!(!both.intersects(Flags::REFUSED));
+    }
+
+    #[test]
+    fn outcomes_are_stored_by_a_number_and_told_by_a_name_that_never_change() {
+        let names = ["ANSWERED", "NO_ANSWER", "BUSY", "VOICEMAIL", "FAILED", "UNKNOWN"];
+        assert_eq!(CallOutcome::ALL.map(CallOutcome::number), [0, 1, 2, 3, 4, 5]);
+        assert_eq!(CallOutcome::ALL.map(CallOutcome::name), names);
+    }
+
+    #[test]
+    fn only_an_opt_out_outlives_a_reset_and_suppresses_if_it_is_meant_everywhere() {
+        assert!(opt_out(false).outlives_reset() && opt_out(true).outlives_reset());
+        assert!(opt_out(true).suppresses() && !opt_out(false).suppresses());
+        for fact in [
+            Fact::CallEnded { outcome: CallOutcome::Answered, duration_seconds: 9 },
+            Fact::Transferred { seconds_before_transfer: 9 },
+            Fact::Success,
+            Fact::LinkOpened { link: String::new() },
+            Fact::TextSent,
+            Fact::CalledIn { duration_seconds: 9 },
+        ] {
+            assert!(!fact.outlives_reset() && !fact.suppresses(), "{fact:?}");
+        }
+    }
+}

@@ -6,7 +6,7 @@ use crate::schedule::Hours;
 
 /// Knowledge of the caller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Caller {
+pub enum InboundCaller {
     /// Not a contact: no contact of the campaign has the number.
     Unknown,
     /// Contact of the campaign.
@@ -54,12 +54,12 @@ pub enum TurnAway {
 /// Decides about one caller. A wish for no contact takes precedence over everything the campaign
 /// does.
 #[must_use]
-pub fn route(caller: Caller, is_suppressed: bool, reception: &Reception) -> Route {
+pub fn route(caller: InboundCaller, is_suppressed: bool, reception: &Reception) -> Route {
     let turn_away = |why| Route::TurnAway(why);
     if is_suppressed {
         return turn_away(TurnAway::Suppressed);
     }
-    if caller == (Caller::Known { has_refused: true }) {
+    if caller == (InboundCaller::Known { has_refused: true }) {
         return turn_away(TurnAway::Refused);
     }
     if reception.state != State::Running {
@@ -70,7 +70,7 @@ pub fn route(caller: Caller, is_suppressed: bool, reception: &Reception) -> Rout
         Hours::ShutUntil(opening) => return turn_away(TurnAway::WindowClosed(Some(opening))),
         Hours::Shut => return turn_away(TurnAway::WindowClosed(None)),
     }
-    if caller == Caller::Unknown && !reception.takes_callers {
+    if caller == InboundCaller::Unknown && !reception.takes_callers {
         return turn_away(TurnAway::Unknown);
     }
     Route::Accept
@@ -80,8 +80,8 @@ pub fn route(caller: Caller, is_suppressed: bool, reception: &Reception) -> Rout
 mod tests {
     use super::*;
 
-    const KNOWN: Caller = Caller::Known { has_refused: false };
-    const REFUSED: Caller = Caller::Known { has_refused: true };
+    const KNOWN: InboundCaller = InboundCaller::Known { has_refused: false };
+    const REFUSED: InboundCaller = InboundCaller::Known { has_refused: true };
 
     fn reception(state: State, takes_callers: bool, hours: Hours) -> Reception {
         Reception { state, takes_callers, hours }
@@ -93,9 +93,9 @@ mod tests {
         let listed = reception(State::Running, false, Hours::Open);
         assert_eq!(route(KNOWN, false, &live), Route::Accept);
         assert_eq!(route(KNOWN, false, &listed), Route::Accept);
-        assert_eq!(route(Caller::Unknown, false, &live), Route::Accept);
+        assert_eq!(route(InboundCaller::Unknown, false, &live), Route::Accept);
         let unknown = Route::TurnAway(TurnAway::Unknown);
-        assert_eq!(route(Caller::Unknown, false, &listed), unknown);
+        assert_eq!(route(InboundCaller::Unknown, false, &listed), unknown);
         let shut = reception(State::Running, true, Hours::ShutUntil(Instant::UNIX_EPOCH));
         let closed = TurnAway::WindowClosed(Some(Instant::UNIX_EPOCH));
         assert_eq!(route(KNOWN, false, &shut), Route::TurnAway(closed));
@@ -109,12 +109,19 @@ mod tests {
     fn who_asked_for_no_contact_is_never_answered() {
         for state in State::ALL {
             let reception = reception(state, true, Hours::Open);
-            for caller in [Caller::Unknown, KNOWN, REFUSED] {
+            for caller in [InboundCaller::Unknown, KNOWN, REFUSED] {
                 let suppressed = Route::TurnAway(TurnAway::Suppressed);
                 assert_eq!(route(caller, true, &reception), suppressed);
             }
             let refused = Route::TurnAway(TurnAway::Refused);
             assert_eq!(route(REFUSED, false, &reception), refused);
         }
+    }
+
+    #[test]
+    fn a_caller_is_told_when_the_hours_open_if_they_do() {
+        let shut = reception(State::Running, true, Hours::Shut);
+        let closed = Route::TurnAway(TurnAway::WindowClosed(None));
+        assert_eq!(route(InboundCaller::Unknown, false, &shut), closed);
     }
 }

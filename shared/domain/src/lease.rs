@@ -162,4 +162,38 @@ mod tests {
             assert_eq!(never.parse::<AttemptId>(), Err(()), "{never:?}");
         }
     }
+
+    #[test]
+    fn slots_read_as_they_were_stored_and_an_unknown_byte_is_closed() {
+        let mut slots = Slots::from_bytes(vec![0, 1, 2, 3, 4, 255]);
+        let states = [Slot::Leased, Slot::Authorized, Slot::Ended].map(Some);
+        assert_eq!([0, 1, 2].map(|index| slots.get(index)), states);
+        assert_eq!([3, 4, 5].map(|index| slots.get(index)), [Some(Slot::Closed); 3]);
+        assert_eq!(slots.get(6), None);
+        assert_eq!(slots.in_state(Slot::Closed), [3, 4, 5]);
+        assert!(slots.advance(0, Slot::Authorized));
+        assert_eq!(slots.as_bytes(), [1, 1, 2, 3, 4, 255]);
+        assert_eq!(Slots::new(2).as_bytes(), [0, 0]);
+    }
+
+    #[test]
+    fn a_lease_is_done_when_no_slot_can_be_dialled_or_end() {
+        for (bytes, is_done) in [
+            (vec![], true),
+            (vec![2, 3, 255], true),
+            (vec![2, 0, 3], false),
+            (vec![2, 1, 3], false),
+        ] {
+            assert_eq!(Slots::from_bytes(bytes.clone()).is_done(), is_done, "{bytes:?}");
+        }
+    }
+
+    #[test]
+    fn an_attempt_begins_at_run_1_lease_1_and_slot_0() {
+        for edge in ["1-1-0", "1-1-65535", "2147483647-9223372036854775807-0"] {
+            assert_eq!(edge.parse::<AttemptId>().map(|id| id.to_string()), Ok(edge.to_owned()));
+        }
+        let id = AttemptId { run: 2, lease: 41, slot: 499 };
+        assert_eq!(id.slot_id(), SlotId { lease: 41, slot: 499 });
+    }
 }

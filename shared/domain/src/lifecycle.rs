@@ -385,4 +385,62 @@ mod tests {
         assert_eq!(allowed_commands(Completed), [Launch]);
         assert_eq!(allowed_commands(Cancelled), [Launch]);
     }
+
+    #[test]
+    fn a_run_is_under_way_from_its_launch_to_its_end() {
+        for state in [Scheduled, Running, Paused] {
+            assert!(state.is_active(), "{state:?}");
+        }
+        for state in [Draft, Completed, Cancelled] {
+            assert!(!state.is_active(), "{state:?}");
+        }
+    }
+
+    #[test]
+    fn states_are_known_by_names_that_never_change() {
+        let names = ["DRAFT", "SCHEDULED", "RUNNING", "PAUSED", "COMPLETED", "CANCELLED"];
+        assert_eq!(State::ALL.map(State::name), names);
+        assert_eq!(names.map(State::from_name), State::ALL.map(Some));
+        assert_eq!(State::from_name("running"), None);
+    }
+
+    #[test]
+    fn the_diagram_has_a_line_for_each_step() {
+        let diagram = diagram();
+        let lines: Vec<&str> = diagram.lines().collect();
+        assert_eq!(lines.len(), 2 + 15, "{diagram}");
+        for step in ["DRAFT --> SCHEDULED: LAUNCH", "PAUSED --> RUNNING: RESUME"] {
+            assert!(lines.contains(&&*format!("    {step}")), "{diagram}");
+        }
+        assert!(diagram.ends_with('\n'));
+    }
+
+    #[test]
+    fn a_refusal_says_in_words_how_to_go_on() {
+        let ended = Plan { end_time: Some(at(100)), ..Plan::default() };
+        let ahead = Plan { start_time: Some(at(101)), ..Plan::default() };
+        let live = Plan { live_forever: true, ..Plan::default() };
+        for (state, command, plan, text) in [
+            (
+                Running,
+                Launch,
+                live,
+                "cannot launch a campaign that is RUNNING; allowed now: PAUSE, CANCEL",
+            ),
+            (
+                Draft,
+                Launch,
+                ended,
+                "schedule.end_time has passed; set a later one or launch with live_forever",
+            ),
+            (Paused, Resume, ended, "schedule.end_time has passed; set a later one"),
+            (Scheduled, Start, ahead, "the start time lies ahead"),
+            (Running, Complete, live, "the run is live forever and does not complete"),
+        ] {
+            let refusal = transition(state, command, &plan, at(100)).expect_err("refused");
+            assert_eq!(refusal.to_string(), text);
+        }
+        let refusal = transition(Paused, Resume, &ended, at(100)).expect_err("refused");
+        assert_eq!(refusal.allowed(), [Cancel], "and not the same again");
+    }
 }

@@ -52,7 +52,9 @@ mod tests {
     fn programs_do_not_count() {
         let phone = "Mozilla/5.0 (iPhone; CPU iPhone OS 18_0 like Mac OS X) Mobile Safari/604.1";
         assert!(is_person(Some(phone), None));
+        assert!(is_person(Some(phone), Some("navigate")));
         assert!(!is_person(Some(phone), Some("prefetch;prerender")));
+        assert!(!is_person(Some(phone), Some("Preview")));
         for robot in ["WhatsApp/2.23", "Slackbot-LinkExpanding 1.0", "Twitterbot/1.0", "curl/8", ""]
         {
             assert!(!is_person(Some(robot), None), "{robot}");
@@ -79,5 +81,13 @@ mod tests {
         ] {
             assert!(!is_web_address(bad), "{bad}");
         }
+    }
+
+    #[test]
+    fn an_address_has_at_most_2000_characters() {
+        let longest = format!("https://example.com/{}", "a".repeat(MAX_URL_LENGTH - 20));
+        assert_eq!(longest.len(), 2_000);
+        assert!(is_web_address(&longest));
+        assert!(!is_web_address(&format!("{longest}a")));
     }
 }

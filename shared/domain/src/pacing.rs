@@ -143,8 +143,40 @@ mod tests {
     fn a_worker_is_handed_a_few_seconds_of_calls() {
         assert_eq!(Pacing::default().lease_limit(), usize::MAX);
         assert_eq!(rate(2).lease_limit(), 10);
+        assert_eq!(Pacing { max_calls_in_progress: 4, ..rate(0) }.lease_limit(), 4);
         let both = Pacing { max_calls_in_progress: 4, ..rate(2) };
         assert_eq!(both.lease_limit(), 4);
+    }
+
+    #[test]
+    fn calls_are_counted_if_there_is_any_limit() {
+        assert!(!Pacing::default().is_limited());
+        assert!(rate(1).is_limited());
+        assert!(Pacing { max_calls_in_progress: 1, ..Pacing::default() }.is_limited());
+    }
+
+    #[test]
+    fn a_pace_may_run_ahead_by_a_tenth_of_a_second() {
+        // A call every 100 ms: one now, and one that is 100 ms ahead.
+        let allowed = rate(10).allow(5, 0, at(0), at(0));
+        assert_eq!((allowed.calls, allowed.next_call_at), (2, at(200)));
+        assert_eq!(allowed.retry_after, TimeDelta::milliseconds(100));
+        let early = rate(10).allow(5, 0, at(200), at(60));
+        assert_eq!((early.calls, early.next_call_at), (0, at(200)));
+        assert_eq!(early.retry_after, TimeDelta::milliseconds(40));
+        assert_eq!(rate(10).allow(5, 0, at(200), at(100)).calls, 1);
+    }
+
+    #[test]
+    fn who_waits_for_the_end_of_a_call_asks_again_in_a_quarter_of_a_second() {
+        let full = Pacing { max_calls_in_progress: 1, ..rate(10) };
+        let allowed = full.allow(5, 0, at(0), at(0));
+        assert_eq!((allowed.calls, allowed.next_call_at), (1, at(100)));
+        assert_eq!(allowed.retry_after, TimeDelta::milliseconds(250));
+        let without_rate = Pacing { max_calls_per_second: 0, ..full };
+        let allowed = without_rate.allow(5, 1, at(70), at(0));
+        assert_eq!((allowed.calls, allowed.next_call_at), (0, at(70)));
+        assert_eq!(allowed.retry_after, TimeDelta::milliseconds(250));
     }
 
     proptest! {

@@ -97,4 +97,33 @@ mod tests {
         assert_eq!(next(CallOutcome::Busy), Some(now));
         assert_eq!(RetryPolicy::default().with_unknown_wait(300), RetryPolicy::default());
     }
+
+    #[test]
+    fn each_outcome_has_its_rule_and_attempts_run_out() {
+        let policy = RetryPolicy {
+            no_answer: rule(2, 1),
+            busy: rule(2, 2),
+            failed: rule(2, 3),
+            voicemail: rule(2, 4),
+            unknown: rule(2, 5),
+        };
+        let now = Instant::UNIX_EPOCH;
+        for (outcome, seconds) in [
+            (CallOutcome::NoAnswer, 1),
+            (CallOutcome::Busy, 2),
+            (CallOutcome::Failed, 3),
+            (CallOutcome::Voicemail, 4),
+            (CallOutcome::Unknown, 5),
+        ] {
+            let next = |attempts| policy.next_attempt(outcome, attempts, now);
+            assert_eq!(next(1), Some(now + TimeDelta::seconds(seconds)), "{outcome:?}");
+            assert_eq!((next(2), next(3)), (None, None), "{outcome:?}");
+        }
+        assert_eq!(policy.next_attempt(CallOutcome::Answered, 0, now), None);
+    }
+
+    #[test]
+    fn a_delay_is_at_most_30_days() {
+        assert_eq!(MIN_DELAY_LIMIT_SECONDS, TimeDelta::days(30).num_seconds());
+    }
 }

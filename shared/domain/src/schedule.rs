@@ -292,6 +292,49 @@ mod tests {
     }
 
     #[test]
+    fn an_opening_is_foreseen_408_days_ahead() {
+        let mut schedule = schedule(&[(7, 600, 660)]);
+        // Sundays. The 58th after this one is 406 days away, and the 59th 413 days.
+        let first = NaiveDate::from_ymd_opt(2026, 1, 4).expect("a date");
+        schedule.blackout_dates = first.iter_weeks().take(58).collect();
+        let opening = Hours::ShutUntil(utc("2027-02-14T09:00:00Z"));
+        assert_eq!(schedule.hours("", utc("2026-01-04T12:00:00Z")), opening);
+        schedule.blackout_dates = first.iter_weeks().take(59).collect();
+        assert_eq!(schedule.hours("", utc("2026-01-04T12:00:00Z")), Hours::Shut);
+    }
+
+    #[test]
+    fn a_blackout_is_one_day_of_one_month_of_one_year() {
+        let mut schedule = schedule(&[]);
+        schedule.blackout_dates = vec![NaiveDate::from_ymd_opt(2026, 1, 21).expect("a date")];
+        let is_open = |date: &str| schedule.hours("", utc(date)) == Hours::Open;
+        assert!(!is_open("2026-01-21T12:00:00Z"));
+        for other in ["2026-01-20", "2026-01-22", "2026-02-21", "2027-01-21", "2025-01-21"] {
+            assert!(is_open(&format!("{other}T12:00:00Z")), "{other}");
+        }
+    }
+
+    #[test]
+    fn a_schedule_ends_after_it_starts() {
+        let at = |seconds| Some(Instant::UNIX_EPOCH + chrono::TimeDelta::seconds(seconds));
+        let ends_early = |start_time, end_time| {
+            Schedule { start_time, end_time, ..schedule(&[]) }.ends_before_it_starts()
+        };
+        assert!(ends_early(at(5), at(4)));
+        assert!(ends_early(at(5), at(5)), "no call fits in");
+        assert!(!ends_early(at(5), at(6)));
+        assert!(!ends_early(None, at(5)) && !ends_early(at(5), None) && !ends_early(None, None));
+    }
+
+    #[test]
+    fn a_time_beyond_the_calendar_is_the_nearest_that_the_calendar_has() {
+        assert_eq!(timestamp(Instant::MIN_UTC), Timestamp::MIN);
+        assert_eq!(timestamp(Instant::MAX_UTC), Timestamp::MAX);
+        let now = utc("2026-01-14T12:00:00.000001Z");
+        assert_eq!(instant(timestamp(now)), now);
+    }
+
+    #[test]
     fn a_clock_that_is_set_back_into_a_window_opens_it_again() {
         // The window is Sunday 01:30 to 02:30 in Berlin. On 2026-10-25, 02:00 to 03:00 comes twice.
         let schedule = schedule(&[(7, 90, 150)]);

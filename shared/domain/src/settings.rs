@@ -119,3 +119,34 @@ impl LaunchSettings {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rerun_warns_of_each_exclusion_that_it_overrides() {
+        let none = Exclusions::default();
+        assert_eq!(none.names_besides_refused(), [""; 0]);
+        let transferred = TransferredExclusion::AnyTime;
+        for (exclude, name) in [
+            (Exclusions { transferred, ..none }, "transferred"),
+            (Exclusions { success: true, ..none }, "success"),
+            (Exclusions { link_opened: true, ..none }, "link_opened"),
+            (Exclusions { texted: true, ..none }, "texted"),
+        ] {
+            assert_eq!(exclude.names_besides_refused(), [name]);
+        }
+    }
+
+    #[test]
+    fn a_rerun_starts_a_cycle_and_a_reset_a_generation_too() {
+        let before = Epoch { generation: 3, cycle: 2 };
+        let goes_on = LaunchSettings::default();
+        let rerun = LaunchSettings { rerun_all_contacts: true, ..goes_on };
+        let reset = LaunchSettings { reset_contact_history: true, ..goes_on };
+        for (settings, generation, cycle) in [(goes_on, 3, 2), (rerun, 3, 7), (reset, 4, 7)] {
+            assert_eq!(settings.epoch_after(before, 7), Epoch { generation, cycle });
+        }
+    }
+}

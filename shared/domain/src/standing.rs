@@ -244,4 +244,64 @@ mod tests {
         let paused = Scene { state: State::Paused, ..callable };
         assert_eq!(idle_reason(&paused), Some((IdleReason::Paused, None)));
     }
+
+    #[test]
+    fn a_call_in_progress_counts_before_every_reason_and_a_lease_after() {
+        let removed = Verdict::Removed(Reason::Refused);
+        let later = Verdict::NotBefore(at(1));
+        let (leased, in_call) = (Some(Slot::Leased), Some(Slot::Authorized));
+        for verdict in [removed, later, Verdict::Eligible] {
+            assert_eq!(standing(verdict, in_call), Standing::InCall, "{verdict:?}");
+        }
+        assert_eq!(standing(removed, leased), Standing::Removed(Reason::Refused));
+        assert_eq!(standing(later, leased), Standing::Leased);
+        for free in [None, Some(Slot::Ended), Some(Slot::Closed)] {
+            assert_eq!(standing(removed, free), Standing::Removed(Reason::Refused));
+            assert_eq!(standing(later, free), Standing::WaitingRetry(at(1)));
+            assert_eq!(standing(Verdict::Eligible, free), Standing::Waiting);
+        }
+    }
+
+    #[test]
+    fn only_a_condition_that_ends_has_an_end() {
+        for ends in [WaitsFor::Start, WaitsFor::Retry, WaitsFor::Cap, WaitsFor::Hours] {
+            assert_eq!(ends(at(7)).until(), Some(at(7)));
+        }
+        for never in [WaitsFor::Worker, WaitsFor::NoHours, WaitsFor::End(at(7))] {
+            assert_eq!(never.until(), None, "{never:?}");
+        }
+    }
+
+    #[test]
+    fn a_contact_whose_time_has_come_waits_for_a_worker_only() {
+        let due = Waits { due_at: Some(at(9)), end_time: Some(at(10)), ..Waits::default() };
+        assert_eq!(waits_for(due, &schedule(), "", at(9)), WaitsFor::Worker);
+        assert_eq!(waits_for(due, &schedule(), "", at(10)), WaitsFor::End(at(10)));
+        // The first of two conditions that end together counts.
+        let both = Waits { capped_until: Some(at(9)), ..due };
+        assert_eq!(waits_for(both, &schedule(), "", at(8)), WaitsFor::Retry(at(9)));
+    }
+
+    #[test]
+    fn a_run_that_calls_somebody_is_not_idle() {
+        let busy = Scene {
+            state: State::Running,
+            is_anybody_waiting: false,
+            is_busy: true,
+            is_anybody_callable: false,
+            throttled: None,
+            shut: None,
+            capped_until: None,
+            next_retry: None,
+        };
+        assert_eq!(idle_reason(&busy), None, "the last calls");
+        let more = Scene { is_anybody_waiting: true, is_anybody_callable: true, ..busy };
+        assert_eq!(idle_reason(&more), None);
+        let unseen = Scene { is_anybody_callable: false, is_busy: false, ..more };
+        assert_eq!(idle_reason(&unseen), Some((IdleReason::NoWorker, None)));
+        for state in [State::Draft, State::Scheduled, State::Completed, State::Cancelled] {
+            let off = Scene { state, ..more };
+            assert_eq!(idle_reason(&off), Some((IdleReason::NotRunning, None)), "{state:?}");
+        }
+    }
 }

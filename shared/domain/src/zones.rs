@@ -122,4 +122,12 @@ mod tests {
         assert_eq!(hour("Europe/Paris"), Some(1));
         assert_eq!(hour("Broken/File"), None);
     }
+
+    #[test]
+    fn installed_zones_are_the_current_ones() {
+        assert_eq!(Zones::bundled().source(), "bundled");
+        // The rules are those of the build, so no other test is disturbed.
+        install(Zones::of_files("2099a".to_owned(), "here".to_owned(), []));
+        assert_eq!((current().version(), current().source()), ("2099a", "here"));
+    }
 }

@@ -134,3 +134,120 @@ pub(super) fn first_of_several(text: &str) -> Option<&str> {
     let is_short = (1..=3).contains(&last.len()) && last.bytes().all(|byte| byte.is_ascii_digit());
     (is_short && last != "0").then_some(first)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::PhoneProblem::{Date, Extension, Invalid, Letters, Several};
+    use super::*;
+
+    #[test]
+    fn spaces_of_all_kinds_become_one_kind_and_line_breaks_stay() {
+        assert_eq!(clean("030\t231\u{a0}25\u{2009}123").as_deref(), Ok("030 231 25 123"));
+        assert_eq!(clean("030 23125123\r0171 2345678"), Err(Several));
+        assert_eq!((plain('\n'), plain('\r')), ('\n', '\r'));
+    }
+
+    #[test]
+    fn digits_of_a_script_are_those_from_its_zero_to_its_nine() {
+        assert_eq!(['\u{660}', '\u{669}', '\u{66a}'].map(plain), ['0', '9', '\u{66a}']);
+        assert_eq!(['\u{65f}', '\u{ff10}', '\u{ff19}'].map(plain), ['\u{65f}', '0', '9']);
+    }
+
+    #[test]
+    fn a_scheme_is_removed_in_any_case() {
+        assert_eq!(clean("TEL: +49 30").as_deref(), Ok("+49 30"));
+        assert_eq!(clean("tel").as_deref(), Err(&Letters));
+    }
+
+    #[test]
+    fn decimals_are_removed_if_they_are_zero_and_make_an_amount_otherwise() {
+        for (text, wanted) in [
+            ("12345.0", Ok("12345")),
+            ("12345,00", Ok("12345")),
+            ("12345.000", Ok("12345.000")),
+            ("1.2345.0", Err(Several)),
+            ("12345.6", Err(Several)),
+            ("12345.67", Err(Several)),
+            ("12345.678", Ok("12345.678")),
+            ("1234.5", Ok("1234.5")),
+            ("(030)12345.6", Ok("(030)12345.6")),
+            ("12345", Ok("12345")),
+        ] {
+            assert_eq!(without_decimals(text), wanted, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_plus_sign_is_first_alone_and_before_no_zero() {
+        for good in ["+49 30", "(+49) 30", "[ +49 ] 30", "49 30"] {
+            assert_eq!(check_signs(good), Ok(()), "{good}");
+        }
+        for (bad, problem) in [
+            ("+049 30", Invalid),
+            ("(+0", Invalid),
+            ("+49 +30", Several),
+            ("++49", Several),
+            ("49+30", Several),
+            ("0+49", Several),
+        ] {
+            assert_eq!(check_signs(bad), Err(problem), "{bad}");
+        }
+    }
+
+    #[test]
+    fn signs_tell_why_a_text_is_no_number() {
+        for (text, wanted) in [
+            ("030/1234", Ok(())),
+            ("030/123", Err(Several)),
+            ("030/ 12 ", Err(Several)),
+            ("030;0171", Err(Several)),
+            ("030;EXT=7", Err(Extension)),
+            ("030#7", Err(Extension)),
+            ("030*7", Err(Invalid)),
+            ("030&0171", Err(Several)),
+            ("O30", Err(Letters)),
+        ] {
+            assert_eq!(check_signs(text), wanted, "{text}");
+        }
+    }
+
+    #[test]
+    fn an_extension_follows_a_number_and_precedes_one() {
+        for (text, at, wanted) in [
+            ("030 x7", 4, Extension),
+            ("030 Durchwahl 7", 4, Extension),
+            ("030 x", 4, Letters),
+            ("x7", 0, Letters),
+            ("030 y7", 4, Letters),
+        ] {
+            assert_eq!(of_letters(text, at), wanted, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_date_has_a_day_a_month_and_a_year() {
+        for date in ["1.3.1985", "12.03.1985"] {
+            assert_eq!(clean(date), Err(Date), "{date}");
+        }
+        for other in ["123.03.1985", "12.03.19850", "12.031985", "12..1985", "1.2.3.1985"] {
+            assert!(!is_date(other), "{other}");
+        }
+    }
+
+    #[test]
+    fn a_short_end_after_a_hyphen_may_be_a_range_but_0_is_a_switchboard() {
+        for (text, first) in [
+            ("030 1/030 2", Some("030 1")),
+            ("030 23125-25", Some("030 23125")),
+            ("030 23125-123", Some("030 23125")),
+            ("030 23125-7", Some("030 23125")),
+            ("030 23125-0", None),
+            ("030 23125-1234", None),
+            ("030 23125-", None),
+            ("030 23125-(1", None),
+            ("030 23125", None),
+        ] {
+            assert_eq!(first_of_several(text), first, "{text}");
+        }
+    }
+}
