@@ -174,7 +174,7 @@ async fn serve_all(
     tasks.spawn(lasting(options.access.clone().reload(stop.clone())));
     let metrics = Arc::clone(&app.metrics);
     let side = options.side;
-    let watching = watch_health(health.clone(), db, Arc::clone(&metrics), stop.clone());
+    let watching = watch_health(health.clone(), answers, db, Arc::clone(&metrics), stop.clone());
     tasks.spawn(lasting(watching));
     if let Some(listener) = listeners.metrics {
         tasks.spawn(lasting(measure(listener, side, Arc::clone(&app), stop.clone())));
@@ -301,8 +301,15 @@ async fn measure(
 }
 
 /// Reports every service as healthy while the database answers, until `stop`. After `stop` no service is healthy.
-async fn watch_health(health: Health, db: Db, metrics: Arc<Metrics>, stop: CancellationToken) {
-    let mut was_healthy = None;
+async fn watch_health(
+    health: Health,
+    answered: bool,
+    db: Db,
+    metrics: Arc<Metrics>,
+    stop: CancellationToken,
+) {
+    // A database that did not answer is reported by the first look.
+    let mut was_healthy = answered.then_some(true);
     while let Some(pinged) = stop.run_until_cancelled(timeout(HEALTH_LIMIT, db.ping())).await {
         let trouble = match pinged {
             Ok(answer) => answer.err().map(|error| error.to_string()),

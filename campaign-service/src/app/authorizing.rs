@@ -69,7 +69,7 @@ impl App {
             opening.pass(),
             leases::lock(&opening, key.campaign, &number),
             campaigns::find(&opening, key.campaign),
-            campaigns::revision(&opening, key.campaign),
+            campaigns::facts_revision(&opening, key.campaign),
         )?;
         let tx = opening.at(now);
         let lease = leases.into_iter().find(|lease| lease.token == key.token);

@@ -1,6 +1,6 @@
 //! Leases as workers ask for them and get them.
 
-use super::grouping::Groups;
+use super::group_commit::GroupCommit;
 use crate::store::contacts::Leasable;
 use crate::store::leases::Lease;
 use uuid::Uuid;
@@ -40,10 +40,10 @@ pub struct Want {
 }
 
 /// Leases of many workers, made together.
-pub(super) type Lessor = Groups<Want, Leased>;
+pub(super) type Lessor = GroupCommit<Want, Leased>;
 
 pub(super) fn lessor() -> Lessor {
-    Groups::new(TURNS, MAX_CONTACTS, |want| want.contacts)
+    GroupCommit::new(TURNS, MAX_CONTACTS, |want| want.contacts)
 }
 
 /// Answer to a worker that asks for contacts.

@@ -6,7 +6,7 @@
 use super::App;
 use super::error::{Error, Result};
 use crate::metrics::CHORES;
-use crate::store::retention::Walk;
+use crate::store::retention::Sweep;
 use crate::store::states::BLOCK_CONTACTS;
 use crate::store::{Gate, campaigns, due, leases, numbers, purge, requests, retention};
 use campaign_domain::access::Reach;
@@ -47,7 +47,7 @@ impl App {
     /// interval.
     pub async fn run_chores(&self, options: &ChoreOptions, stop: &CancellationToken) {
         let mut ticks = interval_at(Instant::now() + options.interval, options.interval);
-        let (mut next_number, mut walk) = (0, Walk::default());
+        let (mut next_number, mut walk) = (0, Sweep::default());
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
@@ -143,7 +143,7 @@ impl App {
     }
 
     /// Deletes history that is no longer kept, in the next page of each table.
-    async fn delete_history(&self, options: &ChoreOptions, walk: &mut Walk) -> Result<()> {
+    async fn delete_history(&self, options: &ChoreOptions, walk: &mut Sweep) -> Result<()> {
         let Some(age) = options.history_retention else { return Ok(()) };
         let mut connection = self.db.connect().await?;
         let tx = connection.begin(Gate::Open).await?;

@@ -109,7 +109,7 @@ impl App {
         if is_in_run && !is_in_call {
             come_back(&tx, &campaign, position).await?;
         }
-        campaigns::bump_revision(&tx, id).await?;
+        campaigns::bump_facts_revision(&tx, id).await?;
         let contact = existing_contact(&tx, id, position).await?;
         tx.commit().await?;
         Ok(contact)
@@ -124,7 +124,7 @@ impl App {
         contacts::mark_deleted(&tx, id, position).await?;
         due::remove(&tx, id, &[position]).await?;
         campaigns::count_contacts(&tx, id, -1).await?;
-        campaigns::bump_revision(&tx, id).await?;
+        campaigns::bump_facts_revision(&tx, id).await?;
         tx.commit().await?;
         Ok(contact)
     }
@@ -199,7 +199,7 @@ pub(super) async fn revive(
     }
     contacts::update(tx, campaign.id, position, contact, group).await?;
     campaigns::count_contacts(tx, campaign.id, 1).await?;
-    campaigns::bump_revision(tx, campaign.id).await?;
+    campaigns::bump_facts_revision(tx, campaign.id).await?;
     come_back(tx, campaign, position).await
 }
 

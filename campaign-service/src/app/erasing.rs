@@ -167,7 +167,7 @@ impl App {
         if !is_deleted {
             campaigns::count_contacts(&tx, id, -1).await?;
         }
-        campaigns::bump_revision(&tx, id).await?;
+        campaigns::bump_facts_revision(&tx, id).await?;
         let person = erasure.hash.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
         note(&tx, &campaign, "ERASE", &person, (&erasure.actor, &erasure.reason)).await?;
         tx.commit().await?;

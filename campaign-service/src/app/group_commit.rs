@@ -10,7 +10,7 @@ use tokio::sync::{Semaphore, oneshot};
 use uuid::Uuid;
 
 /// Campaigns with open requests in this process.
-pub struct Groups<Ask, Answer> {
+pub struct GroupCommit<Ask, Answer> {
     lanes: Mutex<HashMap<Uuid, Arc<Lane<Ask, Answer>>>>,
     /// Most groups of one campaign that are worked on at the same time.
     turns: usize,
@@ -33,13 +33,13 @@ struct Waiting<Ask, Answer> {
     answer: oneshot::Sender<Result<Answer>>,
 }
 
-impl<Ask, Answer> fmt::Debug for Groups<Ask, Answer> {
+impl<Ask, Answer> fmt::Debug for GroupCommit<Ask, Answer> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Groups").field("turns", &self.turns).finish_non_exhaustive()
+        f.debug_struct("GroupCommit").field("turns", &self.turns).finish_non_exhaustive()
     }
 }
 
-impl<Ask, Answer> Groups<Ask, Answer>
+impl<Ask, Answer> GroupCommit<Ask, Answer>
 where
     Ask: Clone + Send + 'static,
     Answer: Send + 'static,

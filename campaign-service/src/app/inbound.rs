@@ -8,7 +8,7 @@ use crate::store::contacts::{self, NewContact, Subject};
 use crate::store::{Gate, Tx, erasures, groups, states, suppressions};
 use campaign_domain::campaign::Campaign;
 use campaign_domain::facts::Flags;
-use campaign_domain::inbound::{Caller, Reception, Route, route};
+use campaign_domain::inbound::{InboundCaller, Reception, Route, route};
 use campaign_domain::schedule::Hours;
 use uuid::Uuid;
 
@@ -43,9 +43,9 @@ impl App {
                     || !self.erased_among(&tx, &keys, &campaign.tenant, &[phone]).await?.is_empty()
             }
         };
-        let caller = subject.as_ref().map_or(Caller::Unknown, |subject| {
+        let caller = subject.as_ref().map_or(InboundCaller::Unknown, |subject| {
             let state = subject.candidate.state.clone().seen_in(campaign.epoch);
-            Caller::Known { has_refused: state.flags.intersects(Flags::REFUSED) }
+            InboundCaller::Known { has_refused: state.flags.intersects(Flags::REFUSED) }
         });
         let zone = subject.as_ref().map_or("", |subject| &subject.time_zone);
         let reception = Reception {
@@ -69,7 +69,7 @@ impl App {
         let state = states.get(contact).on_inbound_call(campaign.epoch, tx.now);
         states.set(contact, &state);
         states::save(&tx, id, &states).await?;
-        campaigns::bump_revision(&tx, id).await?;
+        campaigns::bump_facts_revision(&tx, id).await?;
         tx.commit().await?;
         Ok(Routing { contact: Some(contact), route, is_created: known.is_none() })
     }

@@ -41,7 +41,7 @@ impl App {
             biased;
             opening.pass(),
             campaigns::find(&opening, id),
-            campaigns::revision(&opening, id),
+            campaigns::facts_revision(&opening, id),
         )?;
         let tx = opening.at(now);
         let campaign = present(campaign, id)?;

@@ -342,7 +342,7 @@ impl<'a, 'c> Ledger<'a, 'c> {
         due::reschedule(tx, id, run, &places.free).await?;
         due::remove(tx, id, &places.done).await?;
         if !touched.is_empty() {
-            campaigns::bump_revision(tx, id).await?;
+            campaigns::bump_facts_revision(tx, id).await?;
         }
         for position in self.opted_out {
             let cause = RemovalCause::OptedOut;

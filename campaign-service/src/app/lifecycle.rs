@@ -17,7 +17,7 @@ use uuid::Uuid;
 
 /// Fields that every command carries.
 #[derive(Clone, Debug, Default)]
-pub struct Call {
+pub struct Invocation {
     /// Revision the caller has seen; `None` does not guard.
     pub revision: Option<i64>,
     /// Request id; if empty, repetitions are not recognised.
@@ -53,7 +53,7 @@ const CREATE_NAMESPACE: Uuid = Uuid::from_u128(0x1f0c_6a1e_9b1d_6f30_8d5c_0c8d_4
 
 impl App {
     /// Creates a campaign.
-    pub async fn create_campaign(&self, call: &Call, config: Config) -> Result<Campaign> {
+    pub async fn create_campaign(&self, call: &Invocation, config: Config) -> Result<Campaign> {
         let id = if call.request_id.is_empty() {
             Uuid::now_v7()
         } else {
@@ -76,7 +76,7 @@ impl App {
     pub async fn launch_campaign(
         &self,
         id: Uuid,
-        call: &Call,
+        call: &Invocation,
         launch: &Launch,
     ) -> Result<Campaign> {
         let mut connection = self.db.connect().await?;
@@ -124,7 +124,7 @@ impl App {
     pub async fn command_campaign(
         &self,
         id: Uuid,
-        call: &Call,
+        call: &Invocation,
         command: Command,
         hang_up: bool,
     ) -> Result<Campaign> {
@@ -152,7 +152,7 @@ impl App {
         let before = existing(&tx, id).await?;
         if let Some((command, reason)) = due_command(&tx, &before).await? {
             let caller = Caller { actor: "service".to_owned(), ..Caller::default() };
-            let call = Call { caller, reason: reason.to_owned(), ..Call::default() };
+            let call = Invocation { caller, reason: reason.to_owned(), ..Invocation::default() };
             self.apply(tx, &call, &before, command, false).await?;
         }
         Ok(())
@@ -161,7 +161,7 @@ impl App {
     async fn apply(
         &self,
         tx: Tx<'_>,
-        call: &Call,
+        call: &Invocation,
         before: &Campaign,
         command: Command,
         hang_up: bool,
@@ -193,7 +193,12 @@ impl App {
     }
 
     /// Changes some fields of the configuration.
-    pub async fn update_campaign(&self, id: Uuid, call: &Call, edit: &Edit) -> Result<Campaign> {
+    pub async fn update_campaign(
+        &self,
+        id: Uuid,
+        call: &Invocation,
+        edit: &Edit,
+    ) -> Result<Campaign> {
         let mut connection = self.db.connect().await?;
         let tx = connection.begin(Gate::Exclusive(id)).await?;
         let before = match open(&tx, id, call).await? {
@@ -223,14 +228,14 @@ impl App {
         }
         campaigns::update(&tx, &after).await?;
         // Contacts leased under the old configuration are judged by the new one.
-        campaigns::bump_revision(&tx, id).await?;
+        campaigns::bump_facts_revision(&tx, id).await?;
         let fields: Vec<&str> = edit.fields.iter().map(|field| field.name()).collect();
         let change = Change { name: "UPDATE", after, details: json!({ "fields": fields }) };
         finish(tx, call, Some(before.state), change).await
     }
 
     /// Deletes a campaign that has no run under way.
-    pub async fn delete_campaign(&self, id: Uuid, call: &Call) -> Result<Campaign> {
+    pub async fn delete_campaign(&self, id: Uuid, call: &Invocation) -> Result<Campaign> {
         let mut connection = self.db.connect().await?;
         let tx = connection.begin(Gate::Exclusive(id)).await?;
         let before = match open(&tx, id, call).await? {
@@ -257,7 +262,7 @@ impl App {
 
 /// Returns the key of a request id, which belongs to its tenant. A request id has no NUL, so that
 /// no key is another tenant's.
-fn create_key(call: &Call) -> String {
+fn create_key(call: &Invocation) -> String {
     let tenant = &call.caller.tenant;
     if tenant.is_empty() {
         call.request_id.clone()
@@ -272,7 +277,7 @@ enum Opened {
 }
 
 /// Starts a command: answers a repeat, and checks that the campaign is there and unchanged.
-async fn open(tx: &Tx<'_>, id: Uuid, call: &Call) -> Result<Opened> {
+async fn open(tx: &Tx<'_>, id: Uuid, call: &Invocation) -> Result<Opened> {
     if let Some(first) = first_answer(tx, id, call).await? {
         return Ok(Opened::FirstAnswer(first));
     }
@@ -283,7 +288,7 @@ async fn open(tx: &Tx<'_>, id: Uuid, call: &Call) -> Result<Opened> {
     Ok(Opened::Campaign(campaign))
 }
 
-async fn first_answer(tx: &Tx<'_>, id: Uuid, call: &Call) -> Result<Option<Campaign>> {
+async fn first_answer(tx: &Tx<'_>, id: Uuid, call: &Invocation) -> Result<Option<Campaign>> {
     if call.request_id.is_empty() {
         return Ok(None);
     }
@@ -305,7 +310,7 @@ struct Change {
 /// Ends a command: writes the audit log, keeps the answer for repetitions, and commits.
 async fn finish(
     tx: Tx<'_>,
-    call: &Call,
+    call: &Invocation,
     before: Option<State>,
     change: Change,
 ) -> Result<Campaign> {

@@ -11,7 +11,7 @@ pub mod control;
 pub mod erasing;
 pub mod error;
 pub mod explaining;
-mod grouping;
+mod group_commit;
 mod idling;
 pub mod importing;
 pub mod inbound;

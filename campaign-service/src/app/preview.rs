@@ -33,7 +33,7 @@ impl App {
         let tx = connection.begin_snapshot().await?;
         let campaign = existing(&tx, id).await?;
         let counters = campaigns::counters(&tx, id).await?;
-        let revision = campaigns::revision(&tx, id).await?;
+        let revision = campaigns::facts_revision(&tx, id).await?;
         let lists = ListHeads::read(&tx, &campaign.tenant).await?;
         let rules = campaign.rules_of_next_run(*settings);
         let view = View { epoch: rules.epoch, run: rules.run, position_limit: None };
@@ -128,7 +128,7 @@ pub(super) async fn is_current(
     settings: &LaunchSettings,
     token: &str,
 ) -> Result<bool> {
-    let revision = campaigns::revision(tx, campaign.id).await?;
+    let revision = campaigns::facts_revision(tx, campaign.id).await?;
     let Some((seen, lists)) = ListHeads::of_token(token) else { return Ok(false) };
     if seen != fingerprint(campaign, counters, revision, settings)? {
         return Ok(false);

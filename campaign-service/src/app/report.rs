@@ -1,6 +1,6 @@
 //! Facts as callers report them, and the outcome of each report.
 
-use super::grouping::Groups;
+use super::group_commit::GroupCommit;
 use campaign_domain::Instant;
 use campaign_domain::facts::Fact;
 use campaign_domain::lease::AttemptId;
@@ -37,8 +37,8 @@ const TURNS: usize = 2;
 const MAX_FACTS: usize = 2_000;
 
 /// Reports of many callers, recorded together.
-pub(super) type Recorder = Groups<Arc<[Report]>, Vec<Outcome>>;
+pub(super) type Recorder = GroupCommit<Arc<[Report]>, Vec<Outcome>>;
 
 pub(super) fn recorder() -> Recorder {
-    Groups::new(TURNS, MAX_FACTS, |reports| reports.len())
+    GroupCommit::new(TURNS, MAX_FACTS, |reports| reports.len())
 }

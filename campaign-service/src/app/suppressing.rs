@@ -130,7 +130,7 @@ impl App {
             let positions: Vec<i64> =
                 suppressed.map(|subject| subject.candidate.position).collect();
             due::remove(&tx, id, &positions).await?;
-            campaigns::bump_revision(&tx, id).await?;
+            campaigns::bump_facts_revision(&tx, id).await?;
             tx.commit().await?;
         }
         Ok(())

@@ -2,7 +2,7 @@
 
 use super::check::{Check, MAX_DESCRIPTION_LENGTH, MAX_NAME_LENGTH};
 use crate::app::error::Error;
-use crate::app::lifecycle::Call;
+use crate::app::lifecycle::Invocation;
 use crate::app::progress::Progress;
 use crate::store::audit::Event;
 use crate::store::campaigns::Run;
@@ -44,7 +44,7 @@ pub fn call<M: prost::Message>(
     request: &M,
     [etag, request_id, actor, reason]: [&str; 4],
     caller: &Caller,
-) -> Result<Call, Error> {
+) -> Result<Invocation, Error> {
     let mut check = Check::default();
     check.text("request_id", request_id, 0..=super::check::MAX_ID_LENGTH);
     check.text("actor", actor, 0..=MAX_NAME_LENGTH);
@@ -59,7 +59,7 @@ pub fn call<M: prost::Message>(
     if caller.actor.is_empty() {
         actor.clone_into(&mut caller.actor);
     }
-    Ok(Call {
+    Ok(Invocation {
         revision,
         request_id: request_id.to_owned(),
         fingerprint: Uuid::new_v5(&FINGERPRINT_NAMESPACE, &bytes),

@@ -297,7 +297,7 @@ pub async fn count_contacts(tx: &Tx<'_>, id: Uuid, more: i64) -> StoreResult<()>
 }
 
 /// Returns the revision that contacts are judged at.
-pub async fn revision(tx: &Statements<'_>, id: Uuid) -> StoreResult<i64> {
+pub async fn facts_revision(tx: &Statements<'_>, id: Uuid) -> StoreResult<i64> {
     let sql = "SELECT revision FROM campaign_revisions WHERE campaign_id = $1
         ORDER BY campaign_id DESC, revision DESC LIMIT 1";
     Ok(tx.query_opt(sql, &[&id]).await?.map_or(0, |row| row.get(0)))
@@ -305,8 +305,8 @@ pub async fn revision(tx: &Statements<'_>, id: Uuid) -> StoreResult<i64> {
 
 /// Raises the revision, so that everything that was judged is judged again. The caller must hold
 /// the campaign's gate exclusively.
-pub async fn bump_revision(tx: &Tx<'_>, id: Uuid) -> StoreResult<()> {
-    let before = revision(tx, id).await?;
+pub async fn bump_facts_revision(tx: &Tx<'_>, id: Uuid) -> StoreResult<()> {
+    let before = facts_revision(tx, id).await?;
     let sql = "WITH forgotten AS (
             DELETE FROM campaign_revisions WHERE campaign_id = $1 AND revision = $2)
         INSERT INTO campaign_revisions (campaign_id, revision) VALUES ($1, $2 + 1)";

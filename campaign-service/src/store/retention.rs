@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 /// Position of a walk in each table: the last key looked at.
 #[derive(Clone, Debug, Default)]
-pub struct Walk {
+pub struct Sweep {
     interaction: (Uuid, i64, String),
     call_report: (Uuid, i64, i64),
 }
@@ -18,7 +18,7 @@ pub struct Walk {
 /// the last page.
 pub async fn step_interactions(
     tx: &Tx<'_>,
-    walk: &mut Walk,
+    walk: &mut Sweep,
     before: Instant,
     rows: i64,
 ) -> StoreResult<()> {
@@ -42,7 +42,7 @@ pub async fn step_interactions(
 /// the last page.
 pub async fn step_calls(
     tx: &Tx<'_>,
-    walk: &mut Walk,
+    walk: &mut Sweep,
     before: Instant,
     rows: i64,
 ) -> StoreResult<()> {

@@ -30,8 +30,9 @@ pub(super) type Params<'a> = &'a [&'a (dyn ToSql + Sync)];
 
 /// Gate of a campaign, which keeps a transaction apart from some changes until commit.
 ///
-/// Transactions that lease or authorise share the gate. Transactions that stop or exclude
-/// (commands, recording facts, suppressing) hold the gate exclusively. So when a pause or an
+/// Transactions that lease or authorise share the gate, and those that record facts of calls in
+/// progress. Transactions that stop or exclude (commands, other facts, suppressing) hold the gate
+/// exclusively. So when a pause or an
 /// opt-out is committed, every earlier authorisation is committed too, and every later one sees the
 /// change.
 #[derive(Clone, Copy, Debug)]
