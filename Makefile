@@ -10,24 +10,47 @@ RUN_TESTS = $(if $(HAS_NEXTEST),nextest run,test)
 # Ignored tests, of the whole workspace like the others: with the same features nothing is built again.
 RUN_SIP_TESTS = $(RUN_TESTS) --workspace $(if $(HAS_NEXTEST),--run-ignored only,-- --ignored)
 
-.PHONY: help build demo sip-demo serve test test-sip image-check chaos chaos-mutations fuzz bench soak bench-sip compatibility lint advisories fmt
+# Programs that a target runs. They are chosen by name, from the whole workspace: so they are built with the features
+# that `make build` gives them, and nothing is built twice.
+DEMO_PROGRAMS = --bin campaign-demo --bin campaign-service --bin dialer-worker
+SIP_DEMO_PROGRAMS = --bin sip-demo --bin campaign-service --bin dialer-worker
+SERVE_PROGRAMS = --bin campaign-service --bin dialer-worker --bin campaignctl
+# Fails with words on how to get a program that is not there.
+need = @command -v $(firstword $(1)) >/dev/null || { echo "$(firstword $(1)) is missing: $(2)" >&2; exit 1; }
+# Tells how long the first build takes, if it is the first.
+tell_first_build = @test -e target/debug/$(1) || echo "The first build takes about $(2) minutes on two cores; later ones take seconds."
+
+.PHONY: prerequisites help build demo sip-demo serve test test-sip image-check chaos chaos-mutations mutants fuzz bench soak bench-sip compatibility lint advisories fmt
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
 
-build: ## Build everything
+prerequisites:
+	$(call need,$(CARGO),install Rust (https://rustup.rs))
+	$(call need,$(or $(CC),cc),install a C compiler (Debian: apt-get install build-essential))
+	$(call need,$(PYTHON),install Python 3 (Debian: apt-get install python3 python3-pip))
+
+build: prerequisites ## Build everything
+	$(call tell_first_build,chaos,8)
 	$(CARGO) build --workspace
 
-demo: build ## Run the main job: import, launch, pause, resume, cancel, launch again
+demo: prerequisites ## Run the main job: import, launch, pause, resume, cancel, launch again
+	$(call tell_first_build,campaign-demo,6)
+	$(CARGO) build $(DEMO_PROGRAMS)
 	@$(WITH_POSTGRES) target/debug/campaign-demo
 
-sip-demo: build ## Run a campaign over real SIP against sipp, and compare both sides' counts
+sip-demo: prerequisites ## Run a campaign over real SIP against sipp, and compare both sides' counts
+	$(call need,sipp,install it (Debian: apt-get install sip-tester))
+	$(call tell_first_build,sip-demo,6)
+	$(CARGO) build $(SIP_DEMO_PROGRAMS)
 	@$(WITH_POSTGRES) target/debug/sip-demo
 
-serve: build ## Serve on port 50051 with a private PostgreSQL, until interrupted
-	@$(WITH_POSTGRES) sh -c 'target/debug/campaign-service migrate && exec target/debug/campaign-service serve'
+serve: prerequisites ## Serve on port 50051 with a private PostgreSQL, until interrupted; prints what to type
+	$(call tell_first_build,campaign-service,6)
+	$(CARGO) build $(SERVE_PROGRAMS)
+	@$(WITH_POSTGRES) $(PYTHON) deploy/local/serve.py target/debug
 
-test: ## Run all tests, against a private PostgreSQL unless DATABASE_URL is set
+test: prerequisites ## Run all tests, against a private PostgreSQL unless DATABASE_URL is set
 	$(PYTHON) -m unittest discover -s deploy/local
 	$(PYTHON) -m unittest discover -s deploy/chaos
 	@tools=$$($(TOOLS)) && eval "$$tools" && PYTHONPATH=$$CAMPAIGN_PYTHONPATH $(PYTHON) -m unittest discover -s deploy/kubernetes
@@ -59,6 +82,18 @@ chaos: ## Break everything around many campaigns, and judge whether the promises
 chaos-mutations: build ## Break the code on purpose, and expect the faults to show it
 	@$(WITH_POSTGRES) $(PYTHON) deploy/chaos/mutations.py
 
+# About 25 minutes on two cores. Least share of the changes that tests must notice, in percent; .cargo/mutants.toml
+# lists those that none can. MUTANTS_OPTIONS may choose a part: --file shared/domain/src/caps.rs
+# Each job has a target directory of its own: in a shared one, it may test the change of the other.
+MUTANTS_SHARE = 95
+mutants: prerequisites ## Change the domain's rules one by one, and expect its tests to fail (cargo install cargo-mutants)
+	$(call need,cargo-mutants,cargo install cargo-mutants)
+	@env -u CARGO_TARGET_DIR $(CARGO) mutants -p campaign-domain --jobs 2 --output target $(MUTANTS_OPTIONS); code=$$?; \
+	case $$code in 0|2|3) ;; *) exit $$code ;; esac; cd target/mutants.out && \
+	noticed=$$(cat caught.txt timeout.txt | wc -l) && all=$$(cat caught.txt timeout.txt missed.txt | wc -l) && \
+	echo "tests noticed $$noticed of $$all changes; at least $(MUTANTS_SHARE)% are expected" && \
+	test $$all -gt 0 && test $$((noticed * 100)) -ge $$((all * $(MUTANTS_SHARE)))
+
 compatibility: build ## Run programs of COMPATIBILITY_BASE (a tag or commit) and of this version together, also under faults
 	@$(PYTHON) deploy/compatibility/check.py
 
@@ -85,7 +120,9 @@ bench-sip: ## Measure the providers of the worker beside sipp (release build; BE
 API_BASE ?= $(shell base=$$(git merge-base HEAD main 2>/dev/null); \
 	[ -n "$$base" ] && [ "$$base" != "$$(git rev-parse HEAD)" ] && echo $$base || git rev-parse -q --verify HEAD^1)
 
-lint: ## Check formats, lints and protos, and that the API breaks no client of API_BASE
+lint: ## Check texts, layers, formats, lints and protos, and that the API breaks no client of API_BASE
+	$(PYTHON) deploy/local/voice.py
+	$(PYTHON) deploy/local/layers.py
 	$(CARGO) fmt --check
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
 	@tools=$$($(TOOLS)) && eval "$$tools" && $$CAMPAIGN_BUF lint proto && $$CAMPAIGN_HADOLINT deploy/image/Dockerfile \

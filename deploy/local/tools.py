@@ -28,7 +28,7 @@ NAME = f"tools-py{sys.version_info.major}{sys.version_info.minor}-{KEY}"
 
 
 def build(draft):
-    print("installing test tools with pip (once)", file=sys.stderr, flush=True)
+    print("installing test tools with pip (340 MB on disk, a minute or two, once)", file=sys.stderr, flush=True)
     cache.pip_install(draft, PACKAGES)
 
 

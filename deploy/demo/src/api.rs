@@ -1,12 +1,13 @@
 //! Client that calls the service with JSON, as grpcurl does.
 
 use crate::codec::DynamicCodec;
+use crate::lines::{Line, Transcript};
 use campaign_proto::v1::FILE_DESCRIPTOR_SET;
 use prost_reflect::{DescriptorPool, DynamicMessage, MessageDescriptor, MethodDescriptor};
 use serde_json::Value;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use tokio::io::AsyncWriteExt;
+use std::sync::Arc;
 use tokio::process::Command;
 use tonic::client::Grpc;
 use tonic::codegen::http::uri::PathAndQuery;
@@ -22,62 +23,56 @@ pub struct Api {
     pool: DescriptorPool,
     channel: Channel,
     grpcurl: Option<PathBuf>,
+    pub transcript: Arc<Transcript>,
 }
 
 impl Api {
-    pub async fn connect(address: &str, grpcurl: Option<PathBuf>) -> Result<Self> {
+    pub async fn connect(
+        address: &str,
+        grpcurl: Option<PathBuf>,
+        transcript: Transcript,
+    ) -> Result<Self> {
         let channel = Channel::from_shared(format!("http://{address}"))?.connect().await?;
         let pool = DescriptorPool::decode(FILE_DESCRIPTOR_SET)?;
-        Ok(Self { address: address.to_owned(), pool, channel, grpcurl })
+        let (address, transcript) = (address.to_owned(), Arc::new(transcript));
+        Ok(Self { address, pool, channel, grpcurl, transcript })
     }
 
     /// Prints a step's grpcurl line, and does the step.
     pub async fn step(&self, method: &str, request: &Value) -> Result<Value> {
-        let line = self.line(method, &request.to_string());
-        println!("  $ {line}");
-        match &self.grpcurl {
-            None => self.call(method, request).await,
-            Some(program) => {
-                let output = Command::new("sh")
-                    .args(["-c", &format!("alias grpcurl='{}'\n{line}", program.display())])
-                    .stderr(Stdio::inherit())
-                    .output()
-                    .await?;
-                if !output.status.success() {
-                    return Err(format!("the line failed: {line}").into());
-                }
-                Ok(serde_json::from_slice(&output.stdout)?)
-            }
-        }
+        let line = self.transcript.command(&self.line(method, &request.to_string(), None))?;
+        let answer = match &self.grpcurl {
+            None => self.call(method, request).await?,
+            Some(grpcurl) => run(grpcurl, &line).await?,
+        };
+        self.transcript.answer(&answer)?;
+        Ok(answer)
     }
 
     /// Prints the line of an import, and does the import. The rows go through standard input.
-    pub async fn import(&self, method: &str, messages: &[Value], file: &str) -> Result<Value> {
+    pub async fn import(&self, method: &str, messages: &[Value], file: PathBuf) -> Result<Value> {
         let text: String = messages.iter().map(|message| format!("{message}\n")).collect();
-        std::fs::write(file, &text)?;
-        let line = format!("{} < {file}", self.line(method, "@"));
-        println!("  $ {line}");
-        let Some(program) = &self.grpcurl else {
-            let method = self.method(method)?;
-            let messages = messages
-                .iter()
-                .map(|message| read(method.input(), message))
-                .collect::<Result<Vec<_>>>()?;
-            let (mut grpc, path, codec) = self.open(&method).await?;
-            let response = grpc
-                .client_streaming(tonic::Request::new(tokio_stream::iter(messages)), path, codec)
-                .await?;
-            return Ok(serde_json::to_value(response.into_inner())?);
+        std::fs::write(&file, text)?;
+        let line = self.transcript.command(&self.line(method, "@", Some(file)))?;
+        let answer = match &self.grpcurl {
+            None => self.stream(method, messages).await?,
+            Some(grpcurl) => run(grpcurl, &line).await?,
         };
-        let mut child = Command::new(program)
-            .args(["-plaintext", "-d", "@", &self.address, method])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()?;
-        if let Some(mut input) = child.stdin.take() {
-            input.write_all(text.as_bytes()).await?;
-        }
-        Ok(serde_json::from_slice(&child.wait_with_output().await?.stdout)?)
+        self.transcript.answer(&answer)?;
+        Ok(answer)
+    }
+
+    /// Calls a method that takes a stream of messages.
+    async fn stream(&self, method: &str, messages: &[Value]) -> Result<Value> {
+        let method = self.method(method)?;
+        let messages = messages
+            .iter()
+            .map(|message| read(method.input(), message))
+            .collect::<Result<Vec<_>>>()?;
+        let (mut grpc, path, codec) = self.open(&method).await?;
+        let request = tonic::Request::new(tokio_stream::iter(messages));
+        let response = grpc.client_streaming(request, path, codec).await?;
+        Ok(serde_json::to_value(response.into_inner())?)
     }
 
     /// Calls a method without printing.
@@ -89,8 +84,9 @@ impl Api {
         Ok(serde_json::to_value(response.into_inner())?)
     }
 
-    fn line(&self, method: &str, data: &str) -> String {
-        format!("grpcurl -plaintext -d '{data}' {} {method}", self.address)
+    fn line(&self, method: &str, data: &str, input: Option<PathBuf>) -> Line {
+        let (address, method) = (self.address.clone(), method.to_owned());
+        Line { data: data.to_owned(), address, method, input }
     }
 
     /// Finds `package.Service/Method`.
@@ -110,6 +106,17 @@ impl Api {
         grpc.ready().await?;
         Ok((grpc, path.parse()?, DynamicCodec { response: method.output() }))
     }
+}
+
+/// Runs a line in a shell that knows `grpcurl`. Returns the answer.
+async fn run(grpcurl: &Path, line: &str) -> Result<Value> {
+    let script = format!("alias grpcurl='{}'\n{line}", grpcurl.display());
+    let mut shell = Command::new("sh");
+    let output = shell.args(["-c", &script]).stderr(Stdio::inherit()).output().await?;
+    if !output.status.success() {
+        return Err(format!("this line failed: {line}").into());
+    }
+    Ok(serde_json::from_slice(&output.stdout)?)
 }
 
 fn read(descriptor: MessageDescriptor, json: &Value) -> Result<DynamicMessage> {

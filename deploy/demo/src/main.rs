@@ -1,7 +1,7 @@
 //! Command of `make demo`: the main job from end to end, with real processes and a real PostgreSQL.
 //!
 //! The demo prints the grpcurl line of each step and then does exactly that step. It uses its own client, or, with
-//! `--grpcurl`, runs the line as printed.
+//! `--grpcurl`, runs the line as printed. A line that is cut on the screen is run from the file that holds it in full.
 #![forbid(unsafe_code)]
 #![allow(clippy::print_stdout, reason = "this program exists to print")]
 
@@ -9,6 +9,7 @@ mod api;
 mod check;
 mod codec;
 mod contacts;
+mod lines;
 mod processes;
 mod story;
 
@@ -25,6 +26,9 @@ struct Args {
     /// Contacts to import
     #[arg(long, default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/contacts.csv"))]
     contacts: PathBuf,
+    /// Folder for logs, the imported rows, and all lines in full [default: target/demo]
+    #[arg(long)]
+    folder: Option<PathBuf>,
     /// Program that runs each printed grpcurl line, instead of our own client
     #[arg(long)]
     grpcurl: Option<PathBuf>,

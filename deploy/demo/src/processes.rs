@@ -13,6 +13,9 @@ const START_LIMIT: Duration = Duration::from_secs(30);
 /// Longest wait for a program to stop by itself.
 const STOP_LIMIT: Duration = Duration::from_secs(20);
 
+/// Log of the simulated provider.
+pub const DIALS: &str = "dials.jsonl";
+
 /// Running program; killed when dropped.
 #[derive(Debug)]
 pub struct Program {
@@ -25,7 +28,30 @@ fn program(name: &str) -> Result<PathBuf> {
     if path.exists() {
         return Ok(path);
     }
-    Err(format!("{} is not there; run `make build`", path.display()).into())
+    Err(format!("{} is not there; run `make build`", from_here(&path).display()).into())
+}
+
+/// Returns the folder `demo` beside the folder of our programs: `target/demo`.
+pub fn default_folder() -> Result<PathBuf> {
+    let own = std::env::current_exe()?;
+    let target = own.parent().and_then(Path::parent).ok_or("this program is in no folder")?;
+    Ok(from_here(&target.join("demo")))
+}
+
+/// Shortens a path below the current folder.
+fn from_here(path: &Path) -> PathBuf {
+    let here = std::env::current_dir().ok();
+    let short = here.and_then(|here| path.strip_prefix(here).ok());
+    short.unwrap_or(path).to_path_buf()
+}
+
+/// Makes the folder. Removes the log of an earlier demo's dials, which workers continue.
+pub fn prepare_folder(folder: &Path) -> Result<()> {
+    std::fs::create_dir_all(folder)?;
+    match std::fs::remove_file(folder.join(DIALS)) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error.into()),
+        _ => Ok(()),
+    }
 }
 
 fn command(name: &str, log: &Path) -> Result<Command> {
@@ -44,7 +70,7 @@ pub async fn start_service(database_url: &str, folder: &Path) -> Result<(Program
         .status()
         .await?;
     if !migrated.success() {
-        return Err(format!("the migration failed; see {}", folder.display()).into());
+        return Err(format!("the migration failed; see {}/migrate.log", folder.display()).into());
     }
     let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string();
     let mut child = command("campaign-service", &log)?
@@ -68,7 +94,7 @@ pub fn start_worker(number: usize, address: &str, folder: &Path) -> Result<Progr
         .args(["--service-url", &format!("http://{address}"), "--worker-id", &id])
         .args(["--max-calls", "100", "--time-scale", "0.002", "--seed", "7"])
         .arg("--dial-log")
-        .arg(folder.join("dials.jsonl"))
+        .arg(folder.join(DIALS))
         .spawn()?;
     Ok(Program { child })
 }

