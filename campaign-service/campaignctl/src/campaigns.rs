@@ -8,9 +8,12 @@ use crate::launching::{self, LaunchArgs, PreviewArgs};
 use crate::names;
 use crate::pages;
 use crate::printing::Printer;
-use crate::text::{Format, clean, counted};
+use crate::running::{self, CommandArgs, ConfirmedArgs, PauseArgs};
+use crate::show::state;
+use crate::text::Format;
 use crate::watch::{self, WatchArgs};
 use campaign_proto::v1;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Subcommand};
 
 #[derive(Debug, Subcommand)]
@@ -20,11 +23,11 @@ pub enum CampaignsCommand {
     /// Show one campaign
     Get(CampaignArgs),
     /// List all campaigns, newest first
-    List(PageArgs),
+    List(ListArgs),
     /// Change a campaign's configuration; while it runs, only part can change
     Update(Box<UpdateArgs>),
-    /// Delete a campaign that is DRAFT, COMPLETED or CANCELLED
-    Delete(CommandArgs),
+    /// Delete a campaign that is DRAFT, COMPLETED or CANCELLED, after a question
+    Delete(ConfirmedArgs),
     /// Show what a launch would do, without launching
     Preview(PreviewArgs),
     /// Start a new run: shows its settings and counts, then asks
@@ -33,8 +36,8 @@ pub enum CampaignsCommand {
     Pause(PauseArgs),
     /// Resume a paused run
     Resume(CommandArgs),
-    /// Cancel a run for good: calls in progress are hung up
-    Cancel(CommandArgs),
+    /// Cancel a run for good, after a question: calls in progress are hung up
+    Cancel(ConfirmedArgs),
     /// Show the run's progress: how many contacts wait, are in a call, or are done
     Progress(CampaignArgs),
     /// Watch campaigns live
@@ -49,6 +52,25 @@ pub enum CampaignsCommand {
 pub struct CampaignArgs {
     /// Campaign: campaigns/ID, ID, or display name
     pub campaign: String,
+}
+
+#[derive(Args, Debug)]
+pub struct ListArgs {
+    /// State of the campaigns to list; repeat for more. All pages are fetched and filtered here
+    #[arg(long = "state", value_name = "STATE", value_parser = state_parser(), ignore_case = true)]
+    states: Vec<v1::CampaignState>,
+    #[command(flatten)]
+    page: PageArgs,
+}
+
+/// Returns the parser of a state as lists show it, as in RUNNING.
+fn state_parser() -> impl TypedValueParser<Value = v1::CampaignState> {
+    let states = (1..).map_while(|number| v1::CampaignState::try_from(number).ok());
+    let names = states.map(|state| state.as_str_name().trim_start_matches("CAMPAIGN_STATE_"));
+    PossibleValuesParser::new(names).try_map(|name| {
+        let full = format!("CAMPAIGN_STATE_{}", name.to_uppercase());
+        v1::CampaignState::from_str_name(&full).ok_or("no such state")
+    })
 }
 
 #[derive(Args, Debug)]
@@ -78,25 +100,6 @@ pub struct UpdateArgs {
     change: ChangeArgs,
 }
 
-#[derive(Args, Debug)]
-pub struct PauseArgs {
-    /// Campaign: campaigns/ID, ID, or display name
-    campaign: String,
-    /// Hang up calls in progress; without this flag, they finish
-    #[arg(long)]
-    hang_up_calls: bool,
-    #[command(flatten)]
-    change: ChangeArgs,
-}
-
-#[derive(Args, Debug)]
-pub struct CommandArgs {
-    /// Campaign: campaigns/ID, ID, or display name
-    campaign: String,
-    #[command(flatten)]
-    change: ChangeArgs,
-}
-
 pub async fn run(
     connection: &Connection,
     printer: &Printer,
@@ -107,14 +110,14 @@ pub async fn run(
         CampaignsCommand::Get(args) => {
             printer.answer(&names::get(connection, &args.campaign).await?)
         }
-        CampaignsCommand::List(page) => list(connection, printer, page).await,
+        CampaignsCommand::List(args) => list(connection, printer, args).await,
         CampaignsCommand::Update(args) => update(connection, printer, *args).await,
-        CampaignsCommand::Delete(args) => delete(connection, printer, args).await,
+        CampaignsCommand::Delete(args) => running::delete(connection, printer, args).await,
         CampaignsCommand::Preview(args) => launching::preview(connection, printer, &args).await,
         CampaignsCommand::Launch(args) => launching::launch(connection, printer, *args).await,
-        CampaignsCommand::Pause(args) => pause(connection, printer, args).await,
-        CampaignsCommand::Resume(args) => resume(connection, printer, args).await,
-        CampaignsCommand::Cancel(args) => cancel(connection, printer, args).await,
+        CampaignsCommand::Pause(args) => running::pause(connection, printer, args).await,
+        CampaignsCommand::Resume(args) => running::resume(connection, printer, args).await,
+        CampaignsCommand::Cancel(args) => running::cancel(connection, printer, args).await,
         CampaignsCommand::Progress(args) => {
             let name = names::campaign(connection, &args.campaign).await?;
             printer.answer(&names::progress(connection, &name).await?)
@@ -175,111 +178,19 @@ async fn update(
     printer.answer(&connection.campaigns().update_campaign(request).await?.into_inner())
 }
 
-async fn delete(
-    connection: &Connection,
-    printer: &Printer,
-    args: CommandArgs,
-) -> Result<(), Failure> {
-    let request = v1::DeleteCampaignRequest {
-        name: names::campaign(connection, &args.campaign).await?,
-        etag: args.change.etag,
-        request_id: args.change.request_id,
-        actor: connection.actor.clone(),
-        reason: args.change.reason,
-    };
-    let deleted = connection.campaigns().delete_campaign(request).await?.into_inner();
-    done(printer, &deleted, "deleted")
-}
-
-pub async fn pause(
-    connection: &Connection,
-    printer: &Printer,
-    args: PauseArgs,
-) -> Result<(), Failure> {
-    let name = names::campaign(connection, &args.campaign).await?;
-    let request = v1::PauseCampaignRequest {
-        name,
-        hang_up_calls: args.hang_up_calls,
-        etag: args.change.etag,
-        request_id: args.change.request_id,
-        actor: connection.actor.clone(),
-        reason: args.change.reason,
-    };
-    let paused = connection.campaigns().pause_campaign(request).await?.into_inner();
-    let fate = if args.hang_up_calls { "hung up" } else { "left to finish" };
-    stopped(connection, printer, &paused, fate).await
-}
-
-pub async fn resume(
-    connection: &Connection,
-    printer: &Printer,
-    args: CommandArgs,
-) -> Result<(), Failure> {
-    let name = names::campaign(connection, &args.campaign).await?;
-    let request = v1::ResumeCampaignRequest {
-        name,
-        etag: args.change.etag,
-        request_id: args.change.request_id,
-        actor: connection.actor.clone(),
-        reason: args.change.reason,
-    };
-    let resumed = connection.campaigns().resume_campaign(request).await?.into_inner();
-    stopped(connection, printer, &resumed, "still going on").await
-}
-
-pub async fn cancel(
-    connection: &Connection,
-    printer: &Printer,
-    args: CommandArgs,
-) -> Result<(), Failure> {
-    let name = names::campaign(connection, &args.campaign).await?;
-    let request = v1::CancelCampaignRequest {
-        name,
-        etag: args.change.etag,
-        request_id: args.change.request_id,
-        actor: connection.actor.clone(),
-        reason: args.change.reason,
-    };
-    let cancelled = connection.campaigns().cancel_campaign(request).await?.into_inner();
-    stopped(connection, printer, &cancelled, "hung up").await
-}
-
-fn done(printer: &Printer, campaign: &v1::Campaign, what: &str) -> Result<(), Failure> {
-    match printer.format {
-        Format::Json => printer.answer(campaign),
-        Format::Human => printer.text(&format!("{}: {what}", clean(&campaign.display_name))),
+async fn list(connection: &Connection, printer: &Printer, args: ListArgs) -> Result<(), Failure> {
+    if args.states.is_empty() {
+        let fetch =
+            async |page_size, page_token| names::page(connection, page_size, page_token).await;
+        return pages::print(printer, args.page, fetch, |answer| &mut answer.next_page_token).await;
     }
-}
-
-/// Prints the state that a command led to, and the fate of the calls in progress at that moment. If the calls
-/// cannot be counted, the command succeeds all the same.
-async fn stopped(
-    connection: &Connection,
-    printer: &Printer,
-    campaign: &v1::Campaign,
-    fate: &str,
-) -> Result<(), Failure> {
-    if printer.format == Format::Json {
-        return printer.answer(campaign);
+    let fits = |one: &v1::Campaign| args.states.contains(&one.state());
+    let campaigns = names::all(connection, fits, args.page.page_token).await?;
+    if campaigns.is_empty() && printer.format == Format::Human {
+        let states: Vec<String> = args.states.iter().copied().map(state).collect();
+        return printer.text(&format!("no campaign is {}", states.join(" or ")));
     }
-    let calls = match names::progress(connection, &campaign.name).await {
-        Ok(progress) if progress.in_call == 0 => "no calls in progress".to_owned(),
-        Ok(progress) => {
-            let calls = counted(progress.in_call, "call in progress", "calls in progress");
-            format!("{calls}, {fate}")
-        }
-        Err(failure) => format!("calls in progress could not be counted: {}", failure.message()),
-    };
-    let state = crate::show::state(campaign.state());
-    done(printer, campaign, &format!("{state}, run {}; {calls}", campaign.run))
-}
-
-async fn list(connection: &Connection, printer: &Printer, page: PageArgs) -> Result<(), Failure> {
-    let fetch = async |page_size, page_token| {
-        let request = v1::ListCampaignsRequest { page_size, page_token };
-        Ok(connection.campaigns().list_campaigns(request).await?.into_inner())
-    };
-    pages::print(printer, page, fetch, |answer| &mut answer.next_page_token).await
+    printer.answer(&v1::ListCampaignsResponse { campaigns, ..Default::default() })
 }
 
 async fn runs(

@@ -1,12 +1,13 @@
 //! Commands, arguments and options of the program.
 
 use crate::args::Global;
-use crate::campaigns::{CampaignsCommand, CommandArgs, PauseArgs};
+use crate::campaigns::CampaignsCommand;
 use crate::contacts::ContactsCommand;
 use crate::failure::EXIT_CODES;
 use crate::import::ImportArgs;
 use crate::interactions::InteractionsCommand;
 use crate::launching::{LaunchArgs, PreviewArgs};
+use crate::running::{CommandArgs, ConfirmedArgs, PauseArgs};
 use crate::suppressions::SuppressionsCommand;
 use crate::watch::WatchArgs;
 use clap::{Parser, Subcommand};
@@ -57,8 +58,8 @@ pub enum ServiceCommand {
     Pause(PauseArgs),
     /// Resume a paused run
     Resume(CommandArgs),
-    /// Cancel a run for good: calls in progress are hung up
-    Cancel(CommandArgs),
+    /// Cancel a run for good, after a question: calls in progress are hung up
+    Cancel(ConfirmedArgs),
     /// Import contacts from a CSV or NDJSON file, or standard input
     Import(Box<ImportArgs>),
     /// Watch campaigns live

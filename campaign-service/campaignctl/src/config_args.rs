@@ -3,7 +3,8 @@
 use crate::failure::Failure;
 use crate::json;
 use crate::printing::Printer;
-use crate::text::DAYS;
+use crate::windows::Window;
+use crate::zones::Zone;
 use campaign_proto::v1;
 use chrono::DateTime;
 use clap::Args;
@@ -21,10 +22,11 @@ pub struct ConfigArgs {
     /// Purpose of the campaign; must be set before a launch
     #[arg(long, value_name = "TEXT")]
     description: Option<String>,
-    /// Time zone of contacts whose own is not known, as in Europe/Berlin; must be set before a launch
+    /// Time zone of contacts whose own is not known, as in Europe/Berlin, Berlin or Eastern; must be set before a
+    /// launch
     #[arg(long, value_name = "ZONE")]
-    time_zone: Option<String>,
-    /// Calling hours, as in mon-fri=09:00-17:30; repeat for more [default: 08:00 to 21:00 every day]
+    time_zone: Option<Zone>,
+    /// Calling hours, as in mon-fri=09:00-17:30, sat=9am-5pm or fri=22:00-02:00; repeat for more [default: 08:00 to 21:00 every day]
     #[arg(long = "window", value_name = "DAYS=HOURS")]
     windows: Vec<Window>,
     /// Day without calls, YYYY-MM-DD; repeat for more
@@ -71,51 +73,6 @@ impl FromStr for Time {
     }
 }
 
-/// Hours on a range of weekdays.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Window {
-    days: (i32, i32),
-    minutes: (i32, i32),
-}
-
-impl FromStr for Window {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let read = || {
-            let (days, hours) = text.split_once('=')?;
-            let (from, to) = days.split_once('-').unwrap_or((days, days));
-            let (start, end) = hours.split_once('-')?;
-            Some(Self { days: (day(from)?, day(to)?), minutes: (minute(start)?, minute(end)?) })
-        };
-        read().ok_or_else(|| "write it as in mon-fri=09:00-17:30, or sat=10:00-24:00".to_owned())
-    }
-}
-
-fn day(text: &str) -> Option<i32> {
-    let at = DAYS.iter().position(|day| text.eq_ignore_ascii_case(day))?;
-    i32::try_from(at + 1).ok()
-}
-
-fn minute(text: &str) -> Option<i32> {
-    let (hour, minute) = text.split_once(':')?;
-    let (hour, minute): (i32, i32) = (hour.parse().ok()?, minute.parse().ok()?);
-    let is_time = (0..24).contains(&hour) && (0..60).contains(&minute) || (hour, minute) == (24, 0);
-    is_time.then_some(hour * 60 + minute)
-}
-
-impl Window {
-    /// Returns one window for each day. The range from Saturday to Monday includes Sunday.
-    fn to_api(self) -> Vec<v1::WeeklyWindow> {
-        let (from, to) = self.days;
-        let last = if to < from { to + 7 } else { to };
-        let (start_minute, end_minute) = self.minutes;
-        let of =
-            |day: i32| v1::WeeklyWindow { weekday: (day - 1) % 7 + 1, start_minute, end_minute };
-        (from..=last).map(of).collect()
-    }
-}
-
 #[derive(Clone, Debug)]
 struct Retry {
     outcome: String,
@@ -151,6 +108,10 @@ impl ConfigArgs {
         campaign: &mut v1::Campaign,
     ) -> Result<Vec<String>, Failure> {
         let mut paths = Vec::new();
+        let zone = self.time_zone.as_ref().and_then(Zone::understood);
+        for told in zone.into_iter().chain(self.windows.iter().filter_map(Window::understood)) {
+            printer.remark(&told)?;
+        }
         if let Some(file) = &self.file {
             paths.extend(from_file(printer, &json::file(file)?, campaign)?);
         }
@@ -208,7 +169,7 @@ impl ConfigArgs {
             return false;
         }
         if let Some(time_zone) = &self.time_zone {
-            schedule.time_zone.clone_from(time_zone);
+            schedule.time_zone.clone_from(&time_zone.name);
         }
         if !self.windows.is_empty() {
             schedule.windows = self.windows.iter().flat_map(|window| window.to_api()).collect();
@@ -286,25 +247,4 @@ fn from_file(
         paths.push(path.to_owned());
     }
     Ok(paths)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn windows_are_read_as_people_write_them() {
-        let days = |text: &str| -> Vec<i32> {
-            let window: Window = text.parse().expect("a window");
-            window.to_api().iter().map(|window| window.weekday).collect()
-        };
-        assert_eq!(days("mon-fri=09:00-17:30"), [1, 2, 3, 4, 5]);
-        assert_eq!(days("Sat-Mon=10:00-24:00"), [6, 7, 1]);
-        assert_eq!(days("sun=00:00-24:00"), [7]);
-        let window: Window = "mon=09:05-17:30".parse().expect("a window");
-        assert_eq!(window.minutes, (545, 1_050));
-        for wrong in ["", "mon", "mon=9", "mon=09:00-25:00", "day=09:00-10:00", "mon=09:60-10:00"] {
-            assert!(wrong.parse::<Window>().is_err(), "{wrong:?}");
-        }
-    }
 }

@@ -9,6 +9,7 @@ use crate::names;
 use crate::pages;
 use crate::printing::Printer;
 use crate::text::Format;
+use crate::zones::Zone;
 use campaign_proto::v1;
 use clap::{Args, Subcommand};
 use std::collections::HashMap;
@@ -49,7 +50,7 @@ pub struct GetImportArgs {
     campaign: String,
     /// ID of the import, as `import` prints it
     import_id: String,
-    /// Row after which problems are listed
+    /// Row after which problems are listed, counted without the header
     #[arg(long, value_name = "ROW", default_value_t = 0)]
     problems_after_row: i64,
 }
@@ -104,9 +105,9 @@ pub struct FieldArgs {
     /// Name of the contact
     #[arg(long)]
     display_name: Option<String>,
-    /// Time zone, as in America/Denver; empty: the campaign's
+    /// Time zone, as in America/Denver, Denver or Mountain; empty: the campaign's
     #[arg(long, value_name = "ZONE")]
-    time_zone: Option<String>,
+    time_zone: Option<Zone>,
     /// Priority; higher is dialled first, 0 to 9
     #[arg(long, value_name = "N")]
     priority: Option<i32>,
@@ -122,14 +123,17 @@ fn attribute(text: &str) -> Result<(String, String), String> {
 
 impl FieldArgs {
     /// Applies the fields to a contact. Returns the paths of those that were given.
-    fn apply(self, contact: &mut v1::Contact) -> Vec<String> {
+    fn apply(self, printer: &Printer, contact: &mut v1::Contact) -> Result<Vec<String>, Failure> {
         let mut paths = Vec::new();
+        if let Some(told) = self.time_zone.as_ref().and_then(Zone::understood) {
+            printer.remark(&told)?;
+        }
         if let Some(display_name) = self.display_name {
             contact.display_name = display_name;
             paths.push("display_name".to_owned());
         }
         if let Some(time_zone) = self.time_zone {
-            contact.time_zone = time_zone;
+            contact.time_zone = time_zone.name;
             paths.push("time_zone".to_owned());
         }
         if let Some(priority) = self.priority {
@@ -140,7 +144,7 @@ impl FieldArgs {
             contact.attributes = self.attributes.into_iter().collect::<HashMap<_, _>>();
             paths.push("attributes".to_owned());
         }
-        paths
+        Ok(paths)
     }
 }
 
@@ -156,7 +160,7 @@ pub async fn run(
             let parent = names::campaign(connection, &args.campaign).await?;
             let mut contact =
                 v1::Contact { phone_number: args.phone_number, ..v1::Contact::default() };
-            args.fields.apply(&mut contact);
+            args.fields.apply(printer, &mut contact)?;
             let default_region = args.default_region;
             let request =
                 v1::CreateContactRequest { parent, contact: Some(contact), default_region };
@@ -171,7 +175,7 @@ pub async fn run(
         ContactsCommand::Update(args) => {
             let name = names::contact(connection, &args.contact).await?;
             let mut contact = v1::Contact { name, ..v1::Contact::default() };
-            let paths = args.fields.apply(&mut contact);
+            let paths = args.fields.apply(printer, &mut contact)?;
             if paths.is_empty() {
                 let message =
                     "nothing to change: give at least one option of contacts update --help";

@@ -1,6 +1,7 @@
 //! Preview and launch. A launch carries the token of the preview that the user saw.
 
 use crate::args::ChangeArgs;
+use crate::asking::{self, Reply, prompt};
 use crate::connection::Connection;
 use crate::failure::{Exit, Failure};
 use crate::names;
@@ -10,7 +11,7 @@ use crate::show::Show;
 use crate::text::{Format, clean, table};
 use campaign_proto::v1;
 use clap::Args;
-use std::io::{BufRead, IsTerminal, Write};
+use std::io::{BufRead, Write};
 
 #[derive(Args, Debug)]
 pub struct PreviewArgs {
@@ -70,11 +71,8 @@ pub async fn launch(
     printer: &Printer,
     args: LaunchArgs,
 ) -> Result<(), Failure> {
-    let is_terminal = std::io::stdin().is_terminal() && std::io::stderr().is_terminal();
-    if !args.yes && !is_terminal {
-        let message = "a launch asks for confirmation, and this is no terminal; nothing was done";
-        let next = "add --yes, and for a reset --confirm-reset NAME";
-        return Err(Failure::usage(message).next(next));
+    if !args.yes {
+        asking::need_terminal("launch", "--yes, and for a reset --confirm-reset NAME")?;
     }
     let campaign = names::get(connection, &args.campaign).await?;
     let mut settings = args.settings.settings();
@@ -173,47 +171,49 @@ fn show(
     writeln!(output, "{}", preview.human())
 }
 
-/// Asks what to do. Before a reset, asks for the campaign's name.
+/// Asks what to do, again after an answer that is none. Before a reset, asks for the campaign's name.
 fn ask(
     input: &mut impl BufRead,
     output: &mut impl Write,
     campaign: &v1::Campaign,
     settings: &v1::LaunchSettings,
 ) -> std::io::Result<Answer> {
-    let Some(answer) = prompt(input, output, "Launch? y, N, or a number to change a setting: ")?
-    else {
-        return Ok(Answer::Stop("no answer"));
-    };
-    let number = answer.parse().ok().filter(|number| (1..=settings::COUNT).contains(number));
-    if let Some(number) = number {
-        return Ok(Answer::Change(number));
-    }
-    if !matches!(answer.to_lowercase().as_str(), "y" | "yes") {
-        return Ok(Answer::Stop("not confirmed"));
-    }
-    if settings.reset_contact_history {
-        let question = format!(
-            "All history and opt-outs of this campaign are cleared for good.\nType its name, {}, to confirm: ",
-            clean(&campaign.display_name)
-        );
-        if prompt(input, output, &question)?.as_deref() != Some(campaign.display_name.trim()) {
-            return Ok(Answer::Stop("the name that was typed is not the campaign's"));
+    for _ in 0..asking::TRIES {
+        let answer = prompt(input, output, "Launch? y, N, or a number to change a setting: ")?;
+        let typed = match asking::reply(answer) {
+            Reply::Yes => return named(input, output, campaign, settings),
+            Reply::No => return Ok(Answer::Stop("not confirmed")),
+            Reply::End => return Ok(Answer::Stop("no answer")),
+            Reply::Other(typed) => typed,
+        };
+        let number = typed.parse().ok().filter(|number| (1..=settings::COUNT).contains(number));
+        if let Some(number) = number {
+            return Ok(Answer::Change(number));
         }
+        let wanted = format!("answer y, n, or a number from 1 to {}", settings::COUNT);
+        asking::not_understood(output, &typed, &wanted)?;
     }
-    Ok(Answer::Launch)
+    Ok(Answer::Stop("not confirmed"))
 }
 
-/// Asks a question. Returns the answer without surrounding space, or `None` at the end of input.
-fn prompt(
+/// Asks for the campaign's name before a reset, and decides.
+fn named(
     input: &mut impl BufRead,
     output: &mut impl Write,
-    question: &str,
-) -> std::io::Result<Option<String>> {
-    write!(output, "{question}")?;
-    output.flush()?;
-    let mut line = String::new();
-    let read = input.read_line(&mut line)?;
-    Ok((read > 0).then(|| line.trim().to_owned()))
+    campaign: &v1::Campaign,
+    settings: &v1::LaunchSettings,
+) -> std::io::Result<Answer> {
+    if !settings.reset_contact_history {
+        return Ok(Answer::Launch);
+    }
+    let question = format!(
+        "All history and opt-outs of this campaign are cleared for good.\nType its name, {}, to confirm: ",
+        clean(&campaign.display_name)
+    );
+    let is_named =
+        prompt(input, output, &question)?.as_deref() == Some(campaign.display_name.trim());
+    let wrong = "the name that was typed is not the campaign's";
+    Ok(if is_named { Answer::Launch } else { Answer::Stop(wrong) })
 }
 
 #[cfg(test)]
@@ -235,6 +235,10 @@ mod tests {
             assert!(matches!(answer(no, false), Answer::Stop(_)), "{no:?}");
         }
         assert_eq!(answer("8\n", false), Answer::Change(8));
+        // A typo is forgiven twice.
+        assert_eq!(answer("yse\n9\ny\n", false), Answer::Launch);
+        assert_eq!(answer("yse\n4\n", false), Answer::Change(4));
+        assert!(matches!(answer("a\nb\nc\ny\n", false), Answer::Stop("not confirmed")));
         assert_eq!(answer("y\nSpring offer\n", true), Answer::Launch);
         for no in ["y\n", "y\ny\n", "y\nspring offer\n", "y\nSpring\n"] {
             assert!(matches!(answer(no, true), Answer::Stop(_)), "{no:?}");

@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod args;
+mod asking;
 mod campaigns;
 mod cli;
 mod config_args;
@@ -16,14 +17,18 @@ mod launching;
 #[cfg(test)]
 mod methods;
 mod names;
+mod nearness;
 mod pages;
 mod printing;
 mod profile;
+mod running;
 mod settings;
 mod show;
 mod suppressions;
 mod text;
 mod watch;
+mod windows;
+mod zones;
 
 use clap::{CommandFactory, Parser};
 use cli::{Cli, Command, ServiceCommand};
@@ -78,9 +83,9 @@ async fn obey(
         }
         ServiceCommand::Preview(args) => launching::preview(connection, printer, &args).await,
         ServiceCommand::Launch(args) => launching::launch(connection, printer, *args).await,
-        ServiceCommand::Pause(args) => campaigns::pause(connection, printer, args).await,
-        ServiceCommand::Resume(args) => campaigns::resume(connection, printer, args).await,
-        ServiceCommand::Cancel(args) => campaigns::cancel(connection, printer, args).await,
+        ServiceCommand::Pause(args) => running::pause(connection, printer, args).await,
+        ServiceCommand::Resume(args) => running::resume(connection, printer, args).await,
+        ServiceCommand::Cancel(args) => running::cancel(connection, printer, args).await,
         ServiceCommand::Import(args) => import::run(connection, printer, *args).await,
         ServiceCommand::Watch(args) => watch::run(connection, printer, args).await,
     }

@@ -2,6 +2,7 @@
 
 use crate::connection::Connection;
 use crate::failure::{Exit, Failure};
+use crate::nearness::Near;
 use crate::show::state;
 use campaign_proto::v1;
 use uuid::Uuid;
@@ -17,35 +18,70 @@ pub async fn campaign(connection: &Connection, text: &str) -> Result<String, Fai
     if let Ok(id) = Uuid::try_parse(id) {
         return Ok(format!("campaigns/{id}"));
     }
-    let found = called(connection, text).await?;
+    let (found, near) = called(connection, text).await?;
     match found.as_slice() {
         [one] => Ok(one.name.clone()),
-        [] => Err(Failure::new(Exit::NotFound, format!("no campaign is called {text:?}"))
-            .next("campaignctl campaigns list shows all campaigns")),
+        [] => {
+            let message = format!("no campaign is named {text:?}{}", near.question());
+            Err(Failure::new(Exit::NotFound, message)
+                .next("campaignctl campaigns list shows all campaigns"))
+        }
         several => {
             let listed = several.iter().take(MAX_LISTED);
             let listed: Vec<String> =
                 listed.map(|one| format!("{} ({})", one.name, state(one.state()))).collect();
             let count = several.len();
-            let message = format!("{count} campaigns are called {text:?}: {}", listed.join(", "));
+            let message = format!("{count} campaigns are named {text:?}: {}", listed.join(", "));
             Err(Failure::usage(message).next("give the campaigns/ID of the one you mean"))
         }
     }
 }
 
-/// Returns all campaigns with this display name.
-async fn called(connection: &Connection, name: &str) -> Result<Vec<v1::Campaign>, Failure> {
-    let mut found = Vec::new();
+/// Returns all campaigns with this display name, and the names near it.
+async fn called(connection: &Connection, name: &str) -> Result<(Vec<v1::Campaign>, Near), Failure> {
+    let (mut found, mut near) = (Vec::new(), Near::new(name));
     let mut page_token = String::new();
     loop {
-        let request = v1::ListCampaignsRequest { page_size: PAGE, page_token };
-        let page = connection.campaigns().list_campaigns(request).await?.into_inner();
-        found.extend(page.campaigns.into_iter().filter(|one| one.display_name == name));
+        let page = page(connection, PAGE, page_token).await?;
+        for one in page.campaigns {
+            if one.display_name == name {
+                found.push(one);
+            } else if found.is_empty() {
+                near.offer(&one.display_name, &one.display_name);
+            }
+        }
+        page_token = page.next_page_token;
+        if page_token.is_empty() {
+            return Ok((found, near));
+        }
+    }
+}
+
+/// Returns all campaigns that fit, newest first.
+pub async fn all(
+    connection: &Connection,
+    fits: impl Fn(&v1::Campaign) -> bool,
+    mut page_token: String,
+) -> Result<Vec<v1::Campaign>, Failure> {
+    let mut found = Vec::new();
+    loop {
+        let page = page(connection, PAGE, page_token).await?;
+        found.extend(page.campaigns.into_iter().filter(&fits));
         page_token = page.next_page_token;
         if page_token.is_empty() {
             return Ok(found);
         }
     }
+}
+
+/// Returns a page of the campaigns, newest first.
+pub async fn page(
+    connection: &Connection,
+    page_size: i32,
+    page_token: String,
+) -> Result<v1::ListCampaignsResponse, Failure> {
+    let request = v1::ListCampaignsRequest { page_size, page_token };
+    Ok(connection.campaigns().list_campaigns(request).await?.into_inner())
 }
 
 /// Fetches a campaign.

@@ -1,11 +1,16 @@
 //! Imports from files and streams. They resume where they broke off, and report every row that was not imported.
 
+mod args;
+mod columns;
+mod error_file;
+mod lines;
 mod problems;
 mod quotes;
 mod rows;
 mod sending;
 mod telling;
 
+pub use args::ImportArgs;
 pub use problems::table as problem_table;
 
 use crate::connection::Connection;
@@ -13,9 +18,10 @@ use crate::failure::{Exit, Failure};
 use crate::names;
 use crate::printing::{Printer, in_part};
 use crate::text::counted;
+use args::FileFormat;
 use campaign_proto::v1;
-use clap::{Args, ValueEnum};
-use problems::ErrorFile;
+use error_file::{ErrorFile, Spool};
+use lines::LineNumbers;
 use quotes::Quotes;
 use rows::{Chunk, Rows};
 use sending::Sender;
@@ -38,77 +44,24 @@ const CHUNKS_AHEAD: usize = 4;
 /// Problems that are shown without an `--errors` file.
 const PROBLEMS_SHOWN: usize = 10;
 
-#[derive(Args, Debug)]
-pub struct ImportArgs {
-    /// Campaign: campaigns/ID, ID, or display name
-    campaign: String,
-    /// CSV file with a header, or NDJSON file with the API's field names; - for standard input
-    file: String,
-    /// Format of the file [default: by its extension; CSV if that does not tell]
-    #[arg(long, value_enum)]
-    format: Option<FileFormat>,
-    /// Country of phone numbers without a country code, as in US
-    #[arg(long, value_name = "CODE", default_value = "", hide_default_value = true)]
-    default_region: String,
-    /// Column of a field, as in phone_number=Mobile; fields: phone_number, display_name, time_zone, priority
-    #[arg(long = "column", value_name = "FIELD=HEADER")]
-    columns: Vec<String>,
-    /// Treatment of columns that are no field
-    #[arg(long, value_enum, default_value_t)]
-    other_columns: OtherColumns,
-    /// Character between columns
-    #[arg(long, value_name = "CHARACTER", default_value_t = ',')]
-    delimiter: char,
-    /// CSV file to write the rows that were not imported to: row, field, reason
-    #[arg(long, value_name = "FILE")]
-    errors: Option<PathBuf>,
-    /// ID of the import; running again with the same ID resumes it [default: from the file's content]
-    #[arg(long, value_name = "ID")]
-    import_id: Option<String>,
-    /// Time in seconds to retry while the service is unavailable, 0 to 86,400
-    #[arg(long, value_name = "N", default_value_t = 300, value_parser = clap::value_parser!(u64).range(0..=86_400))]
-    give_up_seconds: u64,
-}
-
-impl ImportArgs {
-    fn format(&self) -> FileFormat {
-        self.format.unwrap_or_else(|| rows::by_name(&self.file))
-    }
-
-    fn delimiter(&self) -> Result<u8, Failure> {
-        u8::try_from(self.delimiter)
-            .map_err(|_| Failure::usage("--delimiter must be one ASCII character"))
-    }
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum FileFormat {
-    Csv,
-    Ndjson,
-}
-
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub enum OtherColumns {
-    /// Stop before the import, naming the columns
-    #[default]
-    Refuse,
-    /// Skip the columns
-    Ignore,
-    /// Pass the columns to the worker as attributes of the contact
-    Attributes,
-}
-
 pub async fn run(
     connection: &Connection,
     printer: &Printer,
     args: ImportArgs,
 ) -> Result<(), Failure> {
     let parent = names::campaign(connection, &args.campaign).await?;
-    let errors = args.errors.as_ref().map(|path| ErrorFile::create(path)).transpose()?;
     let (input, length) = open(&args.file)?;
+    let (input, spool) = if args.file == "-" && args.errors.is_some() {
+        let (spool, copied) = Spool::over(input)?;
+        (Box::new(copied) as Box<dyn Read + Send>, Some(spool))
+    } else {
+        (input, None)
+    };
     let bytes = Arc::new(AtomicU64::new(0));
     let rows = Rows::open(input, &args, Arc::clone(&bytes))?;
     let content_id = read_ahead(&args)?;
+    let create = |path: &PathBuf| ErrorFile::create(path, &args.file);
+    let errors = args.errors.as_ref().map(create).transpose()?;
     let import_id = args.import_id.clone().unwrap_or(content_id);
     let header = v1::ImportHeader {
         parent,
@@ -136,7 +89,15 @@ pub async fn run(
     if read.rows == 0 {
         return Err(Failure::usage(format!("{} has no rows; nothing was imported", args.file)));
     }
-    let told = problems::collect(&sender, read.problems, errors, PROBLEMS_SHOWN).await?;
+    let errors = errors.map(|errors| {
+        let input: Box<dyn Read> = match spool {
+            Some(spool) => Box::new(spool.again()?),
+            None => Box::new(File::open(&args.file)?),
+        };
+        errors.over(input, &args)
+    });
+    let errors = errors.transpose()?;
+    let told = problems::collect(&sender, &read, errors, PROBLEMS_SHOWN).await?;
     if read.rows < next_row {
         printer.remark(
             "this list was imported before, and nothing was added; to import contacts deleted since, give \
@@ -149,7 +110,7 @@ pub async fn run(
              includes them",
         )?;
     }
-    report(printer, &args, told)
+    report(printer, &args, told, &read.lines)
 }
 
 /// Sends the rows that are read, batch by batch. Returns whether the current run excludes the new contacts.
@@ -180,7 +141,12 @@ async fn send_all(
     }
 }
 
-fn report(printer: &Printer, args: &ImportArgs, told: problems::Told) -> Result<(), Failure> {
+fn report(
+    printer: &Printer,
+    args: &ImportArgs,
+    told: problems::Told,
+    lines: &LineNumbers,
+) -> Result<(), Failure> {
     printer.answer(&told.import)?;
     let rest = told.count.saturating_sub(told.import.problems.len().min(PROBLEMS_SHOWN));
     match &args.errors {
@@ -189,7 +155,7 @@ fn report(printer: &Printer, args: &ImportArgs, told: problems::Told) -> Result<
         }
         None if told.count > 0 => {
             let shown = told.import.problems.iter().take(PROBLEMS_SHOWN);
-            let mut text = problem_table(shown);
+            let mut text = problems::line_table(shown, lines);
             if rest > 0 {
                 text.push_str(&format!("and {rest} more; --errors FILE writes all of them\n"));
             }
@@ -201,7 +167,10 @@ fn report(printer: &Printer, args: &ImportArgs, told: problems::Told) -> Result<
         0 => Ok(()),
         rejected => {
             let rows = counted(rejected, "row was", "rows were");
-            let next = "correct the rejected rows, and import them from a file of their own";
+            let next = match &args.errors {
+                Some(path) => format!("correct the rows in {} and import it", path.display()),
+                None => "--errors FILE writes these rows, to correct and import them".to_owned(),
+            };
             Err(in_part(format!("{rows} rejected; all others are in the campaign")).next(next))
         }
     }
@@ -234,7 +203,7 @@ fn read_ahead(args: &ImportArgs) -> Result<String, Failure> {
         return Ok(format!("stdin-{}", Uuid::new_v4().simple()));
     }
     let is_csv = args.format() == FileFormat::Csv;
-    let mut quotes = if is_csv { Some(Quotes::new(args.delimiter()?)) } else { None };
+    let mut quotes = if is_csv { Some(Quotes::new(args.separator())) } else { None };
     let mut hash = Sha256::new();
     let ImportArgs { default_region, columns, other_columns, delimiter, format, .. } = args;
     hash.update(format!(

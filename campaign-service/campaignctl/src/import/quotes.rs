@@ -17,6 +17,8 @@ enum Place {
 pub struct Quotes {
     delimiter: u8,
     place: Place,
+    /// Whether nothing was read yet but a byte order mark.
+    is_at_begin: bool,
     line: u64,
     /// Line of the quote that opened the field.
     opened: u64,
@@ -26,15 +28,28 @@ pub struct Quotes {
 impl Quotes {
     pub fn new(delimiter: u8) -> Self {
         let place = Place::FieldStart;
-        Self { delimiter, place, line: 1, opened: 0, problem: None }
+        Self { delimiter, place, is_at_begin: true, line: 1, opened: 0, problem: None }
     }
 
     /// Follows the next bytes.
     pub fn feed(&mut self, bytes: &[u8]) {
         for byte in bytes {
-            self.place = self.step(*byte);
-            self.line += u64::from(*byte == b'\n');
+            self.follow(*byte);
         }
+    }
+
+    /// Follows one byte.
+    pub fn follow(&mut self, byte: u8) {
+        self.is_at_begin &= matches!(byte, 0xef | 0xbb | 0xbf);
+        if !self.is_at_begin {
+            self.place = self.step(byte);
+        }
+        self.line += u64::from(byte == b'\n');
+    }
+
+    /// Returns whether the next byte is inside quotes, and so ends no row.
+    pub fn is_inside(&self) -> bool {
+        self.place == Place::Quoted
     }
 
     fn step(&mut self, byte: u8) -> Place {
@@ -95,6 +110,7 @@ mod tests {
             "a\n\"say \"\"hi\"\"\"\n",
             "a,b\r\n\"1\" ,5\" disk\r\n",
             "\"\",\"\"\n",
+            "\u{feff}\"a\nb\",c\n",
             "",
         ] {
             assert_eq!(end(text), None, "{text:?}");

@@ -2,10 +2,13 @@
 
 use campaign_proto::v1;
 use std::collections::VecDeque;
+use std::ops::Range;
 use std::time::Duration;
 
 /// Time over which rates are taken.
 const RATE_WINDOW: Duration = Duration::from_secs(10);
+/// Campaigns that a live view shows and follows at once.
+const PAGE: usize = 20;
 /// Most samples that are kept for rates.
 const MAX_SAMPLES: usize = 64;
 
@@ -14,6 +17,10 @@ const MAX_SAMPLES: usize = 64;
 pub struct Board {
     pub campaigns: Vec<Watched>,
     pub chosen: usize,
+    /// Most campaigns that are shown at once.
+    pub page: usize,
+    /// Line below the details: a question, or the result of a command.
+    pub status: String,
 }
 
 /// One campaign of a view.
@@ -30,7 +37,14 @@ pub struct Watched {
 
 impl Board {
     pub fn new(campaigns: Vec<Watched>) -> Self {
-        Self { campaigns, chosen: 0 }
+        Self { campaigns, page: PAGE, ..Self::default() }
+    }
+
+    /// Returns the campaigns that are shown: the page with the chosen one.
+    pub fn shown(&self) -> Range<usize> {
+        let page = self.page.max(1);
+        let start = self.chosen / page * page;
+        start..(start + page).min(self.campaigns.len())
     }
 
     pub fn choose_next(&mut self) {
@@ -85,6 +99,17 @@ mod tests {
     fn with_attempts(attempts: i64) -> v1::CampaignProgress {
         let history = Some(v1::HistoryTotals { attempts, ..Default::default() });
         v1::CampaignProgress { history, ..Default::default() }
+    }
+
+    #[test]
+    fn the_page_of_the_chosen_campaign_is_shown() {
+        let mut board = Board::new(vec![Watched::default(); PAGE + 3]);
+        assert_eq!(board.shown(), 0..PAGE);
+        (0..PAGE).for_each(|_| board.choose_next());
+        assert_eq!(board.shown(), PAGE..PAGE + 3);
+        board.choose_previous();
+        assert_eq!(board.shown(), 0..PAGE);
+        assert_eq!(Board::default().shown(), 0..0);
     }
 
     #[test]

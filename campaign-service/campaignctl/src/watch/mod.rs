@@ -1,5 +1,6 @@
 //! Live view of campaigns.
 
+mod acting;
 mod board;
 mod view;
 
@@ -8,6 +9,7 @@ use crate::failure::{Exit, Failure};
 use crate::names;
 use crate::printing::Printer;
 use crate::text::Format;
+use acting::{Act, Question};
 use board::{Board, Watched};
 use campaign_proto::v1;
 use clap::Args;
@@ -15,16 +17,17 @@ use ratatui::DefaultTerminal;
 use ratatui::buffer::Buffer;
 use ratatui::crossterm::event::{self, Event, KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
 use ratatui::layout::Rect;
+use std::collections::HashMap;
 use std::io::IsTerminal;
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
-use tokio::task::JoinSet;
+use tokio::task::{AbortHandle, JoinSet};
 use tonic::Status;
 
-/// Most campaigns in a view.
-const MAX_CAMPAIGNS: usize = 20;
+/// Most streams at once, since one connection carries about a hundred requests.
+const MAX_STREAMS: usize = 100;
 /// Campaigns that are shown when none is under way.
-const LATEST_CAMPAIGNS: usize = 5;
+const LATEST_CAMPAIGNS: i32 = 5;
 /// Wait before a stream that ended is opened again.
 const REOPEN_DELAY: Duration = Duration::from_secs(3);
 /// Interval of redrawing while nothing happens.
@@ -49,6 +52,8 @@ enum Happening {
     Progress(usize, Box<v1::CampaignProgress>),
     Trouble(usize, String),
     Key(KeyEvent),
+    /// Result of a command.
+    Done(String),
 }
 
 pub async fn run(
@@ -71,14 +76,13 @@ pub async fn run(
         let progress = names::progress(connection, &name).await?;
         board.campaigns[at].update(progress, Duration::ZERO);
     }
+    // Text has no page to turn.
+    board.page = board.campaigns.len();
     printer.text(&frame_text(&board))
 }
 
 /// Returns the campaigns that were named, else those under way, else the newest.
 async fn chosen(connection: &Connection, named: &[String]) -> Result<Vec<v1::Campaign>, Failure> {
-    if named.len() > MAX_CAMPAIGNS {
-        return Err(Failure::usage(format!("name at most {MAX_CAMPAIGNS} campaigns to watch")));
-    }
     let mut campaigns = Vec::new();
     for name in named {
         campaigns.push(names::get(connection, name).await?);
@@ -86,23 +90,23 @@ async fn chosen(connection: &Connection, named: &[String]) -> Result<Vec<v1::Cam
     if !named.is_empty() {
         return Ok(campaigns);
     }
-    let request = v1::ListCampaignsRequest { page_size: 200, ..Default::default() };
-    let newest = connection.campaigns().list_campaigns(request).await?.into_inner().campaigns;
-    if newest.is_empty() {
-        return Err(Failure::new(Exit::NotFound, "there are no campaigns yet")
-            .next("create one with: campaignctl campaigns create"));
-    }
-    let is_under_way = |one: &&v1::Campaign| {
+    let is_under_way = |one: &v1::Campaign| {
         let state = one.state();
         matches!(
             state,
             v1::CampaignState::Running | v1::CampaignState::Paused | v1::CampaignState::Scheduled
         )
     };
-    let under_way: Vec<_> =
-        newest.iter().filter(is_under_way).take(MAX_CAMPAIGNS).cloned().collect();
-    let newest = newest.into_iter().take(LATEST_CAMPAIGNS);
-    Ok(if under_way.is_empty() { newest.collect() } else { under_way })
+    let under_way = names::all(connection, is_under_way, String::new()).await?;
+    if !under_way.is_empty() {
+        return Ok(under_way);
+    }
+    let newest = names::page(connection, LATEST_CAMPAIGNS, String::new()).await?.campaigns;
+    if newest.is_empty() {
+        return Err(Failure::new(Exit::NotFound, "there are no campaigns yet")
+            .next("create one with: campaignctl campaigns create"));
+    }
+    Ok(newest)
 }
 
 /// Returns one frame as lines.
@@ -121,7 +125,12 @@ async fn print_all(
     interval_seconds: i32,
     once: bool,
 ) -> Result<(), Failure> {
-    let (sender, mut received) = mpsc::channel(MAX_CAMPAIGNS);
+    let count = board.campaigns.len();
+    if count > MAX_STREAMS && !once {
+        let text = format!("{count} campaigns are too many to follow; at most {MAX_STREAMS}");
+        return Err(Failure::usage(text).next("name the campaigns, or add --once"));
+    }
+    let (sender, mut received) = mpsc::channel(MAX_STREAMS);
     let mut streams = JoinSet::new();
     for watched in &board.campaigns {
         let (connection, name, sender) = (connection.clone(), watched.name.clone(), sender.clone());
@@ -150,59 +159,150 @@ async fn live(
     interval_seconds: i32,
 ) -> Result<(), Failure> {
     let (sender, mut received) = mpsc::channel(64);
-    let mut following = JoinSet::new();
-    for (at, watched) in board.campaigns.iter().enumerate() {
-        let request = v1::WatchCampaignRequest { name: watched.name.clone(), interval_seconds };
-        following.spawn(follow(connection.clone(), at, request, sender.clone()));
-    }
+    let keys = sender.clone();
     // This thread waits for keys, and ends with the process.
     std::thread::spawn(move || {
         while let Ok(event) = event::read() {
             let Event::Key(key) = event else { continue };
-            if sender.blocking_send(Happening::Key(key)).is_err() {
+            if keys.blocking_send(Happening::Key(key)).is_err() {
                 return;
             }
         }
     });
+    let mut live = Live {
+        connection: connection.clone(),
+        interval_seconds,
+        sender,
+        tasks: JoinSet::new(),
+        followed: HashMap::new(),
+        question: None,
+    };
     let mut terminal = ratatui::try_init()?;
-    let shown = show(&mut terminal, board, &mut received).await;
+    let shown = live.show(&mut terminal, board, &mut received).await;
     ratatui::restore();
     Ok(shown?)
 }
 
-/// Draws the view after each event, until the user quits.
-async fn show(
-    terminal: &mut DefaultTerminal,
-    board: &mut Board,
-    received: &mut mpsc::Receiver<Happening>,
-) -> std::io::Result<()> {
-    let began = Instant::now();
-    loop {
-        let now = began.elapsed();
-        terminal.draw(|frame| view::render(board, now, frame.area(), frame.buffer_mut()))?;
-        let Ok(happening) = tokio::time::timeout(TICK_INTERVAL, received.recv()).await else {
-            continue;
-        };
-        match happening {
-            Some(Happening::Progress(at, progress)) => {
-                board.campaigns[at].update(*progress, began.elapsed());
+/// View that is live: it follows the campaigns that are shown, and sends commands.
+struct Live {
+    connection: Connection,
+    interval_seconds: i32,
+    sender: mpsc::Sender<Happening>,
+    tasks: JoinSet<()>,
+    followed: HashMap<usize, AbortHandle>,
+    /// Command that waits for a yes.
+    question: Option<Question>,
+}
+
+impl Live {
+    /// Draws the view after each event, until the user quits.
+    async fn show(
+        &mut self,
+        terminal: &mut DefaultTerminal,
+        board: &mut Board,
+        received: &mut mpsc::Receiver<Happening>,
+    ) -> std::io::Result<()> {
+        let began = Instant::now();
+        loop {
+            self.follow_shown(board);
+            let now = began.elapsed();
+            terminal.draw(|frame| view::render(board, now, frame.area(), frame.buffer_mut()))?;
+            let Ok(happening) = tokio::time::timeout(TICK_INTERVAL, received.recv()).await else {
+                continue;
+            };
+            match happening {
+                Some(Happening::Progress(at, progress)) => {
+                    board.campaigns[at].update(*progress, began.elapsed());
+                }
+                Some(Happening::Trouble(at, trouble)) => {
+                    board.campaigns[at].trouble = Some(trouble);
+                }
+                // A question that came meanwhile stays.
+                Some(Happening::Done(text)) if self.question.is_none() => board.status = text,
+                Some(Happening::Done(_)) => {}
+                Some(Happening::Key(key)) if key.kind == KeyEventKind::Release => {}
+                Some(Happening::Key(key)) if is_interrupt(key) => return Ok(()),
+                Some(Happening::Key(key)) => match press(key.code, board, &mut self.question) {
+                    Pressed::Quit => return Ok(()),
+                    Pressed::Agreed(question) => self.send(question),
+                    Pressed::Nothing => {}
+                },
+                None => return Ok(()),
             }
-            Some(Happening::Trouble(at, trouble)) => board.campaigns[at].trouble = Some(trouble),
-            Some(Happening::Key(key)) if !is_quit(key) => match key.code {
-                KeyCode::Down | KeyCode::Char('j') => board.choose_next(),
-                KeyCode::Up | KeyCode::Char('k') => board.choose_previous(),
-                _ => {}
-            },
-            Some(Happening::Key(_)) | None => return Ok(()),
         }
+    }
+
+    /// Opens streams of the campaigns that are shown, and closes those of others.
+    fn follow_shown(&mut self, board: &Board) {
+        let shown = board.shown();
+        self.followed.retain(|at, task| {
+            if !shown.contains(at) {
+                task.abort();
+            }
+            shown.contains(at)
+        });
+        for at in shown {
+            let name = board.campaigns[at].name.clone();
+            let request =
+                v1::WatchCampaignRequest { name, interval_seconds: self.interval_seconds };
+            self.followed.entry(at).or_insert_with(|| {
+                let (connection, sender) = (self.connection.clone(), self.sender.clone());
+                self.tasks.spawn(follow(connection, at, request, sender))
+            });
+        }
+    }
+
+    fn send(&mut self, question: Question) {
+        let (connection, sender) = (self.connection.clone(), self.sender.clone());
+        self.tasks.spawn(async move {
+            let text = acting::send(&connection, &question).await;
+            // The receiver is gone only after the view has ended.
+            let _ = sender.send(Happening::Done(text)).await;
+        });
     }
 }
 
-fn is_quit(key: KeyEvent) -> bool {
-    let is_interrupt =
-        key.code == KeyCode::Char('c') && key.modifiers.contains(KeyModifiers::CONTROL);
-    let is_key = matches!(key.code, KeyCode::Char('q') | KeyCode::Esc);
-    key.kind != KeyEventKind::Release && (is_key || is_interrupt)
+/// Effect of a key.
+#[derive(Debug, PartialEq, Eq)]
+enum Pressed {
+    Nothing,
+    Quit,
+    Agreed(Question),
+}
+
+/// Applies a key to the view. While a question waits, keys answer it and choose no other campaign.
+fn press(key: KeyCode, board: &mut Board, waiting: &mut Option<Question>) -> Pressed {
+    if let Some(question) = waiting.take() {
+        match key {
+            KeyCode::Char('y' | 'Y') => {
+                board.status = format!("asking the service about {}", question.display_name);
+                return Pressed::Agreed(question);
+            }
+            KeyCode::Char('n' | 'N') | KeyCode::Esc => board.status.clear(),
+            KeyCode::Char('q') => return Pressed::Quit,
+            _ => *waiting = Some(question),
+        }
+        return Pressed::Nothing;
+    }
+    match key {
+        KeyCode::Char('q') | KeyCode::Esc => return Pressed::Quit,
+        KeyCode::Down | KeyCode::Char('j') => board.choose_next(),
+        KeyCode::Up | KeyCode::Char('k') => board.choose_previous(),
+        KeyCode::Char(key) => {
+            let chosen = board.campaigns.get(board.chosen);
+            if let Some((act, watched)) = Act::of_key(key).zip(chosen) {
+                let question = act.question(watched);
+                board.status.clone_from(&question.text);
+                *waiting = Some(question);
+            }
+        }
+        _ => {}
+    }
+    Pressed::Nothing
+}
+
+fn is_interrupt(key: KeyEvent) -> bool {
+    key.code == KeyCode::Char('c') && key.modifiers.contains(KeyModifiers::CONTROL)
 }
 
 /// Passes on a campaign's progress, over broken streams, ended runs and new launches.
@@ -237,4 +337,39 @@ async fn pass_on(
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_asks_and_only_a_yes_agrees() {
+        let names = ["Spring", "Autumn"].map(str::to_owned);
+        let mut board = Board::new(names.map(|name| Watched::new(name.clone(), name)).into());
+        let progress = v1::CampaignProgress { run: 3, in_call: 12, ..Default::default() };
+        board.campaigns[1].update(progress, Duration::ZERO);
+        let (board, mut waiting) = (&mut board, None);
+        let mut press = |key: KeyCode| {
+            let pressed = press(key, board, &mut waiting);
+            (pressed, board.status.clone(), board.chosen)
+        };
+        press(KeyCode::Down);
+        let (_, asked, _) = press(KeyCode::Char('c'));
+        assert_eq!(
+            asked,
+            "Cancel Autumn, run 3? 12 calls in progress are hung up. It cannot be resumed. (y/n)"
+        );
+        // No other key answers, and the selection stays.
+        assert_eq!(press(KeyCode::Up), (Pressed::Nothing, asked.clone(), 1));
+        assert_eq!(press(KeyCode::Enter), (Pressed::Nothing, asked, 1));
+        assert_eq!(press(KeyCode::Esc), (Pressed::Nothing, String::new(), 1));
+        assert_eq!(press(KeyCode::Char('y')).0, Pressed::Nothing, "nothing was asked");
+        assert!(press(KeyCode::Char('p')).1.starts_with("Pause Autumn, run 3?"));
+        let Pressed::Agreed(question) = press(KeyCode::Char('y')).0 else { panic!("no command") };
+        assert_eq!((question.act, question.name.as_str()), (Act::Pause, "Autumn"));
+        assert!(press(KeyCode::Char('r')).1.starts_with("Resume Autumn"));
+        assert_eq!(press(KeyCode::Char('n')).0, Pressed::Nothing);
+        assert_eq!(press(KeyCode::Char('q')).0, Pressed::Quit);
+    }
 }

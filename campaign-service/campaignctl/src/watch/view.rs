@@ -13,29 +13,45 @@ use std::time::Duration;
 
 /// Lines of the details, with their border.
 const DETAIL_HEIGHT: u16 = 9;
+/// Lines of a question or a result.
+const STATUS_HEIGHT: u16 = 2;
 /// Cells of the bar that shows how much is done.
 const BAR_WIDTH: usize = 10;
 
 /// Returns the height of a frame in which everything has its place.
 pub fn height(board: &Board) -> u16 {
-    let rows = u16::try_from(board.campaigns.len()).unwrap_or(u16::MAX / 2);
+    let rows = u16::try_from(board.shown().len()).unwrap_or(u16::MAX / 2);
     rows.saturating_add(2).saturating_add(DETAIL_HEIGHT)
 }
 
 /// Draws a frame. `now` is the time since the view began.
 pub fn render(board: &Board, now: Duration, area: Rect, buffer: &mut Buffer) {
-    let rows = u16::try_from(board.campaigns.len()).unwrap_or(u16::MAX);
+    let rows = u16::try_from(board.shown().len()).unwrap_or(u16::MAX);
+    let status_height = if board.status.is_empty() { 0 } else { STATUS_HEIGHT };
     let parts = Layout::vertical([
         Constraint::Length(rows.saturating_add(1)),
         Constraint::Min(DETAIL_HEIGHT),
+        Constraint::Length(status_height),
         Constraint::Length(1),
     ]);
-    let [list, detail, keys] = parts.areas(area);
+    let [list, detail, status, keys] = parts.areas(area);
     campaigns(board, now, list, buffer);
     if let Some(watched) = board.campaigns.get(board.chosen) {
         details(watched, detail, buffer);
     }
-    Line::from("q quit   up, down choose").dim().render(keys, buffer);
+    let line = Line::from(clean(&board.status)).fg(Color::Yellow).bold();
+    Paragraph::new(line).wrap(Wrap { trim: false }).render(status, buffer);
+    Line::from(footer(board)).dim().render(keys, buffer);
+}
+
+/// Returns the line that names the keys, and the place in a list of several pages.
+fn footer(board: &Board) -> String {
+    let (shown, count) = (board.shown(), board.campaigns.len());
+    let keys = "q quit   up, down choose   p pause   r resume   c cancel";
+    if shown.len() == count {
+        return keys.to_owned();
+    }
+    format!("{keys}   {}-{} of {count} campaigns", shown.start + 1, shown.end)
 }
 
 fn campaigns(board: &Board, now: Duration, area: Rect, buffer: &mut Buffer) {
@@ -52,7 +68,9 @@ fn campaigns(board: &Board, now: Duration, area: Rect, buffer: &mut Buffer) {
         Constraint::Length(7),
         Constraint::Length(8),
     ];
-    let rows = board.campaigns.iter().enumerate().map(|(at, watched)| {
+    let shown = board.shown();
+    let all = board.campaigns.iter().enumerate();
+    let rows = all.take(shown.end).skip(shown.start).map(|(at, watched)| {
         let style = if at == board.chosen {
             Style::new().add_modifier(Modifier::BOLD)
         } else {
@@ -234,6 +252,16 @@ mod tests {
         assert!(!frame.contains('\u{1b}') && frame.contains("no answer"), "{frame}");
         board.choose_next();
         assert!(drawn(&board, Duration::from_secs(6), 110, 14).contains("no news: the database"));
+        assert!(frame.contains("p pause   r resume   c cancel"), "{frame}");
+        board.status = "Pause Autumn, run 3? (y/n)".to_owned();
+        assert!(drawn(&board, Duration::ZERO, 110, 14).contains("run 3? (y/n)"));
+        // A long list is shown page by page.
+        let many = (0..57).map(|n| Watched::new(String::new(), format!("Campaign {n}.")));
+        let mut many = Board::new(many.collect());
+        many.chosen = 20;
+        let frame = drawn(&many, Duration::ZERO, 110, 40);
+        assert!(frame.contains("Campaign 39.") && !frame.contains("Campaign 19."), "{frame}");
+        assert!(frame.contains("21-40 of 57 campaigns"), "{frame}");
         // A terminal of any size can be drawn.
         for (width, height) in [(0, 0), (1, 1), (20, 3), (500, 100)] {
             drawn(&board, Duration::ZERO, width, height);

@@ -2,6 +2,7 @@
 
 use super::{Ctl, IN_PART, NOT_FOUND, REFUSED, USAGE};
 use crate::support::{Service, TestDb};
+use campaign_proto::v1;
 use serde_json::Value;
 
 #[tokio::test]
@@ -85,7 +86,7 @@ async fn a_campaign_is_changed_in_part() {
     let unknown = ctl.file("unknown.json", r#"{"colour": "red"}"#);
     let unknown = ctl.refused(&["campaigns", "update", "Summer", "--file", &unknown], USAGE).await;
     assert!(unknown.contains("colour"), "{unknown}");
-    ctl.text(&["campaigns", "delete", "Summer"]).await;
+    ctl.text(&["campaigns", "delete", "Summer", "--yes"]).await;
     ctl.refused(&["campaigns", "get", "Summer"], NOT_FOUND).await;
 }
 
@@ -104,6 +105,11 @@ async fn names_that_fit_none_or_several_are_said_so() {
     assert_eq!(first["name"], names[0]);
     let missing = ctl.refused(&["pause", "Autumn"], NOT_FOUND).await;
     assert!(missing.contains("Autumn") && missing.contains("campaigns list"), "{missing}");
+    let near = ctl.refused(&["pause", "Sprnig"], NOT_FOUND).await;
+    assert!(
+        near.contains(r#"no campaign is named "Sprnig"; did you mean "Spring"?"#),
+        "two campaigns have the name, which is proposed once: {near}"
+    );
     // Programs read the failure as JSON.
     let wrong = ctl.run(&["campaigns", "create", "", "-o", "json"]).await;
     assert_eq!(wrong.code, USAGE, "{wrong:?}");
@@ -111,6 +117,64 @@ async fn names_that_fit_none_or_several_are_said_so() {
     assert_eq!(error["error"]["code"], "InvalidArgument");
     assert_eq!(error["error"]["fields"][0]["field"], "campaign.display_name", "{error}");
     assert_eq!(error["error"]["exitCode"], USAGE);
+}
+
+#[tokio::test]
+async fn campaigns_are_listed_by_state() {
+    let db = TestDb::new().await;
+    let service = Service::start(&db).await;
+    let mut clients = service.clients.clone();
+    let ctl = Ctl::new(&service.url);
+    let old = ctl.create("Oldest").await;
+    clients.add_contacts(&old, 0..1).await;
+    let settings = v1::LaunchSettings { live_forever: true, ..Default::default() };
+    clients.launch_with(&old, settings).await;
+    for n in 0..210 {
+        let campaign = v1::Campaign { display_name: format!("Draft {n}"), ..Default::default() };
+        let request = v1::CreateCampaignRequest { campaign: Some(campaign), ..Default::default() };
+        clients.campaigns.create_campaign(request).await.unwrap();
+    }
+    // The running one is beyond the first page.
+    let running = ctl.json(&["campaigns", "list", "--state", "running"]).await;
+    let names: Vec<&Value> =
+        running["campaigns"].as_array().unwrap().iter().map(|one| &one["name"]).collect();
+    assert_eq!(names, [&Value::from(old.as_str())]);
+    let both = ["campaigns", "list", "--state", "RUNNING", "--state", "Draft"];
+    assert_eq!(ctl.json(&both).await["campaigns"].as_array().unwrap().len(), 211);
+    let none = ctl.text(&["campaigns", "list", "--state", "PAUSED"]).await;
+    assert_eq!(none, "no campaign is PAUSED\n");
+    let unknown = ctl.refused(&["campaigns", "list", "--state", "STARTED"], USAGE).await;
+    assert!(unknown.contains("DRAFT, SCHEDULED, RUNNING, PAUSED"), "{unknown}");
+    let help = ctl.text(&["campaigns", "list", "--help"]).await;
+    assert!(help.contains("All pages are fetched and filtered here"), "{help}");
+    // A view finds it, too.
+    let frame = ctl.text(&["watch", "--once"]).await;
+    assert!(frame.contains("Oldest") && !frame.contains("Draft"), "{frame}");
+}
+
+#[tokio::test]
+async fn zones_and_windows_are_said_back_as_understood() {
+    let db = TestDb::new().await;
+    let service = Service::start(&db).await;
+    let ctl = Ctl::new(&service.url);
+    let create = ["campaigns", "create", "Night", "--time-zone", "Eastern"];
+    let hours = ["--window", "sun=10pm-2am", "--window", "mon-tue=9:00am-5pm"];
+    let created = ctl.text(&[&create[..], &hours].concat()).await;
+    for wanted in [
+        "time zone Eastern is America/New_York",
+        "window sun=10pm-2am is sun=22:00-24:00 and mon=00:00-02:00",
+        "window mon-tue=9:00am-5pm is mon-tue=09:00-17:00",
+        "America/New_York, sun 22:00-24:00 mon 00:00-02:00 mon 09:00-17:00",
+    ] {
+        assert!(created.contains(wanted), "{wanted}: {created}");
+    }
+    let update = ["campaigns", "update", "Night", "--time-zone", "Berlin"];
+    assert_eq!(ctl.json(&update).await["schedule"]["timeZone"], "Europe/Berlin");
+    let add = ["contacts", "add", "Night", "+12015550100", "--time-zone", "Denver"];
+    assert!(ctl.text(&add).await.contains("time zone Denver is America/Denver"));
+    let unknown =
+        ctl.refused(&["campaigns", "update", "Night", "--time-zone", "Berln"], USAGE).await;
+    assert!(unknown.contains(r#"did you mean "Europe/Berlin"#), "{unknown}");
 }
 
 /// A campaign's name cannot command a terminal.

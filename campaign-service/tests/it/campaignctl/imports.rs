@@ -67,12 +67,87 @@ async fn every_row_that_was_not_taken_is_in_the_file() {
     let told = std::fs::read_to_string(&errors).unwrap();
     let rows: Vec<&str> =
         told.lines().skip(1).map(|line| line.split(',').next().unwrap()).collect();
-    let wanted: Vec<String> = (1..=2_500).map(|row: i32| row.to_string()).collect();
+    let wanted: Vec<String> = (2..=2_501).map(|line: i32| line.to_string()).collect();
     assert_eq!(rows, wanted);
     // Without a file, the command shows some rows and the number of the others.
     let again = ctl.run(&["import", "Spring", &file]).await;
     assert!(again.err.contains("goes on at row 2,501"), "{again:?}");
     assert!(again.out.contains("and 2490 more; --errors FILE"), "{again:?}");
+}
+
+/// The errors file of a spreadsheet's file is corrected and imported again, and so is that of a pipe.
+#[tokio::test]
+async fn the_errors_file_is_corrected_and_imported_again() {
+    let db = TestDb::new().await;
+    let service = Service::start(&db).await;
+    let mut clients = service.clients.clone();
+    let ctl = Ctl::new(&service.url);
+    let name = ctl.create("Spring").await;
+    let excel = format!(
+        "\u{feff}Name;Phone;Company\r\n\"Ada\nLovelace\";{};Acme\r\n\r\nZoë;n/a;\"A; B\"\r\nBob;12;C\r\n",
+        phone(0)
+    );
+    let import = ["--delimiter", ";", "--other-columns", "attributes", "--errors"];
+    let errors = ctl.path("errors.csv");
+    let import = async |file: &str, errors: &str| {
+        ctl.run(&[&["import", "Spring", file], &import[..], &[errors]].concat()).await
+    };
+    let first = import(&ctl.file("excel.csv", &excel), &errors).await;
+    assert_eq!(first.code, IN_PART, "{first:?}");
+    assert!(first.err.contains("correct the rows in") && first.err.contains(&errors), "{first:?}");
+    let told = std::fs::read_to_string(&errors).unwrap();
+    let lines: Vec<&str> = told.lines().collect();
+    assert_eq!(lines[0], "\u{feff}line;field;reason;Name;Phone;Company", "{told}");
+    // The name of two lines counts as one, and the empty line counts.
+    assert!(lines[1].starts_with("4;phone_number;"), "{told}");
+    assert!(lines[1].ends_with(";Zoë;n/a;\"A; B\""), "{told}");
+    assert!(lines[2].starts_with("5;phone_number;"), "{told}");
+
+    // One row is corrected. The next errors file has the other, and its three columns only once.
+    std::fs::write(&errors, told.replace("n/a", &phone(1))).unwrap();
+    let overwritten = import(&errors, &errors).await;
+    assert_eq!(overwritten.code, USAGE, "{overwritten:?}");
+    assert!(overwritten.err.contains("would overwrite"), "{overwritten:?}");
+    let rest = ctl.path("rest.csv");
+    let second = import(&errors, &rest).await;
+    assert!(second.out.contains("2 rows: 1 created, 0 duplicates, 1 rejected"), "{second:?}");
+    let told = std::fs::read_to_string(&rest).unwrap();
+    assert_eq!(told.lines().next().unwrap(), lines[0], "{told}");
+    assert!(told.lines().nth(1).unwrap().starts_with("3;phone_number;"), "{told}");
+    assert!(told.lines().nth(1).unwrap().ends_with(";Bob;12;C"), "{told}");
+    let contacts = ctl.json(&["contacts", "list", "Spring"]).await;
+    let zoe = &contacts["contacts"][1];
+    assert_eq!(zoe["attributes"], serde_json::json!({ "Company": "A; B" }), "{contacts}");
+
+    let lines = format!("{{\"phoneNumber\": \"{}\"}}\n\n{{\"phoneNumber\": \"13\"}}\n", phone(2));
+    let errors = ctl.path("errors.ndjson");
+    let piped = ["import", "Spring", "-", "--format", "ndjson", "--errors", &errors];
+    let piped = ctl.run_with(&piped, &lines).await;
+    assert_eq!(piped.code, IN_PART, "{piped:?}");
+    let told = std::fs::read_to_string(&errors).unwrap();
+    assert!(told.starts_with("{\"line\": 3, \"field\": \"phone_number\", "), "{told}");
+    std::fs::write(&errors, told.replace("\"13\"", &format!("\"{}\"", phone(3)))).unwrap();
+    assert_eq!(ctl.run(&["import", "Spring", &errors]).await.code, DONE);
+    assert_eq!(clients.campaign(&name).await.contact_count, 4);
+}
+
+#[tokio::test]
+async fn delimiters_are_given_as_shells_can() {
+    let db = TestDb::new().await;
+    let service = Service::start(&db).await;
+    let ctl = Ctl::new(&service.url);
+    ctl.create("Spring").await;
+    for (n, (delimiter, between)) in
+        [("\\t", "\t"), ("tab", "\t"), (";", ";"), ("|", "|")].into_iter().enumerate()
+    {
+        let text = format!("phone{between}name\n{}{between}Ada, L.\n", phone(n));
+        let file = ctl.file("contacts.csv", &text);
+        let done = ctl.json(&["import", "Spring", &file, "--delimiter", delimiter]).await;
+        assert_eq!(done["created"], "1", "{delimiter}");
+    }
+    let wrong = ["import", "Spring", "contacts.csv", "--delimiter", "::"];
+    let wrong = ctl.refused(&wrong, USAGE).await;
+    assert!(wrong.contains("one ASCII character"), "{wrong}");
 }
 
 async fn wait_for_row(clients: &mut Clients, name: &str, least: i64) -> i64 {
@@ -181,7 +256,7 @@ async fn files_that_would_lose_rows_are_refused_before_any_is_sent() {
         (
             "phones.csv",
             format!("phone,phone_number\n{},{}\n", phone(0), phone(1)),
-            "--column phone_number=",
+            "the columns \"phone\" and \"phone_number\" could both be phone_number",
         ),
         (
             "array.json",

@@ -7,10 +7,14 @@ fn check_errors_file(path: &str) {
     let told = std::fs::read_to_string(path).unwrap();
     let told: Vec<&str> = told.lines().collect();
     assert_eq!(told.len(), 4, "{told:?}");
-    assert_eq!(told[0], "row,field,reason");
-    assert!(told[1].starts_with("4,phone_number,"), "{told:?}");
-    assert!(told[2].starts_with("5,phone_number,\"is already in the campaign"), "{told:?}");
-    assert!(told[3].starts_with("6,row,has 3 fields where the header has 2"), "{told:?}");
+    // Lines are those of the file, and the rows are there.
+    assert_eq!(told[0], "line,field,reason,phone_number,display_name");
+    assert!(told[1].starts_with("5,phone_number,"), "{told:?}");
+    assert!(told[1].ends_with(",n/a,Nobody"), "{told:?}");
+    assert!(told[2].starts_with("6,phone_number,\"is already in the campaign"), "{told:?}");
+    assert!(told[2].ends_with(",+12015550100,Again"), "{told:?}");
+    assert!(told[3].starts_with("7,row,has 3 fields where the header has 2"), "{told:?}");
+    assert!(told[3].ends_with(",+12015550109,Zoe,too much"), "{told:?}");
 }
 
 #[tokio::test]
@@ -56,7 +60,7 @@ async fn a_campaign_from_create_to_cancel() {
     let paused = ctl.text(&["pause", "Spring offer", "--reason", "lunch"]).await;
     assert!(paused.contains("PAUSED, run 1; 1 call in progress, left to finish"), "{paused}");
     assert!(ctl.text(&["resume", "Spring offer"]).await.contains("RUNNING"));
-    let cancelled = ctl.text(&["cancel", &name, "--reason", "wrong list"]).await;
+    let cancelled = ctl.text(&["cancel", &name, "--reason", "wrong list", "--yes"]).await;
     assert!(cancelled.contains("CANCELLED, run 1; 1 call in progress, hung up"), "{cancelled}");
 
     let audit = ctl.json(&["campaigns", "audit", &name]).await;

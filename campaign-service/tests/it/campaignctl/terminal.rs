@@ -1,6 +1,6 @@
 //! Commands that need a terminal: the questions of a launch, and the live view.
 
-use super::{Ctl, DONE, REFUSED, Ran, ran};
+use super::{Ctl, DONE, NOT_FOUND, REFUSED, Ran, USAGE, ran};
 use crate::support::processes::beside;
 use crate::support::{Clients, Service, TestDb, eventually};
 use crate::walkthrough::{blocks, walk_through};
@@ -70,6 +70,11 @@ async fn a_launch_shows_settings_and_counts_and_asks() {
         assert!(no.out.contains(wanted), "{wanted}: {}", no.out);
     }
     assert!(no.out.contains("3 of 3 contacts would be engaged"), "{}", no.out);
+    // A typo is forgiven twice.
+    let typos = [("Launch?", "yse\n"), ("is no answer", "l\n"), ("is no answer", "n\n")];
+    let no = typed(&ctl, &launch, &typos).await;
+    assert_eq!(no.code, REFUSED, "{no:?}");
+    assert_eq!(no.out.matches("Launch? y, N").count(), 3, "{}", no.out);
     let wrong_name = [("Launch?", "7\n"), ("Launch?", "y\n"), ("Type its name", "spring\n")];
     let no = typed(&ctl, &launch, &wrong_name).await;
     assert_eq!(no.code, REFUSED, "{no:?}");
@@ -89,6 +94,43 @@ async fn a_launch_shows_settings_and_counts_and_asks() {
     let settings = clients.campaign(&name).await.launch_settings.unwrap();
     assert!(settings.live_forever && settings.reset_contact_history, "{settings:?}");
     assert!(settings.exclude.unwrap().texted, "{settings:?}");
+}
+
+#[tokio::test]
+async fn cancel_and_delete_ask_before_they_act() {
+    let db = TestDb::new().await;
+    let service = Service::start(&db).await;
+    let mut clients = service.clients.clone();
+    let ctl = Ctl::new(&service.url);
+    let name = live_campaign(&ctl, &mut clients).await;
+    let cancel = ["cancel", "Spring offer"];
+    let question =
+        "Cancel Spring offer, run 1? No call is in progress. It cannot be resumed. [y/N]";
+    for no in ["n\n", "\n"] {
+        let refused = typed(&ctl, &cancel, &[(question, no)]).await;
+        assert_eq!(refused.code, REFUSED, "{refused:?}");
+        assert!(refused.out.contains("nothing was cancelled"), "{refused:?}");
+    }
+    assert_eq!(clients.campaign(&name).await.state(), v1::CampaignState::Running);
+    let silent = ctl.refused(&cancel, USAGE).await;
+    assert!(silent.contains("no terminal") && silent.contains("--yes"), "{silent}");
+
+    let yes = typed(&ctl, &cancel, &[(question, "yse\n"), ("is no answer", "y\n")]).await;
+    assert_eq!(yes.code, DONE, "{yes:?}");
+    assert_eq!(clients.campaign(&name).await.state(), v1::CampaignState::Cancelled);
+    // The service says why there is nothing to cancel, so there is no question.
+    let again = typed(&ctl, &cancel, &[("CANCELLED", "")]).await;
+    assert!(again.code == REFUSED && !again.out.contains("[y/N]"), "{again:?}");
+
+    let delete = ["campaigns", "delete", "Spring offer"];
+    let silent = ctl.refused(&delete, USAGE).await;
+    assert!(silent.contains("--yes"), "{silent}");
+    let question = "Delete Spring offer (CANCELLED, 3 contacts)? It cannot be brought back. [y/N]";
+    let no = typed(&ctl, &delete, &[(question, "n\n")]).await;
+    assert!(no.code == REFUSED && no.out.contains("nothing was deleted"), "{no:?}");
+    let yes = typed(&ctl, &delete, &[(question, "y\n")]).await;
+    assert_eq!(yes.code, DONE, "{yes:?}");
+    ctl.refused(&["campaigns", "get", "Spring offer"], NOT_FOUND).await;
 }
 
 /// Creates a campaign of three contacts and launches it to live forever.
@@ -138,7 +180,7 @@ async fn a_live_view_goes_on_over_ends_and_new_launches() {
     let program = beside("campaignctl");
     let beside = |args: &str| format!("${} {args}", program.display());
     let pause = beside(&format!("pause {name}"));
-    let cancel = beside(&format!("cancel {name}"));
+    let cancel = beside(&format!("cancel {name} --yes"));
     let launch = beside(&format!("launch {name} --live-forever --yes"));
     // Only cells that changed are drawn, so the awaited words share none with the text before.
     let dialogue = [
@@ -151,6 +193,37 @@ async fn a_live_view_goes_on_over_ends_and_new_launches() {
     let watched = typed(&ctl, &["watch", "Spring offer"], &dialogue).await;
     assert_eq!(watched.code, DONE, "{watched:?}");
     assert_eq!(clients.campaign(&name).await.run, 2);
+}
+
+#[tokio::test]
+async fn keys_of_a_view_pause_resume_and_cancel_after_a_question() {
+    let db = TestDb::new().await;
+    let service = Service::start(&db).await;
+    let mut clients = service.clients.clone();
+    let ctl = Ctl::new(&service.url);
+    let name = live_campaign(&ctl, &mut clients).await;
+    // Only cells that changed are drawn, so the awaited words share none with the text before.
+    let dialogue = [
+        ("no worker takes", "r"),
+        ("Resume Spring offer, run 1? Calls begin again. (y/n)", "y"),
+        ("RUNNING", "p"),
+        // The no is followed by the same question.
+        ("(y/n)", "np"),
+        ("(y/n)", "y"),
+        ("PAUSED", "c"),
+        ("(y/n)", "y"),
+        ("LLED", "q"),
+    ];
+    let watched = typed(&ctl, &["watch", "Spring offer"], &dialogue).await;
+    assert_eq!(watched.code, DONE, "{watched:?}");
+    let audit = ctl.json(&["campaigns", "audit", &name]).await;
+    let commands: Vec<&str> = audit["auditEvents"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|event| event["command"].as_str().unwrap())
+        .collect();
+    assert_eq!(commands, ["CANCEL", "PAUSE", "LAUNCH", "CREATE"]);
 }
 
 #[tokio::test]
