@@ -2,6 +2,7 @@
 
 use crate::codec::DynamicCodec;
 use crate::lines::{Line, Transcript};
+use crate::result::Result;
 use campaign_proto::v1::FILE_DESCRIPTOR_SET;
 use prost_reflect::{DescriptorPool, DynamicMessage, MessageDescriptor, MethodDescriptor};
 use serde_json::Value;
@@ -12,9 +13,6 @@ use tokio::process::Command;
 use tonic::client::Grpc;
 use tonic::codegen::http::uri::PathAndQuery;
 use tonic::transport::Channel;
-
-/// Result with an error in plain words.
-pub type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
 /// Client of the service at an address.
 #[derive(Clone, Debug)]

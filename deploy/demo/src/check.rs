@@ -1,7 +1,8 @@
 //! Checks at the end: the totals, and the provider's own log against numbers that must not have
 //! been dialled.
 
-use crate::api::{Api, Result, number, text};
+use crate::api::{Api, number, text};
+use crate::result::Result;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, HashMap};

@@ -1,6 +1,6 @@
 //! Reading of contacts as people export them from a spreadsheet.
 
-use crate::api::Result;
+use crate::result::Result;
 use serde_json::{Value, json};
 use std::path::Path;
 

@@ -1,6 +1,6 @@
 //! Lines of grpcurl: short on the screen, in full in a file.
 
-use crate::api::Result;
+use crate::result::Result;
 use serde_json::Value;
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom, Write};

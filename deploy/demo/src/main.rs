@@ -11,6 +11,7 @@ mod codec;
 mod contacts;
 mod lines;
 mod processes;
+mod result;
 mod story;
 
 use clap::Parser;

@@ -1,6 +1,6 @@
 //! Programs of the demo, stopped with it.
 
-use crate::api::Result;
+use crate::result::Result;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;

@@ -1,8 +1,9 @@
 //! Story that the demo tells, step by step.
 
-use crate::api::{Api, Result, number, text};
+use crate::api::{Api, number, text};
 use crate::check::{self, Dial};
 use crate::lines::Transcript;
+use crate::result::Result;
 use crate::{Args, contacts, processes};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, HashMap, HashSet};

@@ -1,7 +1,5 @@
 //! Dispatch service and provider that a test controls.
 
-use std::collections::HashMap;
-use std::sync::Arc;
 use std::time::Duration;
 
 use campaign_proto::v1::dispatch_request::Message as Request;
@@ -14,14 +12,11 @@ use campaign_proto::v1::{
     LeaseKey, LeasedContact, ProviderReport, Release, ReleaseAck, RenewedLease, Report, ReportAck,
     Welcome,
 };
-use dialer_worker::call::{Attempt, CallEnd, CallEvents, Outcome};
 use prost_types::Timestamp;
 use tokio::net::TcpListener;
-use tokio::sync::{mpsc, oneshot};
-use tokio::task::JoinHandle;
+use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
-use tokio_util::sync::CancellationToken;
 use tonic::transport::Server;
 use tonic::{Status, Streaming};
 
