@@ -84,7 +84,7 @@ MUTATIONS = {
     "authorise-who-was-erased": (["P4"], [
         (ERASING, "        suppressing::tell(&tx, tenant, &phones).await?;\n", ""),
         (ERASING, "        self.take_back(&reach, std::slice::from_ref(&erasure.phone)).await?;\n", ""),
-        (ERASING, "        campaigns::bump_revision(&tx, id).await?;\n", "")]),
+        (ERASING, "        campaigns::bump_facts_revision(&tx, id).await?;\n", "")]),
     "take-in-who-was-erased": (["P4"], [(
         "campaign-service/src/app/importing.rs",
         "let erased = app.erased_among(tx, &keys, &campaign.tenant, &phones).await?;",
