@@ -35,18 +35,18 @@ build: prerequisites ## Build everything
 	$(CARGO) build --workspace
 
 demo: prerequisites ## Run the main job: import, launch, pause, resume, cancel, launch again
-	$(call tell_first_build,campaign-demo,6)
+	$(call tell_first_build,campaign-demo,3)
 	$(CARGO) build $(DEMO_PROGRAMS)
 	@$(WITH_POSTGRES) target/debug/campaign-demo
 
 sip-demo: prerequisites ## Run a campaign over real SIP against sipp, and compare both sides' counts
 	$(call need,sipp,install it (Debian: apt-get install sip-tester))
-	$(call tell_first_build,sip-demo,6)
+	$(call tell_first_build,sip-demo,3)
 	$(CARGO) build $(SIP_DEMO_PROGRAMS)
 	@$(WITH_POSTGRES) target/debug/sip-demo
 
 serve: prerequisites ## Serve on port 50051 with a private PostgreSQL, until interrupted; prints what to type
-	$(call tell_first_build,campaign-service,6)
+	$(call tell_first_build,campaign-service,3)
 	$(CARGO) build $(SERVE_PROGRAMS)
 	@$(WITH_POSTGRES) $(PYTHON) deploy/local/serve.py target/debug
 
