@@ -37,8 +37,8 @@ MUTATIONS = {
         "find(|lease| lease.token == key.token)",
         "find(|lease| lease.number == key.number)"), (
         DISPATCH,
-        "terms.filter(|terms| terms.is_in_force(now)).ok_or",
-        "terms.ok_or")]),
+        "if !terms.is_in_force(now) {",
+        "if false {")]),
     # This may also lose a fact acknowledged to a worker (P5), or an authorised attempt (P2).
     "acknowledge-before-commit": (["P7", "P5", "P2"], [(
         TX,

@@ -72,14 +72,12 @@ impl App {
             campaigns::facts_revision(&opening, key.campaign),
         )?;
         let tx = opening.at(now);
-        let lease = leases.into_iter().find(|lease| lease.token == key.token);
-        let terms = lease.as_ref().map(Lease::terms);
-        let campaign = match admit(terms.as_ref(), campaign.as_ref(), tx.now) {
+        let Some(lease) = leases.into_iter().find(|lease| lease.token == key.token) else {
+            return Ok(Authorization::all(Decision::LeaseLost, slots.len()));
+        };
+        let campaign = match admit(&lease.terms(), campaign.as_ref(), tx.now) {
             Ok(campaign) => campaign,
             Err(decision) => return Ok(Authorization::all(decision, slots.len())),
-        };
-        let Some(lease) = lease else {
-            return Ok(Authorization::all(Decision::LeaseLost, slots.len()));
         };
         let mut deciding = Deciding::open(&tx, campaign, revision, lease, slots).await?;
         let mut willing = deciding.judge(slots);

@@ -68,11 +68,11 @@ impl Campaign {
     /// Returns the campaign in its next run. `next_position` is the position of the next contact to come.
     #[must_use]
     pub fn launched(self, state: State, settings: LaunchSettings, next_position: i64) -> Self {
-        let run = self.run + 1;
+        let RunRules { run, epoch, .. } = self.rules_of_next_run(settings);
         Self {
             state,
             run,
-            epoch: settings.epoch_after(self.epoch, run),
+            epoch,
             settings: Some(settings),
             position_limit: (!settings.live_forever).then_some(next_position),
             ..self

@@ -70,11 +70,13 @@ impl Terms {
 /// # Errors
 /// The [`Decision`] that holds for all slots.
 pub fn admit<'a>(
-    terms: Option<&Terms>,
+    terms: &Terms,
     campaign: Option<&'a Campaign>,
     now: Instant,
 ) -> Result<&'a Campaign, Decision> {
-    let terms = terms.filter(|terms| terms.is_in_force(now)).ok_or(Decision::LeaseLost)?;
+    if !terms.is_in_force(now) {
+        return Err(Decision::LeaseLost);
+    }
     campaign
         .filter(|campaign| campaign.run == terms.run && campaign.is_dialling(now))
         .ok_or(Decision::NotRunning)
@@ -191,20 +193,19 @@ mod tests {
     #[test]
     fn a_lease_in_force_of_the_run_that_dials_is_admitted() {
         let campaign = running();
-        assert_eq!(admit(Some(&terms()), Some(&campaign), at(9)), Ok(&campaign));
+        assert_eq!(admit(&terms(), Some(&campaign), at(9)), Ok(&campaign));
         let lost = Err(Decision::LeaseLost);
-        assert_eq!(admit(Some(&terms()), Some(&campaign), at(10)), lost, "its end is its end");
-        assert_eq!(admit(None, Some(&campaign), at(0)), lost);
+        assert_eq!(admit(&terms(), Some(&campaign), at(10)), lost, "its end is its end");
         let not_running = Err(Decision::NotRunning);
-        assert_eq!(admit(Some(&terms()), None, at(0)), not_running);
+        assert_eq!(admit(&terms(), None, at(0)), not_running);
         for state in State::ALL.into_iter().filter(|state| *state != State::Running) {
             let stopped = Campaign { state, ..running() };
-            assert_eq!(admit(Some(&terms()), Some(&stopped), at(0)), not_running, "{state:?}");
+            assert_eq!(admit(&terms(), Some(&stopped), at(0)), not_running, "{state:?}");
         }
         let next = Campaign { run: 2, ..running() };
-        assert_eq!(admit(Some(&terms()), Some(&next), at(0)), not_running);
+        assert_eq!(admit(&terms(), Some(&next), at(0)), not_running);
         let deleted = Campaign { is_deleted: true, ..running() };
-        assert_eq!(admit(Some(&terms()), Some(&deleted), at(0)), not_running);
+        assert_eq!(admit(&terms(), Some(&deleted), at(0)), not_running);
     }
 
     #[test]

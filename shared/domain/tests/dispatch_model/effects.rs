@@ -19,17 +19,15 @@ impl Dispatch {
     /// Decides as `App::authorize` does. The second value tells whether the contact waits again.
     pub fn decide(&self, world: &World, ask: Ask) -> (Decision, bool) {
         let held = world.leases.iter().find(|lease| lease.number == ask.lease);
-        let terms = held.map(|lease| self.terms(lease));
+        let Some(lease) = held else { return (Decision::LeaseLost, false) };
+        let terms = self.terms(lease);
         let mut campaign = world.campaign();
         if self.has(Break::StateNotAsked) {
             campaign.state = State::Running;
         }
-        let campaign = match admit(terms.as_ref(), Some(&campaign), world.now) {
+        let campaign = match admit(&terms, Some(&campaign), world.now) {
             Ok(campaign) => campaign,
             Err(decision) => return (decision, false),
-        };
-        let (Some(lease), Some(terms)) = (held, terms) else {
-            return (Decision::LeaseLost, false);
         };
         let slot = lease.slots.get(ask.slot);
         let is_as_judged = terms.is_as_judged(world.revision, world.now);
