@@ -159,9 +159,6 @@ async fn serve_all(
     let app = Arc::new(app);
     let control = ControlBus::default();
     let health_service = health.service();
-    // Whoever connects first finds the services known, and as healthy as the database.
-    let answers = timeout(HEALTH_LIMIT, db.ping()).await.is_ok_and(|pinged| pinged.is_ok());
-    set_services(&health, answers).await;
     let mut tasks = JoinSet::new();
     {
         let (app, chores, stop) = (Arc::clone(&app), options.chores, stop.clone());
@@ -174,8 +171,11 @@ async fn serve_all(
     tasks.spawn(lasting(options.access.clone().reload(stop.clone())));
     let metrics = Arc::clone(&app.metrics);
     let side = options.side;
-    let watching = watch_health(health.clone(), answers, db, Arc::clone(&metrics), stop.clone());
-    tasks.spawn(lasting(watching));
+    // The first look comes before the first connection, whose caller finds the services known.
+    let mut watch = HealthWatch::new(health.clone(), db, Arc::clone(&metrics));
+    watch.look().await;
+    let watching = stop.clone();
+    tasks.spawn(lasting(async move { watch.run(&watching).await }));
     if let Some(listener) = listeners.metrics {
         tasks.spawn(lasting(measure(listener, side, Arc::clone(&app), stop.clone())));
     }
@@ -300,33 +300,46 @@ async fn measure(
     tokio::join!(serving, app.watch_backlog(&stop));
 }
 
-/// Reports every service as healthy while the database answers, until `stop`. After `stop` no service is healthy.
-async fn watch_health(
+/// Watch on the database. Every service is as healthy as the database.
+struct HealthWatch {
     health: Health,
-    answered: bool,
     db: Db,
     metrics: Arc<Metrics>,
-    stop: CancellationToken,
-) {
-    // A database that did not answer is reported by the first look.
-    let mut was_healthy = answered.then_some(true);
-    while let Some(pinged) = stop.run_until_cancelled(timeout(HEALTH_LIMIT, db.ping())).await {
-        let trouble = match pinged {
+    /// Result of the last look; `None` before the first.
+    was_healthy: Option<bool>,
+}
+
+impl HealthWatch {
+    fn new(health: Health, db: Db, metrics: Arc<Metrics>) -> Self {
+        Self { health, db, metrics, was_healthy: None }
+    }
+
+    /// Asks the database, and reports every service as healthy while it answers.
+    async fn look(&mut self) {
+        let trouble = match timeout(HEALTH_LIMIT, self.db.ping()).await {
             Ok(answer) => answer.err().map(|error| error.to_string()),
             Err(_) => Some("it does not answer".to_owned()),
         };
         let is_healthy = trouble.is_none();
-        metrics.database.up.set(is_healthy.into());
-        if was_healthy != Some(is_healthy) {
-            if let Some(error) = trouble {
-                warn!(error, "the database is away; requests fail until it is back");
-            }
-            set_services(&health, is_healthy).await;
-            was_healthy = Some(is_healthy);
+        self.metrics.database.up.set(is_healthy.into());
+        if self.was_healthy.replace(is_healthy) == Some(is_healthy) {
+            return;
         }
-        stop.run_until_cancelled(sleep(HEALTH_INTERVAL)).await;
+        if let Some(error) = trouble {
+            warn!(error, "the database is away; requests fail until it is back");
+        }
+        set_services(&self.health, is_healthy).await;
     }
-    set_services(&health, false).await;
+
+    /// Looks again and again until `stop`. After `stop` no service is healthy.
+    async fn run(mut self, stop: &CancellationToken) {
+        while stop.run_until_cancelled(sleep(HEALTH_INTERVAL)).await.is_some() {
+            if stop.run_until_cancelled(self.look()).await.is_none() {
+                break;
+            }
+        }
+        set_services(&self.health, false).await;
+    }
 }
 
 async fn set_services(health: &Health, is_serving: bool) {
