@@ -181,3 +181,22 @@ pub fn mask_paths(
 pub fn within(field: &str, count: usize, max: usize) -> Result<(), Error> {
     if count <= max { Ok(()) } else { Err(Error::invalid(field, format!("must be at most {max}"))) }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_api_documents_every_field_that_may_be_edited() {
+        let proto = include_str!("../../../proto/campaign/v1/campaign_service.proto");
+        let (_, list) = proto.split_once("Fields to change, at least one of: ").expect("the list");
+        let (list, _) = list.split_once(". A named field").expect("its end");
+        let documented: BTreeSet<&str> = list
+            .split(|c: char| c == ',' || c == '/' || c.is_whitespace())
+            .filter(|name| !name.is_empty())
+            .collect();
+        let editable: BTreeSet<&str> =
+            ConfigField::ALL.into_iter().map(ConfigField::name).collect();
+        assert_eq!(documented, editable);
+    }
+}

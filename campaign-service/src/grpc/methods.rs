@@ -96,8 +96,9 @@ pub const METHODS: &[Method] = &[
 /// Path of the workers' streams, whose messages are read one by one.
 pub const DISPATCH_PATH: &str = "/campaign.v1.DispatchService/Dispatch";
 
-/// Stands for every path that is not in the table, so that metrics have a bounded number of labels.
-const OTHER: Method = exempt("/other/other", Rule::Known, false);
+/// Stands for every path that is not in the table, so that metrics have a bounded number of labels. The limits of
+/// requests hold for it.
+const OTHER: Method = request("/other/other", Rule::Known);
 
 const fn request(path: &'static str, rule: Rule) -> Method {
     let (kind, max_message_bytes) = (Kind::Request, MESSAGE_BYTES);
