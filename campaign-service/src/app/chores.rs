@@ -47,7 +47,7 @@ impl App {
     /// interval.
     pub async fn run_chores(&self, options: &ChoreOptions, stop: &CancellationToken) {
         let mut ticks = interval_at(Instant::now() + options.interval, options.interval);
-        let (mut next_number, mut walk) = (0, Sweep::default());
+        let (mut next_number, mut sweep) = (0, Sweep::default());
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
@@ -60,7 +60,7 @@ impl App {
                 self.purge_history().await,
                 self.forget_answers().await,
                 self.forget_numbers(&mut next_number).await,
-                self.delete_history(options, &mut walk).await,
+                self.delete_history(options, &mut sweep).await,
                 self.finish_erasures(options.erasure_patience).await,
             ];
             for (index, (chore, result)) in CHORES.into_iter().zip(results).enumerate() {
@@ -143,13 +143,13 @@ impl App {
     }
 
     /// Deletes history that is no longer kept, in the next page of each table.
-    async fn delete_history(&self, options: &ChoreOptions, walk: &mut Sweep) -> Result<()> {
+    async fn delete_history(&self, options: &ChoreOptions, sweep: &mut Sweep) -> Result<()> {
         let Some(age) = options.history_retention else { return Ok(()) };
         let mut connection = self.db.connect().await?;
         let tx = connection.begin(Gate::Open).await?;
         let before = tx.now - age;
-        retention::step_interactions(&tx, walk, before, DELETE_ROWS).await?;
-        retention::step_calls(&tx, walk, before, DELETE_CALL_REPORTS).await?;
+        retention::step_interactions(&tx, sweep, before, DELETE_ROWS).await?;
+        retention::step_calls(&tx, sweep, before, DELETE_CALL_REPORTS).await?;
         tx.commit().await?;
         Ok(())
     }

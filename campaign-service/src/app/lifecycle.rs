@@ -53,40 +53,44 @@ const CREATE_NAMESPACE: Uuid = Uuid::from_u128(0x1f0c_6a1e_9b1d_6f30_8d5c_0c8d_4
 
 impl App {
     /// Creates a campaign.
-    pub async fn create_campaign(&self, call: &Invocation, config: Config) -> Result<Campaign> {
-        let id = if call.request_id.is_empty() {
+    pub async fn create_campaign(
+        &self,
+        invocation: &Invocation,
+        config: Config,
+    ) -> Result<Campaign> {
+        let id = if invocation.request_id.is_empty() {
             Uuid::now_v7()
         } else {
-            Uuid::new_v5(&CREATE_NAMESPACE, create_key(call).as_bytes())
+            Uuid::new_v5(&CREATE_NAMESPACE, create_key(invocation).as_bytes())
         };
         let mut connection = self.db.connect().await?;
         let tx = connection.begin(Gate::Exclusive(id)).await?;
-        if let Some(first) = first_answer(&tx, id, call).await? {
+        if let Some(first) = first_answer(&tx, id, invocation).await? {
             return Ok(first);
         }
-        let campaign = Campaign::draft(id, call.caller.tenant.clone(), config, tx.now);
+        let campaign = Campaign::draft(id, invocation.caller.tenant.clone(), config, tx.now);
         if !campaigns::insert(&tx, &campaign).await? {
             return Err(Error::AlreadyExists(format!("campaigns/{id}")));
         }
         let change = Change { name: "CREATE", after: campaign, details: Value::Null };
-        finish(tx, call, None, change).await
+        finish(tx, invocation, None, change).await
     }
 
     /// Starts a new run.
     pub async fn launch_campaign(
         &self,
         id: Uuid,
-        call: &Invocation,
+        invocation: &Invocation,
         launch: &Launch,
     ) -> Result<Campaign> {
         let mut connection = self.db.connect().await?;
         let tx = connection.begin(Gate::Exclusive(id)).await?;
-        let before = match open(&tx, id, call).await? {
+        let before = match open(&tx, id, invocation).await? {
             Opened::Campaign(campaign) => campaign,
             Opened::FirstAnswer(answer) => return Ok(answer),
         };
         let settings = launch.settings;
-        call.caller.may_launch(&settings).map_err(|setting| Error::Forbidden {
+        invocation.caller.may_launch(&settings).map_err(|setting| Error::Forbidden {
             what: setting.to_owned(),
             roles: vec![Role::Admin],
         })?;
@@ -117,24 +121,24 @@ impl App {
         tx.notify_on_commit(ControlEvent::Work { campaign: id });
         let details = json!({ "settings": settings });
         let change = Change { name: Command::Launch.name(), after, details };
-        finish(tx, call, Some(before.state), change).await
+        finish(tx, invocation, Some(before.state), change).await
     }
 
     /// Pauses, resumes or cancels the run.
     pub async fn command_campaign(
         &self,
         id: Uuid,
-        call: &Invocation,
+        invocation: &Invocation,
         command: Command,
         hang_up: bool,
     ) -> Result<Campaign> {
         let mut connection = self.db.connect().await?;
         let tx = connection.begin(Gate::Exclusive(id)).await?;
-        let before = match open(&tx, id, call).await? {
+        let before = match open(&tx, id, invocation).await? {
             Opened::Campaign(campaign) => campaign,
             Opened::FirstAnswer(answer) => return Ok(answer),
         };
-        self.apply(tx, call, &before, command, hang_up).await
+        self.apply(tx, invocation, &before, command, hang_up).await
     }
 
     /// Lets the clock act on a campaign: its scheduled start, its end, or its list being done. Any
@@ -152,8 +156,9 @@ impl App {
         let before = existing(&tx, id).await?;
         if let Some((command, reason)) = due_command(&tx, &before).await? {
             let caller = Caller { actor: "service".to_owned(), ..Caller::default() };
-            let call = Invocation { caller, reason: reason.to_owned(), ..Invocation::default() };
-            self.apply(tx, &call, &before, command, false).await?;
+            let invocation =
+                Invocation { caller, reason: reason.to_owned(), ..Invocation::default() };
+            self.apply(tx, &invocation, &before, command, false).await?;
         }
         Ok(())
     }
@@ -161,7 +166,7 @@ impl App {
     async fn apply(
         &self,
         tx: Tx<'_>,
-        call: &Invocation,
+        invocation: &Invocation,
         before: &Campaign,
         command: Command,
         hang_up: bool,
@@ -189,19 +194,19 @@ impl App {
         tx.notify_on_commit(event);
         let change =
             Change { name: command.name(), after, details: json!({ "hang_up_calls": hang_up }) };
-        finish(tx, call, Some(before.state), change).await
+        finish(tx, invocation, Some(before.state), change).await
     }
 
     /// Changes some fields of the configuration.
     pub async fn update_campaign(
         &self,
         id: Uuid,
-        call: &Invocation,
+        invocation: &Invocation,
         edit: &Edit,
     ) -> Result<Campaign> {
         let mut connection = self.db.connect().await?;
         let tx = connection.begin(Gate::Exclusive(id)).await?;
-        let before = match open(&tx, id, call).await? {
+        let before = match open(&tx, id, invocation).await? {
             Opened::Campaign(campaign) => campaign,
             Opened::FirstAnswer(answer) => return Ok(answer),
         };
@@ -231,14 +236,14 @@ impl App {
         campaigns::bump_facts_revision(&tx, id).await?;
         let fields: Vec<&str> = edit.fields.iter().map(|field| field.name()).collect();
         let change = Change { name: "UPDATE", after, details: json!({ "fields": fields }) };
-        finish(tx, call, Some(before.state), change).await
+        finish(tx, invocation, Some(before.state), change).await
     }
 
     /// Deletes a campaign that has no run under way.
-    pub async fn delete_campaign(&self, id: Uuid, call: &Invocation) -> Result<Campaign> {
+    pub async fn delete_campaign(&self, id: Uuid, invocation: &Invocation) -> Result<Campaign> {
         let mut connection = self.db.connect().await?;
         let tx = connection.begin(Gate::Exclusive(id)).await?;
-        let before = match open(&tx, id, call).await? {
+        let before = match open(&tx, id, invocation).await? {
             Opened::Campaign(campaign) => campaign,
             Opened::FirstAnswer(answer) => return Ok(answer),
         };
@@ -256,18 +261,18 @@ impl App {
         after.is_deleted = true;
         campaigns::update(&tx, &after).await?;
         let change = Change { name: "DELETE", after, details: Value::Null };
-        finish(tx, call, Some(before.state), change).await
+        finish(tx, invocation, Some(before.state), change).await
     }
 }
 
 /// Returns the key of a request id, which belongs to its tenant. A request id has no NUL, so that
 /// no key is another tenant's.
-fn create_key(call: &Invocation) -> String {
-    let tenant = &call.caller.tenant;
+fn create_key(invocation: &Invocation) -> String {
+    let tenant = &invocation.caller.tenant;
     if tenant.is_empty() {
-        call.request_id.clone()
+        invocation.request_id.clone()
     } else {
-        format!("{tenant}\0{}", call.request_id)
+        format!("{tenant}\0{}", invocation.request_id)
     }
 }
 
@@ -277,23 +282,25 @@ enum Opened {
 }
 
 /// Starts a command: answers a repeat, and checks that the campaign is there and unchanged.
-async fn open(tx: &Tx<'_>, id: Uuid, call: &Invocation) -> Result<Opened> {
-    if let Some(first) = first_answer(tx, id, call).await? {
+async fn open(tx: &Tx<'_>, id: Uuid, invocation: &Invocation) -> Result<Opened> {
+    if let Some(first) = first_answer(tx, id, invocation).await? {
         return Ok(Opened::FirstAnswer(first));
     }
     let campaign = existing(tx, id).await?;
-    if call.revision.is_some_and(|revision| revision != campaign.revision) {
+    if invocation.revision.is_some_and(|revision| revision != campaign.revision) {
         return Err(Error::Outdated);
     }
     Ok(Opened::Campaign(campaign))
 }
 
-async fn first_answer(tx: &Tx<'_>, id: Uuid, call: &Invocation) -> Result<Option<Campaign>> {
-    if call.request_id.is_empty() {
+async fn first_answer(tx: &Tx<'_>, id: Uuid, invocation: &Invocation) -> Result<Option<Campaign>> {
+    if invocation.request_id.is_empty() {
         return Ok(None);
     }
-    let Some(first) = requests::find(tx, id, &call.request_id).await? else { return Ok(None) };
-    if first.fingerprint != call.fingerprint {
+    let Some(first) = requests::find(tx, id, &invocation.request_id).await? else {
+        return Ok(None);
+    };
+    if first.fingerprint != invocation.fingerprint {
         let how = "was used before for a different request; choose a new one";
         return Err(Error::invalid("request_id", how));
     }
@@ -310,25 +317,25 @@ struct Change {
 /// Ends a command: writes the audit log, keeps the answer for repetitions, and commits.
 async fn finish(
     tx: Tx<'_>,
-    call: &Invocation,
+    invocation: &Invocation,
     before: Option<State>,
     change: Change,
 ) -> Result<Campaign> {
     let Change { name, after, details } = change;
     let entry = Entry {
         campaign: after.id,
-        actor: &call.caller.actor,
-        reason: &call.reason,
+        actor: &invocation.caller.actor,
+        reason: &invocation.reason,
         command: name,
         before,
         after: Some(after.state),
         run: after.run,
-        request_id: &call.request_id,
+        request_id: &invocation.request_id,
         details,
     };
     audit::insert(&tx, &entry).await?;
-    if !call.request_id.is_empty() {
-        requests::insert(&tx, &call.request_id, call.fingerprint, &after).await?;
+    if !invocation.request_id.is_empty() {
+        requests::insert(&tx, &invocation.request_id, invocation.fingerprint, &after).await?;
     }
     tx.commit().await?;
     Ok(after)

@@ -3,7 +3,7 @@
 use super::access::Admitted;
 use super::check::config_fields;
 use super::convert::{
-    call, campaign_to_api, config, event_to_api, progress_to_api, removed_to_api, run_to_api,
+    campaign_to_api, config, event_to_api, invocation, progress_to_api, removed_to_api, run_to_api,
     settings,
 };
 use super::names::LogName;
@@ -46,11 +46,11 @@ impl CampaignService for CampaignApi {
         let caller = Admitted::of(&request)?.caller;
         let request = request.into_inner();
         let common = ["", &request.request_id, &request.actor, &request.reason];
-        let call = call("CreateCampaign", &request, common, &caller)?;
+        let invocation = invocation("CreateCampaign", &request, common, &caller)?;
         let Some(campaign) = request.campaign else {
             return Err(Error::invalid("campaign", "must be set").into());
         };
-        Ok(answer(&self.app.create_campaign(&call, config(campaign, None)?).await?))
+        Ok(answer(&self.app.create_campaign(&invocation, config(campaign, None)?).await?))
     }
 
     async fn get_campaign(
@@ -100,10 +100,11 @@ impl CampaignService for CampaignApi {
             .within(&self.app, &caller.reach())
             .await?;
         let common = [&campaign.etag, &request.request_id, &request.actor, &request.reason];
-        let call = call("UpdateCampaign", &request, common.map(String::as_str), &caller)?;
+        let invocation =
+            invocation("UpdateCampaign", &request, common.map(String::as_str), &caller)?;
         let fields = config_fields(request.update_mask)?;
         let config = config(campaign, Some(&fields))?;
-        Ok(answer(&self.app.update_campaign(id, &call, &Edit { config, fields }).await?))
+        Ok(answer(&self.app.update_campaign(id, &invocation, &Edit { config, fields }).await?))
     }
 
     async fn delete_campaign(
@@ -114,8 +115,9 @@ impl CampaignService for CampaignApi {
         let request = request.into_inner();
         let id = names::campaign("name", &request.name)?.within(&self.app, &caller.reach()).await?;
         let common = [&request.etag, &request.request_id, &request.actor, &request.reason];
-        let call = call("DeleteCampaign", &request, common.map(String::as_str), &caller)?;
-        Ok(answer(&self.app.delete_campaign(id, &call).await?))
+        let invocation =
+            invocation("DeleteCampaign", &request, common.map(String::as_str), &caller)?;
+        Ok(answer(&self.app.delete_campaign(id, &invocation).await?))
     }
 
     async fn preview_launch(
@@ -146,14 +148,15 @@ impl CampaignService for CampaignApi {
         let request = request.into_inner();
         let id = names::campaign("name", &request.name)?.within(&self.app, &caller.reach()).await?;
         let common = [&request.etag, &request.request_id, &request.actor, &request.reason];
-        let call = call("LaunchCampaign", &request, common.map(String::as_str), &caller)?;
+        let invocation =
+            invocation("LaunchCampaign", &request, common.map(String::as_str), &caller)?;
         let launch = Launch {
             settings: settings(request.settings)?,
             preview_token: request.preview_token,
             confirm_reset: request.confirm_reset,
             traceparent,
         };
-        Ok(answer(&self.app.launch_campaign(id, &call, &launch).await?))
+        Ok(answer(&self.app.launch_campaign(id, &invocation, &launch).await?))
     }
 
     async fn pause_campaign(
@@ -164,9 +167,10 @@ impl CampaignService for CampaignApi {
         let request = request.into_inner();
         let id = names::campaign("name", &request.name)?.within(&self.app, &caller.reach()).await?;
         let common = [&request.etag, &request.request_id, &request.actor, &request.reason];
-        let call = call("PauseCampaign", &request, common.map(String::as_str), &caller)?;
+        let invocation =
+            invocation("PauseCampaign", &request, common.map(String::as_str), &caller)?;
         let hang_up = request.hang_up_calls;
-        Ok(answer(&self.app.command_campaign(id, &call, Command::Pause, hang_up).await?))
+        Ok(answer(&self.app.command_campaign(id, &invocation, Command::Pause, hang_up).await?))
     }
 
     async fn resume_campaign(
@@ -177,8 +181,9 @@ impl CampaignService for CampaignApi {
         let request = request.into_inner();
         let id = names::campaign("name", &request.name)?.within(&self.app, &caller.reach()).await?;
         let common = [&request.etag, &request.request_id, &request.actor, &request.reason];
-        let call = call("ResumeCampaign", &request, common.map(String::as_str), &caller)?;
-        Ok(answer(&self.app.command_campaign(id, &call, Command::Resume, false).await?))
+        let invocation =
+            invocation("ResumeCampaign", &request, common.map(String::as_str), &caller)?;
+        Ok(answer(&self.app.command_campaign(id, &invocation, Command::Resume, false).await?))
     }
 
     async fn cancel_campaign(
@@ -189,8 +194,9 @@ impl CampaignService for CampaignApi {
         let request = request.into_inner();
         let id = names::campaign("name", &request.name)?.within(&self.app, &caller.reach()).await?;
         let common = [&request.etag, &request.request_id, &request.actor, &request.reason];
-        let call = call("CancelCampaign", &request, common.map(String::as_str), &caller)?;
-        Ok(answer(&self.app.command_campaign(id, &call, Command::Cancel, true).await?))
+        let invocation =
+            invocation("CancelCampaign", &request, common.map(String::as_str), &caller)?;
+        Ok(answer(&self.app.command_campaign(id, &invocation, Command::Cancel, true).await?))
     }
 
     async fn get_campaign_progress(

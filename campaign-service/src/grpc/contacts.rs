@@ -2,7 +2,7 @@
 
 use super::access::Admitted;
 use super::check::{Check, MAX_NAME_LENGTH, mask_paths};
-use super::convert::{call, reason_to_api, timestamp};
+use super::convert::{invocation, reason_to_api, timestamp};
 use super::facts::{interaction_to_api, outcome_to_api};
 use super::rows::{as_row, contact_to_api, import_to_api, new_contact, problem_to_api};
 use super::{imports, names, page};
@@ -255,7 +255,7 @@ impl ContactService for ContactApi {
         let caller = Admitted::of(&request)?.caller;
         let request = request.into_inner();
         let common = ["", "", &request.actor, &request.reason];
-        let caller = call("AddSuppressions", &request, common, &caller)?.caller;
+        let caller = invocation("AddSuppressions", &request, common, &caller)?.caller;
         let mut check = Check::default();
         check.require(
             (1..=MAX_SUPPRESSIONS).contains(&request.phone_numbers.len()),
@@ -308,7 +308,7 @@ impl ContactService for ContactApi {
         let request = request.into_inner();
         let phone = names::suppression("name", &request.name)?;
         let common = ["", "", &request.actor, &request.reason];
-        let caller = call("RemoveSuppression", &request, common, &caller)?.caller;
+        let caller = invocation("RemoveSuppression", &request, common, &caller)?.caller;
         let mut check = Check::default();
         unnamed(&mut check, phone, &caller.actor, &request.reason);
         check.finish()?;
@@ -354,7 +354,7 @@ impl ContactService for ContactApi {
         let caller = Admitted::of(&request)?.caller;
         let request = request.into_inner();
         let common = ["", "", &request.actor, &request.reason];
-        let caller = call("ErasePerson", &request, common, &caller)?.caller;
+        let caller = invocation("ErasePerson", &request, common, &caller)?.caller;
         let mut check = Check::default();
         let region = check.region("default_region", &request.default_region);
         let phone = phone::to_e164(&request.phone_number, region).unwrap_or_else(|problem| {

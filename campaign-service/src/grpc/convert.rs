@@ -8,8 +8,7 @@ use crate::store::audit::Event;
 use crate::store::campaigns::Run;
 use campaign_domain::Instant;
 use campaign_domain::access::Caller;
-use campaign_domain::campaign::Campaign;
-use campaign_domain::campaign::{Config, ConfigField};
+use campaign_domain::campaign::{Campaign, Config, ConfigField};
 use campaign_domain::eligibility::Reason;
 use campaign_domain::lifecycle::State;
 use campaign_domain::links::is_web_address;
@@ -39,7 +38,7 @@ fn duration(seconds: i64) -> prost_types::Duration {
 
 /// Reads and checks the common fields of a command. The fingerprint tells a repeat from another request or from
 /// another caller's request. If the caller authenticated, its token subject replaces `actor`.
-pub fn call<M: prost::Message>(
+pub fn invocation<M: prost::Message>(
     method: &str,
     request: &M,
     [etag, request_id, actor, reason]: [&str; 4],

@@ -167,7 +167,8 @@ fn read_as_everything(bytes: &[u8]) {
     }
     if let Ok(request) = v1::LaunchCampaignRequest::decode(bytes) {
         let texts = [&request.etag, &request.request_id, &request.actor, &request.reason];
-        let _ = convert::call("Launch", &request, texts.map(String::as_str), &Caller::default());
+        let _ =
+            convert::invocation("Launch", &request, texts.map(String::as_str), &Caller::default());
         let _ = convert::settings(request.settings);
         let _ = names::campaign("name", &request.name);
     }

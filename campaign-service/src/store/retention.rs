@@ -7,7 +7,7 @@ use super::{StoreResult, Tx};
 use campaign_domain::Instant;
 use uuid::Uuid;
 
-/// Position of a walk in each table: the last key looked at.
+/// Position of a sweep in each table: the last key looked at.
 #[derive(Clone, Debug, Default)]
 pub struct Sweep {
     interaction: (Uuid, i64, String),
@@ -18,11 +18,11 @@ pub struct Sweep {
 /// the last page.
 pub async fn step_interactions(
     tx: &Tx<'_>,
-    walk: &mut Sweep,
+    sweep: &mut Sweep,
     before: Instant,
     rows: i64,
 ) -> StoreResult<()> {
-    let (campaign, position, id) = walk.interaction.clone();
+    let (campaign, position, id) = sweep.interaction.clone();
     let find = "SELECT campaign_id, position, interaction_id FROM interactions
         WHERE (campaign_id, position, interaction_id) > ($1, $2, $3 COLLATE \"C\")
         ORDER BY campaign_id, position, interaction_id LIMIT 1 OFFSET $4";
@@ -34,7 +34,7 @@ pub async fn step_interactions(
             AND (campaign_id, position, interaction_id) <= ($4, $5, $6 COLLATE \"C\")
             AND recorded_at < $7";
     tx.execute(delete, &[&campaign, &position, &id, &end.0, &end.1, &end.2, &before]).await?;
-    walk.interaction = last.unwrap_or_default();
+    sweep.interaction = last.unwrap_or_default();
     Ok(())
 }
 
@@ -42,11 +42,11 @@ pub async fn step_interactions(
 /// the last page.
 pub async fn step_calls(
     tx: &Tx<'_>,
-    walk: &mut Sweep,
+    sweep: &mut Sweep,
     before: Instant,
     rows: i64,
 ) -> StoreResult<()> {
-    let (campaign, lease, report) = walk.call_report;
+    let (campaign, lease, report) = sweep.call_report;
     let find = "SELECT campaign_id, lease, report FROM call_reports
         WHERE (campaign_id, lease, report) > ($1, $2, $3)
         ORDER BY campaign_id, lease, report LIMIT 1 OFFSET $4";
@@ -57,6 +57,6 @@ pub async fn step_calls(
         WHERE (campaign_id, lease, report) > ($1, $2, $3)
             AND (campaign_id, lease, report) <= ($4, $5, $6) AND recorded_at < $7";
     tx.execute(delete, &[&campaign, &lease, &report, &end.0, &end.1, &end.2, &before]).await?;
-    walk.call_report = last.unwrap_or_default();
+    sweep.call_report = last.unwrap_or_default();
     Ok(())
 }
