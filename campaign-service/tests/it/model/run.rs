@@ -421,16 +421,15 @@ impl Pair<'_> {
 
     async fn clock(&mut self) -> Result<(), String> {
         self.app.advance_by_clock(self.id()).await.unwrap();
-        let is_over = self.model.is_active()
-            && !self.model.settings.live
-            && self.is_looked_through
-            && self.model.is_done();
+        // A paused run never completes.
+        let may_be_over = self.model.state == CampaignState::Running && self.model.is_done();
+        let is_over = may_be_over && !self.model.settings.live && self.is_looked_through;
         if is_over {
             self.model.state = CampaignState::Completed;
         }
         let state = self.clients.campaign(&self.name).await.state();
         // The list may be done although no worker has looked yet.
-        if state == CampaignState::Completed && self.model.is_active() && self.model.is_done() {
+        if state == CampaignState::Completed && may_be_over {
             self.model.state = CampaignState::Completed;
         }
         same!(state, self.model.state, "state by the clock");
