@@ -2,8 +2,9 @@
 """Checks the shape of the Rust code: layers.py [--list].
 
 Files of a package do not use each other in a circle, a file has at most 450 lines and a function at most 70.
-A file uses another when one of its `use` lines names an item of it. A parent module may declare and re-export its
-children: `mod` and `pub use` lines are no use, and a name that is passed on counts for the file that has it. Tests and their modules are left out of circles.
+A file uses another when it names an item of it, in a `use` line or by a path such as `child::run`. A parent module may
+declare and re-export its children: `mod` lines and a `pub use` of a child are no use. A name that is passed on counts
+for the file that has it. Tests and their modules are left out of circles.
 """
 
 import re
@@ -13,6 +14,10 @@ from pathlib import Path
 
 MAX_FILE_LINES = 450
 MAX_FUNCTION_LINES = 70
+# Start of a `use` line that passes names on.
+PUB = r"pub(?:\([^)]*\))? "
+# Comments and literals, which name nothing.
+SILENT = re.compile(r"""//[^\n]*|\br(#*)".*?"\1|"(?:\\.|[^"\\])*"|'"'""", re.S)
 
 
 def tracked():
@@ -46,11 +51,11 @@ def without_tests(text):
 
 
 def expand(tree):
-    """Returns the paths that the tree of a `use` line names."""
+    """Returns the paths that the tree of a `use` line names, each with its `as`."""
     tree = tree.strip()
     brace = tree.find("{")
     if brace < 0:
-        return [tree.split(" as ")[0].strip()]
+        return [tree]
     prefix, depth, start, paths = tree[:brace], 0, brace + 1, []
     for at, char in enumerate(tree[brace:], brace):
         depth += {"{": 1, "}": -1}.get(char, 0)
@@ -62,29 +67,34 @@ def expand(tree):
 
 
 def resolve(path, module):
-    """Returns the absolute module path that a `use` path begins with, or None outside the crate."""
-    parts = path.split("::")
-    if parts[0] == "crate":
-        return parts[1:]
+    """Returns the absolute path of a path in a module. A path begins at a child if it does not say otherwise."""
+    parts = [part for part in path.split("::") if part != "self"]
     base = list(module)
-    if parts[0] == "self":
-        return base + parts[1:]
-    if parts[0] != "super":
-        return None
+    if parts and parts[0] == "crate":
+        return parts[1:]
     while parts and parts[0] == "super":
         base, parts = base[:-1], parts[1:]
     return base + parts
 
 
 def names_used(path, module, keyword):
-    """Returns the absolute paths that the `use` lines of a file name."""
+    """Returns the absolute paths that the `use` lines of a file name, each with the name that the file gives it."""
     text = without_tests(path.read_text())
     for line in re.findall(rf"^\s*{keyword}use ([^;]+);", text, flags=re.M):
-        for name in expand(" ".join(line.split())):
-            parts = name.split("::")
-            # A child may be named without `self`.
-            target = resolve(name, module) if parts[0] in ("crate", "self", "super") else list(module) + parts
-            yield [part for part in target if part != "self"]
+        for entry in expand(" ".join(line.split())):
+            name, _, alias = entry.partition(" as ")
+            target = resolve(name, module)
+            yield target, alias or target[-1]
+
+
+def paths_named(path, module, by_module):
+    """Returns the absolute paths that a file names outside of its `use` lines."""
+    text = re.sub(rf"^\s*(?:{PUB})?use [^;]+;", "", without_tests(path.read_text()), flags=re.M)
+    for name in re.findall(r"(?<![\w:])\w+(?:::\w+)+", SILENT.sub("", text)):
+        first = name.split("::")[0]
+        # Any other path begins at a type, a crate, or a module of a `use` line.
+        if first in ("crate", "self", "super") or (*module, first) in by_module:
+            yield resolve(name, module)
 
 
 def owner_of(target, by_module):
@@ -100,24 +110,30 @@ def exports(own, by_module):
     """Returns, for each file, the names that it passes on from another, and that other file."""
     found = {}
     for path, module in own.items():
-        for target in names_used(path, module, r"pub(?:\([^)]*\))? "):
+        for target, name in names_used(path, module, PUB):
             owner, rest = owner_of(target, by_module)
             if owner and owner != path and rest:
-                found[path, rest[-1]] = owner
+                found[path, name] = owner
     return found
 
 
-def uses(path, module, by_module, passed_on):
+def uses(path, own, by_module, passed_on):
     """Returns the files that a file uses."""
-    found = set()
-    for target in names_used(path, module, ""):
-        owner, rest = owner_of(target, by_module)
-        while rest and (owner, rest[0]) in passed_on:
-            owner = passed_on[owner, rest[0]]
-        # A name that is no child's comes from another crate, and leads to the file itself.
-        if owner and owner != path and (owner != by_module.get(()) or target[:1] == rest[:1]):
-            found.add(owner)
-    return found
+    module = own[path]
+
+    def leads_to(targets):
+        for target in targets:
+            owner, rest = owner_of(target, by_module)
+            while rest and (owner, rest[0]) in passed_on:
+                owner = passed_on[owner, rest[0]]
+            # A name of another crate leads to the file itself.
+            if owner and owner != path:
+                yield owner
+
+    used = [target for target, _ in names_used(path, module, "")]
+    passed = [target for target, _ in names_used(path, module, PUB)]
+    found = set(leads_to([*used, *paths_named(path, module, by_module)]))
+    return found | {owner for owner in leads_to(passed) if own[owner][:len(module)] != module}
 
 
 def circles(graph):
@@ -181,7 +197,7 @@ def main(arguments):
         left = [path for path in left if path not in own or path.name in ("main.rs", "lib.rs") and path != root]
         by_module = {module: path for path, module in own.items()}
         passed_on = exports(own, by_module)
-        graph = {path: uses(path, module, by_module, passed_on) & set(own) for path, module in own.items()}
+        graph = {path: uses(path, own, by_module, passed_on) for path in own}
         for group in circles(graph):
             faults.append("files use each other in a circle: " + ", ".join(map(str, group)))
             if "--list" in arguments:

@@ -16,32 +16,11 @@ mod told;
 use crate::Result;
 use crate::journal::{Entry, Journal};
 use crate::provider::log as provider;
-use book::Book;
 use erased::Erasures;
 use findings::Findings;
-pub use findings::Violation;
+pub use findings::{Verdict, Violation};
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::time::Duration;
-
-/// Findings of a round.
-#[derive(Clone, Debug, Default)]
-pub struct Verdict {
-    /// Violations found; a good round has none.
-    pub violations: Vec<Violation>,
-    /// Number of authorised attempts.
-    pub authorized: usize,
-    /// Number of phones that rang.
-    pub rang: usize,
-    /// Number of facts in history.
-    pub facts: usize,
-    /// Number of people who were erased and not re-admitted.
-    pub erased: usize,
-    /// Number of phones that began to ring after an OK to a stop or an opt-out, authorised before it.
-    pub rang_late: usize,
-    /// Longest time between such an OK and the ring.
-    pub latest: Duration,
-}
 
 /// Judges all campaigns of a round, whose programs left their logs in the folder. In a mixed round the previous version
 /// took part.
@@ -92,14 +71,4 @@ pub async fn judge(
     printed::judge(folder, &journal.errors(), &mut verdict.violations)?;
     verdict.violations.sort();
     Ok(verdict)
-}
-
-/// Returns the campaign that a key of the provider names.
-fn campaign_of(key: &str) -> &str {
-    key.split('.').next().unwrap_or_default()
-}
-
-/// Returns the attempts on one contact.
-fn attempts_of(book: &Book, position: i64) -> impl Iterator<Item = &book::Attempt> {
-    book.attempts.iter().filter(move |attempt| attempt.position == position)
 }

@@ -6,7 +6,7 @@ const AREAS: [u16; 60] = [
     301, 302, 303, 304, 305, 307, 308, 309, 310, 312, 313, 314, 315, 316, 317, 318, 319, 320, 321,
     323, 325, 330,
 ];
-/// Number of numbers of one history.
+/// Phone numbers of one history.
 pub const NUMBERS_EACH: usize = 50;
 /// Number of histories that have numbers of their own.
 pub const MAX_HISTORIES: usize = AREAS.len() * 100 / NUMBERS_EACH;

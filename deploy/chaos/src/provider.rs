@@ -12,6 +12,7 @@ use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
+pub use callback::SECRET;
 use clap::Parser;
 use log::{Create, Entry, Event, Log, What};
 use person::Person;
@@ -26,8 +27,6 @@ use std::time::Duration;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
-/// Secret with which callbacks are signed.
-pub const SECRET: &str = "a secret between the two";
 /// Delay longer than a worker waits for an answer.
 const NEVER: Duration = Duration::from_secs(30);
 /// Most callbacks under way.

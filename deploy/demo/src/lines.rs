@@ -9,7 +9,7 @@ use std::sync::{Mutex, PoisonError};
 
 /// Most columns of a printed line.
 pub const COLUMNS: usize = 120;
-/// Begin of a printed command.
+/// Prompt before a printed command.
 const PROMPT: &str = "  $ ";
 /// Indent of a command's second line.
 const INDENT: &str = "      ";
@@ -30,7 +30,7 @@ pub struct Line {
 }
 
 impl Line {
-    /// Returns the begin of the line up to the data, its quoted data, and the rest.
+    /// Returns the line up to the data, its quoted data, and the rest.
     fn parts(&self) -> (&'static str, String, String) {
         let data = match self.data.as_str() {
             "@" => "@".to_owned(),

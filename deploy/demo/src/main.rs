@@ -6,6 +6,7 @@
 #![allow(clippy::print_stdout, reason = "this program exists to print")]
 
 mod api;
+mod args;
 mod check;
 mod codec;
 mod contacts;
@@ -14,26 +15,9 @@ mod processes;
 mod result;
 mod story;
 
+use args::Args;
 use clap::Parser;
-use std::path::PathBuf;
 use std::process::ExitCode;
-
-/// Runs the main job end to end and checks its totals
-#[derive(Debug, Parser)]
-struct Args {
-    /// PostgreSQL to use; its database gets the service's tables
-    #[arg(long, env = "DATABASE_URL", hide_env_values = true)]
-    database_url: String,
-    /// Contacts to import
-    #[arg(long, default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/contacts.csv"))]
-    contacts: PathBuf,
-    /// Folder for logs, the imported rows, and all lines in full [default: target/demo]
-    #[arg(long)]
-    folder: Option<PathBuf>,
-    /// Program that runs each printed grpcurl line, instead of our own client
-    #[arg(long)]
-    grpcurl: Option<PathBuf>,
-}
 
 #[tokio::main]
 async fn main() -> ExitCode {

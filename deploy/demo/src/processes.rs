@@ -87,7 +87,7 @@ pub async fn start_service(database_url: &str, folder: &Path) -> Result<(Program
     Ok((Program { child }, address))
 }
 
-/// Starts a worker that simulates its calls a thousand times faster than real time.
+/// Starts a worker that simulates its calls five hundred times faster than real time.
 pub fn start_worker(number: usize, address: &str, folder: &Path) -> Result<Program> {
     let id = format!("worker-{number}");
     let child = command("dialer-worker", &folder.join(format!("{id}.log")))?

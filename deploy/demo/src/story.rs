@@ -1,10 +1,11 @@
 //! Story that the demo tells, step by step.
 
 use crate::api::{Api, number, text};
+use crate::args::Args;
 use crate::check::{self, Dial};
 use crate::lines::Transcript;
 use crate::result::Result;
-use crate::{Args, contacts, processes};
+use crate::{contacts, processes};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io::{IsTerminal, Write};

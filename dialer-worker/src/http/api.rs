@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use axum::body::Bytes;
+use campaign_process::Secret;
 use campaign_process::traces::TraceContext;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::{Method, Request, StatusCode, Uri, header};
@@ -16,7 +17,6 @@ use tracing::{debug, warn};
 use super::config::{Channel, HttpConfig};
 use super::connecting::{Connector, connector, tls_problem};
 use crate::call::{CallEnd, Fact, Fault, Outcome};
-use campaign_process::Secret;
 
 /// Largest body accepted in an answer.
 const MAX_ANSWER_BYTES: usize = 1 << 20;

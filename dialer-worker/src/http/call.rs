@@ -8,10 +8,13 @@ use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
-use super::api::{Create, Created, Found, What};
-use super::{Listed, NEWS_CAPACITY, Shared};
+use super::api::{Create, Created, Engagement, Event, Found, What};
+use super::config::Channel;
+use super::shared::{Listed, Shared};
 use crate::call::{Attempt, CallEnd, CallEvents, Fault, Outcome};
 
+/// Capacity for events of one call that wait to be handled.
+const NEWS_CAPACITY: usize = 16;
 /// Most requests to begin one attempt. The request is repeated, under the same key, when the
 /// platform says that it does not know the attempt.
 const CREATE_ROUNDS: usize = 3;
@@ -121,9 +124,9 @@ impl Call<'_> {
 
     async fn create(&self, to: &str) -> Created {
         let channel = match self.shared.channel {
-            super::Channel::Call => None,
-            super::Channel::Sms => Some("sms"),
-            super::Channel::Email => Some("email"),
+            Channel::Call => None,
+            Channel::Sms => Some("sms"),
+            Channel::Email => Some("email"),
         };
         let create = Create {
             key: &self.key,
@@ -149,13 +152,13 @@ impl Call<'_> {
             match self.shared.api.find(&self.key).await {
                 Found::Known(engagement) => {
                     tokio::spawn(deliver(Arc::clone(self.shared), engagement.events));
-                    return Found::Known(super::api::Engagement { events: Vec::new() });
+                    return Found::Known(Engagement { events: Vec::new() });
                 }
                 Found::Absent if self.news.is_empty() => return Found::Absent,
                 Found::Absent | Found::Unclear => {}
             }
             if !self.news.is_empty() {
-                return Found::Known(super::api::Engagement { events: Vec::new() });
+                return Found::Known(Engagement { events: Vec::new() });
             }
         }
         Found::Unclear
@@ -218,7 +221,7 @@ async fn poll(shared: Arc<Shared>, key: String) {
     }
 }
 
-async fn deliver(shared: Arc<Shared>, events: Vec<super::api::Event>) {
+async fn deliver(shared: Arc<Shared>, events: Vec<Event>) {
     for event in events {
         if let Err(status) = shared.deliver(event).await {
             debug!(%status, "a polled event could not be handled");

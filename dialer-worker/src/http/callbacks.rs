@@ -15,8 +15,8 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
-use super::Shared;
 use super::api::Event;
+use super::shared::Shared;
 use super::signature::{self, Refused};
 
 /// Path of the callbacks.

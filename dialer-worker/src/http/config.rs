@@ -4,11 +4,11 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use campaign_process::Secret;
 use clap::{Args, ValueEnum};
 use hyper::Uri;
 
 use crate::flags::within;
-use campaign_process::Secret;
 
 /// Channel of an attempt.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]

@@ -1,5 +1,6 @@
 //! Checks of everything between a person and a running campaign. Each prints a line, with what to do next.
 
+mod finding;
 mod versions;
 
 use crate::args::Global;
@@ -10,13 +11,10 @@ use crate::profile::Setup;
 use crate::text::{Format, clean};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use campaign_process::client::{is_in_the_clear, read_token};
+use campaign_process::client::{is_https, is_in_the_clear, read_token};
 use campaign_proto::v1;
-use campaign_proto::v1::campaign_service_server::SERVICE_NAME as CAMPAIGN;
-use campaign_proto::v1::contact_service_server::SERVICE_NAME as CONTACT;
-use campaign_proto::v1::dispatch_service_server::SERVICE_NAME as DISPATCH;
-use campaign_proto::v1::interaction_service_server::SERVICE_NAME as INTERACTION;
 use chrono::{DateTime, Utc};
+use finding::{Finding, Verdict, found};
 use serde_json::{Value, json};
 use std::time::Duration;
 use tokio::net::TcpStream;
@@ -24,38 +22,12 @@ use tonic::Code;
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
+use versions::SERVICES;
 
-const SERVICES: [&str; 4] = [CAMPAIGN, CONTACT, INTERACTION, DISPATCH];
 /// Least remaining time of a token without a warning.
 const TOKEN_MARGIN_SECONDS: f64 = 600.0;
 /// Largest difference of clocks without a warning. A larger one makes logs and tokens hard to read.
 const CLOCK_MARGIN_SECONDS: f64 = 5.0;
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Verdict {
-    Ok,
-    Warn,
-    Fail,
-    /// Check that was not possible; the message says why.
-    Skip,
-}
-
-/// Result of one check.
-struct Finding {
-    check: &'static str,
-    verdict: Verdict,
-    message: String,
-    next: &'static str,
-}
-
-fn found(
-    check: &'static str,
-    verdict: Verdict,
-    message: impl Into<String>,
-    next: &'static str,
-) -> Finding {
-    Finding { check, verdict, message: message.into(), next }
-}
 
 pub async fn run(printer: &Printer, global: &Global) -> Result<(), Failure> {
     let findings = findings(global).await;
@@ -124,11 +96,10 @@ async fn findings(global: &Global) -> Vec<Finding> {
     if !is_reached {
         return findings;
     }
-    let is_https = endpoint.uri().scheme_str() == Some("https");
     let connection = match Connection::open(&setup).await {
         Ok(connection) => connection,
         Err(failure) => {
-            let next = if is_https {
+            let next = if is_https(&endpoint) {
                 "check that the service speaks TLS, that ca_file issued its certificate, and that it names the host"
             } else {
                 "if the service speaks TLS, begin the address with https"

@@ -1,10 +1,14 @@
 //! Check that service and program know the same API. The service does not report its version, but it lists its
 //! methods by reflection.
 
-use super::{Finding, SERVICES, Verdict, found};
+use super::finding::{Finding, Verdict, found};
 use crate::connection::Connection;
 use crate::failure::Failure;
 use campaign_proto::v1;
+use campaign_proto::v1::campaign_service_server::SERVICE_NAME as CAMPAIGN;
+use campaign_proto::v1::contact_service_server::SERVICE_NAME as CONTACT;
+use campaign_proto::v1::dispatch_service_server::SERVICE_NAME as DISPATCH;
+use campaign_proto::v1::interaction_service_server::SERVICE_NAME as INTERACTION;
 use prost::Message;
 use prost_types::{FileDescriptorProto, FileDescriptorSet};
 use std::collections::BTreeSet;
@@ -13,6 +17,8 @@ use tonic_reflection::pb::v1::server_reflection_client::ServerReflectionClient;
 use tonic_reflection::pb::v1::server_reflection_request::MessageRequest;
 use tonic_reflection::pb::v1::server_reflection_response::MessageResponse;
 
+/// Services of the API.
+pub(super) const SERVICES: [&str; 4] = [CAMPAIGN, CONTACT, INTERACTION, DISPATCH];
 const VERSION: &str = concat!("campaignctl ", env!("CARGO_PKG_VERSION"));
 
 pub async fn compare(connection: &Connection) -> Finding {

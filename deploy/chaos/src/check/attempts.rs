@@ -1,8 +1,8 @@
 //! P2, P4 and P5 as far as the database shows: each attempt was allowed, ended once and counts once.
 
 use super::book::{Attempt, Book, Fact};
+use super::findings::Findings;
 use super::rules::{ANSWERED, OPTED_OUT, UNKNOWN, first_ends, max_attempts, min_delay, objection};
-use super::{Findings, attempts_of};
 use std::collections::{BTreeMap, BTreeSet};
 
 pub(super) fn judge(book: &Book, findings: &mut Findings<'_>) {
@@ -15,7 +15,7 @@ pub(super) fn judge(book: &Book, findings: &mut Findings<'_>) {
         ended(book, attempt, findings);
     }
     for position in book.added.keys() {
-        let attempts: Vec<&Attempt> = attempts_of(book, *position).collect();
+        let attempts: Vec<&Attempt> = book.attempts_on(*position).collect();
         for pair in attempts.windows(2) {
             follows(book, pair[0], pair[1], findings);
         }

@@ -161,6 +161,11 @@ impl Book {
         self.added.get(&position).map(|added| added.number.as_str())
     }
 
+    /// Returns the attempts on the contact at a position.
+    pub fn attempts_on(&self, position: i64) -> impl Iterator<Item = &Attempt> {
+        self.attempts.iter().filter(move |attempt| attempt.position == position)
+    }
+
     /// Returns the run that was under way, or had been last, at a time.
     pub fn run_at(&self, at: Micros) -> i32 {
         let launches = self.audits.iter().filter(|audit| audit.command == "LAUNCH");

@@ -1,6 +1,7 @@
 //! Findings of the judge.
 
 use std::fmt;
+use std::time::Duration;
 
 /// Promise that did not hold.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -17,6 +18,25 @@ impl fmt::Display for Violation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} in {}: {}", self.promise, self.campaign, self.what)
     }
+}
+
+/// Findings of a round.
+#[derive(Clone, Debug, Default)]
+pub struct Verdict {
+    /// Violations found; a good round has none.
+    pub violations: Vec<Violation>,
+    /// Number of authorised attempts.
+    pub authorized: usize,
+    /// Number of phones that rang.
+    pub rang: usize,
+    /// Number of facts in history.
+    pub facts: usize,
+    /// Number of people who were erased and not re-admitted.
+    pub erased: usize,
+    /// Number of phones that began to ring after an OK to a stop or an opt-out, authorised before it.
+    pub rang_late: usize,
+    /// Longest time between such an OK and the ring.
+    pub latest: Duration,
 }
 
 /// Findings about one campaign.

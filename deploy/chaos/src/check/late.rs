@@ -2,8 +2,8 @@
 //! matters to people. It covers the worker's way from the grant to the provider, a frozen worker's nap included.
 
 use super::book::{Attempt, Book, Books};
+use super::findings::Verdict;
 use super::told::rings;
-use super::{Verdict, campaign_of};
 use crate::journal::{Entry, Said};
 use crate::provider::log::Entry as Told;
 use std::collections::BTreeMap;
@@ -23,7 +23,7 @@ pub(super) fn measure(
         }
     }
     for (at, create, book, attempt) in rings(books, log) {
-        let said = by_campaign.get(campaign_of(&create.key)).map(Vec::as_slice).unwrap_or_default();
+        let said = by_campaign.get(create.campaign()).map(Vec::as_slice).unwrap_or_default();
         let stops = said.iter().filter(|entry| stopped(book, entry, attempt, at));
         if let Some(first) = stops.map(|entry| entry.answered_at).min() {
             let after = u64::try_from(at - first).unwrap_or(0);

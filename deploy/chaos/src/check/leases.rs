@@ -1,8 +1,8 @@
 //! P6: no attempt is authorised under a lease that had expired or was gone, and no phone begins to ring long after.
 
 use super::book::{Book, Books, Micros};
+use super::findings::{Findings, Violation};
 use super::told::rings;
-use super::{Findings, Violation, campaign_of};
 use crate::provider::log::Entry;
 
 /// Longest time that a request to begin a call may be under way after its lease was over. A frozen provider sleeps for
@@ -28,7 +28,7 @@ pub(super) fn judge_rings(books: &Books, log: &[Entry], violations: &mut Vec<Vio
     for (at, create, book, attempt) in rings(books, log) {
         let Some(end) = end(book, attempt.lease) else { continue };
         let late_by = at - end;
-        Findings { campaign: campaign_of(&create.key), violations }.expect(
+        Findings { campaign: create.campaign(), violations }.expect(
             late_by < RING_LIMIT,
             "P6",
             || format!("rang {late_by} microseconds after the end of its lease: {create:?}"),

@@ -1,6 +1,6 @@
 //! Privacy: no number, name or secret is in the programs' output or in an answer that was not OK.
 
-use super::Violation;
+use super::findings::Violation;
 use crate::Result;
 use crate::numbers::{MAX_HISTORIES, NUMBERS_EACH, name, number};
 use crate::provider::SECRET;

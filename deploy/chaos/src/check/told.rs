@@ -2,7 +2,7 @@
 
 use super::book::{Attempt, Book, Books};
 use super::erased::Erasures;
-use super::{Findings, Violation, campaign_of};
+use super::findings::{Findings, Violation};
 use crate::provider::log::{Create, Entry, Event, What};
 use std::collections::BTreeMap;
 
@@ -32,7 +32,7 @@ pub(super) fn judge(
     let rungs = read(log, violations);
     let mut by_number: BTreeMap<&str, Vec<&Rung<'_>>> = BTreeMap::new();
     for rung in rungs.values() {
-        let campaign = campaign_of(&rung.create.key);
+        let campaign = rung.create.campaign();
         let mut findings = Findings { campaign, violations };
         match books.by_campaign.get(campaign) {
             Some(book) => call(book, rung, &mut findings),
@@ -43,7 +43,7 @@ pub(super) fn judge(
     for calls in by_number.values_mut() {
         calls.sort_by_key(|rung| rung.at);
         for pair in calls.windows(2) {
-            let campaign = campaign_of(&pair[1].create.key);
+            let campaign = pair[1].create.campaign();
             let is_over = pair[0].ended_at().is_some_and(|ended_at| ended_at <= pair[1].at);
             let (first, second) = (&pair[0].create, &pair[1].create);
             // Nothing is known of a re-admitted person, not even that the person is on a call.
@@ -65,7 +65,7 @@ fn read<'a>(log: &'a [Entry], violations: &mut Vec<Violation>) -> BTreeMap<&'a s
             What::Rang(create) => {
                 let rung = Rung { create, at: entry.at, events: Vec::new(), told: Vec::new() };
                 let first = rungs.insert(&create.key, rung);
-                let campaign = campaign_of(&create.key);
+                let campaign = create.campaign();
                 let mut findings = Findings { campaign, violations };
                 findings.expect(first.is_none(), "P2", || format!("rang twice: {first:?}"));
             }
@@ -75,7 +75,7 @@ fn read<'a>(log: &'a [Entry], violations: &mut Vec<Violation>) -> BTreeMap<&'a s
                 let is_same = first.is_some_and(|first| {
                     (&first.to, &first.contact) == (&create.to, &create.contact)
                 });
-                let campaign = campaign_of(&create.key);
+                let campaign = create.campaign();
                 let mut findings = Findings { campaign, violations };
                 findings
                     .expect(is_same, "P2", || format!("one key for two: {first:?}, {create:?}"));
@@ -103,7 +103,7 @@ pub(super) fn rings<'a>(
 ) -> impl Iterator<Item = (i64, &'a Create, &'a Book, &'a Attempt)> {
     log.iter().filter_map(|entry| {
         let What::Rang(create) = &entry.what else { return None };
-        let book = books.by_campaign.get(campaign_of(&create.key))?;
+        let book = books.by_campaign.get(create.campaign())?;
         Some((entry.at, create, book, attempt_of(book, &create.attempt_id)?))
     })
 }

@@ -1,6 +1,6 @@
 //! Callbacks that notify a worker of events.
 
-use super::{SECRET, log};
+use super::log;
 use axum::body::Bytes;
 use axum::http::Request;
 use hmac::{Hmac, KeyInit, Mac};
@@ -14,6 +14,8 @@ use std::sync::LazyLock;
 use std::time::Duration;
 use tokio::time::{sleep, timeout};
 
+/// Secret with which callbacks are signed.
+pub const SECRET: &str = "a secret between the two";
 /// Longest wait for an answer; more than the worker waits for the service.
 const ANSWER_LIMIT: Duration = Duration::from_secs(12);
 /// Delays between two tries.

@@ -22,6 +22,14 @@ pub struct Create {
     pub callback_url: String,
 }
 
+impl Create {
+    /// Returns the campaign, whose id begins the key.
+    #[must_use]
+    pub fn campaign(&self) -> &str {
+        self.key.split('.').next().unwrap_or_default()
+    }
+}
+
 /// Event in a call.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Event {

@@ -1,6 +1,6 @@
 //! Normalisation of texts that people write as phone numbers.
 
-use super::PhoneProblem;
+use super::problem::PhoneProblem;
 
 /// Zeros of scripts in which people write numbers; each is followed by the other nine digits.
 /// Unicode 16, general category Nd.
