@@ -2,10 +2,11 @@
 """Checks how the project's texts read: voice.py [PATH...].
 
 Documents (*.md): the median sentence has at most 17 words, nine of ten at most 30; README.md has at most 180 lines.
-Comments: fewer than 2 in 100 open with a fragment such as "What" or "Who". PATH names files or folders; without it,
-all tracked files are read. `--list` prints each comment that opens with a fragment and each long sentence.
+Comments, and docstrings of Python: none opens with a fragment such as "What" or "Who". PATH names files or folders;
+without it, all tracked files are read. `--list` prints each long sentence.
 """
 
+import ast
 import re
 import statistics
 import subprocess
@@ -15,11 +16,12 @@ from pathlib import Path
 MEDIAN_WORDS = 17
 P90_WORDS = 30
 README_LINES = 180
-MAX_FRAGMENT_SHARE = 0.02
 # A document with fewer sentences has no meaningful percentiles.
 LEAST_SENTENCES = 8
 FRAGMENTS = {"what", "whatever", "who", "whoever", "whom", "whose", "which", "of", "where", "as", "that", "those", "so"}
-MARKS = {".rs": r"//[/!]?", ".proto": r"//", ".py": r"#", ".sql": r"--"}
+# Marks of comments, by the file's suffix, or by its name if it has none.
+MARKS = {".rs": r"//[/!]?", ".proto": r"//", ".py": r"#", ".sql": r"--", ".toml": r"#", ".yaml": r"#",
+         "Makefile": r"#", "Dockerfile": r"#", "run": r"#"}
 ABBREVIATIONS = re.compile(r"\b(e\.g|i\.e|etc|vs|approx)\.")
 
 
@@ -42,13 +44,17 @@ def sentences(text):
     return found
 
 
+def mark_of(path):
+    return MARKS.get(path.suffix or path.name)
+
+
 def comments(path, text):
     """Returns the line and the text of each comment that has lines of its own."""
-    mark = re.compile(rf"\s*({MARKS[path.suffix]})(?:\s+(.*))?$")
+    mark = re.compile(rf"\s*({mark_of(path)})(?:\s+(.*))?$")
     found, open_mark = [], None
     for number, line in enumerate(text.splitlines(), 1):
         match = mark.match(line)
-        if not match or (path.suffix == ".py" and number == 1):
+        if not match or (number == 1 and line.startswith("#!")):
             open_mark = None
             continue
         kind, words = match[1], (match[2] or "").strip()
@@ -60,8 +66,17 @@ def comments(path, text):
     return found
 
 
+def docstrings(text):
+    """Returns the line and the text of each docstring of a Python text."""
+    found = []
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef)) and (words := ast.get_docstring(node)):
+            found.append((node.body[0].lineno, words.partition("\n")[0]))
+    return found
+
+
 def opens_with_fragment(words):
-    first = re.match(r"[*_`(\"]*([A-Za-z]+)", words)
+    first = re.match(r"[*_`(\"…\s-]*([A-Za-z]+)", words)
     return bool(first) and first[1].lower() in FRAGMENTS
 
 
@@ -105,19 +120,11 @@ def main(arguments):
     for path in files:
         if path.suffix == ".md":
             faults += check_document(path, is_listing)
-    all_comments, fragments = 0, []
-    for path in files:
-        if path.suffix in MARKS:
-            found = comments(path, path.read_text())
-            all_comments += len(found)
-            fragments += [(path, line, words) for line, words in found if opens_with_fragment(words)]
-    share = len(fragments) / max(all_comments, 1)
-    if is_listing:
-        for path, line, words in fragments:
-            print(f"{path}:{line}: {words}")
-    if share >= MAX_FRAGMENT_SHARE:
-        faults.append(f"{len(fragments)} of {all_comments} comments ({share:.1%}) open with a fragment; "
-                      "`python3 deploy/local/voice.py --list` names them")
+        elif mark_of(path):
+            text = path.read_text()
+            found = comments(path, text) + (docstrings(text) if path.suffix == ".py" else [])
+            faults += [f"{path}:{line}: begin with the subject, not with a fragment: {words}"
+                       for line, words in found if opens_with_fragment(words)]
     for fault in faults:
         print(fault)
     return 1 if faults else 0
