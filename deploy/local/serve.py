@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 
 DEFAULT_LISTEN = "127.0.0.1:50051"
+MAX_PORT = 65_535
 POLL_SECONDS = 0.05
 # The terminal shows what needs attention only; CAMPAIGN_LOG=info shows more.
 QUIET = {"CAMPAIGN_LOG": "warn"}
@@ -21,7 +22,7 @@ QUIET = {"CAMPAIGN_LOG": "warn"}
 def wanted_address(text):
     """Returns the host and the port of HOST:PORT."""
     host, _, port = text.rpartition(":")
-    if not host or not port.isdigit():
+    if not host or not port.isdecimal() or int(port) > MAX_PORT:
         sys.exit(f"CAMPAIGN_LISTEN is {text!r}; write an address and a port, as in {DEFAULT_LISTEN}")
     return host.strip("[]"), int(port)
 

@@ -84,7 +84,8 @@ class Serve(unittest.TestCase):
         self.assertIn("make serve CAMPAIGN_LISTEN=", said)
 
     def test_a_wrong_address_and_a_failed_migration_are_told(self):
-        self.assertIn("write an address and a port", self.failed(CAMPAIGN_LISTEN="50051"))
+        for wrong in ("50051", "127.0.0.1:65536", "127.0.0.1:²"):
+            self.assertIn("write an address and a port", self.failed(CAMPAIGN_LISTEN=wrong))
         self.assertIn("could not be prepared", self.failed(CAMPAIGN_LISTEN="127.0.0.1:0", MIGRATION="3"))
 
     def test_a_program_that_is_not_built_is_named(self):
