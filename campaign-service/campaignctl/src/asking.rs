@@ -1,18 +1,20 @@
 //! Questions to people on a terminal.
 
 use crate::failure::{Exit, Failure};
+use crate::text::clean;
+use std::convert::Infallible;
 use std::io::{BufRead, IsTerminal, Write};
 
 /// Times that a question is asked before its answer counts as no.
-pub const TRIES: usize = 3;
+const TRIES: usize = 3;
 
-/// Answer to a question that wants yes or no.
+/// Answer to a question that wants yes, no, or a choice of its own.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Reply {
+pub enum Reply<T> {
     Yes,
-    /// No, or an empty line.
+    /// No, an empty line, or only lines that are no answer.
     No,
-    Other(String),
+    Choice(T),
     /// The end of input.
     End,
 }
@@ -34,38 +36,40 @@ pub fn confirm(question: &str, undone: &str) -> Result<(), Failure> {
     match agreed(&mut input, &mut output, question)? {
         Reply::Yes => Ok(()),
         Reply::End => Err(refused("no answer")),
-        Reply::No | Reply::Other(_) => Err(refused("not confirmed")),
+        Reply::No => Err(refused("not confirmed")),
     }
 }
 
-/// Asks until the answer is yes or no, at most [`TRIES`] times.
 fn agreed(
     input: &mut impl BufRead,
     output: &mut impl Write,
     question: &str,
-) -> std::io::Result<Reply> {
+) -> std::io::Result<Reply<Infallible>> {
+    ask(input, output, &format!("{question} [y/N] "), "answer y or n", |_| None)
+}
+
+/// Asks until the answer is yes, no or a choice, at most [`TRIES`] times. `choice` reads a choice. `wanted` tells the
+/// user which answers there are.
+pub fn ask<T>(
+    input: &mut impl BufRead,
+    output: &mut impl Write,
+    question: &str,
+    wanted: &str,
+    choice: impl Fn(&str) -> Option<T>,
+) -> std::io::Result<Reply<T>> {
     for _ in 0..TRIES {
-        match reply(prompt(input, output, &format!("{question} [y/N] "))?) {
-            Reply::Other(typed) => not_understood(output, &typed, "answer y or n")?,
-            reply => return Ok(reply),
+        let Some(answer) = prompt(input, output, question)? else { return Ok(Reply::End) };
+        match answer.to_lowercase().as_str() {
+            "y" | "yes" => return Ok(Reply::Yes),
+            "" | "n" | "no" => return Ok(Reply::No),
+            _ => {}
         }
+        if let Some(choice) = choice(&answer) {
+            return Ok(Reply::Choice(choice));
+        }
+        writeln!(output, "{:?} is no answer; {wanted}", clean(&answer))?;
     }
     Ok(Reply::No)
-}
-
-/// Reads an answer as yes, no or another one.
-pub fn reply(answer: Option<String>) -> Reply {
-    let Some(answer) = answer else { return Reply::End };
-    match answer.to_lowercase().as_str() {
-        "y" | "yes" => Reply::Yes,
-        "" | "n" | "no" => Reply::No,
-        _ => Reply::Other(answer),
-    }
-}
-
-/// Tells that an answer was not understood.
-pub fn not_understood(output: &mut impl Write, typed: &str, wanted: &str) -> std::io::Result<()> {
-    writeln!(output, "{:?} is no answer; {wanted}", crate::text::clean(typed))
 }
 
 /// Asks a question. Returns the answer without surrounding space, or `None` at the end of input.

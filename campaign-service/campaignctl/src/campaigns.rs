@@ -65,11 +65,10 @@ pub struct ListArgs {
 
 /// Returns the parser of a state as lists show it, as in RUNNING.
 fn state_parser() -> impl TypedValueParser<Value = v1::CampaignState> {
-    let states = (1..).map_while(|number| v1::CampaignState::try_from(number).ok());
-    let names = states.map(|state| state.as_str_name().trim_start_matches("CAMPAIGN_STATE_"));
-    PossibleValuesParser::new(names).try_map(|name| {
-        let full = format!("CAMPAIGN_STATE_{}", name.to_uppercase());
-        v1::CampaignState::from_str_name(&full).ok_or("no such state")
+    let states = || (1..).map_while(|number| v1::CampaignState::try_from(number).ok());
+    PossibleValuesParser::new(states().map(state)).try_map(move |name| {
+        let known = states().find(|one| state(*one).eq_ignore_ascii_case(&name));
+        known.ok_or("no such state")
     })
 }
 
@@ -187,7 +186,7 @@ async fn list(connection: &Connection, printer: &Printer, args: ListArgs) -> Res
     let fits = |one: &v1::Campaign| args.states.contains(&one.state());
     let campaigns = names::all(connection, fits, args.page.page_token).await?;
     if campaigns.is_empty() && printer.format == Format::Human {
-        let states: Vec<String> = args.states.iter().copied().map(state).collect();
+        let states: Vec<&str> = args.states.iter().copied().map(state).collect();
         return printer.text(&format!("no campaign is {}", states.join(" or ")));
     }
     printer.answer(&v1::ListCampaignsResponse { campaigns, ..Default::default() })

@@ -2,7 +2,7 @@
 
 use crate::failure::{Exit, Failure};
 use crate::profile::Setup;
-use campaign_process::client::{bearer, client_tls, read_token};
+use campaign_process::client::{self, bearer, client_tls, is_https, read_token};
 use campaign_proto::v1::campaign_service_client::CampaignServiceClient;
 use campaign_proto::v1::contact_service_client::ContactServiceClient;
 use campaign_proto::v1::interaction_service_client::InteractionServiceClient;
@@ -108,25 +108,19 @@ impl Interceptor for Way {
 
 /// Returns the endpoint to connect to. Reads the certificate files as they are now.
 pub fn endpoint(setup: &Setup) -> Result<Endpoint, Failure> {
-    let malformed = || {
+    let endpoint = client::endpoint(&setup.url).map_err(|_| {
         Failure::usage(format!(
             "service_url {:?} is not valid; write it as in https://campaigns.example.com:50051",
             setup.url
         ))
-    };
-    let endpoint = Endpoint::from_shared(setup.url.clone()).map_err(|_| malformed())?;
-    let scheme = endpoint.uri().scheme_str();
-    if endpoint.uri().host().is_none() || !matches!(scheme, Some("http" | "https")) {
-        return Err(malformed());
-    }
-    let is_https = scheme == Some("https");
+    })?;
     let endpoint = endpoint
         .connect_timeout(CONNECT_TIMEOUT)
         .tcp_nodelay(true)
         .http2_keep_alive_interval(KEEPALIVE_INTERVAL)
         .user_agent(concat!("campaignctl/", env!("CARGO_PKG_VERSION")))
         .map_err(|error| Failure::new(Exit::Failed, causes(&error)))?;
-    if !is_https {
+    if !is_https(&endpoint) {
         return Ok(endpoint);
     }
     let identity = setup.identity.as_ref().map(|(cert, key)| (cert.as_path(), key.as_path()));

@@ -1,7 +1,6 @@
 //! Commands on contacts.
 
-use crate::args::CampaignPageArgs;
-use crate::args::PageArgs;
+use crate::args::{CampaignPageArgs, PageArgs};
 use crate::connection::Connection;
 use crate::failure::{Exit, Failure};
 use crate::import::{self, ImportArgs};

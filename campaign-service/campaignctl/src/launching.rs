@@ -171,29 +171,23 @@ fn show(
     writeln!(output, "{}", preview.human())
 }
 
-/// Asks what to do, again after an answer that is none. Before a reset, asks for the campaign's name.
+/// Asks what to do. Before a reset, asks for the campaign's name.
 fn ask(
     input: &mut impl BufRead,
     output: &mut impl Write,
     campaign: &v1::Campaign,
     settings: &v1::LaunchSettings,
 ) -> std::io::Result<Answer> {
-    for _ in 0..asking::TRIES {
-        let answer = prompt(input, output, "Launch? y, N, or a number to change a setting: ")?;
-        let typed = match asking::reply(answer) {
-            Reply::Yes => return named(input, output, campaign, settings),
-            Reply::No => return Ok(Answer::Stop("not confirmed")),
-            Reply::End => return Ok(Answer::Stop("no answer")),
-            Reply::Other(typed) => typed,
-        };
-        let number = typed.parse().ok().filter(|number| (1..=settings::COUNT).contains(number));
-        if let Some(number) = number {
-            return Ok(Answer::Change(number));
-        }
-        let wanted = format!("answer y, n, or a number from 1 to {}", settings::COUNT);
-        asking::not_understood(output, &typed, &wanted)?;
+    let question = "Launch? y, N, or a number to change a setting: ";
+    let wanted = format!("answer y, n, or a number from 1 to {}", settings::COUNT);
+    let number =
+        |typed: &str| typed.parse().ok().filter(|number| (1..=settings::COUNT).contains(number));
+    match asking::ask(input, output, question, &wanted, number)? {
+        Reply::Yes => named(input, output, campaign, settings),
+        Reply::No => Ok(Answer::Stop("not confirmed")),
+        Reply::End => Ok(Answer::Stop("no answer")),
+        Reply::Choice(number) => Ok(Answer::Change(number)),
     }
-    Ok(Answer::Stop("not confirmed"))
 }
 
 /// Asks for the campaign's name before a reset, and decides.

@@ -37,36 +37,31 @@ pub async fn campaign(connection: &Connection, text: &str) -> Result<String, Fai
     }
 }
 
-/// Returns all campaigns with this display name, and the names near it.
+/// Returns all campaigns with this display name. If there is none, the names near it are known, too.
 async fn called(connection: &Connection, name: &str) -> Result<(Vec<v1::Campaign>, Near), Failure> {
-    let (mut found, mut near) = (Vec::new(), Near::new(name));
-    let mut page_token = String::new();
-    loop {
-        let page = page(connection, PAGE, page_token).await?;
-        for one in page.campaigns {
-            if one.display_name == name {
-                found.push(one);
-            } else if found.is_empty() {
-                near.offer(&one.display_name, &one.display_name);
-            }
+    let (mut near, mut is_found) = (Near::new(name), false);
+    let fits = |one: &v1::Campaign| {
+        let is_named = one.display_name == name;
+        is_found |= is_named;
+        if !is_found {
+            near.offer(&one.display_name, &one.display_name);
         }
-        page_token = page.next_page_token;
-        if page_token.is_empty() {
-            return Ok((found, near));
-        }
-    }
+        is_named
+    };
+    let found = all(connection, fits, String::new()).await?;
+    Ok((found, near))
 }
 
-/// Returns all campaigns that fit, newest first.
+/// Returns all campaigns that fit, newest first, from the page of this token on.
 pub async fn all(
     connection: &Connection,
-    fits: impl Fn(&v1::Campaign) -> bool,
+    mut fits: impl FnMut(&v1::Campaign) -> bool,
     mut page_token: String,
 ) -> Result<Vec<v1::Campaign>, Failure> {
     let mut found = Vec::new();
     loop {
         let page = page(connection, PAGE, page_token).await?;
-        found.extend(page.campaigns.into_iter().filter(&fits));
+        found.extend(page.campaigns.into_iter().filter(&mut fits));
         page_token = page.next_page_token;
         if page_token.is_empty() {
             return Ok(found);

@@ -1,7 +1,7 @@
 //! Names that are near one that was typed, for "did you mean".
 
 /// Most names that are proposed.
-pub const MAX_NEAR: usize = 5;
+const MAX_NEAR: usize = 5;
 
 /// Collector of the names nearest to one.
 #[derive(Clone, Debug)]

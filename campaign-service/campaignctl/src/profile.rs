@@ -53,7 +53,7 @@ impl Setup {
         let (file, path) = profiles(global.config.as_deref())?;
         let wanted = global.profile.clone().or(file.default_profile);
         let (profile, origin) = match &wanted {
-            None if path.is_none() => (Profile::default(), "no file of profiles".to_owned()),
+            None if path.is_none() => (Profile::default(), "no profiles file".to_owned()),
             None => (Profile::default(), "no profile chosen".to_owned()),
             Some(name) => {
                 let known: Vec<&str> = file.profiles.keys().map(String::as_str).collect();

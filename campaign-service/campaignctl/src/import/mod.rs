@@ -20,7 +20,7 @@ use crate::printing::{Printer, in_part};
 use crate::text::counted;
 use args::FileFormat;
 use campaign_proto::v1;
-use error_file::{ErrorFile, Spool};
+use error_file::{ErrorFile, ErrorRows, Spool};
 use lines::LineNumbers;
 use quotes::Quotes;
 use rows::{Chunk, Rows};
@@ -89,14 +89,7 @@ pub async fn run(
     if read.rows == 0 {
         return Err(Failure::usage(format!("{} has no rows; nothing was imported", args.file)));
     }
-    let errors = errors.map(|errors| {
-        let input: Box<dyn Read> = match spool {
-            Some(spool) => Box::new(spool.again()?),
-            None => Box::new(File::open(&args.file)?),
-        };
-        errors.over(input, &args)
-    });
-    let errors = errors.transpose()?;
+    let errors = errors.map(|file| error_rows(file, spool, &args)).transpose()?;
     let told = problems::collect(&sender, &read, errors, PROBLEMS_SHOWN).await?;
     if read.rows < next_row {
         printer.remark(
@@ -139,6 +132,19 @@ async fn send_all(
             return Ok(is_outside_run);
         }
     }
+}
+
+/// Returns the writer of the errors file, which reads the input once more.
+fn error_rows(
+    file: ErrorFile,
+    spool: Option<Spool>,
+    args: &ImportArgs,
+) -> std::io::Result<ErrorRows> {
+    let input: Box<dyn Read> = match spool {
+        Some(spool) => Box::new(spool.again()?),
+        None => Box::new(File::open(&args.file)?),
+    };
+    file.over(input, args)
 }
 
 fn report(
@@ -203,9 +209,11 @@ fn read_ahead(args: &ImportArgs) -> Result<String, Failure> {
         return Ok(format!("stdin-{}", Uuid::new_v4().simple()));
     }
     let is_csv = args.format() == FileFormat::Csv;
-    let mut quotes = if is_csv { Some(Quotes::new(args.separator())) } else { None };
+    let mut quotes = if is_csv { Some(Quotes::new(args.delimiter)) } else { None };
     let mut hash = Sha256::new();
-    let ImportArgs { default_region, columns, other_columns, delimiter, format, .. } = args;
+    let ImportArgs { default_region, columns, other_columns, format, .. } = args;
+    // IDs stay the same from version to version, and they have the delimiter as a character.
+    let delimiter = char::from(args.delimiter);
     hash.update(format!(
         "{default_region:?} {columns:?} {other_columns:?} {delimiter:?} {format:?}"
     ));

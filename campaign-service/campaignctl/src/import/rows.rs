@@ -15,6 +15,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::sync::mpsc;
 
+/// Byte order mark of UTF-8.
+pub const BOM: &[u8] = b"\xef\xbb\xbf";
 /// Most rows and bytes of one message.
 const MAX_CHUNK_ROWS: usize = 2_500;
 const MAX_CHUNK_BYTES: usize = 4 * 1024 * 1024;
@@ -45,6 +47,8 @@ pub struct Rows {
     source: Source,
     /// Bytes read since the last row.
     since_row: Arc<AtomicU64>,
+    /// Line of the header of a CSV, which counts as row 0.
+    lines: LineNumbers,
 }
 
 enum Source {
@@ -90,6 +94,7 @@ impl Rows {
     ) -> Result<Self, Failure> {
         let since_row = Arc::new(AtomicU64::new(0));
         let mut limited = Limited { inner, since_row: Arc::clone(&since_row), total, starts: None };
+        let mut lines = LineNumbers::default();
         let source = match args.format() {
             FileFormat::Ndjson => {
                 let mut reader = BufReader::new(limited);
@@ -97,7 +102,7 @@ impl Rows {
                 Source::Ndjson { reader: Box::new(reader), line: 0 }
             }
             FileFormat::Csv => {
-                let delimiter = args.separator();
+                let delimiter = args.delimiter;
                 limited.starts = Some(RowStarts::new(delimiter));
                 let mut reader = csv::ReaderBuilder::new()
                     .has_headers(false)
@@ -105,12 +110,13 @@ impl Rows {
                     .delimiter(delimiter)
                     .from_reader(limited);
                 let columns = header(&mut reader, args)?;
-                // The header has a line of its own.
-                take_line(&mut reader);
+                if let Some(line) = take_line(&mut reader) {
+                    lines.add(0, line);
+                }
                 Source::Csv { reader: Box::new(reader), columns }
             }
         };
-        Ok(Self { source, since_row })
+        Ok(Self { source, since_row, lines })
     }
 
     /// Passes on the rows from `next_row` on. Stops when the receiver is gone.
@@ -119,7 +125,8 @@ impl Rows {
         next_row: i64,
         chunks: &mpsc::Sender<Chunk>,
     ) -> Result<ReadRows, String> {
-        let mut read = ReadRows::default();
+        let lines = std::mem::take(&mut self.lines);
+        let mut read = ReadRows { lines, ..ReadRows::default() };
         let mut chunk = Chunk { rows: v1::ImportRows::default(), bytes: 0 };
         while let Some((line, row)) = self
             .next()
@@ -203,11 +210,18 @@ fn header(reader: &mut csv::Reader<Limited>, args: &ImportArgs) -> Result<Vec<Co
     columns::of(found.then_some(&record), args)
 }
 
+/// Skips the byte order mark with which some programs begin UTF-8. Returns whether there is one.
+pub fn skip_bom(reader: &mut impl BufRead) -> std::io::Result<bool> {
+    let has_bom = reader.fill_buf()?.starts_with(BOM);
+    reader.consume(if has_bom { BOM.len() } else { 0 });
+    Ok(has_bom)
+}
+
 /// Rejects JSON that is not one object a line, since some of its lines would pass for rows.
 fn check_lines(reader: &mut BufReader<Limited>, file: &str) -> Result<(), Failure> {
     let wrong = |error| Failure::usage(format!("{file} cannot be read: {error}"));
-    let start = reader.fill_buf().map_err(wrong)?;
-    let start = start.strip_prefix(b"\xef\xbb\xbf").unwrap_or(start).trim_ascii_start();
+    skip_bom(reader).map_err(wrong)?;
+    let start = reader.fill_buf().map_err(wrong)?.trim_ascii_start();
     let line = start.split(|byte| *byte == b'\n').next().unwrap_or_default();
     if start.starts_with(b"[") || line.trim_ascii() == b"{" {
         let text = format!("{file} is not one JSON object a line; none of it was imported");
@@ -251,7 +265,27 @@ fn json_row(line: &[u8]) -> RowOrProblem {
 
 #[cfg(test)]
 mod tests {
+    use super::super::args::parsed;
     use super::*;
+
+    #[test]
+    fn an_endless_first_row_comes_after_the_header() {
+        let text = format!("\nphone\n\"{}", "x".repeat(3 * 1024 * 1024));
+        let input = Box::new(std::io::Cursor::new(text));
+        let rows = Rows::open(input, &parsed(&[]), Arc::default()).expect("rows");
+        let (chunks, _received) = mpsc::channel(1);
+        let error = rows.read_into(1, &chunks).expect_err("endless");
+        assert!(error.starts_with("after line 2: a row has more than 1 MiB"), "{error}");
+    }
+
+    #[test]
+    fn a_byte_order_mark_is_no_part_of_the_first_json_row() {
+        let input = Box::new(&b"\xef\xbb\xbf{\"phone_number\": \"1\"}\n"[..]);
+        let rows = Rows::open(input, &parsed(&["--format", "ndjson"]), Arc::default());
+        let (chunks, _received) = mpsc::channel(1);
+        let read = rows.expect("rows").read_into(1, &chunks).expect("read");
+        assert!(read.rows == 1 && read.problems.is_empty(), "{read:?}");
+    }
 
     #[test]
     fn a_row_of_an_errors_file_is_a_row() {

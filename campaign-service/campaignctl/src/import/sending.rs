@@ -94,7 +94,7 @@ impl Sender {
     }
 }
 
-/// Whether a retry may succeed: the service is unavailable or busy, or the connection broke.
+/// Returns whether a retry may succeed: the service is unavailable or busy, or the connection broke.
 fn may_pass(status: &Status) -> bool {
     let is_away = matches!(
         status.code(),

@@ -80,6 +80,17 @@ impl Watched {
         self.trouble = None;
     }
 
+    /// Forgets the counts so far. After a time without news, the rate would have the attempts of all that time.
+    pub fn restart_rate(&mut self) {
+        self.samples.clear();
+    }
+
+    /// Stores the reason why there is no news.
+    pub fn lose(&mut self, trouble: String) {
+        self.restart_rate();
+        self.trouble = Some(trouble);
+    }
+
     /// Returns the attempts that lately ended per second, or `None` before there are two counts.
     pub fn rate(&self, now: Duration) -> Option<f64> {
         let begin = now.saturating_sub(RATE_WINDOW);
@@ -129,5 +140,17 @@ mod tests {
         assert_eq!(watched.rate(at(60)), Some(0.0));
         watched.update(with_attempts(0), at(61));
         assert_eq!(watched.rate(at(63)), Some(0.0), "a reset is no negative rate");
+    }
+
+    #[test]
+    fn attempts_of_a_time_without_news_are_in_no_rate() {
+        let at = Duration::from_secs;
+        let mut watched = Watched::default();
+        watched.update(with_attempts(0), at(0));
+        watched.lose("no answer in time".to_owned());
+        watched.update(with_attempts(6_000), at(600));
+        assert_eq!(watched.rate(at(600)), None, "one count says nothing");
+        watched.update(with_attempts(6_040), at(602));
+        assert_eq!(watched.rate(at(602)), Some(20.0));
     }
 }

@@ -8,6 +8,7 @@ use crate::connection::Connection;
 use crate::failure::{Exit, Failure};
 use crate::names;
 use crate::printing::Printer;
+use crate::running::is_under_way;
 use crate::text::Format;
 use acting::{Act, Question};
 use board::{Board, Watched};
@@ -18,6 +19,7 @@ use ratatui::buffer::Buffer;
 use ratatui::crossterm::event::{self, Event, KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
 use ratatui::layout::Rect;
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::io::IsTerminal;
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
@@ -26,6 +28,8 @@ use tonic::Status;
 
 /// Most streams at once, since one connection carries about a hundred requests.
 const MAX_STREAMS: usize = 100;
+/// Most events that wait to be drawn.
+const MAX_WAITING: usize = 64;
 /// Campaigns that are shown when none is under way.
 const LATEST_CAMPAIGNS: i32 = 5;
 /// Wait before a stream that ended is opened again.
@@ -90,14 +94,8 @@ async fn chosen(connection: &Connection, named: &[String]) -> Result<Vec<v1::Cam
     if !named.is_empty() {
         return Ok(campaigns);
     }
-    let is_under_way = |one: &v1::Campaign| {
-        let state = one.state();
-        matches!(
-            state,
-            v1::CampaignState::Running | v1::CampaignState::Paused | v1::CampaignState::Scheduled
-        )
-    };
-    let under_way = names::all(connection, is_under_way, String::new()).await?;
+    let fits = |one: &v1::Campaign| is_under_way(one.state());
+    let under_way = names::all(connection, fits, String::new()).await?;
     if !under_way.is_empty() {
         return Ok(under_way);
     }
@@ -158,7 +156,7 @@ async fn live(
     board: &mut Board,
     interval_seconds: i32,
 ) -> Result<(), Failure> {
-    let (sender, mut received) = mpsc::channel(64);
+    let (sender, mut received) = mpsc::channel(MAX_WAITING);
     let keys = sender.clone();
     // This thread waits for keys, and ends with the process.
     std::thread::spawn(move || {
@@ -173,7 +171,6 @@ async fn live(
         connection: connection.clone(),
         interval_seconds,
         sender,
-        tasks: JoinSet::new(),
         followed: HashMap::new(),
         question: None,
     };
@@ -188,7 +185,7 @@ struct Live {
     connection: Connection,
     interval_seconds: i32,
     sender: mpsc::Sender<Happening>,
-    tasks: JoinSet<()>,
+    /// Streams of the campaigns that are shown.
     followed: HashMap<usize, AbortHandle>,
     /// Command that waits for a yes.
     question: Option<Question>,
@@ -214,9 +211,7 @@ impl Live {
                 Some(Happening::Progress(at, progress)) => {
                     board.campaigns[at].update(*progress, began.elapsed());
                 }
-                Some(Happening::Trouble(at, trouble)) => {
-                    board.campaigns[at].trouble = Some(trouble);
-                }
+                Some(Happening::Trouble(at, trouble)) => board.campaigns[at].lose(trouble),
                 // A question that came meanwhile stays.
                 Some(Happening::Done(text)) if self.question.is_none() => board.status = text,
                 Some(Happening::Done(_)) => {}
@@ -233,7 +228,7 @@ impl Live {
     }
 
     /// Opens streams of the campaigns that are shown, and closes those of others.
-    fn follow_shown(&mut self, board: &Board) {
+    fn follow_shown(&mut self, board: &mut Board) {
         let shown = board.shown();
         self.followed.retain(|at, task| {
             if !shown.contains(at) {
@@ -242,19 +237,19 @@ impl Live {
             shown.contains(at)
         });
         for at in shown {
-            let name = board.campaigns[at].name.clone();
-            let request =
-                v1::WatchCampaignRequest { name, interval_seconds: self.interval_seconds };
-            self.followed.entry(at).or_insert_with(|| {
-                let (connection, sender) = (self.connection.clone(), self.sender.clone());
-                self.tasks.spawn(follow(connection, at, request, sender))
-            });
+            let Entry::Vacant(place) = self.followed.entry(at) else { continue };
+            let watched = &mut board.campaigns[at];
+            watched.restart_rate();
+            let (name, interval_seconds) = (watched.name.clone(), self.interval_seconds);
+            let request = v1::WatchCampaignRequest { name, interval_seconds };
+            let (connection, sender) = (self.connection.clone(), self.sender.clone());
+            place.insert(tokio::spawn(follow(connection, at, request, sender)).abort_handle());
         }
     }
 
-    fn send(&mut self, question: Question) {
+    fn send(&self, question: Question) {
         let (connection, sender) = (self.connection.clone(), self.sender.clone());
-        self.tasks.spawn(async move {
+        tokio::spawn(async move {
             let text = acting::send(&connection, &question).await;
             // The receiver is gone only after the view has ended.
             let _ = sender.send(Happening::Done(text)).await;

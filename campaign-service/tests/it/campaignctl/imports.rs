@@ -1,6 +1,6 @@
 //! Imports: files as people have them, and a service that stops in between.
 
-use super::{Ctl, DONE, IN_PART, UNAVAILABLE, USAGE, csv, exists};
+use super::{Ctl, DONE, IN_PART, UNAVAILABLE, USAGE, csv, exists, finished};
 use crate::support::processes::{Killed, free_port, serve};
 use crate::support::{Clients, Service, TestDb, eventually, phone};
 use campaign_proto::v1;
@@ -208,11 +208,6 @@ async fn an_import_goes_on_after_the_service_was_killed() {
     assert!(ran.code == DONE && ran.err.contains("row 60,001"), "{ran:?}");
     assert!(ran.out.contains("60,000 rows: 2,000 created"), "{ran:?}");
     assert!(!exists(&ctl.path("errors.csv")));
-}
-
-async fn finished(child: std::process::Child) -> super::Ran {
-    let wait = move || child.wait_with_output().unwrap();
-    super::Ran::of(tokio::task::spawn_blocking(wait).await.unwrap())
 }
 
 #[tokio::test]

@@ -11,7 +11,7 @@ use super::support::processes::beside;
 use serde_json::Value;
 use std::io::Write;
 use std::path::Path;
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 
 /// Exit codes, as `campaignctl --help` has them.
 const DONE: i32 = 0;
@@ -128,6 +128,12 @@ impl Ran {
 
 async fn ran(mut command: Command) -> Ran {
     Ran::of(tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap())
+}
+
+/// Waits for a command that was started with pipes.
+async fn finished(child: Child) -> Ran {
+    let wait = move || child.wait_with_output().unwrap();
+    Ran::of(tokio::task::spawn_blocking(wait).await.unwrap())
 }
 
 /// Returns a CSV of contacts. Each of `numbers` gives one phone number of `phone`.

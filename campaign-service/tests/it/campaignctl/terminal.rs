@@ -1,6 +1,6 @@
 //! Commands that need a terminal: the questions of a launch, and the live view.
 
-use super::{Ctl, DONE, NOT_FOUND, REFUSED, Ran, USAGE, ran};
+use super::{Ctl, DONE, NOT_FOUND, REFUSED, Ran, USAGE, finished, ran};
 use crate::support::processes::beside;
 use crate::support::{Clients, Service, TestDb, eventually};
 use crate::walkthrough::{blocks, walk_through};
@@ -163,8 +163,7 @@ async fn a_watch_is_live_on_a_terminal_and_a_frame_elsewhere() {
     let mut child = ctl.command(&["watch", &name, "-o", "json"]);
     let child = child.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     clients.cancel(&name).await;
-    let wait = move || child.wait_with_output().unwrap();
-    let ran = Ran::of(tokio::task::spawn_blocking(wait).await.unwrap());
+    let ran = finished(child).await;
     assert_eq!(ran.code, DONE, "{ran:?}");
     let last: serde_json::Value = serde_json::from_str(ran.out.lines().last().unwrap()).unwrap();
     assert_eq!(last["state"], "CAMPAIGN_STATE_CANCELLED");
