@@ -82,8 +82,9 @@ chaos: ## Break everything around many campaigns, and judge whether the promises
 chaos-mutations: build ## Break the code on purpose, and expect the faults to show it
 	@$(WITH_POSTGRES) $(PYTHON) deploy/chaos/mutations.py
 
-# About 25 minutes on two cores. Least share of the changes that tests must notice, in percent; .cargo/mutants.toml
-# lists those that none can. MUTANTS_OPTIONS may choose a part: --file shared/domain/src/caps.rs
+# A whole run takes about 25 minutes on two cores. Tests must notice at least MUTANTS_SHARE percent of the changes;
+# .cargo/mutants.toml lists the changes that no test can notice. MUTANTS_OPTIONS may choose a part:
+# --file shared/domain/src/caps.rs
 # Each job has a target directory of its own: in a shared one, it may test the change of the other.
 MUTANTS_SHARE = 95
 mutants: prerequisites ## Change the domain's rules one by one, and expect its tests to fail (cargo install cargo-mutants)

@@ -27,11 +27,12 @@ const MAX_SUBJECT_CHARACTERS: usize = 200;
 const MAX_KEYS: usize = 100;
 /// Shortest RSA key, in bits.
 const MIN_RSA_BITS: usize = 2_048;
-/// Length of a public key on P-256, in bytes: its kind and both coordinates.
-const P256_BYTES: usize = 1 + 2 * 32;
-const ED25519_BYTES: usize = 32;
 /// Longest RSA key, in bits. Longer keys take too long to verify with.
 const MAX_RSA_BITS: usize = 8_192;
+/// Length of a public key on P-256, in bytes: its kind and both coordinates.
+const P256_BYTES: usize = 1 + 2 * 32;
+/// Length of a public Ed25519 key, in bytes.
+const ED25519_BYTES: usize = 32;
 
 /// File with the public keys.
 #[derive(Clone, Debug)]

@@ -22,13 +22,14 @@ const MAX_FILE_BYTES: u64 = 1 << 16;
 const MAX_ZONES: usize = 5_000;
 /// Most levels of folders below a directory of zones.
 const MAX_DEPTH: usize = 4;
-/// Age at which data counts as old, in calendar years. Rules change several times a year.
+/// Oldest age of data that does not count as old, in calendar years. Rules change several times a year.
 const MAX_AGE_YEARS: i32 = 1;
 
 /// Time zone data options.
 #[derive(Args, Clone, Debug, Default)]
 pub struct ZoneArgs {
-    /// Directory of time zone data (TZif files and tzdata.zi) [default: the newer of the system's and this build's data]
+    /// Directory of time zone data (TZif files and tzdata.zi), beside the system's data and this build's. The newest
+    /// data is used
     #[arg(long, env = "CAMPAIGN_TIME_ZONE_DIR")]
     pub time_zone_dir: Option<PathBuf>,
 }

@@ -4,7 +4,6 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-pub use campaign_process::Secret;
 use campaign_process::client::endpoint;
 use campaign_process::{ConfigArgs, HealthArgs, LogArgs, TraceArgs};
 use clap::{Args, Parser, ValueEnum};

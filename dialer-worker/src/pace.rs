@@ -56,7 +56,7 @@ impl Pace {
         self.empty_at += interval * u32::try_from(calls).unwrap_or(u32::MAX);
     }
 
-    /// Returns calls to the bucket that were taken and did not start.
+    /// Puts calls back into the bucket that were taken and did not start.
     pub fn give_back(&mut self, calls: usize) {
         let Some(interval) = self.interval else { return };
         let unused = interval * u32::try_from(calls).unwrap_or(u32::MAX);

@@ -27,7 +27,8 @@ use crate::session::{Terms, request};
 
 /// Time for the last acknowledgements, after the grace for calls is over.
 const LAST_REPORTS_LIMIT: Duration = Duration::from_secs(10);
-/// Part of the credit that must be used before a top-up, as a divisor. Avoids a top-up per contact.
+/// Divisor of the credit: the part that must be used before a top-up, so that no contact causes its
+/// own.
 const CREDIT_TOP_UPS: usize = 4;
 
 /// Deadlines of a worker that was told to stop.

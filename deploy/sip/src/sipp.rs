@@ -93,7 +93,7 @@ impl Sipp {
     /// Plays a scenario like `start`, on a port that the caller chooses.
     ///
     /// # Errors
-    /// The same as of `start`.
+    /// The errors of `start`.
     pub async fn start_on(
         port: u16,
         name: &str,

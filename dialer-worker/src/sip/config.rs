@@ -4,10 +4,10 @@ use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
 use std::time::Duration;
 
+use campaign_process::Secret;
 use clap::{Args, ValueEnum};
 
 use crate::flags::within;
-use campaign_process::Secret;
 
 /// Transport of SIP messages.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]

@@ -1,4 +1,4 @@
-//! SIP stack that all calls share: socket, trunk, and the dispatch of the trunk's own requests.
+//! SIP stack that all calls share: socket, trunk, and the list of calls in progress.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
@@ -53,7 +53,8 @@ pub(super) struct Listed {
 }
 
 impl Stack {
-    /// Binds the socket and starts to listen. Returns the stack, and the trunk's requests with its address.
+    /// Binds the socket and starts to listen. Returns the stack, and the trunk's requests with its
+    /// address.
     pub async fn start(
         config: &SipConfig,
     ) -> Result<(Arc<Self>, TransactionReceiver, IpAddr), String> {

@@ -1,4 +1,4 @@
-//! Dispatch service and provider that a test controls.
+//! Dispatch service that a test controls.
 
 use std::time::Duration;
 

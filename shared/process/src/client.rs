@@ -29,7 +29,7 @@ fn read(path: &Path) -> Result<Vec<u8>, FileError> {
     read_key_file(path).map_err(|error| FileError { path: path.to_owned(), error })
 }
 
-/// Returns the TLS settings: the authorities that vouch for the service (`None`: those that the
+/// Returns the TLS settings: the certificate authorities of the service (`None`: those that the
 /// system trusts), and the certificate and key of the client.
 ///
 /// # Errors

@@ -24,7 +24,7 @@ const NOT_IN_FILES: [&str; 2] = ["config_file", "print_config"];
 #[derive(Args, Clone, Debug)]
 pub struct ConfigArgs {
     /// TOML file with more options: `lease_ttl_seconds = 30` for --lease-ttl-seconds 30. Flags and
-    /// the environment take precedence. A changed `log` takes effect within seconds, the others
+    /// the environment take precedence. A changed `log` takes effect within seconds, other options
     /// after a restart
     #[arg(long, global = true, value_name = "FILE")]
     pub config_file: Option<PathBuf>,

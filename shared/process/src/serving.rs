@@ -1,6 +1,6 @@
 //! Serves the connections of a listener, gRPC or HTTP, within limits of size and time.
 
-use crate::connections::{Connections, Peer};
+use crate::connections::{ConnectionLimits, Connections, Peer};
 use clap::Args;
 use http::{HeaderMap, HeaderName, Request, Response, StatusCode};
 use http_body_util::BodyExt;
@@ -23,8 +23,6 @@ use tonic::Status;
 use tonic::body::Body;
 use tower::{Service, ServiceExt};
 use tracing::debug;
-
-use crate::connections::ConnectionLimits;
 
 /// Largest headers of one request, including tokens.
 const MAX_HEADER_BYTES: u32 = 16 * 1024;
@@ -59,7 +57,8 @@ pub struct SideArgs {
     #[arg(long, env = "CAMPAIGN_SIDE_MAX_CONNECTIONS", default_value_t = 128,
           value_parser = clap::value_parser!(u16).range(8..=10_000))]
     pub side_max_connections: u16,
-    /// Seconds that a request to one of them may take, and that a connection may idle, 1 to 300
+    /// Seconds that a request to one of these listeners may take, and that a connection may idle,
+    /// 1 to 300
     #[arg(long, env = "CAMPAIGN_SIDE_REQUEST_SECONDS", default_value_t = 15,
           value_parser = clap::value_parser!(u16).range(1..=300))]
     pub side_request_seconds: u16,
