@@ -4,8 +4,8 @@
 use campaign_process::{
     Options, init_logs, install_tls_provider, listen, options, shutdown_signal,
 };
-use campaign_service::app::auditing::{self, Verified};
-use campaign_service::app::erasing;
+use campaign_service::app::campaigns::auditing::{self, Verified};
+use campaign_service::app::people::erased::Erased;
 use campaign_service::config::{Cli, Command, DatabaseArgs, ServeArgs};
 use campaign_service::server::{self, Listeners};
 use campaign_service::starting::until_usable;
@@ -153,7 +153,7 @@ async fn serve(args: Box<ServeArgs>) -> Outcome {
     }
     let links = args.links.links()?;
     let eraser = args.eraser()?;
-    erasing::check_keys(&db, eraser.as_ref()).await?;
+    Erased::new(eraser.clone()).check(&db).await?;
     let api = listen(args.listen).await?;
     info!(address = %api.local_addr()?, "serving");
     let clicks = match args.links.link_listen {

@@ -2,7 +2,7 @@
 //!
 //! Counts of the database are the same at each replica. Add up only counts of a replica's own work.
 
-use crate::app::report::{Outcome, Report};
+use crate::app::facts::report::{Outcome, Report};
 use crate::store::PoolStatus;
 use campaign_domain::dispatch::Decision;
 use campaign_domain::facts::{CallOutcome, Fact};

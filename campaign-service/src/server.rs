@@ -1,8 +1,18 @@
 //! Running service: API, health, reflection and chores, until it is stopped.
 
-use crate::app::chores::ChoreOptions;
+use crate::app::DispatchLimits;
+use crate::app::backlog::BacklogWatch;
+use crate::app::campaigns::Campaigns;
+use crate::app::chores::{ChoreOptions, Chores};
 use crate::app::control::ControlBus;
-use crate::app::{App, DispatchLimits};
+use crate::app::dispatch::Dispatch;
+use crate::app::facts::Facts;
+use crate::app::people::contacts::Contacts;
+use crate::app::people::erased::Erased;
+use crate::app::people::erasing::Erasures;
+use crate::app::people::inbound::Inbound;
+use crate::app::people::suppressing::Suppressions;
+use crate::app::watch::Watch;
 use crate::eraser::Eraser;
 use crate::grpc::access::CheckAccess;
 use crate::grpc::around::Around;
@@ -11,7 +21,8 @@ use crate::grpc::limits::{CallLimits, KeepLimits, WorkerStreams};
 use crate::grpc::observing::Observe;
 use crate::grpc::panics::ContainPanics;
 use crate::grpc::reading::{ReadMessages, ReadingLimits};
-use crate::grpc::{CampaignApi, ContactApi, DispatchApi, InteractionApi};
+use crate::grpc::{CampaignApi, ContactApi, DispatchApi, InteractionApi, SessionParts};
+use crate::health::HealthWatch;
 use crate::links::{self, Links};
 use crate::metrics::Metrics;
 use crate::store::Db;
@@ -19,27 +30,21 @@ use crate::tls::Tls;
 use crate::tokens::Tokens;
 use campaign_process::Health;
 use campaign_process::connections::{ConnectionLimits, Connections};
-use campaign_process::health::{LIVENESS, READINESS};
+use campaign_process::health::LIVENESS;
 use campaign_process::scraping::serve_metrics;
 use campaign_process::serving::serve_grpc;
 use campaign_proto::v1;
-use campaign_proto::v1::campaign_service_server::{
-    CampaignServiceServer, SERVICE_NAME as CAMPAIGN,
-};
-use campaign_proto::v1::contact_service_server::{ContactServiceServer, SERVICE_NAME as CONTACT};
-use campaign_proto::v1::dispatch_service_server::{
-    DispatchServiceServer, SERVICE_NAME as DISPATCH,
-};
-use campaign_proto::v1::interaction_service_server::{
-    InteractionServiceServer, SERVICE_NAME as INTERACTION,
-};
+use campaign_proto::v1::campaign_service_server::CampaignServiceServer;
+use campaign_proto::v1::contact_service_server::ContactServiceServer;
+use campaign_proto::v1::dispatch_service_server::DispatchServiceServer;
+use campaign_proto::v1::interaction_service_server::InteractionServiceServer;
 use http::{Request, Response};
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
-use tokio::time::{sleep, timeout};
+use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tonic::body::Body;
 use tonic::codec::CompressionEncoding;
@@ -52,10 +57,6 @@ use tracing::{error, warn};
 /// Most concurrent requests and streams on one connection. A client library holds back more requests by itself, at no
 /// cost to the service. A client that needs more opens more connections.
 const MAX_REQUESTS_PER_CONNECTION: u32 = 128;
-/// Time between checks that the database answers.
-const HEALTH_INTERVAL: Duration = Duration::from_secs(2);
-/// Longest wait for the answer of the database to a check.
-const HEALTH_LIMIT: Duration = Duration::from_secs(5);
 /// Time for last messages after the grace of a drain.
 const LAST_WORDS: Duration = Duration::from_secs(2);
 
@@ -152,41 +153,38 @@ async fn serve_all(
     health: Health,
     stop: CancellationToken,
 ) -> Outcome {
-    let links = options.links.clone();
-    let mut app = App::new(db.clone(), options.limits.clone());
-    app.links.clone_from(&links);
-    app.eraser = options.eraser.clone();
-    let app = Arc::new(app);
+    let (links, side) = (options.links.clone(), options.side);
     let control = ControlBus::default();
+    let Parts { apis, chores, backlog, facts, metrics } =
+        compose(&db, &options, control.clone(), &stop);
     let health_service = health.service();
     let mut tasks = JoinSet::new();
     {
-        let (app, chores, stop) = (Arc::clone(&app), options.chores, stop.clone());
-        tasks.spawn(lasting(async move { app.run_chores(&chores, &stop).await }));
+        let stop = stop.clone();
+        tasks.spawn(lasting(async move { chores.run(&stop).await }));
     }
     {
-        let (control, db, stop) = (control.clone(), db.clone(), stop.clone());
+        let (db, stop) = (db.clone(), stop.clone());
         tasks.spawn(lasting(async move { control.run(&db, &stop).await }));
     }
     tasks.spawn(lasting(options.access.clone().reload(stop.clone())));
-    let metrics = Arc::clone(&app.metrics);
-    let side = options.side;
     // The first look comes before the first connection, whose caller finds the services known.
     let mut watch = HealthWatch::new(health.clone(), db, Arc::clone(&metrics));
     watch.look().await;
     let watching = stop.clone();
     tasks.spawn(lasting(async move { watch.run(&watching).await }));
     if let Some(listener) = listeners.metrics {
-        tasks.spawn(lasting(measure(listener, side, Arc::clone(&app), stop.clone())));
+        tasks.spawn(lasting(measure(listener, side, backlog, stop.clone())));
     }
     if let Some((listener, links)) = listeners.links.zip(links) {
-        tasks.spawn(lasting(links::serve(listener, side, Arc::clone(&app), links, stop.clone())));
+        let metrics = Arc::clone(&metrics);
+        tasks.spawn(lasting(links::serve(listener, side, facts, metrics, links, stop.clone())));
     }
     let tending = tokio::spawn(tend(tasks, health, stop.clone()));
 
     let connections = Connections::new(options.connections, metrics.turned_away("api"));
     let access = options.access.clone();
-    let service = api(&app, control, health_service, options, &stop)?;
+    let service = api(apis, metrics, health_service, options)?;
     let (listener, requests, stopping) = (listeners.api, MAX_REQUESTS_PER_CONNECTION, stop.clone());
     match access.tls {
         None => {
@@ -203,14 +201,84 @@ async fn serve_all(
     Ok(())
 }
 
+/// Parts of the service, each with the use cases that it calls.
+struct Parts {
+    apis: Apis,
+    chores: Chores,
+    backlog: BacklogWatch,
+    facts: Arc<Facts>,
+    metrics: Arc<Metrics>,
+}
+
+/// Implementations of the services of the API.
+struct Apis {
+    campaigns: CampaignApi,
+    contacts: ContactApi,
+    interactions: InteractionApi,
+    dispatch: DispatchApi,
+}
+
+/// Composes all use cases, once.
+fn compose(db: &Db, options: &Options, control: ControlBus, stop: &CancellationToken) -> Parts {
+    let (db, limits, metrics) = (|| db.clone(), || options.limits.clone(), Arc::default());
+    let erased = Erased::new(options.eraser.clone());
+    let campaigns = Campaigns { db: db() };
+    let contacts = Contacts { db: db(), limits: limits(), erased: erased.clone() };
+    let suppressions = Suppressions { db: db(), erased: erased.clone() };
+    let inbound = Inbound { db: db(), erased: erased.clone() };
+    let erasures = Erasures { db: db(), erased };
+    let facts = Arc::new(Facts::new(db(), limits(), Arc::clone(&metrics)));
+    let apis = Apis {
+        campaigns: CampaignApi {
+            campaigns: campaigns.clone(),
+            watch: Watch { db: db(), limits: limits() },
+            suppressions: suppressions.clone(),
+            stop: stop.clone(),
+        },
+        contacts: ContactApi {
+            campaigns: campaigns.clone(),
+            contacts: contacts.clone(),
+            suppressions: suppressions.clone(),
+            erasures: erasures.clone(),
+        },
+        interactions: InteractionApi {
+            campaigns: campaigns.clone(),
+            contacts,
+            facts: Arc::clone(&facts),
+            suppressions,
+            inbound,
+        },
+        dispatch: DispatchApi {
+            parts: SessionParts {
+                campaigns: campaigns.clone(),
+                dispatch: Arc::new(Dispatch::new(db(), limits(), options.links.clone())),
+                facts: Arc::clone(&facts),
+                metrics: Arc::clone(&metrics),
+                stop: stop.clone(),
+                streams: WorkerStreams::default(),
+            },
+            control,
+        },
+    };
+    let chores = Chores {
+        db: db(),
+        options: options.chores,
+        campaigns,
+        facts: Arc::clone(&facts),
+        erasures,
+        metrics: Arc::clone(&metrics),
+    };
+    let backlog = BacklogWatch { db: db(), metrics: Arc::clone(&metrics) };
+    Parts { apis, chores, backlog, facts, metrics }
+}
+
 /// Returns the service of all methods with its layers. A request is counted first. Then the layers apply its deadline,
 /// contain panics, check access, read its messages, and wait for a place.
 fn api(
-    app: &Arc<App>,
-    control: ControlBus,
+    apis: Apis,
+    metrics: Arc<Metrics>,
     health: HealthServer<HealthService>,
     options: Options,
-    stop: &CancellationToken,
 ) -> Result<
     impl Service<Request<Body>, Response = Response<Body>, Error = Infallible, Future: Send + 'static>
     + Clone
@@ -218,13 +286,7 @@ fn api(
     + 'static,
     tonic_reflection::server::Error,
 > {
-    let metrics = Arc::clone(&app.metrics);
-    let app = Arc::clone(app);
-    let campaigns = CampaignApi { app: Arc::clone(&app), stop: stop.clone() };
-    let contacts = ContactApi { app: Arc::clone(&app) };
-    let interactions = InteractionApi { app: Arc::clone(&app) };
-    let dispatch =
-        DispatchApi { app, control, stop: stop.clone(), streams: WorkerStreams::default() };
+    let Apis { campaigns, contacts, interactions, dispatch } = apis;
     let routes = Routes::new(health)
         .add_service(reflection().build_v1()?)
         .add_service(reflection().build_v1alpha()?)
@@ -291,61 +353,13 @@ fn reflection() -> tonic_reflection::server::Builder<'static> {
 async fn measure(
     listener: TcpListener,
     limits: ConnectionLimits,
-    app: Arc<App>,
+    backlog: BacklogWatch,
     stop: CancellationToken,
 ) {
-    let shown = Arc::clone(&app);
-    let render = move || shown.metrics.render(&shown.db.pool());
+    let (db, metrics) = (backlog.db.clone(), Arc::clone(&backlog.metrics));
+    let render = move || metrics.render(&db.pool());
     let serving = serve_metrics(listener, limits, render, stop.clone());
-    tokio::join!(serving, app.watch_backlog(&stop));
-}
-
-/// Watch on the database. Every service is as healthy as the database.
-struct HealthWatch {
-    health: Health,
-    db: Db,
-    metrics: Arc<Metrics>,
-    /// Result of the last look; `None` before the first.
-    was_healthy: Option<bool>,
-}
-
-impl HealthWatch {
-    fn new(health: Health, db: Db, metrics: Arc<Metrics>) -> Self {
-        Self { health, db, metrics, was_healthy: None }
-    }
-
-    /// Asks the database, and reports every service as healthy while it answers.
-    async fn look(&mut self) {
-        let trouble = match timeout(HEALTH_LIMIT, self.db.ping()).await {
-            Ok(answer) => answer.err().map(|error| error.to_string()),
-            Err(_) => Some("it does not answer".to_owned()),
-        };
-        let is_healthy = trouble.is_none();
-        self.metrics.database.up.set(is_healthy.into());
-        if self.was_healthy.replace(is_healthy) == Some(is_healthy) {
-            return;
-        }
-        if let Some(error) = trouble {
-            warn!(error, "the database is away; requests fail until it is back");
-        }
-        set_services(&self.health, is_healthy).await;
-    }
-
-    /// Looks again and again until `stop`. After `stop` no service is healthy.
-    async fn run(mut self, stop: &CancellationToken) {
-        while stop.run_until_cancelled(sleep(HEALTH_INTERVAL)).await.is_some() {
-            if stop.run_until_cancelled(self.look()).await.is_none() {
-                break;
-            }
-        }
-        set_services(&self.health, false).await;
-    }
-}
-
-async fn set_services(health: &Health, is_serving: bool) {
-    for service in [READINESS, CAMPAIGN, CONTACT, INTERACTION, DISPATCH] {
-        health.set(service, is_serving).await;
-    }
+    tokio::join!(serving, backlog.run(&stop));
 }
 
 #[cfg(test)]

@@ -25,10 +25,10 @@ FIRST_SEED = int(os.environ.get("CHAOS_SEED", "1"))
 VIOLATION = re.compile(r"^  (P\d|privacy)\b.* in ", re.M)
 DONE = re.compile(r"^(\d+) of \d+ histories", re.M)
 
-ERASING = "campaign-service/src/app/erasing.rs"
-AUTHORIZING = "campaign-service/src/app/authorizing.rs"
+ERASING = "campaign-service/src/app/people/erasing.rs"
+AUTHORIZING = "campaign-service/src/app/dispatch/authorizing.rs"
 DISPATCH = "shared/domain/src/dispatch.rs"
-LEASING = "campaign-service/src/app/leasing.rs"
+LEASING = "campaign-service/src/app/dispatch/leasing.rs"
 TX = "campaign-service/src/store/tx.rs"
 # Name: (promises of which at least one must be found broken, [(file, old, new)]).
 MUTATIONS = {
@@ -82,17 +82,17 @@ MUTATIONS = {
         "now + TimeDelta::seconds(rule.min_delay_seconds * 0)")]),
     # Workers are not notified either, as a worker may miss a notice.
     "authorise-who-was-erased": (["P4"], [
-        (ERASING, "        suppressing::tell(&tx, tenant, &phones).await?;\n", ""),
-        (ERASING, "        self.take_back(&reach, std::slice::from_ref(&erasure.phone)).await?;\n", ""),
+        (ERASING, "        tell(&tx, tenant, &phones).await?;\n", ""),
+        (ERASING, "        take_back(&self.db, &reach, std::slice::from_ref(&erasure.phone)).await?;\n", ""),
         (ERASING, "        campaigns::bump_facts_revision(&tx, id).await?;\n", "")]),
     "take-in-who-was-erased": (["P4"], [(
-        "campaign-service/src/app/importing.rs",
-        "let erased = app.erased_among(tx, &keys, &campaign.tenant, &phones).await?;",
-        "let _ = (app, keys);\n        let erased = HashSet::new();")]),
+        "campaign-service/src/app/people/importing.rs",
+        "let erased = erased.among(tx, &keys, &campaign.tenant, &phones).await?;",
+        "let _ = (erased, keys);\n        let erased = HashSet::new();")]),
     "name-people-in-logs": (["privacy"], [(
-        "campaign-service/src/app/importing.rs",
-        "let erased = app.erased_among(tx, &keys, &campaign.tenant, &phones).await?;",
-        'let erased = app.erased_among(tx, &keys, &campaign.tenant, &phones).await?;\n        tracing::info!(?phones, "taken in");')]),
+        "campaign-service/src/app/people/importing.rs",
+        "let erased = erased.among(tx, &keys, &campaign.tenant, &phones).await?;",
+        'let erased = erased.among(tx, &keys, &campaign.tenant, &phones).await?;\n        tracing::info!(?phones, "taken in");')]),
     "share-the-gate": (["P3", "P4"], [(
         TX,
         'Gate::Exclusive(id) => ("pg_advisory_xact_lock($1)", gate_key(id))',

@@ -1,15 +1,15 @@
 //! Backlog for monitoring, counted in the background every few seconds, up to a bound.
 
-use super::App;
 use super::error::Result;
-use crate::metrics::Backlog;
+use crate::metrics::{Backlog, Metrics};
 use crate::store::backlog::Waiting;
-use crate::store::{Gate, Tx, backlog, campaigns, groups};
+use crate::store::{Db, Gate, Tx, backlog, campaigns, groups};
 use campaign_domain::Instant;
 use campaign_domain::access::Reach;
 use campaign_domain::lifecycle::State;
 use campaign_domain::schedule::Hours;
 use chrono::TimeDelta;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
@@ -24,11 +24,18 @@ const MAX_CONTACTS: usize = 100_000;
 /// Most leases read.
 const MAX_LEASES: i64 = 10_000;
 
-impl App {
+/// Count of the backlog, for the metrics of one replica.
+#[derive(Debug)]
+pub struct BacklogWatch {
+    pub db: Db,
+    pub metrics: Arc<Metrics>,
+}
+
+impl BacklogWatch {
     /// Counts the backlog again and again, until told to stop.
-    pub async fn watch_backlog(&self, stop: &CancellationToken) {
+    pub async fn run(&self, stop: &CancellationToken) {
         loop {
-            match self.count_backlog().await {
+            match self.count().await {
                 Ok(backlog) => self.metrics.waiting(&backlog),
                 // An unavailable database is reported elsewhere.
                 Err(error) => debug!(%error, "the backlog could not be counted"),
@@ -40,7 +47,7 @@ impl App {
         }
     }
 
-    async fn count_backlog(&self) -> Result<Backlog> {
+    async fn count(&self) -> Result<Backlog> {
         let mut connection = self.db.connect().await?;
         let tx = connection.begin(Gate::Open).await?;
         let mut counted = Backlog::default();

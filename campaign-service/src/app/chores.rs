@@ -3,15 +3,18 @@
 //! of it. Every replica runs all chores. Each piece of work checks again behind its gate, so that
 //! it is done once.
 
-use super::App;
+use super::campaigns::Campaigns;
 use super::error::{Error, Result};
-use crate::metrics::CHORES;
+use super::facts::Facts;
+use super::people::erasing::Erasures;
+use crate::metrics::{CHORES, Metrics};
 use crate::store::retention::Sweep;
 use crate::store::states::BLOCK_CONTACTS;
-use crate::store::{Gate, campaigns, due, leases, numbers, purge, requests, retention};
+use crate::store::{Db, Gate, campaigns, due, leases, numbers, purge, requests, retention};
 use campaign_domain::access::Reach;
 use campaign_domain::lifecycle::State;
 use chrono::TimeDelta;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 use tokio_util::sync::CancellationToken;
@@ -42,10 +45,22 @@ pub struct ChoreOptions {
     pub erasure_patience: TimeDelta,
 }
 
-impl App {
+/// Chores of one replica.
+#[derive(Debug)]
+pub struct Chores {
+    pub db: Db,
+    pub options: ChoreOptions,
+    pub campaigns: Campaigns,
+    pub facts: Arc<Facts>,
+    pub erasures: Erasures,
+    pub metrics: Arc<Metrics>,
+}
+
+impl Chores {
     /// Runs all chores, round after round, until told to stop. The first round comes after one
     /// interval.
-    pub async fn run_chores(&self, options: &ChoreOptions, stop: &CancellationToken) {
+    pub async fn run(&self, stop: &CancellationToken) {
+        let options = &self.options;
         let mut ticks = interval_at(Instant::now() + options.interval, options.interval);
         let (mut next_number, mut sweep) = (0, Sweep::default());
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -60,8 +75,8 @@ impl App {
                 self.purge_history().await,
                 self.forget_answers().await,
                 self.forget_numbers(&mut next_number).await,
-                self.delete_history(options, &mut sweep).await,
-                self.finish_erasures(options.erasure_patience).await,
+                self.delete_history(&mut sweep).await,
+                self.erasures.finish_left(options.erasure_patience).await,
             ];
             for (index, (chore, result)) in CHORES.into_iter().zip(results).enumerate() {
                 self.metrics.chore_done(index, result.is_ok());
@@ -79,7 +94,8 @@ impl App {
         drop(tx);
         drop(connection);
         for (campaign, lease) in expired {
-            log_failure("expiring a lease", campaign, self.expire_lease(campaign, lease).await);
+            let expired = self.facts.expire_lease(campaign, lease).await;
+            log_failure("expiring a lease", campaign, expired);
         }
         Ok(())
     }
@@ -92,7 +108,7 @@ impl App {
         drop(tx);
         drop(connection);
         for campaign in active {
-            log_failure("advancing", campaign, self.advance_by_clock(campaign).await);
+            log_failure("advancing", campaign, self.campaigns.advance_by_clock(campaign).await);
         }
         Ok(())
     }
@@ -143,8 +159,8 @@ impl App {
     }
 
     /// Deletes history that is no longer kept, in the next page of each table.
-    async fn delete_history(&self, options: &ChoreOptions, sweep: &mut Sweep) -> Result<()> {
-        let Some(age) = options.history_retention else { return Ok(()) };
+    async fn delete_history(&self, sweep: &mut Sweep) -> Result<()> {
+        let Some(age) = self.options.history_retention else { return Ok(()) };
         let mut connection = self.db.connect().await?;
         let tx = connection.begin(Gate::Open).await?;
         let before = tx.now - age;

@@ -1,47 +1,21 @@
-//! Use cases of the service, one per file. Each reads the store, asks the domain, and writes the
-//! store.
+//! Use cases of the service: one small struct for each kind, with only what it needs. Each use case
+//! reads the store, asks the domain, and writes the store.
 
-pub mod auditing;
-pub mod authorizing;
 pub mod backlog;
-pub mod batch;
+pub mod campaigns;
 pub mod chores;
-pub mod contacts;
 pub mod control;
-pub mod erasing;
+pub mod dispatch;
 pub mod error;
-pub mod explaining;
+pub mod facts;
 mod group_commit;
-mod idling;
-pub mod importing;
-pub mod inbound;
-pub mod leasing;
-mod ledger;
-pub mod lifecycle;
-mod past_runs;
-mod picking;
-pub mod preview;
-pub mod progress;
-pub mod recording;
-mod releasing;
-pub mod report;
-pub mod stops;
-pub mod suppressing;
+pub mod people;
+mod returning;
+pub mod watch;
 
-use crate::eraser::Eraser;
-use crate::links::Links;
-use crate::metrics::Metrics;
-use crate::store::audit::{self, Event};
-use crate::store::campaigns::{self, Run};
-use crate::store::{Db, Gate, Statements};
-use batch::Lessor;
-use campaign_domain::Instant;
-use campaign_domain::access::{Reach, Tenant};
+use crate::store::{Statements, campaigns as rows};
 use campaign_domain::campaign::Campaign;
 use error::{Error, Result};
-use past_runs::PastRuns;
-use report::Recorder;
-use std::sync::Arc;
 use std::time::Duration;
 use uuid::Uuid;
 
@@ -67,100 +41,9 @@ pub struct DispatchLimits {
     pub drain_grace: Duration,
 }
 
-/// Use cases. One instance serves the whole process.
-#[derive(Clone, Debug)]
-pub struct App {
-    pub db: Db,
-    pub limits: DispatchLimits,
-    /// Links for texts; `None` if texts carry no links.
-    pub links: Option<Links>,
-    /// Eraser, which knows erased people; `None` if nobody can be erased.
-    pub eraser: Option<Eraser>,
-    pub metrics: Arc<Metrics>,
-    recorder: Arc<Recorder>,
-    lessor: Arc<Lessor>,
-    past_runs: Arc<PastRuns>,
-}
-
-impl App {
-    /// Creates the use cases on a database.
-    #[must_use]
-    pub fn new(db: Db, limits: DispatchLimits) -> Self {
-        let (recorder, lessor) = (Arc::new(report::recorder()), Arc::new(batch::lessor()));
-        Self {
-            db,
-            limits,
-            links: None,
-            eraser: None,
-            metrics: Arc::default(),
-            recorder,
-            lessor,
-            past_runs: Arc::default(),
-        }
-    }
-
-    /// Returns whether a campaign is within the caller's reach. Nothing else decides this. Must be
-    /// asked before anything is done with the campaign, its gate passed or time spent on it. So
-    /// another tenant's campaign cannot be told from one that never was.
-    pub async fn reaches(&self, reach: &Reach, id: Uuid) -> Result<bool> {
-        let Reach::Of(tenant) = reach else { return Ok(true) };
-        Ok(campaigns::is_of(&self.db.connect().await?, id, tenant).await?)
-    }
-
-    /// Returns a campaign that exists, and how many contacts it has.
-    pub async fn get_campaign(&self, id: Uuid) -> Result<(Campaign, i64)> {
-        let mut connection = self.db.connect().await?;
-        let tx = connection.begin(Gate::Open).await?;
-        let campaign = existing(&tx, id).await?;
-        Ok((campaign, campaigns::counters(&tx, id).await?.contacts))
-    }
-
-    /// Lists a tenant's campaigns with their contact counts, newest first, after the last one of
-    /// the previous page.
-    pub async fn list_campaigns(
-        &self,
-        tenant: &Tenant,
-        after: Option<(Instant, Uuid)>,
-        limit: i64,
-    ) -> Result<Vec<(Campaign, i64)>> {
-        let mut connection = self.db.connect().await?;
-        let tx = connection.begin(Gate::Open).await?;
-        let mut found = Vec::new();
-        for campaign in campaigns::list(&tx, tenant, after, limit).await? {
-            let contacts = campaigns::counters(&tx, campaign.id).await?.contacts;
-            found.push((campaign, contacts));
-        }
-        Ok(found)
-    }
-
-    /// Lists a campaign's runs with a number below `before`, newest first.
-    pub async fn list_runs(&self, id: Uuid, before: Option<i32>, limit: i64) -> Result<Vec<Run>> {
-        let mut connection = self.db.connect().await?;
-        let tx = connection.begin(Gate::Open).await?;
-        existing(&tx, id).await?;
-        Ok(campaigns::list_runs(&tx, id, before, limit).await?)
-    }
-
-    /// Lists the audit events of a campaign, deleted or not, with a number below `before`, newest
-    /// first.
-    pub async fn list_audit_events(
-        &self,
-        id: Uuid,
-        before: Option<i64>,
-        limit: i64,
-    ) -> Result<Vec<Event>> {
-        let mut connection = self.db.connect().await?;
-        let tx = connection.begin(Gate::Open).await?;
-        if campaigns::find(&tx, id).await?.is_none() {
-            return Err(Error::NotFound(format!("campaigns/{id}")));
-        }
-        Ok(audit::list(&tx, id, before, limit).await?)
-    }
-}
-
 /// Loads a campaign that exists and is not deleted.
-pub(crate) async fn existing(tx: &Statements<'_>, id: Uuid) -> Result<Campaign> {
-    present(campaigns::find(tx, id).await?, id)
+async fn existing(tx: &Statements<'_>, id: Uuid) -> Result<Campaign> {
+    present(rows::find(tx, id).await?, id)
 }
 
 /// Returns a campaign that was found and is not deleted.

@@ -2,8 +2,8 @@
 
 use super::convert::timestamp;
 use super::names;
-use crate::app::authorizing::Answer;
-use crate::app::batch::{LeasedBatch, LeasedContact};
+use crate::app::dispatch::authorizing::Answer;
+use crate::app::dispatch::batch::{LeasedBatch, LeasedContact};
 use campaign_domain::dispatch::Decision;
 use campaign_proto::v1;
 

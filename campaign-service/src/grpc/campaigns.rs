@@ -8,9 +8,11 @@ use super::convert::{
 };
 use super::names::LogName;
 use super::{names, page};
-use crate::app::App;
+use crate::app::campaigns::Campaigns;
+use crate::app::campaigns::lifecycle::{Edit, Launch};
 use crate::app::error::Error;
-use crate::app::lifecycle::{Edit, Launch};
+use crate::app::people::suppressing::Suppressions;
+use crate::app::watch::Watch;
 use crate::store::audit::Event;
 use campaign_domain::campaign::Campaign;
 use campaign_domain::lifecycle::{Command, State};
@@ -18,7 +20,6 @@ use campaign_process::traces::TraceContext;
 use campaign_proto::v1;
 use campaign_proto::v1::campaign_service_server::CampaignService;
 use futures_util::stream::BoxStream;
-use std::sync::Arc;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
@@ -29,7 +30,9 @@ const PAGE: (i64, i64) = (50, 200);
 /// Implementation of CampaignService.
 #[derive(Clone, Debug)]
 pub struct CampaignApi {
-    pub app: Arc<App>,
+    pub campaigns: Campaigns,
+    pub watch: Watch,
+    pub suppressions: Suppressions,
     pub stop: CancellationToken,
 }
 
@@ -50,7 +53,7 @@ impl CampaignService for CampaignApi {
         let Some(campaign) = request.campaign else {
             return Err(Error::invalid("campaign", "must be set").into());
         };
-        Ok(answer(&self.app.create_campaign(&invocation, config(campaign, None)?).await?))
+        Ok(answer(&self.campaigns.create(&invocation, config(campaign, None)?).await?))
     }
 
     async fn get_campaign(
@@ -59,9 +62,9 @@ impl CampaignService for CampaignApi {
     ) -> Result<Response<v1::Campaign>, Status> {
         let caller = Admitted::of(&request)?.caller;
         let id = names::campaign("name", &request.get_ref().name)?
-            .within(&self.app, &caller.reach())
+            .within(&self.campaigns, &caller.reach())
             .await?;
-        let (campaign, contacts) = self.app.get_campaign(id).await?;
+        let (campaign, contacts) = self.campaigns.get(id).await?;
         Ok(Response::new(campaign_to_api(&campaign, contacts)))
     }
 
@@ -76,7 +79,7 @@ impl CampaignService for CampaignApi {
             let (micros, id) = text.split_once(' ')?;
             Some((page::time(micros)?, id.parse().ok()?))
         })?;
-        let found = self.app.list_campaigns(&caller.tenant, after, size + 1).await?;
+        let found = self.campaigns.list(&caller.tenant, after, size + 1).await?;
         let (campaigns, next_page_token) = page::fill(
             (&caller.tenant, "campaigns"),
             found,
@@ -97,14 +100,14 @@ impl CampaignService for CampaignApi {
             return Err(Error::invalid("campaign", "must be set").into());
         };
         let id = names::campaign("campaign.name", &campaign.name)?
-            .within(&self.app, &caller.reach())
+            .within(&self.campaigns, &caller.reach())
             .await?;
         let common = [&campaign.etag, &request.request_id, &request.actor, &request.reason];
         let invocation =
             invocation("UpdateCampaign", &request, common.map(String::as_str), &caller)?;
         let fields = config_fields(request.update_mask)?;
         let config = config(campaign, Some(&fields))?;
-        Ok(answer(&self.app.update_campaign(id, &invocation, &Edit { config, fields }).await?))
+        Ok(answer(&self.campaigns.update(id, &invocation, &Edit { config, fields }).await?))
     }
 
     async fn delete_campaign(
@@ -113,11 +116,13 @@ impl CampaignService for CampaignApi {
     ) -> Result<Response<v1::Campaign>, Status> {
         let caller = Admitted::of(&request)?.caller;
         let request = request.into_inner();
-        let id = names::campaign("name", &request.name)?.within(&self.app, &caller.reach()).await?;
+        let id = names::campaign("name", &request.name)?
+            .within(&self.campaigns, &caller.reach())
+            .await?;
         let common = [&request.etag, &request.request_id, &request.actor, &request.reason];
         let invocation =
             invocation("DeleteCampaign", &request, common.map(String::as_str), &caller)?;
-        Ok(answer(&self.app.delete_campaign(id, &invocation).await?))
+        Ok(answer(&self.campaigns.delete(id, &invocation).await?))
     }
 
     async fn preview_launch(
@@ -126,8 +131,10 @@ impl CampaignService for CampaignApi {
     ) -> Result<Response<v1::PreviewLaunchResponse>, Status> {
         let caller = Admitted::of(&request)?.caller;
         let request = request.into_inner();
-        let id = names::campaign("name", &request.name)?.within(&self.app, &caller.reach()).await?;
-        let preview = self.app.preview_launch(id, &settings(request.settings)?).await?;
+        let id = names::campaign("name", &request.name)?
+            .within(&self.campaigns, &caller.reach())
+            .await?;
+        let preview = self.campaigns.preview(id, &settings(request.settings)?).await?;
         Ok(Response::new(v1::PreviewLaunchResponse {
             total: preview.total,
             eligible: preview.eligible,
@@ -146,7 +153,9 @@ impl CampaignService for CampaignApi {
         let trace = request.extensions().get::<TraceContext>();
         let traceparent = trace.map(TraceContext::traceparent).unwrap_or_default();
         let request = request.into_inner();
-        let id = names::campaign("name", &request.name)?.within(&self.app, &caller.reach()).await?;
+        let id = names::campaign("name", &request.name)?
+            .within(&self.campaigns, &caller.reach())
+            .await?;
         let common = [&request.etag, &request.request_id, &request.actor, &request.reason];
         let invocation =
             invocation("LaunchCampaign", &request, common.map(String::as_str), &caller)?;
@@ -156,7 +165,7 @@ impl CampaignService for CampaignApi {
             confirm_reset: request.confirm_reset,
             traceparent,
         };
-        Ok(answer(&self.app.launch_campaign(id, &invocation, &launch).await?))
+        Ok(answer(&self.campaigns.launch(id, &invocation, &launch).await?))
     }
 
     async fn pause_campaign(
@@ -165,12 +174,14 @@ impl CampaignService for CampaignApi {
     ) -> Result<Response<v1::Campaign>, Status> {
         let caller = Admitted::of(&request)?.caller;
         let request = request.into_inner();
-        let id = names::campaign("name", &request.name)?.within(&self.app, &caller.reach()).await?;
+        let id = names::campaign("name", &request.name)?
+            .within(&self.campaigns, &caller.reach())
+            .await?;
         let common = [&request.etag, &request.request_id, &request.actor, &request.reason];
         let invocation =
             invocation("PauseCampaign", &request, common.map(String::as_str), &caller)?;
         let hang_up = request.hang_up_calls;
-        Ok(answer(&self.app.command_campaign(id, &invocation, Command::Pause, hang_up).await?))
+        Ok(answer(&self.campaigns.command(id, &invocation, Command::Pause, hang_up).await?))
     }
 
     async fn resume_campaign(
@@ -179,11 +190,13 @@ impl CampaignService for CampaignApi {
     ) -> Result<Response<v1::Campaign>, Status> {
         let caller = Admitted::of(&request)?.caller;
         let request = request.into_inner();
-        let id = names::campaign("name", &request.name)?.within(&self.app, &caller.reach()).await?;
+        let id = names::campaign("name", &request.name)?
+            .within(&self.campaigns, &caller.reach())
+            .await?;
         let common = [&request.etag, &request.request_id, &request.actor, &request.reason];
         let invocation =
             invocation("ResumeCampaign", &request, common.map(String::as_str), &caller)?;
-        Ok(answer(&self.app.command_campaign(id, &invocation, Command::Resume, false).await?))
+        Ok(answer(&self.campaigns.command(id, &invocation, Command::Resume, false).await?))
     }
 
     async fn cancel_campaign(
@@ -192,11 +205,13 @@ impl CampaignService for CampaignApi {
     ) -> Result<Response<v1::Campaign>, Status> {
         let caller = Admitted::of(&request)?.caller;
         let request = request.into_inner();
-        let id = names::campaign("name", &request.name)?.within(&self.app, &caller.reach()).await?;
+        let id = names::campaign("name", &request.name)?
+            .within(&self.campaigns, &caller.reach())
+            .await?;
         let common = [&request.etag, &request.request_id, &request.actor, &request.reason];
         let invocation =
             invocation("CancelCampaign", &request, common.map(String::as_str), &caller)?;
-        Ok(answer(&self.app.command_campaign(id, &invocation, Command::Cancel, true).await?))
+        Ok(answer(&self.campaigns.command(id, &invocation, Command::Cancel, true).await?))
     }
 
     async fn get_campaign_progress(
@@ -205,9 +220,9 @@ impl CampaignService for CampaignApi {
     ) -> Result<Response<v1::CampaignProgress>, Status> {
         let caller = Admitted::of(&request)?.caller;
         let id = names::campaign("name", &request.get_ref().name)?
-            .within(&self.app, &caller.reach())
+            .within(&self.campaigns, &caller.reach())
             .await?;
-        Ok(Response::new(progress_to_api(&self.app.progress(id).await?)))
+        Ok(Response::new(progress_to_api(&self.watch.progress(id).await?)))
     }
 
     type WatchCampaignStream = BoxStream<'static, Result<v1::CampaignProgress, Status>>;
@@ -219,14 +234,14 @@ impl CampaignService for CampaignApi {
         let admitted = Admitted::of(&request)?;
         let request = request.into_inner();
         let reach = admitted.caller.reach();
-        let id = names::campaign("name", &request.name)?.within(&self.app, &reach).await?;
+        let id = names::campaign("name", &request.name)?.within(&self.campaigns, &reach).await?;
         let interval = match request.interval_seconds {
             0 => Duration::from_secs(1),
             seconds @ 1..=60 => Duration::from_secs(u64::from(seconds.unsigned_abs())),
             _ => return Err(Error::invalid("interval_seconds", "must be 0 to 60").into()),
         };
-        self.app.get_campaign(id).await?;
-        let (app, stop) = (Arc::clone(&self.app), self.stop.clone());
+        self.campaigns.get(id).await?;
+        let (watch, stop) = (self.watch.clone(), self.stop.clone());
         Ok(Response::new(Box::pin(async_stream::try_stream! {
             let mut ticks = tokio::time::interval(interval);
             ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -241,7 +256,7 @@ impl CampaignService for CampaignApi {
                 if let Some(error) = end {
                     Err(error)?;
                 }
-                let progress = app.progress(id).await?;
+                let progress = watch.progress(id).await?;
                 // A draft is not over: it may still be launched.
                 let state = progress.campaign.state;
                 let is_over = matches!(state, State::Completed | State::Cancelled);
@@ -265,14 +280,15 @@ impl CampaignService for CampaignApi {
     ) -> Result<Response<v1::ListRunsResponse>, Status> {
         let caller = Admitted::of(&request)?.caller;
         let request = request.into_inner();
-        let id =
-            names::campaign("parent", &request.parent)?.within(&self.app, &caller.reach()).await?;
+        let id = names::campaign("parent", &request.parent)?
+            .within(&self.campaigns, &caller.reach())
+            .await?;
         let size = page::size(request.page_size, PAGE.0, PAGE.1)?;
         let before =
             page::last_item(&caller.tenant, "runs", &request.page_token, |text| text.parse().ok())?;
         let (runs, next_page_token) = page::fill(
             (&caller.tenant, "runs"),
-            self.app.list_runs(id, before, size + 1).await?,
+            self.campaigns.list_runs(id, before, size + 1).await?,
             size,
             |run| run.number.to_string(),
             |run| run_to_api(id, &run),
@@ -293,14 +309,14 @@ impl CampaignService for CampaignApi {
         })?;
         let (events, prefix): (Vec<(Event, String)>, String) = match log {
             LogName::Campaign(campaign) => {
-                let id = campaign.within(&self.app, &caller.reach()).await?;
-                let events = self.app.list_audit_events(id, before, size + 1).await?;
+                let id = campaign.within(&self.campaigns, &caller.reach()).await?;
+                let events = self.campaigns.list_audit_events(id, before, size + 1).await?;
                 let events = events.into_iter().map(|event| (event, String::new())).collect();
                 (events, names::campaign_name_of(id))
             }
             LogName::Suppressions(phone) => {
-                let (app, tenant) = (&self.app, &caller.tenant);
-                let events = app.list_suppression_events(tenant, phone, before, size + 1).await?;
+                let tenant = &caller.tenant;
+                let events = self.suppressions.list_events(tenant, phone, before, size + 1).await?;
                 (events, "suppressions".to_owned())
             }
         };

@@ -6,9 +6,11 @@ use super::convert::{invocation, reason_to_api, timestamp};
 use super::facts::{interaction_to_api, outcome_to_api};
 use super::rows::{as_row, contact_to_api, import_to_api, new_contact, problem_to_api};
 use super::{imports, names, page};
-use crate::app::App;
+use crate::app::campaigns::Campaigns;
 use crate::app::error::Error;
-use crate::app::suppressing::Listing;
+use crate::app::people::contacts::Contacts;
+use crate::app::people::erasing::Erasures;
+use crate::app::people::suppressing::{Listing, Suppressions};
 use crate::store::contacts::NewContact;
 use crate::store::imports::Problem;
 use crate::store::suppressions::Suppression;
@@ -19,7 +21,6 @@ use campaign_domain::subscriber::{canonical, spellings};
 use campaign_proto::v1;
 use campaign_proto::v1::contact_service_server::ContactService;
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use tonic::{Request, Response, Status, Streaming};
 
 /// Default and largest size of a page, in items.
@@ -29,7 +30,10 @@ const MAX_SUPPRESSIONS: usize = 1_000;
 /// Implementation of ContactService.
 #[derive(Clone, Debug)]
 pub struct ContactApi {
-    pub app: Arc<App>,
+    pub campaigns: Campaigns,
+    pub contacts: Contacts,
+    pub suppressions: Suppressions,
+    pub erasures: Erasures,
 }
 
 /// Rejects an actor or reason with the phone number, because the audit log keeps both for ever,
@@ -60,13 +64,15 @@ impl ContactService for ContactApi {
         request: Request<Streaming<v1::ImportContactsRequest>>,
     ) -> Result<Response<v1::Import>, Status> {
         let admitted = Admitted::of(&request)?;
-        let received = imports::receive(&self.app, &admitted, request.into_inner()).await?;
+        let received =
+            imports::receive(&self.campaigns, &self.contacts, &admitted, request.into_inner())
+                .await?;
         let (id, import_id) = (received.campaign, received.import_id);
-        let report = self.app.get_import(id, &import_id, 0).await?;
+        let report = self.contacts.get_import(id, &import_id, 0).await?;
         let mut import = import_to_api(id, &import_id, report);
         import.repeated_rows = received.repeated;
         if received.created > 0 {
-            import.outside_run = self.app.get_campaign(id).await?.0.leaves_out_new_contacts();
+            import.outside_run = self.campaigns.get(id).await?.0.leaves_out_new_contacts();
         }
         Ok(Response::new(import))
     }
@@ -82,8 +88,8 @@ impl ContactService for ContactApi {
         let after = request.problems_after_row;
         check.require(after >= 0, "problems_after_row", "must be 0 or more");
         check.finish()?;
-        let id = campaign.within(&self.app, &caller.reach()).await?;
-        let report = self.app.get_import(id, import_id, after).await?;
+        let id = campaign.within(&self.campaigns, &caller.reach()).await?;
+        let report = self.contacts.get_import(id, import_id, after).await?;
         Ok(Response::new(import_to_api(id, import_id, report)))
     }
 
@@ -93,8 +99,9 @@ impl ContactService for ContactApi {
     ) -> Result<Response<v1::Contact>, Status> {
         let caller = Admitted::of(&request)?.caller;
         let request = request.into_inner();
-        let id =
-            names::campaign("parent", &request.parent)?.within(&self.app, &caller.reach()).await?;
+        let id = names::campaign("parent", &request.parent)?
+            .within(&self.campaigns, &caller.reach())
+            .await?;
         let mut check = Check::default();
         let region = check.region("default_region", &request.default_region);
         check.require(request.contact.is_some(), "contact", "must be set");
@@ -102,10 +109,10 @@ impl ContactService for ContactApi {
         let row = as_row(request.contact.unwrap_or_default());
         let mut reading = Reading { region, allows_costly: false };
         if reading.is_costly(&row.phone_number) {
-            reading.allows_costly = self.app.get_campaign(id).await?.0.config.allow_costly_numbers;
+            reading.allows_costly = self.campaigns.get(id).await?.0.config.allow_costly_numbers;
         }
         let new = new_contact("contact.", row, reading)?;
-        Ok(Response::new(contact_to_api(id, self.app.create_contact(id, &new).await?)))
+        Ok(Response::new(contact_to_api(id, self.contacts.create(id, &new).await?)))
     }
 
     async fn get_contact(
@@ -114,8 +121,8 @@ impl ContactService for ContactApi {
     ) -> Result<Response<v1::Contact>, Status> {
         let caller = Admitted::of(&request)?.caller;
         let (campaign, position) = names::contact("name", &request.get_ref().name)?;
-        let id = campaign.within(&self.app, &caller.reach()).await?;
-        Ok(Response::new(contact_to_api(id, self.app.get_contact(id, position).await?)))
+        let id = campaign.within(&self.campaigns, &caller.reach()).await?;
+        Ok(Response::new(contact_to_api(id, self.contacts.get(id, position).await?)))
     }
 
     async fn list_contacts(
@@ -124,8 +131,9 @@ impl ContactService for ContactApi {
     ) -> Result<Response<v1::ListContactsResponse>, Status> {
         let caller = Admitted::of(&request)?.caller;
         let request = request.into_inner();
-        let id =
-            names::campaign("parent", &request.parent)?.within(&self.app, &caller.reach()).await?;
+        let id = names::campaign("parent", &request.parent)?
+            .within(&self.campaigns, &caller.reach())
+            .await?;
         let size = page::size(request.page_size, PAGE.0, PAGE.1)?;
         let last = page::last_item(&caller.tenant, "contacts", &request.page_token, |text| {
             text.parse().ok()
@@ -133,7 +141,7 @@ impl ContactService for ContactApi {
         let from = last.map_or(0, |last: i64| last.saturating_add(1));
         let (contacts, next_page_token) = page::fill(
             (&caller.tenant, "contacts"),
-            self.app.list_contacts(id, from, size + 1).await?,
+            self.contacts.list(id, from, size + 1).await?,
             size,
             |contact| contact.position.to_string(),
             |contact| contact_to_api(id, contact),
@@ -151,7 +159,7 @@ impl ContactService for ContactApi {
             return Err(Error::invalid("contact", "must be set").into());
         };
         let (campaign, position) = names::contact("contact.name", &contact.name)?;
-        let id = campaign.within(&self.app, &caller.reach()).await?;
+        let id = campaign.within(&self.campaigns, &caller.reach()).await?;
         let known = ["display_name", "time_zone", "priority", "attributes"];
         let paths = mask_paths(request.update_mask, &known)?;
         let mut check = Check::default();
@@ -170,7 +178,7 @@ impl ContactService for ContactApi {
                 }
             }
         };
-        let updated = self.app.update_contact(id, position, edit).await?;
+        let updated = self.contacts.update(id, position, edit).await?;
         Ok(Response::new(contact_to_api(id, updated)))
     }
 
@@ -180,8 +188,8 @@ impl ContactService for ContactApi {
     ) -> Result<Response<v1::Contact>, Status> {
         let caller = Admitted::of(&request)?.caller;
         let (campaign, position) = names::contact("name", &request.get_ref().name)?;
-        let id = campaign.within(&self.app, &caller.reach()).await?;
-        Ok(Response::new(contact_to_api(id, self.app.delete_contact(id, position).await?)))
+        let id = campaign.within(&self.campaigns, &caller.reach()).await?;
+        Ok(Response::new(contact_to_api(id, self.contacts.delete(id, position).await?)))
     }
 
     async fn get_contact_history(
@@ -191,7 +199,7 @@ impl ContactService for ContactApi {
         let caller = Admitted::of(&request)?.caller;
         let request = request.into_inner();
         let (campaign, position) = names::contact("name", &request.name)?;
-        let id = campaign.within(&self.app, &caller.reach()).await?;
+        let id = campaign.within(&self.campaigns, &caller.reach()).await?;
         let size = page::size(request.page_size, PAGE.0, PAGE.1)?;
         let after = page::last_item(&caller.tenant, "history", &request.page_token, |text| {
             let (micros, key) = text.split_once(' ')?;
@@ -199,7 +207,7 @@ impl ContactService for ContactApi {
         })?;
         let after = after.as_ref().map(|(time, key)| (*time, key.as_str()));
         let limit = usize::try_from(size + 1).unwrap_or(usize::MAX);
-        let (state, facts) = self.app.contact_history(id, position, after, limit).await?;
+        let (state, facts) = self.contacts.history(id, position, after, limit).await?;
         let (interactions, next_page_token) = page::fill(
             (&caller.tenant, "history"),
             facts,
@@ -230,8 +238,8 @@ impl ContactService for ContactApi {
         let caller = Admitted::of(&request)?.caller;
         let request = request.into_inner();
         let (campaign, position) = names::contact("name", &request.name)?;
-        let id = campaign.within(&self.app, &caller.reach()).await?;
-        let explanation = self.app.explain_contact(id, position).await?;
+        let id = campaign.within(&self.campaigns, &caller.reach()).await?;
+        let explanation = self.contacts.explain(id, position).await?;
         let (standing, reason) = match explanation.standing {
             Standing::Waiting => (v1::ContactStanding::Waiting, None),
             Standing::WaitingRetry(_) => (v1::ContactStanding::WaitingRetry, None),
@@ -291,7 +299,7 @@ impl ContactService for ContactApi {
             actor: &caller.actor,
             reason: &request.reason,
         };
-        let added = self.app.suppress(&caller.tenant, &numbers, &why).await?;
+        let added = self.suppressions.add(&caller.tenant, &numbers, &why).await?;
         let count = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
         Ok(Response::new(v1::AddSuppressionsResponse {
             added: count(added),
@@ -312,7 +320,7 @@ impl ContactService for ContactApi {
         let mut check = Check::default();
         unnamed(&mut check, phone, &caller.actor, &request.reason);
         check.finish()?;
-        let removed = self.app.unsuppress(&caller, phone, &request.reason).await?;
+        let removed = self.suppressions.remove(&caller, phone, &request.reason).await?;
         Ok(Response::new(suppression_to_api(removed)))
     }
 
@@ -322,9 +330,7 @@ impl ContactService for ContactApi {
     ) -> Result<Response<v1::Suppression>, Status> {
         let caller = Admitted::of(&request)?.caller;
         let phone = names::suppression("name", &request.get_ref().name)?;
-        Ok(Response::new(suppression_to_api(
-            self.app.get_suppression(&caller.tenant, phone).await?,
-        )))
+        Ok(Response::new(suppression_to_api(self.suppressions.get(&caller.tenant, phone).await?)))
     }
 
     async fn list_suppressions(
@@ -339,7 +345,7 @@ impl ContactService for ContactApi {
         })?;
         let (suppressions, next_page_token) = page::fill(
             (&caller.tenant, "suppressions"),
-            self.app.list_suppressions(&caller.tenant, after.as_deref(), size + 1).await?,
+            self.suppressions.list(&caller.tenant, after.as_deref(), size + 1).await?,
             size,
             |found| found.phone.clone(),
             suppression_to_api,
@@ -364,7 +370,7 @@ impl ContactService for ContactApi {
         unnamed(&mut check, &phone, &caller.actor, &request.reason);
         check.finish()?;
         let erased =
-            self.app.erase_person(&caller.tenant, &phone, &caller.actor, &request.reason).await?;
+            self.erasures.erase(&caller.tenant, &phone, &caller.actor, &request.reason).await?;
         Ok(Response::new(v1::ErasePersonResponse {
             contacts_erased: erased.contacts,
             interactions_deleted: erased.interactions,

@@ -1,9 +1,9 @@
 //! Conversion of campaigns, settings and progress between API and domain.
 
 use super::check::{Check, MAX_DESCRIPTION_LENGTH, MAX_NAME_LENGTH};
+use crate::app::campaigns::lifecycle::Invocation;
 use crate::app::error::Error;
-use crate::app::lifecycle::Invocation;
-use crate::app::progress::Progress;
+use crate::app::watch::progress::Progress;
 use crate::store::audit::Event;
 use crate::store::campaigns::Run;
 use campaign_domain::Instant;

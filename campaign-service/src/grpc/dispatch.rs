@@ -1,17 +1,13 @@
 //! Implementation of DispatchService, which opens a session for each worker's stream.
 
 use super::access::Admitted;
-use super::limits::WorkerStreams;
 use super::reading::Unread;
-use super::session::Session;
-use crate::app::App;
+use super::session::{Session, SessionParts};
 use crate::app::control::ControlBus;
 use campaign_proto::v1;
 use campaign_proto::v1::dispatch_service_server::DispatchService;
-use std::sync::Arc;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
-use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 use tracing::Instrument;
 
@@ -21,10 +17,8 @@ const OUTGOING_MESSAGES: usize = 64;
 /// Implementation of DispatchService.
 #[derive(Clone, Debug)]
 pub struct DispatchApi {
-    pub app: Arc<App>,
+    pub parts: SessionParts,
     pub control: ControlBus,
-    pub stop: CancellationToken,
-    pub streams: WorkerStreams,
 }
 
 #[tonic::async_trait]
@@ -35,19 +29,16 @@ impl DispatchService for DispatchApi {
         &self,
         request: Request<Streaming<v1::DispatchRequest>>,
     ) -> Result<Response<Self::DispatchStream>, Status> {
-        if self.stop.is_cancelled() {
+        if self.parts.stop.is_cancelled() {
             return Err(Status::unavailable("this replica is stopping; connect to another one"));
         }
         let admitted = Admitted::of(&request)?;
         let unread = request.extensions().get::<Unread>().cloned().unwrap_or_default();
         let (outgoing, responses) = mpsc::channel(OUTGOING_MESSAGES);
         let incoming = request.into_inner();
-        let (app, control, stop) =
-            (Arc::clone(&self.app), self.control.subscribe(), self.stop.clone());
-        let streams = self.streams.clone();
+        let (parts, control) = (self.parts.clone(), self.control.subscribe());
         let serving = async move {
-            let session =
-                Session::new(app, admitted, control, stop, outgoing.clone(), streams, unread);
+            let session = Session::new(parts, admitted, control, outgoing.clone(), unread);
             if let Err(status) = session.run(incoming).await {
                 // An error only means that the worker is gone.
                 let _ = outgoing.send(Err(status)).await;

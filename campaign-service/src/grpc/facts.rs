@@ -4,7 +4,7 @@ use super::check::{Check, MAX_LINK_LENGTH};
 use super::convert::timestamp;
 use super::names::contact_name;
 use crate::app::error::Error;
-use crate::app::report::{Outcome, Report};
+use crate::app::facts::report::{Outcome, Report};
 use crate::store::interactions::Interaction;
 use campaign_domain::facts::{CallOutcome, Fact};
 use campaign_proto::v1;

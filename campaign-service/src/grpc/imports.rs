@@ -4,15 +4,15 @@ use super::access::Admitted;
 use super::check::Check;
 use super::names;
 use super::rows::new_contact;
-use crate::app::App;
+use crate::app::campaigns::Campaigns;
 use crate::app::error::Error;
-use crate::app::importing::{Row, Sent};
+use crate::app::people::contacts::Contacts;
+use crate::app::people::importing::{Row, Sent};
 use crate::store::imports::Import;
 use campaign_domain::fingerprint::{self, Hash, NO_ROWS};
 use campaign_domain::phone::Reading;
 use campaign_proto::v1;
 use campaign_proto::v1::import_contacts_request::Part;
-use std::sync::Arc;
 use std::time::Duration;
 use tokio::task::JoinHandle;
 use tonic::{Status, Streaming};
@@ -37,7 +37,8 @@ pub struct Received {
 
 /// Receives an import to its end.
 pub async fn receive(
-    app: &Arc<App>,
+    campaigns: &Campaigns,
+    contacts: &Contacts,
     admitted: &Admitted,
     mut stream: Streaming<v1::ImportContactsRequest>,
 ) -> Result<Received, Status> {
@@ -50,10 +51,10 @@ pub async fn receive(
     check.require(!header.import_id.contains('/'), "header.import_id", "must not contain a slash");
     let region = check.region("header.default_region", &header.default_region);
     check.finish()?;
-    let id = campaign.within(app, &admitted.caller.reach()).await?;
+    let id = campaign.within(campaigns, &admitted.caller.reach()).await?;
     let nothing = Sent { rows: Vec::new(), before: None };
-    let start = app.import_chunk(id, &header.import_id, &nothing).await?;
-    let allows_costly = app.get_campaign(id).await?.0.config.allow_costly_numbers;
+    let start = contacts.import_chunk(id, &header.import_id, &nothing).await?;
+    let allows_costly = campaigns.get(id).await?.0.config.allow_costly_numbers;
     let reading = Reading { region, allows_costly };
     // While one chunk is stored, the next is read.
     let (mut storing, mut last, mut repeated) = (None, start.clone(), 0);
@@ -74,9 +75,9 @@ pub async fn receive(
         let pass = |hash, row: &Row| fingerprint::then(&hash, &row.hash);
         sent = before.map(|hash| (first + count, rows.iter().fold(hash, pass)));
         last = stored(storing.take()).await?.unwrap_or(last);
-        let (app, import_id) = (Arc::clone(app), header.import_id.clone());
+        let (contacts, import_id) = (contacts.clone(), header.import_id.clone());
         let sent = Sent { rows, before };
-        let store = async move { app.import_chunk(id, &import_id, &sent).await };
+        let store = async move { contacts.import_chunk(id, &import_id, &sent).await };
         storing = Some(tokio::spawn(store));
     }
     last = stored(storing).await?.unwrap_or(last);

@@ -5,9 +5,13 @@ use super::check::{Check, MAX_ID_LENGTH};
 use super::convert::timestamp;
 use super::names::CampaignName;
 use super::{facts, names};
-use crate::app::App;
+use crate::app::campaigns::Campaigns;
 use crate::app::error::Error;
-use crate::app::report::{Outcome, Report};
+use crate::app::facts::Facts;
+use crate::app::facts::report::{Outcome, Report};
+use crate::app::people::contacts::Contacts;
+use crate::app::people::inbound::Inbound;
+use crate::app::people::suppressing::Suppressions;
 use campaign_domain::access::Reach;
 use campaign_domain::inbound::{Route, TurnAway};
 use campaign_domain::phone::Reading;
@@ -26,7 +30,11 @@ const MAX_INTERACTIONS: usize = 1_000;
 /// Implementation of InteractionService.
 #[derive(Clone, Debug)]
 pub struct InteractionApi {
-    pub app: Arc<App>,
+    pub campaigns: Campaigns,
+    pub contacts: Contacts,
+    pub facts: Arc<Facts>,
+    pub suppressions: Suppressions,
+    pub inbound: Inbound,
 }
 
 #[tonic::async_trait]
@@ -38,20 +46,22 @@ impl InteractionService for InteractionApi {
         let reach = Admitted::of(&request)?.caller.reach_at_work();
         let request = request.into_inner();
         let campaign = names::campaign("parent", &request.parent)?;
-        let id = campaign.within(&self.app, &reach).await?;
+        let id = campaign.within(&self.campaigns, &reach).await?;
         if !(1..=MAX_INTERACTIONS).contains(&request.interactions.len()) {
             let description = format!("must have 1 to {MAX_INTERACTIONS} entries");
             return Err(Error::invalid("interactions", description).into());
         }
-        self.app.get_campaign(id).await?;
+        self.campaigns.get(id).await?;
         let count = request.interactions.len();
         let (interactions, strangers) = self.with_contacts(id, request.interactions).await?;
         // Interactions may name only this campaign, which is within reach already.
-        let mut results = record_all(&self.app, &Reach::All, Some(campaign), interactions).await?;
+        let mut results =
+            record_all(&self.campaigns, &self.facts, &Reach::All, Some(campaign), interactions)
+                .await?;
         // The second contacts of people with two spellings add results that the caller did not ask for.
         results.truncate(count);
         let phones: Vec<String> = strangers.iter().map(|(_, phone)| phone.clone()).collect();
-        let mut new = self.app.suppress_strangers(id, &phones).await?;
+        let mut new = self.suppressions.add_strangers(id, &phones).await?;
         for (index, phone) in strangers {
             let is_new = new.remove(&phone);
             let outcome = if is_new { Outcome::Recorded } else { Outcome::Duplicate };
@@ -69,7 +79,7 @@ impl InteractionService for InteractionApi {
         let reach = Admitted::of(&request)?.caller.reach_at_work();
         let request = request.into_inner();
         let campaign = names::campaign("parent", &request.parent)?;
-        let id = campaign.within(&self.app, &reach).await?;
+        let id = campaign.within(&self.campaigns, &reach).await?;
         let mut check = Check::default();
         let region = check.region("default_region", &request.default_region);
         let number = phone::to_e164(&request.phone_number, region).unwrap_or_else(|problem| {
@@ -78,7 +88,7 @@ impl InteractionService for InteractionApi {
         });
         check.finish()?;
         let routing =
-            self.app.route_inbound(id, &number, Reading::default().is_costly(&number)).await?;
+            self.inbound.route(id, &number, Reading::default().is_costly(&number)).await?;
         let contact = routing.contact.map(|position| names::contact_name(id, position));
         let (decision, reason, opening) = match routing.route {
             Route::Accept => (v1::InboundDecision::Accept, v1::TurnAwayReason::Unspecified, None),
@@ -123,7 +133,7 @@ impl InteractionApi {
             .collect();
         let known: Vec<String> = numbers.iter().flatten().cloned().collect();
         let positions: HashMap<String, i64> =
-            self.app.find_contacts(id, &known).await?.into_iter().collect();
+            self.contacts.find(id, &known).await?.into_iter().collect();
         let (mut strangers, mut twins) = (Vec::new(), Vec::new());
         let mut interactions = Vec::with_capacity(reported.len());
         for (index, (reported, number)) in reported.into_iter().zip(numbers).enumerate() {
@@ -154,7 +164,8 @@ impl InteractionApi {
 /// Records facts of campaigns within reach, or of one campaign `only`. Returns one result for each, in order, when
 /// all facts are durable.
 pub async fn record_all(
-    app: &App,
+    campaigns: &Campaigns,
+    facts: &Arc<Facts>,
     reach: &Reach,
     only: Option<CampaignName>,
     interactions: Vec<v1::Interaction>,
@@ -177,8 +188,8 @@ pub async fn record_all(
         results.push(facts::result(interaction_id, outcome));
     }
     for (campaign, (indexes, reports)) in by_campaign {
-        let recorded = match campaign.within(app, reach).await {
-            Ok(id) => app.record(id, reports).await,
+        let recorded = match campaign.within(campaigns, reach).await {
+            Ok(id) => facts.record(id, reports).await,
             Err(error) => Err(error),
         };
         let outcomes = match recorded {

@@ -31,3 +31,4 @@ pub use campaigns::CampaignApi;
 pub use contacts::ContactApi;
 pub use dispatch::DispatchApi;
 pub use interactions::InteractionApi;
+pub use session::SessionParts;

@@ -3,8 +3,8 @@
 //! A name that was read does not prove that its campaign exists for the caller. [`CampaignName`]
 //! gives its id only if the campaign is within the caller's reach.
 
-use crate::app::App;
-use crate::app::batch::LeaseKey;
+use crate::app::campaigns::Campaigns;
+use crate::app::dispatch::batch::LeaseKey;
 use crate::app::error::Error;
 use campaign_domain::access::Reach;
 use campaign_proto::v1;
@@ -21,8 +21,8 @@ impl CampaignName {
     }
 
     /// Returns the id, if there is such a campaign within reach.
-    pub async fn within(self, app: &App, reach: &Reach) -> Result<Uuid, Error> {
-        if app.reaches(reach, self.0).await? {
+    pub async fn within(self, campaigns: &Campaigns, reach: &Reach) -> Result<Uuid, Error> {
+        if campaigns.reaches(reach, self.0).await? {
             tracing::Span::current().record("campaign", tracing::field::display(self.0));
             return Ok(self.0);
         }
@@ -40,8 +40,12 @@ pub struct LeaseName {
 
 impl LeaseName {
     /// Returns the key of the lease, if its campaign is within reach.
-    pub async fn within(self, app: &App, reach: &Reach) -> Result<Option<LeaseKey>, Error> {
-        match self.campaign.within(app, reach).await {
+    pub async fn within(
+        self,
+        campaigns: &Campaigns,
+        reach: &Reach,
+    ) -> Result<Option<LeaseKey>, Error> {
+        match self.campaign.within(campaigns, reach).await {
             Ok(campaign) => Ok(Some(LeaseKey { campaign, number: self.number, token: self.token })),
             Err(Error::NotFound(_)) => Ok(None),
             Err(error) => Err(error),

@@ -4,7 +4,7 @@ use super::check::{Check, MAX_NAME_LENGTH};
 use super::convert::timestamp;
 use super::names;
 use crate::app::error::Error;
-use crate::app::importing::ImportReport;
+use crate::app::people::importing::ImportReport;
 use crate::store::contacts::{Contact, NewContact};
 use crate::store::imports::Problem;
 use campaign_domain::phone::Reading;

@@ -1,22 +1,25 @@
 //! Stream of one worker. Its requests are answered in order, and it receives contacts while it has credit.
 
 mod handing_out;
+mod parts;
 mod rejecting;
 mod revoking;
 
 use super::access::Admitted;
 use super::batches::attempt_to_api;
-use super::check::Check;
-use super::check::within;
+use super::check::{Check, within};
 use super::convert::timestamp;
 use super::interactions::record_all;
 use super::limits::{WorkerStream, WorkerStreams};
 use super::names::{self, CampaignName};
 use super::reading::Unread;
-use crate::app::App;
-use crate::app::authorizing::Authorization;
-use crate::app::batch::LeaseKey;
+use crate::app::campaigns::Campaigns;
+use crate::app::dispatch::Dispatch;
+use crate::app::dispatch::authorizing::Authorization;
+use crate::app::dispatch::batch::LeaseKey;
 use crate::app::error::Error;
+use crate::app::facts::Facts;
+use crate::metrics::Metrics;
 use crate::store::notify::{ControlEvent, StopCause};
 use campaign_domain::access::Reach;
 use campaign_domain::dispatch::Decision;
@@ -25,6 +28,7 @@ use campaign_process::traces::{self, SpanKind};
 use campaign_proto::v1;
 use campaign_proto::v1::dispatch_request::Message as Request;
 use campaign_proto::v1::dispatch_response::Message as Response;
+pub use parts::SessionParts;
 use std::collections::{HashMap, HashSet};
 use std::pin::pin;
 use std::sync::Arc;
@@ -72,7 +76,10 @@ struct Held {
 
 /// State of one stream.
 pub struct Session {
-    app: Arc<App>,
+    campaigns: Campaigns,
+    dispatch: Arc<Dispatch>,
+    facts: Arc<Facts>,
+    metrics: Arc<Metrics>,
     admitted: Admitted,
     /// Campaigns that the worker may see.
     reach: Reach,
@@ -108,16 +115,18 @@ pub struct Session {
 
 impl Session {
     pub fn new(
-        app: Arc<App>,
+        parts: SessionParts,
         admitted: Admitted,
         control: broadcast::Receiver<ControlEvent>,
-        stop: CancellationToken,
         outgoing: Outgoing,
-        streams: WorkerStreams,
         unread: Unread,
     ) -> Self {
+        let SessionParts { campaigns, dispatch, facts, metrics, stop, streams } = parts;
         Self {
-            app,
+            campaigns,
+            dispatch,
+            facts,
+            metrics,
             reach: admitted.caller.reach_at_work(),
             admitted,
             control,
@@ -180,7 +189,7 @@ impl Session {
                     Some(request) => self.answer_or_reject(request).await?,
                 },
                 () = stop.cancelled(), if leave_at.is_none() => {
-                    let grace = self.app.limits.drain_grace;
+                    let grace = self.dispatch.limits.drain_grace;
                     leave_at = Some(tokio::time::Instant::now() + grace);
                     let grace = grace.try_into().ok();
                     self.send(Response::Drain(v1::Drain { grace })).await?;
@@ -223,9 +232,9 @@ impl Session {
             format!("{tenant}/{}", hello.worker_id)
         };
         let place = self.streams.open(&self.worker_id);
-        self._place = Some(place.inspect_err(|_| self.app.metrics.refused("TOO_MANY_STREAMS"))?);
+        self._place = Some(place.inspect_err(|_| self.metrics.refused("TOO_MANY_STREAMS"))?);
         let leases = self.renew(&hello.leases, &hello.lost_leases).await?;
-        let limits = &self.app.limits;
+        let limits = &self.dispatch.limits;
         let seconds = i64::try_from(limits.lease_ttl.as_secs()).unwrap_or(i64::MAX);
         let nanos = i32::try_from(limits.lease_ttl.subsec_nanos()).unwrap_or(0);
         let count = |count: usize| i32::try_from(count).unwrap_or(i32::MAX);
@@ -266,7 +275,7 @@ impl Session {
     }
 
     fn add_credit(&mut self, credit: &v1::Credit) -> Result<(), Status> {
-        let max = self.app.limits.max_credit_contacts;
+        let max = self.dispatch.limits.max_credit_contacts;
         let more = usize::try_from(credit.contacts).unwrap_or(usize::MAX);
         within("credit.contacts", more, max)?;
         within("credit.contacts with what is left", self.credit + more, max)?;
@@ -278,7 +287,11 @@ impl Session {
     }
 
     async fn authorize(&mut self, authorize: v1::Authorize) -> Result<(), Status> {
-        within("authorize.slots", authorize.slots.len(), self.app.limits.max_report_interactions)?;
+        within(
+            "authorize.slots",
+            authorize.slots.len(),
+            self.dispatch.limits.max_report_interactions,
+        )?;
         // An invalid slot gets an index that no lease has.
         let slots: Vec<usize> = authorize
             .slots
@@ -291,11 +304,11 @@ impl Session {
         trace.set_count("attempts", slots.len());
         let asked_at = tokio::time::Instant::now();
         let answer = match self.key(authorize.lease.as_ref()).await? {
-            Some(key) => self.app.authorize(key, &slots).await?,
+            Some(key) => self.dispatch.authorize(key, &slots).await?,
             None => Authorization::all(Decision::LeaseLost, slots.len()),
         };
-        self.app.metrics.calls.authorize_duration.observe(asked_at.elapsed().as_secs_f64());
-        self.app.metrics.authorized(answer.answers.iter().map(|answer| answer.decision));
+        self.metrics.calls.authorize_duration.observe(asked_at.elapsed().as_secs_f64());
+        self.metrics.authorized(answer.answers.iter().map(|answer| answer.decision));
         let attempts = authorize
             .slots
             .into_iter()
@@ -314,16 +327,16 @@ impl Session {
 
     /// Records a report in the background, so that authorisations do not wait for it.
     async fn report(&mut self, report: v1::Report) -> Result<(), Status> {
-        let max = self.app.limits.max_report_interactions;
+        let max = self.dispatch.limits.max_report_interactions;
         within("report.interactions", report.interactions.len(), max)?;
         let Ok(turn) = Arc::clone(&self.reports).acquire_owned().await else { return Ok(()) };
-        let (app, outgoing) = (Arc::clone(&self.app), self.outgoing.clone());
-        let reach = self.reach.clone();
+        let (campaigns, facts) = (self.campaigns.clone(), Arc::clone(&self.facts));
+        let (reach, outgoing) = (self.reach.clone(), self.outgoing.clone());
         let (traced, count) = (&report.traceparents, report.interactions.len());
         let mut trace = traces::begin_for("Dispatch report", SpanKind::Server, traced, count);
         trace.set_count("interactions", count);
         let recording = async move {
-            let recorded = record_all(&app, &reach, None, report.interactions).await;
+            let recorded = record_all(&campaigns, &facts, &reach, None, report.interactions).await;
             drop(trace);
             let response = recorded.map_err(Status::from).map(|results| {
                 let ack = v1::ReportAck { report_number: report.report_number, results };
@@ -349,7 +362,7 @@ impl Session {
             read.push((known, known.filter(|_| !lost.contains(&key.lease))));
         }
         let live: Vec<LeaseKey> = read.iter().filter_map(|(_, live)| *live).collect();
-        let mut renewed = self.app.renew(&live).await?.into_iter();
+        let mut renewed = self.dispatch.renew(&live).await?.into_iter();
         let mut results = Vec::with_capacity(keys.len());
         for (key, (known, live)) in keys.iter().zip(read) {
             let kept = live.and_then(|_| renewed.next().flatten());
@@ -376,24 +389,24 @@ impl Session {
 
     async fn note_trouble(&self, trouble: Option<&str>) -> Result<(), Status> {
         let tenant = &self.admitted.caller.tenant;
-        Ok(self.app.note_provider(&self.worker_id, tenant, self.id, trouble).await?)
+        Ok(self.dispatch.note_provider(&self.worker_id, tenant, self.id, trouble).await?)
     }
 
     /// Returns the key of a lease, if its campaign is within the worker's reach.
     async fn key(&self, lease: Option<&v1::LeaseKey>) -> Result<Option<LeaseKey>, Status> {
         match names::lease(lease) {
-            Some(name) => Ok(name.within(&self.app, &self.reach).await?),
+            Some(name) => Ok(name.within(&self.campaigns, &self.reach).await?),
             None => Ok(None),
         }
     }
 
     async fn release(&mut self, release: v1::Release) -> Result<(), Status> {
-        let max = self.app.limits.max_batch_contacts;
+        let max = self.dispatch.limits.max_batch_contacts;
         within("release.slots", release.slots.len(), max)?;
         let slots: Vec<usize> =
             release.slots.iter().map(|slot| usize::try_from(*slot).unwrap_or(usize::MAX)).collect();
         let released = match self.key(release.lease.as_ref()).await? {
-            Some(key) => self.app.release(key, &slots).await?,
+            Some(key) => self.dispatch.release(key, &slots).await?,
             None => 0,
         };
         let lease = named_by(&release.lease.unwrap_or_default().lease);
@@ -403,7 +416,7 @@ impl Session {
 
     /// Records that the worker holds a lease that was just granted or renewed.
     fn hold(&mut self, campaign: Uuid, lease: i64, run: i32) {
-        let gone_at = tokio::time::Instant::now() + self.app.limits.lease_ttl;
+        let gone_at = tokio::time::Instant::now() + self.dispatch.limits.lease_ttl;
         let held = self.held.entry((campaign, lease)).or_insert(Held { run, told: None, gone_at });
         (held.run, held.gone_at) = (run, gone_at);
     }

@@ -1,8 +1,9 @@
 //! Listener that answers clicks on links.
 
 use super::Links;
-use crate::app::App;
 use crate::app::error::Error;
+use crate::app::facts::Facts;
+use crate::metrics::Metrics;
 use axum::Router;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, Method, StatusCode, header};
@@ -21,7 +22,7 @@ const MAX_TOKEN_LENGTH: usize = 100;
 
 #[derive(Clone, Debug)]
 struct Shared {
-    app: Arc<App>,
+    facts: Arc<Facts>,
     links: Links,
 }
 
@@ -29,12 +30,13 @@ struct Shared {
 pub async fn serve(
     listener: TcpListener,
     limits: ConnectionLimits,
-    app: Arc<App>,
+    facts: Arc<Facts>,
+    metrics: Arc<Metrics>,
     links: Links,
     stop: CancellationToken,
 ) {
-    let connections = Connections::new(limits, app.metrics.turned_away("links"));
-    let router = Router::new().route("/l/{token}", get(click)).with_state(Shared { app, links });
+    let connections = Connections::new(limits, metrics.turned_away("links"));
+    let router = Router::new().route("/l/{token}", get(click)).with_state(Shared { facts, links });
     serve_http(listener, connections, limits.first_request, router, stop).await;
 }
 
@@ -50,7 +52,7 @@ async fn click(
     let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
     let is_person = method == Method::GET
         && is_person(header("user-agent"), header("sec-purpose").or(header("purpose")));
-    match shared.app.open_link(campaign, position, is_person).await {
+    match shared.facts.open_link(campaign, position, is_person).await {
         Ok(url) => {
             let headers = [
                 (header::LOCATION, url.as_str()),

@@ -1,7 +1,7 @@
 //! Leasing for one worker. Campaigns take turns by weight.
 
 use super::{IDLE_POLL, Session};
-use crate::app::batch::{LeaseKey, Leased};
+use crate::app::dispatch::batch::{LeaseKey, Leased};
 use crate::app::error::Error;
 use crate::grpc::batches::batch_to_api;
 use crate::grpc::names::CampaignName;
@@ -43,7 +43,7 @@ impl Session {
     }
 
     async fn start_round(&mut self) -> Result<(), Status> {
-        let mut running = self.app.running_campaigns(&self.reach).await?;
+        let mut running = self.dispatch.running_campaigns(&self.reach).await?;
         running.retain(|(campaign, _)| self.serves(*campaign));
         let ids: Vec<Uuid> = running.iter().map(|(campaign, _)| *campaign).collect();
         self.shares.keep(&ids);
@@ -71,11 +71,11 @@ impl Session {
     /// Leases from a campaign and sends the batch. Returns whether the campaign may have contacts.
     async fn lease_from(&mut self, campaign: Uuid) -> Result<bool, Status> {
         let weight = self.round.get(&campaign).copied().unwrap_or(1);
-        let batch = match self.app.lease(&self.worker_id, campaign, self.credit).await {
+        let batch = match self.dispatch.lease(&self.worker_id, campaign, self.credit).await {
             Ok(Leased::Batch(batch)) => batch,
             Ok(Leased::NothingYet) => {
                 // The search cost about as much as a full batch, so others come first.
-                self.shares.handed(campaign, self.app.limits.max_batch_contacts, weight);
+                self.shares.handed(campaign, self.dispatch.limits.max_batch_contacts, weight);
                 return Ok(true);
             }
             Ok(Leased::Nothing) | Err(Error::NotFound(_)) => return Ok(false),
@@ -90,12 +90,12 @@ impl Session {
         let mut batch = batch_to_api(*batch);
         let too_many = beyond(MAX_BATCH_BYTES, &mut batch.contacts);
         if !too_many.is_empty() {
-            self.app.release(key, &too_many).await?;
+            self.dispatch.release(key, &too_many).await?;
         }
         self.shares.handed(campaign, batch.contacts.len(), weight);
         self.credit = self.credit.saturating_sub(batch.contacts.len());
-        self.app.metrics.calls.leases.inc();
-        self.app.metrics.calls.leased_contacts.inc_by(batch.contacts.len() as u64);
+        self.metrics.calls.leases.inc();
+        self.metrics.calls.leased_contacts.inc_by(batch.contacts.len() as u64);
         let now = tokio::time::Instant::now();
         self.held.retain(|_, held| held.gone_at > now);
         self.hold(campaign, key.number, run);

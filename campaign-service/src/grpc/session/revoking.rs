@@ -1,7 +1,7 @@
 //! Notifications to one worker: new work, stops, and revoked contacts.
 
 use super::Session;
-use crate::app::stops::Stop;
+use crate::app::campaigns::stops::Stop;
 use crate::grpc::names;
 use crate::store::notify::{ControlEvent, RemovalCause, StopCause};
 use campaign_proto::v1;
@@ -22,7 +22,7 @@ impl Session {
                 // Work of another tenant is ignored.
                 if self.is_idle
                     && self.serves(campaign)
-                    && self.app.reaches(&self.reach, campaign).await?
+                    && self.campaigns.reaches(&self.reach, campaign).await?
                 {
                     self.urgent = Some(campaign);
                     self.is_idle = false;
@@ -97,7 +97,7 @@ impl Session {
     pub(super) async fn check_held(&mut self) -> Result<(), Status> {
         let campaigns: HashSet<Uuid> = self.held.keys().map(|(campaign, _)| *campaign).collect();
         let campaigns: Vec<Uuid> = campaigns.into_iter().collect();
-        for stop in self.app.stops(&campaigns).await? {
+        for stop in self.campaigns.stops(&campaigns).await? {
             self.revoke(stop).await?;
         }
         Ok(())

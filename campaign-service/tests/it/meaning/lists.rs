@@ -50,7 +50,8 @@ async fn changes_of_the_list_are_audited() {
     let sql = "UPDATE audit_events SET actor = 'eve'";
     assert!(db.client().await.batch_execute(sql).await.is_err());
     let list = campaign_service::store::audit::list_log(&Default::default());
-    let verified = campaign_service::app::auditing::verify(&db.db(), list).await.unwrap();
+    let verified =
+        campaign_service::app::campaigns::auditing::verify(&db.db(), list).await.unwrap();
     assert_eq!((verified.events, verified.without_hash, verified.findings.len()), (2, 0, 0));
 }
 

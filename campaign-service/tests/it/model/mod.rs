@@ -11,14 +11,33 @@ mod state;
 
 use crate::support::{Service, TestDb, test_options};
 use campaign_proto::v1::CallOutcome;
-use campaign_service::app::App;
+use campaign_service::app::campaigns::Campaigns;
+use campaign_service::app::facts::Facts;
+use campaign_service::server::Options;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestCaseError, TestRunner};
 use state::{Kind, Settings};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Tests that share the sequences, to use both cores.
 const SHARES: u32 = 4;
+
+/// Use cases of the service that the clock sets off.
+struct Clock {
+    campaigns: Campaigns,
+    facts: Facts,
+}
+
+impl Clock {
+    fn new(db: &TestDb, options: &Options) -> Self {
+        let limits = options.limits.clone();
+        Self {
+            campaigns: Campaigns { db: db.db() },
+            facts: Facts::new(db.db(), limits, Arc::default()),
+        }
+    }
+}
 
 /// Acts of a worker with a leased contact.
 #[derive(Clone, Copy, Debug)]
@@ -159,25 +178,25 @@ fn agree() {
         Err(_) => 1_000,
     };
     let runtime = tokio::runtime::Runtime::new().unwrap();
-    let (db, service, app) = runtime.block_on(async {
+    let (db, service, clock) = runtime.block_on(async {
         let db = TestDb::new().await;
         // The model decides when the clock acts.
         let options = server_options();
-        let app = App::new(db.db(), options.limits.clone());
+        let clock = Clock::new(&db, &options);
         let service = Service::start_with(&db, options).await;
-        (db, service, app)
+        (db, service, clock)
     });
     let config =
         Config { cases: all.div_ceil(SHARES), failure_persistence: None, ..Config::default() };
     let result = TestRunner::new(config).run(&sequence(), |steps| {
-        runtime.block_on(run::sequence(&db, &service, &app, &steps)).map_err(TestCaseError::fail)
+        runtime.block_on(run::sequence(&db, &service, &clock, &steps)).map_err(TestCaseError::fail)
     });
     if let Err(error) = result {
         panic!("{error}");
     }
 }
 
-fn server_options() -> campaign_service::server::Options {
+fn server_options() -> Options {
     let mut options = test_options();
     options.chores.interval = Duration::from_secs(3_600);
     options

@@ -2,13 +2,12 @@
 
 use super::facts::fact;
 use super::state::{Hold, Kind, Model, Settings, Verdict};
-use super::{Act, Step};
+use super::{Act, Clock, Step};
 use crate::support::{Clients, Held, Service, TestDb, Worker, phone, retry};
 use campaign_proto::v1;
 use campaign_proto::v1::{
     AuthorizeDecision as Decision, CallOutcome, CampaignState, InteractionStatus,
 };
-use campaign_service::app::App;
 use std::collections::BTreeMap;
 use tonic::Code;
 use uuid::Uuid;
@@ -38,7 +37,7 @@ pub(super) struct Vanished {
 pub(super) struct Pair<'a> {
     pub(super) db: &'a TestDb,
     pub(super) service: &'a Service,
-    app: &'a App,
+    clock: &'a Clock,
     pub(super) clients: Clients,
     pub(super) name: String,
     pub(super) model: Model,
@@ -53,7 +52,7 @@ pub(super) struct Pair<'a> {
 pub async fn sequence(
     db: &TestDb,
     service: &Service,
-    app: &App,
+    clock: &Clock,
     steps: &[Step],
 ) -> Result<(), String> {
     let mut clients = service.clients.clone();
@@ -68,7 +67,7 @@ pub async fn sequence(
     let mut pair = Pair {
         db,
         service,
-        app,
+        clock,
         clients,
         name,
         model: Model::new(),
@@ -370,7 +369,7 @@ impl Pair<'_> {
         let sql = "UPDATE leases SET expires_at = now() - interval '1 second'
             WHERE campaign_id = $1 RETURNING lease";
         for row in client.query(sql, &[&id]).await.unwrap() {
-            self.app.expire_lease(id, row.get(0)).await.unwrap();
+            self.clock.facts.expire_lease(id, row.get(0)).await.unwrap();
         }
         self.model.expire();
         Ok(())
@@ -420,7 +419,7 @@ impl Pair<'_> {
     }
 
     async fn clock(&mut self) -> Result<(), String> {
-        self.app.advance_by_clock(self.id()).await.unwrap();
+        self.clock.campaigns.advance_by_clock(self.id()).await.unwrap();
         // A paused run never completes.
         let may_be_over = self.model.state == CampaignState::Running && self.model.is_done();
         let is_over = may_be_over && !self.model.settings.live && self.is_looked_through;

@@ -16,7 +16,7 @@ use campaign_domain::settings::LaunchSettings;
 use chrono::TimeDelta;
 
 impl Dispatch {
-    /// Decides as `App::authorize` does. The second value tells whether the contact waits again.
+    /// Decides as `Dispatch::authorize` does. The second value tells whether the contact waits again.
     pub fn decide(&self, world: &World, ask: Ask) -> (Decision, bool) {
         let held = world.leases.iter().find(|lease| lease.number == ask.lease);
         let Some(lease) = held else { return (Decision::LeaseLost, false) };
@@ -99,7 +99,7 @@ impl Dispatch {
         world.seen.refused[contact] = true;
     }
 
-    /// Takes an expired lease back as `App::expire_lease` does.
+    /// Takes an expired lease back as `Facts::expire_lease` does.
     pub fn expire(&self, world: &mut World, index: usize) {
         let lease = world.leases[index].clone();
         let expiry = expire(&lease.slots);

@@ -7,7 +7,7 @@ use campaign_domain::lifecycle::State;
 use campaign_domain::schedule::Hours;
 use campaign_domain::standing::{IdleReason, Scene, Standing, idle_reason};
 
-/// Describes the world as `app::idling` does.
+/// Describes the world as `app::watch::idling` does.
 fn scene(world: &World) -> Scene {
     let standings: Vec<Standing> = (0..CONTACTS).map(|contact| world.standing(contact)).collect();
     let is = |wanted: fn(&Standing) -> bool| standings.iter().any(wanted);

@@ -2,10 +2,10 @@
 
 mod attempts;
 
-use super::error::Result;
-use super::releasing::next_attempt;
 use super::report::{Outcome, Report};
-use super::suppressing::add_contacts;
+use crate::app::error::Result;
+use crate::app::people::suppressing::add_contacts;
+use crate::app::returning::next_attempt;
 use crate::store::Tx;
 use crate::store::calls::{self, Call, CallReport};
 use crate::store::campaigns;

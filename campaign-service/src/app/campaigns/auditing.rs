@@ -1,6 +1,6 @@
 //! Verification of audit logs.
 
-use super::error::Result;
+use crate::app::error::Result;
 use crate::store::{Db, audit};
 use campaign_domain::audit::{Finding, Head, Reading};
 use uuid::Uuid;

@@ -1,7 +1,7 @@
 //! Attempts that reports name, and times at which their facts happened.
 
 use crate::app::error::Result;
-use crate::app::report::Report;
+use crate::app::facts::report::Report;
 use crate::store::campaigns;
 use crate::store::leases::{self, Lease};
 use crate::store::{Tx, calls};
@@ -33,7 +33,7 @@ pub(super) fn slot_of(leases: &[Lease], report: &Report) -> Option<Slot> {
 
 /// Returns whether a report is about a call in progress under one of the leases. `leases` must be
 /// in order of number.
-pub(in crate::app) fn is_of_open_call(leases: &[Lease], report: &Report) -> bool {
+pub(in crate::app::facts) fn is_of_open_call(leases: &[Lease], report: &Report) -> bool {
     slot_of(leases, report) == Some(Slot::Authorized)
 }
 

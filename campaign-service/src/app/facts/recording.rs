@@ -1,43 +1,45 @@
 //! Recording of facts. Each fact changes history once, by whomever, however often and in whatever
 //! order it is reported.
 
-use super::App;
-use super::error::{Error, Result};
+use super::Facts;
 use super::ledger::{Ledger, is_of_open_call};
-use super::releasing::give_back;
 use super::report::{Outcome, Report};
-use crate::store::campaigns;
-use crate::store::interactions;
+use crate::app::error::{Error, Result};
+use crate::app::people::suppressing::take_back_contacts;
+use crate::app::returning::give_back;
 use crate::store::leases::{self, Lease};
 use crate::store::notify::ControlEvent;
-use crate::store::{Connection, Durability, Gate, Tx};
+use crate::store::{Connection, Durability, Gate, Tx, campaigns};
 use campaign_domain::campaign::Campaign;
 use campaign_domain::dispatch::expire;
 use campaign_domain::facts::{CallOutcome, Fact};
 use campaign_domain::lease::AttemptId;
 use campaign_domain::retry::RetryPolicy;
-use campaign_domain::settings::Epoch;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use tokio::try_join;
 use uuid::Uuid;
 
-impl App {
+impl Facts {
     /// Records facts about contacts of one campaign. Returns one outcome per fact, in order, all
     /// durable.
-    pub async fn record(&self, id: Uuid, reports: Vec<Report>) -> Result<Vec<Outcome>> {
+    pub async fn record(self: &Arc<Self>, id: Uuid, reports: Vec<Report>) -> Result<Vec<Outcome>> {
         let refusing = reports.iter().filter(|report| report.fact.suppresses());
         let refusing: Vec<i64> = refusing.map(|report| report.position).collect();
-        let app = self.clone();
-        let record = move |group| app.clone().record_group(id, group);
+        let own = Arc::clone(self);
+        let record = move |group| Arc::clone(&own).record_group(id, group);
         let outcomes = self.recorder.ask(id, reports.into(), record).await?;
         // Includes facts that were recorded before: their caller may have got no answer at this
         // point.
-        self.take_back_contacts(id, &refusing).await?;
+        take_back_contacts(&self.db, id, &refusing).await?;
         Ok(outcomes)
     }
 
-    async fn record_group(self, id: Uuid, group: Vec<Arc<[Report]>>) -> Result<Vec<Vec<Outcome>>> {
+    async fn record_group(
+        self: Arc<Self>,
+        id: Uuid,
+        group: Vec<Arc<[Report]>>,
+    ) -> Result<Vec<Vec<Outcome>>> {
         let reports: Vec<&Report> = group.iter().flat_map(|reports| reports.iter()).collect();
         let mut outcomes = self.record_now(id, &reports).await?.into_iter();
         Ok(group.iter().map(|reports| outcomes.by_ref().take(reports.len()).collect()).collect())
@@ -99,43 +101,10 @@ impl App {
         Ok(outcomes)
     }
 
-    /// Returns the target of the link in a contact's text. A click by a person is recorded once in
-    /// each cycle of a history generation. So a click after a rerun counts in the rerun.
-    pub async fn open_link(&self, id: Uuid, position: i64, is_person: bool) -> Result<String> {
-        let (campaign, _) = self.get_campaign(id).await?;
-        let url = campaign.config.link_url;
-        if url.is_empty() {
-            return Err(Error::NotFound(format!("campaigns/{id}/contacts/{position}")));
-        }
-        if is_person {
-            let Epoch { generation, cycle } = campaign.epoch;
-            let report = Report {
-                position,
-                interaction_id: format!("link-opened-{generation}-{cycle}"),
-                attempt: None,
-                fact: Fact::LinkOpened { link: url.clone() },
-                occurred_at: None,
-            };
-            if !self.is_recorded(id, &report).await? {
-                self.record(id, vec![report]).await?;
-            }
-        }
-        Ok(url)
-    }
-
     /// Returns a campaign's retry policy, within the service's limits.
     fn retry_policy(&self, campaign: &Campaign) -> RetryPolicy {
         let least_seconds = i64::from(self.limits.unknown_retry_min_seconds);
         campaign.config.retry_policy.with_unknown_wait(least_seconds)
-    }
-
-    /// Returns whether a fact was recorded before. Waits at no gate, because strangers may repeat
-    /// the request.
-    async fn is_recorded(&self, id: Uuid, report: &Report) -> Result<bool> {
-        let mut connection = self.db.connect().await?;
-        let tx = connection.begin(Gate::Open).await?;
-        let key = (report.position, report.interaction_id.as_str());
-        Ok(!interactions::find_recorded(&tx, id, &[key]).await?.is_empty())
     }
 
     async fn record_alone(&self, id: Uuid, reports: &[&Report]) -> Result<Vec<Outcome>> {

@@ -1,16 +1,18 @@
 //! Explanation of one contact: its history, and why it is or is not engaged.
 
-use super::error::{Error, Result};
-use super::{App, existing};
+use super::contacts::Contacts;
+use crate::app::error::{Error, Result};
+use crate::app::existing;
+use crate::app::returning::open_slot;
 use crate::store::contacts::{self, Subject};
 use crate::store::interactions::{self, Interaction};
-use crate::store::{Gate, Tx, calls, leases, numbers};
+use crate::store::{Gate, Tx, calls, numbers};
 use campaign_domain::campaign::Campaign;
 use campaign_domain::caps::capped_until;
 use campaign_domain::eligibility::Reason;
 use campaign_domain::facts::Fact;
 use campaign_domain::history::ContactState;
-use campaign_domain::lease::{AttemptId, Slot, SlotId};
+use campaign_domain::lease::{AttemptId, SlotId};
 use campaign_domain::lifecycle::State;
 use campaign_domain::standing::{Standing, Waits, WaitsFor, standing, waits_for};
 use campaign_domain::{Instant, phone};
@@ -29,9 +31,9 @@ pub struct Explanation {
     pub message: String,
 }
 
-impl App {
+impl Contacts {
     /// Explains why a contact is or is not engaged.
-    pub async fn explain_contact(&self, id: Uuid, position: i64) -> Result<Explanation> {
+    pub async fn explain(&self, id: Uuid, position: i64) -> Result<Explanation> {
         let mut connection = self.db.connect().await?;
         let tx = connection.begin(Gate::Open).await?;
         let campaign = existing(&tx, id).await?;
@@ -74,7 +76,7 @@ impl App {
 
     /// Returns a contact's state in the current generation, and a page of its facts. Facts come
     /// oldest first, after the last one of the previous page.
-    pub async fn contact_history(
+    pub async fn history(
         &self,
         id: Uuid,
         position: i64,
@@ -138,24 +140,6 @@ async fn existing_subject(tx: &Tx<'_>, id: Uuid, position: i64) -> Result<Subjec
     subject
         .filter(|subject| !subject.is_deleted)
         .ok_or_else(|| Error::NotFound(format!("campaigns/{id}/contacts/{position}")))
-}
-
-/// Returns the slot that holds a contact: in a call under any run, or leased in the current run.
-pub(super) async fn open_slot(
-    tx: &Tx<'_>,
-    campaign: &Campaign,
-    position: i64,
-) -> Result<Option<Slot>> {
-    let mut found = None;
-    for lease in leases::holding(tx, campaign.id, position).await? {
-        let index = lease.positions.iter().position(|held| *held == position);
-        match index.and_then(|index| lease.slots.get(index)) {
-            Some(Slot::Authorized) => return Ok(Some(Slot::Authorized)),
-            Some(Slot::Leased) if lease.run == campaign.run => found = Some(Slot::Leased),
-            _ => {}
-        }
-    }
-    Ok(found)
 }
 
 /// Describes the standing of a contact that does not wait.

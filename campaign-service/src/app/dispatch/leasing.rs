@@ -1,23 +1,25 @@
 //! Leases: giving, renewing and releasing them.
 
+use super::Dispatch;
 use super::batch::{LeaseKey, Leased, Want};
-use super::error::Result;
 use super::picking::Picking;
-use super::releasing::{give_back, lock_held};
-use super::{App, present};
-use crate::store::campaigns;
-use crate::store::{Durability, Gate, leases, troubles};
+use crate::app::error::Result;
+use crate::app::present;
+use crate::app::returning::give_back;
+use crate::store::leases::{self, Lease};
+use crate::store::{Durability, Gate, Tx, campaigns, troubles};
 use campaign_domain::Instant;
 use campaign_domain::access::{Reach, Tenant};
 use campaign_domain::lease::Slot;
 use futures_util::future::try_join_all;
+use std::sync::Arc;
 use tokio::try_join;
 use uuid::Uuid;
 
 /// Most campaigns that one worker is served from.
 const MAX_CAMPAIGNS: i64 = 1_000;
 
-impl App {
+impl Dispatch {
     /// Lists campaigns within reach that may have contacts to lease, with their weights.
     pub async fn running_campaigns(&self, reach: &Reach) -> Result<Vec<(Uuid, i32)>> {
         let mut connection = self.db.connect().await?;
@@ -26,13 +28,18 @@ impl App {
     }
 
     /// Leases up to `contacts` contacts of a campaign to a worker.
-    pub async fn lease(&self, worker_id: &str, id: Uuid, contacts: usize) -> Result<Leased> {
+    pub async fn lease(
+        self: &Arc<Self>,
+        worker_id: &str,
+        id: Uuid,
+        contacts: usize,
+    ) -> Result<Leased> {
         let want = Want { worker_id: worker_id.to_owned(), contacts };
-        let app = self.clone();
-        self.lessor.ask(id, want, move |wants| app.clone().lease_group(id, wants)).await
+        let own = Arc::clone(self);
+        self.lessor.ask(id, want, move |wants| Arc::clone(&own).lease_group(id, wants)).await
     }
 
-    async fn lease_group(self, id: Uuid, mut wants: Vec<Want>) -> Result<Vec<Leased>> {
+    async fn lease_group(self: Arc<Self>, id: Uuid, mut wants: Vec<Want>) -> Result<Vec<Leased>> {
         let nothing = |wants: &[Want]| Ok(wants.iter().map(|_| Leased::Nothing).collect());
         let mut connection = self.db.connect().await?;
         // A lease that a crash of the database forgets was never given: its contacts wait as before.
@@ -128,4 +135,11 @@ impl App {
         tx.commit().await?;
         Ok(released)
     }
+}
+
+/// Locks the lease that a key names, and returns it if the key is right and the lease has not
+/// expired.
+async fn lock_held(tx: &Tx<'_>, key: LeaseKey) -> Result<Option<Lease>> {
+    let lease = leases::lock(tx, key.campaign, &[key.number]).await?.pop();
+    Ok(lease.filter(|lease| lease.token == key.token && lease.terms().is_in_force(tx.now)))
 }

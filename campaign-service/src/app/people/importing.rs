@@ -1,13 +1,14 @@
 //! Imports: chunks of rows, each committed as a whole with the import's progress.
 
-use super::contacts::{find_in_any_spelling, revive};
-use super::error::{Error, Result};
-use super::{App, existing};
-use crate::store::campaigns;
+use super::adding::{find_in_any_spelling, revive};
+use super::contacts::Contacts;
+use super::erased::Erased;
+use crate::app::error::{Error, Result};
+use crate::app::existing;
 use crate::store::contacts::{self, NewContact};
 use crate::store::imports::{self, Import, Problem};
 use crate::store::notify::ControlEvent;
-use crate::store::{Gate, Tx, erasures, groups};
+use crate::store::{Gate, Tx, campaigns, erasures, groups};
 use campaign_domain::campaign::Campaign;
 use campaign_domain::fingerprint::{self, Hash};
 use campaign_domain::subscriber::canonical;
@@ -20,7 +21,7 @@ use uuid::Uuid;
 const MAX_PROBLEMS: i64 = 1_000;
 
 /// Reason for rejecting the number of an erased person.
-const ERASED: &str = "is of a person who was erased, and is not imported again";
+const PERSON_ERASED: &str = "is of a person who was erased, and is not imported again";
 
 /// Row as read.
 #[derive(Clone, Debug)]
@@ -48,19 +49,19 @@ pub struct ImportReport {
     pub problems: Vec<Problem>,
 }
 
-impl App {
+impl Contacts {
     /// Imports the next rows and returns the import's progress. Skips rows that were committed
     /// before.
     pub async fn import_chunk(&self, id: Uuid, import_id: &str, sent: &Sent) -> Result<Import> {
         let mut connection = self.db.connect().await?;
         let mut tx = connection.begin(Gate::Open).await?;
-        let mut chunk = Chunk::open(self, &tx, id, import_id, sent).await?;
+        let mut chunk = Chunk::open(&self.erased, &tx, id, import_id, sent).await?;
         if chunk.has_deleted() {
             // Deleted contacts come back, into the run under way too, which needs the campaign's
             // gate exclusively.
             drop(tx);
             tx = connection.begin(Gate::Exclusive(id)).await?;
-            chunk = Chunk::open(self, &tx, id, import_id, sent).await?;
+            chunk = Chunk::open(&self.erased, &tx, id, import_id, sent).await?;
         }
         chunk.sort(&tx).await?;
         let import = chunk.save(&tx).await?;
@@ -104,7 +105,7 @@ struct Chunk<'a> {
 
 impl<'a> Chunk<'a> {
     async fn open(
-        app: &App,
+        erased: &Erased,
         tx: &Tx<'_>,
         id: Uuid,
         import_id: &'a str,
@@ -130,7 +131,7 @@ impl<'a> Chunk<'a> {
         campaigns::lock_positions(tx, id).await?;
         let (mut found, keys) =
             try_join!(find_in_any_spelling(tx, id, &phones), erasures::key_ids(tx))?;
-        let erased = app.erased_among(tx, &keys, &campaign.tenant, &phones).await?;
+        let erased = erased.among(tx, &keys, &campaign.tenant, &phones).await?;
         // If two spellings are found, the contact that is not deleted is the known one.
         found.sort_by_key(|(_, _, is_deleted)| !*is_deleted);
         let known = found
@@ -164,7 +165,7 @@ impl<'a> Chunk<'a> {
             };
             if self.erased.contains(contact.phone.as_str()) {
                 self.import.rejected += 1;
-                self.add_problem(row, "phone_number", ERASED);
+                self.add_problem(row, "phone_number", PERSON_ERASED);
                 continue;
             }
             let number = canonical(&contact.phone);

@@ -1,15 +1,15 @@
 //! Reasons why a run calls nobody.
 
-use super::App;
-use super::error::Result;
-use super::progress::Buckets;
+use super::Buckets;
+use crate::app::DispatchLimits;
+use crate::app::error::Result;
 use crate::store::groups::{self, Group};
 use crate::store::{Tx, contacts, due, numbers, paces};
 use campaign_domain::campaign::Campaign;
 use campaign_domain::caps::capped_until;
 use campaign_domain::eligibility::{RunRules, Verdict};
 use campaign_domain::schedule::{Hours, Schedule};
-use campaign_domain::standing::{IdleReason, Scene, idle_reason};
+use campaign_domain::standing::{self, IdleReason, Scene};
 use campaign_domain::{Instant, phone};
 use std::collections::HashMap;
 
@@ -18,46 +18,44 @@ const PAGE_CONTACTS: usize = 500;
 
 type Idle = Option<(IdleReason, Option<Instant>)>;
 
-impl App {
-    /// Returns why a campaign calls nobody, or `None` if it does call. `next_retry` is when the
-    /// next contact that waits for a retry is due.
-    pub(super) async fn idle_reason(
-        &self,
-        tx: &Tx<'_>,
-        campaign: &Campaign,
-        buckets: &Buckets,
-        next_retry: Option<Instant>,
-    ) -> Result<Idle> {
-        let is_busy = buckets.leased > 0 || buckets.in_call > 0;
-        let mut scene = Scene {
-            state: campaign.state,
-            is_anybody_waiting: buckets.waiting > 0 || buckets.waiting_retry > 0,
-            is_busy,
-            is_anybody_callable: false,
-            throttled: None,
-            shut: None,
-            capped_until: None,
-            next_retry,
+/// Returns why a campaign calls nobody, or `None` if it does call. `next_retry` is when the
+/// next contact that waits for a retry is due.
+pub(super) async fn idle_reason(
+    tx: &Tx<'_>,
+    campaign: &Campaign,
+    limits: &DispatchLimits,
+    buckets: &Buckets,
+    next_retry: Option<Instant>,
+) -> Result<Idle> {
+    let is_busy = buckets.leased > 0 || buckets.in_call > 0;
+    let mut scene = Scene {
+        state: campaign.state,
+        is_anybody_waiting: buckets.waiting > 0 || buckets.waiting_retry > 0,
+        is_busy,
+        is_anybody_callable: false,
+        throttled: None,
+        shut: None,
+        capped_until: None,
+        next_retry,
+    };
+    let throttled = throttled(tx, campaign, buckets).await?;
+    let is_plain = buckets.waiting == 0 || is_busy && throttled.is_none();
+    // The groups are looked into only if they decide the answer.
+    if let Some(schedule) = campaign.config.schedule.as_ref().filter(|_| !is_plain) {
+        let rules = campaign.rules();
+        let all = groups::all(tx, campaign.id, campaign.run, campaign.position_limit).await?;
+        let mut look = Look {
+            tx,
+            campaign,
+            rules,
+            schedule,
+            scan_left: limits.max_scan_contacts,
+            max_attempts: limits.max_attempts_per_number,
         };
-        let throttled = throttled(tx, campaign, buckets).await?;
-        let is_plain = buckets.waiting == 0 || is_busy && throttled.is_none();
-        // The groups are looked into only if they decide the answer.
-        if let Some(schedule) = campaign.config.schedule.as_ref().filter(|_| !is_plain) {
-            let rules = campaign.rules();
-            let all = groups::all(tx, campaign.id, campaign.run, campaign.position_limit).await?;
-            let mut look = Look {
-                tx,
-                campaign,
-                rules,
-                schedule,
-                scan_left: self.limits.max_scan_contacts,
-                max_attempts: self.limits.max_attempts_per_number,
-            };
-            scene.throttled = throttled;
-            look.see_groups(&all, &mut scene).await?;
-        }
-        Ok(idle_reason(&scene))
+        scene.throttled = throttled;
+        look.see_groups(&all, &mut scene).await?;
     }
+    Ok(standing::idle_reason(&scene))
 }
 
 /// Search for contacts of a run that can be called.

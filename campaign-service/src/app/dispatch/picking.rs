@@ -6,8 +6,8 @@
 mod walking;
 
 use super::batch::{LeasedBatch, LeasedContact, Want};
-use super::error::Result;
 use super::past_runs::PastRuns;
+use crate::app::error::Result;
 use crate::store::contacts::{self, Leasable};
 use crate::store::due::{self, Due};
 use crate::store::groups::{self, Group, Step};

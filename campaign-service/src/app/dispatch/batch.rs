@@ -1,6 +1,6 @@
 //! Leases as workers ask for them and get them.
 
-use super::group_commit::GroupCommit;
+use crate::app::group_commit::GroupCommit;
 use crate::store::contacts::Leasable;
 use crate::store::leases::Lease;
 use uuid::Uuid;

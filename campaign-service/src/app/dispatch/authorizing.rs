@@ -1,8 +1,8 @@
 //! Authorisation: the last check before a phone rings.
 
-use super::App;
+use super::Dispatch;
 use super::batch::LeaseKey;
-use super::error::{Error, Result};
+use crate::app::error::{Error, Result};
 use crate::store::campaigns;
 use crate::store::contacts::{self, Subject};
 use crate::store::due::{self, Due};
@@ -46,7 +46,7 @@ impl Authorization {
     }
 }
 
-impl App {
+impl Dispatch {
     /// Decides, for each slot, whether its contact may be dialled now, and makes the decision
     /// durable.
     pub async fn authorize(&self, key: LeaseKey, slots: &[usize]) -> Result<Authorization> {

@@ -1,8 +1,9 @@
 //! Commands on campaigns: guarded, atomic, audited, and answered the same when repeated.
 
-use super::error::{Error, Result};
+use super::Campaigns;
 use super::preview::is_current;
-use super::{App, existing};
+use crate::app::error::{Error, Result};
+use crate::app::existing;
 use crate::store::audit::{self, Entry};
 use crate::store::campaigns;
 use crate::store::notify::{ControlEvent, StopCause};
@@ -51,13 +52,9 @@ pub struct Edit {
 /// first one.
 const CREATE_NAMESPACE: Uuid = Uuid::from_u128(0x1f0c_6a1e_9b1d_6f30_8d5c_0c8d_4f1e_2a77);
 
-impl App {
+impl Campaigns {
     /// Creates a campaign.
-    pub async fn create_campaign(
-        &self,
-        invocation: &Invocation,
-        config: Config,
-    ) -> Result<Campaign> {
+    pub async fn create(&self, invocation: &Invocation, config: Config) -> Result<Campaign> {
         let id = if invocation.request_id.is_empty() {
             Uuid::now_v7()
         } else {
@@ -77,7 +74,7 @@ impl App {
     }
 
     /// Starts a new run.
-    pub async fn launch_campaign(
+    pub async fn launch(
         &self,
         id: Uuid,
         invocation: &Invocation,
@@ -125,7 +122,7 @@ impl App {
     }
 
     /// Pauses, resumes or cancels the run.
-    pub async fn command_campaign(
+    pub async fn command(
         &self,
         id: Uuid,
         invocation: &Invocation,
@@ -138,7 +135,7 @@ impl App {
             Opened::Campaign(campaign) => campaign,
             Opened::FirstAnswer(answer) => return Ok(answer),
         };
-        self.apply(tx, invocation, &before, command, hang_up).await
+        apply(tx, invocation, &before, command, hang_up).await
     }
 
     /// Lets the clock act on a campaign: its scheduled start, its end, or its list being done. Any
@@ -158,52 +155,13 @@ impl App {
             let caller = Caller { actor: "service".to_owned(), ..Caller::default() };
             let invocation =
                 Invocation { caller, reason: reason.to_owned(), ..Invocation::default() };
-            self.apply(tx, &invocation, &before, command, false).await?;
+            apply(tx, &invocation, &before, command, false).await?;
         }
         Ok(())
     }
 
-    async fn apply(
-        &self,
-        tx: Tx<'_>,
-        invocation: &Invocation,
-        before: &Campaign,
-        command: Command,
-        hang_up: bool,
-    ) -> Result<Campaign> {
-        let plan = before.plan(before.is_live_forever());
-        let state = transition(before.state, command, &plan, tx.now).map_err(Error::Refused)?;
-        let mut after = changed(before, &tx);
-        after.state = state;
-        campaigns::update(&tx, &after).await?;
-        campaigns::mark_run(&tx, &after).await?;
-        let stopped = |cause, hang_up| ControlEvent::Stopped {
-            campaign: after.id,
-            run: after.run,
-            cause,
-            hang_up,
-        };
-        let event = match command {
-            Command::Pause => stopped(StopCause::Paused, hang_up),
-            Command::Cancel => stopped(StopCause::Cancelled, true),
-            Command::Complete => stopped(StopCause::Completed, false),
-            Command::Launch | Command::Start | Command::Resume => {
-                ControlEvent::Work { campaign: after.id }
-            }
-        };
-        tx.notify_on_commit(event);
-        let change =
-            Change { name: command.name(), after, details: json!({ "hang_up_calls": hang_up }) };
-        finish(tx, invocation, Some(before.state), change).await
-    }
-
     /// Changes some fields of the configuration.
-    pub async fn update_campaign(
-        &self,
-        id: Uuid,
-        invocation: &Invocation,
-        edit: &Edit,
-    ) -> Result<Campaign> {
+    pub async fn update(&self, id: Uuid, invocation: &Invocation, edit: &Edit) -> Result<Campaign> {
         let mut connection = self.db.connect().await?;
         let tx = connection.begin(Gate::Exclusive(id)).await?;
         let before = match open(&tx, id, invocation).await? {
@@ -240,7 +198,7 @@ impl App {
     }
 
     /// Deletes a campaign that has no run under way.
-    pub async fn delete_campaign(&self, id: Uuid, invocation: &Invocation) -> Result<Campaign> {
+    pub async fn delete(&self, id: Uuid, invocation: &Invocation) -> Result<Campaign> {
         let mut connection = self.db.connect().await?;
         let tx = connection.begin(Gate::Exclusive(id)).await?;
         let before = match open(&tx, id, invocation).await? {
@@ -263,6 +221,40 @@ impl App {
         let change = Change { name: "DELETE", after, details: Value::Null };
         finish(tx, invocation, Some(before.state), change).await
     }
+}
+
+/// Applies a command to a campaign, in the transaction that read it.
+async fn apply(
+    tx: Tx<'_>,
+    invocation: &Invocation,
+    before: &Campaign,
+    command: Command,
+    hang_up: bool,
+) -> Result<Campaign> {
+    let plan = before.plan(before.is_live_forever());
+    let state = transition(before.state, command, &plan, tx.now).map_err(Error::Refused)?;
+    let mut after = changed(before, &tx);
+    after.state = state;
+    campaigns::update(&tx, &after).await?;
+    campaigns::mark_run(&tx, &after).await?;
+    let stopped = |cause, hang_up| ControlEvent::Stopped {
+        campaign: after.id,
+        run: after.run,
+        cause,
+        hang_up,
+    };
+    let event = match command {
+        Command::Pause => stopped(StopCause::Paused, hang_up),
+        Command::Cancel => stopped(StopCause::Cancelled, true),
+        Command::Complete => stopped(StopCause::Completed, false),
+        Command::Launch | Command::Start | Command::Resume => {
+            ControlEvent::Work { campaign: after.id }
+        }
+    };
+    tx.notify_on_commit(event);
+    let change =
+        Change { name: command.name(), after, details: json!({ "hang_up_calls": hang_up }) };
+    finish(tx, invocation, Some(before.state), change).await
 }
 
 /// Returns the key of a request id, which belongs to its tenant. A request id has no NUL, so that

@@ -1,7 +1,7 @@
 //! Stopped runs, for callers that may have missed a notice: notices are best effort.
 
-use super::App;
-use super::error::Result;
+use super::Campaigns;
+use crate::app::error::Result;
 use crate::store::notify::StopCause;
 use crate::store::standings::{self, Standing};
 use campaign_domain::lifecycle::State;
@@ -17,7 +17,7 @@ pub struct Stop {
     pub hang_up: bool,
 }
 
-impl App {
+impl Campaigns {
     /// Returns what stopped in some campaigns, one stop for each.
     pub async fn stops(&self, ids: &[Uuid]) -> Result<Vec<Stop>> {
         if ids.is_empty() {

@@ -1,7 +1,8 @@
 //! Preview of a launch.
 
-use super::error::Result;
-use super::{App, existing};
+use super::Campaigns;
+use crate::app::error::Result;
+use crate::app::existing;
 use crate::store::campaigns::{self, Counters};
 use crate::store::counts::{self, Class, View};
 use crate::store::{Tx, audit, suppressions, to_json};
@@ -26,9 +27,9 @@ pub struct Preview {
     pub token: String,
 }
 
-impl App {
+impl Campaigns {
     /// Counts the contacts that would be engaged if the campaign were launched now.
-    pub async fn preview_launch(&self, id: Uuid, settings: &LaunchSettings) -> Result<Preview> {
+    pub async fn preview(&self, id: Uuid, settings: &LaunchSettings) -> Result<Preview> {
         let mut connection = self.db.connect().await?;
         let tx = connection.begin_snapshot().await?;
         let campaign = existing(&tx, id).await?;

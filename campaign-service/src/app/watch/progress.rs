@@ -1,29 +1,18 @@
 //! Progress of the current run: the standing of every contact.
 
-use super::error::Result;
-use super::{App, existing};
+use super::idling::idle_reason;
+use super::{Buckets, Watch};
+use crate::app::error::Result;
+use crate::app::existing;
 use crate::store::counts::{self, HistoryTotals, View};
 use crate::store::purge::{self, PurgeProgress};
 use crate::store::troubles;
 use campaign_domain::Instant;
 use campaign_domain::campaign::Campaign;
-use campaign_domain::eligibility::Reason;
 use campaign_domain::standing::{IdleReason, Standing, standing};
-use std::collections::BTreeMap;
 use uuid::Uuid;
 
-/// Numbers of contacts by bucket. Each contact is in exactly one bucket.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Buckets {
-    pub total: i64,
-    pub waiting: i64,
-    pub waiting_retry: i64,
-    pub leased: i64,
-    pub in_call: i64,
-    pub removed: BTreeMap<Reason, i64>,
-}
-
-/// Answer of [`App::progress`].
+/// Answer of [`Watch::progress`].
 #[derive(Clone, Debug)]
 pub struct Progress {
     pub campaign: Campaign,
@@ -36,7 +25,7 @@ pub struct Progress {
     pub purge: Option<PurgeProgress>,
 }
 
-impl App {
+impl Watch {
     /// Counts every contact of a campaign.
     pub async fn progress(&self, id: Uuid) -> Result<Progress> {
         let mut connection = self.db.connect().await?;
@@ -63,7 +52,7 @@ impl App {
             buckets.total += class.contacts;
         }
         let history = survey.totals;
-        let mut idle = self.idle_reason(&tx, &campaign, &buckets, next_retry).await?;
+        let mut idle = idle_reason(&tx, &campaign, &self.limits, &buckets, next_retry).await?;
         let mut idle_message = String::new();
         if let Some((reason @ IdleReason::NoWorker, _)) = &mut idle
             && let Some(trouble) = troubles::latest(&tx, &campaign.tenant).await?

@@ -1,6 +1,6 @@
 //! Facts as callers report them, and the outcome of each report.
 
-use super::group_commit::GroupCommit;
+use crate::app::group_commit::GroupCommit;
 use campaign_domain::Instant;
 use campaign_domain::facts::Fact;
 use campaign_domain::lease::AttemptId;

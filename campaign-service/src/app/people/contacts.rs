@@ -1,23 +1,30 @@
 //! Use cases on single contacts.
 
-use super::error::{Error, Result};
-use super::explaining::open_slot;
-use super::releasing::next_attempt;
-use super::{App, existing, present};
-use crate::store::campaigns;
+use super::adding::{add, find_in_any_spelling};
+use super::erased::Erased;
+use crate::app::error::{Error, Result};
+use crate::app::returning::come_back;
+use crate::app::{DispatchLimits, existing, present};
 use crate::store::contacts::{self, Contact, NewContact};
 use crate::store::leases::{self, Lease};
 use crate::store::notify::ControlEvent;
-use crate::store::{Durability, Gate, StoreResult, Tx, due, erasures, groups, states};
+use crate::store::{Db, Durability, Gate, Tx, campaigns, due, erasures, groups, states};
 use campaign_domain::campaign::Campaign;
 use campaign_domain::lease::Slot;
-use campaign_domain::subscriber::all_spellings;
 use tokio::try_join;
 use uuid::Uuid;
 
-impl App {
+/// Use cases on the contacts of a campaign.
+#[derive(Clone, Debug)]
+pub struct Contacts {
+    pub db: Db,
+    pub limits: DispatchLimits,
+    pub erased: Erased,
+}
+
+impl Contacts {
     /// Adds a contact. A deleted contact comes back with its history.
-    pub async fn create_contact(&self, id: Uuid, new: &NewContact) -> Result<Contact> {
+    pub async fn create(&self, id: Uuid, new: &NewContact) -> Result<Contact> {
         let mut connection = self.db.connect().await?;
         let opening = connection.open(Gate::Exclusive(id), Durability::Durable).await?;
         let wanted = [(new.time_zone.clone(), new.priority)];
@@ -32,7 +39,7 @@ impl App {
         )?;
         let tx = opening.at(now);
         let campaign = present(campaign, id)?;
-        if !self.erased_among(&tx, &keys, &campaign.tenant, &[&new.phone]).await?.is_empty() {
+        if !self.erased.among(&tx, &keys, &campaign.tenant, &[&new.phone]).await?.is_empty() {
             return Err(Error::Precondition {
                 reason: "PERSON_ERASED",
                 subject: "contact.phone_number".to_owned(),
@@ -54,7 +61,7 @@ impl App {
     }
 
     /// Returns a contact.
-    pub async fn get_contact(&self, id: Uuid, position: i64) -> Result<Contact> {
+    pub async fn get(&self, id: Uuid, position: i64) -> Result<Contact> {
         let mut connection = self.db.connect().await?;
         let tx = connection.begin(Gate::Open).await?;
         existing(&tx, id).await?;
@@ -62,7 +69,7 @@ impl App {
     }
 
     /// Lists contacts in order of creation, from a position on.
-    pub async fn list_contacts(&self, id: Uuid, from: i64, limit: i64) -> Result<Vec<Contact>> {
+    pub async fn list(&self, id: Uuid, from: i64, limit: i64) -> Result<Vec<Contact>> {
         let mut connection = self.db.connect().await?;
         let tx = connection.begin(Gate::Open).await?;
         existing(&tx, id).await?;
@@ -71,7 +78,7 @@ impl App {
 
     /// Finds the contacts that have these numbers in any spelling. Returns each contact's own
     /// number and its position.
-    pub async fn find_contacts(&self, id: Uuid, phones: &[String]) -> Result<Vec<(String, i64)>> {
+    pub async fn find(&self, id: Uuid, phones: &[String]) -> Result<Vec<(String, i64)>> {
         if phones.is_empty() {
             return Ok(Vec::new());
         }
@@ -83,7 +90,7 @@ impl App {
     }
 
     /// Changes a contact with `edit`.
-    pub async fn update_contact(
+    pub async fn update(
         &self,
         id: Uuid,
         position: i64,
@@ -116,7 +123,7 @@ impl App {
     }
 
     /// Deletes a contact. Its number and opt-out are kept.
-    pub async fn delete_contact(&self, id: Uuid, position: i64) -> Result<Contact> {
+    pub async fn delete(&self, id: Uuid, position: i64) -> Result<Contact> {
         let mut connection = self.db.connect().await?;
         let tx = connection.begin(Gate::Exclusive(id)).await?;
         existing(&tx, id).await?;
@@ -141,66 +148,6 @@ fn found(contact: Option<Contact>, id: Uuid, position: i64) -> Result<Contact> {
 async fn group_of(tx: &Tx<'_>, id: Uuid, contact: &NewContact) -> Result<i32> {
     let wanted = [(contact.time_zone.clone(), contact.priority)];
     Ok(groups::ensure(tx, id, &wanted).await?[0])
-}
-
-/// Finds the contacts that have some numbers in any spelling. Returns number, position, and whether
-/// deleted.
-pub(super) async fn find_in_any_spelling(
-    tx: &Tx<'_>,
-    id: Uuid,
-    phones: &[&str],
-) -> StoreResult<Vec<(String, i64, bool)>> {
-    let spelled = all_spellings(phones.iter().copied());
-    let spelled: Vec<&str> = spelled.iter().map(String::as_str).collect();
-    contacts::find_by_phones(tx, id, &spelled).await
-}
-
-/// Adds a contact, or brings it back if it was deleted. Returns its position. The caller must hold
-/// the gate exclusively, and the positions locked.
-pub(super) async fn add(
-    tx: &Tx<'_>,
-    campaign: &Campaign,
-    new: &NewContact,
-    group: i32,
-) -> Result<i64> {
-    let id = campaign.id;
-    let mut found = find_in_any_spelling(tx, id, &[&new.phone]).await?;
-    // If two spellings are found, the contact that is not deleted comes first.
-    found.sort_by_key(|(_, _, is_deleted)| *is_deleted);
-    match found.first() {
-        None => Ok(contacts::insert_one(tx, id, new, group).await?),
-        Some((_, position, true)) => {
-            revive(tx, campaign, *position, new, group).await?;
-            Ok(*position)
-        }
-        Some((_, position, false)) => {
-            Err(Error::AlreadyExists(format!("campaigns/{id}/contacts/{position}")))
-        }
-    }
-}
-
-/// Brings a deleted contact back, into the run under way too. The caller must hold the gate
-/// exclusively.
-pub(super) async fn revive(
-    tx: &Tx<'_>,
-    campaign: &Campaign,
-    position: i64,
-    contact: &NewContact,
-    group: i32,
-) -> Result<()> {
-    // A worker that still holds the contact would hold it twice.
-    if open_slot(tx, campaign, position).await?.is_some() {
-        return Err(Error::Precondition {
-            reason: "CONTACT_HELD",
-            subject: format!("campaigns/{}/contacts/{position}", campaign.id),
-            description: "a worker still holds the contact deleted just now; try again in a minute"
-                .to_owned(),
-        });
-    }
-    contacts::update(tx, campaign.id, position, contact, group).await?;
-    campaigns::count_contacts(tx, campaign.id, 1).await?;
-    campaigns::bump_facts_revision(tx, campaign.id).await?;
-    come_back(tx, campaign, position).await
 }
 
 /// Takes a contact out of the group in which the run under way finds it. Returns whether the
@@ -229,15 +176,4 @@ async fn leave_group(tx: &Tx<'_>, campaign: &Campaign, position: i64) -> Result<
         states::save(tx, campaign.id, &states).await?;
     }
     Ok(is_in_call)
-}
-
-/// Lets a contact that the run may have passed wait again, if there is anything to wait for. The
-/// caller must hold the gate exclusively.
-pub(super) async fn come_back(tx: &Tx<'_>, campaign: &Campaign, position: i64) -> Result<()> {
-    for subject in contacts::subjects(tx, campaign.id, &[position]).await? {
-        if let Some(due_at) = next_attempt(&campaign.rules(), &subject, tx.now) {
-            due::put_if_passed(tx, campaign.id, campaign.run, position, due_at).await?;
-        }
-    }
-    Ok(())
 }

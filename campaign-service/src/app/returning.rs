@@ -1,21 +1,14 @@
-//! Contacts that a worker gives back, and when they may be engaged again.
+//! Contacts and the run under way: who holds a contact, and how it returns to its run.
 
-use super::batch::LeaseKey;
 use super::error::Result;
 use crate::store::contacts::{self, Subject};
 use crate::store::due::{self, Due};
 use crate::store::leases::{self, Lease};
 use crate::store::{Tx, campaigns};
 use campaign_domain::Instant;
+use campaign_domain::campaign::Campaign;
 use campaign_domain::eligibility::RunRules;
 use campaign_domain::lease::Slot;
-
-/// Locks the lease that a key names, and returns it if the key is right and the lease has not
-/// expired.
-pub(super) async fn lock_held(tx: &Tx<'_>, key: LeaseKey) -> Result<Option<Lease>> {
-    let lease = leases::lock(tx, key.campaign, &[key.number]).await?.pop();
-    Ok(lease.filter(|lease| lease.token == key.token && lease.terms().is_in_force(tx.now)))
-}
 
 /// Closes slots that nobody dialled, and makes their contacts due again. Returns how many slots
 /// were closed.
@@ -44,4 +37,33 @@ pub(super) async fn give_back(tx: &Tx<'_>, lease: &mut Lease, slots: &[usize]) -
 /// Returns when a contact may be engaged, or `None` if it is no longer to be engaged.
 pub(super) fn next_attempt(rules: &RunRules, subject: &Subject, now: Instant) -> Option<Instant> {
     if subject.is_deleted { None } else { rules.next_attempt(&subject.candidate, now) }
+}
+
+/// Lets a contact that the run may have passed wait again, if there is anything to wait for. The
+/// caller must hold the gate exclusively.
+pub(super) async fn come_back(tx: &Tx<'_>, campaign: &Campaign, position: i64) -> Result<()> {
+    for subject in contacts::subjects(tx, campaign.id, &[position]).await? {
+        if let Some(due_at) = next_attempt(&campaign.rules(), &subject, tx.now) {
+            due::put_if_passed(tx, campaign.id, campaign.run, position, due_at).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Returns the slot that holds a contact: in a call under any run, or leased in the current run.
+pub(super) async fn open_slot(
+    tx: &Tx<'_>,
+    campaign: &Campaign,
+    position: i64,
+) -> Result<Option<Slot>> {
+    let mut found = None;
+    for lease in leases::holding(tx, campaign.id, position).await? {
+        let index = lease.positions.iter().position(|held| *held == position);
+        match index.and_then(|index| lease.slots.get(index)) {
+            Some(Slot::Authorized) => return Ok(Some(Slot::Authorized)),
+            Some(Slot::Leased) if lease.run == campaign.run => found = Some(Slot::Leased),
+            _ => {}
+        }
+    }
+    Ok(found)
 }

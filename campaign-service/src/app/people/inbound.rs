@@ -1,11 +1,11 @@
 //! Inbound calls.
 
-use super::contacts::find_in_any_spelling;
-use super::error::Result;
-use super::{App, existing};
-use crate::store::campaigns;
+use super::adding::{add, find_in_any_spelling};
+use super::erased::Erased;
+use crate::app::error::Result;
+use crate::app::existing;
 use crate::store::contacts::{self, NewContact, Subject};
-use crate::store::{Gate, Tx, erasures, groups, states, suppressions};
+use crate::store::{Db, Gate, Tx, campaigns, erasures, groups, states, suppressions};
 use campaign_domain::campaign::Campaign;
 use campaign_domain::facts::Flags;
 use campaign_domain::inbound::{InboundCaller, Reception, Route, route};
@@ -22,11 +22,18 @@ pub struct Routing {
     pub is_created: bool,
 }
 
-impl App {
+/// Use case of a person who calls in.
+#[derive(Clone, Debug)]
+pub struct Inbound {
+    pub db: Db,
+    pub erased: Erased,
+}
+
+impl Inbound {
     /// Decides about a caller, by number in E.164. A caller who is to be answered is or becomes a
     /// contact, and is not called while the call may last. A costly number becomes no contact
     /// unless the campaign allows costly numbers, because callers can show any number.
-    pub async fn route_inbound(&self, id: Uuid, phone: &str, is_costly: bool) -> Result<Routing> {
+    pub async fn route(&self, id: Uuid, phone: &str, is_costly: bool) -> Result<Routing> {
         let mut connection = self.db.connect().await?;
         // The gate is held exclusively, because the decision must not be older than an acknowledged
         // opt-out.
@@ -40,7 +47,7 @@ impl App {
             None => {
                 let keys = erasures::key_ids(&tx).await?;
                 !suppressions::among(&tx, &campaign.tenant, &[phone]).await?.is_empty()
-                    || !self.erased_among(&tx, &keys, &campaign.tenant, &[phone]).await?.is_empty()
+                    || !self.erased.among(&tx, &keys, &campaign.tenant, &[phone]).await?.is_empty()
             }
         };
         let caller = subject.as_ref().map_or(InboundCaller::Unknown, |subject| {
@@ -63,7 +70,7 @@ impl App {
         }
         let contact = match known {
             Some(position) => position,
-            None => self.add_caller(&tx, &campaign, phone).await?,
+            None => add_caller(&tx, &campaign, phone).await?,
         };
         let mut states = states::lock(&tx, id, [contact]).await?;
         let state = states.get(contact).on_inbound_call(campaign.epoch, tx.now);
@@ -73,12 +80,12 @@ impl App {
         tx.commit().await?;
         Ok(Routing { contact: Some(contact), route, is_created: known.is_none() })
     }
+}
 
-    async fn add_caller(&self, tx: &Tx<'_>, campaign: &Campaign, phone: &str) -> Result<i64> {
-        let new = NewContact { phone: phone.to_owned(), ..NewContact::default() };
-        let group = groups::ensure(tx, campaign.id, &[(String::new(), new.priority)]).await?[0];
-        super::contacts::add(tx, campaign, &new, group).await
-    }
+async fn add_caller(tx: &Tx<'_>, campaign: &Campaign, phone: &str) -> Result<i64> {
+    let new = NewContact { phone: phone.to_owned(), ..NewContact::default() };
+    let group = groups::ensure(tx, campaign.id, &[(String::new(), new.priority)]).await?[0];
+    add(tx, campaign, &new, group).await
 }
 
 /// Returns the contact with a number in any spelling, deleted or not.

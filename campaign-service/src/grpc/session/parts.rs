@@ -1,0 +1,20 @@
+//! Parts that the sessions of one replica share.
+
+use crate::app::campaigns::Campaigns;
+use crate::app::dispatch::Dispatch;
+use crate::app::facts::Facts;
+use crate::grpc::limits::WorkerStreams;
+use crate::metrics::Metrics;
+use std::sync::Arc;
+use tokio_util::sync::CancellationToken;
+
+/// Use cases that a session calls, and what else it shares with others.
+#[derive(Clone, Debug)]
+pub struct SessionParts {
+    pub campaigns: Campaigns,
+    pub dispatch: Arc<Dispatch>,
+    pub facts: Arc<Facts>,
+    pub metrics: Arc<Metrics>,
+    pub stop: CancellationToken,
+    pub streams: WorkerStreams,
+}
