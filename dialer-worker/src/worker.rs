@@ -93,7 +93,8 @@ struct Worker {
 impl Worker {
     async fn work(&mut self, replicas: &[Replica]) {
         let mut delays = reconnect_delays();
-        for replica in replicas.iter().cycle().skip(first_url(&self.worker_id, replicas.len())) {
+        let mut index = first_url(&self.worker_id, replicas.len());
+        while let Some(replica) = replicas.get(index) {
             let parting = self.serve(replica, &mut delays).await;
             let url = &replica.url;
             self.state.end_stream(Instant::now());
@@ -102,7 +103,7 @@ impl Worker {
             match parting {
                 Ok(Parting::Finished) => return,
                 Ok(Parting::Drained) => {
-                    info!(url = %url.uri(), "the service stops; connecting again")
+                    info!(url = %url.uri(), "the service asked to leave; connecting again")
                 }
                 Err(error) => {
                     warn!(url = %url.uri(), %error, ?delay, "no stream; connecting again");
@@ -111,6 +112,7 @@ impl Worker {
             if self.attend(sleep(delay)).await.is_none() {
                 return;
             }
+            index = other_url(index, replicas.len());
         }
     }
 
@@ -254,6 +256,15 @@ fn first_url(worker_id: &str, urls: usize) -> usize {
     sum % urls.max(1)
 }
 
+/// Returns the index of another URL, each as likely. So workers that replicas send away spread over
+/// all replicas, wherever they were.
+fn other_url(index: usize, urls: usize) -> usize {
+    match urls {
+        0 | 1 => index,
+        _ => (index + rand::random_range(1..urls)) % urls,
+    }
+}
+
 fn reconnect_delays() -> ExponentialBackoff {
     ExponentialBuilder::new()
         .with_min_delay(MIN_RECONNECT_DELAY)
@@ -281,5 +292,23 @@ mod tests {
         }
         assert!(workers.iter().all(|count| (80..=120).contains(count)), "{workers:?}");
         assert_eq!(first_url("alone", 1), 0);
+    }
+
+    #[test]
+    fn workers_that_are_sent_away_spread_over_the_urls() {
+        let mut workers = [300_usize, 0, 0];
+        for _ in 0..10 {
+            let mut moved = [0; 3];
+            for (index, count) in workers.into_iter().enumerate() {
+                for _ in 0..count {
+                    let other = other_url(index, 3);
+                    assert_ne!(other, index);
+                    moved[other] += 1;
+                }
+            }
+            workers = moved;
+        }
+        assert!(workers.iter().all(|count| (50..=150).contains(count)), "{workers:?}");
+        assert_eq!(other_url(0, 1), 0);
     }
 }
