@@ -163,6 +163,11 @@ pub struct ServeArgs {
     #[arg(long, env = "CAMPAIGN_DRAIN_GRACE_SECONDS", default_value_t = 20,
           value_parser = clap::value_parser!(u16).range(0..=3600))]
     pub drain_grace_seconds: u16,
+    /// Time after which a worker's stream is ended in order, up to a fifth earlier, 0 to 86,400; 0: never. The
+    /// worker connects again at once, so that workers spread over all replicas after a rollout
+    #[arg(long, env = "CAMPAIGN_STREAM_MAX_AGE_SECONDS", default_value_t = 150,
+          value_parser = clap::value_parser!(u32).range(0..=86_400))]
+    pub stream_max_age_seconds: u32,
     /// Health probe options
     #[command(flatten)]
     pub health: HealthArgs,
@@ -269,6 +274,8 @@ impl ServeArgs {
             max_attempts_per_number: self.max_attempts_per_number,
             unknown_retry_min_seconds: self.unknown_retry_min_seconds,
             drain_grace: Duration::from_secs(self.drain_grace_seconds.into()),
+            stream_max_age: (self.stream_max_age_seconds > 0)
+                .then(|| Duration::from_secs(self.stream_max_age_seconds.into())),
         }
     }
 }

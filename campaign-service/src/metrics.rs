@@ -14,8 +14,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 /// Reasons of rejected callers, from [`crate::app::error::Error::Busy`].
 const REFUSALS: [&str; 3] = ["RATE_LIMITED", "OVERLOADED", "TOO_MANY_STREAMS"];
 
-/// Chores, in the order of their rounds.
-pub const CHORES: [&str; 7] = [
+/// Chores. Each has its own rounds.
+pub const CHORES: [&str; 8] = [
     "expiring leases",
     "advancing campaigns",
     "purging history",
@@ -23,6 +23,7 @@ pub const CHORES: [&str; 7] = [
     "forgetting old attempts",
     "deleting old history",
     "finishing erasures",
+    "checking the agenda",
 ];
 
 /// Backlog: counts of campaigns and contacts.
@@ -39,6 +40,7 @@ pub struct Backlog {
     pub in_call: usize,
     pub oldest_due_seconds: f64,
     pub overdue_start_seconds: f64,
+    pub clock_lag_seconds: f64,
     pub purge_contacts: usize,
 }
 
@@ -71,6 +73,7 @@ pub struct CallMetrics {
     pub leased_contacts: Counter,
     pub expired_leases: Counter,
     authorizations: [Counter; 8],
+    pub lease_duration: Histogram,
     pub authorize_duration: Histogram,
     call_outcomes: [Counter; 6],
     interactions: [Counter; 7],
@@ -87,9 +90,10 @@ pub struct DatabaseMetrics {
 /// Metrics of the chores.
 #[derive(Debug)]
 pub struct ChoreMetrics {
-    rounds: [Counter; 7],
-    failures: [Counter; 7],
-    success: [SecondsGauge; 7],
+    rounds: [Counter; 8],
+    failures: [Counter; 8],
+    success: [SecondsGauge; 8],
+    pub agenda_mended: Counter,
 }
 
 /// Metrics of campaigns and contacts that wait.
@@ -100,6 +104,7 @@ pub struct BacklogMetrics {
     backlog: Gauge,
     oldest_due: SecondsGauge,
     overdue_start: SecondsGauge,
+    clock_lag: SecondsGauge,
     purge_contacts: Gauge,
 }
 
@@ -176,6 +181,10 @@ impl CallMetrics {
                     ],
                 ),
             ),
+            lease_duration: t.duration(
+                "lease_duration_seconds",
+                "Time that the dispatcher took to lease from one campaign for the workers that wait",
+            ),
             authorize_duration: t.duration(
                 "authorize_duration_seconds",
                 "Time from a worker's authorisation request to the durable answer",
@@ -244,6 +253,10 @@ impl ChoreMetrics {
                 "When each chore was last finished, in seconds since 1970; 0: not yet",
                 ("chore", CHORES),
             ),
+            agenda_mended: t.one(
+                "agenda_mended",
+                "Entries of the agenda that were late and are mended; stays 0, except after an upgrade from a version without agenda",
+            ),
         }
     }
 }
@@ -276,6 +289,10 @@ impl BacklogMetrics {
             overdue_start: t.one(
                 "overdue_start_seconds",
                 "How long the start of a scheduled campaign is overdue; 0: none is",
+            ),
+            clock_lag: t.one(
+                "agenda_clock_lag_seconds",
+                "Time by which the clock is late for the campaign that waits longest for it, over all replicas",
             ),
             purge_contacts: t.one(
                 "history_purge_contacts",
@@ -391,6 +408,7 @@ impl Metrics {
         set(std::slice::from_ref(&self.waiting.purge_contacts), [backlog.purge_contacts]);
         self.waiting.oldest_due.set(backlog.oldest_due_seconds);
         self.waiting.overdue_start.set(backlog.overdue_start_seconds);
+        self.waiting.clock_lag.set(backlog.clock_lag_seconds);
     }
 }
 

@@ -6,6 +6,7 @@ use crate::app::campaigns::Campaigns;
 use crate::app::chores::{ChoreOptions, Chores};
 use crate::app::control::ControlBus;
 use crate::app::dispatch::Dispatch;
+use crate::app::dispatch::dispatcher::Dispatcher;
 use crate::app::facts::Facts;
 use crate::app::people::contacts::Contacts;
 use crate::app::people::erased::Erased;
@@ -57,6 +58,10 @@ use tracing::{error, warn};
 /// Most concurrent requests and streams on one connection. A client library holds back more requests by itself, at no
 /// cost to the service. A client that needs more opens more connections.
 const MAX_REQUESTS_PER_CONNECTION: u32 = 128;
+/// Most leases that are made at the same time.
+const MAX_LEASES: usize = 8;
+/// Most connections for leases, as a share of all. The rest is for control and for what workers ask.
+const LEASING_SHARE: usize = 2;
 /// Time for last messages after the grace of a drain.
 const LAST_WORDS: Duration = Duration::from_secs(2);
 
@@ -155,13 +160,17 @@ async fn serve_all(
 ) -> Outcome {
     let (links, side) = (options.links.clone(), options.side);
     let control = ControlBus::default();
-    let Parts { apis, chores, backlog, facts, metrics } =
+    let Parts { apis, dispatcher, chores, backlog, facts, metrics } =
         compose(&db, &options, control.clone(), &stop);
     let health_service = health.service();
     let mut tasks = JoinSet::new();
     {
         let stop = stop.clone();
         tasks.spawn(lasting(async move { chores.run(&stop).await }));
+    }
+    {
+        let stop = stop.clone();
+        tasks.spawn(lasting(async move { dispatcher.run(&stop).await }));
     }
     {
         let (db, stop) = (db.clone(), stop.clone());
@@ -204,6 +213,7 @@ async fn serve_all(
 /// Parts of the service, each with the use cases that it calls.
 struct Parts {
     apis: Apis,
+    dispatcher: Arc<Dispatcher>,
     chores: Chores,
     backlog: BacklogWatch,
     facts: Arc<Facts>,
@@ -228,10 +238,15 @@ fn compose(db: &Db, options: &Options, control: ControlBus, stop: &CancellationT
     let inbound = Inbound { db: db(), erased: erased.clone() };
     let erasures = Erasures { db: db(), erased };
     let facts = Arc::new(Facts::new(db(), limits(), Arc::clone(&metrics)));
+    let dispatch = Arc::new(Dispatch::new(db(), limits(), options.links.clone()));
+    let max_leases = (db().pool().max_connections / LEASING_SHARE).clamp(1, MAX_LEASES);
+    let dispatcher =
+        Dispatcher::new(Arc::clone(&dispatch), control.clone(), Arc::clone(&metrics), max_leases);
+    let dispatcher = Arc::new(dispatcher);
     let apis = Apis {
         campaigns: CampaignApi {
             campaigns: campaigns.clone(),
-            watch: Watch { db: db(), limits: limits() },
+            watch: Watch { db: db().for_looking(), limits: limits() },
             suppressions: suppressions.clone(),
             stop: stop.clone(),
         },
@@ -251,13 +266,14 @@ fn compose(db: &Db, options: &Options, control: ControlBus, stop: &CancellationT
         dispatch: DispatchApi {
             parts: SessionParts {
                 campaigns: campaigns.clone(),
-                dispatch: Arc::new(Dispatch::new(db(), limits(), options.links.clone())),
+                dispatch,
+                dispatcher: Arc::clone(&dispatcher),
                 facts: Arc::clone(&facts),
                 metrics: Arc::clone(&metrics),
+                control,
                 stop: stop.clone(),
                 streams: WorkerStreams::default(),
             },
-            control,
         },
     };
     let chores = Chores {
@@ -268,8 +284,8 @@ fn compose(db: &Db, options: &Options, control: ControlBus, stop: &CancellationT
         erasures,
         metrics: Arc::clone(&metrics),
     };
-    let backlog = BacklogWatch { db: db(), metrics: Arc::clone(&metrics) };
-    Parts { apis, chores, backlog, facts, metrics }
+    let backlog = BacklogWatch { db: db().for_looking(), metrics: Arc::clone(&metrics) };
+    Parts { apis, dispatcher, chores, backlog, facts, metrics }
 }
 
 /// Returns the service of all methods with its layers. A request is counted first. Then the layers apply its deadline,

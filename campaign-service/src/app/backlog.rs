@@ -3,9 +3,8 @@
 use super::error::Result;
 use crate::metrics::{Backlog, Metrics};
 use crate::store::backlog::Waiting;
-use crate::store::{Db, Gate, Tx, backlog, campaigns, groups};
+use crate::store::{Db, Gate, Tx, agenda, backlog, campaigns, groups};
 use campaign_domain::Instant;
-use campaign_domain::access::Reach;
 use campaign_domain::lifecycle::State;
 use campaign_domain::schedule::Hours;
 use chrono::TimeDelta;
@@ -17,7 +16,7 @@ use uuid::Uuid;
 
 /// Time between two counts.
 const INTERVAL: Duration = Duration::from_secs(5);
-/// Most running campaigns looked at.
+/// Most campaigns looked at, those whose contacts wait longest.
 const MAX_CAMPAIGNS: i64 = 1_000;
 /// Most contacts counted in all. Scaling by the number needs no more.
 const MAX_CONTACTS: usize = 100_000;
@@ -62,7 +61,10 @@ impl BacklogWatch {
             *place = count(found.campaigns);
         }
         let mut oldest_due = None;
-        for (campaign, _) in campaigns::running(&tx, &Reach::All, MAX_CAMPAIGNS).await? {
+        let clock_due = agenda::clock_due(&tx, None, 1).await?;
+        counted.clock_lag_seconds = seconds_since(clock_due.first().map(|(at, _)| *at), tx.now);
+        // A campaign without work at any time has no contacts that wait.
+        for campaign in agenda::with_work(&tx, MAX_CAMPAIGNS).await? {
             let left = MAX_CONTACTS.saturating_sub(counted.ahead + counted.due);
             let most = i64::try_from(left).unwrap_or(0);
             let Some(waiting) = backlog::waiting(&tx, campaign, None, most).await? else {

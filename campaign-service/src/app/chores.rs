@@ -10,10 +10,10 @@ use super::people::erasing::Erasures;
 use crate::metrics::{CHORES, Metrics};
 use crate::store::retention::Sweep;
 use crate::store::states::BLOCK_CONTACTS;
-use crate::store::{Db, Gate, campaigns, due, leases, numbers, purge, requests, retention};
-use campaign_domain::access::Reach;
-use campaign_domain::lifecycle::State;
+use crate::store::{Db, Gate, agenda, campaigns, due, leases, numbers, purge, requests, retention};
 use chrono::TimeDelta;
+use futures_util::future::join_all;
+use futures_util::stream::{self, StreamExt};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
@@ -21,8 +21,12 @@ use tokio_util::sync::CancellationToken;
 use tracing::warn;
 use uuid::Uuid;
 
-/// Most pieces of one kind of work in one round.
+/// Most pieces of one kind of work that are read at once.
 const MAX_PIECES: i64 = 1_000;
+/// Most pieces of one kind of work that are done at the same time.
+const PIECES_AT_ONCE: usize = 4;
+/// Campaigns whose agenda is checked in one round.
+const CHECKED_CAMPAIGNS: i64 = 10;
 /// Contacts whose old history is deleted in one transaction: whole blocks of states.
 const PURGE_SPAN_CONTACTS: i64 = 160 * BLOCK_CONTACTS;
 /// Most rows deleted in one transaction.
@@ -56,59 +60,122 @@ pub struct Chores {
     pub metrics: Arc<Metrics>,
 }
 
+/// Places at which chores that go on go on in the next round.
+#[derive(Debug, Default)]
+struct Progress {
+    next_number: i64,
+    sweep: Sweep,
+    last_checked: Uuid,
+}
+
 impl Chores {
-    /// Runs all chores, round after round, until told to stop. The first round comes after one
-    /// interval.
+    /// Runs all chores side by side, each round after round, until told to stop. A chore that is
+    /// stuck holds up no other. The first rounds come after one interval.
     pub async fn run(&self, stop: &CancellationToken) {
-        let options = &self.options;
-        let mut ticks = interval_at(Instant::now() + options.interval, options.interval);
-        let (mut next_number, mut sweep) = (0, Sweep::default());
+        let running = CHORES.into_iter().enumerate().map(|(index, _)| self.repeat(index, stop));
+        join_all(running).await;
+    }
+
+    async fn repeat(&self, index: usize, stop: &CancellationToken) {
+        let interval = self.options.interval;
+        let mut ticks = interval_at(Instant::now() + interval, interval);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut progress = Progress::default();
         loop {
             tokio::select! {
                 () = stop.cancelled() => return,
                 _ = ticks.tick() => {}
             }
-            let results = [
-                self.expire_leases().await,
-                self.advance_campaigns().await,
-                self.purge_history().await,
-                self.forget_answers().await,
-                self.forget_numbers(&mut next_number).await,
-                self.delete_history(&mut sweep).await,
-                self.erasures.finish_left(options.erasure_patience).await,
-            ];
-            for (index, (chore, result)) in CHORES.into_iter().zip(results).enumerate() {
-                self.metrics.chore_done(index, result.is_ok());
-                if let Err(error) = result {
-                    warn!(chore, %error, "a chore failed; it is tried again in the next round");
-                }
+            let done = match stop.run_until_cancelled(self.round(index, &mut progress)).await {
+                Some(done) => done,
+                None => return,
+            };
+            self.metrics.chore_done(index, done.is_ok());
+            if let Err(error) = done {
+                let chore = CHORES[index];
+                warn!(chore, %error, "a chore failed; it is tried again in the next round");
             }
         }
     }
 
-    async fn expire_leases(&self) -> Result<()> {
-        let mut connection = self.db.connect().await?;
-        let tx = connection.begin(Gate::Open).await?;
-        let expired = leases::expired(&tx, MAX_PIECES).await?;
-        drop(tx);
-        drop(connection);
-        for (campaign, lease) in expired {
-            let expired = self.facts.expire_lease(campaign, lease).await;
-            log_failure("expiring a lease", campaign, expired);
+    /// Runs one round of the chore at an index of [`CHORES`].
+    async fn round(&self, index: usize, progress: &mut Progress) -> Result<()> {
+        match index {
+            0 => self.expire_leases().await,
+            1 => self.advance_campaigns().await,
+            2 => self.purge_history().await,
+            3 => self.forget_answers().await,
+            4 => self.forget_numbers(&mut progress.next_number).await,
+            5 => self.delete_history(&mut progress.sweep).await,
+            6 => self.erasures.finish_left(self.options.erasure_patience).await,
+            _ => self.check_agenda(&mut progress.last_checked).await,
         }
-        Ok(())
     }
 
+    /// Works on pieces side by side. One campaign's failure does not hold up the others; its chore
+    /// is tried again in the next round.
+    async fn each<T, Work>(
+        &self,
+        chore: &str,
+        pieces: Vec<(Uuid, T)>,
+        work: impl Fn(Uuid, T) -> Work,
+    ) where
+        Work: Future<Output = Result<()>>,
+    {
+        let done = stream::iter(pieces).for_each_concurrent(PIECES_AT_ONCE, |(campaign, piece)| {
+            let work = work(campaign, piece);
+            async move { log_failure(chore, campaign, work.await) }
+        });
+        done.await;
+    }
+
+    async fn expire_leases(&self) -> Result<()> {
+        let mut after = None;
+        loop {
+            let expired = {
+                let mut connection = self.db.connect().await?;
+                let tx = connection.begin(Gate::Open).await?;
+                leases::expired(&tx, after, MAX_PIECES).await?
+            };
+            let Some(last) = expired.last() else { return Ok(()) };
+            after = Some(*last);
+            let pieces = expired.into_iter().map(|(_, campaign, lease)| (campaign, lease));
+            let expire = |campaign, lease| self.facts.expire_lease(campaign, lease);
+            self.each("expiring a lease", pieces.collect(), expire).await;
+        }
+    }
+
+    /// Lets the clock act on all campaigns that are due for it, in order of time.
     async fn advance_campaigns(&self) -> Result<()> {
-        let mut connection = self.db.connect().await?;
-        let tx = connection.begin(Gate::Open).await?;
-        let states = [State::Scheduled, State::Running, State::Paused];
-        let active = campaigns::ids_in_states(&tx, &Reach::All, &states, MAX_PIECES).await?;
-        drop(tx);
-        drop(connection);
-        for campaign in active {
-            log_failure("advancing", campaign, self.campaigns.advance_by_clock(campaign).await);
+        let mut after = None;
+        loop {
+            let due = {
+                let mut connection = self.db.connect().await?;
+                let tx = connection.begin(Gate::Open).await?;
+                agenda::clock_due(&tx, after, MAX_PIECES).await?
+            };
+            let Some(last) = due.last() else { return Ok(()) };
+            after = Some(*last);
+            let pieces = due.into_iter().map(|(_, campaign)| (campaign, ())).collect();
+            let advance = |campaign, ()| self.campaigns.advance_by_clock(campaign);
+            self.each("advancing", pieces, advance).await;
+        }
+    }
+
+    /// Compares the agenda's entries of some campaigns with the campaigns, and goes on with the
+    /// next ones in the next round. Whatever it mends is a fault, or the work of an older version.
+    async fn check_agenda(&self, last: &mut Uuid) -> Result<()> {
+        let page = {
+            let mut connection = self.db.connect().await?;
+            let tx = connection.begin(Gate::Open).await?;
+            agenda::all_after(&tx, *last, CHECKED_CAMPAIGNS).await?
+        };
+        *last = page.last().copied().unwrap_or(Uuid::nil());
+        for campaign in page {
+            if self.campaigns.mend_agenda(campaign).await? {
+                self.metrics.chores.agenda_mended.inc();
+                warn!(%campaign, "the agenda's entry was late and is mended");
+            }
         }
         Ok(())
     }
@@ -119,9 +186,8 @@ impl Chores {
         let pending = purge::pending(&tx, MAX_PIECES).await?;
         drop(tx);
         drop(connection);
-        for campaign in pending {
-            log_failure("purging history", campaign, self.purge(campaign).await);
-        }
+        let pieces = pending.into_iter().map(|campaign| (campaign, ())).collect();
+        self.each("purging history", pieces, |campaign, ()| self.purge(campaign)).await;
         Ok(())
     }
 

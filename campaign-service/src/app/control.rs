@@ -3,6 +3,8 @@
 
 use crate::store::Db;
 use crate::store::notify::ControlEvent;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::RecvError;
@@ -19,11 +21,13 @@ const RECONNECT_DELAY: Duration = Duration::from_millis(500);
 #[derive(Clone, Debug)]
 pub struct ControlBus {
     sender: broadcast::Sender<ControlEvent>,
+    /// Number of events that may tell of a stop.
+    stops_heard: Arc<AtomicU64>,
 }
 
 impl Default for ControlBus {
     fn default() -> Self {
-        Self { sender: broadcast::channel(CHANNEL_CAPACITY).0 }
+        Self { sender: broadcast::channel(CHANNEL_CAPACITY).0, stops_heard: Arc::default() }
     }
 }
 
@@ -32,6 +36,13 @@ impl ControlBus {
     #[must_use]
     pub fn subscribe(&self) -> broadcast::Receiver<ControlEvent> {
         self.sender.subscribe()
+    }
+
+    /// Returns how many stops were heard, or may have been missed, so far. Counted before the event
+    /// is passed on: whoever finds the number unchanged hears of the next stop.
+    #[must_use]
+    pub fn stops_heard(&self) -> u64 {
+        self.stops_heard.load(Ordering::SeqCst)
     }
 
     /// Listens until told to stop; reconnects by itself.
@@ -85,6 +96,9 @@ impl ControlBus {
     }
 
     fn pass_on(&self, event: ControlEvent) {
+        if matches!(event, ControlEvent::Stopped { .. } | ControlEvent::Missed) {
+            self.stops_heard.fetch_add(1, Ordering::SeqCst);
+        }
         // An error only says that no stream is open.
         let _ = self.sender.send(event);
     }

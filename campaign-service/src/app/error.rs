@@ -80,6 +80,9 @@ pub enum Error {
     /// This replica is stopping.
     #[error("this replica is stopping; connect to another one")]
     Stopping,
+    /// The stream has been open for long enough.
+    #[error("the stream is old; open it again, so that streams spread over all replicas")]
+    StreamTooOld,
     /// The request broke off, and whether it was done is not known.
     #[error("the request broke off; repeat it")]
     Interrupted,

@@ -9,6 +9,7 @@ pub mod dispatch;
 pub mod error;
 pub mod facts;
 mod group_commit;
+mod outlook;
 pub mod people;
 mod returning;
 pub mod watch;
@@ -39,6 +40,8 @@ pub struct DispatchLimits {
     pub unknown_retry_min_seconds: u32,
     /// Time for which a worker may stay after it was asked to leave.
     pub drain_grace: Duration,
+    /// Longest time that a worker's stream stays open; `None` for ever.
+    pub stream_max_age: Option<Duration>,
 }
 
 /// Loads a campaign that exists and is not deleted.

@@ -3,7 +3,6 @@
 use super::access::Admitted;
 use super::reading::Unread;
 use super::session::{Session, SessionParts};
-use crate::app::control::ControlBus;
 use campaign_proto::v1;
 use campaign_proto::v1::dispatch_service_server::DispatchService;
 use tokio::sync::mpsc;
@@ -18,7 +17,6 @@ const OUTGOING_MESSAGES: usize = 64;
 #[derive(Clone, Debug)]
 pub struct DispatchApi {
     pub parts: SessionParts,
-    pub control: ControlBus,
 }
 
 #[tonic::async_trait]
@@ -36,10 +34,10 @@ impl DispatchService for DispatchApi {
         let unread = request.extensions().get::<Unread>().cloned().unwrap_or_default();
         let (outgoing, responses) = mpsc::channel(OUTGOING_MESSAGES);
         let incoming = request.into_inner();
-        let (parts, control) = (self.parts.clone(), self.control.subscribe());
+        let parts = self.parts.clone();
         let serving = async move {
-            let session = Session::new(parts, admitted, control, outgoing.clone(), unread);
-            if let Err(status) = session.run(incoming).await {
+            let own = outgoing.clone();
+            if let Err(status) = Session::serve(parts, admitted, own, incoming, unread).await {
                 // An error only means that the worker is gone.
                 let _ = outgoing.send(Err(status)).await;
             }

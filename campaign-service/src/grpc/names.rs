@@ -15,9 +15,9 @@ use uuid::Uuid;
 pub struct CampaignName(Uuid);
 
 impl CampaignName {
-    /// Returns the name of a known campaign.
-    pub fn of(id: Uuid) -> Self {
-        Self(id)
+    /// Returns the id, for a comparison with ids that are within reach.
+    pub fn unproven(self) -> Uuid {
+        self.0
     }
 
     /// Returns the id, if there is such a campaign within reach.

@@ -69,7 +69,7 @@ impl From<Error> for Status {
                 status
             }
             Error::TooLong | Error::Unfinished => Self::deadline_exceeded(text),
-            Error::Interrupted | Error::Stopping => {
+            Error::Interrupted | Error::Stopping | Error::StreamTooOld => {
                 let details = ErrorDetails::with_retry_info(Some(RETRY_DELAY));
                 Self::with_error_details(Code::Unavailable, text, details)
             }

@@ -105,18 +105,6 @@ pub async fn ids_after(
     Ok(rows.iter().map(|row| row.get(0)).collect())
 }
 
-/// Lists at most `limit` running campaigns within reach, with their weights.
-pub async fn running(tx: &Tx<'_>, reach: &Reach, limit: i64) -> StoreResult<Vec<(Uuid, i32)>> {
-    let sql = "SELECT campaign_id, (config->'pacing'->>'weight')::int FROM campaigns
-        WHERE state = 'RUNNING' AND ($2::text IS NULL OR tenant = $2) ORDER BY campaign_id LIMIT $1";
-    Ok(tx
-        .query(sql, &[&limit, &reach.tenant()])
-        .await?
-        .iter()
-        .map(|row| (row.get(0), row.get(1)))
-        .collect())
-}
-
 /// Adds a campaign with its counters. Returns whether the id was free.
 pub async fn insert(tx: &Tx<'_>, campaign: &Campaign) -> StoreResult<bool> {
     let plan = campaign.plan(false);
@@ -314,10 +302,15 @@ pub async fn bump_facts_revision(tx: &Tx<'_>, id: Uuid) -> StoreResult<()> {
     Ok(())
 }
 
+/// Statement that locks the campaign's counters until commit, so that nobody else takes positions or
+/// adds groups.
+pub(super) const LOCK_POSITIONS: &str =
+    "SELECT FROM campaign_counters WHERE campaign_id = $1 FOR UPDATE";
+
 /// Locks the campaign's counters until commit, so that nobody else takes positions or adds groups.
+/// Must come before the campaign's gate.
 pub async fn lock_positions(tx: &Statements<'_>, id: Uuid) -> StoreResult<()> {
-    let sql = "SELECT FROM campaign_counters WHERE campaign_id = $1 FOR UPDATE";
-    tx.execute(sql, &[&id]).await?;
+    tx.execute(LOCK_POSITIONS, &[&id]).await?;
     Ok(())
 }
 

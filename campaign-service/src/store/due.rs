@@ -1,6 +1,8 @@
 //! Due list: contacts behind the frontier that are to be engaged at some time.
+//!
+//! Whatever changes the list changes the agenda in the same transaction.
 
-use super::{StoreResult, Tx};
+use super::{StoreResult, Tx, agenda};
 use campaign_domain::Instant;
 use tokio_postgres::Row;
 use uuid::Uuid;
@@ -26,27 +28,41 @@ pub async fn put(tx: &Tx<'_>, campaign: Uuid, run: i32, due: &[Due]) -> StoreRes
         ON CONFLICT (campaign_id, position) DO UPDATE
         SET run = excluded.run, group_id = excluded.group_id, due_at = excluded.due_at";
     tx.execute(sql, &[&campaign, &run, &positions, &groups, &times]).await?;
-    Ok(())
+    wake(tx, campaign, due).await
 }
 
-/// Takes due contacts of a run off the list, in groups that may be called. Returns the position and
-/// group of each.
+async fn wake(tx: &Tx<'_>, campaign: Uuid, due: &[Due]) -> StoreResult<()> {
+    match due.iter().map(|due| due.due_at).min() {
+        Some(due_at) => agenda::wake(tx, campaign, due_at).await,
+        None => Ok(()),
+    }
+}
+
+/// Takes due contacts of a run off the list, in these groups. Returns the position and group of
+/// each.
 pub async fn take(
     tx: &Tx<'_>,
     campaign: Uuid,
     run: i32,
-    shut_groups: &[i32],
+    groups: &[i32],
     limit: i64,
 ) -> StoreResult<Vec<(i64, i32)>> {
-    // The rows are chosen once. As a part of a join they may be chosen again for each row, and more
+    // Each group's first ones are read by index, so that contacts of other groups cost nothing. The
+    // rows are chosen once. As a part of a join they may be chosen again for each row, and more
     // than the limit be lost.
-    let sql = "WITH t AS MATERIALIZED (
-            SELECT position FROM due_contacts
-            WHERE campaign_id = $1 AND run = $2 AND due_at <= $3 AND group_id <> ALL($4)
-            ORDER BY due_at LIMIT $5 FOR UPDATE SKIP LOCKED)
+    let sql = "WITH first AS MATERIALIZED (
+            SELECT d.position FROM unnest($4::int[]) AS g(group_id) CROSS JOIN LATERAL (
+                SELECT position, due_at FROM due_contacts
+                WHERE campaign_id = $1 AND run = $2 AND group_id = g.group_id AND due_at <= $3
+                ORDER BY campaign_id, run, group_id, due_at LIMIT $5) d
+            ORDER BY d.due_at LIMIT $5),
+        t AS MATERIALIZED (
+            SELECT d.position FROM first CROSS JOIN LATERAL (
+                SELECT position FROM due_contacts WHERE campaign_id = $1 AND position = first.position
+                    AND run = $2 AND due_at <= $3 LIMIT 1 FOR UPDATE SKIP LOCKED) d)
         DELETE FROM due_contacts d USING t
         WHERE d.campaign_id = $1 AND d.position = t.position RETURNING d.position, d.group_id";
-    let rows = tx.query(sql, &[&campaign, &run, &tx.now, &shut_groups, &limit]).await?;
+    let rows = tx.query(sql, &[&campaign, &run, &tx.now, &groups, &limit]).await?;
     Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect())
 }
 
@@ -60,7 +76,7 @@ pub async fn remove(tx: &Tx<'_>, campaign: Uuid, positions: &[i64]) -> StoreResu
         CROSS JOIN LATERAL (SELECT ctid FROM due_contacts
             WHERE campaign_id = $1 AND position = p.position LIMIT 1) d))";
     tx.execute(sql, &[&campaign, &positions]).await?;
-    Ok(())
+    agenda::check_done(tx, campaign).await
 }
 
 /// Changes the due times of a run's contacts that are on the list. Leaves out contacts that are
@@ -75,7 +91,7 @@ pub async fn reschedule(tx: &Tx<'_>, campaign: Uuid, run: i32, due: &[Due]) -> S
         FROM unnest($3::int8[], $4::timestamptz[]) AS t(position, due_at)
         WHERE d.campaign_id = $1 AND d.run = $2 AND d.position = t.position";
     tx.execute(sql, &[&campaign, &run, &positions, &times]).await?;
-    Ok(())
+    wake(tx, campaign, due).await
 }
 
 /// Returns the contacts of a run in some groups that are due first, in order of time.
@@ -86,18 +102,37 @@ pub async fn soonest(
     groups: &[i32],
     limit: i64,
 ) -> StoreResult<Vec<Due>> {
-    let sql = "SELECT position, group_id, due_at FROM due_contacts
-        WHERE campaign_id = $1 AND run = $2 AND group_id = ANY($3)
-        ORDER BY campaign_id, run, due_at LIMIT $4";
+    let sql = "SELECT d.* FROM unnest($3::int[]) AS g(group_id) CROSS JOIN LATERAL (
+            SELECT position, group_id, due_at FROM due_contacts
+            WHERE campaign_id = $1 AND run = $2 AND group_id = g.group_id
+            ORDER BY campaign_id, run, group_id, due_at LIMIT $4) d
+        ORDER BY d.due_at LIMIT $4";
     let rows = tx.query(sql, &[&campaign, &run, &groups, &limit]).await?;
     let read = |row: &Row| Due { position: row.get(0), group: row.get(1), due_at: row.get(2) };
     Ok(rows.iter().map(read).collect())
 }
 
-/// Returns when the next contact of a run is due.
-pub async fn next_time(tx: &Tx<'_>, campaign: Uuid, run: i32) -> StoreResult<Option<Instant>> {
-    let sql = "SELECT min(due_at) FROM due_contacts WHERE campaign_id = $1 AND run = $2";
-    Ok(tx.query_one(sql, &[&campaign, &run]).await?.get(0))
+/// Returns when the first contact of each of some groups is due. Leaves out groups without any.
+pub async fn first_times(
+    tx: &Tx<'_>,
+    campaign: Uuid,
+    run: i32,
+    groups: &[i32],
+) -> StoreResult<Vec<(i32, Instant)>> {
+    let sql =
+        "SELECT g.group_id, d.due_at FROM unnest($3::int[]) AS g(group_id) CROSS JOIN LATERAL (
+            SELECT due_at FROM due_contacts
+            WHERE campaign_id = $1 AND run = $2 AND group_id = g.group_id
+            ORDER BY campaign_id, run, group_id, due_at LIMIT 1) d";
+    let rows = tx.query(sql, &[&campaign, &run, &groups]).await?;
+    Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect())
+}
+
+/// Returns whether a contact of a run is on the list.
+pub async fn any(tx: &Tx<'_>, campaign: Uuid, run: i32) -> StoreResult<bool> {
+    let sql = "SELECT FROM due_contacts WHERE campaign_id = $1 AND run = $2
+        ORDER BY campaign_id, run, group_id, due_at LIMIT 1";
+    Ok(tx.query_opt(sql, &[&campaign, &run]).await?.is_some())
 }
 
 /// Puts a contact that came back into the run on the list, if the run passed it and no lease holds
@@ -123,7 +158,8 @@ pub async fn put_if_passed(
             group_id = excluded.group_id, due_at = excluded.due_at
             WHERE due_contacts.run < excluded.run";
     tx.execute(sql, &[&campaign, &run, &position, &due_at]).await?;
-    Ok(())
+    // The run may not have passed the contact, and sleep.
+    agenda::wake(tx, campaign, due_at).await
 }
 
 /// Deletes at most `limit` entries of runs before `run`. Returns how many.

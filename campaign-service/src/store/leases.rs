@@ -1,6 +1,6 @@
 //! Leases, and the attempts authorised under them.
 
-use super::{Params, Statements, StoreResult, Tx};
+use super::{Params, Statements, StoreResult, Tx, agenda};
 use campaign_domain::Instant;
 use campaign_domain::dispatch::Terms;
 use campaign_domain::lease::{AttemptId, Slot, Slots};
@@ -158,6 +158,7 @@ pub async fn save_slots(tx: &Tx<'_>, campaign: Uuid, leases: &[&Lease]) -> Store
             SELECT l.ctid FROM unnest($2::int8[]) AS d(number) CROSS JOIN LATERAL (
                 SELECT ctid FROM leases WHERE campaign_id = $1 AND lease = d.number LIMIT 1) l))";
         tx.execute(sql, &[&campaign, &numbers]).await?;
+        agenda::check_done_without_leases(tx, campaign).await?;
     }
     if !open.is_empty() {
         let numbers: Vec<i64> = open.iter().map(|lease| lease.number).collect();
@@ -186,12 +187,18 @@ pub async fn renew(
     Ok(row.map(|row| row.get(0)))
 }
 
-/// Lists expired leases, longest expired first.
-pub async fn expired(tx: &Tx<'_>, limit: i64) -> StoreResult<Vec<(Uuid, i64)>> {
-    let sql = "SELECT campaign_id, lease FROM leases WHERE expires_at <= $1
-        ORDER BY expires_at LIMIT $2";
-    let rows = tx.query(sql, &[&tx.now, &limit]).await?;
-    Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect())
+/// Lists expired leases after one, longest expired first: the end, campaign and number of each.
+pub async fn expired(
+    tx: &Tx<'_>,
+    after: Option<(Instant, Uuid, i64)>,
+    limit: i64,
+) -> StoreResult<Vec<(Instant, Uuid, i64)>> {
+    let (end, campaign, lease) = after.unwrap_or((Instant::UNIX_EPOCH, Uuid::nil(), 0));
+    let sql = "SELECT expires_at, campaign_id, lease FROM leases
+        WHERE expires_at <= $1 AND expires_at >= $2 AND (expires_at, campaign_id, lease) > ($2, $3, $4)
+        ORDER BY expires_at, campaign_id, lease LIMIT $5";
+    let rows = tx.query(sql, &[&tx.now, &end, &campaign, &lease, &limit]).await?;
+    Ok(rows.iter().map(|row| (row.get(0), row.get(1), row.get(2))).collect())
 }
 
 /// Returns whether a campaign has any lease, under any run.

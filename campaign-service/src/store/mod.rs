@@ -6,6 +6,7 @@
 //! the planner reads a whole campaign for each batch, as long as statistics say that the campaign
 //! is small.
 
+pub mod agenda;
 pub mod audit;
 pub mod backlog;
 pub mod calls;

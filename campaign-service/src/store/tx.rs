@@ -3,6 +3,7 @@
 //! Statements that do not need each other's answers are sent together (`try_join!`), because a
 //! round trip costs more than most statements. PostgreSQL runs them in the order sent.
 
+use super::campaigns;
 use super::error::{Staleness, StoreError, StoreResult};
 use super::notify::{self, ControlEvent};
 use super::session::DURABLE;
@@ -17,6 +18,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicBool, AtomicU32};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::yield_now;
 use tokio::try_join;
 use tokio_postgres::error::SqlState;
@@ -35,15 +37,28 @@ pub(super) type Params<'a> = &'a [&'a (dyn ToSql + Sync)];
 /// exclusively. So when a pause or an
 /// opt-out is committed, every earlier authorisation is committed too, and every later one sees the
 /// change.
+///
+/// Whoever adds contacts has the campaign's positions locked, which may mean a wait for an import.
+/// So the positions come before the gate, and nobody waits for them inside the gate.
 #[derive(Clone, Copy, Debug)]
 pub enum Gate {
-    /// No gate: for reads, and for additions that nobody waits for.
+    /// No gate: for reads, and for changes that nobody waits for.
     Open,
+    /// No gate, but the positions of this campaign: for new contacts.
+    Adding(Uuid),
     /// Gate of this campaign, shared with other transactions.
     Shared(Uuid),
     /// Gate of this campaign, held exclusively.
     Exclusive(Uuid),
+    /// Positions of this campaign, then its gate, held exclusively.
+    ExclusiveAdding(Uuid),
 }
+
+/// Longest wait for a gate or a lock inside it.
+const GATE_WAIT_MILLIS: &str = "8000";
+/// Time after which the database ends a transaction in a gate whose client says nothing: a replica
+/// that hangs. Everybody else waits for the gate until then.
+const GATE_IDLE_MILLIS: &str = "4000";
 
 /// Whether a commit waits for the disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,6 +79,8 @@ pub struct Connection {
     /// nobody waits for, or the session is stale.
     is_unfit: AtomicBool,
     shared: Arc<Shared>,
+    /// Place among the connections that only look.
+    _place: Option<OwnedSemaphorePermit>,
 }
 
 /// Statements on a connection, in a transaction or single. A transaction that is dropped before its
@@ -80,6 +97,8 @@ pub struct Statements<'c> {
 /// Transaction that is about to begin.
 pub struct Opening<'c> {
     statements: Statements<'c>,
+    /// Statement that locks the positions of a campaign before the gate.
+    positions: Option<(Statement, Uuid)>,
     /// Statement that passes the gate, returns the time and sets the durability.
     gate: Statement,
     key: i64,
@@ -158,8 +177,12 @@ impl Drop for Connection {
 }
 
 impl Connection {
-    pub(super) fn new(client: Client, shared: Arc<Shared>) -> Self {
-        Self { client: Some(client), is_unfit: AtomicBool::new(false), shared }
+    pub(super) fn new(
+        client: Client,
+        shared: Arc<Shared>,
+        place: Option<OwnedSemaphorePermit>,
+    ) -> Self {
+        Self { client: Some(client), is_unfit: AtomicBool::new(false), shared, _place: place }
     }
 
     fn made_at(&self) -> std::time::Instant {
@@ -219,21 +242,36 @@ impl Connection {
     pub async fn open(&mut self, gate: Gate, durability: Durability) -> StoreResult<Opening<'_>> {
         // The clock is read after the wait at the gate: columns are computed in order.
         let (lock, key) = match gate {
-            Gate::Open => ("$1::int8", 0),
+            Gate::Open | Gate::Adding(_) => ("$1::int8", 0),
             Gate::Shared(id) => ("pg_advisory_xact_lock_shared($1)", gate_key(id)),
-            Gate::Exclusive(id) => ("pg_advisory_xact_lock($1)", gate_key(id)),
+            Gate::Exclusive(id) | Gate::ExclusiveAdding(id) => {
+                ("pg_advisory_xact_lock($1)", gate_key(id))
+            }
+        };
+        let limits = match gate {
+            Gate::Open => String::new(),
+            _ => format!(
+                "set_config('lock_timeout', '{GATE_WAIT_MILLIS}', true),
+                 set_config('idle_in_transaction_session_timeout', '{GATE_IDLE_MILLIS}', true), "
+            ),
         };
         let commit = match durability {
             Durability::Durable => DURABLE,
             Durability::Relaxed => "'off'",
         };
         let sql = format!(
-            "SELECT {lock}, clock_timestamp() AS now, set_config('synchronous_commit', {commit}, true)"
+            "SELECT {limits}{lock}, clock_timestamp() AS now, set_config('synchronous_commit', {commit}, true)"
         );
+        let positions = match gate {
+            Gate::Adding(id) | Gate::ExclusiveAdding(id) => {
+                Some((self.alone().prepare(campaigns::LOCK_POSITIONS).await?, id))
+            }
+            Gate::Open | Gate::Shared(_) | Gate::Exclusive(_) => None,
+        };
         // Prepared now, so that nothing can be sent before the gate.
         let gate = self.alone().prepare(&sql).await?;
         let statements = self.statements(true);
-        Ok(Opening { statements, gate, key })
+        Ok(Opening { statements, positions, gate, key })
     }
 
     /// Starts a transaction that reads one snapshot throughout, and passes no gate.
@@ -256,9 +294,20 @@ impl<'c> Opening<'c> {
     pub async fn pass(&self) -> StoreResult<Instant> {
         let client = self.connection.client();
         let key: Params<'_> = &[&self.key];
+        let begin = async {
+            match &self.positions {
+                None => client.batch_execute(BEGIN).await,
+                Some((lock, id)) => {
+                    let id: Params<'_> = &[id];
+                    let begin = format!("{BEGIN}; SET LOCAL lock_timeout = {GATE_WAIT_MILLIS}");
+                    try_join!(biased; client.batch_execute(&begin), client.execute(lock, id))?;
+                    Ok(())
+                }
+            }
+        };
         let (_, row) = try_join!(
             biased;
-            self.answered(client.batch_execute(BEGIN)),
+            self.answered(begin),
             self.answered(client.query_one(&self.gate, key)),
         )?;
         Ok(row.get("now"))
@@ -276,6 +325,12 @@ impl Tx<'_> {
     pub async fn pass(&self, id: Uuid) -> StoreResult<()> {
         self.execute("SELECT pg_advisory_xact_lock($1)", &[&gate_key(id)]).await?;
         Ok(())
+    }
+
+    /// Passes one more gate exclusively, unless that means a wait. Returns whether it was passed.
+    pub async fn try_pass(&self, id: Uuid) -> StoreResult<bool> {
+        let row = self.query_one("SELECT pg_try_advisory_xact_lock($1)", &[&gate_key(id)]).await?;
+        Ok(row.get(0))
     }
 
     /// Returns the number added to transaction ids that are stored.

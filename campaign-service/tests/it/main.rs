@@ -18,6 +18,7 @@ mod dispatch;
 mod distribution;
 mod erasure;
 mod excluding;
+mod fleet;
 mod imports;
 mod inbound;
 mod lifecycle;

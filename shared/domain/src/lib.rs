@@ -13,7 +13,8 @@
 //! | may a call be placed at this hour | [`schedule`] |
 //! | what time is it elsewhere | [`zones`] |
 //! | may one more call begin now | [`pacing`], [`caps`] |
-//! | which campaign's contacts a worker gets next | [`shares`] |
+//! | who leases next, from which campaign and for whom | [`roster`], [`shares`] |
+//! | when does a campaign need the service next | [`agenda`] |
 //! | may a leased contact be dialled now | [`dispatch`], [`lease`] |
 //! | is someone who calls in answered | [`inbound`] |
 //! | did a person open a link | [`links`] |
@@ -27,6 +28,7 @@
 #![forbid(unsafe_code)]
 
 pub mod access;
+pub mod agenda;
 pub mod audit;
 pub mod campaign;
 pub mod caps;
@@ -42,6 +44,7 @@ pub mod links;
 pub mod pacing;
 pub mod phone;
 pub mod retry;
+pub mod roster;
 pub mod schedule;
 pub mod settings;
 pub mod shares;

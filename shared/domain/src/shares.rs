@@ -1,22 +1,32 @@
-//! Shares of campaigns in a worker, in proportion to their weights.
+//! Shares of campaigns in what is handed out, in proportion to their weights.
 
+use std::borrow::Borrow;
 use std::collections::BTreeMap;
 
 /// Contacts handed out per campaign, divided by its weight (stride scheduling). The campaign with
 /// the least is next.
-#[derive(Clone, Debug, Default)]
-pub struct Shares<K: Ord + Copy> {
+#[derive(Clone, Debug)]
+pub struct Shares<K: Ord> {
     passes: BTreeMap<K, u64>,
 }
 
 /// Factor that keeps precision when a count is divided by a weight.
 const SCALE: u64 = 10_000;
 
-impl<K: Ord + Copy> Shares<K> {
-    /// Returns the next of these campaigns.
+impl<K: Ord> Default for Shares<K> {
+    fn default() -> Self {
+        Self { passes: BTreeMap::new() }
+    }
+}
+
+impl<K: Ord> Shares<K> {
+    /// Returns the share that one of them had. Who had the least is next.
     #[must_use]
-    pub fn next(&self, waiting: impl Iterator<Item = K>) -> Option<K> {
-        waiting.min_by_key(|key| (self.passes.get(key).copied().unwrap_or(0), *key))
+    pub fn pass<Q: Ord + ?Sized>(&self, key: &Q) -> u64
+    where
+        K: Borrow<Q>,
+    {
+        self.passes.get(key).copied().unwrap_or(0)
     }
 
     /// Records contacts handed out for a campaign.
@@ -27,22 +37,19 @@ impl<K: Ord + Copy> Shares<K> {
         *pass = pass.saturating_add(contacts.saturating_mul(SCALE) / weight);
     }
 
-    /// Forgets all other campaigns. A new campaign, or one that was idle for long, starts level
-    /// with the others. It does not catch up on contacts that it never requested.
-    pub fn keep(&mut self, running: &[K]) {
-        let least = running.iter().filter_map(|key| self.passes.get(key)).min().copied();
-        let mut kept = BTreeMap::new();
-        for key in running {
-            let pass = self.passes.get(key).copied().or(least).unwrap_or(0);
-            kept.insert(*key, pass);
-        }
-        self.passes = kept;
+    /// Adds a campaign, which starts level with the others. It does not catch up on contacts that
+    /// it never had.
+    pub fn join(&mut self, key: K) {
+        let least = self.passes.values().min().copied().unwrap_or(0);
+        self.passes.entry(key).or_insert(least);
     }
 
-    /// Lets a campaign without contacts start level with the others when it has contacts again.
-    pub fn had_nothing(&mut self, key: K) {
-        let most = self.passes.values().max().copied().unwrap_or(0);
-        self.passes.insert(key, most);
+    /// Forgets a campaign.
+    pub fn leave<Q: Ord + ?Sized>(&mut self, key: &Q)
+    where
+        K: Borrow<Q>,
+    {
+        self.passes.remove(key);
     }
 }
 
@@ -75,11 +82,16 @@ mod tests {
         assert_eq!(split(5, &[]), [0; 0]);
     }
 
+    fn next(shares: &Shares<char>, keys: &[char]) -> char {
+        *keys.iter().min_by_key(|key| (shares.pass(*key), **key)).expect("someone waits")
+    }
+
     fn handed_out(weights: &[(char, i32)], batches: usize, batch: usize) -> BTreeMap<char, usize> {
         let mut shares = Shares::default();
         let mut counts = BTreeMap::new();
+        let keys: Vec<char> = weights.iter().map(|(key, _)| *key).collect();
         for _ in 0..batches {
-            let next = shares.next(weights.iter().map(|(key, _)| *key)).expect("someone waits");
+            let next = next(&shares, &keys);
             let weight = weights.iter().find(|(key, _)| *key == next).expect("known").1;
             shares.handed(next, batch, weight);
             *counts.entry(next).or_default() += batch;
@@ -96,14 +108,14 @@ mod tests {
     #[test]
     fn who_comes_late_begins_beside_the_others() {
         let mut shares = Shares::default();
-        shares.keep(&['a']);
+        shares.join('a');
         shares.handed('a', 1_000, 1);
-        shares.keep(&['a', 'b']);
+        shares.join('b');
         shares.handed('b', 1, 1);
-        assert_eq!(shares.next(['a', 'b'].into_iter()), Some('a'), "b does not catch up");
+        assert_eq!(next(&shares, &['a', 'b']), 'a', "b does not catch up");
         shares.handed('a', 1_000, 1);
-        shares.had_nothing('b');
-        shares.handed('b', 1, 1);
-        assert_eq!(shares.next(['a', 'b'].into_iter()), Some('a'));
+        shares.leave(&'b');
+        shares.join('b');
+        assert_eq!(shares.pass(&'b'), shares.pass(&'a'), "who comes again begins level");
     }
 }

@@ -7,8 +7,9 @@ use crate::app::existing;
 use crate::store::audit::{self, Entry};
 use crate::store::campaigns;
 use crate::store::notify::{ControlEvent, StopCause};
-use crate::store::{Gate, Tx, due, groups, leases, purge, requests};
+use crate::store::{Gate, Tx, agenda, purge, requests};
 use campaign_domain::access::{Caller, Role};
+use campaign_domain::agenda::entry;
 use campaign_domain::campaign::{Campaign, Config, ConfigField, NoSchedule};
 use campaign_domain::lifecycle::{Command, State, transition};
 use campaign_domain::schedule::Schedule;
@@ -112,6 +113,7 @@ impl Campaigns {
         campaigns::update(&tx, &after).await?;
         campaigns::insert_run(&tx, &after).await?;
         campaigns::mark_run(&tx, &after).await?;
+        agenda::set(&tx, &after, entry(&after, tx.now)).await?;
         if settings.reset_contact_history {
             purge::start(&tx, id, after.epoch.generation).await?;
         }
@@ -136,28 +138,6 @@ impl Campaigns {
             Opened::FirstAnswer(answer) => return Ok(answer),
         };
         apply(tx, invocation, &before, command, hang_up).await
-    }
-
-    /// Lets the clock act on a campaign: its scheduled start, its end, or its list being done. Any
-    /// replica may call this at any time; the gate and the state machine let it happen once.
-    pub async fn advance_by_clock(&self, id: Uuid) -> Result<()> {
-        let mut connection = self.db.connect().await?;
-        // The first look keeps nobody waiting, because mostly there is nothing to do.
-        let tx = connection.begin(Gate::Open).await?;
-        let is_due = due_command(&tx, &existing(&tx, id).await?).await?.is_some();
-        drop(tx);
-        if !is_due {
-            return Ok(());
-        }
-        let tx = connection.begin(Gate::Exclusive(id)).await?;
-        let before = existing(&tx, id).await?;
-        if let Some((command, reason)) = due_command(&tx, &before).await? {
-            let caller = Caller { actor: "service".to_owned(), ..Caller::default() };
-            let invocation =
-                Invocation { caller, reason: reason.to_owned(), ..Invocation::default() };
-            apply(tx, &invocation, &before, command, false).await?;
-        }
-        Ok(())
     }
 
     /// Changes some fields of the configuration.
@@ -190,6 +170,7 @@ impl Campaigns {
             return Err(Error::invalid(format!("campaign.{field}"), description));
         }
         campaigns::update(&tx, &after).await?;
+        agenda::set(&tx, &after, entry(&after, tx.now)).await?;
         // Contacts leased under the old configuration are judged by the new one.
         campaigns::bump_facts_revision(&tx, id).await?;
         let fields: Vec<&str> = edit.fields.iter().map(|field| field.name()).collect();
@@ -224,7 +205,7 @@ impl Campaigns {
 }
 
 /// Applies a command to a campaign, in the transaction that read it.
-async fn apply(
+pub(super) async fn apply(
     tx: Tx<'_>,
     invocation: &Invocation,
     before: &Campaign,
@@ -237,6 +218,7 @@ async fn apply(
     after.state = state;
     campaigns::update(&tx, &after).await?;
     campaigns::mark_run(&tx, &after).await?;
+    agenda::set(&tx, &after, entry(&after, tx.now)).await?;
     let stopped = |cause, hang_up| ControlEvent::Stopped {
         campaign: after.id,
         run: after.run,
@@ -373,32 +355,4 @@ fn merge(config: &mut Config, edit: &Edit) -> Result<()> {
         return Err(Error::invalid("campaign.schedule.end_time", "must be after start_time"));
     }
     Ok(())
-}
-
-/// Returns the command that the clock has for a campaign now, and why.
-async fn due_command(tx: &Tx<'_>, campaign: &Campaign) -> Result<Option<(Command, &'static str)>> {
-    let plan = campaign.plan(campaign.is_live_forever());
-    let allows = |command| transition(campaign.state, command, &plan, tx.now).is_ok();
-    if allows(Command::Start) {
-        return Ok(Some((Command::Start, "the start time has come")));
-    }
-    if !allows(Command::Complete) {
-        return Ok(None);
-    }
-    if plan.has_ended(tx.now) {
-        return Ok(Some((Command::Complete, "the end time has come")));
-    }
-    let is_done = is_list_done(tx, campaign).await?;
-    Ok(is_done.then_some((Command::Complete, "the list is done")))
-}
-
-/// Returns whether nobody is left to engage: ahead of the frontiers, waiting for a retry, or in a
-/// lease.
-async fn is_list_done(tx: &Tx<'_>, campaign: &Campaign) -> Result<bool> {
-    let (id, run) = (campaign.id, campaign.run);
-    if leases::any(tx, id).await? || due::next_time(tx, id, run).await?.is_some() {
-        return Ok(false);
-    }
-    let groups = groups::all(tx, id, run, campaign.position_limit).await?;
-    Ok(!groups.iter().any(|group| group.first_ahead.is_some()))
 }

@@ -1,6 +1,7 @@
 //! Campaigns: look-ups, commands, previews, stops, and the verification of audit logs.
 
 pub mod auditing;
+mod clock;
 pub mod lifecycle;
 pub mod preview;
 pub mod stops;

@@ -1,15 +1,9 @@
 //! Leases as workers ask for them and get them.
 
-use crate::app::group_commit::GroupCommit;
 use crate::store::contacts::Leasable;
 use crate::store::leases::Lease;
+use campaign_domain::roster::Yield;
 use uuid::Uuid;
-
-/// Most transactions of one campaign at the same time. More would wait for the same frontiers, so
-/// one takes for all.
-const TURNS: usize = 1;
-/// Most contacts leased in one transaction, unless one worker takes more.
-const MAX_CONTACTS: usize = 4_000;
 
 /// Key that names a lease and proves its holder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -39,21 +33,20 @@ pub struct Want {
     pub contacts: usize,
 }
 
-/// Leases of many workers, made together.
-pub(super) type Lessor = GroupCommit<Want, Leased>;
-
-pub(super) fn lessor() -> Lessor {
-    GroupCommit::new(TURNS, MAX_CONTACTS, |want| want.contacts)
+/// Leases of some workers, made together.
+#[derive(Debug)]
+pub struct Leased {
+    /// Batches in the order of the workers; `None` for a worker that gets nothing.
+    pub batches: Vec<Option<LeasedBatch>>,
+    /// Whether the campaign may have more contacts.
+    pub left: Yield,
 }
 
-/// Answer to a worker that asks for contacts.
-#[derive(Debug)]
-pub enum Leased {
-    Batch(Box<LeasedBatch>),
-    /// There is nobody to engage now.
-    Nothing,
-    /// Nobody was found among the contacts looked at; there are more to look at.
-    NothingYet,
+impl Leased {
+    /// Returns the answer of a campaign that has nobody to hand out.
+    pub(super) fn nothing() -> Self {
+        Self { batches: Vec::new(), left: Yield::NoMore }
+    }
 }
 
 /// Lease just given.
@@ -63,4 +56,13 @@ pub struct LeasedBatch {
     /// `traceparent` of the launch of the run; empty if the launch was not traced.
     pub launch_traceparent: String,
     pub contacts: Vec<LeasedContact>,
+}
+
+impl LeasedBatch {
+    /// Returns the key of the lease.
+    #[must_use]
+    pub fn key(&self) -> LeaseKey {
+        let Lease { campaign, number, token, .. } = self.lease;
+        LeaseKey { campaign, number, token }
+    }
 }

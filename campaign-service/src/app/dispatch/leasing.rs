@@ -9,38 +9,16 @@ use crate::app::returning::give_back;
 use crate::store::leases::{self, Lease};
 use crate::store::{Durability, Gate, Tx, campaigns, troubles};
 use campaign_domain::Instant;
-use campaign_domain::access::{Reach, Tenant};
+use campaign_domain::access::Tenant;
 use campaign_domain::lease::Slot;
+use campaign_domain::roster::Yield;
 use futures_util::future::try_join_all;
-use std::sync::Arc;
 use tokio::try_join;
 use uuid::Uuid;
 
-/// Most campaigns that one worker is served from.
-const MAX_CAMPAIGNS: i64 = 1_000;
-
 impl Dispatch {
-    /// Lists campaigns within reach that may have contacts to lease, with their weights.
-    pub async fn running_campaigns(&self, reach: &Reach) -> Result<Vec<(Uuid, i32)>> {
-        let mut connection = self.db.connect().await?;
-        let tx = connection.begin(Gate::Open).await?;
-        Ok(campaigns::running(&tx, reach, MAX_CAMPAIGNS).await?)
-    }
-
-    /// Leases up to `contacts` contacts of a campaign to a worker.
-    pub async fn lease(
-        self: &Arc<Self>,
-        worker_id: &str,
-        id: Uuid,
-        contacts: usize,
-    ) -> Result<Leased> {
-        let want = Want { worker_id: worker_id.to_owned(), contacts };
-        let own = Arc::clone(self);
-        self.lessor.ask(id, want, move |wants| Arc::clone(&own).lease_group(id, wants)).await
-    }
-
-    async fn lease_group(self: Arc<Self>, id: Uuid, mut wants: Vec<Want>) -> Result<Vec<Leased>> {
-        let nothing = |wants: &[Want]| Ok(wants.iter().map(|_| Leased::Nothing).collect());
+    /// Leases contacts of a campaign to some workers, in one transaction.
+    pub async fn lease(&self, id: Uuid, mut wants: Vec<Want>) -> Result<Leased> {
         let mut connection = self.db.connect().await?;
         // A lease that a crash of the database forgets was never given: its contacts wait as before.
         let opening = connection.open(Gate::Shared(id), Durability::Relaxed).await?;
@@ -52,15 +30,15 @@ impl Dispatch {
         )?;
         let tx = opening.at(now);
         let campaign = present(campaign, id)?;
-        let Some(schedule) = &campaign.config.schedule else { return nothing(&wants) };
+        let Some(schedule) = &campaign.config.schedule else { return Ok(Leased::nothing()) };
         if !campaign.is_dialling(tx.now) {
-            return nothing(&wants);
+            return Ok(Leased::nothing());
         }
         let most = self.limits.max_batch_contacts.min(campaign.config.pacing.lease_limit());
         for want in &mut wants {
             want.contacts = want.contacts.min(most);
         }
-        let want = wants.iter().map(|want| want.contacts).sum();
+        let want: usize = wants.iter().map(|want| want.contacts).sum();
         let mut picking =
             Picking::new(&tx, &campaign, revision, schedule, want, &self.past_runs).await?;
         picking.take_due().await?;
@@ -78,11 +56,9 @@ impl Dispatch {
         };
         try_join!(picking.save(), inserted)?;
         tx.commit().await?;
-        let none = || if has_more { Leased::NothingYet } else { Leased::Nothing };
-        Ok(batches
-            .into_iter()
-            .map(|batch| batch.map_or_else(none, |batch| Leased::Batch(Box::new(batch))))
-            .collect())
+        let handed: usize = batches.iter().flatten().map(|batch| batch.contacts.len()).sum();
+        let left = if has_more || handed >= want { Yield::More } else { Yield::NoMore };
+        Ok(Leased { batches, left })
     }
 
     /// Records a worker's report about its provider on a stream: why the provider fails, or that it

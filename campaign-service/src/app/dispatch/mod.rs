@@ -2,14 +2,15 @@
 
 pub mod authorizing;
 pub mod batch;
+pub mod dispatcher;
 pub mod leasing;
 mod past_runs;
 mod picking;
+pub mod settling;
 
 use super::DispatchLimits;
 use crate::links::Links;
 use crate::store::Db;
-use batch::Lessor;
 use past_runs::PastRuns;
 
 /// Use cases of workers that engage contacts.
@@ -19,7 +20,6 @@ pub struct Dispatch {
     pub limits: DispatchLimits,
     /// Links for texts; `None` if texts carry no links.
     links: Option<Links>,
-    lessor: Lessor,
     past_runs: PastRuns,
 }
 
@@ -27,6 +27,6 @@ impl Dispatch {
     /// Creates the use cases on a database.
     #[must_use]
     pub fn new(db: Db, limits: DispatchLimits, links: Option<Links>) -> Self {
-        Self { db, limits, links, lessor: batch::lessor(), past_runs: PastRuns::default() }
+        Self { db, limits, links, past_runs: PastRuns::default() }
     }
 }

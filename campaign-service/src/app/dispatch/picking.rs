@@ -56,7 +56,7 @@ pub(super) struct Picking<'a, 'c> {
     want: usize,
     /// Groups, highest priority first.
     groups: Vec<Group>,
-    shut_groups: Vec<i32>,
+    shut_groups: HashSet<i32>,
     /// Contacts in a call that an earlier run authorised, and the end of the call's lease.
     in_older_call: HashMap<i64, Instant>,
     picked: Vec<Picked>,
@@ -120,7 +120,7 @@ impl<'a, 'c> Picking<'a, 'c> {
     pub async fn take_due(&mut self) -> Result<()> {
         let (id, run) = (self.campaign.id, self.campaign.run);
         let limit = i64::try_from(self.want).unwrap_or(i64::MAX);
-        let mut due = due::take(self.tx, id, run, &self.shut_groups, limit).await?;
+        let mut due = due::take(self.tx, id, run, &self.open_groups(), limit).await?;
         due.sort_unstable();
         let states = states::find(self.tx, id, due.iter().map(|(position, _)| *position)).await?;
         let mut known = states.in_order();
@@ -137,6 +137,11 @@ impl<'a, 'c> Picking<'a, 'c> {
         found.retain(|contact| is_free(contact, &listed));
         self.pick(&states, found);
         Ok(())
+    }
+
+    fn open_groups(&self) -> Vec<i32> {
+        let ids = self.groups.iter().map(|group| group.id);
+        ids.filter(|group| !self.shut_groups.contains(group)).collect()
     }
 
     /// Picks contacts ahead of the frontiers, in the groups that may be called, highest priority

@@ -1,6 +1,7 @@
 //! Addition of contacts to campaigns: new contacts, and deleted ones that come back.
 
 use crate::app::error::{Error, Result};
+use crate::app::existing;
 use crate::app::returning::{come_back, open_slot};
 use crate::store::contacts::{self, NewContact};
 use crate::store::{StoreResult, Tx, campaigns};
@@ -20,8 +21,8 @@ pub(super) async fn find_in_any_spelling(
     contacts::find_by_phones(tx, id, &spelled).await
 }
 
-/// Adds a contact, or brings it back if it was deleted. Returns its position. The caller must hold
-/// the gate exclusively, and the positions locked.
+/// Adds a contact, or brings it back if it was deleted. Returns its position. The caller must have
+/// the positions locked.
 pub(super) async fn add(
     tx: &Tx<'_>,
     campaign: &Campaign,
@@ -35,6 +36,9 @@ pub(super) async fn add(
     match found.first() {
         None => Ok(contacts::insert_one(tx, id, new, group).await?),
         Some((_, position, true)) => {
+            // Whoever comes back may be in the run under way.
+            tx.pass(id).await?;
+            let campaign = &existing(tx, id).await?;
             revive(tx, campaign, *position, new, group).await?;
             Ok(*position)
         }

@@ -8,7 +8,7 @@ use crate::app::{DispatchLimits, existing, present};
 use crate::store::contacts::{self, Contact, NewContact};
 use crate::store::leases::{self, Lease};
 use crate::store::notify::ControlEvent;
-use crate::store::{Db, Durability, Gate, Tx, campaigns, due, erasures, groups, states};
+use crate::store::{Db, Durability, Gate, Tx, agenda, campaigns, due, erasures, groups, states};
 use campaign_domain::campaign::Campaign;
 use campaign_domain::lease::Slot;
 use tokio::try_join;
@@ -26,15 +26,14 @@ impl Contacts {
     /// Adds a contact. A deleted contact comes back with its history.
     pub async fn create(&self, id: Uuid, new: &NewContact) -> Result<Contact> {
         let mut connection = self.db.connect().await?;
-        let opening = connection.open(Gate::Exclusive(id), Durability::Durable).await?;
-        let wanted = [(new.time_zone.clone(), new.priority)];
         // No import may add the number between the look-up and the insert.
-        let (now, campaign, group, (), keys) = try_join!(
+        let opening = connection.open(Gate::Adding(id), Durability::Durable).await?;
+        let wanted = [(new.time_zone.clone(), new.priority)];
+        let (now, campaign, group, keys) = try_join!(
             biased;
             opening.pass(),
             campaigns::find(&opening, id),
             groups::find(&opening, id, &wanted),
-            campaigns::lock_positions(&opening, id),
             erasures::key_ids(&opening),
         )?;
         let tx = opening.at(now);
@@ -55,6 +54,7 @@ impl Contacts {
         };
         let position = add(&tx, &campaign, new, group).await?;
         let contact = found(contacts::find(&tx, id, position).await?, id, position)?;
+        agenda::wake(&tx, id, tx.now).await?;
         tx.notify_on_commit(ControlEvent::Work { campaign: id });
         tx.commit().await?;
         Ok(contact)
@@ -97,7 +97,7 @@ impl Contacts {
         edit: impl FnOnce(&mut NewContact),
     ) -> Result<Contact> {
         let mut connection = self.db.connect().await?;
-        let tx = connection.begin(Gate::Exclusive(id)).await?;
+        let tx = connection.begin(Gate::ExclusiveAdding(id)).await?;
         let campaign = existing(&tx, id).await?;
         let before = existing_contact(&tx, id, position).await?;
         let mut after = NewContact {
@@ -125,7 +125,7 @@ impl Contacts {
     /// Deletes a contact. Its number and opt-out are kept.
     pub async fn delete(&self, id: Uuid, position: i64) -> Result<Contact> {
         let mut connection = self.db.connect().await?;
-        let tx = connection.begin(Gate::Exclusive(id)).await?;
+        let tx = connection.begin(Gate::ExclusiveAdding(id)).await?;
         existing(&tx, id).await?;
         let contact = existing_contact(&tx, id, position).await?;
         contacts::mark_deleted(&tx, id, position).await?;

@@ -146,14 +146,12 @@ impl Erasures {
         let mut connection = self.db.connect().await?;
         // A transaction that is adding contacts now has not seen the record of the erasure, and the
         // lock waits for it. Later transactions see the record.
-        let tx = connection.begin(Gate::Open).await?;
-        campaigns::lock_positions(&tx, id).await?;
+        let tx = connection.begin(Gate::Adding(id)).await?;
         if contacts::find_by_phones(&tx, id, &phones).await?.is_empty() {
             return Ok(None);
         }
         drop(tx);
-        let tx = connection.begin(Gate::Exclusive(id)).await?;
-        campaigns::lock_positions(&tx, id).await?;
+        let tx = connection.begin(Gate::ExclusiveAdding(id)).await?;
         let found = contacts::find_by_phones(&tx, id, &phones).await?.into_iter().next();
         let Some((_, position, is_deleted)) = found else { return Ok(None) };
         // A person who was re-admitted since is not erased. While the positions are locked, nobody

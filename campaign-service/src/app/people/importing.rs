@@ -8,7 +8,7 @@ use crate::app::existing;
 use crate::store::contacts::{self, NewContact};
 use crate::store::imports::{self, Import, Problem};
 use crate::store::notify::ControlEvent;
-use crate::store::{Gate, Tx, campaigns, erasures, groups};
+use crate::store::{Gate, Tx, agenda, campaigns, erasures, groups};
 use campaign_domain::campaign::Campaign;
 use campaign_domain::fingerprint::{self, Hash};
 use campaign_domain::subscriber::canonical;
@@ -54,13 +54,13 @@ impl Contacts {
     /// before.
     pub async fn import_chunk(&self, id: Uuid, import_id: &str, sent: &Sent) -> Result<Import> {
         let mut connection = self.db.connect().await?;
-        let mut tx = connection.begin(Gate::Open).await?;
+        let mut tx = connection.begin(Gate::Adding(id)).await?;
         let mut chunk = Chunk::open(&self.erased, &tx, id, import_id, sent).await?;
         if chunk.has_deleted() {
             // Deleted contacts come back, into the run under way too, which needs the campaign's
             // gate exclusively.
             drop(tx);
-            tx = connection.begin(Gate::Exclusive(id)).await?;
+            tx = connection.begin(Gate::ExclusiveAdding(id)).await?;
             chunk = Chunk::open(&self.erased, &tx, id, import_id, sent).await?;
         }
         chunk.sort(&tx).await?;
@@ -128,7 +128,6 @@ impl<'a> Chunk<'a> {
             .filter_map(|row| row.contact.as_ref().ok())
             .map(|contact| contact.phone.as_str())
             .collect();
-        campaigns::lock_positions(tx, id).await?;
         let (mut found, keys) =
             try_join!(find_in_any_spelling(tx, id, &phones), erasures::key_ids(tx))?;
         let erased = erased.among(tx, &keys, &campaign.tenant, &phones).await?;
@@ -220,6 +219,7 @@ impl<'a> Chunk<'a> {
             self.import.created += created;
         }
         imports::save(tx, id, self.import_id, &self.import, &self.problems).await?;
+        agenda::wake(tx, id, tx.now).await?;
         tx.notify_on_commit(ControlEvent::Work { campaign: id });
         Ok(self.import)
     }

@@ -5,7 +5,7 @@ use super::erased::Erased;
 use crate::app::error::Result;
 use crate::app::existing;
 use crate::store::contacts::{self, NewContact, Subject};
-use crate::store::{Db, Gate, Tx, campaigns, erasures, groups, states, suppressions};
+use crate::store::{Db, Gate, Tx, agenda, campaigns, erasures, groups, states, suppressions};
 use campaign_domain::campaign::Campaign;
 use campaign_domain::facts::Flags;
 use campaign_domain::inbound::{InboundCaller, Reception, Route, route};
@@ -36,11 +36,9 @@ impl Inbound {
     pub async fn route(&self, id: Uuid, phone: &str, is_costly: bool) -> Result<Routing> {
         let mut connection = self.db.connect().await?;
         // The gate is held exclusively, because the decision must not be older than an acknowledged
-        // opt-out.
-        let tx = connection.begin(Gate::Exclusive(id)).await?;
+        // opt-out. No import may add the number between the look-up and the insert.
+        let tx = connection.begin(Gate::ExclusiveAdding(id)).await?;
         let campaign = existing(&tx, id).await?;
-        // No import may add the number between the look-up and the insert.
-        campaigns::lock_positions(&tx, id).await?;
         let subject = find(&tx, id, phone).await?;
         let is_suppressed = match &subject {
             Some(subject) => subject.candidate.is_suppressed,
@@ -77,6 +75,9 @@ impl Inbound {
         states.set(contact, &state);
         states::save(&tx, id, &states).await?;
         campaigns::bump_facts_revision(&tx, id).await?;
+        if known.is_none() {
+            agenda::wake(&tx, id, tx.now).await?;
+        }
         tx.commit().await?;
         Ok(Routing { contact: Some(contact), route, is_created: known.is_none() })
     }

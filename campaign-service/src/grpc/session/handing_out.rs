@@ -1,106 +1,73 @@
-//! Leasing for one worker. Campaigns take turns by weight.
+//! Contacts for one worker, as the dispatcher hands them over.
 
-use super::{IDLE_POLL, Session};
-use crate::app::dispatch::batch::{LeaseKey, Leased};
-use crate::app::error::Error;
+use super::{Session, response};
+use crate::app::dispatch::batch::LeasedBatch;
+use crate::app::dispatch::dispatcher::Handed;
 use crate::grpc::batches::batch_to_api;
-use crate::grpc::names::CampaignName;
 use crate::grpc::page::{ITEM_OVERHEAD_BYTES, MAX_PAGE_BYTES as MAX_BATCH_BYTES};
 use campaign_proto::v1;
 use campaign_proto::v1::dispatch_response::Message as Response;
 use prost::Message;
+use tokio::sync::mpsc;
+use tokio::time::Instant;
 use tonic::Status;
-use tracing::warn;
-use uuid::Uuid;
 
 impl Session {
-    /// Leases contacts from the campaign whose turn it is. If no campaign has contacts, tells the
-    /// worker to wait.
-    pub(super) async fn lease_next(&mut self) -> Result<(), Status> {
-        // An urgent campaign comes first, before the round.
-        if let Some(campaign) = self.urgent.take()
-            && self.lease_from(campaign).await?
-        {
+    /// Sends what the dispatcher hands over, as long as the session lasts.
+    pub(super) async fn hand_out_all(
+        &self,
+        handed: &mut mpsc::Receiver<Handed>,
+    ) -> Result<(), Status> {
+        while let Some(handed) = handed.recv().await {
+            match handed {
+                Handed::Batch { batch, stops_heard } => {
+                    self.hand_out(*batch, stops_heard).await?;
+                }
+                Handed::Idle { credit } => {
+                    let credit_contacts = i32::try_from(credit).unwrap_or(i32::MAX);
+                    self.send(Response::Idle(v1::Idle { credit_contacts })).await?;
+                }
+            }
+        }
+        // The seat is gone: the worker was asked to leave.
+        std::future::pending().await
+    }
+
+    async fn hand_out(&self, batch: LeasedBatch, stops_heard: u64) -> Result<(), Status> {
+        let (key, run) = (batch.key(), batch.lease.run);
+        let is_leaving = self.seat().is_none();
+        if is_leaving {
+            self.dispatch.release(key, &[]).await?;
             return Ok(());
         }
-        if self.round.is_empty() || self.round_ends_at <= tokio::time::Instant::now() {
-            self.start_round().await?;
-        }
-        if self.lease_of_round().await? {
-            return Ok(());
-        }
-        self.is_idle = true;
-        let credit_contacts = i32::try_from(self.credit).unwrap_or(i32::MAX);
-        self.send(Response::Idle(v1::Idle { credit_contacts })).await
-    }
-
-    /// Checks whether contacts became due. The worker knows that it waits, so that it is sent only
-    /// contacts.
-    pub(super) async fn poll(&mut self) -> Result<(), Status> {
-        self.start_round().await?;
-        self.is_idle = !self.lease_of_round().await?;
-        Ok(())
-    }
-
-    async fn start_round(&mut self) -> Result<(), Status> {
-        let mut running = self.dispatch.running_campaigns(&self.reach).await?;
-        running.retain(|(campaign, _)| self.serves(*campaign));
-        let ids: Vec<Uuid> = running.iter().map(|(campaign, _)| *campaign).collect();
-        self.shares.keep(&ids);
-        self.round = running.into_iter().collect();
-        self.round_ends_at = tokio::time::Instant::now() + IDLE_POLL;
-        Ok(())
-    }
-
-    pub(super) fn serves(&self, campaign: Uuid) -> bool {
-        self.only.is_empty() || self.only.contains(&CampaignName::of(campaign))
-    }
-
-    /// Leases from one campaign of the round. Returns whether a campaign had contacts.
-    async fn lease_of_round(&mut self) -> Result<bool, Status> {
-        while let Some(campaign) = self.shares.next(self.round.keys().copied()) {
-            if self.lease_from(campaign).await? {
-                return Ok(true);
-            }
-            self.round.remove(&campaign);
-            self.shares.had_nothing(campaign);
-        }
-        Ok(false)
-    }
-
-    /// Leases from a campaign and sends the batch. Returns whether the campaign may have contacts.
-    async fn lease_from(&mut self, campaign: Uuid) -> Result<bool, Status> {
-        let weight = self.round.get(&campaign).copied().unwrap_or(1);
-        let batch = match self.dispatch.lease(&self.worker_id, campaign, self.credit).await {
-            Ok(Leased::Batch(batch)) => batch,
-            Ok(Leased::NothingYet) => {
-                // The search cost about as much as a full batch, so others come first.
-                self.shares.handed(campaign, self.dispatch.limits.max_batch_contacts, weight);
-                return Ok(true);
-            }
-            Ok(Leased::Nothing) | Err(Error::NotFound(_)) => return Ok(false),
-            // Trouble with one campaign must not keep the others from this worker.
-            Err(error) => {
-                warn!(%campaign, %error, "contacts could not be leased; leasing is retried");
-                return Ok(false);
-            }
-        };
-        let key = LeaseKey { campaign, number: batch.lease.number, token: batch.lease.token };
-        let run = batch.lease.run;
-        let mut batch = batch_to_api(*batch);
+        let mut batch = batch_to_api(batch);
         let too_many = beyond(MAX_BATCH_BYTES, &mut batch.contacts);
         if !too_many.is_empty() {
             self.dispatch.release(key, &too_many).await?;
+            self.ask(too_many.len());
         }
-        self.shares.handed(campaign, batch.contacts.len(), weight);
-        self.credit = self.credit.saturating_sub(batch.contacts.len());
         self.metrics.calls.leases.inc();
         self.metrics.calls.leased_contacts.inc_by(batch.contacts.len() as u64);
-        let now = tokio::time::Instant::now();
-        self.held.retain(|_, held| held.gone_at > now);
-        self.hold(campaign, key.number, run);
-        self.send(Response::Batch(batch)).await?;
-        Ok(true)
+        let place = self.place().await?;
+        {
+            // Whoever hears of a stop from now on finds the lease held, and sends after the batch.
+            let mut held = self.held();
+            let gone_at = Instant::now() + self.dispatch.limits.lease_ttl;
+            held.hold(key.campaign, key.number, run, gone_at);
+            place.send(Ok(response(Response::Batch(batch))));
+        }
+        if self.control.stops_heard() != stops_heard {
+            // The run may have stopped while the batch was on its way here.
+            self.check(&[key.campaign]).await?;
+        }
+        Ok(())
+    }
+
+    /// Lets the worker take more contacts.
+    pub(super) fn ask(&self, contacts: usize) {
+        if let Some(seat) = self.seat().as_ref() {
+            seat.ask(contacts);
+        }
     }
 }
 

@@ -1,7 +1,9 @@
 //! Parts that the sessions of one replica share.
 
 use crate::app::campaigns::Campaigns;
+use crate::app::control::ControlBus;
 use crate::app::dispatch::Dispatch;
+use crate::app::dispatch::dispatcher::Dispatcher;
 use crate::app::facts::Facts;
 use crate::grpc::limits::WorkerStreams;
 use crate::metrics::Metrics;
@@ -13,8 +15,10 @@ use tokio_util::sync::CancellationToken;
 pub struct SessionParts {
     pub campaigns: Campaigns,
     pub dispatch: Arc<Dispatch>,
+    pub dispatcher: Arc<Dispatcher>,
     pub facts: Arc<Facts>,
     pub metrics: Arc<Metrics>,
+    pub control: ControlBus,
     pub stop: CancellationToken,
     pub streams: WorkerStreams,
 }

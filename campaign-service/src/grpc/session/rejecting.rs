@@ -10,7 +10,7 @@ impl Session {
     /// Answers a message; an invalid message is answered with a rejection. A worker that makes a
     /// mistake keeps its stream and its calls.
     pub(super) async fn answer_or_reject(
-        &mut self,
+        &self,
         request: v1::DispatchRequest,
     ) -> Result<(), Status> {
         let (message, number) = named(&request);

@@ -1,103 +1,98 @@
-//! Notifications to one worker: new work, stops, and revoked contacts.
+//! Notifications to one worker: stops, and revoked contacts.
 
-use super::Session;
+use super::{Session, response};
 use crate::app::campaigns::stops::Stop;
 use crate::grpc::names;
 use crate::store::notify::{ControlEvent, RemovalCause, StopCause};
 use campaign_proto::v1;
 use campaign_proto::v1::dispatch_response::Message as Response;
-use std::collections::HashSet;
+use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::RecvError;
 use tonic::Status;
 use uuid::Uuid;
 
 impl Session {
-    pub(super) async fn hear(
-        &mut self,
-        event: Result<ControlEvent, RecvError>,
+    /// Notifies the worker of everything that concerns it, as long as the session lasts.
+    pub(super) async fn hear_all(
+        &self,
+        mut events: broadcast::Receiver<ControlEvent>,
     ) -> Result<(), Status> {
-        match event {
-            Ok(ControlEvent::Work { campaign }) => {
-                // A busy worker reaches the campaign in its next round.
-                // Work of another tenant is ignored.
-                if self.is_idle
-                    && self.serves(campaign)
-                    && self.campaigns.reaches(&self.reach, campaign).await?
-                {
-                    self.urgent = Some(campaign);
-                    self.is_idle = false;
+        loop {
+            match events.recv().await {
+                Ok(ControlEvent::Stopped { campaign, run, cause, hang_up }) => {
+                    self.revoke(Stop { campaign, run, cause, hang_up }).await?;
                 }
-                Ok(())
+                Ok(ControlEvent::ContactRemoved { campaign, position, cause }) => {
+                    self.revoke_contact(campaign, position, cause).await?;
+                }
+                // The dispatcher hears of work.
+                Ok(ControlEvent::Work { .. }) => {}
+                Ok(ControlEvent::Missed) | Err(RecvError::Lagged(_)) => self.check_held().await?,
+                Err(RecvError::Closed) => {
+                    return Err(Status::unavailable("this replica is stopping"));
+                }
             }
-            Ok(ControlEvent::Stopped { campaign, run, cause, hang_up }) => {
-                self.revoke(Stop { campaign, run, cause, hang_up }).await
-            }
-            Ok(ControlEvent::ContactRemoved { campaign, position, cause }) => {
-                self.revoke_contact(campaign, position, cause).await
-            }
-            Ok(ControlEvent::Missed) | Err(RecvError::Lagged(_)) => {
-                self.is_idle = false;
-                self.check_held().await
-            }
-            Err(RecvError::Closed) => Err(Status::unavailable("this replica is stopping")),
         }
     }
 
     /// Notifies the worker that a run stopped, if the worker holds leases of the run. The same stop
     /// is sent once.
-    async fn revoke(&mut self, stop: Stop) -> Result<(), Status> {
-        let Stop { campaign, run, cause, hang_up } = stop;
-        let mut is_news = false;
-        for ((id, _), held) in &mut self.held {
-            if *id != campaign {
-                continue;
-            }
-            let told = (held.run <= run).then_some((cause, hang_up));
-            is_news |= told.is_some() && held.told != told;
-            held.told = told;
-        }
-        if !is_news {
+    async fn revoke(&self, stop: Stop) -> Result<(), Status> {
+        if !self.held().is_news(&stop) {
             return Ok(());
         }
-        let reason = match cause {
+        let reason = match stop.cause {
             StopCause::Paused => v1::RevokeReason::Paused,
             StopCause::Cancelled => v1::RevokeReason::Cancelled,
             StopCause::Completed => v1::RevokeReason::Completed,
         };
+        let place = self.place().await?;
+        let mut held = self.held();
+        held.note_told(&stop);
+        let Stop { campaign, run, hang_up, .. } = stop;
         let campaign = format!("campaigns/{campaign}");
-        let revoke =
+        let order =
             v1::Revoke { campaign, contact: String::new(), reason: reason.into(), hang_up, run };
-        self.send(Response::Revoke(revoke)).await
+        held.note_order(&order);
+        place.send(Ok(response(Response::Revoke(order))));
+        Ok(())
     }
 
     async fn revoke_contact(
-        &mut self,
+        &self,
         campaign: Uuid,
         position: i64,
         cause: RemovalCause,
     ) -> Result<(), Status> {
-        if !self.held.keys().any(|(id, _)| *id == campaign) {
+        if !self.held().has_any_of(campaign) {
             return Ok(());
         }
         let reason = match cause {
             RemovalCause::OptedOut => v1::RevokeReason::OptedOut,
             RemovalCause::Suppressed => v1::RevokeReason::Suppressed,
         };
-        let revoke = v1::Revoke {
+        let order = v1::Revoke {
             campaign: format!("campaigns/{campaign}"),
             contact: names::contact_name(campaign, position),
             reason: reason.into(),
             hang_up: false,
             run: 0,
         };
-        self.send(Response::Revoke(revoke)).await
+        let place = self.place().await?;
+        self.held().note_order(&order);
+        place.send(Ok(response(Response::Revoke(order))));
+        Ok(())
     }
 
     /// Revokes the leases of runs that stopped without a notification.
-    pub(super) async fn check_held(&mut self) -> Result<(), Status> {
-        let campaigns: HashSet<Uuid> = self.held.keys().map(|(campaign, _)| *campaign).collect();
-        let campaigns: Vec<Uuid> = campaigns.into_iter().collect();
-        for stop in self.campaigns.stops(&campaigns).await? {
+    pub(super) async fn check_held(&self) -> Result<(), Status> {
+        let campaigns = self.held().campaigns();
+        self.check(&campaigns).await
+    }
+
+    /// Revokes the leases of these campaigns' runs that stopped.
+    pub(super) async fn check(&self, campaigns: &[Uuid]) -> Result<(), Status> {
+        for stop in self.campaigns.stops(campaigns).await? {
             self.revoke(stop).await?;
         }
         Ok(())

@@ -84,6 +84,7 @@ pub fn test_options() -> Options {
             // Tests do not wait for phones that ring.
             unknown_retry_min_seconds: 0,
             drain_grace: Duration::from_secs(20),
+            stream_max_age: None,
         },
         chores: ChoreOptions {
             interval: Duration::from_millis(50),

@@ -1,0 +1,315 @@
+//! P10: when a campaign starts, ends, dispatches or stops does not depend on how many others there are, nor on one
+//! that is stuck.
+
+use crate::support::{Clients, Service, TestDb, Worker, always, eventually, once, phone};
+use campaign_proto::v1;
+use campaign_proto::v1::dispatch_request::Message as Request;
+use campaign_proto::v1::dispatch_response::Message as Response;
+use campaign_proto::v1::{AuthorizeDecision as Decision, CampaignState as State, RevokeReason};
+use campaign_service::store::Gate;
+use std::time::{Duration, SystemTime};
+use tokio_postgres::Client;
+use uuid::Uuid;
+
+/// Number of other campaigns: more than any statement reads at once.
+const OTHERS: i64 = 2_500;
+
+fn id_of(name: &str) -> Uuid {
+    name.trim_start_matches("campaigns/").parse().unwrap()
+}
+
+/// Copies a campaign many times, as it is now, under ids that come before all others.
+async fn copy_campaign(client: &Client, name: &str, copies: i64) {
+    let id = id_of(name);
+    client
+        .batch_execute(
+            "CREATE TABLE copies (number int8, id uuid);
+             CREATE FUNCTION copy_rows(source text, original uuid) RETURNS void LANGUAGE plpgsql AS $$
+             DECLARE columns text;
+             BEGIN
+                 SELECT string_agg(quote_ident(column_name), ', ') INTO columns
+                 FROM information_schema.columns WHERE table_name = source AND column_name <> 'campaign_id';
+                 EXECUTE format('INSERT INTO %I (campaign_id, %s) SELECT c.id, %s FROM %I, copies c
+                     WHERE campaign_id = $1', source, columns, columns, source) USING original;
+             END $$",
+        )
+        .await
+        .unwrap();
+    let ids =
+        "INSERT INTO copies SELECT n, ('00000000-0000-4000-8000-' || lpad(n::text, 12, '0'))::uuid
+        FROM generate_series(1, $1::int8) n";
+    client.execute(ids, &[&copies]).await.unwrap();
+    for table in ["campaigns", "runs", "campaign_counters", "agenda"] {
+        client.execute("SELECT copy_rows($1, $2)", &[&table, &id]).await.unwrap();
+    }
+}
+
+/// Returns a campaign with a start in the future, launched.
+async fn schedule(clients: &mut Clients, start: SystemTime) -> String {
+    let schedule = v1::Schedule { start_time: Some(start.into()), ..always() };
+    let name = clients
+        .create_campaign_with(v1::Campaign {
+            display_name: "Later".to_owned(),
+            description: "For tests".to_owned(),
+            schedule: Some(schedule),
+            retry_policy: Some(once()),
+            ..v1::Campaign::default()
+        })
+        .await;
+    let settings = v1::LaunchSettings { live_forever: true, ..Default::default() };
+    assert_eq!(clients.launch_with(&name, settings).await.state(), State::Scheduled);
+    name
+}
+
+/// A worker of every campaign.
+async fn worker(clients: &Clients, id: &str) -> Worker {
+    let hello = v1::Hello { worker_id: id.to_owned(), protocol_version: 1, ..Default::default() };
+    Worker::open(clients, Request::Hello(hello)).await.unwrap()
+}
+
+async fn agenda(client: &Client, name: &str) -> Option<(Option<SystemTime>, Option<SystemTime>)> {
+    let sql = "SELECT clock_at, work_at FROM agenda WHERE campaign_id = $1";
+    let row = client.query_opt(sql, &[&id_of(name)]).await.unwrap();
+    row.map(|row| (row.get(0), row.get(1)))
+}
+
+/// Waits until a campaign sleeps: nobody looks for contacts of it.
+async fn asleep(client: &Client, name: &str) {
+    eventually("the campaign sleeps", || async {
+        (agenda(client, name).await?.1.is_none()).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn the_newest_of_thousands_of_campaigns_is_started_dialled_and_ended_in_time() {
+    let db = TestDb::new().await;
+    let service = Service::start(&db).await;
+    let (mut clients, client) = (service.clients.clone(), db.client().await);
+    let quiet = clients.launch_endless().await;
+    let mut idle = worker(&clients, "idle").await;
+    assert!(idle.lease(10).await.is_empty());
+    asleep(&client, &quiet).await;
+    copy_campaign(&client, &quiet, OTHERS).await;
+
+    let newest = clients.launch_endless().await;
+    clients.add_contacts(&newest, 0..2).await;
+    let held = idle.batch().await;
+    assert!(held.iter().all(|held| held.contact.starts_with(&newest)), "{held:?}");
+
+    let start = SystemTime::now() + Duration::from_secs(2);
+    let later = schedule(&mut clients, start).await;
+    clients.wait_for(&later, State::Running).await;
+    let late = SystemTime::now().duration_since(start).expect("not before its start");
+    assert!(late < Duration::from_secs(3), "{late:?}");
+
+    let finite = clients.create_campaign_retrying(once()).await;
+    clients.launch(&finite).await;
+    clients.wait_for(&finite, State::Completed).await;
+}
+
+#[tokio::test]
+async fn campaigns_that_sleep_cost_no_statements() {
+    let db = TestDb::new().await;
+    let service = Service::start(&db).await;
+    let (mut clients, client) = (service.clients.clone(), db.client().await);
+    let quiet = clients.launch_endless().await;
+    let mut workers = Vec::new();
+    for n in 0..4 {
+        let mut worker = worker(&clients, &format!("idle-{n}")).await;
+        assert!(worker.lease(10).await.is_empty());
+        workers.push(worker);
+    }
+    asleep(&client, &quiet).await;
+    let reads = || async {
+        let sql = "SELECT sum(coalesce(idx_scan, 0))::int8 FROM pg_stat_user_tables
+            WHERE relname IN ('contact_groups', 'due_contacts', 'frontiers', 'leases')";
+        client.execute("SELECT pg_stat_clear_snapshot()", &[]).await.unwrap();
+        client.query_one(sql, &[]).await.unwrap().get::<_, i64>(0)
+    };
+    let during = || async {
+        let before = reads().await;
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        reads().await - before
+    };
+    let alone = during().await;
+    copy_campaign(&client, &quiet, OTHERS).await;
+    let among = during().await;
+    // Each round of the chores checks ten entries of the agenda.
+    assert!(among < alone + 60 * 10 * 5, "{alone} → {among} index scans in 3 seconds");
+}
+
+/// Holds the gate of a campaign alone, outside the service, until dropped.
+async fn hold_gate(db: &TestDb, name: &str) -> Client {
+    let client = db.client().await;
+    let key = id_of(name).as_u64_pair().1.cast_signed();
+    client.batch_execute("BEGIN").await.unwrap();
+    client.execute("SELECT pg_advisory_xact_lock($1)", &[&key]).await.unwrap();
+    client
+}
+
+/// A stream that waits for a lease still hears at once that another campaign is paused.
+#[tokio::test]
+async fn a_stop_arrives_while_a_lease_is_held_back() {
+    let db = TestDb::new().await;
+    let service = Service::start(&db).await;
+    let mut clients = service.clients.clone();
+    let (stopped, stuck) = (clients.launch_endless().await, clients.launch_endless().await);
+    clients.add_contacts(&stopped, 0..1).await;
+    let mut worker = worker(&clients, "one").await;
+    let held = worker.lease(1).await;
+    assert_eq!(held.len(), 1);
+
+    let gate = hold_gate(&db, &stuck).await;
+    clients.add_contacts(&stuck, 10..20).await;
+    worker.send(Request::Credit(v1::Credit { contacts: 10 })).await;
+    eventually("the lease waits at the gate", || async {
+        let sql = "SELECT count(*) FROM pg_locks WHERE NOT granted AND locktype = 'advisory'
+            AND database = (SELECT oid FROM pg_database WHERE datname = current_database())";
+        let waiting: i64 = gate.query_one(sql, &[]).await.unwrap().get(0);
+        (waiting > 0).then_some(())
+    })
+    .await;
+    clients.pause(&stopped).await;
+    let asked_at = std::time::Instant::now();
+    let revoke = worker
+        .wait(|message| match message {
+            Response::Revoke(revoke) => Some(revoke.clone()),
+            _ => None,
+        })
+        .await;
+    assert_eq!(revoke.campaign, stopped);
+    assert_eq!(revoke.reason(), RevokeReason::Paused);
+    assert!(asked_at.elapsed() < Duration::from_secs(2), "{:?}", asked_at.elapsed());
+    // What the worker asks is answered too.
+    let decisions = worker.authorize(&held).await;
+    assert_eq!(decisions[0].0, Decision::NotRunning);
+    drop(gate);
+    assert_eq!(worker.batch().await.len(), 10);
+}
+
+/// A replica that hangs inside a gate loses it, and a pause on another replica is answered.
+#[tokio::test]
+async fn a_replica_that_hangs_in_a_gate_does_not_hold_up_a_pause() {
+    let db = TestDb::new().await;
+    let service = Service::start(&db).await;
+    let mut clients = service.clients.clone();
+    let name = clients.launch_endless().await;
+    // A replica's own transaction, whose client then says nothing any more.
+    let hanging = db.db();
+    let mut connection = hanging.connect().await.unwrap();
+    let tx = connection.begin(Gate::Shared(id_of(&name))).await.unwrap();
+    let asked_at = std::time::Instant::now();
+    clients.pause(&name).await;
+    assert!(asked_at.elapsed() < Duration::from_secs(10), "{:?}", asked_at.elapsed());
+    assert!(tx.commit().await.is_err(), "the transaction still holds the gate");
+}
+
+#[tokio::test]
+async fn a_stuck_campaign_does_not_hold_up_the_start_of_another() {
+    let db = TestDb::new().await;
+    let service = Service::start(&db).await;
+    let mut clients = service.clients.clone();
+    let start = SystemTime::now() + Duration::from_secs(2);
+    let (stuck, other) = (schedule(&mut clients, start).await, schedule(&mut clients, start).await);
+    let _gate = hold_gate(&db, &stuck).await;
+    clients.wait_for(&other, State::Running).await;
+    let late = SystemTime::now().duration_since(start).expect("not before its start");
+    assert!(late < Duration::from_secs(3), "{late:?}");
+    assert_eq!(clients.campaign(&stuck).await.state(), State::Scheduled);
+}
+
+/// CreateContact waits for an import outside the gate, so that calls go on.
+#[tokio::test]
+async fn a_new_contact_that_waits_for_an_import_does_not_hold_up_calls() {
+    let db = TestDb::new().await;
+    let service = Service::start(&db).await;
+    let mut clients = service.clients.clone();
+    let name = clients.launch_endless().await;
+    clients.add_contacts(&name, 0..2).await;
+    let mut worker = Worker::connect(&clients, "one", &name).await;
+    let held = worker.lease(2).await;
+    let mut import = db.client().await;
+    let positions = import.transaction().await.unwrap();
+    let lock = "SELECT FROM campaign_counters WHERE campaign_id = $1 FOR UPDATE";
+    positions.execute(lock, &[&id_of(&name)]).await.unwrap();
+    let (mut creator, parent) = (clients.clone(), name.clone());
+    let creating = tokio::spawn(async move {
+        let contact = v1::Contact { phone_number: phone(5), ..Default::default() };
+        let request =
+            v1::CreateContactRequest { parent, contact: Some(contact), ..Default::default() };
+        creator.contacts.create_contact(request).await
+    });
+    eventually("the new contact waits", || async {
+        let sql = "SELECT count(*) FROM pg_locks WHERE NOT granted
+            AND pid IN (SELECT pid FROM pg_stat_activity WHERE datname = current_database())";
+        let waiting: i64 = positions.query_one(sql, &[]).await.unwrap().get(0);
+        (waiting > 0).then_some(())
+    })
+    .await;
+    let decisions = worker.authorize(&held).await;
+    assert!(decisions.iter().all(|(decision, _)| *decision == Decision::Granted));
+    assert!(!creating.is_finished());
+    positions.rollback().await.unwrap();
+    creating.await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn an_entry_of_the_agenda_that_is_lost_or_late_is_mended() {
+    let db = TestDb::new().await;
+    let service = Service::start(&db).await;
+    let (mut clients, client) = (service.clients.clone(), db.client().await);
+    let name = clients.launch_endless().await;
+    let mut worker = worker(&clients, "one").await;
+    assert!(worker.lease(10).await.is_empty());
+    asleep(&client, &name).await;
+    // A version that knows no agenda adds contacts.
+    client.execute("ALTER TABLE agenda RENAME TO hidden", &[]).await.unwrap();
+    client
+        .batch_execute("CREATE TABLE agenda (LIKE hidden INCLUDING ALL); INSERT INTO agenda SELECT * FROM hidden")
+        .await
+        .unwrap();
+    clients.add_contacts(&name, 0..3).await;
+    client.batch_execute("DROP TABLE agenda; ALTER TABLE hidden RENAME TO agenda").await.unwrap();
+    let mut dialled = worker.batch().await.len();
+    while dialled < 3 {
+        dialled += worker.batch().await.len();
+    }
+    asleep(&client, &name).await;
+    client.execute("DELETE FROM agenda WHERE campaign_id = $1", &[&id_of(&name)]).await.unwrap();
+    clients.add_contacts(&name, 3..5).await;
+    worker.batch().await;
+}
+
+/// A lease of an open zone does not read the retries that are due in shut zones.
+#[tokio::test]
+async fn retries_of_shut_zones_cost_an_open_zone_nothing() {
+    let db = TestDb::new().await;
+    let service = Service::start(&db).await;
+    let (mut clients, client) = (service.clients.clone(), db.client().await);
+    let name = clients.launch_endless().await;
+    clients.add_contacts(&name, 0..1).await;
+    let mut worker = Worker::connect(&clients, "one", &name).await;
+    let open = worker.lease(1).await;
+    assert_eq!(open.len(), 1);
+    let sql = "SELECT coalesce(sum(idx_tup_read), 0)::int8 FROM pg_stat_user_indexes
+        WHERE relname = 'due_contacts'";
+    let shut = "INSERT INTO contact_groups (campaign_id, group_id, time_zone, priority)
+        VALUES ($1, 99, 'Nowhere/Unknown', 5)";
+    client.execute(shut, &[&id_of(&name)]).await.unwrap();
+    let due = "INSERT INTO due_contacts (campaign_id, position, run, group_id, due_at)
+        SELECT $1, n, 1, 99, now() - interval '1 hour' FROM generate_series(1000, 30000) n";
+    client.execute(due, &[&id_of(&name)]).await.unwrap();
+    let read = || async {
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        client.execute("SELECT pg_stat_clear_snapshot()", &[]).await.unwrap();
+        client.query_one(sql, &[]).await.unwrap().get::<_, i64>(0)
+    };
+    let before = read().await;
+    for n in 1..=20 {
+        clients.add_contacts(&name, n..n + 1).await;
+        assert_eq!(worker.lease(1).await.len(), 1);
+    }
+    let after = read().await;
+    assert!(after - before < 2_000, "{} rows of the due list read for 20 leases", after - before);
+}
