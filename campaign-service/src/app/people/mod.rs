@@ -10,5 +10,7 @@ pub mod erasing;
 pub mod explaining;
 pub mod importing;
 pub mod inbound;
+pub mod listing;
 mod readmitting;
+pub(super) mod revoking;
 pub mod suppressing;
