@@ -222,7 +222,7 @@ struct Apis {
 fn compose(db: &Db, options: &Options, control: ControlBus, stop: &CancellationToken) -> Parts {
     let (db, limits, metrics) = (|| db.clone(), || options.limits.clone(), Arc::default());
     let erased = Erased::new(options.eraser.clone());
-    let campaigns = Campaigns { db: db() };
+    let campaigns = Arc::new(Campaigns { db: db() });
     let contacts = Contacts { db: db(), limits: limits(), erased: erased.clone() };
     let suppressions = Suppressions { db: db(), erased: erased.clone() };
     let inbound = Inbound { db: db(), erased: erased.clone() };
@@ -230,19 +230,19 @@ fn compose(db: &Db, options: &Options, control: ControlBus, stop: &CancellationT
     let facts = Arc::new(Facts::new(db(), limits(), Arc::clone(&metrics)));
     let apis = Apis {
         campaigns: CampaignApi {
-            campaigns: campaigns.clone(),
+            campaigns: Arc::clone(&campaigns),
             watch: Watch { db: db(), limits: limits() },
             suppressions: suppressions.clone(),
             stop: stop.clone(),
         },
         contacts: ContactApi {
-            campaigns: campaigns.clone(),
+            campaigns: Arc::clone(&campaigns),
             contacts: contacts.clone(),
             suppressions: suppressions.clone(),
             erasures: erasures.clone(),
         },
         interactions: InteractionApi {
-            campaigns: campaigns.clone(),
+            campaigns: Arc::clone(&campaigns),
             contacts,
             facts: Arc::clone(&facts),
             suppressions,
@@ -250,7 +250,7 @@ fn compose(db: &Db, options: &Options, control: ControlBus, stop: &CancellationT
         },
         dispatch: DispatchApi {
             parts: SessionParts {
-                campaigns: campaigns.clone(),
+                campaigns: Arc::clone(&campaigns),
                 dispatch: Arc::new(Dispatch::new(db(), limits(), options.links.clone())),
                 facts: Arc::clone(&facts),
                 metrics: Arc::clone(&metrics),

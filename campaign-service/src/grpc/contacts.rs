@@ -22,6 +22,7 @@ use campaign_domain::subscriber::{canonical, spellings};
 use campaign_proto::v1;
 use campaign_proto::v1::contact_service_server::ContactService;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use tonic::{Request, Response, Status, Streaming};
 
 /// Default and largest size of a page, in items.
@@ -31,7 +32,7 @@ const MAX_SUPPRESSIONS: usize = 1_000;
 /// Implementation of ContactService.
 #[derive(Clone, Debug)]
 pub struct ContactApi {
-    pub campaigns: Campaigns,
+    pub campaigns: Arc<Campaigns>,
     pub contacts: Contacts,
     pub suppressions: Suppressions,
     pub erasures: Erasures,

@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 /// Use cases that a session calls, and what else it shares with others.
 #[derive(Clone, Debug)]
 pub struct SessionParts {
-    pub campaigns: Campaigns,
+    pub campaigns: Arc<Campaigns>,
     pub dispatch: Arc<Dispatch>,
     pub facts: Arc<Facts>,
     pub metrics: Arc<Metrics>,
