@@ -346,7 +346,7 @@ impl Metrics {
     }
 
     /// Counts the results of reported facts.
-    pub fn reported(&self, reports: &[&Report], outcomes: &[Outcome]) {
+    pub fn reported(&self, reports: &[&Report], outcomes: &[&Outcome]) {
         add(
             &self.calls.reports,
             outcomes.iter().map(|outcome| match outcome {
@@ -359,7 +359,7 @@ impl Metrics {
         let recorded = || {
             let pairs = reports.iter().zip(outcomes);
             pairs
-                .filter(|(_, outcome)| **outcome == Outcome::Recorded)
+                .filter(|(_, outcome)| ***outcome == Outcome::Recorded)
                 .map(|(report, _)| &report.fact)
         };
         add(

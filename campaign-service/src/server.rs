@@ -232,7 +232,7 @@ struct Apis {
 fn compose(db: &Db, options: &Options, control: ControlBus, stop: &CancellationToken) -> Parts {
     let (db, limits, metrics) = (|| db.clone(), || options.limits.clone(), Arc::default());
     let erased = Erased::new(options.eraser.clone());
-    let campaigns = Campaigns { db: db() };
+    let campaigns = Arc::new(Campaigns { db: db() });
     let contacts = Contacts { db: db(), limits: limits(), erased: erased.clone() };
     let suppressions = Suppressions { db: db(), erased: erased.clone() };
     let inbound = Inbound { db: db(), erased: erased.clone() };
@@ -245,19 +245,19 @@ fn compose(db: &Db, options: &Options, control: ControlBus, stop: &CancellationT
     let dispatcher = Arc::new(dispatcher);
     let apis = Apis {
         campaigns: CampaignApi {
-            campaigns: campaigns.clone(),
+            campaigns: Arc::clone(&campaigns),
             watch: Watch { db: db().for_looking(), limits: limits() },
             suppressions: suppressions.clone(),
             stop: stop.clone(),
         },
         contacts: ContactApi {
-            campaigns: campaigns.clone(),
+            campaigns: Arc::clone(&campaigns),
             contacts: contacts.clone(),
             suppressions: suppressions.clone(),
             erasures: erasures.clone(),
         },
         interactions: InteractionApi {
-            campaigns: campaigns.clone(),
+            campaigns: Arc::clone(&campaigns),
             contacts,
             facts: Arc::clone(&facts),
             suppressions,
@@ -265,7 +265,7 @@ fn compose(db: &Db, options: &Options, control: ControlBus, stop: &CancellationT
         },
         dispatch: DispatchApi {
             parts: SessionParts {
-                campaigns: campaigns.clone(),
+                campaigns: Arc::clone(&campaigns),
                 dispatch,
                 dispatcher: Arc::clone(&dispatcher),
                 facts: Arc::clone(&facts),

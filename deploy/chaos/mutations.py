@@ -26,6 +26,8 @@ VIOLATION = re.compile(r"^  (P\d|privacy)\b.* in ", re.M)
 DONE = re.compile(r"^(\d+) of \d+ histories", re.M)
 
 ERASING = "campaign-service/src/app/people/erasing.rs"
+LISTING = "campaign-service/src/app/people/listing.rs"
+REVOKING = "campaign-service/src/app/people/revoking.rs"
 AUTHORIZING = "campaign-service/src/app/dispatch/authorizing.rs"
 DISPATCH = "shared/domain/src/dispatch.rs"
 LEASING = "campaign-service/src/app/dispatch/leasing.rs"
@@ -82,8 +84,8 @@ MUTATIONS = {
         "now + TimeDelta::seconds(rule.min_delay_seconds * 0)")]),
     # Workers are not notified either, as a worker may miss a notice.
     "authorise-who-was-erased": (["P4"], [
-        (ERASING, "        tell(&tx, tenant, &phones).await?;\n", ""),
-        (ERASING, "        take_back(&self.db, &reach, std::slice::from_ref(&erasure.phone)).await?;\n", ""),
+        (LISTING, "    tell(tx, tenant, &phones).await?;\n", ""),
+        (REVOKING, "let phones = vec![erasure.phone.clone()];", "let phones = Vec::new();"),
         (ERASING, "        campaigns::bump_facts_revision(&tx, id).await?;\n", "")]),
     "take-in-who-was-erased": (["P4"], [(
         "campaign-service/src/app/people/importing.rs",

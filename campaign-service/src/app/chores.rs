@@ -54,7 +54,7 @@ pub struct ChoreOptions {
 pub struct Chores {
     pub db: Db,
     pub options: ChoreOptions,
-    pub campaigns: Campaigns,
+    pub campaigns: Arc<Campaigns>,
     pub facts: Arc<Facts>,
     pub erasures: Erasures,
     pub metrics: Arc<Metrics>,

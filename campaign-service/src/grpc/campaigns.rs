@@ -20,6 +20,7 @@ use campaign_process::traces::TraceContext;
 use campaign_proto::v1;
 use campaign_proto::v1::campaign_service_server::CampaignService;
 use futures_util::stream::BoxStream;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
@@ -30,7 +31,7 @@ const PAGE: (i64, i64) = (50, 200);
 /// Implementation of CampaignService.
 #[derive(Clone, Debug)]
 pub struct CampaignApi {
-    pub campaigns: Campaigns,
+    pub campaigns: Arc<Campaigns>,
     pub watch: Watch,
     pub suppressions: Suppressions,
     pub stop: CancellationToken,

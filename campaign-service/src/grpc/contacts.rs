@@ -10,7 +10,8 @@ use crate::app::campaigns::Campaigns;
 use crate::app::error::Error;
 use crate::app::people::contacts::Contacts;
 use crate::app::people::erasing::Erasures;
-use crate::app::people::suppressing::{Listing, Suppressions};
+use crate::app::people::listing::Listing;
+use crate::app::people::suppressing::Suppressions;
 use crate::store::contacts::NewContact;
 use crate::store::imports::Problem;
 use crate::store::suppressions::Suppression;
@@ -21,6 +22,7 @@ use campaign_domain::subscriber::{canonical, spellings};
 use campaign_proto::v1;
 use campaign_proto::v1::contact_service_server::ContactService;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use tonic::{Request, Response, Status, Streaming};
 
 /// Default and largest size of a page, in items.
@@ -30,7 +32,7 @@ const MAX_SUPPRESSIONS: usize = 1_000;
 /// Implementation of ContactService.
 #[derive(Clone, Debug)]
 pub struct ContactApi {
-    pub campaigns: Campaigns,
+    pub campaigns: Arc<Campaigns>,
     pub contacts: Contacts,
     pub suppressions: Suppressions,
     pub erasures: Erasures,

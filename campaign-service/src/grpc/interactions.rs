@@ -30,7 +30,7 @@ const MAX_INTERACTIONS: usize = 1_000;
 /// Implementation of InteractionService.
 #[derive(Clone, Debug)]
 pub struct InteractionApi {
-    pub campaigns: Campaigns,
+    pub campaigns: Arc<Campaigns>,
     pub contacts: Contacts,
     pub facts: Arc<Facts>,
     pub suppressions: Suppressions,

@@ -45,7 +45,7 @@ type Incoming = Streaming<v1::DispatchRequest>;
 
 /// State of one stream.
 pub struct Session {
-    campaigns: Campaigns,
+    campaigns: Arc<Campaigns>,
     dispatch: Arc<Dispatch>,
     facts: Arc<Facts>,
     metrics: Arc<Metrics>,

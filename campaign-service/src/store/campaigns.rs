@@ -53,23 +53,26 @@ pub async fn is_of(connection: &Connection, id: Uuid, tenant: &Tenant) -> StoreR
     Ok(connection.alone().query_opt(sql, &[&id, &tenant.name()]).await?.is_some())
 }
 
-/// Lists a tenant's campaigns that are not deleted, newest first, after the last one of the
-/// previous page.
+/// Lists a tenant's campaigns that are not deleted with their contact counts, newest first, after
+/// the last one of the previous page.
 pub async fn list(
     tx: &Tx<'_>,
     tenant: &Tenant,
     after: Option<(Instant, Uuid)>,
     limit: i64,
-) -> StoreResult<Vec<Campaign>> {
+) -> StoreResult<Vec<(Campaign, i64)>> {
     let (time, id) = after.unzip();
     let sql = format!(
-        "SELECT {COLUMNS} {FROM}
+        "SELECT {COLUMNS}, k.contacts
+         {FROM} CROSS JOIN LATERAL (
+            SELECT contacts FROM campaign_counters WHERE campaign_id = c.campaign_id LIMIT 1) k
          WHERE c.deleted_at IS NULL AND c.tenant = $4
            AND (c.created_at, c.campaign_id) < (COALESCE($1::timestamptz, 'infinity'),
                COALESCE($2, 'ffffffff-ffff-ffff-ffff-ffffffffffff'::uuid))
          ORDER BY c.tenant DESC, c.created_at DESC, c.campaign_id DESC LIMIT $3"
     );
-    tx.query(&sql, &[&time, &id, &limit, &tenant.name()]).await?.iter().map(read).collect()
+    let rows = tx.query(&sql, &[&time, &id, &limit, &tenant.name()]).await?;
+    rows.iter().map(|row| Ok((read(row)?, row.get("contacts")))).collect()
 }
 
 /// Lists at most `limit` active campaigns within reach that are in one of `states`.

@@ -246,11 +246,15 @@ pub async fn existing(
     Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect())
 }
 
-/// Returns the numbers of contacts, deleted or not, in order. Erased contacts have no number.
-pub async fn phones(tx: &Tx<'_>, campaign: Uuid, positions: &[i64]) -> StoreResult<Vec<String>> {
-    let sql = format!("SELECT c.phone FROM {AT_POSITIONS} WHERE NOT {IS_ERASED} ORDER BY c.phone");
+/// Returns the numbers of contacts, deleted or not, by position. Erased contacts have no number.
+pub async fn phones(
+    tx: &Tx<'_>,
+    campaign: Uuid,
+    positions: &[i64],
+) -> StoreResult<Vec<(i64, String)>> {
+    let sql = format!("SELECT c.position, c.phone FROM {AT_POSITIONS} WHERE NOT {IS_ERASED}");
     let rows = tx.query(&sql, &[&campaign, &positions]).await?;
-    Ok(rows.iter().map(|row| row.get(0)).collect())
+    Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect())
 }
 
 /// Returns the groups of contacts, by position.

@@ -49,12 +49,7 @@ impl Campaigns {
     ) -> Result<Vec<(Campaign, i64)>> {
         let mut connection = self.db.connect().await?;
         let tx = connection.begin(Gate::Open).await?;
-        let mut found = Vec::new();
-        for campaign in campaigns::list(&tx, tenant, after, limit).await? {
-            let contacts = campaigns::counters(&tx, campaign.id).await?.contacts;
-            found.push((campaign, contacts));
-        }
-        Ok(found)
+        Ok(campaigns::list(&tx, tenant, after, limit).await?)
     }
 
     /// Lists a campaign's runs with a number below `before`, newest first.

@@ -4,7 +4,8 @@ mod attempts;
 
 use super::report::{Outcome, Report};
 use crate::app::error::Result;
-use crate::app::people::suppressing::add_contacts;
+use crate::app::people::listing::OptOuts;
+use crate::app::people::revoking::PendingRevocation;
 use crate::app::returning::next_attempt;
 use crate::store::Tx;
 use crate::store::calls::{self, Call, CallReport};
@@ -62,7 +63,7 @@ pub(super) struct Ledger<'a, 'c> {
     ended: Vec<(i64, i32)>,
     opted_out: BTreeSet<i64>,
     /// Contacts that opted out of every campaign.
-    suppressed: Vec<i64>,
+    opt_outs: OptOuts<'a>,
 }
 
 impl<'a, 'c> Ledger<'a, 'c> {
@@ -134,12 +135,19 @@ impl<'a, 'c> Ledger<'a, 'c> {
             was_busy: HashSet::new(),
             ended: Vec::new(),
             opted_out: BTreeSet::new(),
-            suppressed: Vec::new(),
+            opt_outs: OptOuts::read(tx, campaign, &suppressing(reports)).await?,
         })
     }
 
-    /// Records a fact.
-    pub(super) fn record(&mut self, report: &Report) -> Outcome {
+    /// Records a fact. The reporter of an opt-out of every campaign gets the outcome once the number
+    /// is revoked.
+    pub(super) fn record(&mut self, report: &Report) -> PendingRevocation<Outcome> {
+        let outcome = self.outcome(report);
+        let position = report.fact.suppresses().then_some(report.position);
+        self.opt_outs.answer(position, outcome == Outcome::Recorded, outcome)
+    }
+
+    fn outcome(&mut self, report: &Report) -> Outcome {
         // A report before this one may have ended a call that was in progress at first.
         let slot = slot_of(&self.leases, report);
         let is_in_call = matches!(slot, Some(Slot::Authorized | Slot::Ended));
@@ -258,9 +266,6 @@ impl<'a, 'c> Ledger<'a, 'c> {
         if outlives_reset {
             self.opted_out.insert(report.position);
         }
-        if report.fact.suppresses() {
-            self.suppressed.push(report.position);
-        }
         Outcome::Recorded
     }
 
@@ -364,7 +369,7 @@ impl<'a, 'c> Ledger<'a, 'c> {
             states::save(tx, id, &self.states),
         )?;
         interactions::append(tx, id, &self.new).await?;
-        add_contacts(tx, self.campaign, &self.suppressed).await
+        self.opt_outs.save(tx).await
     }
 
     /// Returns the next places of contacts, by their states. Contacts that were in no attempt stay
@@ -391,6 +396,12 @@ impl<'a, 'c> Ledger<'a, 'c> {
         }
         Ok(places)
     }
+}
+
+/// Returns the positions of the contacts that opt out of every campaign.
+fn suppressing(reports: &[&Report]) -> Vec<i64> {
+    let suppressing = reports.iter().filter(|report| report.fact.suppresses());
+    suppressing.map(|report| report.position).collect()
 }
 
 /// Next places of contacts to which something happened.

@@ -5,7 +5,7 @@ use super::Facts;
 use super::ledger::{Ledger, is_of_open_call};
 use super::report::{Outcome, Report};
 use crate::app::error::{Error, Result};
-use crate::app::people::suppressing::take_back_contacts;
+use crate::app::people::revoking::PendingRevocation;
 use crate::app::returning::give_back;
 use crate::store::leases::{self, Lease};
 use crate::store::notify::ControlEvent;
@@ -24,32 +24,33 @@ impl Facts {
     /// Records facts about contacts of one campaign. Returns one outcome per fact, in order, all
     /// durable.
     pub async fn record(self: &Arc<Self>, id: Uuid, reports: Vec<Report>) -> Result<Vec<Outcome>> {
-        let refusing = reports.iter().filter(|report| report.fact.suppresses());
-        let refusing: Vec<i64> = refusing.map(|report| report.position).collect();
         let own = Arc::clone(self);
         let record = move |group| Arc::clone(&own).record_group(id, group);
-        let outcomes = self.recorder.ask(id, reports.into(), record).await?;
-        // Includes facts that were recorded before: their caller may have got no answer at this
-        // point.
-        take_back_contacts(&self.db, id, &refusing).await?;
-        Ok(outcomes)
+        self.recorder.ask(id, reports.into(), record).await?.finish(&self.db).await
     }
 
     async fn record_group(
         self: Arc<Self>,
         id: Uuid,
         group: Vec<Arc<[Report]>>,
-    ) -> Result<Vec<Vec<Outcome>>> {
+    ) -> Result<Vec<PendingRevocation<Vec<Outcome>>>> {
         let reports: Vec<&Report> = group.iter().flat_map(|reports| reports.iter()).collect();
         let mut outcomes = self.record_now(id, &reports).await?.into_iter();
-        Ok(group.iter().map(|reports| outcomes.by_ref().take(reports.len()).collect()).collect())
+        let answer = |reports: &Arc<[Report]>| {
+            PendingRevocation::join(outcomes.by_ref().take(reports.len()))
+        };
+        Ok(group.iter().map(answer).collect())
     }
 
     /// Records facts in a transaction of their own.
     ///
     /// Facts of calls in progress share the campaign's gate: the contact is in the call's slot and
     /// nowhere else, so that nobody judges it meanwhile. All other facts hold the gate exclusively.
-    async fn record_now(&self, id: Uuid, reports: &[&Report]) -> Result<Vec<Outcome>> {
+    async fn record_now(
+        &self,
+        id: Uuid,
+        reports: &[&Report],
+    ) -> Result<Vec<PendingRevocation<Outcome>>> {
         let mut outcomes = self.record_of_open_calls(id, reports).await?;
         let rest: Vec<usize> =
             (0..reports.len()).filter(|index| outcomes[*index].is_none()).collect();
@@ -59,8 +60,9 @@ impl Facts {
                 outcomes[index] = Some(outcome);
             }
         }
-        let outcomes: Vec<Outcome> = outcomes.into_iter().flatten().collect();
-        self.metrics.reported(reports, &outcomes);
+        let outcomes: Vec<_> = outcomes.into_iter().flatten().collect();
+        let counted: Vec<&Outcome> = outcomes.iter().map(PendingRevocation::unanswered).collect();
+        self.metrics.reported(reports, &counted);
         Ok(outcomes)
     }
 
@@ -70,8 +72,8 @@ impl Facts {
         &self,
         id: Uuid,
         reports: &[&Report],
-    ) -> Result<Vec<Option<Outcome>>> {
-        let mut outcomes = vec![None; reports.len()];
+    ) -> Result<Vec<Option<PendingRevocation<Outcome>>>> {
+        let mut outcomes: Vec<_> = reports.iter().map(|_| None).collect();
         let numbers = lease_numbers(reports.iter().copied());
         if numbers.is_empty() {
             return Ok(outcomes);
@@ -107,7 +109,11 @@ impl Facts {
         campaign.config.retry_policy.with_unknown_wait(least_seconds)
     }
 
-    async fn record_alone(&self, id: Uuid, reports: &[&Report]) -> Result<Vec<Outcome>> {
+    async fn record_alone(
+        &self,
+        id: Uuid,
+        reports: &[&Report],
+    ) -> Result<Vec<PendingRevocation<Outcome>>> {
         let mut connection = self.db.connect().await?;
         let numbers = lease_numbers(reports.iter().copied());
         let (tx, campaign, leases) =
@@ -153,14 +159,12 @@ impl Facts {
         let mut ledger =
             Ledger::open(&tx, &campaign, self.retry_policy(&campaign), vec![lease], &unknown)
                 .await?;
-        for report in unknown {
-            ledger.record(report);
-        }
+        let ended = PendingRevocation::join(unknown.into_iter().map(|end| ledger.record(end)));
         ledger.save_alone().await?;
         tx.notify_on_commit(ControlEvent::Work { campaign: id });
         tx.commit().await?;
         self.metrics.lease_expired(unknown_calls);
-        Ok(())
+        ended.finish(&self.db).await.map(drop)
     }
 }
 

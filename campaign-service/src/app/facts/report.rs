@@ -1,6 +1,7 @@
 //! Facts as callers report them, and the outcome of each report.
 
 use crate::app::group_commit::GroupCommit;
+use crate::app::people::revoking::PendingRevocation;
 use campaign_domain::Instant;
 use campaign_domain::facts::Fact;
 use campaign_domain::lease::AttemptId;
@@ -37,7 +38,7 @@ const TURNS: usize = 2;
 const MAX_FACTS: usize = 2_000;
 
 /// Reports of many callers, recorded together.
-pub(super) type Recorder = GroupCommit<Arc<[Report]>, Vec<Outcome>>;
+pub(super) type Recorder = GroupCommit<Arc<[Report]>, PendingRevocation<Vec<Outcome>>>;
 
 pub(super) fn recorder() -> Recorder {
     GroupCommit::new(TURNS, MAX_FACTS, |reports| reports.len())

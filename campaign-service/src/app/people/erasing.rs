@@ -5,14 +5,13 @@
 //! leaves the list only when it is gone everywhere. So nobody is called between two steps, and any
 //! replica that finds the record continues the erasure.
 
-use super::erased::{self, Erased, SOURCE};
-use super::suppressing::{take_back, tell};
+use super::erased::{self, Erased};
+use super::listing::put_erased;
+use super::revoking::PendingRevocation;
 use crate::app::error::{Error, Result};
 use crate::eraser::Eraser;
 use crate::store::erasures::{self, Erasure};
-use crate::store::{
-    Db, Gate, Tx, campaigns, contacts, due, interactions, leases, states, suppressions,
-};
+use crate::store::{Db, Gate, Tx, campaigns, contacts, due, interactions, leases, states};
 use campaign_domain::access::Tenant;
 use campaign_domain::phone;
 use campaign_domain::subscriber::all_spellings;
@@ -62,7 +61,7 @@ impl Erasures {
         };
         let mut all = ErasureSummary::default();
         for erasure in self.begin(eraser, tenant, phone, (actor, reason)).await? {
-            let erased = self.finish(&erasure).await?;
+            let erased = self.finish(erasure).await?;
             all.contacts += erased.contacts;
             all.interactions += erased.interactions;
             all.campaigns = erased.campaigns;
@@ -78,42 +77,31 @@ impl Erasures {
         tenant: &Tenant,
         phone: &str,
         (actor, reason): (&str, &str),
-    ) -> Result<Vec<Erasure>> {
+    ) -> Result<Vec<PendingRevocation<Erasure>>> {
         let mut connection = self.db.connect().await?;
         let tx = connection.begin(Gate::Open).await?;
         if !erasures::key_ids(&tx).await?.contains(&eraser.key_id()) {
             erasures::pin_key(&tx, &eraser.key_id()).await?;
         }
         self.erased.known(&erasures::key_ids(&tx).await?)?;
-        // The list comes before the record, in the same order as when a number is taken off the
-        // list.
-        let phones = all_spellings([phone]);
-        for phone in &phones {
-            suppressions::put(&tx, tenant, phone, SOURCE).await?;
-        }
-        tell(&tx, tenant, &phones).await?;
-        let mut begun = Vec::with_capacity(phones.len());
-        for phone in phones {
-            let mut erasure = Erasure {
-                tenant: tenant.clone(),
-                hash: eraser.hash(&phone),
-                phone,
-                actor: actor.to_owned(),
-                reason: reason.to_owned(),
-                noted_at: tx.now,
-            };
-            erasure.noted_at = erasures::begin(&tx, &erasure).await?;
-            begun.push(erasure);
-        }
+        let people = all_spellings([phone]).into_iter().map(|phone| Erasure {
+            tenant: tenant.clone(),
+            hash: eraser.hash(&phone),
+            phone,
+            actor: actor.to_owned(),
+            reason: reason.to_owned(),
+            noted_at: tx.now,
+        });
+        let begun = put_erased(&tx, tenant, people.collect()).await?;
         tx.commit().await?;
         Ok(begun)
     }
 
     /// Finishes an erasure that was begun, however much of it was done before. If others have
     /// finished the erasure and re-admitted the person, nothing more is done.
-    async fn finish(&self, erasure: &Erasure) -> Result<ErasureSummary> {
+    async fn finish(&self, begun: PendingRevocation<Erasure>) -> Result<ErasureSummary> {
+        let erasure = begun.finish(&self.db).await?;
         let reach = erasure.tenant.suppresses();
-        take_back(&self.db, &reach, std::slice::from_ref(&erasure.phone)).await?;
         let (mut erased, mut last) = (ErasureSummary::default(), Uuid::nil());
         loop {
             let mut connection = self.db.connect().await?;
@@ -125,7 +113,7 @@ impl Erasures {
             last = *end;
             for id in page {
                 erased.campaigns += 1;
-                if let Some(interactions) = self.erase_in(id, erasure).await? {
+                if let Some(interactions) = self.erase_in(id, &erasure).await? {
                     erased.contacts += 1;
                     erased.interactions += interactions;
                 }
@@ -133,7 +121,7 @@ impl Erasures {
         }
         let mut connection = self.db.connect().await?;
         let tx = connection.begin(Gate::Open).await?;
-        if erasures::finish(&tx, erasure).await? {
+        if erasures::finish(&tx, &erasure).await? {
             tx.commit().await?;
         }
         Ok(erased)
@@ -181,7 +169,7 @@ impl Erasures {
         drop(connection);
         let mut result = Ok(());
         for erasure in unfinished {
-            result = result.and(self.finish(&erasure).await.map(drop));
+            result = result.and(self.finish(PendingRevocation::of(erasure)).await.map(drop));
         }
         result
     }

@@ -1,7 +1,8 @@
 //! Re-admission of numbers: off a suppression list, erased or not.
 
 use super::erased::{self, ENTRY, refuse_under_way};
-use super::suppressing::{Suppressions, log};
+use super::listing::log;
+use super::suppressing::Suppressions;
 use crate::app::error::{Error, Result};
 use crate::app::returning::come_back;
 use crate::store::notify::ControlEvent;

@@ -2,41 +2,16 @@
 //! for everybody.
 
 use super::erased::{ENTRY, Erased};
+use super::listing::{Listing, opt_out, put, source_of};
 use crate::app::error::{Error, Result};
 use crate::app::existing;
-use crate::store::audit::{self, Entry, Event};
-use crate::store::notify::{ControlEvent, RemovalCause};
+use crate::store::audit::{self, Event};
 use crate::store::suppressions::{self, Suppression};
-use crate::store::{Db, Gate, Tx, campaigns, contacts, due};
-use campaign_domain::access::{Reach, Tenant};
-use campaign_domain::campaign::Campaign;
-use campaign_domain::lifecycle::State;
+use crate::store::{Db, Gate};
+use campaign_domain::access::Tenant;
 use campaign_domain::subscriber::{all_spellings, canonical};
-use serde_json::json;
 use std::collections::BTreeSet;
 use uuid::Uuid;
-
-/// Most campaigns whose runs are waited for.
-const MAX_CAMPAIGNS: i64 = 100_000;
-
-/// Reason why numbers are put on a list.
-#[derive(Clone, Copy, Debug)]
-pub struct Listing<'a> {
-    pub source: &'a str,
-    /// Whether the people asked for the suppression.
-    pub is_wish: bool,
-    pub actor: &'a str,
-    pub reason: &'a str,
-}
-
-/// Returns the source of entries of people who opted out in a campaign.
-fn source_of(campaign: Uuid) -> String {
-    format!("opt-out in campaigns/{campaign}")
-}
-
-fn opt_out(source: &str) -> Listing<'_> {
-    Listing { source, is_wish: true, actor: "service", reason: "opted out of every campaign" }
-}
 
 /// Use cases on suppression lists.
 #[derive(Clone, Debug)]
@@ -69,11 +44,10 @@ impl Suppressions {
         let tx = connection.begin(Gate::Open).await?;
         // An erased number stays a hash, and is not put on the list.
         let phones = self.erased.hold(&tx, tenant, &phones, why.source).await?;
-        let added = put(&tx, tenant, &phones, why).await?;
+        let added = put(&tx, tenant, phones, why).await?;
         tx.commit().await?;
         drop(connection);
-        take_back(&self.db, &tenant.suppresses(), &phones).await?;
-        Ok(added)
+        added.finish(&self.db).await
     }
 
     /// Suppresses numbers that opted out of every campaign and are no contacts of campaign `id`.
@@ -143,123 +117,4 @@ impl Suppressions {
         let tx = connection.begin(Gate::Open).await?;
         Ok(suppressions::list(&tx, tenant, after, limit).await?)
     }
-}
-
-/// Puts numbers on a list and notifies the workers that hold them. Returns the new numbers, each
-/// in the canonical spelling of its subscriber. The caller must call `take_back` after the commit.
-async fn put(
-    tx: &Tx<'_>,
-    tenant: &Tenant,
-    phones: &[String],
-    why: &Listing<'_>,
-) -> Result<BTreeSet<String>> {
-    let added = suppressions::insert(tx, tenant, phones, why.source, why.is_wish).await?;
-    tell(tx, tenant, phones).await?;
-    let new = added.iter().filter(|added| !added.was_listed);
-    let new: BTreeSet<String> = new.map(|added| canonical(&added.phone).into_owned()).collect();
-    if !added.is_empty() {
-        let changed: Vec<String> = added.into_iter().map(|added| added.phone).collect();
-        let what = ("SUPPRESS", (why.actor, why.reason));
-        log(tx, tenant, what, new.len(), (&changed, why.source)).await?;
-    }
-    Ok(new)
-}
-
-/// Records a change of a tenant's list in the list's own audit log, and the numbers concerned
-/// beside the log. Must come last in a transaction: everybody who changes the list waits for the
-/// log's gate, which this passes.
-pub(super) async fn log(
-    tx: &Tx<'_>,
-    tenant: &Tenant,
-    (command, (actor, reason)): (&str, (&str, &str)),
-    numbers: usize,
-    (phones, source): (&[String], &str),
-) -> Result<()> {
-    let campaign = audit::list_log(tenant);
-    tx.pass(campaign).await?;
-    let entry = Entry {
-        campaign,
-        actor,
-        reason,
-        command,
-        before: None,
-        after: None,
-        run: 0,
-        request_id: "",
-        details: json!({ "numbers": numbers }),
-    };
-    let number = audit::insert(tx, &entry).await?;
-    Ok(suppressions::note_numbers(tx, tenant, number, phones, source).await?)
-}
-
-/// Notifies the workers that hold some numbers that these are on the list.
-pub(super) async fn tell(tx: &Tx<'_>, tenant: &Tenant, phones: &[String]) -> Result<()> {
-    let reach = tenant.suppresses();
-    for (campaign, position) in suppressions::find_in_active_campaigns(tx, &reach, phones).await? {
-        let cause = RemovalCause::Suppressed;
-        tx.notify_on_commit(ControlEvent::ContactRemoved { campaign, position, cause });
-    }
-    Ok(())
-}
-
-/// Puts the numbers of contacts that opted out of every campaign on the list of the campaign's
-/// tenant. The caller must call `take_back_contacts` after the commit.
-pub(in crate::app) async fn add_contacts(
-    tx: &Tx<'_>,
-    campaign: &Campaign,
-    positions: &[i64],
-) -> Result<()> {
-    if !positions.is_empty() {
-        let phones = contacts::phones(tx, campaign.id, positions).await?;
-        let phones = all_spellings(phones.iter().map(String::as_str));
-        let source = source_of(campaign.id);
-        put(tx, &campaign.tenant, &phones, &opt_out(&source)).await?;
-    }
-    Ok(())
-}
-
-/// Revokes contacts whose opt-outs have put their numbers on the list. May be repeated. The
-/// opt-outs may be acknowledged only after this is done.
-pub(in crate::app) async fn take_back_contacts(db: &Db, id: Uuid, positions: &[i64]) -> Result<()> {
-    if positions.is_empty() {
-        return Ok(());
-    }
-    let mut connection = db.connect().await?;
-    let tx = connection.begin(Gate::Open).await?;
-    let Some(campaign) = campaigns::find(&tx, id).await? else { return Ok(()) };
-    let phones = contacts::phones(&tx, id, positions).await?;
-    let phones = all_spellings(phones.iter().map(String::as_str));
-    drop(tx);
-    drop(connection);
-    take_back(db, &campaign.tenant.suppresses(), &phones).await
-}
-
-/// Revokes numbers that were put on the list from the runs under way. After the return, no
-/// attempt on these numbers is authorised.
-pub(super) async fn take_back(db: &Db, reach: &Reach, phones: &[String]) -> Result<()> {
-    let phone_texts: Vec<&str> = phones.iter().map(String::as_str).collect();
-    let mut connection = db.connect().await?;
-    // An authorisation that read the old list is committed when its campaign's gate lets us
-    // through. Every later one reads the new list.
-    let tx = connection.begin(Gate::Open).await?;
-    let held = suppressions::find_in_active_campaigns(&tx, reach, phones).await?;
-    let states = [State::Running];
-    let running = campaigns::ids_in_states(&tx, reach, &states, MAX_CAMPAIGNS).await?;
-    drop(tx);
-    for id in running.into_iter().chain(held.iter().map(|(id, _)| *id)).collect::<BTreeSet<_>>() {
-        let tx = connection.begin(Gate::Exclusive(id)).await?;
-        let found = contacts::find_by_phones(&tx, id, &phone_texts).await?;
-        if found.is_empty() {
-            continue;
-        }
-        let positions: Vec<i64> = found.iter().map(|(_, position, _)| *position).collect();
-        // The list may have changed again before we passed this gate.
-        let subjects = contacts::subjects(&tx, id, &positions).await?;
-        let suppressed = subjects.iter().filter(|subject| subject.candidate.is_suppressed);
-        let positions: Vec<i64> = suppressed.map(|subject| subject.candidate.position).collect();
-        due::remove(&tx, id, &positions).await?;
-        campaigns::bump_facts_revision(&tx, id).await?;
-        tx.commit().await?;
-    }
-    Ok(())
 }

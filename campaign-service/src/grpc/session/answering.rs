@@ -128,7 +128,7 @@ impl Session {
         let max = self.dispatch.limits.max_report_interactions;
         within("report.interactions", report.interactions.len(), max)?;
         let Ok(turn) = Arc::clone(&self.reports).acquire_owned().await else { return Ok(()) };
-        let (campaigns, facts) = (self.campaigns.clone(), Arc::clone(&self.facts));
+        let (campaigns, facts) = (Arc::clone(&self.campaigns), Arc::clone(&self.facts));
         let (reach, outgoing) = (self.reach.clone(), self.outgoing.clone());
         let (traced, count) = (&report.traceparents, report.interactions.len());
         let mut trace = traces::begin_for("Dispatch report", SpanKind::Server, traced, count);

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 /// Use cases that a session calls, and what else it shares with others.
 #[derive(Clone, Debug)]
 pub struct SessionParts {
-    pub campaigns: Campaigns,
+    pub campaigns: Arc<Campaigns>,
     pub dispatch: Arc<Dispatch>,
     pub dispatcher: Arc<Dispatcher>,
     pub facts: Arc<Facts>,
