@@ -11,6 +11,6 @@ mod program;
 mod programs;
 
 pub use finding::{beside, from_here};
-pub use ports::free_port;
+pub use ports::{free_address, free_port};
 pub use program::{Program, signal};
 pub use programs::{Programs, migrate};

@@ -1,7 +1,7 @@
 //! Ports for programs.
 
 use std::hash::{BuildHasher, RandomState};
-use std::net::{Ipv4Addr, TcpListener, UdpSocket};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::ops::Range;
 use std::sync::{LazyLock, Mutex, PoisonError};
 
@@ -23,6 +23,12 @@ pub fn free_port() -> u16 {
             return port;
         }
     }
+}
+
+/// Returns the loopback address of a free port.
+#[must_use]
+pub fn free_address() -> SocketAddr {
+    SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()))
 }
 
 /// Returns where this process begins. Other processes begin elsewhere.

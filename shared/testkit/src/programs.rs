@@ -1,7 +1,7 @@
 //! Service and workers, as one build has them.
 
 use crate::finding::beside;
-use crate::ports::free_port;
+use crate::ports::free_address;
 use crate::program::Program;
 use std::fs::File;
 use std::io::{Error, Result};
@@ -42,14 +42,13 @@ impl Programs {
     pub async fn service(&self, database_url: &str, flags: &[&str]) -> Result<(Program, String)> {
         let path = beside(&self.built, "campaign-service")?;
         migrate(&path, database_url).await?;
-        let port = free_port();
-        let address = format!("127.0.0.1:{port}");
+        let address = free_address();
         let mut command = Command::new(path);
-        command.args(["serve", "--listen", &address]).args(flags);
+        command.args(["serve", "--listen", &address.to_string()]).args(flags);
         command.env("DATABASE_URL", database_url);
         let mut service = self.start(&mut command, "service")?;
-        service.until_listening(port, START_LIMIT).await?;
-        Ok((service, address))
+        service.until_listening(address.port(), START_LIMIT).await?;
+        Ok((service, address.to_string()))
     }
 
     /// Starts a worker, whose log is named like its `id`.
