@@ -3,12 +3,13 @@
 //! it.
 
 use crate::scratch::Scratch;
-use crate::service::{Process, connect, free_address};
+use crate::service::{connect, start};
 use crate::stats::milliseconds;
 use campaign_proto::v1;
 use campaign_proto::v1::dispatch_response::Message;
 use campaign_proto::v1::dispatch_service_client::DispatchServiceClient;
 use campaign_proto::v1::dispatch_service_server::{DispatchService, DispatchServiceServer};
+use campaign_testkit::{Program, free_address};
 use futures_util::StreamExt;
 use std::net::SocketAddr;
 use std::process::Command;
@@ -79,7 +80,7 @@ impl DispatchService for BareApi {
 
 /// Bare server in a process of its own, with streams open.
 pub struct Bare {
-    _process: Process,
+    _program: Program,
     client: Client,
     streams: usize,
     received: mpsc::UnboundedReceiver<Instant>,
@@ -93,7 +94,7 @@ impl Bare {
             .args(["--bare-server", &address.to_string()])
             .env("DATABASE_URL", &scratch.url)
             .env_remove("BENCH_ONLY");
-        let process = Process::start(&mut command);
+        let program = start(&mut command);
         let channel = connect(address).await;
         let (sender, received) = mpsc::unbounded_channel();
         for _ in 0..streams {
@@ -110,7 +111,7 @@ impl Bare {
         }
         let client = scratch.client().await;
         client.batch_execute("CREATE TABLE bare (n int)").await.unwrap();
-        Self { _process: process, client, streams, received }
+        Self { _program: program, client, streams, received }
     }
 
     /// Returns the milliseconds from the sending of a NOTIFY until the last stream has it.

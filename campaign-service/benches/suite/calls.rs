@@ -33,7 +33,7 @@ pub async fn run(args: Args) -> Vec<Figure> {
 
 /// Measures one round.
 fn measure() -> Vec<Value> {
-    let program = beside_service("bench-sip", "campaign-sip");
+    let program = beside_service("bench-sip");
     let file = std::env::temp_dir().join(format!("calls-{}.json", std::process::id()));
     let status = Command::new(program).arg("--json").arg(&file).status().unwrap();
     assert!(status.success(), "bench-sip failed, see above");

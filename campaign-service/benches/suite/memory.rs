@@ -3,7 +3,7 @@
 use crate::args::Args;
 use crate::report::{Figure, Goal, Measure};
 use crate::scratch::Scratch;
-use crate::service::{Replica, UNCAPPED, start_dialer};
+use crate::service::{Replica, UNCAPPED, peak_megabytes, resident_megabytes, start_dialer};
 use crate::stats::percentile;
 use crate::steady::Steady;
 use serde_json::json;
@@ -52,14 +52,14 @@ async fn watch(args: &Args, contacts: usize) -> Memory {
     let replica = Replica::start(&scratch.url, UNCAPPED).await;
     let dialer = start_dialer(&replica.url);
     let mut steady = Steady::start_with(&importer, &replica, 1, contacts, WORKERS).await;
-    let peak = importer.process.peak_megabytes();
+    let peak = peak_megabytes(&importer.program);
     drop(importer);
     let mut memory =
         Memory { contacts, importer: vec![peak], service: Vec::new(), dialer: Vec::new() };
     let until = Instant::now() + Duration::from_secs(args.memory_seconds);
     while Instant::now() < until {
-        memory.service.push(replica.process.resident_megabytes());
-        memory.dialer.push(dialer.resident_megabytes());
+        memory.service.push(resident_megabytes(&replica.program));
+        memory.dialer.push(resident_megabytes(&dialer));
         tokio::time::sleep(SAMPLE_INTERVAL).await;
     }
     println!("    {} contacts done by the bench's own workers", steady.count());

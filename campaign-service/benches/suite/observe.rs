@@ -6,7 +6,8 @@ use crate::args::{Args, BATCH_CONTACTS, CONNECTIONS};
 use crate::dispatch::{Setup, measure_on};
 use crate::report::{Figure, Goal, Measure};
 use crate::scratch::Scratch;
-use crate::service::{Replica, free_address};
+use crate::service::Replica;
+use campaign_testkit::free_address;
 use opentelemetry_proto::tonic::collector::trace::v1::trace_service_server::{
     TraceService, TraceServiceServer,
 };

@@ -84,7 +84,7 @@ pub async fn run(args: Args) -> Vec<Figure> {
         for _ in 0..CLIENTS {
             clients.push(Api::new(&replica.connect().await));
         }
-        let _apart = Apart::keep(&scratch, replica.process.id()).await;
+        let _apart = Apart::keep(&scratch, replica.program.id()).await;
         let tally = Arc::new(Tally::default());
         let peak = patient(&clients, &name, &tally, length).await;
         let rate = pressed(&clients, &name, &tally, length, peak * TIMES).await;

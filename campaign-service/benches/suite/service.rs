@@ -1,8 +1,9 @@
 //! Programs under measurement, as processes of their own.
 
-use std::net::{SocketAddr, TcpListener};
+use campaign_testkit::{Program, beside, free_address, migrate};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 use tonic::transport::Channel;
 
@@ -12,49 +13,30 @@ pub const UNCAPPED: &[&str] = &["--max-attempts-per-number", "0"];
 /// Longest wait for a program to serve.
 const START_LIMIT: Duration = Duration::from_secs(20);
 
-/// Process that is killed when dropped.
-pub struct Process(Child);
-
-impl Process {
-    pub fn start(command: &mut Command) -> Self {
-        let child = command.spawn();
-        Self(child.unwrap_or_else(|error| panic!("cannot run {command:?}: {error}")))
-    }
-
-    pub fn id(&self) -> u32 {
-        self.0.id()
-    }
-
-    /// Returns the memory in use, in megabytes.
-    pub fn resident_megabytes(&self) -> f64 {
-        self.status_megabytes("VmRSS:")
-    }
-
-    /// Returns the most memory ever in use, in megabytes.
-    pub fn peak_megabytes(&self) -> f64 {
-        self.status_megabytes("VmHWM:")
-    }
-
-    fn status_megabytes(&self, field: &str) -> f64 {
-        let file = format!("/proc/{}/status", self.0.id());
-        let status = std::fs::read_to_string(&file)
-            .unwrap_or_else(|error| panic!("memory is measured on Linux only: {file}: {error}"));
-        let line = status.lines().find_map(|line| line.strip_prefix(field)).unwrap();
-        let kilobytes: f64 = line.trim().trim_end_matches(" kB").parse().expect("sizes are in kB");
-        kilobytes / 1_024.0
-    }
+/// Starts a program.
+pub fn start(command: &mut Command) -> Program {
+    Program::start(command).unwrap_or_else(|error| panic!("cannot run {command:?}: {error}"))
 }
 
-impl Drop for Process {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
+/// Returns the memory that a program uses, in megabytes.
+pub fn resident_megabytes(program: &Program) -> f64 {
+    megabytes(program, "VmRSS")
+}
+
+/// Returns the most memory that a program ever used, in megabytes.
+pub fn peak_megabytes(program: &Program) -> f64 {
+    megabytes(program, "VmHWM")
+}
+
+fn megabytes(program: &Program, field: &str) -> f64 {
+    let size = program.kibibytes(field);
+    size.unwrap_or_else(|error| panic!("memory is measured on Linux only: {error}")) as f64
+        / 1_024.0
 }
 
 /// Replica of the service.
 pub struct Replica {
-    pub process: Process,
+    pub program: Program,
     pub url: String,
     pub channel: Channel,
     address: SocketAddr,
@@ -78,9 +60,7 @@ impl Replica {
 
     /// Does the same as `first_with`, with the logs elsewhere.
     pub async fn first_logging_to(database_url: &str, flags: &[&str], logs: Stdio) -> Self {
-        let mut migrate = Command::new(SERVICE);
-        migrate.args(["migrate", "--log", "error"]).env("DATABASE_URL", database_url);
-        assert!(migrate.status().unwrap().success());
+        migrate(Path::new(SERVICE), database_url).await.unwrap();
         Self::start_logging_to(database_url, flags, logs).await
     }
 
@@ -98,14 +78,10 @@ impl Replica {
             .env("CAMPAIGN_LOG", "error")
             .env("DATABASE_URL", database_url)
             .stderr(logs);
-        let process = Process::start(&mut command);
+        let program = start(&mut command);
         let channel = connect(address).await;
-        Self { process, url: format!("http://{address}"), channel, address }
+        Self { program, url: format!("http://{address}"), channel, address }
     }
-}
-
-pub fn free_address() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
 }
 
 /// Waits until a program serves at the address.
@@ -122,21 +98,14 @@ pub async fn connect(address: SocketAddr) -> Channel {
 }
 
 /// Starts a dialer worker with the simulated provider, whose calls take no time.
-pub fn start_dialer(service_url: &str) -> Process {
-    let program = beside_service("dialer-worker", "dialer-worker");
-    let mut command = Command::new(&program);
+pub fn start_dialer(service_url: &str) -> Program {
+    let mut command = Command::new(beside_service("dialer-worker"));
     command.args(["--service-url", service_url, "--log", "error", "--time-scale", "0"]);
     command.args(["--max-calls", "1000"]);
-    Process::start(&mut command)
+    start(&mut command)
 }
 
-/// Returns the path of a program of another package.
-pub fn beside_service(program: &str, package: &str) -> PathBuf {
-    let program = Path::new(SERVICE).with_file_name(program);
-    assert!(
-        program.exists(),
-        "{} is missing; run `cargo build --release -p {package}`, as `make bench` does",
-        program.display()
-    );
-    program
+/// Returns the path of a program of another package, which `make bench` builds.
+pub fn beside_service(program: &str) -> PathBuf {
+    beside(Path::new(SERVICE), program).unwrap_or_else(|error| panic!("{error}"))
 }

@@ -3,7 +3,7 @@
 use crate::args::{Args, CONNECTIONS};
 use crate::report::{Figure, Goal, Measure};
 use crate::scratch::Scratch;
-use crate::service::{Replica, UNCAPPED};
+use crate::service::{Replica, UNCAPPED, resident_megabytes};
 use crate::steady::{Steady, mean};
 use serde_json::{Value, json};
 
@@ -103,7 +103,7 @@ async fn look(scratch: &Scratch, replica: &Replica, per_second: f64) -> Minute {
         per_second,
         dead_rows: dead,
         database_megabytes: bytes as f64 / 1e6,
-        service_megabytes: replica.process.resident_megabytes(),
+        service_megabytes: resident_megabytes(&replica.program),
         tables: Value::Array(tables),
     }
 }

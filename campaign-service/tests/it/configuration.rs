@@ -1,8 +1,9 @@
 //! Sources of options: flags, the environment, a file, and a file that changes.
 
 use crate::support::access::Folder;
-use crate::support::processes::{Killed, campaign_service, dialer_worker};
+use crate::support::processes::{campaign_service, dialer_worker};
 use crate::support::{Clients, PATIENCE, TestDb};
+use campaign_testkit::Program;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -109,18 +110,18 @@ fn until(lines: &Receiver<String>, what: &str) -> Vec<String> {
 }
 
 /// Starts a service with these flags and this file. Returns it with the lines that it logs.
-fn start(db: &TestDb, file: &Path, flags: &[&str]) -> (Killed, Receiver<String>) {
-    let child = campaign_service()
+fn start(db: &TestDb, file: &Path, flags: &[&str]) -> (Program, Receiver<String>) {
+    let mut service = campaign_service();
+    service
         .args(["serve", "--listen", "127.0.0.1:0", "--chore-interval-millis", "50"])
         .args(flags)
         .env("DATABASE_URL", &db.url)
         .arg("--config-file")
         .arg(file)
-        .stderr(Stdio::piped())
-        .spawn();
-    let mut service = Killed(child.unwrap());
+        .stderr(Stdio::piped());
+    let mut service = Program::start(&mut service).unwrap();
     let (sender, lines) = channel();
-    let errors = BufReader::new(service.0.stderr.take().unwrap());
+    let errors = BufReader::new(service.take_stderr().unwrap());
     std::thread::spawn(move || {
         errors.lines().map_while(Result::ok).try_for_each(|line| sender.send(line))
     });

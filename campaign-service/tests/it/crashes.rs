@@ -1,18 +1,19 @@
 //! P7 and P2 with real processes, killed with `kill -9`.
 
 use crate::support::postgres::Postgres;
-use crate::support::processes::{dials, free_port, migrate, serve, work};
+use crate::support::processes::{dials, migrate, serve, work};
 use crate::support::{Clients, Worker, eventually, once, phone};
 use campaign_proto::v1;
 use campaign_proto::v1::interaction::Fact;
 use campaign_proto::v1::{CallOutcome, InteractionStatus};
+use campaign_testkit::free_port;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// P7: everything acknowledged before the service and PostgreSQL were killed is there afterwards.
 #[tokio::test]
 async fn p7_what_was_acknowledged_survives_kill_9_of_everything() {
     let mut postgres = Postgres::start(&[]).await;
-    migrate(&postgres.url());
+    migrate(&postgres.url()).await;
     let port = free_port();
     let url = format!("http://127.0.0.1:{port}");
     let mut service = serve(&postgres.url(), port, 300);

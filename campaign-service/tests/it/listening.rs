@@ -1,12 +1,13 @@
 //! Listening: TLS, certificates that change, and no open address without authentication.
 
 use crate::support::access::{Authority, Folder, Signer, claims, key_set, with_tls, with_tokens};
-use crate::support::processes::{Killed, dialer_worker, dials};
+use crate::support::processes::{campaign_service, dialer_worker, dials};
 use crate::support::{Clients, PATIENCE, Service, TestDb, eventually, open, test_options};
 use campaign_service::server::{Access, Options};
 use campaign_service::store::{Db, DbLimits};
 use campaign_service::tls::{ClientFiles, Tls, TlsFiles};
 use campaign_service::tokens::KeySource;
+use campaign_testkit::Program;
 use jsonwebtoken::get_current_timestamp;
 use serde_json::json;
 use std::io::{BufRead, BufReader};
@@ -164,7 +165,7 @@ async fn who_greets_slowly_holds_up_nobody_and_is_left() {
 
 /// Returns the service's program with these flags.
 fn service_program(db: &TestDb, flags: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_campaign-service"));
+    let mut command = campaign_service();
     command.arg("serve").args(flags).env("DATABASE_URL", &db.url).stderr(Stdio::piped());
     command
 }
@@ -190,8 +191,8 @@ async fn it_does_not_listen_to_everyone_without_authentication() {
         (&authenticated[..], "in the clear"),
     ] {
         let flags = [&["--listen", "0.0.0.0:0", "--log", "info"], flags].concat();
-        let mut child = Killed(service_program(&db, &flags).spawn().unwrap());
-        let lines = BufReader::new(child.0.stderr.take().unwrap()).lines();
+        let mut service = Program::start(&mut service_program(&db, &flags)).unwrap();
+        let lines = BufReader::new(service.take_stderr().unwrap()).lines();
         let mut lines = lines.map(Result::unwrap);
         assert!(lines.any(|line| line.contains(warning)), "{flags:?}: no warning");
         assert!(lines.any(|line| line.contains("serving")), "{flags:?}: does not serve");
@@ -307,7 +308,8 @@ async fn a_worker_goes_on_while_tokens_and_certificates_change() {
         claims["exp"] = json!(end);
         signer.sign(&claims)
     };
-    let child = dialer_worker()
+    let mut worker = dialer_worker();
+    worker
         .args(["--service-url", &service.url, "--worker-id", "worker", "--log", "warn"])
         .args(["--time-scale", "0.001", "--max-calls", "40"])
         .arg("--service-ca-file")
@@ -319,10 +321,8 @@ async fn a_worker_goes_on_while_tokens_and_certificates_change() {
         .arg("--token-file")
         .arg(token)
         .arg("--dial-log")
-        .arg(&log)
-        .spawn()
-        .unwrap();
-    let mut worker = Killed(child);
+        .arg(&log);
+    let mut worker = Program::start(&mut worker).unwrap();
     let mut ends_at = 0;
     for round in 0..4_usize {
         match round {
@@ -351,7 +351,7 @@ async fn a_worker_goes_on_while_tokens_and_certificates_change() {
         clients.add_contacts(&name, round * 20..(round + 1) * 20).await;
         await_attempts(&clients, &name, (round as i64 + 1) * 20).await;
     }
-    assert!(worker.0.try_wait().unwrap().is_none(), "the worker gave up");
+    assert!(worker.ended().unwrap().is_none(), "the worker gave up");
     check_dialled_once(&log, 80);
 }
 

@@ -1,11 +1,10 @@
 //! Metrics of the programs: they are true, and they name nobody. Dashboard, alerts and the scaling of workers use no
 //! other metrics.
 
-use super::support::processes::{
-    Killed, campaign_service, dialer_worker, dials, free_port, scrape,
-};
+use super::support::processes::{campaign_service, dialer_worker, dials, scrape};
 use super::support::{Clients, TestDb, always, eventually};
 use campaign_proto::v1;
+use campaign_testkit::{Program, free_port};
 use chrono::{Days, TimeDelta, Utc};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -108,14 +107,14 @@ async fn what_is_shown_is_what_happened_and_all_that_is_asked_for() {
     let mut service = campaign_service();
     service.args(["serve", "--log", "error", "--listen", &address(port)]);
     service.args(["--metrics-listen", &address(service_port)]).env("DATABASE_URL", &db.url);
-    let _service = Killed(service.spawn().unwrap());
+    let _service = Program::start(&mut service).unwrap();
     let mut clients = Clients::connect(&url).await;
     let campaign = clients.launch_endless().await;
     clients.add_contacts(&campaign, 0..CONTACTS).await;
     let mut worker = dialer_worker();
     worker.args(["--log", "error", "--service-url", &url, "--time-scale", "0.001"]);
     worker.args(["--metrics-listen", &address(worker_port)]).arg("--dial-log").arg(&log);
-    let _worker = Killed(worker.spawn().unwrap());
+    let _worker = Program::start(&mut worker).unwrap();
     let ended = "campaign_interactions_total{kind=\"CALL_ENDED\"}";
     let all = CONTACTS as f64;
     let counted = eventually("all calls have ended", || async {
@@ -162,7 +161,7 @@ async fn who_may_not_be_called_at_this_hour_is_no_backlog() {
     let mut service = campaign_service();
     service.args(["serve", "--log", "error", "--listen", &format!("127.0.0.1:{port}")]);
     service.args(["--metrics-listen", &format!("127.0.0.1:{metrics_port}")]);
-    let _service = Killed(service.env("DATABASE_URL", &db.url).spawn().unwrap());
+    let _service = Program::start(service.env("DATABASE_URL", &db.url)).unwrap();
     let mut clients = Clients::connect(&format!("http://127.0.0.1:{port}")).await;
     // The blackout dates are today and tomorrow where the day begins first. Where it begins last, the date is another.
     let (first, last) = ("Pacific/Kiritimati", "Pacific/Pago_Pago");

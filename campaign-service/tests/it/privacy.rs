@@ -1,9 +1,10 @@
 //! Privacy: nothing that the programs print contains people's numbers or names, or secrets.
 
-use super::support::processes::{Killed, campaign_service, dialer_worker, free_port, scrape};
+use super::support::processes::{campaign_service, dialer_worker, scrape};
 use super::support::{Clients, TestDb, always, eventually};
 use campaign_proto::v1;
 use campaign_proto::v1::interaction::Fact;
+use campaign_testkit::{Program, free_port};
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -30,10 +31,10 @@ impl Printed {
         Self { folder }
     }
 
-    fn run(&self, name: &str, command: &mut Command) -> Killed {
+    fn run(&self, name: &str, command: &mut Command) -> Program {
         let file = || File::create(self.folder.join(name)).unwrap();
         let errors = File::create(self.folder.join(format!("{name}.err"))).unwrap();
-        Killed(command.stdin(Stdio::null()).stdout(file()).stderr(errors).spawn().unwrap())
+        Program::start(command.stdin(Stdio::null()).stdout(file()).stderr(errors)).unwrap()
     }
 
     fn read(&self, name: &str) -> String {

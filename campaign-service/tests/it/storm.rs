@@ -2,10 +2,11 @@
 //! killed and frozen workers, expired leases. The provider's own log and the database are the judges, not the
 //! service's counts.
 
-use crate::support::processes::{Killed, dials, free_port, serve, work};
+use crate::support::processes::{dials, serve, work};
 use crate::support::{Clients, TestDb, phone};
 use campaign_proto::v1;
 use campaign_proto::v1::interaction::Fact;
+use campaign_testkit::{Program, free_port};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::Duration;
@@ -96,13 +97,13 @@ async fn pause_and_resume(mut clients: Clients, name: String) {
 
 /// Freezes one worker for longer than its leases last, and then continues it. Kills another worker and starts a new
 /// one in its place. Returns when all have worked undisturbed for a while.
-async fn trouble(workers: [Killed; 3], ports: Vec<u16>, log: std::path::PathBuf) -> () {
-    let [frozen, mut killed, _steady] = workers;
+async fn trouble(workers: [Program; 3], ports: Vec<u16>, log: std::path::PathBuf) -> () {
+    let [mut frozen, mut killed, _steady] = workers;
     sleep(Duration::from_millis(700)).await;
-    frozen.signal("STOP");
+    frozen.signal("STOP").unwrap();
     killed.kill();
     sleep(Duration::from_secs(u64::from(2 * LEASE_TTL_SECONDS) + 1)).await;
-    frozen.signal("CONT");
+    frozen.signal("CONT").unwrap();
     let _instead = work("d", &ports, &log, "0.002");
     let deadline = Instant::now() + STORM_LIMIT;
     let mut before = 0;

@@ -1,10 +1,11 @@
 //! Strangers: callers that never authenticate. Everything that they send or leave unfinished costs a fixed amount of
 //! memory and delays nobody else.
 
-use crate::support::processes::{Killed, campaign_service, free_port};
+use crate::support::processes::campaign_service;
 use crate::support::{Clients, Service, TestDb, bad_fields, eventually, test_options};
 use bytes::{BufMut, BytesMut};
 use campaign_proto::v1;
+use campaign_testkit::{Program, free_port};
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -129,10 +130,8 @@ async fn attack(port: u16, bytes: Vec<u8>) -> Option<TcpStream> {
     Some(stream)
 }
 
-fn resident_mebibytes(process: &Killed) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", process.0.id())).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
-    line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() / 1024
+fn resident_mebibytes(program: &Program) -> u64 {
+    program.kibibytes("VmRSS").unwrap() / 1_024
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -140,15 +139,14 @@ async fn hostile_connections_cost_little_and_delay_nobody() {
     let db = TestDb::new().await;
     let [api, links, metrics, health] = [0; 4].map(|_| free_port());
     let at = |port| format!("127.0.0.1:{port}");
-    let child = campaign_service()
+    let mut service = campaign_service();
+    service
         .args(["serve", "--log", "error", "--listen", &at(api), "--link-listen", &at(links)])
         .args(["--link-base-url", "https://go.example.com"])
         .args(["--metrics-listen", &at(metrics), "--health-listen", &at(health)])
         .env("CAMPAIGN_LINK_KEY", "a key of thirty-two characters!!")
-        .env("DATABASE_URL", &db.url)
-        .spawn()
-        .unwrap();
-    let service = Killed(child);
+        .env("DATABASE_URL", &db.url);
+    let service = Program::start(&mut service).unwrap();
     let mut clients = Clients::connect(&format!("http://127.0.0.1:{api}")).await;
     let name = clients.launch_endless().await;
     let mut pauses = Vec::new();

@@ -2,11 +2,12 @@
 //! name nobody, and do no harm if no collector accepts them.
 
 use super::support::collector::{Collector, Place, Told};
-use super::support::processes::{Killed, campaign_service, dialer_worker, dials, free_port};
-use super::support::{Clients, TestDb, always, eventually, once};
+use super::support::processes::{campaign_service, dialer_worker, dials};
+use super::support::{Clients, PATIENCE, TestDb, always, eventually, once};
 use axum::Router;
 use axum::http::{HeaderMap, StatusCode};
 use campaign_proto::v1;
+use campaign_testkit::{Program, free_port};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::path::PathBuf;
@@ -27,7 +28,7 @@ const WORKER: &str = "dialer-worker";
 struct World {
     clients: Clients,
     url: String,
-    service: Killed,
+    service: Program,
     log: PathBuf,
     _db: TestDb,
 }
@@ -41,7 +42,7 @@ impl World {
         let mut service = campaign_service();
         service.args(["serve", "--log", "error", "--listen", &format!("127.0.0.1:{port}")]);
         service.args(["--otlp-endpoint", collector, "--trace-ratio", "0"]).args(flags);
-        let service = Killed(service.env("DATABASE_URL", &db.url).spawn().unwrap());
+        let service = Program::start(service.env("DATABASE_URL", &db.url)).unwrap();
         let clients = Clients::connect(&url).await;
         let log = std::env::temp_dir().join(format!("traces-{}", uuid::Uuid::new_v4()));
         Self { clients, url, service, log, _db: db }
@@ -55,10 +56,10 @@ impl World {
         worker
     }
 
-    fn simulated(&self, collector: &str) -> Killed {
+    fn simulated(&self, collector: &str) -> Program {
         let mut worker = self.worker(collector);
         worker.args(["--time-scale", "0.001"]).arg("--dial-log").arg(&self.log);
-        Killed(worker.spawn().unwrap())
+        Program::start(&mut worker).unwrap()
     }
 
     /// Creates a campaign with contacts and launches it by a traced request.
@@ -102,16 +103,6 @@ impl Drop for World {
     fn drop(&mut self) {
         let _ = std::fs::remove_file(&self.log);
     }
-}
-
-/// Asks a program to stop, and waits until it has stopped.
-async fn stop(program: &mut Killed) {
-    program.signal("TERM");
-    let program = Mutex::new(program);
-    eventually("the program stops", || async {
-        program.lock().unwrap().0.try_wait().unwrap().map(drop)
-    })
-    .await;
 }
 
 fn hex(bytes: &[u8]) -> String {
@@ -204,8 +195,8 @@ async fn calls_are_traced_from_the_launch_to_the_record_of_their_end() {
     }
 
     // The stream ends with the worker, and each program sends its waiting spans before it ends.
-    stop(&mut worker).await;
-    stop(&mut world.service).await;
+    worker.stop(PATIENCE).await.unwrap();
+    world.service.stop(PATIENCE).await.unwrap();
     let connected = collector.named("connect");
     let streams = collector.named("campaign.v1.DispatchService/Dispatch");
     assert_eq!(causes(&streams), places(&connected));
@@ -233,7 +224,7 @@ async fn a_platform_is_told_which_trace_its_call_is_of() {
     worker.args(["--provider", "http", "--http-url", &address]);
     worker.args(["--http-callback-listen", "127.0.0.1:0"]);
     worker.env("DIALER_HTTP_CALLBACK_SECRET", "callback-secret-that-nobody-may-see");
-    let _worker = Killed(worker.spawn().unwrap());
+    let _worker = Program::start(&mut worker).unwrap();
     let dialled = eventually("all calls are told of", || async {
         let dialled = collector.named("dial");
         (dialled.len() == CONTACTS).then_some(dialled)
@@ -259,7 +250,7 @@ async fn a_collector_that_is_away_or_hangs_harms_nothing() {
     worker.arg("--dial-log").arg(&world.log);
     let said = world.log.with_extension("said");
     worker.env("CAMPAIGN_LOG", "warn").stderr(File::create(&said).unwrap());
-    let mut worker = Killed(worker.spawn().unwrap());
+    let mut worker = Program::start(&mut worker).unwrap();
     let campaign = world.launch().await;
     world.clients.wait_for(&campaign, v1::CampaignState::Completed).await;
     assert_eq!(dials(&world.log).len(), CONTACTS);
@@ -273,8 +264,8 @@ async fn a_collector_that_is_away_or_hangs_harms_nothing() {
         .await;
     }
     let asked_at = Instant::now();
-    stop(&mut worker).await;
-    stop(&mut world.service).await;
+    worker.stop(PATIENCE).await.unwrap();
+    world.service.stop(PATIENCE).await.unwrap();
     assert!(asked_at.elapsed() < Duration::from_secs(10), "{:?}", asked_at.elapsed());
     // The log has one line, however often the export was tried.
     let text = std::fs::read_to_string(&said).unwrap();

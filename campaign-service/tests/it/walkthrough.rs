@@ -1,8 +1,8 @@
 //! The launch guide with the tools that users have: grpcurl, and a Python client generated from the protos.
 
 use crate::support::access::Folder;
-use crate::support::processes::free_port;
 use crate::support::{Service, TestDb};
+use campaign_testkit::free_port;
 use std::process::{Command, Output};
 
 /// Returns the path of a tool that `make test` installs.

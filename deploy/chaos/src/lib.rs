@@ -10,10 +10,10 @@ pub mod history;
 pub mod journal;
 pub mod numbers;
 pub mod postgres;
-pub mod program;
 pub mod provider;
 pub mod proxy;
 pub mod round;
+pub mod supervised;
 pub mod world;
 
 /// Result of most functions here.

@@ -1,9 +1,10 @@
 //! PostgreSQL of our own: its programs, and data that is made once and copied for each round.
 
 use crate::Result;
-use crate::program::{Program, Spec, free_port};
+use crate::supervised::Supervised;
+use campaign_testkit::postgres::Binaries;
+use campaign_testkit::{free_port, migrate};
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
 use std::time::Duration;
 use tokio::process::Command;
 use tokio::time::{Instant, sleep};
@@ -24,8 +25,7 @@ const OBSERVE: &str = include_str!("observe.sql");
 /// Programs, and a migrated database to copy.
 #[derive(Debug)]
 pub struct Template {
-    binaries: PathBuf,
-    user: Option<(u32, u32)>,
+    binaries: Binaries,
     data: PathBuf,
 }
 
@@ -35,51 +35,32 @@ impl Template {
     /// # Errors
     /// When PostgreSQL is missing or does not work.
     pub async fn make(folder: &Path, service: &Path) -> Result<Self> {
-        let template = Self {
-            binaries: binaries()?,
-            user: unprivileged().await?,
-            data: folder.join("template"),
-        };
+        let template = Self { binaries: Binaries::find()?, data: folder.join("template") };
         template.give(folder)?;
-        let mut initdb = Command::new(template.binaries.join("initdb"));
-        initdb.args(["-U", "campaign", "-A", "trust", "-E", "UTF8", "--locale=C", "-N", "-D"]);
-        initdb.arg(&template.data).current_dir("/").stdin(Stdio::null()).stdout(Stdio::null());
-        if let Some((user, group)) = template.user {
-            initdb.uid(user).gid(group);
-        }
-        if !initdb.status().await?.success() {
-            return Err("initdb failed".into());
-        }
+        template.binaries.make_data(&template.data)?;
         let port = free_port();
-        let mut server = Program::new(template.server(&template.data, folder, port));
+        let mut server = template.server(&template.data, folder, port);
         server.start()?;
         connect(port).await?;
-        let migrated = Command::new(service)
-            .arg("migrate")
-            .env("DATABASE_URL", url(port))
-            .stdin(Stdio::null())
-            .status()
-            .await?;
-        if !migrated.success() {
-            return Err("campaign-service migrate failed".into());
-        }
+        migrate(service, &url(port)).await?;
         connect(port).await?.batch_execute(OBSERVE).await?;
-        server.signal("INT").await?;
+        server.signal("INT")?;
         server.stop().await?;
         Ok(template)
     }
 
-    /// Copies the data. Returns how to start a server on it.
+    /// Copies the data. Returns a server on the copy, which is not started yet, and its port.
     ///
     /// # Errors
     /// When the data cannot be copied.
-    pub async fn copy(&self, data: &Path, logs: &Path) -> Result<Spec> {
+    pub async fn copy(&self, data: &Path, logs: &Path) -> Result<(Supervised, u16)> {
         let mut copy = Command::new("cp");
         let copied = copy.args(["-a", "--"]).arg(&self.data).arg(data).status().await?;
         if !copied.success() {
             return Err("PostgreSQL's data cannot be copied".into());
         }
-        Ok(self.server(data, logs, free_port()))
+        let port = free_port();
+        Ok((self.server(data, logs, port), port))
     }
 
     /// Lets PostgreSQL own a folder.
@@ -87,18 +68,12 @@ impl Template {
     /// # Errors
     /// When the folder cannot be given away.
     pub fn give(&self, folder: &Path) -> Result<()> {
-        if let Some((user, group)) = self.user {
-            std::os::unix::fs::chown(folder, Some(user), Some(group))?;
-        }
-        Ok(())
+        Ok(self.binaries.give(folder)?)
     }
 
-    /// Returns how to start a server. Durable settings are PostgreSQL's defaults.
-    fn server(&self, data: &Path, logs: &Path, port: u16) -> Spec {
+    /// Returns a server that is not started yet. Durable settings are PostgreSQL's defaults.
+    fn server(&self, data: &Path, logs: &Path, port: u16) -> Supervised {
         let settings = [
-            "listen_addresses=127.0.0.1",
-            "unix_socket_directories=",
-            &format!("port={port}"),
             "shared_buffers=32MB",
             "max_connections=100",
             "authentication_timeout=5s",
@@ -106,19 +81,8 @@ impl Template {
             // A checkpoint is of no use here, and no segment is reserved that a small disk lacks.
             "min_wal_size=32MB",
         ];
-        let mut args = vec!["-D".to_owned(), data.display().to_string()];
-        for setting in settings {
-            args.extend(["-c".to_owned(), setting.to_owned()]);
-        }
-        Spec {
-            name: "postgres".to_owned(),
-            path: self.binaries.join("postgres"),
-            args,
-            env: Vec::new(),
-            log: logs.join("postgres.log"),
-            user: self.user,
-            port: Some(port),
-        }
+        let server = self.binaries.server(data, port, &settings);
+        Supervised::new("postgres", server, logs, Some(port))
     }
 }
 
@@ -160,37 +124,4 @@ pub async fn connect(port: u16) -> Result<Client> {
             Err(_) => sleep(Duration::from_millis(30)).await,
         }
     }
-}
-
-/// Finds the folder of initdb and postgres.
-fn binaries() -> Result<PathBuf> {
-    let on_path = || {
-        let path = std::env::var_os("PATH")?;
-        let found = std::env::split_paths(&path).find(|folder| folder.join("initdb").exists())?;
-        std::fs::canonicalize(found.join("initdb")).ok()?.parent().map(Path::to_owned)
-    };
-    let folder = std::env::var_os("CAMPAIGN_PG_BIN").map(PathBuf::from).or_else(on_path);
-    folder.ok_or_else(|| {
-        "CAMPAIGN_PG_BIN is not set and initdb is not on PATH: this breaks a PostgreSQL of its own; \
-         run `make chaos` or `make test` without DATABASE_URL, or set CAMPAIGN_PG_BIN"
-            .into()
-    })
-}
-
-/// Returns the user to run PostgreSQL as, when we are root.
-async fn unprivileged() -> Result<Option<(u32, u32)>> {
-    if id(&["-u"]).await != Some(0) {
-        return Ok(None);
-    }
-    for name in ["postgres", "nobody"] {
-        if let (Some(user), Some(group)) = (id(&["-u", name]).await, id(&["-g", name]).await) {
-            return Ok(Some((user, group)));
-        }
-    }
-    Err("run this as an ordinary user: there is neither a user postgres nor nobody".into())
-}
-
-async fn id(args: &[&str]) -> Option<u32> {
-    let output = Command::new("id").args(args).output().await.ok()?;
-    String::from_utf8(output.stdout).ok()?.trim().parse().ok()
 }

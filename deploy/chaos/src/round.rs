@@ -6,7 +6,7 @@ use crate::history::{self, History, Stage};
 use crate::journal::Journal;
 use crate::postgres::{self, Template};
 use crate::provider::log;
-use crate::world::{Programs, World};
+use crate::world::{Versions, World};
 use crate::{Result, numbers};
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
@@ -39,7 +39,7 @@ pub struct Setting {
     /// Length of the time in which faults happen.
     pub window: Duration,
     /// Programs under test.
-    pub programs: Programs,
+    pub versions: Versions,
     /// Folder of this round; removed when all went well.
     pub folder: PathBuf,
 }
@@ -82,10 +82,10 @@ pub async fn play(template: &Template, setting: &Setting) -> Result<Outcome> {
     let mut random = SmallRng::seed_from_u64(setting.seed);
     let folder = &setting.folder;
     let world =
-        World::start(template, &setting.programs, folder, setting.seed, &mut random).await?;
+        World::start(template, &setting.versions, folder, setting.seed, &mut random).await?;
     let world = Arc::new(world);
     let mut planned = faults::plan(&mut random, setting.window, world.lease_ttl);
-    if setting.programs.previous.is_some() {
+    if setting.versions.previous.is_some() {
         planned.retain(|planned| !planned.fault.is_new());
         planned.push(faults::upgrade(&mut random, setting.window));
     }
@@ -125,14 +125,14 @@ pub async fn play(template: &Template, setting: &Setting) -> Result<Outcome> {
     troubles.extend(world.own_ends().await);
     troubles.extend(postgres::not_understood(&folder.join("postgres.log"))?);
     let told = log::read(&world.provider_log())?;
-    let is_mixed = setting.programs.previous.is_some();
+    let is_mixed = setting.versions.previous.is_some();
     let verdict = check::judge(&database, &journal, &told, folder, is_mixed).await?;
     let outcome = Outcome { verdict, troubles, planned, faults: kinds, took: start.elapsed() };
     if !outcome.is_good() {
         keep(&database, folder, &outcome).await?;
     }
     drop(database);
-    world.end().await?;
+    world.end().await;
     drop(world);
     if outcome.is_good() {
         remove(folder).await?;

@@ -5,9 +5,10 @@ mod upgrading;
 use crate::Result;
 use crate::clocks::Clocks;
 use crate::postgres::{self, Template};
-use crate::program::{Program, Spec, beside, free_port};
 use crate::provider::SECRET;
 use crate::proxy::{Framing, Proxy};
+use crate::supervised::Supervised;
+use campaign_testkit::{beside, free_address, free_port};
 use rand::Rng;
 use rand::rngs::SmallRng;
 use std::path::{Path, PathBuf};
@@ -32,9 +33,9 @@ pub const ERASURE_KEY: &[u8] = b"of the fault tests, and of nobody else: 32 byte
 /// Time between two checks that everything runs.
 const SUPERVISION_INTERVAL: Duration = Duration::from_millis(300);
 
-/// Paths of the programs.
+/// Paths of the programs of each version.
 #[derive(Clone, Debug)]
-pub struct Programs {
+pub struct Versions {
     /// Path of a program of this version.
     pub built: PathBuf,
     /// Path of a program of the previous version, if the round begins with that version. Its worker is beside its
@@ -42,7 +43,7 @@ pub struct Programs {
     pub previous: Option<PathBuf>,
 }
 
-impl Programs {
+impl Versions {
     /// Returns a program of the version that the round begins with.
     fn first(&self) -> &Path {
         self.previous.as_ref().unwrap_or(&self.built)
@@ -53,7 +54,7 @@ impl Programs {
     /// # Errors
     /// When the program is not there.
     pub fn first_service(&self) -> Result<PathBuf> {
-        beside(self.first(), SERVICE)
+        Ok(beside(self.first(), SERVICE)?)
     }
 }
 
@@ -91,10 +92,10 @@ pub struct World {
     pub service_lines: Vec<Proxy>,
     /// Proxy in front of the provider.
     pub provider_line: Proxy,
-    postgres: Mutex<Program>,
-    replicas: Vec<Mutex<Program>>,
-    workers: Vec<Mutex<Program>>,
-    provider: Mutex<Program>,
+    postgres: Mutex<Supervised>,
+    replicas: Vec<Mutex<Supervised>>,
+    workers: Vec<Mutex<Supervised>>,
+    provider: Mutex<Supervised>,
     /// Disk, as the last field: its users are dropped before it.
     pub disk: Disk,
 }
@@ -136,7 +137,7 @@ impl World {
     /// When something does not start.
     pub async fn start(
         template: &Template,
-        programs: &Programs,
+        versions: &Versions,
         folder: &Path,
         seed: u64,
         random: &mut SmallRng,
@@ -144,12 +145,11 @@ impl World {
         std::fs::create_dir_all(folder)?;
         template.give(folder)?;
         std::fs::write(folder.join("erasure.key"), ERASURE_KEY)?;
-        let (built, first) = (programs.built.as_path(), programs.first());
+        let (built, first) = (versions.built.as_path(), versions.first());
         let disk = Disk::make(template, folder)?;
         let data = disk.path.join("data");
-        let mut database = Program::new(template.copy(&data, folder).await?);
+        let (mut database, database_port) = template.copy(&data, folder).await?;
         database.until_up().await?;
-        let database_port = database.spec.port.unwrap_or_default();
         let lease_ttl_seconds = random.random_range(1..=2_u64);
         let clocks = Clocks::new(folder);
         let (mut database_lines, mut service_lines) = (Vec::new(), Vec::new());
@@ -157,15 +157,13 @@ impl World {
         for n in 0..REPLICAS {
             let name = format!("database line {n}");
             let line = Proxy::start(&name, database_port, Framing::Postgres).await?;
-            let mut spec = spec(first, folder, SERVICE, &format!("replica-{n}"))?;
             let port = free_port();
-            spec.port = Some(port);
-            spec.env.extend(clocks.environment(n)?);
-            spec.env.push(("DATABASE_URL".to_owned(), postgres::url(line.port)));
-            spec.env.extend(erasing(folder));
-            spec.args = replica_args(port, lease_ttl_seconds, random);
-            spec.env.push(logging(n));
-            replicas.push(Mutex::new(Program::new(spec)));
+            let mut command = command(first, SERVICE)?;
+            command.args(replica_args(port, lease_ttl_seconds, random));
+            command.envs(clocks.environment(n)?).env("DATABASE_URL", postgres::url(line.port));
+            command.envs(erasing(folder)).env("CAMPAIGN_LOG", logging(n));
+            let replica = Supervised::new(&format!("replica-{n}"), command, folder, Some(port));
+            replicas.push(Mutex::new(replica));
             let name = format!("service line {n}");
             service_lines.push(Proxy::start(&name, port, Framing::Http2).await?);
             database_lines.push(line);
@@ -197,7 +195,7 @@ impl World {
 
     /// Returns a process; the lock is held while something is done to it.
     #[must_use]
-    pub fn program(&self, who: Who) -> &Mutex<Program> {
+    pub fn program(&self, who: Who) -> &Mutex<Supervised> {
         match who {
             Who::Postgres => &self.postgres,
             Who::Replica(n) => &self.replicas[n],
@@ -230,7 +228,7 @@ impl World {
         }
         for who in Self::everybody() {
             let mut program = self.program(who).lock().await;
-            program.signal("CONT").await?;
+            program.signal("CONT")?;
             program.until_up().await?;
         }
         postgres::connect(self.database_port).await?;
@@ -251,15 +249,11 @@ impl World {
         }
     }
 
-    /// Kills everything, and checks that everything is gone.
-    ///
-    /// # Errors
-    /// When something cannot be killed.
-    pub async fn end(&self) -> Result<()> {
+    /// Kills everything. Returns when everything is gone.
+    pub async fn end(&self) {
         for who in Self::everybody().into_iter().rev() {
-            self.program(who).lock().await.kill().await?;
+            self.program(who).lock().await.kill();
         }
-        Ok(())
     }
 
     /// Returns programs of ours that ended though nobody ended them.
@@ -288,22 +282,16 @@ fn erasing(folder: &Path) -> [(String, String); 2] {
 
 /// Returns the log level of the n-th program. Every second program logs all it can, so that the judge may look for
 /// people in it. Other libraries say nothing of people, and much of everything else.
-fn logging(n: usize) -> (String, String) {
+fn logging(n: usize) -> &'static str {
     let all = "campaign_service=debug,campaign_domain=debug,dialer_worker=debug,tokio_postgres=debug,info";
-    ("CAMPAIGN_LOG".to_owned(), if n % 2 == 1 { all } else { "info" }.to_owned())
+    if n % 2 == 1 { all } else { "info" }
 }
 
-fn spec(built: &Path, folder: &Path, program: &str, name: &str) -> Result<Spec> {
-    Ok(Spec {
-        name: name.to_owned(),
-        path: beside(built, program)?,
-        args: Vec::new(),
-        // Histories are short. The setting is in the environment, as the previous version has no such option.
-        env: vec![("CAMPAIGN_UNKNOWN_RETRY_MIN_SECONDS".to_owned(), "1".to_owned())],
-        log: folder.join(format!("{name}.log")),
-        user: None,
-        port: None,
-    })
+fn command(built: &Path, program: &str) -> Result<Command> {
+    let mut command = Command::new(beside(built, program)?);
+    // Histories are short. The setting is in the environment, as the previous version has no such option.
+    command.env("CAMPAIGN_UNKNOWN_RETRY_MIN_SECONDS", "1");
+    Ok(command)
 }
 
 fn strings<const N: usize>(args: [&str; N]) -> Vec<String> {
@@ -335,18 +323,11 @@ fn replica_args(port: u16, lease_ttl_seconds: u64, random: &mut SmallRng) -> Vec
     ])
 }
 
-fn provider(built: &Path, folder: &Path, port: u16, seed: u64) -> Result<Program> {
-    let mut spec = spec(built, folder, "chaos-provider", "provider")?;
-    spec.port = Some(port);
-    spec.args = strings([
-        "--listen",
-        &format!("127.0.0.1:{port}"),
-        "--log",
-        &folder.join("provider.jsonl").display().to_string(),
-        "--seed",
-        &seed.to_string(),
-    ]);
-    Ok(Program::new(spec))
+fn provider(built: &Path, folder: &Path, port: u16, seed: u64) -> Result<Supervised> {
+    let mut command = command(built, "chaos-provider")?;
+    command.args(["--listen", &format!("127.0.0.1:{port}"), "--seed", &seed.to_string()]);
+    command.arg("--log").arg(folder.join("provider.jsonl"));
+    Ok(Supervised::new("provider", command, folder, Some(port)))
 }
 
 fn workers(
@@ -354,13 +335,12 @@ fn workers(
     folder: &Path,
     service_ports: &[u16],
     provider_port: u16,
-) -> Result<Vec<Mutex<Program>>> {
+) -> Result<Vec<Mutex<Supervised>>> {
     let worker = |n| {
-        let mut spec = spec(built, folder, WORKER, &format!("worker-{n}"))?;
-        spec.args = worker_args(n, service_ports, provider_port);
-        spec.env.push(logging(n));
-        spec.env.push(("DIALER_HTTP_CALLBACK_SECRET".to_owned(), SECRET.to_owned()));
-        Ok(Mutex::new(Program::new(spec)))
+        let mut command = command(built, WORKER)?;
+        command.args(worker_args(n, service_ports, provider_port));
+        command.env("CAMPAIGN_LOG", logging(n)).env("DIALER_HTTP_CALLBACK_SECRET", SECRET);
+        Ok(Mutex::new(Supervised::new(&format!("worker-{n}"), command, folder, None)))
     };
     (0..WORKERS).map(worker).collect()
 }
@@ -378,7 +358,7 @@ fn worker_args(n: usize, service_ports: &[u16], provider_port: u16) -> Vec<Strin
         "--http-url",
         &format!("http://127.0.0.1:{provider_port}"),
         "--http-callback-listen",
-        &format!("127.0.0.1:{}", free_port()),
+        &free_address().to_string(),
         "--http-response-limit-seconds",
         "1",
         "--http-poll-seconds",

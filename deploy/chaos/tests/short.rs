@@ -2,7 +2,7 @@
 
 use campaign_chaos::postgres::Template;
 use campaign_chaos::round::{self, Setting};
-use campaign_chaos::world::Programs;
+use campaign_chaos::world::Versions;
 use std::path::Path;
 use std::time::Duration;
 
@@ -14,14 +14,14 @@ async fn promises_hold_under_faults() {
     let built = Path::new(env!("CARGO_BIN_EXE_chaos")).to_owned();
     let folder = std::env::temp_dir().join(format!("campaign-chaos-test-{}", std::process::id()));
     std::fs::create_dir(&folder).expect("a folder of our own");
-    let programs = Programs { built, previous: None };
-    let service = programs.first_service().expect("built");
+    let versions = Versions { built, previous: None };
+    let service = versions.first_service().expect("built");
     let template = Template::make(&folder, &service).await.expect("a PostgreSQL");
     let setting = Setting {
         seed: SEED,
         histories: HISTORIES,
         window: Duration::from_secs(5),
-        programs,
+        versions,
         folder: folder.join("round"),
     };
     let outcome = round::play(&template, &setting).await.expect("played");

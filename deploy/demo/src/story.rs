@@ -17,6 +17,8 @@ const CONTACTS: &str = "campaign.v1.ContactService";
 const INTERACTIONS: &str = "campaign.v1.InteractionService";
 /// Longest wait for the campaign to make a step.
 const PROGRESS_LIMIT: Duration = Duration::from_secs(120);
+/// Longest wait for a program to stop by itself.
+const STOP_LIMIT: Duration = Duration::from_secs(20);
 /// Contacts that opt out by text while the campaign runs.
 const OPT_OUTS: usize = 25;
 
@@ -33,13 +35,14 @@ and, in other terminals:
 pub async fn tell(args: &Args) -> Result<()> {
     let began = Instant::now();
     let folder = args.folder.clone().map_or_else(processes::default_folder, Ok)?;
-    processes::prepare_folder(&folder)?;
-    let (service, address) = processes::start_service(&args.database_url, &folder).await?;
+    let programs = processes::programs(folder.clone())?;
+    let flags = ["--lease-ttl-seconds", "10"];
+    let (mut service, address) = programs.service(&args.database_url, &flags).await?;
     let file = folder.join("demo.log");
     let api = Api::connect(&address, args.grpcurl.clone(), Transcript::create(&file)?).await?;
     println!("One service on {address}, two workers; their logs are in {}.", folder.display());
     println!("All lines and answers are in {}; a line that ends in … is cut here.", file.display());
-    let workers = [1, 2].map(|number| processes::start_worker(number, &address, &folder));
+    let workers = [1, 2].map(|number| processes::start_worker(&programs, number, &address));
     let workers: Vec<_> = workers.into_iter().collect::<Result<_>>()?;
 
     let name = prepare(&api, args, &folder).await?;
@@ -50,11 +53,11 @@ pub async fn tell(args: &Args) -> Result<()> {
     })
     .await?;
 
-    for worker in workers {
-        worker.stop().await?;
+    for mut worker in workers {
+        worker.stop(STOP_LIMIT).await?;
     }
     let result = report(&api, &name, &progress, &opted_out, &before, &folder).await;
-    service.stop().await?;
+    service.stop(STOP_LIMIT).await?;
     result?;
     println!("\nDone in {} seconds.\n\n{NEXT}", began.elapsed().as_secs());
     Ok(())

@@ -2,25 +2,16 @@
 
 mod running;
 
+use campaign_testkit::Program;
 use running::{Database, variable};
 use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 
 /// Number of lines that the script prints once the service is ready.
 const LINES: usize = 5;
 /// Times that the client in Python runs beside the worker: more than the cap of attempts on a number in 24 hours.
 const CLIENT_RUNS: usize = 5;
-
-/// Process that is killed at the end of the test.
-struct Running(Child);
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
 
 #[test]
 fn each_line_that_make_serve_prints_works_and_the_python_client_beside_them() {
@@ -33,15 +24,16 @@ fn each_line_that_make_serve_prints_works_and_the_python_client_beside_them() {
         .env("DATABASE_URL", database.url())
         .env("CAMPAIGN_LISTEN", "127.0.0.1:0")
         .stdout(Stdio::piped());
-    let mut service = Running(service.spawn().expect("python3 runs"));
-    let said = BufReader::new(service.0.stdout.take().expect("its output"));
+    let mut service = Program::start(&mut service).expect("python3 runs");
+    let said = BufReader::new(service.take_stdout().expect("its output"));
     let said: Vec<String> = said.lines().take(LINES).map_while(Result::ok).collect();
     assert_eq!(said.len(), LINES, "{said:?}");
     let typed = |line: &String| line.split("    # ").next().unwrap_or_default().trim().to_owned();
     let [worker, campaignctl, grpcurl] = [2, 3, 4].map(|line| typed(&said[line]));
 
+    let mut shell = Command::new("sh");
     let mut worker =
-        Running(Command::new("sh").args(["-c", &format!("exec {worker}")]).spawn().expect("sh"));
+        Program::start(shell.args(["-c", &format!("exec {worker}")])).expect("sh runs");
     let answer = run(&campaignctl);
     assert!(answer.contains("127.0.0.1"), "{answer}");
     let answer = run(&format!("alias grpcurl='{}'\n{grpcurl}", variable("CAMPAIGN_GRPCURL")));
@@ -53,7 +45,7 @@ fn each_line_that_make_serve_prints_works_and_the_python_client_beside_them() {
         let answer = run(&format!("PYTHONPATH='{path}' python3 '{client}' {address}"));
         assert!(answer.ends_with("ok\n"), "{answer}");
     }
-    assert!(worker.0.try_wait().expect("its state").is_none(), "the worker ended");
+    assert!(worker.ended().expect("its state").is_none(), "the worker ended");
 }
 
 /// Runs a line in a shell. Returns what it printed.

@@ -1,12 +1,10 @@
 //! Person who calls in, played by sipp.
 
 use std::path::Path;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use tokio::process::Command;
-use tokio::time::timeout;
-
+use crate::sipp::run;
 use crate::{Result, Traffic};
 
 /// Longest call.
@@ -46,8 +44,8 @@ impl Caller {
         let scenario = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("scenarios/{name}.xml"));
         let folder = std::env::temp_dir().join(format!("sipp-{}", uuid::Uuid::new_v4()));
         std::fs::create_dir(&folder)?;
-        let mut sipp = Command::new("sipp")
-            .arg(target)
+        let mut sipp = Command::new("sipp");
+        sipp.arg(target)
             .arg("-sf")
             .arg(scenario)
             .args(["-i", "127.0.0.1", "-m", "1", "-nostdin", "-s", &self.called])
@@ -58,19 +56,12 @@ impl Caller {
             .current_dir(&folder)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .kill_on_drop(true)
-            .spawn()
-            .map_err(|error| {
-                format!(
-                    "sipp does not start ({error}): install sip-tester (apt-get install sip-tester)"
-                )
-            })?;
-        let ended = timeout(CALL_LIMIT, sipp.wait()).await;
+            .stderr(Stdio::null());
+        let ended = run(&mut sipp)?.until_ended(CALL_LIMIT).await;
         let read = |name: &str| std::fs::read_to_string(folder.join(name)).unwrap_or_default();
         let (log, errors) = (read("log"), read("errors"));
         std::fs::remove_dir_all(&folder)?;
-        if !ended.is_ok_and(|status| status.is_ok_and(|status| status.success())) {
+        if !ended.is_ok_and(|status| status.success()) {
             return Err(format!("the call did not go as in {name}.xml: {log} {errors}").into());
         }
         Ok(log.lines().map(|line| line.trim().to_owned()).collect())

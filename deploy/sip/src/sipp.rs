@@ -1,18 +1,17 @@
 //! Running sipp.
 
 use std::collections::BTreeMap;
-use std::net::{TcpListener, UdpSocket};
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use tokio::process::{Child, Command};
-use tokio::time::{Instant, sleep, timeout};
+use campaign_testkit::{Program, free_port};
+use tokio::time::{Instant, sleep};
+
+use crate::STOP_LIMIT;
 
 /// Longest wait for sipp to listen.
 const START_LIMIT: Duration = Duration::from_secs(20);
-/// Longest wait for sipp's calls to end when it is stopped.
-const STOP_LIMIT: Duration = Duration::from_secs(60);
 
 /// Transport of SIP messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,19 +39,6 @@ impl Traffic {
             Self::Tcp => "tcp",
         }
     }
-
-    /// Returns a loopback port that is free for this transport: a port that is free for datagrams may be taken for
-    /// connections.
-    ///
-    /// # Errors
-    /// When there is none.
-    pub fn free_port(self) -> std::io::Result<u16> {
-        let address = match self {
-            Self::Udp => UdpSocket::bind("127.0.0.1:0")?.local_addr()?,
-            Self::Tcp => TcpListener::bind("127.0.0.1:0")?.local_addr()?,
-        };
-        Ok(address.port())
-    }
 }
 
 /// INVITE that began a call, as sipp logged it. A repeated INVITE is left out.
@@ -67,7 +53,7 @@ pub struct Invite {
 /// Running sipp that plays a scenario; killed when dropped.
 #[derive(Debug)]
 pub struct Sipp {
-    child: Child,
+    program: Program,
     folder: PathBuf,
     port: u16,
 }
@@ -75,7 +61,7 @@ pub struct Sipp {
 impl Drop for Sipp {
     fn drop(&mut self) {
         // The kill comes at once, so that the folder is not written to any more.
-        let _ = self.child.start_kill();
+        self.program.kill();
         let _ = std::fs::remove_dir_all(&self.folder);
     }
 }
@@ -86,8 +72,7 @@ impl Sipp {
     /// # Errors
     /// When sipp is missing or does not start; the text says what to do.
     pub async fn start(name: &str, traffic: Traffic, options: &[&str]) -> Result<Self, String> {
-        let port = traffic.free_port().map_err(|error| error.to_string())?;
-        Self::start_on(port, name, traffic, options).await
+        Self::start_on(free_port(), name, traffic, options).await
     }
 
     /// Plays a scenario like `start`, on a port that the caller chooses.
@@ -107,8 +92,8 @@ impl Sipp {
             let path = folder.join(name);
             std::fs::File::create(&path).map_err(|error| format!("{}: {error}", path.display()))
         };
-        let child = Command::new("sipp")
-            .arg("-sf")
+        let mut sipp = Command::new("sipp");
+        sipp.arg("-sf")
             .arg(scenario)
             .args(["-i", "127.0.0.1", "-p", &port.to_string(), "-nostdin", "-aa"])
             .args(["-t", traffic.flag()])
@@ -120,15 +105,8 @@ impl Sipp {
             .current_dir(&folder)
             .stdin(Stdio::null())
             .stdout(output("screen")?)
-            .stderr(output("stderr")?)
-            .kill_on_drop(true)
-            .spawn()
-            .map_err(|error| {
-                format!(
-                    "sipp does not start ({error}): install sip-tester (apt-get install sip-tester)"
-                )
-            })?;
-        let mut sipp = Self { child, folder, port };
+            .stderr(output("stderr")?);
+        let mut sipp = Self { program: run(&mut sipp)?, folder, port };
         sipp.wait_until_up(traffic).await?;
         Ok(sipp)
     }
@@ -146,7 +124,7 @@ impl Sipp {
             if listening.contains(&bound) {
                 return Ok(());
             }
-            let ended = self.child.try_wait().map_err(|error| error.to_string())?;
+            let ended = self.program.ended().map_err(|error| error.to_string())?;
             if ended.is_some() || Instant::now() > deadline {
                 let said = self.read("stderr") + &self.read("errors");
                 return Err(format!("sipp did not start: {}", said.trim()));
@@ -167,15 +145,9 @@ impl Sipp {
         self.port
     }
 
-    /// Returns the id of the process.
-    #[must_use]
-    pub fn process_id(&self) -> Option<u32> {
-        self.child.id()
-    }
-
     /// Kills sipp as it is, and waits until it is gone.
-    pub async fn kill(&mut self) {
-        let _ = self.child.kill().await;
+    pub fn kill(&mut self) {
+        self.program.kill();
     }
 
     /// Stops sipp after the calls in progress, so that its books are complete.
@@ -183,11 +155,8 @@ impl Sipp {
     /// # Errors
     /// When calls do not end.
     pub async fn finish(&mut self) -> Result<(), String> {
-        if let Some(id) = self.child.id() {
-            let asked = Command::new("kill").args(["-USR1", &id.to_string()]).status().await;
-            asked.map_err(|error| error.to_string())?;
-        }
-        match timeout(STOP_LIMIT, self.child.wait()).await {
+        self.program.signal("USR1").map_err(|error| error.to_string())?;
+        match self.program.until_ended(STOP_LIMIT).await {
             Ok(_) => Ok(()),
             Err(_) => Err(format!("sipp has calls that do not end: {:?}", self.counts())),
         }
@@ -234,4 +203,13 @@ impl Sipp {
     fn read(&self, name: &str) -> String {
         std::fs::read_to_string(self.folder.join(name)).unwrap_or_default()
     }
+}
+
+/// Starts sipp.
+///
+/// # Errors
+/// When sipp is missing; the text says what to do.
+pub(crate) fn run(sipp: &mut Command) -> Result<Program, String> {
+    let advice = "install sip-tester (apt-get install sip-tester)";
+    Program::start(sipp).map_err(|error| format!("sipp does not start ({error}): {advice}"))
 }

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use campaign_proto::v1::CallOutcome;
-use campaign_sip::{Campaign, Programs, Sipp, Traffic};
+use campaign_sip::{Campaign, STOP_LIMIT, Sipp, Traffic, programs};
 use tokio::time::{Instant, sleep};
 
 use database::Database;
@@ -21,10 +21,10 @@ const PATIENCE: Duration = Duration::from_secs(60);
 #[ignore = "needs sipp: make test-sip"]
 async fn nobody_is_called_again_after_a_worker_was_killed_in_its_calls() {
     let database = Database::create().await;
-    let programs = Programs::beside(Path::new(env!("CARGO_BIN_EXE_sip-demo"))).expect("a folder");
+    let programs = programs(Path::new(env!("CARGO_BIN_EXE_sip-demo"))).expect("a folder");
     let mut sipp = Sipp::start("people", Traffic::Udp, &[]).await.expect("sipp");
     let flags = ["--lease-ttl-seconds", "2", "--chore-interval-millis", "100", "--log", "warn"];
-    let (service, address) = programs.service(&database.url(), &flags).await.expect("service");
+    let (mut service, address) = programs.service(&database.url(), &flags).await.expect("service");
     let mut campaign = Campaign::create(&address, CONTACTS).await.expect("a campaign");
     let trunk = sipp.address();
     let flags = [
@@ -44,24 +44,24 @@ async fn nobody_is_called_again_after_a_worker_was_killed_in_its_calls() {
         "--calls-per-second",
         "100",
     ];
-    let first = programs.worker("first", &address, &flags).expect("a worker");
+    let mut first = programs.worker("first", &address, &flags).expect("a worker");
     campaign.launch().await.expect("launched");
     let deadline = Instant::now() + PATIENCE;
     while sipp.count("IncomingCall") < CALLS_AT_ONCE {
         assert!(Instant::now() < deadline, "{:?}", sipp.counts());
         sleep(Duration::from_millis(20)).await;
     }
-    first.kill().await.expect("killed");
+    first.kill();
     let before = sipp.invites();
 
     let mut quick = flags;
     quick[7] = "2";
     quick[9] = "1";
     quick[13] = "400";
-    let second = programs.worker("second", &address, &quick).expect("a worker");
+    let mut second = programs.worker("second", &address, &quick).expect("a worker");
     campaign.completed(PATIENCE, |_| {}).await.expect("completed");
-    second.stop().await.expect("stopped");
-    sipp.kill().await;
+    second.stop(STOP_LIMIT).await.expect("stopped");
+    sipp.kill();
 
     let invites = sipp.invites();
     let mut calls = BTreeMap::new();
@@ -82,7 +82,7 @@ async fn nobody_is_called_again_after_a_worker_was_killed_in_its_calls() {
     let unknown = tally.get(&CallOutcome::Unknown).copied().unwrap_or(0);
     assert!(unknown > 0, "{tally:?}");
     assert!(invites.len() as u64 >= CONTACTS as u64 - unknown, "{tally:?}, {}", invites.len());
-    service.stop().await.expect("stopped");
+    service.stop(STOP_LIMIT).await.expect("stopped");
     database.drop().await;
     // The logs are removed only now: after a failure people want to read them.
     std::fs::remove_dir_all(programs.logs()).expect("they are ours");

@@ -11,7 +11,8 @@ use campaign_proto::v1::campaign_service_client::CampaignServiceClient;
 use campaign_proto::v1::contact_service_client::ContactServiceClient;
 use campaign_proto::v1::interaction::Fact;
 use campaign_proto::v1::interaction_service_client::InteractionServiceClient;
-use campaign_sip::{Caller, Campaign, Program, Programs, Traffic};
+use campaign_sip::{Caller, Campaign, STOP_LIMIT, Traffic, programs};
+use campaign_testkit::{Program, Programs, free_address};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep};
 use tonic::transport::Channel;
@@ -44,8 +45,7 @@ fn worker_log(programs: &Programs) -> String {
 impl Stage {
     async fn set(traffic: Traffic) -> Self {
         let database = Database::create().await;
-        let programs =
-            Programs::beside(Path::new(env!("CARGO_BIN_EXE_sip-demo"))).expect("a folder");
+        let programs = programs(Path::new(env!("CARGO_BIN_EXE_sip-demo"))).expect("a folder");
         let flags = ["--chore-interval-millis", "100", "--log", "warn"];
         let (service, address) = programs.service(&database.url(), &flags).await.expect("service");
         let campaign = Campaign::create(&address, 3).await.expect("a campaign");
@@ -53,8 +53,7 @@ impl Stage {
         let channel = channel.connect().await.expect("it listens");
         let silent = UdpSocket::bind("127.0.0.1:0").expect("a free port");
         let trunk = silent.local_addr().expect("bound").to_string();
-        let port = traffic.free_port().expect("a free port");
-        let worker_address = format!("127.0.0.1:{port}");
+        let worker_address = free_address().to_string();
         let flags = [
             "--provider",
             "sip",
@@ -218,11 +217,11 @@ impl Stage {
         }
     }
 
-    async fn strike(self) {
-        self.worker.stop().await.expect("everything is recorded");
+    async fn strike(mut self) {
+        self.worker.stop(STOP_LIMIT).await.expect("everything is recorded");
         let log = worker_log(&self.programs);
         assert!(log.contains("stopped") && !log.contains("4155550"), "a number is logged: {log}");
-        self.service.stop().await.expect("stopped");
+        self.service.stop(STOP_LIMIT).await.expect("stopped");
         self.database.drop().await;
         std::fs::remove_dir_all(self.programs.logs()).expect("they are ours");
     }

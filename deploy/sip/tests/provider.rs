@@ -7,7 +7,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use campaign_proto::v1::IdleReason;
-use campaign_sip::{Campaign, Programs, Sipp, Traffic};
+use campaign_sip::{Campaign, STOP_LIMIT, Sipp, Traffic, programs};
 use tokio::time::{Instant, sleep};
 
 use database::Database;
@@ -19,9 +19,9 @@ const PATIENCE: Duration = Duration::from_secs(60);
 #[ignore = "needs sipp: make test-sip"]
 async fn a_campaign_says_that_the_trunk_is_dead_and_goes_on_when_it_works() {
     let database = Database::create().await;
-    let programs = Programs::beside(Path::new(env!("CARGO_BIN_EXE_sip-demo"))).expect("a folder");
+    let programs = programs(Path::new(env!("CARGO_BIN_EXE_sip-demo"))).expect("a folder");
     let flags = ["--chore-interval-millis", "100", "--log", "warn"];
-    let (service, address) = programs.service(&database.url(), &flags).await.expect("service");
+    let (mut service, address) = programs.service(&database.url(), &flags).await.expect("service");
     let mut campaign = Campaign::create(&address, CONTACTS).await.expect("a campaign");
     // This socket has the port and says nothing.
     let silent = UdpSocket::bind("127.0.0.1:0").expect("a free port");
@@ -44,7 +44,7 @@ async fn a_campaign_says_that_the_trunk_is_dead_and_goes_on_when_it_works() {
         "--provider-retry-seconds",
         "1",
     ];
-    let worker = programs.worker("worker", &address, &flags).expect("a worker");
+    let mut worker = programs.worker("worker", &address, &flags).expect("a worker");
     campaign.launch().await.expect("launched");
     let deadline = Instant::now() + PATIENCE;
     loop {
@@ -65,9 +65,9 @@ async fn a_campaign_says_that_the_trunk_is_dead_and_goes_on_when_it_works() {
     assert_eq!(tally.values().sum::<u64>(), CONTACTS as u64, "{tally:?}");
     let progress = campaign.progress().await.expect("progress");
     assert_ne!(progress.idle_reason(), IdleReason::ProviderFailing);
-    worker.stop().await.expect("stopped");
-    sipp.kill().await;
-    service.stop().await.expect("stopped");
+    worker.stop(STOP_LIMIT).await.expect("stopped");
+    sipp.kill();
+    service.stop(STOP_LIMIT).await.expect("stopped");
     database.drop().await;
     std::fs::remove_dir_all(programs.logs()).expect("they are ours");
 }

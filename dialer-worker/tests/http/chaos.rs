@@ -7,9 +7,10 @@ use campaign_proto::v1::dispatch_request::Message as Request;
 use campaign_proto::v1::dispatch_response::Message as Response;
 use campaign_proto::v1::interaction::Fact;
 use campaign_proto::v1::{CallOutcome, Revoke, Welcome};
+use campaign_testkit::free_address;
 
 use crate::fake::{key, link, outcome};
-use crate::platform::{Faults, Platform, SECRET, free_address};
+use crate::platform::{Faults, Platform, SECRET};
 use crate::service::{CallingWorker, Reported};
 
 pub async fn worker(platform: &Platform, flags: &[&str]) -> (CallingWorker, String) {

@@ -309,9 +309,3 @@ pub async fn callback(url: &str, body: &str, signature: &str) -> StatusCode {
         Err(_) => StatusCode::BAD_GATEWAY,
     }
 }
-
-/// Returns a port that is free now.
-pub fn free_address() -> SocketAddr {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
-    listener.local_addr().expect("bound")
-}

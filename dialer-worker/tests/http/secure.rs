@@ -2,13 +2,14 @@
 
 use campaign_proto::v1::CallOutcome;
 use campaign_proto::v1::dispatch_request::Message as Request;
+use campaign_testkit::free_address;
 use clap::Parser;
 use dialer_worker::config::Config;
 use dialer_worker::dialer;
 use dialer_worker::metrics::Metrics;
 
 use crate::chaos::{flags, worker};
-use crate::platform::{Faults, Platform, free_address};
+use crate::platform::{Faults, Platform};
 use crate::service::Reported;
 use crate::tls::{Authority, Identity};
 

@@ -7,13 +7,16 @@ use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use axum::http::StatusCode;
+use campaign_testkit::{Program, free_address};
 use serde_json::json;
 
 use crate::chaos::{flags, worker};
-use crate::platform::{Faults, Platform, callback, free_address, sign};
+use crate::platform::{Faults, Platform, callback, sign};
 
 /// Number of connections, more than the listener keeps.
 const CONNECTIONS: usize = 400;
+/// Longest wait for the worker to listen.
+const START_LIMIT: Duration = Duration::from_secs(10);
 
 fn half(address: &str, bytes: &[u8]) -> Option<TcpStream> {
     let mut stream = TcpStream::connect(address).ok()?;
@@ -54,15 +57,15 @@ async fn half_requests_keep_the_platform_from_nothing() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn wrong_signatures_are_counted_and_seldom_logged() {
     let platform = Platform::start(Faults::default(), false).await;
-    let (callbacks, metrics) = (free_address().to_string(), free_address().to_string());
-    let mut child = Command::new(env!("CARGO_BIN_EXE_dialer-worker"))
-        .args(flags(&platform.url, &callbacks))
-        .args(["--service-url", "http://127.0.0.1:9", "--metrics-listen", &metrics])
+    let (callbacks, metrics) = (free_address(), free_address());
+    let mut worker = Command::new(env!("CARGO_BIN_EXE_dialer-worker"));
+    worker
+        .args(flags(&platform.url, &callbacks.to_string()))
+        .args(["--service-url", "http://127.0.0.1:9", "--metrics-listen", &metrics.to_string()])
         .args(["--log", "warn,dialer_worker::worker=error"])
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("the program");
-    let mut said = child.stderr.take().expect("a pipe");
+        .stderr(Stdio::piped());
+    let mut worker = Program::start(&mut worker).expect("the program");
+    let mut said = worker.take_stderr().expect("a pipe");
     let (sender, lines) = mpsc::channel();
     let reading = std::thread::spawn(move || {
         let mut text = String::new();
@@ -70,29 +73,20 @@ async fn wrong_signatures_are_counted_and_seldom_logged() {
         let _ = sender.send(text);
     });
     let url = format!("http://{callbacks}/callbacks");
-    let mut listens = false;
-    for _ in 0..200 {
-        listens = TcpStream::connect(&callbacks).is_ok();
-        if listens {
-            break;
-        }
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-    assert!(listens, "nothing listens for callbacks");
+    worker.until_listening(callbacks.port(), START_LIMIT).await.expect("it listens for callbacks");
     let begun = Instant::now();
     for _ in 0..100 {
         assert_eq!(callback(&url, "{}", "t=1,v1=00").await, StatusCode::UNAUTHORIZED);
     }
     let most = begun.elapsed().as_secs() + 1;
-    let mut scrape = TcpStream::connect(&metrics).expect("metrics");
+    let mut scrape = TcpStream::connect(metrics).expect("metrics");
     scrape
         .write_all(b"GET /metrics HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
         .expect("sent");
     let mut shown = String::new();
     scrape.read_to_string(&mut shown).expect("shown");
     assert!(shown.contains("dialer_refused_callbacks_total 100"), "{shown}");
-    child.kill().expect("killed");
-    child.wait().expect("ended");
+    worker.kill();
     let text = lines.recv().expect("what it said");
     reading.join().expect("no panic");
     let count = text.matches("a callback is refused").count() as u64;

@@ -13,6 +13,7 @@ use campaign_proto::v1::{
     RecordInteractionsResponse, RouteInboundRequest, RouteInboundResponse,
 };
 use campaign_sip::{Caller, Traffic};
+use campaign_testkit::free_address;
 use clap::Parser;
 use dialer_worker::config::Config;
 use dialer_worker::dialer;
@@ -121,7 +122,7 @@ impl Stage {
     }
 
     async fn on(urls: &str, books: Arc<Books>, traffic: Traffic, flags: &[&str]) -> Self {
-        let address = format!("127.0.0.1:{}", traffic.free_port().expect("a free port"));
+        let address = free_address().to_string();
         let program = [
             "dialer-worker",
             "--service-url",

@@ -91,7 +91,7 @@ async fn ends_with_lost_datagrams_are_what_sipp_counted() {
     worker.stop().await;
     // Killed rather than finished in order: calls whose last messages were lost would take 30 s to
     // end.
-    sipp.kill().await;
+    sipp.kill();
     let invites = sipp.invites();
     let ids: BTreeSet<_> = invites.iter().map(|invite| invite.call_id.clone()).collect();
     assert_eq!(invites.len(), ids.len(), "one INVITE for a call");

@@ -153,7 +153,7 @@ async fn a_lost_final_answer_is_unknown_and_not_dialled_again() {
     worker.stream.lease_slots(1, [0]).await;
     assert_eq!(outcome(&end(&mut worker).await), Some(CallOutcome::Unknown));
     worker.stop().await;
-    sipp.kill().await;
+    sipp.kill();
     assert_eq!((sipp.invites().len(), sipp.count("cancelled")), (1, 1), "{}", sipp.errors());
 }
 

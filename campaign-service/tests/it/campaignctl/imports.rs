@@ -1,9 +1,10 @@
 //! Imports: files as people have them, and a service that stops in between.
 
 use super::{Ctl, DONE, IN_PART, UNAVAILABLE, USAGE, csv, exists, finished};
-use crate::support::processes::{Killed, free_port, serve};
+use crate::support::processes::serve;
 use crate::support::{Clients, Service, TestDb, eventually, phone};
 use campaign_proto::v1;
+use campaign_testkit::free_port;
 use std::process::Stdio;
 
 #[tokio::test]
@@ -197,7 +198,7 @@ async fn an_import_goes_on_after_the_service_was_killed() {
     let second = wait_for_row(&mut clients, &import_name, first).await;
     service.kill();
     assert!(usize::try_from(second).unwrap() <= ROWS, "it was killed in the midst of it");
-    let _service: Killed = serve(&db.url, port, 60);
+    let _service = serve(&db.url, port, 60);
     let ran = finished(child).await;
     assert_eq!(ran.code, DONE, "{ran:?}");
     assert!(ran.err.contains("goes on at row") && ran.err.contains("broke off"), "{ran:?}");

@@ -2,10 +2,10 @@
 
 use super::{Ctl, DONE, FAILED, NOT_ALLOWED, Ran, UNAVAILABLE, USAGE, ran};
 use crate::support::access::{Authority, Folder, Guarded, claims, with_tls};
-use crate::support::processes::free_port;
 use crate::support::{Service, TestDb, eventually, test_options};
 use campaign_service::server::Options;
 use campaign_service::tls::TlsFiles;
+use campaign_testkit::free_port;
 use serde_json::{Value, json};
 
 #[tokio::test]

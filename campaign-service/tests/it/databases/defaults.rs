@@ -1,11 +1,12 @@
 //! Defaults of the server, the database or the role break no promise.
 
 use crate::support::postgres::Postgres;
-use crate::support::processes::{free_port, migrate, serve};
+use crate::support::processes::{migrate, serve};
 use crate::support::{Clients, Service, TestDb, Worker, eventually, phone};
 use campaign_proto::v1;
 use campaign_proto::v1::AuthorizeDecision as Decision;
 use campaign_proto::v1::interaction::Fact;
+use campaign_testkit::free_port;
 use uuid::Uuid;
 
 /// Number of transactions that wait for the gate of a campaign.
@@ -67,7 +68,7 @@ async fn a_default_isolation_lets_no_authorisation_past_a_pause() {
 async fn what_is_acknowledged_is_durable_whatever_the_default() {
     let mut postgres =
         Postgres::start(&["wal_writer_delay=10s", "wal_writer_flush_after=100MB"]).await;
-    migrate(&postgres.url());
+    migrate(&postgres.url()).await;
     let (client, connection) =
         tokio_postgres::connect(&postgres.url(), tokio_postgres::NoTls).await.unwrap();
     tokio::spawn(connection);
@@ -109,7 +110,7 @@ async fn the_url_s_search_path_and_options_hold() {
     client.batch_execute("CREATE SCHEMA dialer").await.unwrap();
     let url =
         format!("{}?search_path=dialer&options=-c%20default_toast_compression%3Dpglz", db.url);
-    migrate(&url);
+    migrate(&url).await;
     let sql =
         "SELECT count(*) FROM pg_tables WHERE schemaname = 'dialer' AND tablename = 'campaigns'";
     assert_eq!(client.query_one(sql, &[]).await.unwrap().get::<_, i64>(0), 1);

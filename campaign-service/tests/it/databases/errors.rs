@@ -1,10 +1,10 @@
 //! Errors of PostgreSQL, as clients and the log see them.
 
 use crate::support::access::Folder;
-use crate::support::processes::{Killed, campaign_service, free_port};
+use crate::support::processes::campaign_service;
 use crate::support::{Clients, TestDb};
 use campaign_proto::v1;
-use std::process::Stdio;
+use campaign_testkit::{Program, free_port};
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
 
@@ -30,14 +30,11 @@ async fn what_may_work_later_is_unavailable_and_the_log_names_the_first_cause() 
     let db = TestDb::new().await;
     let (folder, port) = (Folder::new(), free_port());
     let log = folder.write("log", "");
-    let service = campaign_service()
+    let mut service = campaign_service();
+    service
         .args(["serve", "--listen", &format!("127.0.0.1:{port}"), "--log", "warn"])
-        .env("DATABASE_URL", &db.url)
-        .stdout(Stdio::null())
-        .stderr(std::fs::File::create(&log).unwrap())
-        .spawn()
-        .unwrap();
-    let _service = Killed(service);
+        .env("DATABASE_URL", &db.url);
+    let _service = Program::start_logging(&mut service, &log).unwrap();
     let mut clients = Clients::connect(&format!("http://127.0.0.1:{port}")).await;
     let mut refused = 0;
     for (code, wanted) in [

@@ -1,16 +1,17 @@
 //! PgBouncer between the service and the database.
 
 use crate::support::access::Folder;
-use crate::support::postgres::unprivileged;
-use crate::support::processes::{Killed, free_port, run};
+use crate::support::processes::run;
 use crate::support::{Service, TestDb, Worker, eventually};
 use campaign_proto::v1::RevokeReason;
+use campaign_testkit::postgres::unprivileged;
+use campaign_testkit::{Program, free_port};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
 /// PgBouncer process, and the database's URL through it.
 struct Pool {
-    _process: Killed,
+    _process: Program,
     url: String,
     /// Folder of its configuration.
     _folder: Folder,
@@ -34,14 +35,13 @@ async fn pool(db: &TestDb, mode: &str, more: &str) -> Pool {
     let debian = Path::new("/usr/sbin/pgbouncer");
     let program = if debian.exists() { debian } else { Path::new("pgbouncer") };
     let mut command = Command::new(program);
-    if unprivileged().is_some() {
+    if unprivileged().unwrap().is_some() {
         // PgBouncer does not run as root.
         command.args(["-u", "nobody"]);
     }
-    let started = command.arg("-q").arg(file).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
-    let process = Killed(started.expect(
-        "pgbouncer cannot be run: install it (Debian: apt-get install pgbouncer), in PATH",
-    ));
+    command.arg("-q").arg(file).stdout(Stdio::null()).stderr(Stdio::null());
+    let process = Program::start(&mut command)
+        .expect("pgbouncer cannot be run: install it (Debian: apt-get install pgbouncer), in PATH");
     let url = format!("postgres://campaign:x@127.0.0.1:{port}/{name}");
     eventually("pgbouncer answers", || async {
         tokio_postgres::connect(&url, tokio_postgres::NoTls).await.ok().map(|_| ())

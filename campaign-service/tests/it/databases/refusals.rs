@@ -3,7 +3,7 @@
 use crate::support::postgres::Postgres;
 use crate::support::processes::{migrate, run};
 use crate::support::{TestDb, eventually};
-use std::process::Stdio;
+use campaign_testkit::Program;
 
 #[tokio::test]
 async fn a_database_that_is_not_in_utf8_is_refused() {
@@ -31,7 +31,7 @@ async fn doctor_names_risks_and_what_is_missing() {
     let postgres = Postgres::start(&["fsync=off"]).await;
     let (is_fine, said) = run(&postgres.url(), "doctor");
     assert!(!is_fine && said.contains("run `campaign-service migrate`"), "{said}");
-    migrate(&postgres.url());
+    migrate(&postgres.url()).await;
     let (is_fine, said) = run(&postgres.url(), "doctor");
     assert!(is_fine && said.contains("warn  fsync is off"), "{said}");
     let (_, said) = run("postgres://campaign@127.0.0.1:1/x?sslmode=maybe", "doctor");
@@ -57,8 +57,7 @@ async fn a_database_that_takes_no_writes_is_waited_for() {
     starting.args(["serve", "--listen", "127.0.0.1:0"]).env("DATABASE_URL", &db.url);
     let folder = crate::support::access::Folder::new();
     let log = folder.write("log", "");
-    starting.stderr(std::fs::File::create(&log).unwrap()).stdout(Stdio::null());
-    let _service = crate::support::processes::Killed(starting.spawn().unwrap());
+    let _service = Program::start_logging(&mut starting, &log).unwrap();
     let says = |text: &'static str| {
         let log = log.clone();
         async move {

@@ -3,21 +3,14 @@
 use super::*;
 
 /// Returns the error of a service that does not start with these arguments.
-fn refusal(db: &TestDb, args: &[&str]) -> String {
+async fn refusal(db: &TestDb, args: &[&str]) -> String {
     let mut command = processes::campaign_service();
     command.args(["serve", "--listen", "127.0.0.1:0", "--log", "error"]).args(args);
     command.env("DATABASE_URL", &db.url).stderr(std::process::Stdio::piped());
-    let mut service = Killed(command.spawn().unwrap());
-    let deadline = std::time::Instant::now() + PATIENCE;
-    let status = loop {
-        if let Some(status) = service.0.try_wait().unwrap() {
-            break status;
-        }
-        assert!(std::time::Instant::now() < deadline, "it serves with {args:?}");
-        std::thread::sleep(std::time::Duration::from_millis(20));
-    };
-    assert!(!status.success());
-    std::io::read_to_string(service.0.stderr.take().unwrap()).unwrap()
+    let mut service = Program::start(&mut command).unwrap();
+    let ended = service.until_ended(PATIENCE).await;
+    assert!(!ended.unwrap_or_else(|_| panic!("it serves with {args:?}")).success());
+    std::io::read_to_string(service.take_stderr().unwrap()).unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -53,11 +46,11 @@ async fn another_key_or_none_is_refused_once_somebody_was_erased() {
         assert!(try_to_erase(clients).await.is_err());
     }
     for args in [&[][..], &["--erasure-key-file", other.to_str().unwrap()]] {
-        let said = refusal(&db, args);
+        let said = refusal(&db, args).await;
         assert!(said.contains("people were erased under another key"), "{said}");
         assert!(said.contains("--erasure-key-file"), "{said}");
     }
-    let said = refusal(&db, &["--erasure-key-file", short.to_str().unwrap()]);
+    let said = refusal(&db, &["--erasure-key-file", short.to_str().unwrap()]).await;
     assert!(said.contains("at least 32 bytes"), "{said}");
     assert!(key.exists());
     let (_service, mut clients) = replica(&db, &folder).await;
@@ -98,7 +91,7 @@ async fn keys_change_and_whoever_was_erased_before_stays_known() {
         assert_eq!((report.created, report.rejected), (0, 2), "{report:?}");
     }
     for key in [&old, &new] {
-        let said = refusal(&db, &["--erasure-key-file", key.to_str().unwrap()]);
+        let said = refusal(&db, &["--erasure-key-file", key.to_str().unwrap()]).await;
         assert!(said.contains("every key that was ever used"), "{said}");
     }
     // A person erased again under the new key has two hashes. Lifting the erasure lifts both.

@@ -5,7 +5,7 @@ mod keys;
 mod lifting;
 
 use crate::support::access::{Folder, Guarded, Signer, key_set, with_tokens};
-use crate::support::processes::{self, Killed, free_port};
+use crate::support::processes;
 use crate::support::{
     Clients, Held, Service, TestDb, Worker, bad_fields, eventually, phone, reason,
 };
@@ -17,6 +17,7 @@ use campaign_proto::v1::{AuthorizeDecision, CallOutcome, InteractionStatus, Turn
 use campaign_service::eraser::Eraser;
 use campaign_service::server::Options;
 use campaign_service::tokens::KeySource;
+use campaign_testkit::{Program, free_port};
 use std::path::PathBuf;
 use tonic::{Code, Status};
 use uuid::Uuid;
@@ -387,18 +388,18 @@ async fn each_tenant_erases_for_itself_and_the_installation_for_everybody() {
 }
 
 /// Starts a replica with the key, which can be killed.
-async fn replica(db: &TestDb, folder: &Folder) -> (Killed, Clients) {
+async fn replica(db: &TestDb, folder: &Folder) -> (Program, Clients) {
     replica_with(db, folder.path("erasure.key").to_str().unwrap()).await
 }
 
 /// Starts a replica with these key files, separated by commas.
-async fn replica_with(db: &TestDb, keys: &str) -> (Killed, Clients) {
+async fn replica_with(db: &TestDb, keys: &str) -> (Program, Clients) {
     let port = free_port();
-    let child = processes::campaign_service()
+    let mut service = processes::campaign_service();
+    service
         .args(["serve", "--log", "error", "--listen", &format!("127.0.0.1:{port}")])
         .args(["--chore-interval-millis", "50", "--erasure-key-file", keys])
-        .env("DATABASE_URL", &db.url)
-        .spawn()
-        .unwrap();
-    (Killed(child), Clients::connect(&format!("http://127.0.0.1:{port}")).await)
+        .env("DATABASE_URL", &db.url);
+    let service = Program::start(&mut service).unwrap();
+    (service, Clients::connect(&format!("http://127.0.0.1:{port}")).await)
 }

@@ -6,9 +6,10 @@ mod cluster;
 mod pod;
 mod production;
 
-use crate::support::processes::{Killed, campaign_service, dials, free_port};
+use crate::support::processes::{campaign_service, dials};
 use crate::support::{Clients, PATIENCE, TestDb, always, eventually, once};
 use campaign_proto::v1;
+use campaign_testkit::{Program, free_port};
 use cluster::{Cluster, Manifests, Name};
 use pod::{Pod, container};
 use production::{Production, is_known, port_of};
@@ -17,7 +18,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{ChildStdin, Command, Stdio};
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::time::{Instant, sleep};
@@ -35,13 +36,10 @@ const LOAD_CLIENTS: usize = 4;
 const CALLS_LIMIT: Duration = Duration::from_secs(150);
 
 /// Generated clients that work until they are told to stop.
-struct Load(Child);
-
-impl Drop for Load {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
+struct Load {
+    program: Program,
+    /// Open until the load is told to stop.
+    told: ChildStdin,
 }
 
 impl Load {
@@ -50,28 +48,25 @@ impl Load {
         let tools = std::env::var("CAMPAIGN_PYTHONPATH").expect(
             "CAMPAIGN_PYTHONPATH is not set: run `make test`, or eval \"$(python3 deploy/local/tools.py)\"",
         );
-        let mut child = Command::new("python3")
-            .arg(script)
-            .env("PYTHONPATH", tools)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let told = json!({
+        let mut python = Command::new("python3");
+        python.arg(script).env("PYTHONPATH", tools).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut program = Program::start(&mut python).unwrap();
+        let mut told = program.take_stdin().unwrap();
+        let work = json!({
             "target": production.target(), "ca": production.cluster.path("campaign-service-ca.ca.crt"),
             "token": production.token("admin"),
             "facts": facts, "contacts": REPORTED_CONTACTS, "campaigns": campaigns,
         });
-        writeln!(child.stdin.as_mut().unwrap(), "{told}").unwrap();
-        Self(child)
+        writeln!(told, "{work}").unwrap();
+        Self { program, told }
     }
 
     async fn finish(mut self) -> Value {
-        drop(self.0.stdin.take());
-        let mut out = self.0.stdout.take().unwrap();
+        drop(self.told);
+        let mut out = self.program.take_stdout().unwrap();
         let read = move || serde_json::from_reader(&mut out);
         let report = tokio::task::spawn_blocking(read).await.unwrap();
-        assert!(self.0.wait().unwrap().success());
+        assert!(self.program.until_ended(PATIENCE).await.unwrap().success());
         report.unwrap()
     }
 }
@@ -242,7 +237,7 @@ async fn probes_tell_a_database_that_is_away_from_a_process_that_hangs() {
     let mut worker = Pod::start(manifests.find("Deployment", "dialer-worker"), &cluster);
     worker.ready().await;
 
-    hung.process.signal("STOP");
+    hung.process.signal("STOP").unwrap();
     database.cut();
     service.wait("without its database", |found| !found.is_ready).await;
     let mut newcomer = Pod::start(workload, &cluster);
@@ -278,13 +273,12 @@ async fn probes_tell_a_database_that_is_away_from_a_process_that_hangs() {
 async fn a_drain_ends_by_its_grace() {
     let db = TestDb::new().await;
     let port = free_port();
-    let child = campaign_service()
+    let mut service = campaign_service();
+    service
         .args(["serve", "--listen", &format!("127.0.0.1:{port}"), "--log", "error"])
         .args(["--drain-grace-seconds", "1"])
-        .env("DATABASE_URL", &db.url)
-        .spawn()
-        .unwrap();
-    let mut service = Killed(child);
+        .env("DATABASE_URL", &db.url);
+    let mut service = Program::start(&mut service).unwrap();
     let clients = Clients::connect(&format!("http://127.0.0.1:{port}")).await;
     let mut health = HealthClient::new(clients.channel.clone());
     let request = HealthCheckRequest { service: String::new() };
@@ -296,11 +290,10 @@ async fn a_drain_ends_by_its_grace() {
     };
     while told(&mut watching).await != Some(serving) {}
     let begun = Instant::now();
-    service.signal("TERM");
+    service.signal("TERM").unwrap();
     // Watchers of the health learn at once that the replica stops.
     assert_eq!(told(&mut watching).await, Some(2));
-    let end = tokio::task::spawn_blocking(move || service.0.wait().unwrap());
-    let status = tokio::time::timeout(PATIENCE, end).await.expect("it does not end").unwrap();
+    let status = service.until_ended(PATIENCE).await.expect("it ends");
     assert!(status.success(), "{status}");
     let took = begun.elapsed();
     assert!(took < Duration::from_secs(10) && took > Duration::from_secs(1), "{took:?}");

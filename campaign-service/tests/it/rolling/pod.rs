@@ -2,12 +2,12 @@
 
 use super::cluster::Cluster;
 use crate::support::PATIENCE;
-use crate::support::processes::{Killed, campaign_service, dialer_worker};
+use crate::support::processes::{campaign_service, dialer_worker};
+use campaign_testkit::Program;
 use serde_json::Value;
-use std::fs::File;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
-use std::process::{Command, ExitStatus, Stdio};
+use std::process::{Command, ExitStatus};
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -67,7 +67,7 @@ pub struct Found {
 pub struct Pod {
     pub name: String,
     pub address: Ipv4Addr,
-    pub process: Killed,
+    pub process: Program,
     pre_stop: Duration,
     grace: Duration,
     found: watch::Receiver<Found>,
@@ -85,11 +85,8 @@ impl Pod {
     pub fn start(workload: &Value, cluster: &Cluster) -> Self {
         let (name, address) = cluster.next_pod(workload);
         let log = cluster.path(&format!("{name}.log"));
-        let process = command(workload, &name, address, cluster)
-            .stdin(Stdio::null())
-            .stderr(File::create(&log).unwrap())
-            .spawn()
-            .unwrap();
+        let mut command = command(workload, &name, address, cluster);
+        let process = Program::start_logging(&mut command, &log).unwrap();
         let (sender, found) = watch::channel(Found::default());
         let probes = ["startupProbe", "readinessProbe", "livenessProbe"]
             .map(|kind| Probe::of(&container(workload)[kind], address));
@@ -97,7 +94,7 @@ impl Pod {
         Self {
             name,
             address,
-            process: Killed(process),
+            process,
             pre_stop: seconds(&container(workload)["lifecycle"]["preStop"]["sleep"]["seconds"]),
             grace: seconds(&template(workload)["terminationGracePeriodSeconds"]),
             found,
@@ -132,15 +129,10 @@ impl Pod {
         sleep(self.pre_stop).await;
         assert!(!self.found().is_sick, "{} would have been killed", self.name);
         self.probing.abort();
-        self.process.signal("TERM");
-        loop {
-            if let Some(status) = self.process.0.try_wait().unwrap() {
-                return status;
-            }
-            let name = &self.name;
-            assert!(Instant::now() < kill_at, "{name} would be killed; it said:\n{}", self.said());
-            sleep(Duration::from_millis(20)).await;
-        }
+        self.process.signal("TERM").unwrap();
+        let ended = self.process.until_ended(kill_at - Instant::now()).await;
+        let name = &self.name;
+        ended.unwrap_or_else(|_| panic!("{name} would be killed; it said:\n{}", self.said()))
     }
 }
 

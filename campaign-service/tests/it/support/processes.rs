@@ -1,54 +1,27 @@
-//! The programs as processes of their own, which can be killed, stopped and continued.
+//! The programs as processes of their own.
 
+use campaign_testkit::Program;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command};
+use std::process::Command;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-/// Process that is killed when dropped, as by `kill -9`.
-#[derive(Debug)]
-pub struct Killed(pub Child);
-
-impl Killed {
-    pub fn kill(&mut self) {
-        self.0.kill().unwrap();
-        self.0.wait().unwrap();
-    }
-
-    /// Sends a signal by its name, as in `STOP`.
-    pub fn signal(&self, name: &str) {
-        let id = self.0.id().to_string();
-        let sent = Command::new("kill").args(["-s", name, &id]).status().unwrap();
-        assert!(sent.success(), "kill -s {name}");
-    }
-}
-
-impl Drop for Killed {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-pub fn free_port() -> u16 {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
-}
+const SERVICE: &str = env!("CARGO_BIN_EXE_campaign-service");
 
 /// Returns the service's program.
 pub fn campaign_service() -> Command {
-    Command::new(env!("CARGO_BIN_EXE_campaign-service"))
+    Command::new(SERVICE)
 }
 
 /// Starts a replica on this port.
-pub fn serve(url: &str, port: u16, lease_ttl_seconds: u32) -> Killed {
-    let child = campaign_service()
+pub fn serve(url: &str, port: u16, lease_ttl_seconds: u32) -> Program {
+    let mut service = campaign_service();
+    service
         .args(["serve", "--listen", &format!("127.0.0.1:{port}"), "--log", "error"])
         .args(["--lease-ttl-seconds", &lease_ttl_seconds.to_string()])
         .args(["--chore-interval-millis", "100"])
-        .env("DATABASE_URL", url)
-        .spawn()
-        .unwrap();
-    Killed(child)
+        .env("DATABASE_URL", url);
+    Program::start(&mut service).unwrap()
 }
 
 /// Runs a command of the service's program on a database. Returns whether it succeeded, and its output.
@@ -58,29 +31,25 @@ pub fn run(url: &str, command: &str) -> (bool, String) {
     (output.status.success(), String::from_utf8(said).unwrap())
 }
 
-pub fn migrate(url: &str) {
-    let (is_migrated, said) = run(url, "migrate");
-    assert!(is_migrated, "{said}");
+pub async fn migrate(url: &str) {
+    campaign_testkit::migrate(Path::new(SERVICE), url).await.unwrap();
 }
 
 /// Starts a worker with the simulated provider, which logs its dials to a file.
-pub fn work(id: &str, ports: &[u16], log: &Path, time_scale: &str) -> Killed {
+pub fn work(id: &str, ports: &[u16], log: &Path, time_scale: &str) -> Program {
     let urls: Vec<String> = ports.iter().map(|port| format!("http://127.0.0.1:{port}")).collect();
-    let child = dialer_worker()
+    let mut worker = dialer_worker();
+    worker
         .args(["--service-url", &urls.join(","), "--worker-id", id])
         .args(["--max-calls", "40", "--time-scale", time_scale, "--log", "error"])
         .arg("--dial-log")
-        .arg(log)
-        .spawn()
-        .unwrap();
-    Killed(child)
+        .arg(log);
+    Program::start(&mut worker).unwrap()
 }
 
 /// Returns the path of a program of another package, which `make build` puts beside the service's.
 pub fn beside(name: &str) -> PathBuf {
-    let program = Path::new(env!("CARGO_BIN_EXE_campaign-service")).with_file_name(name);
-    assert!(program.exists(), "{} is not there: run `make build`", program.display());
-    program
+    campaign_testkit::beside(Path::new(SERVICE), name).unwrap()
 }
 
 /// Returns the worker's program.

@@ -5,7 +5,7 @@
 use campaign_chaos::numbers::MAX_HISTORIES;
 use campaign_chaos::postgres::Template;
 use campaign_chaos::round::{self, Outcome, Setting};
-use campaign_chaos::world::Programs;
+use campaign_chaos::world::Versions;
 use campaign_chaos::{Result, clocks, faults};
 use clap::Parser;
 use std::collections::BTreeMap;
@@ -91,11 +91,11 @@ async fn terminated() {
 
 async fn play(args: &Args) -> Result<bool> {
     let previous = args.previous_service.as_ref().map(std::path::absolute).transpose()?;
-    let programs = Programs { built: std::env::current_exe()?, previous };
+    let versions = Versions { built: std::env::current_exe()?, previous };
     let name = format!("campaign-chaos-{}-{}", args.seed, std::process::id());
     let folder = args.folder.clone().unwrap_or_else(|| std::env::temp_dir().join(name));
     std::fs::create_dir_all(&folder)?;
-    let template = Template::make(&folder, &programs.first_service()?).await?;
+    let template = Template::make(&folder, &versions.first_service()?).await?;
     let template = Arc::new(template);
     if clocks::library().is_none() {
         println!(
@@ -115,7 +115,7 @@ async fn play(args: &Args) -> Result<bool> {
                 seed: next,
                 histories,
                 window: Duration::from_secs(args.window_seconds),
-                programs: programs.clone(),
+                versions: versions.clone(),
                 folder: folder.join(format!("round-{next}")),
             };
             let template = Arc::clone(&template);

@@ -3,9 +3,10 @@
 use super::plan::{Action, Fault, Planned, Wire};
 use crate::Result;
 use crate::postgres;
-use crate::program::Program;
 use crate::proxy::{Mode, Point, Proxy, Verdict};
+use crate::supervised::Supervised;
 use crate::world::{REPLICAS, Who, World};
+use campaign_testkit::signal;
 use rand::Rng;
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -113,33 +114,27 @@ fn line(world: &World, wire: Wire) -> &Proxy {
 
 async fn kill(world: &World, who: Who, time: Duration) -> Result<()> {
     let mut program = world.program(who).lock().await;
-    program.kill().await?;
+    program.kill();
     sleep(time).await;
     program.start()
 }
 
 async fn freeze(world: &World, who: Who, time: Duration) -> Result<()> {
-    freeze_held(&*world.program(who).lock().await, time).await
+    freeze_held(&*world.program(who).lock().await, time).await;
+    Ok(())
 }
 
-async fn freeze_held(program: &Program, time: Duration) -> Result<()> {
-    signal_all(program, "STOP").await?;
+async fn freeze_held(program: &Supervised, time: Duration) {
+    signal_all(program, "STOP");
     sleep(time).await;
-    signal_all(program, "CONT").await
+    signal_all(program, "CONT");
 }
 
 /// Sends a signal to all of PostgreSQL's processes, so that they stand still together.
-async fn signal_all(program: &Program, name: &str) -> Result<()> {
-    let Some(id) = program.id() else { return Ok(()) };
-    let ids = children(id).into_iter().chain([id]).map(|id| id.to_string());
+fn signal_all(program: &Supervised, name: &str) {
+    let Some(id) = program.id() else { return };
     // One of the processes may be gone by now.
-    tokio::process::Command::new("kill")
-        .args(["-s", name])
-        .args(ids)
-        .stderr(std::process::Stdio::null())
-        .status()
-        .await?;
-    Ok(())
+    let _ = signal(name, children(id).into_iter().chain([id]));
 }
 
 fn children(id: u32) -> Vec<u32> {
@@ -152,10 +147,9 @@ async fn crash_backend(world: &World) -> Result<()> {
     let children = program.id().map(children).unwrap_or_default();
     // Processes that serve a connection come last, after the helpers.
     let newest = children.len().saturating_sub(1);
-    let chosen = children.get(rand::rng().random_range(newest / 2..=newest));
-    if let Some(id) = chosen {
-        let args = ["-s", "KILL", &id.to_string()];
-        tokio::process::Command::new("kill").args(args).status().await?;
+    if let Some(id) = children.get(rand::rng().random_range(newest / 2..=newest)) {
+        // The process may be gone by now.
+        let _ = signal("KILL", [*id]);
     }
     Ok(())
 }
@@ -185,7 +179,7 @@ async fn at_point(
                 let _ = held.send(Verdict::Cut);
                 return Ok(true);
             };
-            program.kill().await?;
+            program.kill();
             // Dead processes neither send nor receive any more.
             let _ = held.send(Verdict::Cut);
             sleep(time).await;
@@ -194,7 +188,7 @@ async fn at_point(
         }
         Action::Freeze(who, time) => {
             if let Ok(program) = timeout(TURN_LIMIT, world.program(who).lock()).await {
-                freeze_held(&program, time).await?;
+                freeze_held(&program, time).await;
             }
             Verdict::Pass
         }

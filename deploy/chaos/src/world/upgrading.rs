@@ -3,10 +3,9 @@
 use super::{REPLICAS, SERVICE, WORKER, WORKERS, Who, World};
 use crate::Result;
 use crate::postgres;
-use crate::program::{Program, beside};
-use std::process::Stdio;
+use crate::supervised::Supervised;
+use campaign_testkit::{beside, migrate};
 use std::time::Duration;
-use tokio::process::Command;
 use tokio::time::{Instant, sleep, timeout};
 
 /// Longest wait for a migration, whatever goes wrong meanwhile, and for one try.
@@ -44,23 +43,23 @@ impl World {
     }
 
     /// Stops a program, and starts that of this version.
-    async fn replace(&self, program: &mut Program, name: &str) -> Result<()> {
+    async fn replace(&self, program: &mut Supervised, name: &str) -> Result<()> {
         program.stop().await?;
-        program.spec.path = beside(&self.built, name)?;
+        program.replace(&beside(&self.built, name)?);
         program.start()
     }
 
     /// Brings the schema to this version, trying again while something is in the way.
     async fn migrate(&self) -> Result<()> {
-        let service = beside(&self.built, SERVICE)?;
+        let (service, url) = (beside(&self.built, SERVICE)?, postgres::url(self.database_port));
         let deadline = Instant::now() + MIGRATION_LIMIT;
         loop {
-            let mut migrate = Command::new(&service);
-            migrate.arg("migrate").env("DATABASE_URL", postgres::url(self.database_port));
-            migrate.stdin(Stdio::null()).stderr(Stdio::null()).kill_on_drop(true);
-            match timeout(MIGRATION_TRY_LIMIT, migrate.status()).await {
-                Ok(Ok(status)) if status.success() => return Ok(()),
-                _ if Instant::now() > deadline => return Err("the migration does not end".into()),
+            match timeout(MIGRATION_TRY_LIMIT, migrate(&service, &url)).await {
+                Ok(Ok(())) => return Ok(()),
+                Ok(Err(error)) if Instant::now() > deadline => return Err(error.into()),
+                Err(_) if Instant::now() > deadline => {
+                    return Err("the migration does not end".into());
+                }
                 _ => sleep(UPGRADE_STEP).await,
             }
         }

@@ -5,13 +5,13 @@
 #![allow(clippy::print_stdout, reason = "this program exists to print")]
 
 use std::path::{Path, PathBuf};
-use std::process::{ExitCode, Stdio};
+use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
 
-use campaign_sip::{Dispatch, Programs, Result, Sipp, Traffic};
+use campaign_sip::{Dispatch, Result, STOP_LIMIT, Sipp, Traffic, programs};
+use campaign_testkit::{Program, Programs};
 use clap::Parser;
 use serde_json::{Value, json};
-use tokio::process::{Child, Command};
 use tokio::time::{sleep, timeout};
 
 /// Longest wait for one measurement.
@@ -59,7 +59,7 @@ async fn main() -> ExitCode {
 }
 
 async fn run(args: &Args) -> Result<()> {
-    let programs = Programs::beside(&std::env::current_exe()?)?;
+    let programs = programs(&std::env::current_exe()?)?;
     let mut measured = rates(&programs, args).await?;
     measured.extend(in_progress(&programs, args).await?);
     std::fs::remove_dir_all(programs.logs())?;
@@ -139,7 +139,7 @@ async fn through_worker(programs: &Programs, calls: u64, flags: &[&str]) -> Resu
     let dispatch = Dispatch::start(calls).await?;
     let began = Instant::now();
     let flags = [&["--prefetch-contacts", "2000", "--log", "warn"], flags].concat();
-    let worker = programs.worker("bench", &dispatch.address, &flags)?;
+    let mut worker = programs.worker("bench", &dispatch.address, &flags)?;
     timeout(LIMIT, dispatch.until_ended(calls)).await.map_err(|_| {
         format!("not all of {calls} calls ended; set a lower BENCH_SIP_CALLS_PER_SECOND")
     })??;
@@ -147,24 +147,19 @@ async fn through_worker(programs: &Programs, calls: u64, flags: &[&str]) -> Resu
     let lost = if flags.contains(&"sip") { calls - dispatch.answered() } else { 0 };
     few(lost, calls)?;
     let time = began.elapsed();
-    let cpu_seconds = cpu_seconds(worker.process_id())?;
-    worker.stop().await?;
+    let cpu_seconds = cpu_seconds(worker.id())?;
+    worker.stop(STOP_LIMIT).await?;
     Ok(Spent { calls, lost, time, cpu_seconds })
 }
 
-fn sipp_caller(callee: &Sipp, folder: &Path, flags: &[&str]) -> Result<Child> {
-    let log = std::fs::File::create(folder.join("sipp.log"))?;
+fn sipp_caller(callee: &Sipp, folder: &Path, flags: &[&str]) -> Result<Program> {
     let mut command = Command::new("sipp");
     command
         .args(["-sn", "uac", &callee.address(), "-i", "127.0.0.1", "-nostdin", "-skip_rlimit"])
         .args(["-buff_size", "2000000"])
         .args(flags)
-        .current_dir(folder)
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(log)
-        .kill_on_drop(true);
-    Ok(command.spawn()?)
+        .current_dir(folder);
+    Ok(Program::start_logging(&mut command, &folder.join("sipp.log"))?)
 }
 
 /// Checks that so few calls were lost that the other figures mean something.
@@ -188,7 +183,7 @@ async fn through_sipp(
     // The processor time is known only while sipp runs.
     let status = loop {
         cpu = cpu_seconds(id).unwrap_or(cpu);
-        if let Some(status) = caller.try_wait()? {
+        if let Some(status) = caller.ended()? {
             break status;
         }
         sleep(Duration::from_millis(10)).await;
@@ -214,10 +209,10 @@ async fn hold_worker(
     // Simulated calls end one by one, and others take their places.
     let dispatch = Dispatch::start(u64::from(args.in_progress) * 4).await?;
     let flags = [&["--drain-grace-seconds", "0", "--log", "warn"], flags].concat();
-    let worker = programs.worker("bench", &dispatch.address, &flags)?;
+    let mut worker = programs.worker("bench", &dispatch.address, &flags)?;
     until_in_progress(args, callee).await?;
-    let share = share(worker.process_id()).await?;
-    worker.stop().await?;
+    let share = share(worker.id()).await?;
+    worker.stop(STOP_LIMIT).await?;
     Ok(share)
 }
 
@@ -227,7 +222,7 @@ async fn hold_sipp(callee: &Sipp, folder: &Path, args: &Args) -> Result<f64> {
         sipp_caller(callee, folder, &["-r", "500", "-l", &limit, "-m", &limit, "-d", "120000"])?;
     until_in_progress(args, Some(callee)).await?;
     let share = share(caller.id()).await?;
-    caller.kill().await?;
+    caller.kill();
     Ok(share)
 }
 
@@ -250,19 +245,18 @@ async fn until_in_progress(args: &Args, callee: Option<&Sipp>) -> Result<()> {
     Ok(())
 }
 
-async fn share(process_id: Option<u32>) -> Result<f64> {
-    let before = cpu_seconds(process_id)?;
+async fn share(process: u32) -> Result<f64> {
+    let before = cpu_seconds(process)?;
     let began = Instant::now();
     sleep(HOLD).await;
-    Ok((cpu_seconds(process_id)? - before) / began.elapsed().as_secs_f64())
+    Ok((cpu_seconds(process)? - before) / began.elapsed().as_secs_f64())
 }
 
 /// Returns the processor time that the threads of a process used. For the whole process it is given in ticks, too
 /// coarse for calls in progress.
-fn cpu_seconds(process_id: Option<u32>) -> Result<f64> {
-    let id = process_id.ok_or("the process is gone")?;
+fn cpu_seconds(process: u32) -> Result<f64> {
     let mut nanoseconds = 0.0;
-    for thread in std::fs::read_dir(format!("/proc/{id}/task"))? {
+    for thread in std::fs::read_dir(format!("/proc/{process}/task"))? {
         let text = std::fs::read_to_string(thread?.path().join("schedstat"))?;
         nanoseconds += text.split(' ').next().unwrap_or_default().parse::<f64>()?;
     }

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use campaign_proto::v1::{CallOutcome, CampaignProgress};
-use campaign_sip::{Campaign, Programs, Result, Sipp, Tally, Traffic};
+use campaign_sip::{Campaign, Result, STOP_LIMIT, Sipp, Tally, Traffic, programs};
 use clap::Parser;
 
 /// Longest wait for the campaign.
@@ -43,9 +43,9 @@ async fn main() -> ExitCode {
 
 async fn run(args: &Args) -> Result<bool> {
     let began = Instant::now();
-    let programs = Programs::beside(&std::env::current_exe()?)?;
+    let programs = programs(&std::env::current_exe()?)?;
     let mut sipp = Sipp::start("people", Traffic::Udp, &[]).await?;
-    let (service, address) = programs.service(&args.database_url, &[]).await?;
+    let (mut service, address) = programs.service(&args.database_url, &[]).await?;
     println!(
         "sipp plays {} people on {}; a service on {address}; logs are in {}.",
         args.contacts,
@@ -70,14 +70,14 @@ async fn run(args: &Args) -> Result<bool> {
         &args.calls_per_second.to_string(),
     ];
     println!("  $ dialer-worker --service-url http://{address} {}", flags.join(" "));
-    let worker = programs.worker("sip-worker", &address, &flags)?;
+    let mut worker = programs.worker("sip-worker", &address, &flags)?;
     campaign.launch().await?;
     campaign.completed(CAMPAIGN_LIMIT, |progress| show(progress, args.contacts)).await?;
     println!();
-    worker.stop().await?;
+    worker.stop(STOP_LIMIT).await?;
     sipp.finish().await?;
     let tally = campaign.tally().await?;
-    service.stop().await?;
+    service.stop(STOP_LIMIT).await?;
     let agree = compare(&tally, &sipp);
     println!("\nDone in {} seconds.", began.elapsed().as_secs());
     if agree {
