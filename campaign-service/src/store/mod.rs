@@ -19,6 +19,7 @@ pub mod due;
 pub mod erasures;
 mod error;
 pub mod fitness;
+mod gate;
 pub mod groups;
 pub mod imports;
 pub mod interactions;
@@ -46,8 +47,9 @@ mod url;
 
 pub use db::{Db, DbLimits, PoolStatus};
 pub use error::{StoreError, StoreResult};
+pub use gate::{Durability, Gate};
 use json::from_json;
 pub(crate) use json::to_json;
 pub use listening::Listener;
 use tx::Params;
-pub use tx::{Connection, Durability, Gate, Opening, Statements, Tx};
+pub use tx::{Connection, Opening, Statements, Tx};

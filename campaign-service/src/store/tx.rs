@@ -5,8 +5,8 @@
 
 use super::campaigns;
 use super::error::{Staleness, StoreError, StoreResult};
+use super::gate::{Durability, GATE_WAIT_MILLIS, Gate, gate_key};
 use super::notify::{self, ControlEvent};
-use super::session::DURABLE;
 use super::shared::Shared;
 use bytes::Bytes;
 use campaign_domain::Instant;
@@ -29,46 +29,6 @@ use uuid::Uuid;
 
 /// Arguments of a statement.
 pub(super) type Params<'a> = &'a [&'a (dyn ToSql + Sync)];
-
-/// Gate of a campaign, which keeps a transaction apart from some changes until commit.
-///
-/// Transactions that lease or authorise share the gate, and those that record facts of calls in
-/// progress. Transactions that stop or exclude (commands, other facts, suppressing) hold the gate
-/// exclusively. So when a pause or an
-/// opt-out is committed, every earlier authorisation is committed too, and every later one sees the
-/// change.
-///
-/// Whoever adds contacts has the campaign's positions locked, which may mean a wait for an import.
-/// So the positions come before the gate, and nobody waits for them inside the gate.
-#[derive(Clone, Copy, Debug)]
-pub enum Gate {
-    /// No gate: for reads, and for changes that nobody waits for.
-    Open,
-    /// No gate, but the positions of this campaign: for new contacts.
-    Adding(Uuid),
-    /// Gate of this campaign, shared with other transactions.
-    Shared(Uuid),
-    /// Gate of this campaign, held exclusively.
-    Exclusive(Uuid),
-    /// Positions of this campaign, then its gate, held exclusively.
-    ExclusiveAdding(Uuid),
-}
-
-/// Longest wait for a gate or a lock inside it.
-const GATE_WAIT_MILLIS: &str = "8000";
-/// Time after which the database ends a transaction in a gate whose client says nothing: a replica
-/// that hangs. Everybody else waits for the gate until then.
-const GATE_IDLE_MILLIS: &str = "4000";
-
-/// Whether a commit waits for the disk.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Durability {
-    /// The commit waits.
-    Durable,
-    /// The commit does not wait. For changes that a crash of the database may lose, as long as they
-    /// are lost whole. A later durable commit makes these changes durable too.
-    Relaxed,
-}
 
 /// Connection from the pool.
 #[derive(Debug)]
@@ -240,28 +200,7 @@ impl Connection {
     /// Prepares a transaction behind a gate. [`Opening::pass`] starts the transaction. Statements
     /// sent together with `pass` or after it run behind the gate.
     pub async fn open(&mut self, gate: Gate, durability: Durability) -> StoreResult<Opening<'_>> {
-        // The clock is read after the wait at the gate: columns are computed in order.
-        let (lock, key) = match gate {
-            Gate::Open | Gate::Adding(_) => ("$1::int8", 0),
-            Gate::Shared(id) => ("pg_advisory_xact_lock_shared($1)", gate_key(id)),
-            Gate::Exclusive(id) | Gate::ExclusiveAdding(id) => {
-                ("pg_advisory_xact_lock($1)", gate_key(id))
-            }
-        };
-        let limits = match gate {
-            Gate::Open => String::new(),
-            _ => format!(
-                "set_config('lock_timeout', '{GATE_WAIT_MILLIS}', true),
-                 set_config('idle_in_transaction_session_timeout', '{GATE_IDLE_MILLIS}', true), "
-            ),
-        };
-        let commit = match durability {
-            Durability::Durable => DURABLE,
-            Durability::Relaxed => "'off'",
-        };
-        let sql = format!(
-            "SELECT {limits}{lock}, clock_timestamp() AS now, set_config('synchronous_commit', {commit}, true)"
-        );
+        let (sql, key) = gate.passing(durability);
         let positions = match gate {
             Gate::Adding(id) | Gate::ExclusiveAdding(id) => {
                 Some((self.alone().prepare(campaigns::LOCK_POSITIONS).await?, id))
@@ -459,9 +398,4 @@ impl Statements<'_> {
         let statement = self.prepare(sql).await?;
         self.answered(self.connection.client().execute(&statement, params)).await
     }
-}
-
-/// Returns the number of a campaign's gate: the random half of its id.
-fn gate_key(id: Uuid) -> i64 {
-    id.as_u64_pair().1.cast_signed()
 }

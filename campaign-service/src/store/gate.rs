@@ -1,0 +1,79 @@
+//! Gates of campaigns, and the limits of those who hold them.
+
+use super::session::DURABLE;
+use uuid::Uuid;
+
+/// Gate of a campaign, which keeps a transaction apart from some changes until commit.
+///
+/// Transactions that lease or authorise share the gate, and those that record facts of calls in
+/// progress. Transactions that stop or exclude (commands, other facts, suppressing) hold the gate
+/// exclusively. So when a pause or an
+/// opt-out is committed, every earlier authorisation is committed too, and every later one sees the
+/// change.
+///
+/// Whoever adds contacts has the campaign's positions locked, which may mean a wait for an import.
+/// So the positions come before the gate, and nobody waits for them inside the gate.
+#[derive(Clone, Copy, Debug)]
+pub enum Gate {
+    /// No gate: for reads, and for changes that nobody waits for.
+    Open,
+    /// No gate, but the positions of this campaign: for new contacts.
+    Adding(Uuid),
+    /// Gate of this campaign, shared with other transactions.
+    Shared(Uuid),
+    /// Gate of this campaign, held exclusively.
+    Exclusive(Uuid),
+    /// Positions of this campaign, then its gate, held exclusively.
+    ExclusiveAdding(Uuid),
+}
+
+/// Longest wait for a gate or a lock inside it.
+pub(super) const GATE_WAIT_MILLIS: &str = "8000";
+/// Time after which the database ends a transaction in a gate whose client says nothing: a replica
+/// that hangs. Everybody else waits for the gate until then.
+const GATE_IDLE_MILLIS: &str = "4000";
+
+/// Whether a commit waits for the disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Durability {
+    /// The commit waits.
+    Durable,
+    /// The commit does not wait. For changes that a crash of the database may lose, as long as they
+    /// are lost whole. A later durable commit makes these changes durable too.
+    Relaxed,
+}
+
+impl Gate {
+    /// Returns the statement that passes the gate, reads the clock and sets the durability, and its
+    /// argument.
+    pub(super) fn passing(self, durability: Durability) -> (String, i64) {
+        let (lock, key) = match self {
+            Self::Open | Self::Adding(_) => ("$1::int8", 0),
+            Self::Shared(id) => ("pg_advisory_xact_lock_shared($1)", gate_key(id)),
+            Self::Exclusive(id) | Self::ExclusiveAdding(id) => {
+                ("pg_advisory_xact_lock($1)", gate_key(id))
+            }
+        };
+        let limits = match self {
+            Self::Open => String::new(),
+            _ => format!(
+                "set_config('lock_timeout', '{GATE_WAIT_MILLIS}', true),
+                 set_config('idle_in_transaction_session_timeout', '{GATE_IDLE_MILLIS}', true), "
+            ),
+        };
+        let commit = match durability {
+            Durability::Durable => DURABLE,
+            Durability::Relaxed => "'off'",
+        };
+        // The clock is read after the wait at the gate: columns are computed in order.
+        let sql = format!(
+            "SELECT {limits}{lock}, clock_timestamp() AS now, set_config('synchronous_commit', {commit}, true)"
+        );
+        (sql, key)
+    }
+}
+
+/// Returns the number of a campaign's gate: the random half of its id.
+pub(super) fn gate_key(id: Uuid) -> i64 {
+    id.as_u64_pair().1.cast_signed()
+}
