@@ -407,6 +407,6 @@ impl Statements<'_> {
 }
 
 /// Returns the number of a campaign's gate: the random half of its id.
-fn gate_key(id: Uuid) -> i64 {
+pub(super) fn gate_key(id: Uuid) -> i64 {
     id.as_u64_pair().1.cast_signed()
 }

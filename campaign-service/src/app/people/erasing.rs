@@ -6,7 +6,7 @@
 //! replica that finds the record continues the erasure.
 
 use super::erased::{self, Erased, SOURCE};
-use super::suppressing::{take_back, tell};
+use super::revoking::take_back;
 use crate::app::error::{Error, Result};
 use crate::eraser::Eraser;
 use crate::store::erasures::{self, Erasure};
@@ -91,7 +91,6 @@ impl Erasures {
         for phone in &phones {
             suppressions::put(&tx, tenant, phone, SOURCE).await?;
         }
-        tell(&tx, tenant, &phones).await?;
         let mut begun = Vec::with_capacity(phones.len());
         for phone in phones {
             let mut erasure = Erasure {

@@ -11,4 +11,5 @@ pub mod explaining;
 pub mod importing;
 pub mod inbound;
 mod readmitting;
+mod revoking;
 pub mod suppressing;

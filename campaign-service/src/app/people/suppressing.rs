@@ -2,22 +2,18 @@
 //! for everybody.
 
 use super::erased::{ENTRY, Erased};
+use super::revoking::take_back;
 use crate::app::error::{Error, Result};
 use crate::app::existing;
 use crate::store::audit::{self, Entry, Event};
-use crate::store::notify::{ControlEvent, RemovalCause};
 use crate::store::suppressions::{self, Suppression};
-use crate::store::{Db, Gate, Tx, campaigns, contacts, due};
-use campaign_domain::access::{Reach, Tenant};
+use crate::store::{Db, Gate, Tx, campaigns, contacts};
+use campaign_domain::access::Tenant;
 use campaign_domain::campaign::Campaign;
-use campaign_domain::lifecycle::State;
 use campaign_domain::subscriber::{all_spellings, canonical};
 use serde_json::json;
 use std::collections::BTreeSet;
 use uuid::Uuid;
-
-/// Most campaigns whose runs are waited for.
-const MAX_CAMPAIGNS: i64 = 100_000;
 
 /// Reason why numbers are put on a list.
 #[derive(Clone, Copy, Debug)]
@@ -145,8 +141,8 @@ impl Suppressions {
     }
 }
 
-/// Puts numbers on a list and notifies the workers that hold them. Returns the new numbers, each
-/// in the canonical spelling of its subscriber. The caller must call `take_back` after the commit.
+/// Puts numbers on a list. Returns the new numbers, each in the canonical spelling of its subscriber.
+/// The caller must call `take_back` after the commit, which also notifies the workers.
 async fn put(
     tx: &Tx<'_>,
     tenant: &Tenant,
@@ -154,7 +150,6 @@ async fn put(
     why: &Listing<'_>,
 ) -> Result<BTreeSet<String>> {
     let added = suppressions::insert(tx, tenant, phones, why.source, why.is_wish).await?;
-    tell(tx, tenant, phones).await?;
     let new = added.iter().filter(|added| !added.was_listed);
     let new: BTreeSet<String> = new.map(|added| canonical(&added.phone).into_owned()).collect();
     if !added.is_empty() {
@@ -192,16 +187,6 @@ pub(super) async fn log(
     Ok(suppressions::note_numbers(tx, tenant, number, phones, source).await?)
 }
 
-/// Notifies the workers that hold some numbers that these are on the list.
-pub(super) async fn tell(tx: &Tx<'_>, tenant: &Tenant, phones: &[String]) -> Result<()> {
-    let reach = tenant.suppresses();
-    for (campaign, position) in suppressions::find_in_active_campaigns(tx, &reach, phones).await? {
-        let cause = RemovalCause::Suppressed;
-        tx.notify_on_commit(ControlEvent::ContactRemoved { campaign, position, cause });
-    }
-    Ok(())
-}
-
 /// Puts the numbers of contacts that opted out of every campaign on the list of the campaign's
 /// tenant. The caller must call `take_back_contacts` after the commit.
 pub(in crate::app) async fn add_contacts(
@@ -232,34 +217,4 @@ pub(in crate::app) async fn take_back_contacts(db: &Db, id: Uuid, positions: &[i
     drop(tx);
     drop(connection);
     take_back(db, &campaign.tenant.suppresses(), &phones).await
-}
-
-/// Revokes numbers that were put on the list from the runs under way. After the return, no
-/// attempt on these numbers is authorised.
-pub(super) async fn take_back(db: &Db, reach: &Reach, phones: &[String]) -> Result<()> {
-    let phone_texts: Vec<&str> = phones.iter().map(String::as_str).collect();
-    let mut connection = db.connect().await?;
-    // An authorisation that read the old list is committed when its campaign's gate lets us
-    // through. Every later one reads the new list.
-    let tx = connection.begin(Gate::Open).await?;
-    let held = suppressions::find_in_active_campaigns(&tx, reach, phones).await?;
-    let states = [State::Running];
-    let running = campaigns::ids_in_states(&tx, reach, &states, MAX_CAMPAIGNS).await?;
-    drop(tx);
-    for id in running.into_iter().chain(held.iter().map(|(id, _)| *id)).collect::<BTreeSet<_>>() {
-        let tx = connection.begin(Gate::Exclusive(id)).await?;
-        let found = contacts::find_by_phones(&tx, id, &phone_texts).await?;
-        if found.is_empty() {
-            continue;
-        }
-        let positions: Vec<i64> = found.iter().map(|(_, position, _)| *position).collect();
-        // The list may have changed again before we passed this gate.
-        let subjects = contacts::subjects(&tx, id, &positions).await?;
-        let suppressed = subjects.iter().filter(|subject| subject.candidate.is_suppressed);
-        let positions: Vec<i64> = suppressed.map(|subject| subject.candidate.position).collect();
-        due::remove(&tx, id, &positions).await?;
-        campaigns::bump_facts_revision(&tx, id).await?;
-        tx.commit().await?;
-    }
-    Ok(())
 }

@@ -35,6 +35,12 @@ impl Session {
             Ok(ControlEvent::ContactRemoved { campaign, position, cause }) => {
                 self.revoke_contact(campaign, position, cause).await
             }
+            Ok(ControlEvent::ContactsRemoved { campaign, positions, cause }) => {
+                for position in positions {
+                    self.revoke_contact(campaign, position, cause).await?;
+                }
+                Ok(())
+            }
             Ok(ControlEvent::Missed) | Err(RecvError::Lagged(_)) => {
                 self.is_idle = false;
                 self.check_held().await
