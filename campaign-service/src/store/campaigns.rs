@@ -92,17 +92,10 @@ pub async fn ids_in_states(
         .collect())
 }
 
-/// Lists at most `limit` campaigns within reach, deleted or not, in order of id after `after`.
-pub async fn ids_after(
-    tx: &Tx<'_>,
-    reach: &Reach,
-    after: Uuid,
-    limit: i64,
-) -> StoreResult<Vec<Uuid>> {
-    let sql = "SELECT campaign_id FROM campaigns
-        WHERE campaign_id > $1 AND ($2::text IS NULL OR tenant = $2) ORDER BY campaign_id LIMIT $3";
-    let rows = tx.query(sql, &[&after, &reach.tenant(), &limit]).await?;
-    Ok(rows.iter().map(|row| row.get(0)).collect())
+/// Counts the campaigns within reach, deleted or not.
+pub async fn count(tx: &Tx<'_>, reach: &Reach) -> StoreResult<i64> {
+    let sql = "SELECT count(*) FROM campaigns WHERE $1::text IS NULL OR tenant = $1";
+    Ok(tx.query_one(sql, &[&reach.tenant()]).await?.get(0))
 }
 
 /// Lists at most `limit` running campaigns within reach, with their weights.

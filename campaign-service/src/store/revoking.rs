@@ -27,6 +27,17 @@ pub async fn active_campaigns_with(
     Ok(rows.iter().map(|row| row.get(0)).collect())
 }
 
+/// Lists the campaigns within reach, deleted or not, that have a contact with a number, in order of
+/// id.
+pub async fn campaigns_with(tx: &Tx<'_>, reach: &Reach, phone: &str) -> StoreResult<Vec<Uuid>> {
+    let sql = format!(
+        "SELECT a.campaign_id FROM {WITH_NUMBERS} JOIN campaigns a USING (campaign_id)
+         WHERE $2::text IS NULL OR a.tenant = $2 ORDER BY a.campaign_id"
+    );
+    let rows = tx.query(&sql, &[&[phone].as_slice(), &reach.tenant()]).await?;
+    Ok(rows.iter().map(|row| row.get(0)).collect())
+}
+
 /// Raises the revisions of some campaigns, so that everything that was judged is judged again. The
 /// caller must hold the campaigns' gates exclusively.
 pub async fn judge_again(tx: &Tx<'_>, campaigns: &[Uuid]) -> StoreResult<()> {
@@ -88,4 +99,12 @@ pub async fn held(
         GROUP BY l.campaign_id ORDER BY l.campaign_id";
     let rows = tx.query(sql, &[&campaigns, &numbers]).await?;
     Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect())
+}
+
+/// Lists the campaigns whose positions are locked at this moment: transactions under way may be adding
+/// contacts there. A row's `xmax` names the transaction that has the row locked.
+pub async fn adding_now(tx: &Tx<'_>) -> StoreResult<Vec<Uuid>> {
+    let sql = "SELECT campaign_id FROM campaign_counters
+        WHERE xmax IN (SELECT x::xid FROM pg_snapshot_xip(pg_current_snapshot()) AS t(x))";
+    Ok(tx.query(sql, &[]).await?.iter().map(|row| row.get(0)).collect())
 }

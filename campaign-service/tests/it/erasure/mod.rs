@@ -1,6 +1,7 @@
 //! A person is erased everywhere at once, and nothing brings them back.
 
 mod dying;
+mod importing;
 mod keys;
 mod lifting;
 
