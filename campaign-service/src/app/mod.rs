@@ -15,6 +15,7 @@ pub mod watch;
 
 use crate::store::{Statements, campaigns as rows};
 use campaign_domain::campaign::Campaign;
+use campaign_domain::caps::CapScope;
 use error::{Error, Result};
 use std::time::Duration;
 use uuid::Uuid;
@@ -32,8 +33,10 @@ pub struct DispatchLimits {
     pub max_credit_contacts: usize,
     /// Most interactions in one report, and attempts in one authorisation.
     pub max_report_interactions: usize,
-    /// Most attempts on one number in 24 hours, over all campaigns; 0: no cap.
+    /// Most attempts on one number in 24 hours; 0: no cap.
     pub max_attempts_per_number: u16,
+    /// Campaigns whose attempts on a number count together.
+    pub attempt_cap_scope: CapScope,
     /// Shortest wait before the retry of a contact whose last attempt has an unknown outcome, in
     /// seconds.
     pub unknown_retry_min_seconds: u32,

@@ -50,6 +50,7 @@ const TABLES: &[(&str, Place)] = &[
     ("interactions", Place::Campaign),
     ("leases", Place::Campaign),
     ("number_attempts", Place::Number),
+    ("number_attempts_by_tenant", Place::Number),
     ("provider_troubles", Place::Everywhere),
     ("refinery_schema_history", Place::OneNode),
     ("requests", Place::Campaign),
