@@ -15,3 +15,21 @@ CREATE TABLE number_attempts_by_tenant (
     attempted_at timestamptz[] NOT NULL,
     PRIMARY KEY (number, tenant)
 ) WITH (fillfactor = 80);
+
+-- Attempts authorised in each run, so that a list of runs does not sum them up.
+-- Null: not counted yet. A chore counts such a run, and each run once more when it is over. So what the version
+-- before authorises during an upgrade, which appends nothing below, is missing only until then.
+ALTER TABLE runs
+    ADD COLUMN authorized_attempts bigint CHECK (authorized_attempts >= 0),
+    ADD COLUMN is_attempt_count_final boolean NOT NULL DEFAULT false;
+CREATE INDEX runs_not_counted ON runs (campaign_id, run) WHERE authorized_attempts IS NULL;
+CREATE INDEX runs_over ON runs (ended_at) WHERE ended_at IS NOT NULL AND NOT is_attempt_count_final;
+
+-- What is to be added to the counts. Appended with each authorisation and folded by a chore, so that no worker waits
+-- for a row that others write.
+CREATE TABLE run_attempts (
+    campaign_id uuid NOT NULL,
+    run int NOT NULL,
+    attempts bigint NOT NULL CHECK (attempts > 0)
+);
+CREATE INDEX run_attempts_by_run ON run_attempts (campaign_id, run);

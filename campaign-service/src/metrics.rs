@@ -15,7 +15,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 const REFUSALS: [&str; 3] = ["RATE_LIMITED", "OVERLOADED", "TOO_MANY_STREAMS"];
 
 /// Chores, in the order of their rounds.
-pub const CHORES: [&str; 7] = [
+pub const CHORES: [&str; 8] = [
     "expiring leases",
     "advancing campaigns",
     "purging history",
@@ -23,6 +23,7 @@ pub const CHORES: [&str; 7] = [
     "forgetting old attempts",
     "deleting old history",
     "finishing erasures",
+    "counting attempts",
 ];
 
 /// Backlog: counts of campaigns and contacts.
@@ -87,9 +88,9 @@ pub struct DatabaseMetrics {
 /// Metrics of the chores.
 #[derive(Debug)]
 pub struct ChoreMetrics {
-    rounds: [Counter; 7],
-    failures: [Counter; 7],
-    success: [SecondsGauge; 7],
+    rounds: [Counter; CHORES.len()],
+    failures: [Counter; CHORES.len()],
+    success: [SecondsGauge; CHORES.len()],
 }
 
 /// Metrics of campaigns and contacts that wait.

@@ -6,6 +6,7 @@
 use super::campaigns::Campaigns;
 use super::error::{Error, Result};
 use super::facts::Facts;
+use super::housekeeping::count_attempts;
 use super::people::erasing::Erasures;
 use crate::metrics::{CHORES, Metrics};
 use crate::store::retention::Sweep;
@@ -77,6 +78,7 @@ impl Chores {
                 self.forget_numbers(&mut next_number).await,
                 self.delete_history(&mut sweep).await,
                 self.erasures.finish_left(options.erasure_patience).await,
+                count_attempts(&self.db).await,
             ];
             for (index, (chore, result)) in CHORES.into_iter().zip(results).enumerate() {
                 self.metrics.chore_done(index, result.is_ok());

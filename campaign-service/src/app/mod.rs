@@ -9,6 +9,7 @@ pub mod dispatch;
 pub mod error;
 pub mod facts;
 mod group_commit;
+mod housekeeping;
 pub mod people;
 mod returning;
 pub mod watch;

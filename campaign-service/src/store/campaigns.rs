@@ -1,5 +1,6 @@
 //! Campaigns and their runs.
 
+use super::run_counts::AUTHORIZED;
 use super::{Connection, Statements, StoreError, StoreResult, Tx, from_json, to_json};
 use campaign_domain::Instant;
 use campaign_domain::access::{Reach, Tenant};
@@ -181,8 +182,9 @@ pub struct Run {
 /// Adds the run that a campaign was just launched into.
 pub async fn insert_run(tx: &Tx<'_>, campaign: &Campaign) -> StoreResult<()> {
     let sql = "INSERT INTO runs
-            (campaign_id, run, settings, generation, cycle, position_limit, launched_at, launch_traceparent)
-        VALUES ($1, $2, $3, $4, $5, $6, $7, nullif($8, ''))";
+            (campaign_id, run, settings, generation, cycle, position_limit, launched_at,
+             launch_traceparent, authorized_attempts)
+        VALUES ($1, $2, $3, $4, $5, $6, $7, nullif($8, ''), 0)";
     tx.execute(
         sql,
         &[
@@ -220,11 +222,13 @@ pub async fn list_runs(
     before: Option<i32>,
     limit: i64,
 ) -> StoreResult<Vec<Run>> {
-    let sql = "SELECT r.run, r.settings, r.generation, r.cycle, r.launched_at, r.started_at, r.ended_at, COALESCE((SELECT sum(cardinality(a.slots)) FROM authorizations a
-            WHERE a.campaign_id = r.campaign_id AND a.run = r.run), 0)::int8 AS authorized
-        FROM runs r WHERE r.campaign_id = $1 AND r.run < COALESCE($2, 2147483647)
-        ORDER BY r.run DESC LIMIT $3";
-    let rows = tx.query(sql, &[&id, &before, &limit]).await?;
+    let sql = format!(
+        "SELECT r.run, r.settings, r.generation, r.cycle, r.launched_at, r.started_at, r.ended_at,
+             {AUTHORIZED} AS authorized
+         FROM runs r WHERE r.campaign_id = $1 AND r.run < COALESCE($2, 2147483647)
+         ORDER BY r.run DESC LIMIT $3"
+    );
+    let rows = tx.query(&sql, &[&id, &before, &limit]).await?;
     rows.iter()
         .map(|row| {
             Ok(Run {

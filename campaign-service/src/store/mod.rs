@@ -35,6 +35,7 @@ pub mod purge;
 pub mod requests;
 pub mod retention;
 pub mod revoking;
+pub mod run_counts;
 mod session;
 mod shared;
 pub mod standings;

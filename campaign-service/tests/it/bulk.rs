@@ -178,3 +178,64 @@ async fn who_waits_for_a_retry_waits_no_longer() {
         clients.wait_for(name, CampaignState::Completed).await;
     }
 }
+
+/// Returns the attempts authorised in each run, the newest first.
+async fn attempts_of_runs(clients: &mut Clients, name: &str) -> Vec<i64> {
+    let request = v1::ListRunsRequest { parent: name.to_owned(), ..Default::default() };
+    let runs = clients.campaigns.list_runs(request).await.unwrap().into_inner().runs;
+    runs.iter().map(|run| run.authorized_attempts).collect()
+}
+
+/// A list of runs reads counts, not the authorisations. The counts are right at every moment.
+#[tokio::test]
+async fn attempts_of_runs_are_counted_once() {
+    let db = TestDb::new().await;
+    let service = Service::start(&db).await;
+    let mut clients = service.clients.clone();
+    let name = clients.create_campaign().await;
+    clients.add_contacts(&name, 0..60).await;
+    clients.launch(&name).await;
+    let mut worker = Worker::connect(&clients, "w", &name).await;
+    let held = worker.lease(60).await;
+    for (n, held) in held.chunks(7).enumerate() {
+        worker.authorize(held).await;
+        let authorized = i64::try_from(60.min(n * 7 + 7)).unwrap();
+        assert_eq!(attempts_of_runs(&mut clients, &name).await, [authorized]);
+    }
+    worker.close().await;
+    let client = db.client().await;
+    let left = "SELECT count(*) FROM run_attempts";
+    eventually("the counts are folded", || async {
+        (client.query_one(left, &[]).await.unwrap().get::<_, i64>(0) == 0).then_some(())
+    })
+    .await;
+    assert_eq!(attempts_of_runs(&mut clients, &name).await, [60]);
+    // An authorisation of the version before is missing until the run is over.
+    let before =
+        "INSERT INTO authorizations (campaign_id, lease, run, authorized_at, slots, positions)
+        SELECT campaign_id, lease, run, now(), '{1,2}', '{1,2}' FROM authorizations LIMIT 1";
+    client.batch_execute(before).await.unwrap();
+    clients.cancel(&name).await;
+    client
+        .batch_execute("UPDATE runs SET ended_at = ended_at - interval '2 minutes'")
+        .await
+        .unwrap();
+    clients.launch(&name).await;
+    eventually("the run is counted for good", || {
+        let (mut clients, name) = (clients.clone(), name.clone());
+        async move { (attempts_of_runs(&mut clients, &name).await == [0, 62]).then_some(()) }
+    })
+    .await;
+    // A run from before counts were kept.
+    let unknown = "UPDATE runs SET authorized_attempts = NULL, is_attempt_count_final = false";
+    client.batch_execute(unknown).await.unwrap();
+    assert_eq!(attempts_of_runs(&mut clients, &name).await, [0, 62]);
+    // From now on, nothing of the authorisations is read.
+    let known = "SELECT count(*) FROM runs WHERE authorized_attempts IS NULL OR run = 1 AND NOT is_attempt_count_final";
+    eventually("all runs are counted", || async {
+        (client.query_one(known, &[]).await.unwrap().get::<_, i64>(0) == 0).then_some(())
+    })
+    .await;
+    client.batch_execute(before).await.unwrap();
+    assert_eq!(attempts_of_runs(&mut clients, &name).await, [0, 62]);
+}

@@ -54,6 +54,7 @@ const TABLES: &[(&str, Place)] = &[
     ("provider_troubles", Place::Everywhere),
     ("refinery_schema_history", Place::OneNode),
     ("requests", Place::Campaign),
+    ("run_attempts", Place::Campaign),
     ("runs", Place::Campaign),
     ("state_blocks", Place::Campaign),
     ("suppression_events", Place::Everywhere),
