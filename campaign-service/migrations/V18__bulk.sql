@@ -33,3 +33,6 @@ CREATE TABLE run_attempts (
     attempts bigint NOT NULL CHECK (attempts > 0)
 );
 CREATE INDEX run_attempts_by_run ON run_attempts (campaign_id, run);
+
+-- Deleted campaigns by age, so that their rows go after a time.
+CREATE INDEX campaigns_deleted ON campaigns (deleted_at) WHERE deleted_at IS NOT NULL;

@@ -188,6 +188,10 @@ pub struct ServeArgs {
     #[arg(long, env = "CAMPAIGN_HISTORY_RETENTION_DAYS", default_value_t = 0,
           value_parser = clap::value_parser!(u16).range(0..=36_500))]
     pub history_retention_days: u16,
+    /// Days that everything of a deleted campaign is kept, 0 to 36,500. Its audit log is kept for ever
+    #[arg(long, env = "CAMPAIGN_DELETED_CAMPAIGN_RETENTION_DAYS", default_value_t = 30,
+          value_parser = clap::value_parser!(u16).range(0..=36_500))]
+    pub deleted_campaign_retention_days: u16,
     /// Files of secret keys, separated by commas, each with at least 32 bytes, the same for all replicas. The
     /// first key hashes the numbers of people who are erased; all keys identify erased people. Never leave out
     /// a key that was used [default: nobody can be erased]
@@ -265,6 +269,7 @@ impl ServeArgs {
         ChoreOptions {
             interval: Duration::from_millis(self.chore_interval_millis.into()),
             history_retention: (days > 0).then(|| TimeDelta::days(days)),
+            deleted_retention: TimeDelta::days(self.deleted_campaign_retention_days.into()),
             erasure_patience: TimeDelta::seconds(self.erasure_patience_seconds.into()),
         }
     }

@@ -15,7 +15,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 const REFUSALS: [&str; 3] = ["RATE_LIMITED", "OVERLOADED", "TOO_MANY_STREAMS"];
 
 /// Chores, in the order of their rounds.
-pub const CHORES: [&str; 8] = [
+pub const CHORES: [&str; 9] = [
     "expiring leases",
     "advancing campaigns",
     "purging history",
@@ -24,6 +24,7 @@ pub const CHORES: [&str; 8] = [
     "deleting old history",
     "finishing erasures",
     "counting attempts",
+    "purging deleted campaigns",
 ];
 
 /// Backlog: counts of campaigns and contacts.

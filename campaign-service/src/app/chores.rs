@@ -6,7 +6,7 @@
 use super::campaigns::Campaigns;
 use super::error::{Error, Result};
 use super::facts::Facts;
-use super::housekeeping::count_attempts;
+use super::housekeeping::{count_attempts, purge_deleted};
 use super::people::erasing::Erasures;
 use crate::metrics::{CHORES, Metrics};
 use crate::store::retention::Sweep;
@@ -42,6 +42,8 @@ pub struct ChoreOptions {
     pub interval: Duration,
     /// Time for which interactions are kept; `None` for as long as the campaign.
     pub history_retention: Option<TimeDelta>,
+    /// Time for which everything of a deleted campaign is kept.
+    pub deleted_retention: TimeDelta,
     /// Time that the replica that began an erasure has to finish it.
     pub erasure_patience: TimeDelta,
 }
@@ -79,6 +81,7 @@ impl Chores {
                 self.delete_history(&mut sweep).await,
                 self.erasures.finish_left(options.erasure_patience).await,
                 count_attempts(&self.db).await,
+                purge_deleted(&self.db, options.deleted_retention).await,
             ];
             for (index, (chore, result)) in CHORES.into_iter().zip(results).enumerate() {
                 self.metrics.chore_done(index, result.is_ok());

@@ -14,6 +14,7 @@ pub mod clusters;
 pub mod contacts;
 pub mod counts;
 mod db;
+pub mod deleted;
 pub mod due;
 pub mod erasures;
 mod error;

@@ -90,6 +90,7 @@ pub fn test_options() -> Options {
         chores: ChoreOptions {
             interval: Duration::from_millis(50),
             history_retention: None,
+            deleted_retention: TimeDelta::days(30),
             erasure_patience: TimeDelta::minutes(1),
         },
         links: None,
