@@ -12,11 +12,11 @@ use crate::eraser::Eraser;
 use crate::links::Links;
 use crate::store::{Db, DbLimits};
 use crate::zone_data::ZoneArgs;
-use campaign_domain::caps::MAX_ATTEMPTS_CAP;
+use campaign_domain::caps::{CapScope, MAX_ATTEMPTS_CAP};
 use campaign_domain::links::is_web_address;
 use campaign_process::{ConfigArgs, HealthArgs, LogArgs, Secret, TraceArgs, read_key_file};
 use chrono::TimeDelta;
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -149,10 +149,13 @@ pub struct ServeArgs {
     #[arg(long, env = "CAMPAIGN_MAX_REPORT_INTERACTIONS", default_value_t = 1_000,
           value_parser = clap::value_parser!(u16).range(1..=5000))]
     pub max_report_interactions: u16,
-    /// Most attempts on one phone number in any 24 hours, over all campaigns, 0 to 20; 0: no cap
+    /// Most attempts on one phone number in any 24 hours, 0 to 20; 0: no cap
     #[arg(long, env = "CAMPAIGN_MAX_ATTEMPTS_PER_NUMBER", default_value_t = 3,
           value_parser = clap::value_parser!(u16).range(0..=i64::from(MAX_ATTEMPTS_CAP)))]
     pub max_attempts_per_number: u16,
+    /// Campaigns whose attempts on a number count together for the cap. The same for all replicas
+    #[arg(long, env = "CAMPAIGN_ATTEMPT_CAP_SCOPE", value_enum, default_value_t)]
+    pub attempt_cap_scope: AttemptCapScope,
     /// Shortest wait before a retry after a call whose end is unknown, 1 to 86,400. The phone of such a call may
     /// still ring. A campaign's retry policy may set a longer wait
     #[arg(long, env = "CAMPAIGN_UNKNOWN_RETRY_MIN_SECONDS", default_value_t = 300,
@@ -190,6 +193,10 @@ pub struct ServeArgs {
     #[arg(long, env = "CAMPAIGN_HISTORY_RETENTION_DAYS", default_value_t = 0,
           value_parser = clap::value_parser!(u16).range(0..=36_500))]
     pub history_retention_days: u16,
+    /// Days that everything of a deleted campaign is kept, 0 to 36,500. Its audit log is kept for ever
+    #[arg(long, env = "CAMPAIGN_DELETED_CAMPAIGN_RETENTION_DAYS", default_value_t = 30,
+          value_parser = clap::value_parser!(u16).range(0..=36_500))]
+    pub deleted_campaign_retention_days: u16,
     /// Files of secret keys, separated by commas, each with at least 32 bytes, the same for all replicas. The
     /// first key hashes the numbers of people who are erased; all keys identify erased people. Never leave out
     /// a key that was used [default: nobody can be erased]
@@ -199,6 +206,16 @@ pub struct ServeArgs {
     #[arg(long, env = "CAMPAIGN_ERASURE_PATIENCE_SECONDS", default_value_t = 60,
           value_parser = clap::value_parser!(u16).range(1..=3_600))]
     pub erasure_patience_seconds: u16,
+}
+
+/// Scope of the cap on attempts per number
+#[derive(Clone, Copy, Debug, Default, ValueEnum)]
+pub enum AttemptCapScope {
+    /// Each tenant by itself
+    #[default]
+    Tenant,
+    /// All tenants together, which can then use the cap up for each other
+    Installation,
 }
 
 /// Options of links in texts. Give all three or none; without them texts carry no links
@@ -257,6 +274,7 @@ impl ServeArgs {
         ChoreOptions {
             interval: Duration::from_millis(self.chore_interval_millis.into()),
             history_retention: (days > 0).then(|| TimeDelta::days(days)),
+            deleted_retention: TimeDelta::days(self.deleted_campaign_retention_days.into()),
             erasure_patience: TimeDelta::seconds(self.erasure_patience_seconds.into()),
         }
     }
@@ -272,6 +290,10 @@ impl ServeArgs {
             max_credit_contacts: count(self.max_credit_contacts),
             max_report_interactions: self.max_report_interactions.into(),
             max_attempts_per_number: self.max_attempts_per_number,
+            attempt_cap_scope: match self.attempt_cap_scope {
+                AttemptCapScope::Tenant => CapScope::Tenant,
+                AttemptCapScope::Installation => CapScope::Installation,
+            },
             unknown_retry_min_seconds: self.unknown_retry_min_seconds,
             drain_grace: Duration::from_secs(self.drain_grace_seconds.into()),
             stream_max_age: (self.stream_max_age_seconds > 0)

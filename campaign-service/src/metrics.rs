@@ -15,7 +15,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 const REFUSALS: [&str; 3] = ["RATE_LIMITED", "OVERLOADED", "TOO_MANY_STREAMS"];
 
 /// Chores. Each has its own rounds.
-pub const CHORES: [&str; 8] = [
+pub const CHORES: [&str; 10] = [
     "expiring leases",
     "advancing campaigns",
     "purging history",
@@ -23,6 +23,8 @@ pub const CHORES: [&str; 8] = [
     "forgetting old attempts",
     "deleting old history",
     "finishing erasures",
+    "counting attempts",
+    "purging deleted campaigns",
     "checking the agenda",
 ];
 
@@ -90,9 +92,9 @@ pub struct DatabaseMetrics {
 /// Metrics of the chores.
 #[derive(Debug)]
 pub struct ChoreMetrics {
-    rounds: [Counter; 8],
-    failures: [Counter; 8],
-    success: [SecondsGauge; 8],
+    rounds: [Counter; CHORES.len()],
+    failures: [Counter; CHORES.len()],
+    success: [SecondsGauge; CHORES.len()],
     pub agenda_mended: Counter,
 }
 

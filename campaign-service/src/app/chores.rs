@@ -6,6 +6,7 @@
 use super::campaigns::Campaigns;
 use super::error::{Error, Result};
 use super::facts::Facts;
+use super::housekeeping::{count_attempts, purge_deleted};
 use super::people::erasing::Erasures;
 use crate::metrics::{CHORES, Metrics};
 use crate::store::retention::Sweep;
@@ -45,6 +46,8 @@ pub struct ChoreOptions {
     pub interval: Duration,
     /// Time for which interactions are kept; `None` for as long as the campaign.
     pub history_retention: Option<TimeDelta>,
+    /// Time for which everything of a deleted campaign is kept.
+    pub deleted_retention: TimeDelta,
     /// Time that the replica that began an erasure has to finish it.
     pub erasure_patience: TimeDelta,
 }
@@ -108,6 +111,8 @@ impl Chores {
             4 => self.forget_numbers(&mut progress.next_number).await,
             5 => self.delete_history(&mut progress.sweep).await,
             6 => self.erasures.finish_left(self.options.erasure_patience).await,
+            7 => count_attempts(&self.db).await,
+            8 => purge_deleted(&self.db, self.options.deleted_retention).await,
             _ => self.check_agenda(&mut progress.last_checked).await,
         }
     }

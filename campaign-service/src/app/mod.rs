@@ -9,6 +9,7 @@ pub mod dispatch;
 pub mod error;
 pub mod facts;
 mod group_commit;
+mod housekeeping;
 mod outlook;
 pub mod people;
 mod returning;
@@ -16,6 +17,7 @@ pub mod watch;
 
 use crate::store::{Statements, campaigns as rows};
 use campaign_domain::campaign::Campaign;
+use campaign_domain::caps::CapScope;
 use error::{Error, Result};
 use std::time::Duration;
 use uuid::Uuid;
@@ -33,8 +35,10 @@ pub struct DispatchLimits {
     pub max_credit_contacts: usize,
     /// Most interactions in one report, and attempts in one authorisation.
     pub max_report_interactions: usize,
-    /// Most attempts on one number in 24 hours, over all campaigns; 0: no cap.
+    /// Most attempts on one number in 24 hours; 0: no cap.
     pub max_attempts_per_number: u16,
+    /// Campaigns whose attempts on a number count together.
+    pub attempt_cap_scope: CapScope,
     /// Shortest wait before the retry of a contact whose last attempt has an unknown outcome, in
     /// seconds.
     pub unknown_retry_min_seconds: u32,

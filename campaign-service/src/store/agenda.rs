@@ -50,11 +50,18 @@ pub async fn wake(tx: &Tx<'_>, campaign: Uuid, work_at: Instant) -> StoreResult<
     Ok(())
 }
 
-/// Lets the clock look whether the list of a campaign is done. Must come last in a transaction, as
-/// [`wake`]. Writes even if the clock is about to look, because that look may be too early.
-pub async fn check_done(tx: &Tx<'_>, campaign: Uuid) -> StoreResult<()> {
-    let sql = "UPDATE agenda SET clock_at = $2 WHERE campaign_id = $1 AND ends_when_done";
-    tx.execute(sql, &[&campaign, &tx.now]).await?;
+/// Lets the clock look whether the lists of some campaigns are done. Must come last in a transaction,
+/// as [`wake`]. Writes even if the clock is about to look, because that look may be too early.
+pub async fn check_done(tx: &Tx<'_>, campaigns: &[Uuid]) -> StoreResult<()> {
+    if campaigns.is_empty() {
+        return Ok(());
+    }
+    // Rows are locked in one order, so that no two transactions deadlock.
+    let sql = "WITH locked AS MATERIALIZED (
+            SELECT campaign_id FROM agenda WHERE campaign_id = ANY($1) AND ends_when_done
+            ORDER BY campaign_id FOR NO KEY UPDATE)
+        UPDATE agenda a SET clock_at = $2 FROM locked l WHERE a.campaign_id = l.campaign_id";
+    tx.execute(sql, &[&campaigns, &tx.now]).await?;
     Ok(())
 }
 

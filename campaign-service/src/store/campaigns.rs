@@ -1,5 +1,6 @@
 //! Campaigns and their runs.
 
+use super::run_counts::AUTHORIZED;
 use super::{Connection, Statements, StoreError, StoreResult, Tx, from_json, to_json};
 use campaign_domain::Instant;
 use campaign_domain::access::{Reach, Tenant};
@@ -95,17 +96,10 @@ pub async fn ids_in_states(
         .collect())
 }
 
-/// Lists at most `limit` campaigns within reach, deleted or not, in order of id after `after`.
-pub async fn ids_after(
-    tx: &Tx<'_>,
-    reach: &Reach,
-    after: Uuid,
-    limit: i64,
-) -> StoreResult<Vec<Uuid>> {
-    let sql = "SELECT campaign_id FROM campaigns
-        WHERE campaign_id > $1 AND ($2::text IS NULL OR tenant = $2) ORDER BY campaign_id LIMIT $3";
-    let rows = tx.query(sql, &[&after, &reach.tenant(), &limit]).await?;
-    Ok(rows.iter().map(|row| row.get(0)).collect())
+/// Counts the campaigns within reach, deleted or not.
+pub async fn count(tx: &Tx<'_>, reach: &Reach) -> StoreResult<i64> {
+    let sql = "SELECT count(*) FROM campaigns WHERE $1::text IS NULL OR tenant = $1";
+    Ok(tx.query_one(sql, &[&reach.tenant()]).await?.get(0))
 }
 
 /// Adds a campaign with its counters. Returns whether the id was free.
@@ -179,8 +173,9 @@ pub struct Run {
 /// Adds the run that a campaign was just launched into.
 pub async fn insert_run(tx: &Tx<'_>, campaign: &Campaign) -> StoreResult<()> {
     let sql = "INSERT INTO runs
-            (campaign_id, run, settings, generation, cycle, position_limit, launched_at, launch_traceparent)
-        VALUES ($1, $2, $3, $4, $5, $6, $7, nullif($8, ''))";
+            (campaign_id, run, settings, generation, cycle, position_limit, launched_at,
+             launch_traceparent, authorized_attempts)
+        VALUES ($1, $2, $3, $4, $5, $6, $7, nullif($8, ''), 0)";
     tx.execute(
         sql,
         &[
@@ -218,11 +213,13 @@ pub async fn list_runs(
     before: Option<i32>,
     limit: i64,
 ) -> StoreResult<Vec<Run>> {
-    let sql = "SELECT r.run, r.settings, r.generation, r.cycle, r.launched_at, r.started_at, r.ended_at, COALESCE((SELECT sum(cardinality(a.slots)) FROM authorizations a
-            WHERE a.campaign_id = r.campaign_id AND a.run = r.run), 0)::int8 AS authorized
-        FROM runs r WHERE r.campaign_id = $1 AND r.run < COALESCE($2, 2147483647)
-        ORDER BY r.run DESC LIMIT $3";
-    let rows = tx.query(sql, &[&id, &before, &limit]).await?;
+    let sql = format!(
+        "SELECT r.run, r.settings, r.generation, r.cycle, r.launched_at, r.started_at, r.ended_at,
+             {AUTHORIZED} AS authorized
+         FROM runs r WHERE r.campaign_id = $1 AND r.run < COALESCE($2, 2147483647)
+         ORDER BY r.run DESC LIMIT $3"
+    );
+    let rows = tx.query(&sql, &[&id, &before, &limit]).await?;
     rows.iter()
         .map(|row| {
             Ok(Run {

@@ -76,7 +76,7 @@ pub async fn remove(tx: &Tx<'_>, campaign: Uuid, positions: &[i64]) -> StoreResu
         CROSS JOIN LATERAL (SELECT ctid FROM due_contacts
             WHERE campaign_id = $1 AND position = p.position LIMIT 1) d))";
     tx.execute(sql, &[&campaign, &positions]).await?;
-    agenda::check_done(tx, campaign).await
+    agenda::check_done(tx, &[campaign]).await
 }
 
 /// Changes the due times of a run's contacts that are on the list. Leaves out contacts that are

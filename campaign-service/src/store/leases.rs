@@ -237,7 +237,7 @@ pub async fn authorized_at(
     Ok(rows.iter().filter_map(read).collect())
 }
 
-/// Records for good which attempts were authorised.
+/// Records for good which attempts were authorised, and that they are to be counted.
 pub async fn log_authorization(
     tx: &Tx<'_>,
     lease: &Lease,
@@ -248,8 +248,9 @@ pub async fn log_authorization(
         return Ok(());
     }
     let sql =
-        "INSERT INTO authorizations (campaign_id, lease, run, authorized_at, slots, positions, transaction_id)
-        VALUES ($1, $2, $3, $4, $5, $6, (pg_current_xact_id()::text::int8 + $7)::text::xid8)";
+        "WITH logged AS (INSERT INTO authorizations (campaign_id, lease, run, authorized_at, slots, positions, transaction_id)
+            VALUES ($1, $2, $3, $4, $5, $6, (pg_current_xact_id()::text::int8 + $7)::text::xid8))
+        INSERT INTO run_attempts (campaign_id, run, attempts) VALUES ($1, $3, cardinality($5::int[]))";
     let shift = tx.transaction_shift();
     let params: Params<'_> =
         &[&lease.campaign, &lease.number, &lease.run, &tx.now, &slots, &positions, &shift];

@@ -25,6 +25,8 @@ pub enum ControlEvent {
     Work { campaign: Uuid },
     /// A contact must not be dialled any more.
     ContactRemoved { campaign: Uuid, position: i64, cause: RemovalCause },
+    /// Contacts must not be dialled any more. The version before takes this for [`Self::Missed`].
+    ContactsRemoved { campaign: Uuid, positions: Vec<i64>, cause: RemovalCause },
     /// A replica may have missed notices. Never sent: a replica raises this for itself.
     Missed,
 }

@@ -184,10 +184,13 @@ pub async fn find_in_active_campaigns(
     reach: &Reach,
     phones: &[String],
 ) -> StoreResult<Vec<(Uuid, i64)>> {
-    let sql = "SELECT c.campaign_id, c.position FROM campaigns a
-        JOIN contacts c ON c.campaign_id = a.campaign_id
-        WHERE a.state IN ('SCHEDULED', 'RUNNING', 'PAUSED') AND c.phone = ANY($1)
-            AND c.deleted_at IS NULL AND ($2::text IS NULL OR a.tenant = $2)
+    // OFFSET keeps one index probe per number.
+    let sql = "SELECT c.campaign_id, c.position
+        FROM (SELECT DISTINCT phone FROM unnest($1::text[]) AS t(phone)) p CROSS JOIN LATERAL (
+            SELECT campaign_id, position, deleted_at FROM contacts WHERE phone = p.phone OFFSET 0) c
+        JOIN campaigns a USING (campaign_id)
+        WHERE a.state IN ('SCHEDULED', 'RUNNING', 'PAUSED') AND c.deleted_at IS NULL
+            AND ($2::text IS NULL OR a.tenant = $2)
         ORDER BY c.campaign_id, c.position";
     let rows = tx.query(sql, &[&phones, &reach.tenant()]).await?;
     Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect())

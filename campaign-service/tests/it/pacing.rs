@@ -1,9 +1,11 @@
 //! Limits over all workers and replicas: calls per second, calls in progress, attempts per number, shares of the
 //! workers.
 
+use crate::support::access::Guarded;
 use crate::support::{
     Clients, Service, TestDb, Worker, always, eventually, phone, retry, test_options,
 };
+use campaign_domain::caps::CapScope;
 use campaign_proto::v1;
 use campaign_proto::v1::{AuthorizeDecision as Decision, CallOutcome, IdleReason};
 use std::collections::{BTreeMap, HashMap};
@@ -157,7 +159,7 @@ async fn a_number_is_dialled_three_times_a_day_by_all_campaigns_together() {
     assert_eq!(explained.next_attempt_time, progress.idle_until);
 
     // A day later, by the database's data, the number may be dialled again.
-    let later = "UPDATE number_attempts SET attempted_at = ARRAY(
+    let later = "UPDATE number_attempts_by_tenant SET attempted_at = ARRAY(
             SELECT t - interval '24 hours' FROM unnest(attempted_at) AS t);
         UPDATE due_contacts SET due_at = due_at - interval '24 hours'";
     db.client().await.batch_execute(later).await.unwrap();
@@ -266,4 +268,63 @@ async fn a_campaign_that_dials_nobody_says_why() {
     tokio::time::timeout(Duration::from_secs(20), dial_until(clients.clone(), 1, name.clone(), 1))
         .await
         .unwrap();
+}
+
+/// Dials a number four times for one tenant, then once for another. Returns the decision of the last.
+async fn dialled_by_another_first(scope: CapScope) -> Decision {
+    let db = TestDb::new().await;
+    let mut options = test_options();
+    options.limits.max_attempts_per_number = 3;
+    options.limits.attempt_cap_scope = scope;
+    let guarded = Guarded::start_with(&db, options).await;
+    let mut decisions = Vec::new();
+    for tenant in ["acme", "acme", "acme", "acme", "other"] {
+        let mut clients = guarded.clients(tenant, &["admin", "worker"]);
+        let name = clients.create_campaign().await;
+        clients.add_contacts(&name, 0..1).await;
+        clients.launch(&name).await;
+        let mut worker = Worker::connect(&clients, "w", &name).await;
+        let held = worker.lease(1).await;
+        decisions.push(worker.authorize(&held).await.remove(0).0);
+        if decisions.last() == Some(&Decision::NotNow) {
+            assert_eq!(clients.progress(&name).await.idle_reason(), IdleReason::Capped);
+            let explained = clients.explain(&format!("{name}/contacts/0")).await;
+            assert!(explained.message.contains("24 hours"), "{explained:?}");
+        }
+    }
+    let (granted, not_now) = (Decision::Granted, Decision::NotNow);
+    assert_eq!(decisions[..4], [granted, granted, granted, not_now], "campaigns of one tenant");
+    decisions[4]
+}
+
+#[tokio::test]
+async fn the_cap_on_a_number_is_each_tenants_own_unless_the_operator_says_otherwise() {
+    let decision = dialled_by_another_first(CapScope::Tenant).await;
+    assert_eq!(decision, Decision::Granted);
+    let decision = dialled_by_another_first(CapScope::Installation).await;
+    assert_eq!(decision, Decision::NotNow);
+}
+
+/// Attempts of the version before, and from before a change of the scope, count for every tenant.
+#[tokio::test]
+async fn attempts_from_before_the_cap_was_each_tenants_own_count_for_all() {
+    let db = TestDb::new().await;
+    let mut options = test_options();
+    options.limits.max_attempts_per_number = 3;
+    let guarded = Guarded::start_with(&db, options).await;
+    let mut clients = guarded.clients("acme", &["admin", "worker"]);
+    let name = clients.create_campaign().await;
+    clients.add_contacts(&name, 0..2).await;
+    clients.launch(&name).await;
+    let before = "INSERT INTO number_attempts (number, attempted_at)
+        SELECT phone[1]::int8, ARRAY[now(), now()] FROM regexp_matches($1, '[0-9]+') AS phone";
+    db.client().await.execute(before, &[&phone(0)]).await.unwrap();
+    let again = "INSERT INTO number_attempts_by_tenant (number, tenant, attempted_at)
+        SELECT number, 'acme', ARRAY[now()] FROM number_attempts";
+    db.client().await.batch_execute(again).await.unwrap();
+    let mut worker = Worker::connect(&clients, "w", &name).await;
+    let held = worker.lease(2).await;
+    let decisions: Vec<_> =
+        worker.authorize(&held).await.into_iter().map(|answer| answer.0).collect();
+    assert_eq!(decisions, [Decision::NotNow, Decision::Granted]);
 }

@@ -5,6 +5,7 @@ use campaign_proto::v1;
 use campaign_proto::v1::interaction::Fact;
 use campaign_proto::v1::{CallOutcome, ExclusionReason};
 use chrono::TimeDelta;
+use uuid::Uuid;
 
 /// Number of calls, more than one round looks at.
 const CALLS: usize = 130;
@@ -51,4 +52,85 @@ async fn old_interactions_go_and_what_follows_from_them_stays() {
     assert_eq!(ids, ["new"]);
     assert!(history.refused, "{history:?}");
     assert_eq!(clients.explain(&refused).await.reason(), ExclusionReason::Refused);
+}
+
+/// Returns the tables that have rows of a campaign, in order.
+async fn tables_of(db: &TestDb, id: Uuid) -> Vec<String> {
+    let client = db.client().await;
+    let tables = "SELECT c.relname::text FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid
+        WHERE c.relnamespace = 'public'::regnamespace AND c.relkind IN ('r', 'p')
+            AND NOT c.relispartition AND a.attname = 'campaign_id' AND NOT a.attisdropped ORDER BY 1";
+    let mut found = Vec::new();
+    for row in client.query(tables, &[]).await.unwrap() {
+        let table: String = row.get(0);
+        let sql = format!("SELECT count(*) FROM {table} WHERE campaign_id = $1");
+        if client.query_one(&sql, &[&id]).await.unwrap().get::<_, i64>(0) > 0 {
+            found.push(table);
+        }
+    }
+    found
+}
+
+/// Everything of a deleted campaign goes, however much there is. Except: its audit log and the first answers of
+/// requests.
+#[tokio::test]
+async fn a_deleted_campaign_leaves_its_audit_log_and_nothing_else() {
+    let db = TestDb::new().await;
+    let mut options = test_options();
+    options.chores.deleted_retention = TimeDelta::zero();
+    let service = Service::start_with(&db, options).await;
+    let mut clients = service.clients.clone();
+    let (gone, kept) = (clients.create_campaign().await, clients.create_campaign().await);
+    for name in [&gone, &kept] {
+        clients.add_contacts(name, 0..100).await;
+        clients.launch(name).await;
+        let mut worker = Worker::connect(&clients, "w", name).await;
+        let held = worker.lease(20).await;
+        let attempt = worker.granted(&held[0]).await;
+        worker.tell(&held[0], &attempt, "t", Fact::TextSent(v1::TextSent {})).await;
+        worker.end(&held[0], &attempt, CallOutcome::NoAnswer).await;
+        worker.release(&held[0].lease, Vec::new()).await;
+        worker.close().await;
+    }
+    let id = |name: &str| name.strip_prefix("campaigns/").unwrap().parse().unwrap();
+    let before = tables_of(&db, id(&gone)).await;
+    for table in ["authorizations", "call_reports", "contacts", "interactions", "state_blocks"] {
+        assert!(before.contains(&table.to_owned()), "{table}: {before:?}");
+    }
+    clients.cancel(&gone).await;
+    let request = v1::DeleteCampaignRequest {
+        name: gone.clone(),
+        request_id: "delete".to_owned(),
+        ..Default::default()
+    };
+    clients.campaigns.delete_campaign(request).await.unwrap();
+    eventually("it is gone", || async {
+        let left = tables_of(&db, id(&gone)).await;
+        (left == ["audit_events", "audit_heads", "requests"]).then_some(())
+    })
+    .await;
+    assert_eq!(clients.progress(&kept).await.total, 100);
+    let still = tables_of(&db, id(&kept)).await;
+    assert!(still.contains(&"contacts".to_owned()), "{still:?}");
+}
+
+#[tokio::test]
+async fn a_deleted_campaign_is_kept_for_its_time() {
+    let db = TestDb::new().await;
+    let service = Service::start(&db).await;
+    let mut clients = service.clients.clone();
+    let (young, old) = (clients.create_campaign().await, clients.create_campaign().await);
+    for name in [&young, &old] {
+        let request = v1::DeleteCampaignRequest { name: name.clone(), ..Default::default() };
+        clients.campaigns.delete_campaign(request).await.unwrap();
+    }
+    let id = |name: &str| name.strip_prefix("campaigns/").unwrap().parse::<Uuid>().unwrap();
+    let age =
+        "UPDATE campaigns SET deleted_at = deleted_at - interval '31 days' WHERE campaign_id = $1";
+    db.client().await.execute(age, &[&id(&old)]).await.unwrap();
+    eventually("the old one is gone", || async {
+        (!tables_of(&db, id(&old)).await.contains(&"campaigns".to_owned())).then_some(())
+    })
+    .await;
+    assert!(tables_of(&db, id(&young)).await.contains(&"campaigns".to_owned()));
 }

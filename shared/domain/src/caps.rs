@@ -1,12 +1,34 @@
-//! Cap on attempts per number, across all campaigns.
+//! Cap on attempts per number, across campaigns.
 
 use crate::Instant;
+use crate::access::{Reach, Tenant};
 use chrono::TimeDelta;
 
 /// Period that the cap covers.
 pub const CAP_WINDOW: TimeDelta = TimeDelta::hours(24);
 /// Highest cap that can be set.
 pub const MAX_ATTEMPTS_CAP: u16 = 20;
+
+/// Campaigns whose attempts on a number count together.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum CapScope {
+    /// Campaigns of one tenant.
+    #[default]
+    Tenant,
+    /// All campaigns. One tenant can use up the cap on a number for another.
+    Installation,
+}
+
+impl CapScope {
+    /// Returns the campaigns whose attempts count for a campaign of a tenant.
+    #[must_use]
+    pub fn reach(self, tenant: &Tenant) -> Reach {
+        match self {
+            Self::Tenant => Reach::Of(tenant.clone()),
+            Self::Installation => Reach::All,
+        }
+    }
+}
 
 /// Returns when a number may be dialled again, or `None` if it may be dialled now. `attempted_at`
 /// holds the earlier dials, newest first. The cap is `max_attempts` in any 24 hours.

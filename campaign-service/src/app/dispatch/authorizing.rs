@@ -9,6 +9,7 @@ use crate::store::due::{self, Due};
 use crate::store::leases::{self, Lease};
 use crate::store::{Durability, Gate, Tx, numbers, paces};
 use campaign_domain::Instant;
+use campaign_domain::access::Reach;
 use campaign_domain::campaign::Campaign;
 use campaign_domain::caps::capped_until;
 use campaign_domain::dispatch::{
@@ -82,7 +83,8 @@ impl Dispatch {
         let mut deciding = Deciding::open(&tx, campaign, revision, lease, slots).await?;
         let mut willing = deciding.judge(slots);
         let retry_after = deciding.pace(&mut willing).await?;
-        deciding.cap(&mut willing, self.limits.max_attempts_per_number).await?;
+        let reach = self.limits.attempt_cap_scope.reach(&campaign.tenant);
+        deciding.cap(&mut willing, self.limits.max_attempts_per_number, &reach).await?;
         let answers = deciding.grant(slots, &willing);
         deciding.save().await?;
         tx.commit().await?;
@@ -181,26 +183,30 @@ impl<'a, 'c> Deciding<'a, 'c> {
 
     /// Keeps the slots whose numbers may be dialled once more in 24 hours, and records their
     /// attempts.
-    async fn cap(&mut self, willing: &mut Vec<usize>, max_attempts: u16) -> Result<()> {
+    async fn cap(
+        &mut self,
+        willing: &mut Vec<usize>,
+        max_attempts: u16,
+        reach: &Reach,
+    ) -> Result<()> {
         if max_attempts == 0 || willing.is_empty() {
             return Ok(());
         }
         let mut numbers: Vec<i64> = willing.iter().map(|slot| self.lease.numbers[*slot]).collect();
         numbers.sort_unstable();
-        let dialled = numbers::lock(self.tx, &numbers).await?;
-        let free_at = |number: &i64| {
-            capped_until(dialled.get(number).map_or(&[], Vec::as_slice), max_attempts, self.tx.now)
-        };
+        let dialled = numbers::lock(self.tx, reach, &numbers).await?;
+        let free_at =
+            |number: &i64| capped_until(dialled.times(*number), max_attempts, self.tx.now);
         let (free, capped): (Vec<i64>, Vec<i64>) =
             numbers.into_iter().partition(|number| free_at(number).is_none());
         if !capped.is_empty() {
             self.put_off_capped(willing, &capped, free_at).await?;
         }
         let (again, first): (Vec<i64>, Vec<i64>) =
-            free.into_iter().partition(|number| dialled.contains_key(number));
+            free.into_iter().partition(|number| dialled.is_locked(*number));
         try_join!(
-            numbers::note_again(self.tx, &again, max_attempts),
-            numbers::note_first(self.tx, &first),
+            numbers::note_again(self.tx, reach, &again, max_attempts),
+            numbers::note_first(self.tx, reach, &first),
         )?;
         Ok(())
     }

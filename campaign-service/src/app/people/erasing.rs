@@ -11,15 +11,15 @@ use super::revoking::PendingRevocation;
 use crate::app::error::{Error, Result};
 use crate::eraser::Eraser;
 use crate::store::erasures::{self, Erasure};
-use crate::store::{Db, Gate, Tx, campaigns, contacts, due, interactions, leases, states};
+use crate::store::{
+    Db, Gate, Tx, campaigns, contacts, due, interactions, leases, revoking, states,
+};
 use campaign_domain::access::Tenant;
 use campaign_domain::phone;
 use campaign_domain::subscriber::all_spellings;
 use chrono::TimeDelta;
 use uuid::Uuid;
 
-/// Campaigns looked up at once.
-const PAGE_CAMPAIGNS: i64 = 1_000;
 /// Most erasures that a chore finishes in one round.
 const MAX_UNFINISHED: i64 = 100;
 
@@ -29,7 +29,7 @@ pub struct ErasureSummary {
     /// Contacts that were erased, at most one in each campaign for each spelling.
     pub contacts: i64,
     pub interactions: i64,
-    /// Campaigns that were searched, deleted ones too.
+    /// Campaigns that were searched, deleted ones too: all within reach.
     pub campaigns: i64,
 }
 
@@ -102,43 +102,62 @@ impl Erasures {
     async fn finish(&self, begun: PendingRevocation<Erasure>) -> Result<ErasureSummary> {
         let erasure = begun.finish(&self.db).await?;
         let reach = erasure.tenant.suppresses();
-        let (mut erased, mut last) = (ErasureSummary::default(), Uuid::nil());
-        loop {
-            let mut connection = self.db.connect().await?;
-            let tx = connection.begin(Gate::Open).await?;
-            let page = campaigns::ids_after(&tx, &reach, last, PAGE_CAMPAIGNS).await?;
-            drop(tx);
-            drop(connection);
-            let Some(end) = page.last() else { break };
-            last = *end;
-            for id in page {
-                erased.campaigns += 1;
-                if let Some(interactions) = self.erase_in(id, &erasure).await? {
-                    erased.contacts += 1;
-                    erased.interactions += interactions;
-                }
-            }
-        }
+        let mut erased = ErasureSummary::default();
+        self.erase_found(&erasure, &mut erased).await?;
+        self.await_additions().await?;
+        self.erase_found(&erasure, &mut erased).await?;
         let mut connection = self.db.connect().await?;
         let tx = connection.begin(Gate::Open).await?;
+        erased.campaigns = campaigns::count(&tx, &reach).await?;
         if erasures::finish(&tx, &erasure).await? {
             tx.commit().await?;
         }
         Ok(erased)
     }
 
+    /// Waits for the transactions that are adding contacts now. These may not have seen the record
+    /// of the erasure, and their contacts are not found before their commit. A later transaction
+    /// locks its campaign's positions before it reads the record, and so sees the record.
+    async fn await_additions(&self) -> Result<()> {
+        let mut connection = self.db.connect().await?;
+        let tx = connection.begin(Gate::Open).await?;
+        let adding = revoking::adding_now(&tx).await?;
+        drop(tx);
+        for id in adding {
+            let tx = connection.begin(Gate::Open).await?;
+            campaigns::lock_positions(&tx, id).await?;
+        }
+        Ok(())
+    }
+
+    /// Erases a person in all campaigns in which the person is found, and adds to the summary.
+    async fn erase_found(&self, erasure: &Erasure, erased: &mut ErasureSummary) -> Result<()> {
+        let mut connection = self.db.connect().await?;
+        let tx = connection.begin(Gate::Open).await?;
+        let reach = erasure.tenant.suppresses();
+        let found = revoking::campaigns_with(&tx, &reach, &erasure.phone).await?;
+        drop(tx);
+        drop(connection);
+        let mut result = Ok(());
+        for id in found {
+            match self.erase_in(id, erasure).await {
+                Ok(Some(interactions)) => {
+                    erased.contacts += 1;
+                    erased.interactions += interactions;
+                }
+                Ok(None) => {}
+                // A campaign that is stuck does not hold up the others.
+                Err(error) => result = result.and(Err(error)),
+            }
+        }
+        result
+    }
+
     /// Erases a person in one campaign, deleted or not. Returns how many interactions were deleted,
-    /// or `None` if the person was no contact there.
+    /// or `None` if the person is no contact there any more.
     async fn erase_in(&self, id: Uuid, erasure: &Erasure) -> Result<Option<i64>> {
         let phones = [erasure.phone.as_str()];
         let mut connection = self.db.connect().await?;
-        // A transaction that is adding contacts now has not seen the record of the erasure, and the
-        // lock waits for it. Later transactions see the record.
-        let tx = connection.begin(Gate::Adding(id)).await?;
-        if contacts::find_by_phones(&tx, id, &phones).await?.is_empty() {
-            return Ok(None);
-        }
-        drop(tx);
         let tx = connection.begin(Gate::ExclusiveAdding(id)).await?;
         let found = contacts::find_by_phones(&tx, id, &phones).await?.into_iter().next();
         let Some((_, position, is_deleted)) = found else { return Ok(None) };

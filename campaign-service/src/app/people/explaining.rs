@@ -52,7 +52,7 @@ impl Contacts {
         let plan = campaign.plan(campaign.is_live_forever());
         let waits = Waits {
             due_at,
-            capped_until: self.capped_until(&tx, id, position).await?,
+            capped_until: self.capped_until(&tx, &campaign, position).await?,
             end_time: plan.end_time.filter(|_| !plan.live_forever),
         };
         let Some(schedule) = &campaign.config.schedule else {
@@ -66,10 +66,17 @@ impl Contacts {
 
     /// Returns when the cap on attempts lets a contact's number be dialled again; `None` if it may
     /// be dialled now.
-    async fn capped_until(&self, tx: &Tx<'_>, id: Uuid, position: i64) -> Result<Option<Instant>> {
+    async fn capped_until(
+        &self,
+        tx: &Tx<'_>,
+        campaign: &Campaign,
+        position: i64,
+    ) -> Result<Option<Instant>> {
+        let id = campaign.id;
         let Some(contact) = contacts::find(tx, id, position).await? else { return Ok(None) };
         let number = phone::as_integer(&contact.phone);
-        let attempts = numbers::find(tx, &[number]).await?;
+        let reach = self.limits.attempt_cap_scope.reach(&campaign.tenant);
+        let attempts = numbers::find(tx, &reach, &[number]).await?;
         let attempted_at = attempts.get(&number).map_or(&[][..], Vec::as_slice);
         Ok(capped_until(attempted_at, self.limits.max_attempts_per_number, tx.now))
     }

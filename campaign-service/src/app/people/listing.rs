@@ -6,7 +6,6 @@ use super::revoking::PendingRevocation;
 use crate::app::error::Result;
 use crate::store::audit::{self, Entry};
 use crate::store::erasures::{self, Erasure};
-use crate::store::notify::{ControlEvent, RemovalCause};
 use crate::store::{Tx, contacts, suppressions};
 use campaign_domain::access::Tenant;
 use campaign_domain::campaign::Campaign;
@@ -34,8 +33,8 @@ pub(super) fn opt_out(source: &str) -> Listing<'_> {
     Listing { source, is_wish: true, actor: "service", reason: "opted out of every campaign" }
 }
 
-/// Puts numbers on a list and notifies the workers that hold them. Returns the new numbers, each in
-/// the canonical spelling of its subscriber.
+/// Puts numbers on a list. Returns the new numbers, each in the canonical spelling of its
+/// subscriber.
 pub(super) async fn put(
     tx: &Tx<'_>,
     tenant: &Tenant,
@@ -47,7 +46,7 @@ pub(super) async fn put(
 }
 
 /// Puts the numbers of people who are to be erased on a list, with the records of their erasures.
-/// Notifies the workers that hold the numbers. All numbers must be of one tenant's list.
+/// All numbers must be of one tenant's list.
 pub(super) async fn put_erased(
     tx: &Tx<'_>,
     tenant: &Tenant,
@@ -57,8 +56,6 @@ pub(super) async fn put_erased(
     for person in &people {
         suppressions::put(tx, tenant, &person.phone, SOURCE).await?;
     }
-    let phones: Vec<String> = people.iter().map(|person| person.phone.clone()).collect();
-    tell(tx, tenant, &phones).await?;
     let mut begun = Vec::with_capacity(people.len());
     for mut person in people {
         person.noted_at = erasures::begin(tx, &person).await?;
@@ -132,7 +129,6 @@ async fn insert(
     why: &Listing<'_>,
 ) -> Result<BTreeSet<String>> {
     let added = suppressions::insert(tx, tenant, phones, why.source, why.is_wish).await?;
-    tell(tx, tenant, phones).await?;
     let new = added.iter().filter(|added| !added.was_listed);
     let new: BTreeSet<String> = new.map(|added| canonical(&added.phone).into_owned()).collect();
     if !added.is_empty() {
@@ -168,14 +164,4 @@ pub(super) async fn log(
     };
     let number = audit::insert(tx, &entry).await?;
     Ok(suppressions::note_numbers(tx, tenant, number, phones, source).await?)
-}
-
-/// Notifies the workers that hold some numbers that these are on the list.
-async fn tell(tx: &Tx<'_>, tenant: &Tenant, phones: &[String]) -> Result<()> {
-    let reach = tenant.suppresses();
-    for (campaign, position) in suppressions::find_in_active_campaigns(tx, &reach, phones).await? {
-        let cause = RemovalCause::Suppressed;
-        tx.notify_on_commit(ControlEvent::ContactRemoved { campaign, position, cause });
-    }
-    Ok(())
 }

@@ -7,13 +7,16 @@ use crate::app::error::{Error, Result};
 use crate::app::returning::come_back;
 use crate::store::notify::ControlEvent;
 use crate::store::suppressions::{self, Suppression};
-use crate::store::{Gate, Tx, campaigns, erasures};
+use crate::store::{Gate, Tx, campaigns, erasures, gates};
 use campaign_domain::access::{Caller, Reach, Role, Tenant};
 use campaign_domain::subscriber::all_spellings;
+use futures_util::{StreamExt, TryStreamExt, stream};
 use uuid::Uuid;
 
 /// Campaigns in one page whose logs are to record a re-admission.
 const TOLD_CAMPAIGNS: i64 = 1_000;
+/// Contacts that are put back at the same time.
+const PUT_BACK_AT_ONCE: usize = 64;
 
 impl Suppressions {
     /// Takes a number off the list in all its spellings, erased or not. Contacts with the number
@@ -108,20 +111,25 @@ async fn hold_runs(
 ) -> Result<Vec<(Uuid, i64)>> {
     let mut found = suppressions::find_in_active_campaigns(tx, reach, phones).await?;
     found.retain(|found| !known.contains(found));
-    for (id, _) in &found {
-        tx.pass(*id).await?;
-    }
+    let mut campaigns: Vec<Uuid> = found.iter().map(|(id, _)| *id).collect();
+    campaigns.dedup();
+    gates::pass_all(tx, &campaigns).await?;
     Ok(found)
 }
 
 /// Puts contacts that came back where their runs find them. The caller must hold the campaigns'
 /// gates exclusively.
 async fn put_back(tx: &Tx<'_>, contacts: &[(Uuid, i64)]) -> Result<()> {
-    for (id, position) in contacts {
-        if let Some(campaign) = campaigns::find(tx, *id).await? {
-            come_back(tx, &campaign, *position).await?;
-            tx.notify_on_commit(ControlEvent::Work { campaign: *id });
-        }
+    // Statements about several contacts are under way at the same time, so that the gates are not
+    // held for a round trip per statement.
+    let returns = contacts.iter().copied().map(|(id, position)| put_back_one(tx, id, position));
+    stream::iter(returns).buffer_unordered(PUT_BACK_AT_ONCE).try_collect::<()>().await
+}
+
+async fn put_back_one(tx: &Tx<'_>, id: Uuid, position: i64) -> Result<()> {
+    if let Some(campaign) = campaigns::find(tx, id).await? {
+        come_back(tx, &campaign, position).await?;
+        tx.notify_on_commit(ControlEvent::Work { campaign: id });
     }
     Ok(())
 }

@@ -2,14 +2,19 @@
 
 use crate::app::error::Result;
 use crate::store::erasures::Erasure;
-use crate::store::{Db, Gate, campaigns, contacts, due, suppressions};
+use crate::store::notify::{ControlEvent, RemovalCause};
+use crate::store::{Connection, Db, Gate, agenda, gates, revoking};
 use campaign_domain::access::{Reach, Tenant};
-use campaign_domain::lifecycle::State;
-use std::collections::{BTreeMap, BTreeSet};
+use campaign_domain::phone;
+use std::collections::BTreeMap;
 use uuid::Uuid;
 
-/// Most campaigns whose runs are waited for.
-const MAX_CAMPAIGNS: i64 = 100_000;
+/// Most gates held by one transaction.
+const MAX_GATES: usize = 100;
+/// Rounds in which only free gates are passed. Busy ones are then waited for, one at a time.
+const FREE_ROUNDS: usize = 3;
+/// Most contacts in one notice, which has at most 8,000 bytes.
+const MAX_NOTICE_CONTACTS: usize = 300;
 
 /// Answer to whoever put numbers on a suppression list. Until the revocation is finished, a worker
 /// that holds one of the numbers may still have it authorised. So nobody gets the answer before.
@@ -74,31 +79,77 @@ impl PendingRevocation<Erasure> {
     }
 }
 
+/// Revokes numbers that were put on the list from the runs under way. After the return, no attempt
+/// on these numbers is authorised. The list must be committed before.
+///
+/// Only campaigns that have one of the numbers matter, and are looked up after the list's commit. A
+/// contact that comes later is leased by a transaction that begins later still, and so sees the
+/// list. An authorisation that read the old list shares its campaign's gate until its commit. So
+/// once the gate was passed, that authorisation is committed, and every later one judges again.
 async fn revoke(db: &Db, reach: &Reach, phones: &[String]) -> Result<()> {
-    let phone_texts: Vec<&str> = phones.iter().map(String::as_str).collect();
     let mut connection = db.connect().await?;
-    // An authorisation that read the old list is committed when its campaign's gate lets us
-    // through. Every later one reads the new list.
     let tx = connection.begin(Gate::Open).await?;
-    let held = suppressions::find_in_active_campaigns(&tx, reach, phones).await?;
-    let states = [State::Running];
-    let running = campaigns::ids_in_states(&tx, reach, &states, MAX_CAMPAIGNS).await?;
+    let mut left = revoking::active_campaigns_with(&tx, reach, phones).await?;
     drop(tx);
-    let ids: BTreeSet<Uuid> = running.into_iter().chain(held.iter().map(|(id, _)| *id)).collect();
-    for id in ids {
-        let tx = connection.begin(Gate::Exclusive(id)).await?;
-        let found = contacts::find_by_phones(&tx, id, &phone_texts).await?;
-        if found.is_empty() {
-            continue;
+    for _ in 0..FREE_ROUNDS {
+        let mut busy = Vec::new();
+        for campaigns in left.chunks(MAX_GATES) {
+            let passed = pass_free(&mut connection, campaigns).await?;
+            busy.extend(campaigns.iter().filter(|id| !passed.contains(id)));
+            withdraw(&mut connection, &passed, phones).await?;
         }
-        let positions: Vec<i64> = found.iter().map(|(_, position, _)| *position).collect();
-        // The list may have changed again before we passed this gate.
-        let subjects = contacts::subjects(&tx, id, &positions).await?;
-        let suppressed = subjects.iter().filter(|subject| subject.candidate.is_suppressed);
-        let positions: Vec<i64> = suppressed.map(|subject| subject.candidate.position).collect();
-        due::remove(&tx, id, &positions).await?;
-        campaigns::bump_facts_revision(&tx, id).await?;
+        left = busy;
+    }
+    for id in left {
+        let tx = connection.begin(Gate::Exclusive(id)).await?;
+        revoking::judge_again(&tx, &[id]).await?;
         tx.commit().await?;
+        withdraw(&mut connection, &[id], phones).await?;
     }
     Ok(())
+}
+
+/// Lets what was judged be judged again in those campaigns whose gates are free. Returns them.
+async fn pass_free(connection: &mut Connection, campaigns: &[Uuid]) -> Result<Vec<Uuid>> {
+    let tx = connection.begin(Gate::Open).await?;
+    let passed = gates::try_pass(&tx, campaigns).await?;
+    if !passed.is_empty() {
+        revoking::judge_again(&tx, &passed).await?;
+        tx.commit().await?;
+    }
+    Ok(passed)
+}
+
+/// Takes the contacts with suppressed numbers off the due lists of some campaigns, and notifies the
+/// workers that hold them. Must come after the gates, so that no lease with such a contact is still
+/// to be committed.
+async fn withdraw(
+    connection: &mut Connection,
+    campaigns: &[Uuid],
+    phones: &[String],
+) -> Result<()> {
+    if campaigns.is_empty() {
+        return Ok(());
+    }
+    let numbers: Vec<i64> = phones.iter().map(|phone| phone::as_integer(phone)).collect();
+    let tx = connection.begin(Gate::Open).await?;
+    let changed = revoking::take_off_due_lists(&tx, campaigns, phones).await?;
+    for (campaign, positions) in revoking::held(&tx, campaigns, &numbers).await? {
+        for positions in positions.chunks(MAX_NOTICE_CONTACTS) {
+            tx.notify_on_commit(notice(campaign, positions));
+        }
+    }
+    agenda::check_done(&tx, &changed).await?;
+    tx.commit().await?;
+    Ok(())
+}
+
+/// Returns the notice that contacts are suppressed. The version before knows only notices of one
+/// contact.
+fn notice(campaign: Uuid, positions: &[i64]) -> ControlEvent {
+    let cause = RemovalCause::Suppressed;
+    match positions {
+        [position] => ControlEvent::ContactRemoved { campaign, position: *position, cause },
+        _ => ControlEvent::ContactsRemoved { campaign, positions: positions.to_vec(), cause },
+    }
 }

@@ -5,6 +5,7 @@ use crate::app::DispatchLimits;
 use crate::app::error::Result;
 use crate::store::groups::{self, Group};
 use crate::store::{Tx, contacts, due, numbers, paces};
+use campaign_domain::access::Reach;
 use campaign_domain::campaign::Campaign;
 use campaign_domain::caps::capped_until;
 use campaign_domain::eligibility::{RunRules, Verdict};
@@ -51,6 +52,7 @@ pub(super) async fn idle_reason(
             schedule,
             scan_left: limits.max_scan_contacts,
             max_attempts: limits.max_attempts_per_number,
+            cap_reach: limits.attempt_cap_scope.reach(&campaign.tenant),
         };
         scene.throttled = throttled;
         look.see_groups(&all, &mut scene).await?;
@@ -67,6 +69,8 @@ struct Look<'a, 'c> {
     scan_left: usize,
     /// Most attempts on a number in 24 hours; 0 means no cap.
     max_attempts: u16,
+    /// Campaigns whose attempts count.
+    cap_reach: Reach,
 }
 
 impl Look<'_, '_> {
@@ -144,7 +148,7 @@ impl Look<'_, '_> {
         let numbered = found.iter().map(|found| (found.position, phone::as_integer(&found.phone)));
         let numbered: Vec<(i64, i64)> = numbered.collect();
         let numbers: Vec<i64> = numbered.iter().map(|(_, number)| *number).collect();
-        let dialled = numbers::find(tx, &numbers).await?;
+        let dialled = numbers::find(tx, &self.cap_reach, &numbers).await?;
         let free_at = |number: i64| {
             let attempts = dialled.get(&number).map_or(&[][..], Vec::as_slice);
             capped_until(attempts, self.max_attempts, now).unwrap_or(now)

@@ -25,6 +25,11 @@ impl Session {
                 Ok(ControlEvent::ContactRemoved { campaign, position, cause }) => {
                     self.revoke_contact(campaign, position, cause).await?;
                 }
+                Ok(ControlEvent::ContactsRemoved { campaign, positions, cause }) => {
+                    for position in positions {
+                        self.revoke_contact(campaign, position, cause).await?;
+                    }
+                }
                 // The dispatcher hears of work.
                 Ok(ControlEvent::Work { .. }) => {}
                 Ok(ControlEvent::Missed) | Err(RecvError::Lagged(_)) => self.check_held().await?,

@@ -1,6 +1,7 @@
 //! A person is erased everywhere at once, and nothing brings them back.
 
 mod dying;
+mod importing;
 mod keys;
 mod lifting;
 
@@ -234,7 +235,7 @@ async fn nothing_is_left_of_a_person_in_the_whole_database() {
     assert_eq!(import(&mut clients, draft, "again").await.duplicates, 1);
     suppress(&mut clients).await;
     let knew = tables_that_know(&db).await;
-    for table in ["contacts", "leases", "number_attempts", "suppressions"] {
+    for table in ["contacts", "leases", "number_attempts_by_tenant", "suppressions"] {
         assert!(
             knew.contains(&table.to_owned()),
             "{table} must know, or is not looked at: {knew:?}"
@@ -246,7 +247,7 @@ async fn nothing_is_left_of_a_person_in_the_whole_database() {
     let erased = erase(&mut clients).await;
     assert_eq!((erased.contacts_erased, erased.interactions_deleted), (5, 1), "{erased:?}");
     assert_eq!(erased.campaigns_searched, 5);
-    assert_eq!(tables_that_know(&db).await, ["number_attempts"], "for a day");
+    assert_eq!(tables_that_know(&db).await, ["number_attempts_by_tenant"], "for a day");
     let (decision, _) = holder.authorize(&[contact]).await.remove(0);
     assert_eq!(decision, AuthorizeDecision::Excluded);
     assert_eq!(clients.progress(called).await.total, before - 1);
@@ -263,7 +264,8 @@ async fn nothing_is_left_of_a_person_in_the_whole_database() {
     // A second erasure has nothing to do.
     assert_eq!(erase(&mut clients).await.contacts_erased, 0);
 
-    let age = "UPDATE number_attempts SET attempted_at = ARRAY[now() - interval '25 hours']";
+    let age =
+        "UPDATE number_attempts_by_tenant SET attempted_at = ARRAY[now() - interval '25 hours']";
     client.batch_execute(age).await.unwrap();
     eventually("when it was dialled is forgotten", || async {
         tables_that_know(&db).await.is_empty().then_some(())

@@ -153,9 +153,11 @@ async fn the_reason_for_idling_is_the_one_that_keeps_calls_from_happening() {
     let progress = clients.progress(&name).await;
     assert_eq!(progress.idle_reason(), IdleReason::Capped, "{progress:?}");
     assert!(clients.explain(&contact).await.message.contains("24 hours"));
-    sql.batch_execute("DELETE FROM number_attempts; UPDATE due_contacts SET due_at = now()")
-        .await
-        .unwrap();
+    sql.batch_execute(
+        "DELETE FROM number_attempts_by_tenant; UPDATE due_contacts SET due_at = now()",
+    )
+    .await
+    .unwrap();
     // The reason is the hours of the contact's own zone, although those of the campaign's zone are open.
     clients.pause(&name).await;
     assert_eq!(clients.progress(&name).await.idle_reason(), IdleReason::Paused);
@@ -177,7 +179,7 @@ async fn the_reason_for_idling_is_the_one_that_keeps_calls_from_happening() {
     // No contact is left until another one joins.
     clients.cancel(&name).await;
     let live = v1::LaunchSettings { live_forever: true, ..super::rerun(v1::Exclusions::default()) };
-    sql.batch_execute("DELETE FROM number_attempts").await.unwrap();
+    sql.batch_execute("DELETE FROM number_attempts_by_tenant").await.unwrap();
     clients.launch_with(&name, live).await;
     assert_eq!(calls(&mut clients, &name, CallOutcome::Answered).await, 1);
     assert_eq!(clients.progress(&name).await.idle_reason(), IdleReason::Exhausted);

@@ -152,9 +152,13 @@ pub struct Guarded {
 
 impl Guarded {
     pub async fn start(db: &TestDb) -> Self {
+        Self::start_with(db, test_options()).await
+    }
+
+    pub async fn start_with(db: &TestDb, options: Options) -> Self {
         let (folder, signer) = (Folder::new(), Signer::new("first"));
         let file = folder.write("keys.json", &key_set(&[&signer]));
-        let options = Options { access: with_tokens(KeySource::Jwks(file)), ..test_options() };
+        let options = Options { access: with_tokens(KeySource::Jwks(file)), ..options };
         Self { service: Service::start_with(db, options).await, signer, folder }
     }
 

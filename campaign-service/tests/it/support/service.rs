@@ -1,6 +1,7 @@
 //! The service inside the test's process, on a port of its own.
 
 use super::{TestDb, always, phone};
+use campaign_domain::caps::CapScope;
 use campaign_process::Health;
 use campaign_process::connections::ConnectionLimits;
 use campaign_proto::v1;
@@ -81,6 +82,7 @@ pub fn test_options() -> Options {
             max_report_interactions: 1_000,
             // Tests dial some numbers more often than the daily cap allows.
             max_attempts_per_number: 0,
+            attempt_cap_scope: CapScope::Tenant,
             // Tests do not wait for phones that ring.
             unknown_retry_min_seconds: 0,
             drain_grace: Duration::from_secs(20),
@@ -89,6 +91,7 @@ pub fn test_options() -> Options {
         chores: ChoreOptions {
             interval: Duration::from_millis(50),
             history_retention: None,
+            deleted_retention: TimeDelta::days(30),
             erasure_patience: TimeDelta::minutes(1),
         },
         links: None,

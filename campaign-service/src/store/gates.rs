@@ -1,0 +1,30 @@
+//! Gates of several campaigns in one transaction.
+
+use super::gate::gate_key;
+use super::{StoreResult, Tx};
+use uuid::Uuid;
+
+/// Passes the gates of some campaigns exclusively, in one statement. Waits in order of id, so that no
+/// two transactions deadlock.
+pub async fn pass_all(tx: &Tx<'_>, campaigns: &[Uuid]) -> StoreResult<()> {
+    if campaigns.is_empty() {
+        return Ok(());
+    }
+    let mut ids = campaigns.to_vec();
+    ids.sort_unstable();
+    let keys: Vec<i64> = ids.into_iter().map(gate_key).collect();
+    tx.query("SELECT pg_advisory_xact_lock(key) FROM unnest($1::int8[]) AS w(key)", &[&keys])
+        .await?;
+    Ok(())
+}
+
+/// Passes those gates of some campaigns exclusively that need no wait. Returns the campaigns whose
+/// gates were passed. Never waits, so several gates are held for no longer than the transaction
+/// works, and it cannot deadlock.
+pub async fn try_pass(tx: &Tx<'_>, campaigns: &[Uuid]) -> StoreResult<Vec<Uuid>> {
+    let keys: Vec<i64> = campaigns.iter().copied().map(gate_key).collect();
+    let sql = "SELECT id FROM unnest($1::uuid[], $2::int8[]) AS w(id, key)
+        WHERE pg_try_advisory_xact_lock(key)";
+    let rows = tx.query(sql, &[&campaigns, &keys]).await?;
+    Ok(rows.iter().map(|row| row.get(0)).collect())
+}
