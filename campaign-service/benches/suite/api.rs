@@ -5,7 +5,7 @@ use campaign_proto::v1::campaign_service_client::CampaignServiceClient;
 use campaign_proto::v1::contact_service_client::ContactServiceClient;
 use campaign_proto::v1::import_contacts_request::Part;
 use campaign_proto::v1::interaction_service_client::InteractionServiceClient;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 use tonic::transport::Channel;
 
 /// Name of every campaign; typed to confirm a reset.
@@ -36,6 +36,16 @@ impl Api {
 
     /// Creates a campaign that dials at any hour and tries each contact once. Returns its name.
     pub async fn create(&mut self) -> String {
+        self.create_starting(None).await
+    }
+
+    /// Creates such a campaign that starts in a year. Returns its name.
+    pub async fn create_starting_later(&mut self) -> String {
+        let start = SystemTime::now() + Duration::from_secs(365 * 86_400);
+        self.create_starting(Some(start.into())).await
+    }
+
+    async fn create_starting(&mut self, start_time: Option<prost_types::Timestamp>) -> String {
         let window = |weekday| v1::WeeklyWindow { weekday, start_minute: 0, end_minute: 1_440 };
         let once = Some(v1::RetryRule { max_attempts: 1, min_delay: None });
         let campaign = v1::Campaign {
@@ -44,6 +54,7 @@ impl Api {
             schedule: Some(v1::Schedule {
                 time_zone: "Etc/UTC".to_owned(),
                 windows: (1..=7).map(window).collect(),
+                start_time,
                 ..Default::default()
             }),
             retry_policy: Some(v1::RetryPolicy {

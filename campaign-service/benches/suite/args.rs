@@ -36,6 +36,8 @@ pub enum Part {
     Observe,
     /// Calls of the simulated and the SIP provider beside sipp's
     Calls,
+    /// Thousands of campaigns beside a few: cost, starts, stops, watchers
+    Fleet,
     /// Throughput minute by minute; only when named
     Soak,
 }
@@ -94,6 +96,12 @@ pub struct Args {
     /// Length of the full load, in seconds, and of the load three times as high
     #[arg(long, env = "BENCH_OVERLOAD_SECONDS", default_value_t = 10)]
     pub overload_seconds: u64,
+    /// Campaigns of the crowd
+    #[arg(long, env = "BENCH_FLEET_CAMPAIGNS", default_value_t = 10_000)]
+    pub fleet_campaigns: usize,
+    /// People who watch a large campaign
+    #[arg(long, env = "BENCH_FLEET_WATCHERS", default_value_t = 200)]
+    pub fleet_watchers: usize,
     /// Length of the soak, in minutes. Every call leaves a row of history: at 50,000 a second, a minute fills 0.8 GB of
     /// disk
     #[arg(long, env = "SOAK_MINUTES", default_value_t = 20)]

@@ -15,6 +15,7 @@ mod calls;
 mod control;
 mod dispatch;
 mod excluded;
+mod fleet;
 mod floors;
 mod import;
 mod lead;
@@ -76,6 +77,7 @@ async fn main() -> ExitCode {
             Part::Overload => tokio::spawn(overload::run(args.clone())),
             Part::Observe => tokio::spawn(observe::run(args.clone())),
             Part::Calls => tokio::spawn(calls::run(args.clone())),
+            Part::Fleet => tokio::spawn(fleet::run(args.clone())),
             Part::Soak => tokio::spawn(soak::run(args.clone())),
         };
         match measured.await {
