@@ -1,8 +1,3 @@
--- Contacts with a number in all campaigns, so that a suppression or an erasure finds their campaigns without a walk
--- through campaigns, and without reading the contacts. Another migration may have made an index of this name before.
--- The version before does without it.
-CREATE INDEX IF NOT EXISTS contacts_by_phone ON contacts (phone, campaign_id);
-
 -- Dial times of numbers by tenant: newest first, as many as the cap counts. number_attempts stays for services that
 -- count over the whole installation.
 --

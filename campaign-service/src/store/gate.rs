@@ -43,6 +43,14 @@ pub enum Durability {
     Relaxed,
 }
 
+/// Returns the columns that set the limits of a transaction in a gate. Must come before the gate.
+pub(super) fn limits() -> String {
+    format!(
+        "set_config('lock_timeout', '{GATE_WAIT_MILLIS}', true),
+         set_config('idle_in_transaction_session_timeout', '{GATE_IDLE_MILLIS}', true)"
+    )
+}
+
 impl Gate {
     /// Returns the statement that passes the gate, reads the clock and sets the durability, and its
     /// argument.
@@ -56,10 +64,7 @@ impl Gate {
         };
         let limits = match self {
             Self::Open => String::new(),
-            _ => format!(
-                "set_config('lock_timeout', '{GATE_WAIT_MILLIS}', true),
-                 set_config('idle_in_transaction_session_timeout', '{GATE_IDLE_MILLIS}', true), "
-            ),
+            _ => format!("{}, ", limits()),
         };
         let commit = match durability {
             Durability::Durable => DURABLE,

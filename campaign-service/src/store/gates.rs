@@ -1,6 +1,6 @@
 //! Gates of several campaigns in one transaction.
 
-use super::gate::gate_key;
+use super::gate::{gate_key, limits};
 use super::{StoreResult, Tx};
 use uuid::Uuid;
 
@@ -13,8 +13,11 @@ pub async fn pass_all(tx: &Tx<'_>, campaigns: &[Uuid]) -> StoreResult<()> {
     let mut ids = campaigns.to_vec();
     ids.sort_unstable();
     let keys: Vec<i64> = ids.into_iter().map(gate_key).collect();
-    tx.query("SELECT pg_advisory_xact_lock(key) FROM unnest($1::int8[]) AS w(key)", &[&keys])
-        .await?;
+    let sql = format!(
+        "SELECT {}, pg_advisory_xact_lock(key) FROM unnest($1::int8[]) AS w(key)",
+        limits()
+    );
+    tx.query(&sql, &[&keys]).await?;
     Ok(())
 }
 
@@ -25,6 +28,7 @@ pub async fn try_pass(tx: &Tx<'_>, campaigns: &[Uuid]) -> StoreResult<Vec<Uuid>>
     let keys: Vec<i64> = campaigns.iter().copied().map(gate_key).collect();
     let sql = "SELECT id FROM unnest($1::uuid[], $2::int8[]) AS w(id, key)
         WHERE pg_try_advisory_xact_lock(key)";
+    tx.query_one(&format!("SELECT {}", limits()), &[]).await?;
     let rows = tx.query(sql, &[&campaigns, &keys]).await?;
     Ok(rows.iter().map(|row| row.get(0)).collect())
 }

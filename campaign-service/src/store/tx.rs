@@ -5,7 +5,7 @@
 
 use super::campaigns;
 use super::error::{Staleness, StoreError, StoreResult};
-use super::gate::{Durability, GATE_WAIT_MILLIS, Gate, gate_key};
+use super::gate::{Durability, GATE_WAIT_MILLIS, Gate, gate_key, limits};
 use super::notify::{self, ControlEvent};
 use super::shared::Shared;
 use bytes::Bytes;
@@ -262,14 +262,15 @@ impl Tx<'_> {
     /// Passes one more gate, exclusively. Several gates must be passed in order of id, so that no
     /// two transactions deadlock.
     pub async fn pass(&self, id: Uuid) -> StoreResult<()> {
-        self.execute("SELECT pg_advisory_xact_lock($1)", &[&gate_key(id)]).await?;
+        let sql = format!("SELECT {}, pg_advisory_xact_lock($1)", limits());
+        self.execute(&sql, &[&gate_key(id)]).await?;
         Ok(())
     }
 
     /// Passes one more gate exclusively, unless that means a wait. Returns whether it was passed.
     pub async fn try_pass(&self, id: Uuid) -> StoreResult<bool> {
-        let row = self.query_one("SELECT pg_try_advisory_xact_lock($1)", &[&gate_key(id)]).await?;
-        Ok(row.get(0))
+        let sql = format!("SELECT {}, pg_try_advisory_xact_lock($1) AS passed", limits());
+        Ok(self.query_one(&sql, &[&gate_key(id)]).await?.get("passed"))
     }
 
     /// Returns the number added to transaction ids that are stored.
