@@ -16,7 +16,6 @@ use std::fs;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::task::JoinSet;
-use tokio_postgres::Client;
 use tokio_util::sync::CancellationToken;
 
 /// Campaigns of the few.
