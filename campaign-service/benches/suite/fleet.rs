@@ -68,7 +68,7 @@ pub async fn run(args: Args) -> Vec<Figure> {
     figures
 }
 
-/// What was measured among so many quiet campaigns.
+/// Measurements among so many quiet campaigns.
 struct Quiet {
     /// Processor time of service and PostgreSQL, as a share of one core.
     idle_percent: f64,
@@ -91,7 +91,7 @@ async fn quiet(args: &Args, campaigns: usize) -> Quiet {
     }
     crowd::asleep(&client, &template).await;
     crowd::copy(&client, &template, campaigns - 1).await;
-    // What a copy costs is no cost of waiting.
+    // The cost of the copies is no cost of waiting.
     tokio::time::sleep(Duration::from_secs(5)).await;
     let (before, started) = (processor_seconds(&replica), Instant::now());
     tokio::time::sleep(IDLE_TIME).await;

@@ -88,8 +88,8 @@ impl Session {
     ) -> Result<(), Status> {
         // Heard from now on, so that no event is missed between the greeting and the first look.
         let events = parts.control.subscribe();
-        let hello = greeting::hello(&mut incoming, &unread).await?;
-        let (session, mut handed) = Self::greet(parts, admitted, outgoing, hello, unread).await?;
+        let (session, mut handed) =
+            Self::greet(parts, admitted, outgoing, &mut incoming, unread).await?;
         let ended = tokio::select! {
             biased;
             error = session.admitted.end() => Err(error.into()),

@@ -1,5 +1,6 @@
 //! Campaigns and their runs.
 
+use super::gate::LOCK_POSITIONS;
 use super::run_counts::AUTHORIZED;
 use super::{Connection, Statements, StoreError, StoreResult, Tx, from_json, to_json};
 use campaign_domain::Instant;
@@ -301,11 +302,6 @@ pub async fn bump_facts_revision(tx: &Tx<'_>, id: Uuid) -> StoreResult<()> {
     tx.execute(sql, &[&id, &before]).await?;
     Ok(())
 }
-
-/// Statement that locks the campaign's counters until commit, so that nobody else takes positions or
-/// adds groups.
-pub(super) const LOCK_POSITIONS: &str =
-    "SELECT FROM campaign_counters WHERE campaign_id = $1 FOR UPDATE";
 
 /// Locks the campaign's counters until commit, so that nobody else takes positions or adds groups.
 /// Must come before the campaign's gate.

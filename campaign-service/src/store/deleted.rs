@@ -9,7 +9,8 @@ use uuid::Uuid;
 
 /// Tables that a deleted campaign's rows are deleted from, the ones with people's data first. A row of
 /// `campaigns` goes last.
-const TABLES: [&str; 17] = [
+const TABLES: [&str; 18] = [
+    "agenda",
     "contacts",
     "state_blocks",
     "interactions",

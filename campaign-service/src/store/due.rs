@@ -1,6 +1,6 @@
 //! Due list: contacts behind the frontier that are to be engaged at some time.
 //!
-//! Whatever changes the list changes the agenda in the same transaction.
+//! A change of the list changes the agenda in the same transaction.
 
 use super::{StoreResult, Tx, agenda};
 use campaign_domain::Instant;

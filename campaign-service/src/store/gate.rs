@@ -11,8 +11,8 @@ use uuid::Uuid;
 /// opt-out is committed, every earlier authorisation is committed too, and every later one sees the
 /// change.
 ///
-/// Whoever adds contacts has the campaign's positions locked, which may mean a wait for an import.
-/// So the positions come before the gate, and nobody waits for them inside the gate.
+/// A transaction that adds contacts has the campaign's positions locked, which may mean a wait for
+/// an import. So the positions come before the gate, and nobody waits for them inside the gate.
 #[derive(Clone, Copy, Debug)]
 pub enum Gate {
     /// No gate: for reads, and for changes that nobody waits for.
@@ -42,6 +42,11 @@ pub enum Durability {
     /// are lost whole. A later durable commit makes these changes durable too.
     Relaxed,
 }
+
+/// Statement that locks the campaign's counters until commit, so that nobody else takes positions or
+/// adds groups.
+pub(super) const LOCK_POSITIONS: &str =
+    "SELECT FROM campaign_counters WHERE campaign_id = $1 FOR UPDATE";
 
 /// Returns the columns that set the limits of a transaction in a gate. Must come before the gate.
 pub(super) fn limits() -> String {

@@ -3,9 +3,8 @@
 //! Statements that do not need each other's answers are sent together (`try_join!`), because a
 //! round trip costs more than most statements. PostgreSQL runs them in the order sent.
 
-use super::campaigns;
 use super::error::{Staleness, StoreError, StoreResult};
-use super::gate::{Durability, GATE_WAIT_MILLIS, Gate, gate_key, limits};
+use super::gate::{Durability, GATE_WAIT_MILLIS, Gate, LOCK_POSITIONS, gate_key, limits};
 use super::notify::{self, ControlEvent};
 use super::shared::Shared;
 use bytes::Bytes;
@@ -203,7 +202,7 @@ impl Connection {
         let (sql, key) = gate.passing(durability);
         let positions = match gate {
             Gate::Adding(id) | Gate::ExclusiveAdding(id) => {
-                Some((self.alone().prepare(campaigns::LOCK_POSITIONS).await?, id))
+                Some((self.alone().prepare(LOCK_POSITIONS).await?, id))
             }
             Gate::Open | Gate::Shared(_) | Gate::Exclusive(_) => None,
         };

@@ -29,6 +29,7 @@ impl Place {
 }
 
 const TABLES: &[(&str, Place)] = &[
+    ("agenda", Place::Campaign),
     ("audit_events", Place::Campaign),
     ("audit_heads", Place::Campaign),
     ("authorizations", Place::Campaign),

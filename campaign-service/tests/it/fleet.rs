@@ -181,7 +181,7 @@ async fn a_stop_arrives_while_a_lease_is_held_back() {
     assert_eq!(revoke.campaign, stopped);
     assert_eq!(revoke.reason(), RevokeReason::Paused);
     assert!(asked_at.elapsed() < Duration::from_secs(2), "{:?}", asked_at.elapsed());
-    // What the worker asks is answered too.
+    // The worker's requests are answered too.
     let decisions = worker.authorize(&held).await;
     assert_eq!(decisions[0].0, Decision::NotRunning);
     drop(gate);

@@ -325,7 +325,7 @@ mod tests {
         let counts = dispatch(&mut roster, 40_000);
         assert_eq!(counts[&campaign(1)], 20_000);
         assert_eq!(counts[&campaign(2)], 2_500);
-        // What one tenant cannot use, the other may.
+        // The other tenant may use what one cannot.
         roster.ask(1, 100);
         let errand = roster.next().expect("work");
         roster.end(&errand, &[100], 100, Yield::NoMore);

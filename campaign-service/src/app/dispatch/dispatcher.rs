@@ -37,7 +37,7 @@ const MAX_CONTACTS: usize = 4_000;
 /// Results that may wait for a worker: those of one lease, and that there is nothing.
 const DOOR_CAPACITY: usize = 4;
 
-/// What a worker gets from the dispatcher.
+/// Message of the dispatcher to a worker.
 #[derive(Debug)]
 pub enum Handed {
     Batch {

@@ -36,7 +36,7 @@ pub(super) async fn add(
     match found.first() {
         None => Ok(contacts::insert_one(tx, id, new, group).await?),
         Some((_, position, true)) => {
-            // Whoever comes back may be in the run under way.
+            // A contact that comes back may be in the run under way.
             tx.pass(id).await?;
             let campaign = &existing(tx, id).await?;
             revive(tx, campaign, *position, new, group).await?;

@@ -34,7 +34,7 @@ const MAX_WORKER_ID_LENGTH: usize = 100;
 pub(super) const AMONG_LEASES: &str = "must be names of those in leases";
 
 /// Waits for the hello, which must be the first message.
-pub(super) async fn hello(incoming: &mut Incoming, unread: &Unread) -> Result<v1::Hello, Status> {
+async fn hello(incoming: &mut Incoming, unread: &Unread) -> Result<v1::Hello, Status> {
     let late = |_| Status::deadline_exceeded("hello must come within 10 seconds");
     match timeout(HELLO_LIMIT, incoming.message()).await.map_err(late)?? {
         Some(v1::DispatchRequest { message: Some(Request::Hello(hello)) }) => Ok(hello),
@@ -46,15 +46,16 @@ pub(super) async fn hello(incoming: &mut Incoming, unread: &Unread) -> Result<v1
 }
 
 impl Session {
-    /// Opens the session of a worker that said hello, and welcomes it. Returns the channel of what
+    /// Waits for a worker's hello, opens its session, and welcomes it. Returns the channel of what
     /// the worker gets.
     pub(super) async fn greet(
         parts: SessionParts,
         admitted: Admitted,
         outgoing: Outgoing,
-        hello: v1::Hello,
+        incoming: &mut Incoming,
         unread: Unread,
     ) -> Result<(Self, mpsc::Receiver<Handed>), Status> {
+        let hello = hello(incoming, &unread).await?;
         check(&hello)?;
         let reach = admitted.caller.reach_at_work();
         let mut only = BTreeSet::new();

@@ -50,7 +50,7 @@ impl Session {
         self.metrics.calls.leased_contacts.inc_by(batch.contacts.len() as u64);
         let place = self.place().await?;
         {
-            // Whoever hears of a stop from now on finds the lease held, and sends after the batch.
+            // A stop that is heard from now on finds the lease held, and is sent after the batch.
             let mut held = self.held();
             let gone_at = Instant::now() + self.dispatch.limits.lease_ttl;
             held.hold(key.campaign, key.number, run, gone_at);
