@@ -51,6 +51,7 @@ pub struct Metrics {
     pub database: DatabaseMetrics,
     pub chores: ChoreMetrics,
     pub waiting: BacklogMetrics,
+    pub counts: CountMetrics,
     zone_data: Family<Labels<2>, Gauge>,
 }
 
@@ -103,6 +104,12 @@ pub struct BacklogMetrics {
     purge_contacts: Gauge,
 }
 
+/// Metrics of counting contacts.
+#[derive(Debug)]
+pub struct CountMetrics {
+    pub readings: Counter,
+}
+
 impl Default for Metrics {
     fn default() -> Self {
         let mut table = MetricTable::new("campaign");
@@ -113,6 +120,7 @@ impl Default for Metrics {
             database: DatabaseMetrics::new(t),
             chores: ChoreMetrics::new(t),
             waiting: BacklogMetrics::new(t),
+            counts: CountMetrics::new(t),
             zone_data: t.family(
                 "time_zone_data_info",
                 "1 for the time zone data that holds, by its version and where it is from",
@@ -280,6 +288,17 @@ impl BacklogMetrics {
             purge_contacts: t.one(
                 "history_purge_contacts",
                 "Contacts of resets whose old history is still to be deleted in the background",
+            ),
+        }
+    }
+}
+
+impl CountMetrics {
+    fn new(t: &mut MetricTable) -> Self {
+        Self {
+            readings: t.one(
+                "progress_readings",
+                "Readings of a campaign's progress; callers who ask together share one",
             ),
         }
     }

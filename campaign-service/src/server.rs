@@ -220,7 +220,9 @@ struct Apis {
 
 /// Composes all use cases, once.
 fn compose(db: &Db, options: &Options, control: ControlBus, stop: &CancellationToken) -> Parts {
-    let (db, limits, metrics) = (|| db.clone(), || options.limits.clone(), Arc::default());
+    let metrics: Arc<Metrics> = Arc::default();
+    let watch = Watch::new(db, options.limits.clone(), Arc::clone(&metrics));
+    let (db, limits) = (|| db.clone(), || options.limits.clone());
     let erased = Erased::new(options.eraser.clone());
     let campaigns = Campaigns { db: db() };
     let contacts = Contacts { db: db(), limits: limits(), erased: erased.clone() };
@@ -231,7 +233,7 @@ fn compose(db: &Db, options: &Options, control: ControlBus, stop: &CancellationT
     let apis = Apis {
         campaigns: CampaignApi {
             campaigns: campaigns.clone(),
-            watch: Watch { db: db(), limits: limits() },
+            watch,
             suppressions: suppressions.clone(),
             stop: stop.clone(),
         },

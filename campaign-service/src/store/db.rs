@@ -9,13 +9,14 @@ use super::tls::Tls;
 use super::tx::Connection;
 use super::url::DatabaseUrl;
 use deadpool_postgres::{
-    ClientWrapper, Hook, HookError, Manager, ManagerConfig, Metrics, Pool, RecyclingMethod, Runtime,
+    ClientWrapper, Hook, HookError, Manager, ManagerConfig, Metrics, Pool, PoolError,
+    RecyclingMethod, Runtime, TimeoutType,
 };
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
-use tokio::sync::broadcast;
+use tokio::sync::{Semaphore, broadcast};
 use tokio::time::timeout;
 use tokio_postgres::NoTls;
 use tokio_postgres_rustls::MakeRustlsConnect;
@@ -35,6 +36,11 @@ pub struct DbLimits {
 #[derive(Clone, Debug)]
 pub struct Db {
     pub(super) pool: Pool,
+    /// Places for connections that only look.
+    looking: Arc<Semaphore>,
+    connection_wait: Duration,
+    /// Whether this handle only looks.
+    only_looks: bool,
     pub(super) config: tokio_postgres::Config,
     /// TLS settings; `None` for unencrypted connections.
     pub(super) tls: Option<Tls>,
@@ -54,6 +60,8 @@ pub struct PoolStatus {
     pub waiting: usize,
 }
 
+/// Most connections that only look, as a share of all. The rest is for control and dispatch.
+const LOOKING_SHARE: usize = 4;
 /// Margin over the database's own limit of a statement, for the way back.
 const ANSWER_MARGIN: Duration = Duration::from_secs(5);
 /// Idle time after which a connection is checked before it is used again.
@@ -96,12 +104,38 @@ impl Db {
             .runtime(Runtime::Tokio1)
             .build()
             .map_err(|error| format!("the database pool cannot be made: {error}"))?;
-        Ok(Self { pool, config, tls, session, shared })
+        let looking = Semaphore::new((limits.max_connections / LOOKING_SHARE).max(1));
+        Ok(Self {
+            pool,
+            looking: Arc::new(looking),
+            connection_wait: limits.connection_wait,
+            only_looks: false,
+            config,
+            tls,
+            session,
+            shared,
+        })
+    }
+
+    /// Returns a handle for callers that only look. Together they take a quarter of the connections
+    /// at most, so that no number of them keeps others from control and dispatch.
+    #[must_use]
+    pub fn for_looking(&self) -> Self {
+        Self { only_looks: true, ..self.clone() }
     }
 
     /// Takes a connection from the pool.
     pub async fn connect(&self) -> StoreResult<Connection> {
-        Ok(Connection::new(self.pool.get().await?, Arc::clone(&self.shared)))
+        let place = if self.only_looks {
+            let looking = Arc::clone(&self.looking).acquire_owned();
+            let place = timeout(self.connection_wait, looking)
+                .await
+                .map_err(|_| StoreError::Pool(PoolError::Timeout(TimeoutType::Wait)))?;
+            place.ok()
+        } else {
+            None
+        };
+        Ok(Connection::new(self.pool.get().await?, Arc::clone(&self.shared), place))
     }
 
     /// Returns how the pool is used at this moment.

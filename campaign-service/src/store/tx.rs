@@ -17,6 +17,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicBool, AtomicU32};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::yield_now;
 use tokio::try_join;
 use tokio_postgres::error::SqlState;
@@ -64,6 +65,8 @@ pub struct Connection {
     /// nobody waits for, or the session is stale.
     is_unfit: AtomicBool,
     shared: Arc<Shared>,
+    /// Place among the connections that only look.
+    _place: Option<OwnedSemaphorePermit>,
 }
 
 /// Statements on a connection, in a transaction or single. A transaction that is dropped before its
@@ -158,8 +161,12 @@ impl Drop for Connection {
 }
 
 impl Connection {
-    pub(super) fn new(client: Client, shared: Arc<Shared>) -> Self {
-        Self { client: Some(client), is_unfit: AtomicBool::new(false), shared }
+    pub(super) fn new(
+        client: Client,
+        shared: Arc<Shared>,
+        place: Option<OwnedSemaphorePermit>,
+    ) -> Self {
+        Self { client: Some(client), is_unfit: AtomicBool::new(false), shared, _place: place }
     }
 
     fn made_at(&self) -> std::time::Instant {

@@ -30,7 +30,7 @@ pub struct Preview {
 impl Campaigns {
     /// Counts the contacts that would be engaged if the campaign were launched now.
     pub async fn preview(&self, id: Uuid, settings: &LaunchSettings) -> Result<Preview> {
-        let mut connection = self.db.connect().await?;
+        let mut connection = self.db.for_looking().connect().await?;
         let tx = connection.begin_snapshot().await?;
         let campaign = existing(&tx, id).await?;
         let counters = campaigns::counters(&tx, id).await?;
