@@ -108,6 +108,7 @@ pub struct BacklogMetrics {
 #[derive(Debug)]
 pub struct CountMetrics {
     pub readings: Counter,
+    pub mends: Counter,
 }
 
 impl Default for Metrics {
@@ -299,6 +300,11 @@ impl CountMetrics {
             readings: t.one(
                 "progress_readings",
                 "Readings of a campaign's progress; callers who ask together share one",
+            ),
+            mends: t.one(
+                "count_mends",
+                "Kept counts of contacts that a check found wrong and corrected; anything but 0 is a fault, \
+                 except just after an upgrade",
             ),
         }
     }

@@ -5,6 +5,7 @@ use crate::app::backlog::BacklogWatch;
 use crate::app::campaigns::Campaigns;
 use crate::app::chores::{ChoreOptions, Chores};
 use crate::app::control::ControlBus;
+use crate::app::counting::Counting;
 use crate::app::dispatch::Dispatch;
 use crate::app::facts::Facts;
 use crate::app::people::contacts::Contacts;
@@ -155,13 +156,17 @@ async fn serve_all(
 ) -> Outcome {
     let (links, side) = (options.links.clone(), options.side);
     let control = ControlBus::default();
-    let Parts { apis, chores, backlog, facts, metrics } =
+    let Parts { apis, chores, counting, backlog, facts, metrics } =
         compose(&db, &options, control.clone(), &stop);
     let health_service = health.service();
     let mut tasks = JoinSet::new();
     {
         let stop = stop.clone();
         tasks.spawn(lasting(async move { chores.run(&stop).await }));
+    }
+    {
+        let stop = stop.clone();
+        tasks.spawn(lasting(async move { counting.run(&stop).await }));
     }
     {
         let (db, stop) = (db.clone(), stop.clone());
@@ -205,6 +210,7 @@ async fn serve_all(
 struct Parts {
     apis: Apis,
     chores: Chores,
+    counting: Counting,
     backlog: BacklogWatch,
     facts: Arc<Facts>,
     metrics: Arc<Metrics>,
@@ -270,8 +276,10 @@ fn compose(db: &Db, options: &Options, control: ControlBus, stop: &CancellationT
         erasures,
         metrics: Arc::clone(&metrics),
     };
+    let interval = options.chores.interval;
+    let counting = Counting { db: db(), interval, metrics: Arc::clone(&metrics) };
     let backlog = BacklogWatch { db: db(), metrics: Arc::clone(&metrics) };
-    Parts { apis, chores, backlog, facts, metrics }
+    Parts { apis, chores, counting, backlog, facts, metrics }
 }
 
 /// Returns the service of all methods with its layers. A request is counted first. Then the layers apply its deadline,

@@ -8,7 +8,8 @@ use crate::app::error::Result;
 use crate::app::existing;
 use crate::metrics::Metrics;
 use crate::store::Db;
-use crate::store::counts::{self, HistoryTotals, View};
+use crate::store::counts::{HistoryTotals, View};
+use crate::store::kept;
 use crate::store::purge::{self, PurgeProgress};
 use crate::store::troubles;
 use campaign_domain::Instant;
@@ -82,7 +83,7 @@ impl Watch {
         let rules = campaign.rules();
         let view =
             View { epoch: rules.epoch, run: rules.run, position_limit: rules.position_limit };
-        let survey = counts::survey(&tx, id, view).await?;
+        let survey = kept::read(&tx, id, view).await?;
         let mut buckets = Buckets::default();
         let mut next_retry: Option<Instant> = None;
         for class in survey.classes {
