@@ -55,6 +55,7 @@ pub struct Metrics {
     pub database: DatabaseMetrics,
     pub chores: ChoreMetrics,
     pub waiting: BacklogMetrics,
+    pub counts: CountMetrics,
     zone_data: Family<Labels<2>, Gauge>,
 }
 
@@ -110,6 +111,13 @@ pub struct BacklogMetrics {
     purge_contacts: Gauge,
 }
 
+/// Metrics of counting contacts.
+#[derive(Debug)]
+pub struct CountMetrics {
+    pub readings: Counter,
+    pub mends: Counter,
+}
+
 impl Default for Metrics {
     fn default() -> Self {
         let mut table = MetricTable::new("campaign");
@@ -120,6 +128,7 @@ impl Default for Metrics {
             database: DatabaseMetrics::new(t),
             chores: ChoreMetrics::new(t),
             waiting: BacklogMetrics::new(t),
+            counts: CountMetrics::new(t),
             zone_data: t.family(
                 "time_zone_data_info",
                 "1 for the time zone data that holds, by its version and where it is from",
@@ -299,6 +308,22 @@ impl BacklogMetrics {
             purge_contacts: t.one(
                 "history_purge_contacts",
                 "Contacts of resets whose old history is still to be deleted in the background",
+            ),
+        }
+    }
+}
+
+impl CountMetrics {
+    fn new(t: &mut MetricTable) -> Self {
+        Self {
+            readings: t.one(
+                "progress_readings",
+                "Readings of a campaign's progress; callers who ask together share one",
+            ),
+            mends: t.one(
+                "count_mends",
+                "Kept counts of contacts that a check found wrong and corrected; anything but 0 is a fault, \
+                 except just after an upgrade",
             ),
         }
     }

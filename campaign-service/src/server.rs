@@ -5,6 +5,7 @@ use crate::app::backlog::BacklogWatch;
 use crate::app::campaigns::Campaigns;
 use crate::app::chores::{ChoreOptions, Chores};
 use crate::app::control::ControlBus;
+use crate::app::counting::Counting;
 use crate::app::dispatch::Dispatch;
 use crate::app::dispatch::dispatcher::Dispatcher;
 use crate::app::facts::Facts;
@@ -160,7 +161,7 @@ async fn serve_all(
 ) -> Outcome {
     let (links, side) = (options.links.clone(), options.side);
     let control = ControlBus::default();
-    let Parts { apis, dispatcher, chores, backlog, facts, metrics } =
+    let Parts { apis, dispatcher, chores, counting, backlog, facts, metrics } =
         compose(&db, &options, control.clone(), &stop);
     let health_service = health.service();
     let mut tasks = JoinSet::new();
@@ -171,6 +172,10 @@ async fn serve_all(
     {
         let stop = stop.clone();
         tasks.spawn(lasting(async move { dispatcher.run(&stop).await }));
+    }
+    {
+        let stop = stop.clone();
+        tasks.spawn(lasting(async move { counting.run(&stop).await }));
     }
     {
         let (db, stop) = (db.clone(), stop.clone());
@@ -215,6 +220,7 @@ struct Parts {
     apis: Apis,
     dispatcher: Arc<Dispatcher>,
     chores: Chores,
+    counting: Counting,
     backlog: BacklogWatch,
     facts: Arc<Facts>,
     metrics: Arc<Metrics>,
@@ -230,7 +236,9 @@ struct Apis {
 
 /// Composes all use cases, once.
 fn compose(db: &Db, options: &Options, control: ControlBus, stop: &CancellationToken) -> Parts {
-    let (db, limits, metrics) = (|| db.clone(), || options.limits.clone(), Arc::default());
+    let metrics: Arc<Metrics> = Arc::default();
+    let watch = Watch::new(db, options.limits.clone(), Arc::clone(&metrics));
+    let (db, limits) = (|| db.clone(), || options.limits.clone());
     let erased = Erased::new(options.eraser.clone());
     let campaigns = Arc::new(Campaigns { db: db() });
     let contacts = Contacts { db: db(), limits: limits(), erased: erased.clone() };
@@ -246,7 +254,7 @@ fn compose(db: &Db, options: &Options, control: ControlBus, stop: &CancellationT
     let apis = Apis {
         campaigns: CampaignApi {
             campaigns: Arc::clone(&campaigns),
-            watch: Watch { db: db().for_looking(), limits: limits() },
+            watch,
             suppressions: suppressions.clone(),
             stop: stop.clone(),
         },
@@ -284,8 +292,10 @@ fn compose(db: &Db, options: &Options, control: ControlBus, stop: &CancellationT
         erasures,
         metrics: Arc::clone(&metrics),
     };
+    let interval = options.chores.interval;
+    let counting = Counting { db: db(), interval, metrics: Arc::clone(&metrics) };
     let backlog = BacklogWatch { db: db().for_looking(), metrics: Arc::clone(&metrics) };
-    Parts { apis, dispatcher, chores, backlog, facts, metrics }
+    Parts { apis, dispatcher, chores, counting, backlog, facts, metrics }
 }
 
 /// Returns the service of all methods with its layers. A request is counted first. Then the layers apply its deadline,

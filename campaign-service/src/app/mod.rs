@@ -5,6 +5,7 @@ pub mod backlog;
 pub mod campaigns;
 pub mod chores;
 pub mod control;
+pub mod counting;
 pub mod dispatch;
 pub mod error;
 pub mod facts;

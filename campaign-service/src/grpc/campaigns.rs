@@ -223,7 +223,8 @@ impl CampaignService for CampaignApi {
         let id = names::campaign("name", &request.get_ref().name)?
             .within(&self.campaigns, &caller.reach())
             .await?;
-        Ok(Response::new(progress_to_api(&self.watch.progress(id).await?)))
+        let progress = self.watch.progress(id).await?;
+        Ok(Response::new(progress_to_api(&progress)))
     }
 
     type WatchCampaignStream = BoxStream<'static, Result<v1::CampaignProgress, Status>>;
@@ -242,7 +243,7 @@ impl CampaignService for CampaignApi {
             _ => return Err(Error::invalid("interval_seconds", "must be 0 to 60").into()),
         };
         self.campaigns.get(id).await?;
-        let (watch, stop) = (self.watch.clone(), self.stop.clone());
+        let (mut watcher, stop) = (self.watch.watcher(id), self.stop.clone());
         Ok(Response::new(Box::pin(async_stream::try_stream! {
             let mut ticks = tokio::time::interval(interval);
             ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -257,7 +258,7 @@ impl CampaignService for CampaignApi {
                 if let Some(error) = end {
                     Err(error)?;
                 }
-                let progress = watch.progress(id).await?;
+                let progress = watcher.progress(interval).await?;
                 // A draft is not over: it may still be launched.
                 let state = progress.campaign.state;
                 let is_over = matches!(state, State::Completed | State::Cancelled);

@@ -1,10 +1,10 @@
 //! Ends of calls, append-only. One row holds all calls of a lease that were reported together.
 //!
 //! A call takes 32 bytes of a row: slot, outcome, an unused byte, seconds, position, previous call,
-//! time. The contact's previous call is packed as in `states`. The time is in microseconds by the
+//! time. The contact's previous call is packed as in `packed`. The time is in microseconds by the
 //! reporter's clock, or 0.
 
-use super::states::{outcome_from_number, pack_slot, unpack_slot};
+use super::packed::{outcome_from_number, pack_slot, unpack_slot};
 use super::{StoreResult, Tx};
 use campaign_domain::Instant;
 use campaign_domain::facts::CallOutcome;

@@ -2,7 +2,7 @@
 
 use super::gate::LOCK_POSITIONS;
 use super::run_counts::AUTHORIZED;
-use super::{Connection, Statements, StoreError, StoreResult, Tx, from_json, to_json};
+use super::{Connection, Statements, StoreError, StoreResult, Tx, classes, from_json, to_json};
 use campaign_domain::Instant;
 use campaign_domain::access::{Reach, Tenant};
 use campaign_domain::campaign::Campaign;
@@ -127,6 +127,7 @@ pub async fn insert(tx: &Tx<'_>, campaign: &Campaign) -> StoreResult<bool> {
     if added == 1 {
         let sql = "INSERT INTO campaign_counters (campaign_id) VALUES ($1)";
         tx.execute(sql, &[&campaign.id]).await?;
+        classes::begin(tx, campaign.id).await?;
     }
     Ok(added == 1)
 }

@@ -1,7 +1,7 @@
 //! Contacts, and contacts as the rules see them.
 
 use super::suppressions::HOLDS_FOR_CAMPAIGN;
-use super::{Params, StoreResult, Tx, from_json, states, to_json};
+use super::{Params, StoreResult, Tx, from_json, recounts, states, to_json};
 use campaign_domain::Instant;
 use campaign_domain::eligibility::Candidate;
 use std::collections::BTreeMap;
@@ -106,7 +106,9 @@ pub async fn insert_one(
         SELECT $1, position, $2, $3, $4, $5, $6 FROM taken RETURNING position";
     let (name, attributes) = (&contact.display_name, Json(&contact.attributes));
     let params: Params<'_> = &[&campaign, &contact.phone, &group, name, &attributes, &tx.now];
-    Ok(tx.query_one(sql, params).await?.get(0))
+    let position = tx.query_one(sql, params).await?.get(0);
+    recounts::note_listed(tx, campaign, position..position + 1).await?;
+    Ok(position)
 }
 
 /// Adds contacts at the positions from `first` on, each in a group. The numbers must be new to the
@@ -146,7 +148,8 @@ pub async fn insert(
         rows.finish().await
     })
     .await?;
-    Ok(())
+    let end = first + i64::try_from(contacts.len()).unwrap_or(0);
+    recounts::note_listed(tx, campaign, first..end).await
 }
 
 /// Writes the editable fields of a contact, and marks the contact as not deleted.
@@ -162,7 +165,7 @@ pub async fn update(
         WHERE campaign_id = $1 AND position = $2";
     let attributes = to_json(&contact.attributes)?;
     tx.execute(sql, &[&campaign, &position, &group, &contact.display_name, &attributes]).await?;
-    Ok(())
+    recounts::note(tx, campaign, position).await
 }
 
 /// Deletes a contact. Keeps the contact's number and history.
@@ -170,7 +173,7 @@ pub async fn mark_deleted(tx: &Tx<'_>, campaign: Uuid, position: i64) -> StoreRe
     let sql = "UPDATE contacts SET deleted_at = $3, display_name = '', attributes = '{}'
         WHERE campaign_id = $1 AND position = $2";
     tx.execute(sql, &[&campaign, &position, &tx.now]).await?;
-    Ok(())
+    recounts::note(tx, campaign, position).await
 }
 
 /// Erases everything of a contact except its position, for good. A text that is no number replaces
@@ -181,7 +184,7 @@ pub async fn erase(tx: &Tx<'_>, campaign: Uuid, position: i64) -> StoreResult<()
             deleted_at = COALESCE(deleted_at, $3)
         WHERE campaign_id = $1 AND position = $2";
     tx.execute(sql, &[&campaign, &position, &tx.now]).await?;
-    Ok(())
+    recounts::note(tx, campaign, position).await
 }
 
 /// SQL condition: the contact `c` was erased.

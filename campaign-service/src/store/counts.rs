@@ -1,7 +1,8 @@
-//! Counts of contacts by the traits that the rules look at, so that the rules judge a class instead
-//! of each contact. The whole list is read once, in windows of positions, so that memory does not
-//! grow with the list.
+//! Exact counts of contacts by the traits that the rules look at, so that the rules judge a class
+//! instead of each contact. The whole list is read once, in windows of positions, so that memory
+//! does not grow with the list.
 
+use super::classes::Kept;
 use super::states::{self, BLOCK_CONTACTS};
 use super::suppressions::HOLDS_FOR_CAMPAIGN;
 use super::{StoreResult, Tx, campaigns};
@@ -12,6 +13,7 @@ use campaign_domain::history::ContactState;
 use campaign_domain::lease::Slot;
 use campaign_domain::settings::Epoch;
 use std::collections::{HashMap, HashSet};
+use std::ops::Range;
 use uuid::Uuid;
 
 /// Positions read at a time.
@@ -57,15 +59,15 @@ pub struct Survey {
 
 /// Traits of a contact that the rules look at.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-struct Traits {
-    is_beyond: bool,
-    is_suppressed: bool,
-    slot: Option<Slot>,
-    flags: i16,
-    cycle_flags: i16,
-    refused_run: i32,
-    finished: bool,
-    is_later: bool,
+pub(super) struct Traits {
+    pub is_beyond: bool,
+    pub is_suppressed: bool,
+    pub slot: Option<Slot>,
+    pub flags: i16,
+    pub cycle_flags: i16,
+    pub refused_run: i32,
+    pub finished: bool,
+    pub is_later: bool,
 }
 
 impl Traits {
@@ -94,8 +96,8 @@ struct Counted {
 }
 
 impl HistoryTotals {
-    fn add(&mut self, state: &ContactState) {
-        self.attempts += i64::from(state.attempts);
+    fn add(&mut self, state: &ContactState, contacts: i64, attempts: i64) {
+        self.attempts += attempts;
         for (count, flag) in [
             (&mut self.refused, Flags::REFUSED),
             (&mut self.transferred, Flags::TRANSFERRED),
@@ -103,7 +105,84 @@ impl HistoryTotals {
             (&mut self.link_opened, Flags::LINK_OPENED),
             (&mut self.texted, Flags::TEXTED),
         ] {
-            *count += i64::from(state.flags.intersects(flag));
+            *count += if state.flags.intersects(flag) { contacts } else { 0 };
+        }
+    }
+}
+
+/// Contacts counted by traits.
+#[derive(Debug)]
+pub(super) struct Counting {
+    view: View,
+    now: Instant,
+    classes: HashMap<Traits, Counted>,
+    totals: HistoryTotals,
+}
+
+impl Counting {
+    pub(super) fn new(view: View, now: Instant) -> Self {
+        Self { view, now, classes: HashMap::new(), totals: HistoryTotals::default() }
+    }
+
+    /// Counts contacts with these traits. `next_due_at` is the earliest due time ahead.
+    pub(super) fn add(&mut self, traits: Traits, contacts: i64, next_due_at: Option<Instant>) {
+        if contacts == 0 {
+            return;
+        }
+        let counted = self.classes.entry(traits).or_default();
+        counted.contacts += contacts;
+        counted.next_due_at = counted.next_due_at.into_iter().chain(next_due_at).min();
+    }
+
+    /// Counts one contact.
+    pub(super) fn add_contact(
+        &mut self,
+        position: i64,
+        state: ContactState,
+        is_suppressed: bool,
+        slot: Option<Slot>,
+    ) {
+        let state = state.seen_in(self.view.epoch);
+        self.totals.add(&state, 1, i64::from(state.attempts));
+        let later = state.due_at.filter(|due_at| *due_at > self.now);
+        let is_beyond = self.view.position_limit.is_some_and(|limit| position >= limit);
+        let traits = Traits { is_beyond, slot, ..self.traits(&state, is_suppressed) };
+        self.add(Traits { is_later: later.is_some(), ..traits }, 1, later);
+    }
+
+    /// Counts contacts of a class with this state, as far as the rules look at it. Of these, `later`
+    /// wait for a due time ahead.
+    pub(super) fn add_class(&mut self, state: &ContactState, is_suppressed: bool, kept: &Kept) {
+        let due = ContactState { due_at: Some(Instant::MAX_UTC), ..state.clone() };
+        let due = due.seen_in(self.view.epoch);
+        let later = if due.due_at.is_some() { kept.later } else { 0 };
+        let is_of_generation = state.epoch.generation == self.view.epoch.generation;
+        let attempts = if is_of_generation { kept.count.attempts } else { 0 };
+        let contacts = kept.count.contacts;
+        self.totals.add(&due, contacts, attempts);
+        let traits = self.traits(&due, is_suppressed);
+        self.add(traits, contacts - later, None);
+        self.add(Traits { is_later: true, ..traits }, later, kept.next_due_at);
+    }
+
+    /// Returns the traits of a state as seen in the epoch, of a contact that is due.
+    fn traits(&self, state: &ContactState, is_suppressed: bool) -> Traits {
+        Traits {
+            is_suppressed,
+            flags: state.flags.0,
+            cycle_flags: state.cycle_flags.0,
+            refused_run: state.refused_run,
+            finished: state.finished,
+            ..Traits::default()
+        }
+    }
+
+    pub(super) fn survey(self) -> Survey {
+        let view = self.view;
+        let classes = self.classes.into_iter();
+        Survey {
+            classes: classes.map(|(traits, counted)| traits.class(view, counted)).collect(),
+            totals: self.totals,
         }
     }
 }
@@ -112,91 +191,55 @@ impl HistoryTotals {
 pub async fn survey(tx: &Tx<'_>, campaign: Uuid, view: View) -> StoreResult<Survey> {
     let end = campaigns::counters(tx, campaign).await?.next_position;
     let held = held(tx, campaign, view.run).await?;
-    let mut counting = Counting {
-        view,
-        now: tx.now,
-        held,
-        classes: HashMap::new(),
-        totals: HistoryTotals::default(),
-    };
-    let mut start = 0;
-    while start < end {
-        let window = start..(start + WINDOW_CONTACTS).min(end);
-        counting.count_window(tx, campaign, window).await?;
-        start += WINDOW_CONTACTS;
+    let mut counting = Counting::new(view, tx.now);
+    for window in windows(end) {
+        count_window(&mut counting, &held, tx, campaign, window).await?;
     }
-    let classes = counting.classes.into_iter();
-    Ok(Survey {
-        classes: classes.map(|(traits, counted)| traits.class(view, counted)).collect(),
-        totals: counting.totals,
-    })
+    Ok(counting.survey())
 }
 
-struct Counting {
-    view: View,
-    now: Instant,
-    /// Slots that hold contacts, by position.
-    held: HashMap<i64, Slot>,
-    classes: HashMap<Traits, Counted>,
-    totals: HistoryTotals,
+/// Returns the windows in which positions below `end` are read.
+pub(super) fn windows(end: i64) -> impl Iterator<Item = Range<i64>> {
+    let starts = (0..).map(|window| window * WINDOW_CONTACTS).take_while(move |start| *start < end);
+    starts.map(move |start| start..(start + WINDOW_CONTACTS).min(end))
 }
 
-impl Counting {
-    async fn count_window(
-        &mut self,
-        tx: &Tx<'_>,
-        campaign: Uuid,
-        window: std::ops::Range<i64>,
-    ) -> StoreResult<()> {
-        let states = states::in_range(tx, campaign, window.clone()).await?;
-        let deleted = deleted(tx, campaign, &window).await?;
-        let suppressed = suppressed(tx, campaign, &window).await?;
-        let states: HashMap<i64, ContactState> = states.iter().collect();
-        // Contacts of which anything is known are looked at one by one. All other contacts are
-        // alike.
-        let mut special: HashSet<i64> = states.keys().copied().collect();
-        special.extend(&suppressed);
-        special.extend(self.held.keys().filter(|position| window.contains(position)));
-        special.extend(&deleted);
-        special.retain(|position| window.contains(position));
-        let limit = self.view.position_limit.unwrap_or(i64::MAX);
-        let mut plain = [limit.clamp(window.start, window.end) - window.start, 0];
-        plain[1] = window.end - window.start - plain[0];
-        for position in special {
-            let is_beyond = position >= limit;
-            plain[usize::from(is_beyond)] -= 1;
-            if deleted.contains(&position) {
-                continue;
-            }
-            let state = states.get(&position).cloned().unwrap_or_default().seen_in(self.view.epoch);
-            self.totals.add(&state);
-            let traits = Traits {
-                is_beyond,
-                is_suppressed: suppressed.contains(&position),
-                slot: self.held.get(&position).copied(),
-                flags: state.flags.0,
-                cycle_flags: state.cycle_flags.0,
-                refused_run: state.refused_run,
-                finished: state.finished,
-                is_later: state.due_at.is_some_and(|due_at| due_at > self.now),
-            };
-            let counted = self.classes.entry(traits).or_default();
-            counted.contacts += 1;
-            let due_at = state.due_at.filter(|due_at| *due_at > self.now);
-            counted.next_due_at = counted.next_due_at.into_iter().chain(due_at).min();
+async fn count_window(
+    counting: &mut Counting,
+    held: &HashMap<i64, Slot>,
+    tx: &Tx<'_>,
+    campaign: Uuid,
+    window: Range<i64>,
+) -> StoreResult<()> {
+    let states = states::in_range(tx, campaign, window.clone()).await?;
+    let deleted = deleted(tx, campaign, &window).await?;
+    let suppressed = suppressed(tx, campaign, &window).await?;
+    let states: HashMap<i64, ContactState> = states.iter().collect();
+    // Contacts of which anything is known are looked at one by one. All other contacts are alike.
+    let mut special: HashSet<i64> = states.keys().copied().collect();
+    special.extend(&suppressed);
+    special.extend(held.keys().filter(|position| window.contains(position)));
+    special.extend(&deleted);
+    special.retain(|position| window.contains(position));
+    let limit = counting.view.position_limit.unwrap_or(i64::MAX);
+    let mut plain = [limit.clamp(window.start, window.end) - window.start, 0];
+    plain[1] = window.end - window.start - plain[0];
+    for position in special {
+        plain[usize::from(position >= limit)] -= 1;
+        if !deleted.contains(&position) {
+            let state = states.get(&position).cloned().unwrap_or_default();
+            let slot = held.get(&position).copied();
+            counting.add_contact(position, state, suppressed.contains(&position), slot);
         }
-        for (is_beyond, count) in [(false, plain[0]), (true, plain[1])] {
-            if count > 0 {
-                let plain = Traits { is_beyond, ..Traits::default() };
-                self.classes.entry(plain).or_default().contacts += count;
-            }
-        }
-        Ok(())
     }
+    for (is_beyond, count) in [(false, plain[0]), (true, plain[1])] {
+        counting.add(Traits { is_beyond, ..Traits::default() }, count, None);
+    }
+    Ok(())
 }
 
 /// Returns the contacts in a call under any run, or leased in this run.
-async fn held(tx: &Tx<'_>, campaign: Uuid, run: i32) -> StoreResult<HashMap<i64, Slot>> {
+pub(super) async fn held(tx: &Tx<'_>, campaign: Uuid, run: i32) -> StoreResult<HashMap<i64, Slot>> {
     let mut held = HashMap::new();
     for lease in super::leases::of_runs_before(tx, campaign, run + 1).await? {
         let leased = if lease.run == run { lease.slots.in_state(Slot::Leased) } else { Vec::new() };
@@ -210,10 +253,11 @@ async fn held(tx: &Tx<'_>, campaign: Uuid, run: i32) -> StoreResult<HashMap<i64,
     Ok(held)
 }
 
-async fn deleted(
+/// Returns the deleted contacts in a window.
+pub(super) async fn deleted(
     tx: &Tx<'_>,
     campaign: Uuid,
-    window: &std::ops::Range<i64>,
+    window: &Range<i64>,
 ) -> StoreResult<HashSet<i64>> {
     let sql = "SELECT position FROM contacts WHERE campaign_id = $1 AND position >= $2
         AND position < $3 AND deleted_at IS NOT NULL";
@@ -221,10 +265,11 @@ async fn deleted(
     Ok(rows.iter().map(|row| row.get(0)).collect())
 }
 
-async fn suppressed(
+/// Returns the contacts in a window whose numbers are on a list that holds for the campaign.
+pub(super) async fn suppressed(
     tx: &Tx<'_>,
     campaign: Uuid,
-    window: &std::ops::Range<i64>,
+    window: &Range<i64>,
 ) -> StoreResult<HashSet<i64>> {
     let sql = format!(
         "SELECT c.position FROM contacts c

@@ -6,12 +6,14 @@ use super::outages::Outages;
 use super::session::{CONNECT_LIMIT, Session};
 use super::shared::Shared;
 use super::tls::Tls;
+use super::to_count::ToCount;
 use super::tx::Connection;
 use super::url::DatabaseUrl;
 use deadpool_postgres::{
     ClientWrapper, Hook, HookError, Manager, ManagerConfig, Metrics, Pool, PoolError,
     RecyclingMethod, Runtime, TimeoutType,
 };
+use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -20,6 +22,7 @@ use tokio::sync::{Semaphore, broadcast};
 use tokio::time::timeout;
 use tokio_postgres::NoTls;
 use tokio_postgres_rustls::MakeRustlsConnect;
+use uuid::Uuid;
 
 /// Limits of the service's use of the database.
 #[derive(Clone, Debug)]
@@ -86,6 +89,7 @@ impl Db {
             answer_limit: limits.statement_timeout + ANSWER_MARGIN,
             untold: broadcast::channel(UNTOLD_BUFFER).0,
             transaction_shift: AtomicI64::new(0),
+            to_count: ToCount::default(),
         });
         let recycling = ManagerConfig { recycling_method: RecyclingMethod::Fast };
         let manager = match tls.clone() {
@@ -158,6 +162,18 @@ impl Db {
 
     pub(super) fn set_transaction_shift(&self, shift: i64) {
         self.shared.transaction_shift.store(shift, Ordering::Relaxed);
+    }
+
+    /// Takes the campaigns with many deltas of kept counts, as far as this process knows.
+    #[must_use]
+    pub fn take_to_fold(&self) -> Vec<Uuid> {
+        self.shared.to_count.take_to_fold()
+    }
+
+    /// Takes the campaigns that were asked for and whose kept counts are not known to be right.
+    #[must_use]
+    pub fn take_unkept(&self) -> HashSet<Uuid> {
+        self.shared.to_count.take_unkept()
     }
 
     /// Checks whether the database answers and accepts writes.

@@ -84,6 +84,9 @@ pub async fn finish(tx: &Tx<'_>, erasure: &Erasure) -> StoreResult<bool> {
     let forget =
         "DELETE FROM suppression_events WHERE phone = $1 AND ($2::text IS NULL OR tenant = $2)";
     tx.execute(forget, &[phone, &reach.tenant()]).await?;
+    let forget =
+        "DELETE FROM relisted_numbers WHERE phone = $1 AND ($2::text IS NULL OR tenant = $2)";
+    tx.execute(forget, &[phone, &reach.tenant()]).await?;
     let sql = "UPDATE erasures SET phone = NULL
         WHERE tenant = $1 AND hash = $2 AND erased_at = $3 AND phone IS NOT NULL";
     Ok(tx.execute(sql, &[&tenant, &hash, &erasure.noted_at]).await? == 1)

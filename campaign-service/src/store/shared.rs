@@ -2,6 +2,7 @@
 
 use super::notify::ControlEvent;
 use super::outages::Outages;
+use super::to_count::ToCount;
 use std::sync::atomic::AtomicI64;
 use std::time::Duration;
 use tokio::sync::broadcast;
@@ -16,4 +17,5 @@ pub(super) struct Shared {
     pub(super) untold: broadcast::Sender<ControlEvent>,
     /// Number added to transaction ids that are stored: see [`clusters`].
     pub(super) transaction_shift: AtomicI64,
+    pub(super) to_count: ToCount,
 }

@@ -1,26 +1,14 @@
-//! States of contacts: the domain type ContactState, packed into blocks of consecutive positions.
+//! States of contacts: packed, in blocks of consecutive positions.
 //!
-//! A block is one narrow row, so that a lease's contacts cost a few rows to read and to write. A
-//! contact takes 40 bytes of its block. A contact to which nothing happened has only zero bytes:
-//!
-//! | bytes | what |
-//! |---|---|
-//! | 0..12 | generation, cycle, refused_run |
-//! | 12..20 | due_at in microseconds, 0 for none |
-//! | 20..28 | last_call: lease × 8192 + slot, 0 for none |
-//! | 28..32 | longest_transfer_seconds |
-//! | 32..34 | attempts |
-//! | 34..38 | cycle_attempts; last_outcome + 1, and 128 when finished; flags; cycle_flags |
-//! | 38 | 1 when `may_ring`, 2 when `is_calling_in`, or their sum |
-//! | 39 | not used yet |
+//! A block is one narrow row, so that a lease's contacts cost a few rows to read and to write.
+//! Whatever changes a state changes the kept counts in the same transaction.
 
+use super::classes::{self, Tally};
+use super::packed::{Marks, NO_STATE, Packed, STATE_BYTES, marked, pack, unpack};
 use super::place::Place;
 use super::{Params, StoreError, StoreResult, Tx};
 use campaign_domain::Instant;
-use campaign_domain::facts::{CallOutcome, Flags};
 use campaign_domain::history::ContactState;
-use campaign_domain::lease::SlotId;
-use campaign_domain::settings::Epoch;
 use std::collections::BTreeMap;
 use tokio::try_join;
 use tokio_postgres::Row;
@@ -28,81 +16,7 @@ use uuid::Uuid;
 
 /// Contacts in a block.
 pub const BLOCK_CONTACTS: i64 = 32;
-const STATE_BYTES: usize = 40;
 const BLOCK_BYTES: usize = STATE_BYTES * 32;
-/// Most slots that a lease can have; a power of two.
-const SLOTS: i64 = 8_192;
-const FINISHED: u8 = 128;
-const MAY_RING: u8 = 1;
-const CALLING_IN: u8 = 2;
-
-/// Returns the outcome with a number. A number that only a newer version knows becomes `Unknown`.
-pub(super) fn outcome_from_number(number: u8) -> CallOutcome {
-    CallOutcome::ALL.get(usize::from(number)).copied().unwrap_or(CallOutcome::Unknown)
-}
-
-/// Packs a slot into one number. 0 means none, because no lease has the number 0.
-pub(super) fn pack_slot(slot: Option<SlotId>) -> i64 {
-    slot.map_or(0, |at| at.lease * SLOTS + i64::try_from(at.slot).unwrap_or(SLOTS - 1))
-}
-
-pub(super) fn unpack_slot(packed: i64) -> Option<SlotId> {
-    let slot = usize::try_from(packed % SLOTS).unwrap_or(0);
-    (packed > 0).then_some(SlotId { lease: packed / SLOTS, slot })
-}
-
-/// Converts a count to its stored type. The value `highest` stands for all counts above it.
-fn clamped<T: TryFrom<i32> + Default>(count: i32, highest: T) -> T {
-    T::try_from(count.max(0)).unwrap_or(highest)
-}
-
-fn pack(state: &ContactState) -> [u8; STATE_BYTES] {
-    let mut bytes = [0; STATE_BYTES];
-    bytes[0..4].copy_from_slice(&state.epoch.generation.to_le_bytes());
-    bytes[4..8].copy_from_slice(&state.epoch.cycle.to_le_bytes());
-    bytes[8..12].copy_from_slice(&state.refused_run.to_le_bytes());
-    let due = state.due_at.map_or(0, |due_at| due_at.timestamp_micros());
-    bytes[12..20].copy_from_slice(&due.to_le_bytes());
-    bytes[20..28].copy_from_slice(&pack_slot(state.last_call).to_le_bytes());
-    bytes[28..32].copy_from_slice(&state.longest_transfer_seconds.to_le_bytes());
-    bytes[32..34].copy_from_slice(&clamped(state.attempts, u16::MAX).to_le_bytes());
-    bytes[34] = clamped(state.cycle_attempts, u8::MAX);
-    let outcome = state.last_outcome.map_or(0, |outcome| outcome.number() + 1);
-    bytes[35] = outcome | if state.finished { FINISHED } else { 0 };
-    // All existing flags fit in a byte.
-    bytes[36] = state.flags.0.to_le_bytes()[0];
-    bytes[37] = state.cycle_flags.0.to_le_bytes()[0];
-    bytes[38] = if state.may_ring { MAY_RING } else { 0 }
-        | if state.is_calling_in { CALLING_IN } else { 0 };
-    bytes
-}
-
-fn unpack(bytes: &[u8]) -> ContactState {
-    let int =
-        |at: usize| i32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
-    let long = |at: usize| {
-        let low = int(at).cast_unsigned();
-        let high = int(at + 4).cast_unsigned();
-        (u64::from(high) << 32 | u64::from(low)).cast_signed()
-    };
-    let due = long(12);
-    let outcome = bytes[35] & !FINISHED;
-    ContactState {
-        epoch: Epoch { generation: int(0), cycle: int(4) },
-        refused_run: int(8),
-        due_at: if due == 0 { None } else { Instant::from_timestamp_micros(due) },
-        last_call: unpack_slot(long(20)),
-        longest_transfer_seconds: int(28),
-        attempts: i32::from(u16::from_le_bytes([bytes[32], bytes[33]])),
-        cycle_attempts: i32::from(bytes[34]),
-        last_outcome: outcome.checked_sub(1).map(outcome_from_number),
-        finished: bytes[35] & FINISHED != 0,
-        flags: Flags(i16::from(bytes[36])),
-        cycle_flags: Flags(i16::from(bytes[37])),
-        may_ring: bytes[38] & MAY_RING != 0,
-        is_calling_in: bytes[38] & CALLING_IN != 0,
-    }
-}
 
 /// Returns the block that a position is in.
 #[must_use]
@@ -130,7 +44,8 @@ struct Block {
     /// Place of the block in its table, if stored. Finding the block again would mean a walk past
     /// all its old versions, as long as somebody's snapshot keeps those versions.
     place: Option<Place>,
-    is_changed: bool,
+    /// States before the first change; `None` if none was changed.
+    before: Option<Vec<u8>>,
 }
 
 impl States {
@@ -147,27 +62,66 @@ impl States {
         InOrder { states: self, block: None }
     }
 
-    /// Changes the state of a contact, to be saved.
+    /// Changes the state of a contact, to be saved. The contact's marks stay.
     pub fn set(&mut self, position: i64, state: &ContactState) {
-        let number = block_of(position);
-        let block = self.blocks.entry(number).or_default();
+        let marks = Marks::of(&self.packed(position));
+        self.put(position, pack(state), marks);
+    }
+
+    /// Changes what a contact is counted as, to be saved.
+    pub(super) fn set_marks(&mut self, position: i64, marks: Marks) {
+        self.put(position, self.packed(position), marks);
+    }
+
+    fn put(&mut self, position: i64, packed: Packed, marks: Marks) {
+        let block = self.blocks.entry(block_of(position)).or_default();
+        if block.before.is_none() {
+            block.before = Some(block.states.clone());
+        }
         block.states.resize(BLOCK_BYTES, 0);
-        block.states[range_of(position)].copy_from_slice(&pack(state));
-        block.is_changed = true;
+        block.states[range_of(position)].copy_from_slice(&marked(packed, marks));
     }
 
     fn changed(&self) -> impl Iterator<Item = (i64, &Block)> {
         let blocks = self.blocks.iter().map(|(number, block)| (*number, block));
-        blocks.filter(|(_, block)| block.is_changed)
+        blocks.filter(|(_, block)| block.before.is_some())
+    }
+
+    /// Returns how the changes change the counts.
+    fn tally(&self, now: Instant) -> Tally {
+        let mut tally = Tally::new(now);
+        for (_, block) in self.changed() {
+            let before = block.before.as_deref().unwrap_or_default();
+            for (index, new) in block.states.chunks_exact(STATE_BYTES).enumerate() {
+                let at = index * STATE_BYTES..(index + 1) * STATE_BYTES;
+                let old = before.get(at).unwrap_or(&NO_STATE);
+                if old != new {
+                    tally.add(old, -1);
+                    tally.add(new, 1);
+                }
+            }
+        }
+        tally
     }
 
     /// Returns the contacts to which something happened, in order of position.
     pub fn iter(&self) -> impl Iterator<Item = (i64, ContactState)> {
+        self.all_packed().map(|(position, bytes)| (position, unpack(bytes)))
+    }
+
+    /// Returns the packed states that are not empty, in order of position.
+    pub(super) fn all_packed(&self) -> impl Iterator<Item = (i64, &[u8])> {
         self.blocks.iter().flat_map(|(number, block)| {
             let states = (number * BLOCK_CONTACTS..).zip(block.states.chunks_exact(STATE_BYTES));
-            let known = states.filter(|(_, bytes)| bytes.iter().any(|byte| *byte != 0));
-            known.map(|(position, bytes)| (position, unpack(bytes)))
+            states.filter(|(_, bytes)| **bytes != NO_STATE)
         })
+    }
+
+    /// Returns the packed state of a contact.
+    pub(super) fn packed(&self, position: i64) -> Packed {
+        let block = self.blocks.get(&block_of(position));
+        let bytes = block.and_then(|block| block.states.get(range_of(position)));
+        bytes.and_then(|bytes| bytes.try_into().ok()).unwrap_or(NO_STATE)
     }
 }
 
@@ -225,8 +179,7 @@ fn close_range(blocks: &[i64]) -> Option<(i64, i64)> {
 }
 
 fn read(rows: &[Row]) -> States {
-    let block =
-        |row: &Row| Block { states: row.get(1), place: Some(row.get(2)), is_changed: false };
+    let block = |row: &Row| Block { states: row.get(1), place: Some(row.get(2)), before: None };
     States { blocks: rows.iter().map(|row| (row.get(0), block(row))).collect() }
 }
 
@@ -290,11 +243,16 @@ pub async fn lock(
     Ok(read(&rows))
 }
 
-/// Writes back the changes of locked states.
+/// Writes back the changes of locked states, and counts them.
 pub async fn save(tx: &Tx<'_>, campaign: Uuid, states: &States) -> StoreResult<()> {
     let (stored, new): (Vec<_>, Vec<_>) =
         states.changed().partition(|(_, block)| block.place.is_some());
-    try_join!(insert(tx, campaign, &new), update(tx, &stored))?;
+    let tally = states.tally(tx.now);
+    try_join!(
+        insert(tx, campaign, &new),
+        update(tx, &stored),
+        classes::append(tx, campaign, &tally),
+    )?;
     Ok(())
 }
 
@@ -357,55 +315,15 @@ pub async fn purge(
     let gone: Vec<i64> = gone.into_iter().map(|(number, _)| number).collect();
     let sql = "DELETE FROM state_blocks WHERE campaign_id = $1 AND block = ANY($2)";
     tx.execute(sql, &[&campaign, &gone]).await?;
-    update(tx, &kept).await
+    update(tx, &kept).await?;
+    classes::append(tx, campaign, &states.tally(tx.now)).await
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::packed::tests::any_state;
     use super::*;
     use proptest::prelude::*;
-
-    fn any_state() -> impl Strategy<Value = ContactState> {
-        let numbers = (0..9_i32, 0..9_i32, 0..9_i32, 0..86_401_i32, 0..1_000_i32, 0..256_i32);
-        let outcome = proptest::option::of(proptest::sample::select(CallOutcome::ALL.to_vec()));
-        let call = proptest::option::of((1..1_i64 << 49, 0..8_192_usize));
-        let due = proptest::option::of(1..4_000_000_000_000_000_i64);
-        (numbers, 0..256_i16, 0..256_i16, any::<(bool, bool, bool)>(), outcome, call, due).prop_map(
-            |(
-                numbers,
-                flags,
-                cycle_flags,
-                (finished, may_ring, is_calling_in),
-                last_outcome,
-                call,
-                due,
-            )| {
-                let (generation, cycle, refused_run, longest, attempts, cycle_attempts) = numbers;
-                ContactState {
-                    epoch: Epoch { generation, cycle },
-                    flags: Flags(flags),
-                    longest_transfer_seconds: longest,
-                    attempts,
-                    last_outcome,
-                    refused_run,
-                    cycle_flags: Flags(cycle_flags),
-                    cycle_attempts: cycle_attempts.min(255),
-                    finished,
-                    due_at: due.and_then(Instant::from_timestamp_micros),
-                    may_ring,
-                    is_calling_in,
-                    last_call: call.map(|(lease, slot)| SlotId { lease, slot }),
-                }
-            },
-        )
-    }
-
-    #[test]
-    fn outcomes_read_back() {
-        for outcome in CallOutcome::ALL {
-            assert_eq!(outcome_from_number(outcome.number()), outcome);
-        }
-    }
 
     proptest! {
         #[test]

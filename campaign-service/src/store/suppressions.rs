@@ -74,6 +74,11 @@ pub async fn note_numbers(
     let sql = "INSERT INTO suppression_events (tenant, event_number, phone, source)
         SELECT $1, $2, phone, $4 FROM unnest($3::text[]) AS t(phone)";
     tx.execute(sql, &[&tenant.name(), &event_number, &phones, &source]).await?;
+    // Contacts with these numbers are counted anew: see `recounts`.
+    let relist = "INSERT INTO relisted_numbers (tenant, phone, changed_at)
+        SELECT DISTINCT $1, phone, $3::timestamptz FROM unnest($2::text[]) AS t(phone)
+        ON CONFLICT (tenant, phone) DO UPDATE SET changed_at = excluded.changed_at";
+    tx.execute(relist, &[&tenant.name(), &phones, &tx.now]).await?;
     Ok(())
 }
 

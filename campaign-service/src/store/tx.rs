@@ -7,6 +7,7 @@ use super::error::{Staleness, StoreError, StoreResult};
 use super::gate::{Durability, GATE_WAIT_MILLIS, Gate, LOCK_POSITIONS, gate_key, limits};
 use super::notify::{self, ControlEvent};
 use super::shared::Shared;
+use super::to_count::ToCount;
 use bytes::Bytes;
 use campaign_domain::Instant;
 use deadpool_postgres::Client;
@@ -275,6 +276,11 @@ impl Tx<'_> {
     /// Returns the number added to transaction ids that are stored.
     pub(super) fn transaction_shift(&self) -> i64 {
         self.connection.shared.transaction_shift.load(Relaxed)
+    }
+
+    /// Returns the work on kept counts that is left for later.
+    pub(super) fn to_count(&self) -> &ToCount {
+        &self.connection.shared.to_count
     }
 
     /// Notifies all replicas once the transaction is committed.

@@ -224,6 +224,43 @@ async fn a_watch_ends_unavailable_when_the_replica_stops() {
     assert_eq!(status.code(), Code::Unavailable, "{status:?}");
 }
 
+/// Fifty watchers cost the database what one costs, and who reads after a change sees it.
+#[tokio::test]
+async fn watchers_share_what_is_read_and_a_single_read_is_never_old() {
+    let db = TestDb::new().await;
+    let mut options = test_options();
+    // The chores look into the table too by which the readings are counted.
+    options.chores.interval = Duration::from_secs(3_600);
+    let service = Service::start_with(&db, options).await;
+    let mut clients = service.clients.clone();
+    let name = clients.create_campaign().await;
+    clients.add_contacts(&name, 0..1).await;
+    let mut watchers = tokio::task::JoinSet::new();
+    for _ in 0..50 {
+        let mut watched = watch(&clients, &name).await;
+        watched.message().await.unwrap().unwrap();
+        watchers.spawn(async move { while let Ok(Some(_)) = watched.message().await {} });
+    }
+    let pool = db.client().await;
+    let sql = "SELECT sum(seq_scan + idx_scan)::int8 FROM pg_stat_user_tables
+        WHERE relname = 'history_purges'";
+    let readings = || async {
+        let _ = pool.execute("SELECT pg_stat_clear_snapshot()", &[]).await.unwrap();
+        pool.query_one(sql, &[]).await.unwrap().get::<_, i64>(0)
+    };
+    // Sessions pass on what they counted with up to a second's delay.
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    let before = readings().await;
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    let more = readings().await - before;
+    assert!((1..=9).contains(&more), "{more} readings in 5 seconds");
+    for total in 2..30 {
+        clients.add_contacts(&name, total - 1..total).await;
+        let progress = clients.progress(&name).await;
+        assert_eq!(progress.total, i64::try_from(total).unwrap());
+    }
+}
+
 /// The service config for clients: streams have no time limit, and only failures that may pass are retried.
 #[test]
 fn the_service_config_fits_the_methods() {

@@ -13,6 +13,7 @@ mod compatibility;
 mod configuration;
 mod contacts;
 mod control_cost;
+mod counts;
 mod crashes;
 mod databases;
 mod dispatch;

@@ -2,6 +2,7 @@
 //! killed and frozen workers, expired leases. The provider's own log and the database are the judges, not the
 //! service's counts.
 
+use crate::counts::{counting, difference};
 use crate::support::processes::{dials, serve, work};
 use crate::support::{Clients, TestDb, phone};
 use campaign_proto::v1;
@@ -50,6 +51,7 @@ async fn promises_hold_while_everything_happens_at_once() {
     assert_eq!((progress.total, removed), (1_600, 1_600), "P1: {progress:?}");
     clients[0].pause(&name).await;
     judge(&db, &log, &progress).await;
+    assert_eq!(difference(&counting(&db), &name).await, None, "kept counts");
     std::fs::remove_file(log).unwrap();
 }
 

@@ -18,8 +18,7 @@ struct Protocol {
     mends: bool,
 }
 
-const WHOLE: Protocol =
-    Protocol { passes_gate_alone: true, locks_positions: true, mends: true };
+const WHOLE: Protocol = Protocol { passes_gate_alone: true, locks_positions: true, mends: true };
 
 /// Kinds of transactions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -227,7 +226,9 @@ impl Model for Agenda {
                 Some(next)
             }
             // The check does nothing while others are in the gate or add contacts.
-            Action::Mend if next.shared == 0 && next.alone.is_none() && next.positions.is_none() => {
+            Action::Mend
+                if next.shared == 0 && next.alone.is_none() && next.positions.is_none() =>
+            {
                 next.is_awake = next.work > 0;
                 next.is_lost = false;
                 Some(next)

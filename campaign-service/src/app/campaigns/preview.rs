@@ -4,8 +4,8 @@ use super::Campaigns;
 use crate::app::error::Result;
 use crate::app::existing;
 use crate::store::campaigns::{self, Counters};
-use crate::store::counts::{self, Class, View};
-use crate::store::{Tx, audit, suppressions, to_json};
+use crate::store::counts::{Class, View};
+use crate::store::{Tx, audit, kept, suppressions, to_json};
 use campaign_domain::access::Tenant;
 use campaign_domain::audit::Head;
 use campaign_domain::campaign::Campaign;
@@ -30,7 +30,7 @@ pub struct Preview {
 impl Campaigns {
     /// Counts the contacts that would be engaged if the campaign were launched now.
     pub async fn preview(&self, id: Uuid, settings: &LaunchSettings) -> Result<Preview> {
-        let mut connection = self.db.connect().await?;
+        let mut connection = self.db.for_looking().connect().await?;
         let tx = connection.begin_snapshot().await?;
         let campaign = existing(&tx, id).await?;
         let counters = campaigns::counters(&tx, id).await?;
@@ -38,7 +38,7 @@ impl Campaigns {
         let lists = ListHeads::read(&tx, &campaign.tenant).await?;
         let rules = campaign.rules_of_next_run(*settings);
         let view = View { epoch: rules.epoch, run: rules.run, position_limit: None };
-        let classes = counts::survey(&tx, id, view).await?.classes;
+        let classes = kept::read(&tx, id, view).await?.classes;
         let mut preview = Preview {
             total: 0,
             eligible: 0,
@@ -58,7 +58,7 @@ impl Campaigns {
         }
         if settings.reset_contact_history {
             let before = View { epoch: campaign.epoch, ..view };
-            preview.refusals_wiped = counts::survey(&tx, id, before).await?.totals.refused;
+            preview.refusals_wiped = kept::read(&tx, id, before).await?.totals.refused;
         }
         preview.warnings = warnings(&campaign, settings, &preview, &classes);
         if campaign.plan(settings.live_forever).has_ended(tx.now) {

@@ -2,18 +2,11 @@
 
 mod idling;
 pub mod progress;
+mod sharing;
 
-use super::DispatchLimits;
-use crate::store::Db;
 use campaign_domain::eligibility::Reason;
+pub use progress::{Watch, Watcher};
 use std::collections::BTreeMap;
-
-/// Use cases of watching a campaign.
-#[derive(Clone, Debug)]
-pub struct Watch {
-    pub db: Db,
-    pub limits: DispatchLimits,
-}
 
 /// Numbers of contacts by bucket. Each contact is in exactly one bucket.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -1,18 +1,34 @@
 //! Progress of the current run: the standing of every contact.
 
+use super::Buckets;
 use super::idling::idle_reason;
-use super::{Buckets, Watch};
+use super::sharing::{Shared, Viewer};
+use crate::app::DispatchLimits;
 use crate::app::error::Result;
 use crate::app::existing;
-use crate::store::counts::{self, HistoryTotals, View};
+use crate::metrics::Metrics;
+use crate::store::Db;
+use crate::store::counts::{HistoryTotals, View};
+use crate::store::kept;
 use crate::store::purge::{self, PurgeProgress};
 use crate::store::troubles;
 use campaign_domain::Instant;
 use campaign_domain::campaign::Campaign;
 use campaign_domain::standing::{IdleReason, Standing, standing};
+use std::sync::Arc;
+use std::time::Duration;
 use uuid::Uuid;
 
-/// Answer of [`Watch::progress`].
+/// Use cases of watching a campaign.
+#[derive(Clone, Debug)]
+pub struct Watch {
+    db: Db,
+    limits: DispatchLimits,
+    metrics: Arc<Metrics>,
+    shared: Arc<Shared<Progress>>,
+}
+
+/// Progress of a campaign at one time.
 #[derive(Clone, Debug)]
 pub struct Progress {
     pub campaign: Campaign,
@@ -25,16 +41,49 @@ pub struct Progress {
     pub purge: Option<PurgeProgress>,
 }
 
+/// Watcher of a campaign, who looks again and again.
+#[derive(Debug)]
+pub struct Watcher {
+    watch: Watch,
+    campaign: Uuid,
+    viewer: Viewer<Progress>,
+}
+
+impl Watcher {
+    /// Returns progress that is not much older than `interval`. The first one is from now.
+    pub async fn progress(&mut self, interval: Duration) -> Result<Arc<Progress>> {
+        let (watch, campaign) = (&self.watch, self.campaign);
+        self.viewer.recent(interval, || watch.read(campaign)).await
+    }
+}
+
 impl Watch {
-    /// Counts every contact of a campaign.
-    pub async fn progress(&self, id: Uuid) -> Result<Progress> {
+    /// Creates the use cases. Their readings take a part of the connections to `db` only.
+    #[must_use]
+    pub fn new(db: &Db, limits: DispatchLimits, metrics: Arc<Metrics>) -> Self {
+        Self { db: db.for_looking(), limits, metrics, shared: Arc::default() }
+    }
+    /// Returns the progress of a campaign, read after this call.
+    pub async fn progress(&self, id: Uuid) -> Result<Arc<Progress>> {
+        self.shared.viewer(id).fresh(|| self.read(id)).await
+    }
+
+    /// Returns a watcher of a campaign.
+    #[must_use]
+    pub fn watcher(&self, campaign: Uuid) -> Watcher {
+        Watcher { watch: self.clone(), campaign, viewer: self.shared.viewer(campaign) }
+    }
+
+    /// Reads the progress of a campaign.
+    async fn read(&self, id: Uuid) -> Result<Progress> {
+        self.metrics.counts.readings.inc();
         let mut connection = self.db.connect().await?;
         let tx = connection.begin_snapshot().await?;
         let campaign = existing(&tx, id).await?;
         let rules = campaign.rules();
         let view =
             View { epoch: rules.epoch, run: rules.run, position_limit: rules.position_limit };
-        let survey = counts::survey(&tx, id, view).await?;
+        let survey = kept::read(&tx, id, view).await?;
         let mut buckets = Buckets::default();
         let mut next_retry: Option<Instant> = None;
         for class in survey.classes {

@@ -2,6 +2,7 @@
 
 use super::run::{Pair, same};
 use super::state::Kind;
+use crate::counts::difference;
 use campaign_proto::v1::ContactStanding;
 use std::collections::BTreeMap;
 
@@ -28,6 +29,7 @@ impl Pair<'_> {
         same!(seen, buckets, "buckets");
         same!(progress.total, buckets.values().sum::<i64>(), "total");
         same!(self.clients.campaign(&self.name).await.contact_count, progress.total, "count");
+        self.compare_counts(number).await?;
 
         let present: Vec<usize> = self.model.present().collect();
         let Some(position) = present.get(number % present.len().max(1)).copied() else {
@@ -37,6 +39,19 @@ impl Pair<'_> {
         let wanted = self.model.standing(position);
         same!((explained.standing(), explained.reason()), wanted, "explanation of {position}");
         self.compare_history(position).await
+    }
+
+    /// Compares the kept counts with those of every contact, some of them added up.
+    async fn compare_counts(&self, number: usize) -> Result<(), String> {
+        let (counting, id) = (&self.clock.counting, self.name.trim_start_matches("campaigns/"));
+        let id = id.parse().unwrap();
+        match number % 5 {
+            2 => counting.correct(id).await.unwrap(),
+            4 => counting.fold(id).await.unwrap(),
+            _ => {}
+        }
+        let difference = difference(counting, &self.name).await;
+        difference.map_or(Ok(()), |difference| Err(format!("kept counts: {difference}")))
     }
 
     async fn compare_history(&mut self, position: usize) -> Result<(), String> {

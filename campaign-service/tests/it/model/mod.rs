@@ -12,6 +12,7 @@ mod state;
 use crate::support::{Service, TestDb, test_options};
 use campaign_proto::v1::CallOutcome;
 use campaign_service::app::campaigns::Campaigns;
+use campaign_service::app::counting::Counting;
 use campaign_service::app::facts::Facts;
 use campaign_service::server::Options;
 use proptest::prelude::*;
@@ -27,6 +28,7 @@ const SHARES: u32 = 4;
 struct Clock {
     campaigns: Campaigns,
     facts: Facts,
+    counting: Counting,
 }
 
 impl Clock {
@@ -35,6 +37,7 @@ impl Clock {
         Self {
             campaigns: Campaigns { db: db.db() },
             facts: Facts::new(db.db(), limits, Arc::default()),
+            counting: crate::counts::counting(db),
         }
     }
 }

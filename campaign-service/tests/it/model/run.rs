@@ -37,7 +37,7 @@ pub(super) struct Vanished {
 pub(super) struct Pair<'a> {
     pub(super) db: &'a TestDb,
     pub(super) service: &'a Service,
-    clock: &'a Clock,
+    pub(super) clock: &'a Clock,
     pub(super) clients: Clients,
     pub(super) name: String,
     pub(super) model: Model,

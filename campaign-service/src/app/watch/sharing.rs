@@ -1,0 +1,225 @@
+//! Sharing of readings: whoever looks at a campaign in this process shares one reading with the
+//! others, so that the database is not asked once for each of them.
+
+use crate::app::error::Result;
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::time::Instant;
+use uuid::Uuid;
+
+/// Least time between two readings for watchers, in times of what a reading takes. So watching
+/// takes at most a tenth of one connection for each campaign.
+const REST: u32 = 10;
+
+/// Readings of the campaigns that somebody looks at.
+pub struct Shared<T> {
+    lanes: Mutex<HashMap<Uuid, Arc<Lane<T>>>>,
+}
+
+/// Last reading of one campaign. The lock is held during a reading.
+type Lane<T> = tokio::sync::Mutex<Option<Reading<T>>>;
+
+struct Reading<T> {
+    began: Instant,
+    took: Duration,
+    value: Arc<T>,
+}
+
+/// Somebody who looks at a campaign. The campaign is forgotten with the last one.
+pub struct Viewer<T> {
+    shared: Arc<Shared<T>>,
+    campaign: Uuid,
+    lane: Arc<Lane<T>>,
+    /// When the reading began that this viewer saw last.
+    seen: Option<Instant>,
+}
+
+impl<T> fmt::Debug for Shared<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shared").finish_non_exhaustive()
+    }
+}
+
+impl<T> fmt::Debug for Viewer<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Viewer").field("campaign", &self.campaign).finish_non_exhaustive()
+    }
+}
+
+impl<T> Default for Shared<T> {
+    fn default() -> Self {
+        Self { lanes: Mutex::default() }
+    }
+}
+
+impl<T> Drop for Viewer<T> {
+    fn drop(&mut self) {
+        let mut lanes = self.shared.lanes.lock().unwrap_or_else(PoisonError::into_inner);
+        // The two references are the map's and ours. Under the map's lock, nobody gets another.
+        if Arc::strong_count(&self.lane) <= 2 {
+            lanes.remove(&self.campaign);
+        }
+    }
+}
+
+impl<T> Shared<T> {
+    /// Returns a viewer of a campaign.
+    pub fn viewer(self: &Arc<Self>, campaign: Uuid) -> Viewer<T> {
+        let mut lanes = self.lanes.lock().unwrap_or_else(PoisonError::into_inner);
+        let lane = Arc::clone(lanes.entry(campaign).or_default());
+        Viewer { shared: Arc::clone(self), campaign, lane, seen: None }
+    }
+}
+
+impl<T> Reading<T> {
+    /// Returns whether a watcher shares this reading: the watcher has not seen it and it is younger
+    /// than the watcher's interval, or the time for the next reading has not come.
+    fn suits(&self, seen: Instant, interval: Duration) -> bool {
+        let age = self.began.elapsed();
+        (self.began > seen && age < interval) || age < self.took * REST
+    }
+}
+
+impl<T> Viewer<T> {
+    /// Returns a reading that began after this call. At most one reading of a campaign runs at a
+    /// time, and all callers that wait meanwhile share the next one.
+    pub async fn fresh<Work, Reads>(&mut self, read: Work) -> Result<Arc<T>>
+    where
+        Work: FnOnce() -> Reads,
+        Reads: Future<Output = Result<T>>,
+    {
+        let asked = Instant::now();
+        self.look(|last| last.began >= asked, read).await
+    }
+
+    /// Returns a reading that is as recent as a watcher needs. The first one is fresh.
+    pub async fn recent<Work, Reads>(&mut self, interval: Duration, read: Work) -> Result<Arc<T>>
+    where
+        Work: FnOnce() -> Reads,
+        Reads: Future<Output = Result<T>>,
+    {
+        match self.seen {
+            None => self.fresh(read).await,
+            Some(seen) => self.look(|last| last.suits(seen, interval), read).await,
+        }
+    }
+
+    async fn look<Work, Reads>(
+        &mut self,
+        suits: impl FnOnce(&Reading<T>) -> bool,
+        read: Work,
+    ) -> Result<Arc<T>>
+    where
+        Work: FnOnce() -> Reads,
+        Reads: Future<Output = Result<T>>,
+    {
+        let mut last = self.lane.lock().await;
+        let reading = match last.take().filter(suits) {
+            Some(reading) => reading,
+            None => {
+                let began = Instant::now();
+                let value = Arc::new(read().await?);
+                Reading { began, took: began.elapsed(), value }
+            }
+        };
+        self.seen = Some(reading.began);
+        let value = Arc::clone(&reading.value);
+        *last = Some(reading);
+        Ok(value)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::app::error::Error;
+    use std::sync::atomic::{AtomicU32, Ordering};
+    use tokio::task::JoinSet;
+    use tokio::time::sleep;
+
+    const READING: Duration = Duration::from_millis(10);
+    const INTERVAL: Duration = Duration::from_millis(200);
+
+    /// Reading that takes a while. Its value is its number.
+    async fn number(count: Arc<AtomicU32>) -> Result<u32> {
+        let number = count.fetch_add(1, Ordering::SeqCst) + 1;
+        sleep(READING).await;
+        Ok(number)
+    }
+
+    #[tokio::test]
+    async fn any_number_of_watchers_costs_one_reading_an_interval() {
+        let (shared, count) = (Arc::new(Shared::default()), Arc::new(AtomicU32::new(0)));
+        let (began, mut watchers) = (Instant::now(), JoinSet::new());
+        for watcher in 0..50 {
+            let (mut viewer, count) = (shared.viewer(Uuid::nil()), Arc::clone(&count));
+            watchers.spawn(async move {
+                sleep(INTERVAL * watcher / 50).await;
+                let (mut seen, began) = (Vec::new(), Instant::now());
+                while began.elapsed() < 10 * INTERVAL {
+                    let read = || number(Arc::clone(&count));
+                    seen.push(*viewer.recent(INTERVAL, read).await.expect("a reading"));
+                    sleep(INTERVAL).await;
+                }
+                seen.windows(2).for_each(|pair| assert!(pair[0] <= pair[1], "{seen:?}"));
+            });
+        }
+        watchers.join_all().await;
+        // While the watchers begin, one reading follows the other.
+        let most = 1
+            + INTERVAL.div_duration_f64(READING) as u32
+            + began.elapsed().div_duration_f64(INTERVAL) as u32;
+        let readings = count.load(Ordering::SeqCst);
+        assert!(readings <= most, "{readings} readings, and one an interval makes {most}");
+        assert!(shared.lanes.lock().expect("no panic").is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_slow_reading_is_shared_for_longer_than_the_interval() {
+        let shared = Arc::new(Shared::default());
+        let mut viewer = shared.viewer(Uuid::nil());
+        let count = AtomicU32::new(0);
+        let began = Instant::now();
+        while began.elapsed() < READING * 95 {
+            let read = || async {
+                count.fetch_add(1, Ordering::SeqCst);
+                sleep(READING).await;
+                Ok(())
+            };
+            viewer.recent(READING, read).await.expect("a reading");
+            sleep(READING).await;
+        }
+        assert!((1..=10).contains(&count.load(Ordering::SeqCst)), "{count:?} in 95 times of one");
+    }
+
+    #[tokio::test]
+    async fn a_fresh_reading_begins_after_the_question_and_all_who_wait_share_it() {
+        let (shared, count) = (Arc::new(Shared::default()), Arc::new(AtomicU32::new(0)));
+        let mut callers = JoinSet::new();
+        for caller in 0..30 {
+            let (mut viewer, count) = (shared.viewer(Uuid::nil()), Arc::clone(&count));
+            callers.spawn(async move {
+                sleep(READING * caller / 30).await;
+                let before = count.load(Ordering::SeqCst);
+                let seen = *viewer.fresh(|| number(count)).await.expect("a reading");
+                assert!(seen > before, "{seen} began before the question");
+            });
+        }
+        callers.join_all().await;
+        let readings = count.load(Ordering::SeqCst);
+        assert!(readings <= 4, "{readings} readings for callers within the time of one");
+    }
+
+    #[tokio::test]
+    async fn a_reading_that_fails_or_is_given_up_is_read_again() {
+        let shared = Arc::new(Shared::default());
+        let (mut one, mut other) = (shared.viewer(Uuid::nil()), shared.viewer(Uuid::nil()));
+        let failed = one.fresh(|| async { Err(Error::Interrupted) }).await;
+        assert!(failed.is_err());
+        let given_up = one.fresh(std::future::pending);
+        assert!(tokio::time::timeout(INTERVAL, given_up).await.is_err());
+        assert_eq!(*other.recent(INTERVAL, || async { Ok(7) }).await.expect("a reading"), 7);
+    }
+}
