@@ -35,7 +35,7 @@ impl BacklogWatch {
     pub async fn run(&self, stop: &CancellationToken) {
         loop {
             match self.count().await {
-                Ok(backlog) => self.metrics.waiting(&backlog),
+                Ok(backlog) => self.metrics.waiting.set(&backlog),
                 // An unavailable database is reported elsewhere.
                 Err(error) => debug!(%error, "the backlog could not be counted"),
             }
