@@ -9,7 +9,12 @@ use uuid::Uuid;
 
 /// Tables that a deleted campaign's rows are deleted from, the ones with people's data first. A row of
 /// `campaigns` goes last.
-const TABLES: [&str; 18] = [
+const TABLES: [&str; 23] = [
+    "class_checks",
+    "class_deltas",
+    "class_counts",
+    "class_waits",
+    "recounts",
     "agenda",
     "contacts",
     "state_blocks",
