@@ -1,5 +1,5 @@
-//! Limits on concurrent requests, and on the rate of one caller. A request beyond the limit waits
-//! briefly for a place and is then rejected with a retry delay. Work that waits too long is done for
+//! Limits on concurrent requests, and on the rate of one caller. A request beyond the limit, or
+//! beyond its tenant's share while places are scarce, waits briefly for a place and is then rejected with a retry delay. Work that waits too long is done for
 //! nobody.
 //!
 //! The wait also keeps rejections cheap. HTTP/2 limits the open requests of a connection, and each
@@ -9,9 +9,11 @@
 use super::access::Admitted;
 use super::around::{Calling, Middleware};
 use super::methods::{Kind, Method};
+use super::places::{Place, Places};
 use super::refusing::refuse;
 use crate::app::error::Error;
 use crate::metrics::Metrics;
+use campaign_domain::access::Tenant;
 use campaign_process::connections::{Peer, StreamPlace};
 use futures_util::FutureExt;
 use governor::clock::Clock;
@@ -22,7 +24,6 @@ use std::collections::HashMap;
 use std::num::NonZeroU32;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 use tonic::Status;
 use tonic::body::Body;
@@ -56,8 +57,8 @@ type Key = (String, String);
 #[derive(Debug)]
 struct Limits {
     options: CallLimits,
-    requests: Arc<Semaphore>,
-    streams: Arc<Semaphore>,
+    requests: Places,
+    streams: Places,
     rates: Option<DefaultKeyedRateLimiter<Key>>,
     metrics: Arc<Metrics>,
 }
@@ -81,15 +82,15 @@ impl Limits {
         })
     }
 
-    /// Waits for a place among the requests or streams, in order of arrival.
-    async fn place(&self, kind: Kind) -> Result<Option<OwnedSemaphorePermit>, Error> {
+    /// Waits for a place among the requests or streams.
+    async fn place(&self, kind: Kind, tenant: &Tenant) -> Result<Option<Place>, Error> {
         let (places, what) = match kind {
             Kind::Exempt => return Ok(None),
             Kind::Request => (&self.requests, "requests"),
             Kind::Stream => (&self.streams, "streams"),
         };
-        let place = timeout(self.options.place_timeout, Arc::clone(places).acquire_owned()).await;
-        place.ok().and_then(Result::ok).map(Some).ok_or_else(|| Error::Busy {
+        let place = places.take(tenant, self.options.place_timeout).await;
+        place.map(Some).ok_or_else(|| Error::Busy {
             reason: "OVERLOADED",
             description: format!("the service has reached its limit of {what}; try again later"),
             retry_delay: RETRY_DELAY,
@@ -118,8 +119,8 @@ impl KeepLimits {
         let (requests, streams) = (options.max_requests, options.max_streams);
         Self(Arc::new(Limits {
             options,
-            requests: Arc::new(Semaphore::new(requests)),
-            streams: Arc::new(Semaphore::new(streams)),
+            requests: Places::new(requests),
+            streams: Places::new(streams),
             rates,
             metrics,
         }))
@@ -137,12 +138,14 @@ impl Middleware for KeepLimits {
         let limits = Arc::clone(&self.0);
         let rated = limits.check_rate(kind, request.extensions().get());
         let stream = if is_stream { open_stream(&request) } else { Ok(None) };
+        let admitted = request.extensions().get::<Admitted>();
+        let tenant = admitted.map(|admitted| admitted.caller.tenant.clone()).unwrap_or_default();
         // The ready service is called; its clone serves the next request.
         let next = inner.clone();
         let mut inner = std::mem::replace(inner, next);
         async move {
             let placed = match rated.and(stream) {
-                Ok(stream) => limits.place(kind).await.map(|place| (stream, place)),
+                Ok(stream) => limits.place(kind, &tenant).await.map(|place| (stream, place)),
                 Err(error) => Err(error),
             };
             let place = match placed {

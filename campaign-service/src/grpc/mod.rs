@@ -20,6 +20,7 @@ mod names;
 pub mod observing;
 mod page;
 pub mod panics;
+mod places;
 pub mod reading;
 mod refusing;
 mod rows;
