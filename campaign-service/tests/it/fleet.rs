@@ -1,7 +1,9 @@
 //! P10: when a campaign starts, ends, dispatches or stops does not depend on how many others there are, nor on one
 //! that is stuck.
 
-use crate::support::{Clients, Service, TestDb, Worker, always, eventually, once, phone};
+use crate::support::{
+    Clients, Service, TestDb, Worker, always, eventually, once, phone, test_options,
+};
 use campaign_proto::v1;
 use campaign_proto::v1::dispatch_request::Message as Request;
 use campaign_proto::v1::dispatch_response::Message as Response;
@@ -9,6 +11,7 @@ use campaign_proto::v1::{AuthorizeDecision as Decision, CampaignState as State, 
 use campaign_service::store::Gate;
 use std::time::{Duration, SystemTime};
 use tokio_postgres::Client;
+use tonic::Code;
 use uuid::Uuid;
 
 /// Number of other campaigns: more than any statement reads at once.
@@ -312,4 +315,34 @@ async fn retries_of_shut_zones_cost_an_open_zone_nothing() {
     }
     let after = read().await;
     assert!(after - before < 2_000, "{} rows of the due list read for 20 leases", after - before);
+}
+
+/// Streams end in order after some time, so that workers spread over the replicas that came later.
+#[tokio::test]
+async fn a_stream_that_is_old_is_asked_to_open_anew() {
+    let db = TestDb::new().await;
+    let mut options = test_options();
+    options.limits.stream_max_age = Some(Duration::from_secs(1));
+    options.limits.drain_grace = Duration::from_secs(1);
+    let service = Service::start_with(&db, options).await;
+    let mut clients = service.clients.clone();
+    let name = clients.launch_endless().await;
+    clients.add_contacts(&name, 0..2).await;
+    let mut first = worker(&clients, "one").await;
+    let held = first.lease(1).await;
+    let drained = |message: &Response| matches!(message, Response::Drain(_)).then_some(());
+    first.wait(drained).await;
+    // A worker that was asked to leave gets no more contacts, and keeps its lease.
+    first.send(Request::Credit(v1::Credit { contacts: 1 })).await;
+    let ended = loop {
+        match first.next().await {
+            Ok(message) => assert!(!matches!(message, Response::Batch(_))),
+            Err(status) => break status,
+        }
+    };
+    assert_eq!(ended.code(), Code::Unavailable, "{ended:?}");
+    let lease = held[0].lease.clone();
+    let mut second = Worker::reconnect(&clients, "one", &name, vec![lease]).await;
+    assert!(!second.welcome.leases[0].lost);
+    assert_eq!(second.authorize(&held).await[0].0, Decision::Granted);
 }

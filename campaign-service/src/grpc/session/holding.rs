@@ -85,3 +85,29 @@ impl Holdings {
         self.repeats.take().unwrap_or_default()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn leases_that_are_gone_are_forgotten_however_they_came() {
+        let mut held = Holdings::default();
+        for lease in 0..1_000 {
+            held.hold(Uuid::nil(), lease, 1, Instant::now());
+        }
+        assert_eq!(held.leases.len(), 1);
+    }
+
+    #[test]
+    fn an_order_that_overtakes_an_answer_is_repeated_once() {
+        let mut held = Holdings::default();
+        let order = v1::Revoke { campaign: "campaigns/1".to_owned(), ..Default::default() };
+        held.note_order(&order);
+        held.begin_answer();
+        held.note_order(&order);
+        assert_eq!(held.end_answer(), [order.clone()]);
+        held.note_order(&order);
+        assert_eq!(held.end_answer(), []);
+    }
+}
