@@ -26,11 +26,11 @@ VIOLATION = re.compile(r"^  (P\d|privacy)\b.* in ", re.M)
 DONE = re.compile(r"^(\d+) of \d+ histories", re.M)
 
 ERASING = "campaign-service/src/app/people/erasing.rs"
-LISTING = "campaign-service/src/app/people/listing.rs"
 REVOKING = "campaign-service/src/app/people/revoking.rs"
 AUTHORIZING = "campaign-service/src/app/dispatch/authorizing.rs"
 DISPATCH = "shared/domain/src/dispatch.rs"
 LEASING = "campaign-service/src/app/dispatch/leasing.rs"
+GATE = "campaign-service/src/store/gate.rs"
 TX = "campaign-service/src/store/tx.rs"
 # Name: (promises of which at least one must be found broken, [(file, old, new)]).
 MUTATIONS = {
@@ -84,7 +84,6 @@ MUTATIONS = {
         "now + TimeDelta::seconds(rule.min_delay_seconds * 0)")]),
     # Workers are not notified either, as a worker may miss a notice.
     "authorise-who-was-erased": (["P4"], [
-        (LISTING, "    tell(tx, tenant, &phones).await?;\n", ""),
         (REVOKING, "let phones = vec![erasure.phone.clone()];", "let phones = Vec::new();"),
         (ERASING, "        campaigns::bump_facts_revision(&tx, id).await?;\n", "")]),
     "take-in-who-was-erased": (["P4"], [(
@@ -96,9 +95,9 @@ MUTATIONS = {
         "let erased = erased.among(tx, &keys, &campaign.tenant, &phones).await?;",
         'let erased = erased.among(tx, &keys, &campaign.tenant, &phones).await?;\n        tracing::info!(?phones, "taken in");')]),
     "share-the-gate": (["P3", "P4"], [(
-        TX,
-        'Gate::Exclusive(id) => ("pg_advisory_xact_lock($1)", gate_key(id))',
-        'Gate::Exclusive(id) => ("pg_advisory_xact_lock_shared($1)", gate_key(id))')]),
+        GATE,
+        '                ("pg_advisory_xact_lock($1)", gate_key(id))',
+        '                ("pg_advisory_xact_lock_shared($1)", gate_key(id))')]),
 }
 
 
