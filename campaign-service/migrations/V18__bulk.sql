@@ -7,7 +7,8 @@
 CREATE TABLE number_attempts_by_tenant (
     -- E.164 without the plus sign.
     number bigint NOT NULL,
-    tenant text NOT NULL CHECK (tenant ~ '^[a-z0-9-]{0,63}$'),
+    -- As the campaign has it, which is checked there: a check here would cost each attempt a third more.
+    tenant text COLLATE "C" NOT NULL,
     attempted_at timestamptz[] NOT NULL,
     PRIMARY KEY (number, tenant)
 ) WITH (fillfactor = 80);
