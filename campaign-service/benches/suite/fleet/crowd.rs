@@ -51,7 +51,7 @@ pub async fn asleep(client: &Client, name: &str) {
 /// Gives scheduled copies their starts, evenly over `seconds`, the first after `wait_seconds`.
 pub async fn spread_starts(client: &Client, ids: &[Uuid], wait_seconds: f64, seconds: f64) {
     let sql = "WITH starts AS (
-            SELECT id, clock_timestamp() + make_interval(secs => $2 + $3 * (n - 1) / cardinality($1)) AS at
+            SELECT id, clock_timestamp() + make_interval(secs => $2::float8 + $3::float8 * (n - 1) / cardinality($1)) AS at
             FROM unnest($1::uuid[]) WITH ORDINALITY AS t(id, n)),
         changed AS (UPDATE campaigns c SET start_time = s.at, config = jsonb_set(config,
             '{schedule,start_time}', to_jsonb(to_char(s.at AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"')))
