@@ -152,7 +152,7 @@ impl Roster {
     }
 
     /// Returns the next lease to make, or `None` if no worker waits for a campaign that has work.
-    pub fn next(&mut self) -> Option<Errand> {
+    pub fn next_errand(&mut self) -> Option<Errand> {
         if self.errands >= self.max_errands || self.listed.values().all(|listed| listed.is_away) {
             return None;
         }
@@ -299,7 +299,7 @@ mod tests {
         let mut counts = BTreeMap::new();
         for _ in 0..total / 100 {
             roster.ask(1, 100);
-            let errand = roster.next().expect("work");
+            let errand = roster.next_errand().expect("work");
             *counts.entry(errand.campaign).or_default() += 100;
             roster.end(&errand, &[100], 100, Yield::More);
         }
@@ -327,11 +327,11 @@ mod tests {
         assert_eq!(counts[&campaign(2)], 2_500);
         // The other tenant may use what one cannot.
         roster.ask(1, 100);
-        let errand = roster.next().expect("work");
+        let errand = roster.next_errand().expect("work");
         roster.end(&errand, &[100], 100, Yield::NoMore);
         while roster.listed.contains_key(&campaign(1)) {
             roster.ask(1, 100);
-            let errand = roster.next().expect("work");
+            let errand = roster.next_errand().expect("work");
             let left = if errand.campaign == campaign(1) { Yield::NoMore } else { Yield::More };
             roster.end(&errand, &[100], 100, left);
         }
@@ -347,13 +347,13 @@ mod tests {
         roster.ask(1, 10);
         roster.ask(2, 10);
         roster.offer(offer(5, "other", 1));
-        assert_eq!(roster.next(), None);
+        assert_eq!(roster.next_errand(), None);
         roster.offer(offer(7, "other", 1));
         let errand = Errand { campaign: campaign(7), wants: vec![(2, 10)] };
-        assert_eq!(roster.next(), Some(errand));
+        assert_eq!(roster.next_errand(), Some(errand));
         roster.offer(offer(6, "acme", 1));
         let errand = Errand { campaign: campaign(6), wants: vec![(1, 10)] };
-        assert_eq!(roster.next(), Some(errand));
+        assert_eq!(roster.next_errand(), Some(errand));
     }
 
     #[test]
@@ -364,13 +364,13 @@ mod tests {
             roster.ask(worker, 500);
         }
         roster.offer(offer(1, "", 1));
-        let first = roster.next().expect("work");
+        let first = roster.next_errand().expect("work");
         assert_eq!(first.wants, [(1, 500), (2, 500)]);
-        assert_eq!(roster.next(), None, "the campaign is away");
+        assert_eq!(roster.next_errand(), None, "the campaign is away");
         roster.ask(1, 50);
         roster.end(&first, &[500, 100], 600, Yield::More);
         assert_eq!((roster.credit(1), roster.credit(2)), (50, 400));
-        assert_eq!(roster.next().expect("work").wants, [(3, 500), (1, 50), (2, 400)]);
+        assert_eq!(roster.next_errand().expect("work").wants, [(3, 500), (1, 50), (2, 400)]);
     }
 
     #[test]
@@ -381,10 +381,10 @@ mod tests {
             roster.ask(worker, 100);
             roster.offer(offer(worker.into(), "", 1));
         }
-        let errands = [roster.next().expect("work"), roster.next().expect("work")];
-        assert_eq!(roster.next(), None);
+        let errands = [roster.next_errand().expect("work"), roster.next_errand().expect("work")];
+        assert_eq!(roster.next_errand(), None);
         roster.end(&errands[0], &[100], 100, Yield::NoMore);
-        assert!(roster.next().is_some());
+        assert!(roster.next_errand().is_some());
     }
 
     #[test]
@@ -402,7 +402,7 @@ mod tests {
         let look = roster.begin_look();
         assert_eq!(roster.end_look(look), []);
         roster.offer(offer(1, "", 1));
-        assert!(roster.next().is_some());
+        assert!(roster.next_errand().is_some());
     }
 
     #[test]
@@ -410,12 +410,12 @@ mod tests {
         let mut roster = roster();
         roster.ask(1, 10);
         roster.offer(offer(1, "", 1));
-        let errand = roster.next().expect("work");
+        let errand = roster.next_errand().expect("work");
         roster.offer(offer(1, "", 1));
         roster.end(&errand, &[0], 0, Yield::NoMore);
-        let errand = roster.next().expect("the campaign was offered again");
+        let errand = roster.next_errand().expect("the campaign was offered again");
         roster.end(&errand, &[0], 0, Yield::NoMore);
-        assert_eq!(roster.next(), None);
+        assert_eq!(roster.next_errand(), None);
     }
 
     #[test]
@@ -423,10 +423,10 @@ mod tests {
         let mut roster = roster();
         roster.ask(1, 10);
         roster.offer(offer(1, "", 1));
-        let errand = roster.next().expect("work");
+        let errand = roster.next_errand().expect("work");
         roster.leave(1);
         roster.end(&errand, &[10], 10, Yield::More);
-        assert_eq!(roster.next(), None);
+        assert_eq!(roster.next_errand(), None);
         assert!(!roster.is_anybody_waiting());
     }
 }

@@ -261,7 +261,7 @@ impl Dispatcher {
     /// Makes all leases that can be made now.
     fn pump(self: &Arc<Self>) {
         let mut desk = self.desk();
-        while let Some(errand) = desk.roster.next() {
+        while let Some(errand) = desk.roster.next_errand() {
             let wants = errand.wants.iter().map(|(worker, contacts)| {
                 let worker_id = desk.doors.get(worker).map(|door| door.worker_id.clone());
                 Want { worker_id: worker_id.unwrap_or_default(), contacts: *contacts }

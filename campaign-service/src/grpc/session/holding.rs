@@ -106,7 +106,7 @@ mod tests {
         held.note_order(&order);
         held.begin_answer();
         held.note_order(&order);
-        assert_eq!(held.end_answer(), [order.clone()]);
+        assert_eq!(held.end_answer(), std::slice::from_ref(&order));
         held.note_order(&order);
         assert_eq!(held.end_answer(), []);
     }
