@@ -5,7 +5,7 @@
 //! entry earlier, in the same transaction. Only [`settle`] makes it later, while nobody can add
 //! work. So a campaign that is awake anyway is read and not written.
 
-use super::{Connection, StoreError, StoreResult, Tx};
+use super::{Connection, StoreError, StoreResult, Tx, gates};
 use campaign_domain::Instant;
 use campaign_domain::access::Tenant;
 use campaign_domain::agenda::Entry;
@@ -79,7 +79,7 @@ pub async fn check_done_without_leases(tx: &Tx<'_>, campaign: Uuid) -> StoreResu
 /// Passes the campaign's gate exclusively and locks its positions, unless that means a wait.
 /// Returns whether it did.
 pub async fn try_alone(tx: &Tx<'_>, campaign: Uuid) -> StoreResult<bool> {
-    if !tx.try_pass(campaign).await? {
+    if gates::try_pass(tx, &[campaign]).await?.is_empty() {
         return Ok(false);
     }
     let sql = "SELECT FROM campaign_counters WHERE campaign_id = $1 FOR UPDATE SKIP LOCKED";

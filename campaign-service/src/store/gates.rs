@@ -1,12 +1,12 @@
-//! Gates of several campaigns in one transaction.
+//! Gates that a transaction passes after it began, of one campaign or of several.
 
 use super::gate::{gate_key, limits};
 use super::{StoreResult, Tx};
 use uuid::Uuid;
 
 /// Passes the gates of some campaigns exclusively, in one statement. Waits in order of id, so that no
-/// two transactions deadlock.
-pub async fn pass_all(tx: &Tx<'_>, campaigns: &[Uuid]) -> StoreResult<()> {
+/// two transactions deadlock. A caller that passes more gates later must keep to that order.
+pub async fn pass(tx: &Tx<'_>, campaigns: &[Uuid]) -> StoreResult<()> {
     if campaigns.is_empty() {
         return Ok(());
     }

@@ -4,7 +4,7 @@
 //! round trip costs more than most statements. PostgreSQL runs them in the order sent.
 
 use super::error::{Staleness, StoreError, StoreResult};
-use super::gate::{Durability, GATE_WAIT_MILLIS, Gate, LOCK_POSITIONS, gate_key, limits};
+use super::gate::{Durability, GATE_WAIT_MILLIS, Gate, LOCK_POSITIONS};
 use super::notify::{self, ControlEvent};
 use super::shared::Shared;
 use super::to_count::ToCount;
@@ -259,20 +259,6 @@ impl<'c> Opening<'c> {
 }
 
 impl Tx<'_> {
-    /// Passes one more gate, exclusively. Several gates must be passed in order of id, so that no
-    /// two transactions deadlock.
-    pub async fn pass(&self, id: Uuid) -> StoreResult<()> {
-        let sql = format!("SELECT {}, pg_advisory_xact_lock($1)", limits());
-        self.execute(&sql, &[&gate_key(id)]).await?;
-        Ok(())
-    }
-
-    /// Passes one more gate exclusively, unless that means a wait. Returns whether it was passed.
-    pub async fn try_pass(&self, id: Uuid) -> StoreResult<bool> {
-        let sql = format!("SELECT {}, pg_try_advisory_xact_lock($1) AS passed", limits());
-        Ok(self.query_one(&sql, &[&gate_key(id)]).await?.get("passed"))
-    }
-
     /// Returns the number added to transaction ids that are stored.
     pub(super) fn transaction_shift(&self) -> i64 {
         self.connection.shared.transaction_shift.load(Relaxed)

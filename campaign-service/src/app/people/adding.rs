@@ -4,7 +4,7 @@ use crate::app::error::{Error, Result};
 use crate::app::existing;
 use crate::app::returning::{come_back, open_slot};
 use crate::store::contacts::{self, NewContact};
-use crate::store::{StoreResult, Tx, campaigns};
+use crate::store::{StoreResult, Tx, campaigns, gates};
 use campaign_domain::campaign::Campaign;
 use campaign_domain::subscriber::all_spellings;
 use uuid::Uuid;
@@ -37,7 +37,7 @@ pub(super) async fn add(
         None => Ok(contacts::insert_one(tx, id, new, group).await?),
         Some((_, position, true)) => {
             // A contact that comes back may be in the run under way.
-            tx.pass(id).await?;
+            gates::pass(tx, &[id]).await?;
             let campaign = &existing(tx, id).await?;
             revive(tx, campaign, *position, new, group).await?;
             Ok(*position)

@@ -124,8 +124,7 @@ impl Erasures {
         let adding = revoking::adding_now(&tx).await?;
         drop(tx);
         for id in adding {
-            let tx = connection.begin(Gate::Open).await?;
-            campaigns::lock_positions(&tx, id).await?;
+            drop(connection.begin(Gate::Adding(id)).await?);
         }
         Ok(())
     }

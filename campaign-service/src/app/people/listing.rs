@@ -6,7 +6,7 @@ use super::revoking::PendingRevocation;
 use crate::app::error::Result;
 use crate::store::audit::{self, Entry};
 use crate::store::erasures::{self, Erasure};
-use crate::store::{Tx, contacts, suppressions};
+use crate::store::{Tx, contacts, gates, suppressions};
 use campaign_domain::access::Tenant;
 use campaign_domain::campaign::Campaign;
 use campaign_domain::subscriber::{all_spellings, canonical};
@@ -150,7 +150,7 @@ pub(super) async fn log(
     (phones, source): (&[String], &str),
 ) -> Result<()> {
     let campaign = audit::list_log(tenant);
-    tx.pass(campaign).await?;
+    gates::pass(tx, &[campaign]).await?;
     let entry = Entry {
         campaign,
         actor,

@@ -113,7 +113,7 @@ async fn hold_runs(
     found.retain(|found| !known.contains(found));
     let mut campaigns: Vec<Uuid> = found.iter().map(|(id, _)| *id).collect();
     campaigns.dedup();
-    gates::pass_all(tx, &campaigns).await?;
+    gates::pass(tx, &campaigns).await?;
     Ok(found)
 }
 
