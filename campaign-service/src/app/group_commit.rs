@@ -3,7 +3,8 @@
 //! with the requests that have arrived meanwhile.
 
 use super::error::{Error, Result};
-use std::collections::{HashMap, VecDeque};
+use super::lanes::Lanes;
+use std::collections::VecDeque;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::{Semaphore, oneshot};
@@ -11,7 +12,7 @@ use uuid::Uuid;
 
 /// Campaigns with open requests in this process.
 pub struct GroupCommit<Ask, Answer> {
-    lanes: Mutex<HashMap<Uuid, Arc<Lane<Ask, Answer>>>>,
+    lanes: Lanes<Lane<Ask, Answer>>,
     /// Most groups of one campaign that are worked on at the same time.
     turns: usize,
     /// Largest total size of one group, unless one caller asks for more.
@@ -45,7 +46,7 @@ where
     Answer: Send + 'static,
 {
     pub fn new(turns: usize, max_size: usize, size: fn(&Ask) -> usize) -> Self {
-        Self { lanes: Mutex::default(), turns, max_size, size }
+        Self { lanes: Lanes::default(), turns, max_size, size }
     }
 
     /// Sends a request to a campaign and returns the answer. `work` answers a group of callers, one
@@ -55,7 +56,7 @@ where
         Work: Fn(Vec<Ask>) -> Working + Clone + Send + 'static,
         Working: Future<Output = Result<Vec<Answer>>> + Send,
     {
-        let lane = self.lane(id);
+        let lane = self.lanes.enter(id, || Lane::new(self.turns));
         let mut answer = lane.join(ask);
         let answer = loop {
             tokio::select! {
@@ -74,31 +75,16 @@ where
                 }
             }
         };
-        self.leave(id, &lane);
         // Only a panic leaves a caller without an answer.
         answer.unwrap_or(Err(Error::Interrupted))
-    }
-
-    fn lane(&self, id: Uuid) -> Arc<Lane<Ask, Answer>> {
-        let mut lanes = self.lanes.lock().unwrap_or_else(PoisonError::into_inner);
-        let new = || {
-            let (waiting, turns) = (Mutex::default(), Arc::new(Semaphore::new(self.turns)));
-            Arc::new(Lane { waiting, turns })
-        };
-        Arc::clone(lanes.entry(id).or_insert_with(new))
-    }
-
-    /// Forgets a campaign without open requests.
-    fn leave(&self, id: Uuid, lane: &Arc<Lane<Ask, Answer>>) {
-        let mut lanes = self.lanes.lock().unwrap_or_else(PoisonError::into_inner);
-        // The two references are the map's and ours. Under the map's lock, nobody gets another.
-        if Arc::strong_count(lane) <= 2 {
-            lanes.remove(&id);
-        }
     }
 }
 
 impl<Ask, Answer> Lane<Ask, Answer> {
+    fn new(turns: usize) -> Self {
+        Self { waiting: Mutex::default(), turns: Arc::new(Semaphore::new(turns)) }
+    }
+
     fn join(&self, ask: Ask) -> oneshot::Receiver<Result<Answer>> {
         let (answer, receiver) = oneshot::channel();
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);

@@ -11,6 +11,7 @@ pub mod error;
 pub mod facts;
 mod group_commit;
 mod housekeeping;
+mod lanes;
 mod outlook;
 pub mod people;
 mod returning;

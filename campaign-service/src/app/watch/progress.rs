@@ -25,7 +25,7 @@ pub struct Watch {
     db: Db,
     limits: DispatchLimits,
     metrics: Arc<Metrics>,
-    shared: Arc<Shared<Progress>>,
+    shared: Shared<Progress>,
 }
 
 /// Progress of a campaign at one time.
@@ -61,17 +61,18 @@ impl Watch {
     /// Creates the use cases. Their readings take a part of the connections to `db` only.
     #[must_use]
     pub fn new(db: &Db, limits: DispatchLimits, metrics: Arc<Metrics>) -> Self {
-        Self { db: db.for_looking(), limits, metrics, shared: Arc::default() }
+        Self { db: db.for_looking(), limits, metrics, shared: Shared::default() }
     }
+
     /// Returns the progress of a campaign, read after this call.
     pub async fn progress(&self, id: Uuid) -> Result<Arc<Progress>> {
-        self.shared.viewer(id).fresh(|| self.read(id)).await
+        Viewer::new(&self.shared, id).fresh(|| self.read(id)).await
     }
 
     /// Returns a watcher of a campaign.
     #[must_use]
     pub fn watcher(&self, campaign: Uuid) -> Watcher {
-        Watcher { watch: self.clone(), campaign, viewer: self.shared.viewer(campaign) }
+        Watcher { watch: self.clone(), campaign, viewer: Viewer::new(&self.shared, campaign) }
     }
 
     /// Reads the progress of a campaign.

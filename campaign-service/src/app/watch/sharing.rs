@@ -2,10 +2,10 @@
 //! others, so that the database is not asked once for each of them.
 
 use crate::app::error::Result;
-use std::collections::HashMap;
-use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use crate::app::lanes::{InLane, Lanes};
+use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::Mutex;
 use tokio::time::Instant;
 use uuid::Uuid;
 
@@ -14,63 +14,25 @@ use uuid::Uuid;
 const REST: u32 = 10;
 
 /// Readings of the campaigns that somebody looks at.
-pub struct Shared<T> {
-    lanes: Mutex<HashMap<Uuid, Arc<Lane<T>>>>,
-}
+pub type Shared<T> = Lanes<Lane<T>>;
 
 /// Last reading of one campaign. The lock is held during a reading.
-type Lane<T> = tokio::sync::Mutex<Option<Reading<T>>>;
+pub type Lane<T> = Mutex<Option<Reading<T>>>;
 
-struct Reading<T> {
+/// Reading of a campaign.
+#[derive(Debug)]
+pub struct Reading<T> {
     began: Instant,
     took: Duration,
     value: Arc<T>,
 }
 
-/// Somebody who looks at a campaign. The campaign is forgotten with the last one.
+/// Somebody who looks at a campaign.
+#[derive(Debug)]
 pub struct Viewer<T> {
-    shared: Arc<Shared<T>>,
-    campaign: Uuid,
-    lane: Arc<Lane<T>>,
-    /// When the reading began that this viewer saw last.
+    lane: InLane<Lane<T>>,
+    /// Time when the reading began that this viewer saw last.
     seen: Option<Instant>,
-}
-
-impl<T> fmt::Debug for Shared<T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Shared").finish_non_exhaustive()
-    }
-}
-
-impl<T> fmt::Debug for Viewer<T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Viewer").field("campaign", &self.campaign).finish_non_exhaustive()
-    }
-}
-
-impl<T> Default for Shared<T> {
-    fn default() -> Self {
-        Self { lanes: Mutex::default() }
-    }
-}
-
-impl<T> Drop for Viewer<T> {
-    fn drop(&mut self) {
-        let mut lanes = self.shared.lanes.lock().unwrap_or_else(PoisonError::into_inner);
-        // The two references are the map's and ours. Under the map's lock, nobody gets another.
-        if Arc::strong_count(&self.lane) <= 2 {
-            lanes.remove(&self.campaign);
-        }
-    }
-}
-
-impl<T> Shared<T> {
-    /// Returns a viewer of a campaign.
-    pub fn viewer(self: &Arc<Self>, campaign: Uuid) -> Viewer<T> {
-        let mut lanes = self.lanes.lock().unwrap_or_else(PoisonError::into_inner);
-        let lane = Arc::clone(lanes.entry(campaign).or_default());
-        Viewer { shared: Arc::clone(self), campaign, lane, seen: None }
-    }
 }
 
 impl<T> Reading<T> {
@@ -83,6 +45,11 @@ impl<T> Reading<T> {
 }
 
 impl<T> Viewer<T> {
+    /// Creates a viewer of a campaign.
+    pub fn new(shared: &Shared<T>, campaign: Uuid) -> Self {
+        Self { lane: shared.enter(campaign, Mutex::default), seen: None }
+    }
+
     /// Returns a reading that began after this call. At most one reading of a campaign runs at a
     /// time, and all callers that wait meanwhile share the next one.
     pub async fn fresh<Work, Reads>(&mut self, read: Work) -> Result<Arc<T>>
@@ -151,10 +118,10 @@ mod tests {
 
     #[tokio::test]
     async fn any_number_of_watchers_costs_one_reading_an_interval() {
-        let (shared, count) = (Arc::new(Shared::default()), Arc::new(AtomicU32::new(0)));
+        let (shared, count) = (Shared::default(), Arc::new(AtomicU32::new(0)));
         let (began, mut watchers) = (Instant::now(), JoinSet::new());
         for watcher in 0..50 {
-            let (mut viewer, count) = (shared.viewer(Uuid::nil()), Arc::clone(&count));
+            let (mut viewer, count) = (Viewer::new(&shared, Uuid::nil()), Arc::clone(&count));
             watchers.spawn(async move {
                 sleep(INTERVAL * watcher / 50).await;
                 let (mut seen, began) = (Vec::new(), Instant::now());
@@ -173,13 +140,13 @@ mod tests {
             + began.elapsed().div_duration_f64(INTERVAL) as u32;
         let readings = count.load(Ordering::SeqCst);
         assert!(readings <= most, "{readings} readings, and one an interval makes {most}");
-        assert!(shared.lanes.lock().expect("no panic").is_empty());
+        assert!(shared.are_empty());
     }
 
     #[tokio::test]
     async fn a_slow_reading_is_shared_for_longer_than_the_interval() {
-        let shared = Arc::new(Shared::default());
-        let mut viewer = shared.viewer(Uuid::nil());
+        let shared = Shared::default();
+        let mut viewer = Viewer::new(&shared, Uuid::nil());
         let count = AtomicU32::new(0);
         let began = Instant::now();
         while began.elapsed() < READING * 95 {
@@ -196,10 +163,10 @@ mod tests {
 
     #[tokio::test]
     async fn a_fresh_reading_begins_after_the_question_and_all_who_wait_share_it() {
-        let (shared, count) = (Arc::new(Shared::default()), Arc::new(AtomicU32::new(0)));
+        let (shared, count) = (Shared::default(), Arc::new(AtomicU32::new(0)));
         let mut callers = JoinSet::new();
         for caller in 0..30 {
-            let (mut viewer, count) = (shared.viewer(Uuid::nil()), Arc::clone(&count));
+            let (mut viewer, count) = (Viewer::new(&shared, Uuid::nil()), Arc::clone(&count));
             callers.spawn(async move {
                 sleep(READING * caller / 30).await;
                 let before = count.load(Ordering::SeqCst);
@@ -214,8 +181,9 @@ mod tests {
 
     #[tokio::test]
     async fn a_reading_that_fails_or_is_given_up_is_read_again() {
-        let shared = Arc::new(Shared::default());
-        let (mut one, mut other) = (shared.viewer(Uuid::nil()), shared.viewer(Uuid::nil()));
+        let shared = Shared::default();
+        let (mut one, mut other) =
+            (Viewer::new(&shared, Uuid::nil()), Viewer::new(&shared, Uuid::nil()));
         let failed = one.fresh(|| async { Err(Error::Interrupted) }).await;
         assert!(failed.is_err());
         let given_up = one.fresh(std::future::pending);
