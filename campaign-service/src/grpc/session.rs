@@ -16,7 +16,7 @@ use super::reading::Unread;
 use crate::app::campaigns::Campaigns;
 use crate::app::control::ControlBus;
 use crate::app::dispatch::Dispatch;
-use crate::app::dispatch::dispatcher::{Handed, Seat};
+use crate::app::dispatch::dispatcher::{Delivery, Registration};
 use crate::app::error::Error;
 use crate::app::facts::Facts;
 use crate::metrics::Metrics;
@@ -64,8 +64,8 @@ pub struct Session {
     /// Name of the worker. A tenant's name and a slash come first, since tenants may use the same
     /// names.
     worker_id: String,
-    /// Seat with the dispatcher; `None` once the worker was asked to leave.
-    seat: Mutex<Option<Seat>>,
+    /// Registration with the dispatcher; `None` once the worker was asked to leave.
+    registration: Mutex<Option<Registration>>,
     /// Leases of the worker.
     held: Mutex<Holdings>,
     /// Whether the worker reports that its provider fails.
@@ -88,7 +88,7 @@ impl Session {
     ) -> Result<(), Status> {
         // Heard from now on, so that no event is missed between the greeting and the first look.
         let events = parts.control.subscribe();
-        let (session, mut handed) =
+        let (session, mut deliveries) =
             Self::greet(parts, admitted, outgoing, &mut incoming, unread).await?;
         let ended = tokio::select! {
             biased;
@@ -97,9 +97,9 @@ impl Session {
             ended = session.hear_all(events) => ended,
             ended = session.answer_all(incoming) => ended,
             ended = session.end_when_asked() => ended,
-            ended = session.hand_out_all(&mut handed) => ended,
+            ended = session.hand_out_all(&mut deliveries) => ended,
         };
-        session.take_leave(handed).await?;
+        session.take_leave(deliveries).await?;
         ended
     }
 
@@ -116,7 +116,7 @@ impl Session {
                 Err(_) => Error::StreamTooOld,
             },
         };
-        drop(self.seat().take());
+        drop(self.registration().take());
         let grace = self.dispatch.limits.drain_grace;
         self.send(Response::Drain(v1::Drain { grace: grace.try_into().ok() })).await?;
         sleep(grace).await;
@@ -125,10 +125,10 @@ impl Session {
 
     /// Gives back what was not handed out, and forgets the worker's trouble. The worker reports the
     /// trouble again to the next replica.
-    async fn take_leave(&self, mut handed: mpsc::Receiver<Handed>) -> Result<(), Status> {
-        drop(self.seat().take());
-        while let Ok(handed) = handed.try_recv() {
-            if let Handed::Batch { batch, .. } = handed {
+    async fn take_leave(&self, mut deliveries: mpsc::Receiver<Delivery>) -> Result<(), Status> {
+        drop(self.registration().take());
+        while let Ok(delivery) = deliveries.try_recv() {
+            if let Delivery::Batch { batch, .. } = delivery {
                 self.dispatch.release(batch.key(), &[]).await?;
             }
         }
@@ -138,8 +138,8 @@ impl Session {
         Ok(())
     }
 
-    fn seat(&self) -> MutexGuard<'_, Option<Seat>> {
-        self.seat.lock().unwrap_or_else(PoisonError::into_inner)
+    fn registration(&self) -> MutexGuard<'_, Option<Registration>> {
+        self.registration.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn held(&self) -> MutexGuard<'_, Holdings> {

@@ -36,13 +36,13 @@ impl Service {
 
 /// Lease to make: contacts of one campaign for some workers.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Errand {
+pub struct Assignment {
     pub campaign: Uuid,
     /// Workers, and the most contacts that each takes.
     pub wants: Vec<(WorkerNumber, usize)>,
 }
 
-/// Result of an errand.
+/// Result of an assignment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Yield {
     /// The campaign may have more contacts.
@@ -55,7 +55,7 @@ pub enum Yield {
 struct Waiting {
     service: Service,
     credit: usize,
-    /// Whether an errand for the worker is under way.
+    /// Whether an assignment for the worker is under way.
     is_away: bool,
     /// Number of the last look at the agenda that began before the worker asked.
     asked_after: u64,
@@ -66,22 +66,22 @@ struct Waiting {
 #[derive(Debug)]
 struct Listed {
     offer: Offer,
-    /// Whether an errand to the campaign is under way.
+    /// Whether an assignment to the campaign is under way.
     is_away: bool,
-    /// Whether the campaign was offered again during the errand, which may not have seen why.
+    /// Whether the campaign was offered again during the assignment, which may not have seen why.
     is_offered_again: bool,
 }
 
 /// Waiting workers and campaigns with work of one replica.
 #[derive(Debug)]
 pub struct Roster {
-    /// Most contacts of one errand, unless one worker takes more.
-    max_errand_contacts: usize,
-    /// Most errands under way.
-    max_errands: usize,
-    errands: usize,
+    /// Most contacts of one assignment, unless one worker takes more.
+    max_assignment_contacts: usize,
+    /// Most assignments under way.
+    max_assignments: usize,
+    assignments: usize,
     workers: BTreeMap<WorkerNumber, Waiting>,
-    /// Workers with credit that no errand is under way for. Who waits longest comes first.
+    /// Workers with credit that no assignment is under way for. Who waits longest comes first.
     queue: VecDeque<WorkerNumber>,
     listed: BTreeMap<Uuid, Listed>,
     shares: Shares<Uuid>,
@@ -93,11 +93,11 @@ pub struct Roster {
 impl Roster {
     /// Creates an empty roster.
     #[must_use]
-    pub fn new(max_errand_contacts: usize, max_errands: usize) -> Self {
+    pub fn new(max_assignment_contacts: usize, max_assignments: usize) -> Self {
         Self {
-            max_errand_contacts,
-            max_errands,
-            errands: 0,
+            max_assignment_contacts,
+            max_assignments,
+            assignments: 0,
             workers: BTreeMap::new(),
             queue: VecDeque::new(),
             listed: BTreeMap::new(),
@@ -114,7 +114,7 @@ impl Roster {
         self.workers.insert(worker, waiting);
     }
 
-    /// Removes a worker. An errand for it goes on, and what it yields has no taker.
+    /// Removes a worker. An assignment for it goes on, and what it yields has no taker.
     pub fn leave(&mut self, worker: WorkerNumber) {
         self.workers.remove(&worker);
         self.queue.retain(|other| *other != worker);
@@ -152,8 +152,10 @@ impl Roster {
     }
 
     /// Returns the next lease to make, or `None` if no worker waits for a campaign that has work.
-    pub fn next_errand(&mut self) -> Option<Errand> {
-        if self.errands >= self.max_errands || self.listed.values().all(|listed| listed.is_away) {
+    pub fn next_assignment(&mut self) -> Option<Assignment> {
+        if self.assignments >= self.max_assignments
+            || self.listed.values().all(|listed| listed.is_away)
+        {
             return None;
         }
         let (first, campaign) = self.queue.iter().find_map(|worker| {
@@ -162,7 +164,7 @@ impl Roster {
         })?;
         let listed = self.listed.get_mut(&campaign)?;
         listed.is_away = true;
-        self.errands += 1;
+        self.assignments += 1;
         let (mut wants, mut contacts) = (Vec::new(), 0);
         for worker in &self.queue {
             let Some(waiting) = self.workers.get_mut(worker) else { continue };
@@ -170,7 +172,7 @@ impl Roster {
             if !is_first && !waiting.service.covers(&listed.offer) {
                 continue;
             }
-            let fits = contacts + waiting.credit <= self.max_errand_contacts;
+            let fits = contacts + waiting.credit <= self.max_assignment_contacts;
             if !fits && !wants.is_empty() {
                 break;
             }
@@ -180,7 +182,7 @@ impl Roster {
         }
         let workers = &self.workers;
         self.queue.retain(|worker| workers.get(worker).is_some_and(|waiting| !waiting.is_away));
-        Some(Errand { campaign, wants })
+        Some(Assignment { campaign, wants })
     }
 
     /// Returns the campaign that is next for a worker: of the tenant that had the least, the
@@ -195,12 +197,12 @@ impl Roster {
         ranked.min().map(|(.., campaign)| campaign)
     }
 
-    /// Ends an errand that gave `handed` contacts to each worker, in order. `cost` is what the
-    /// errand counts for its campaign's share, in contacts.
-    pub fn end(&mut self, errand: &Errand, handed: &[usize], cost: usize, left: Yield) {
-        self.errands = self.errands.saturating_sub(1);
+    /// Ends an assignment that gave `handed` contacts to each worker, in order. `cost` is what the
+    /// assignment counts for its campaign's share, in contacts.
+    pub fn end(&mut self, assignment: &Assignment, handed: &[usize], cost: usize, left: Yield) {
+        self.assignments = self.assignments.saturating_sub(1);
         let handed = handed.iter().copied().chain(std::iter::repeat(0));
-        for ((worker, _), contacts) in errand.wants.iter().zip(handed) {
+        for ((worker, _), contacts) in assignment.wants.iter().zip(handed) {
             let Some(waiting) = self.workers.get_mut(worker) else { continue };
             waiting.is_away = false;
             waiting.credit = waiting.credit.saturating_sub(contacts);
@@ -208,13 +210,13 @@ impl Roster {
                 self.queue.push_back(*worker);
             }
         }
-        let Some(listed) = self.listed.get_mut(&errand.campaign) else { return };
+        let Some(listed) = self.listed.get_mut(&assignment.campaign) else { return };
         listed.is_away = false;
         let is_over = left == Yield::NoMore && !std::mem::take(&mut listed.is_offered_again);
-        self.shares.handed(errand.campaign, cost, listed.offer.weight);
+        self.shares.handed(assignment.campaign, cost, listed.offer.weight);
         self.tenants.handed(listed.offer.tenant.clone(), cost, 1);
         if is_over {
-            self.withdraw(errand.campaign);
+            self.withdraw(assignment.campaign);
         }
     }
 
@@ -294,14 +296,14 @@ mod tests {
         roster
     }
 
-    /// Makes errands of 100 contacts until `total` were handed out. Returns how many each got.
+    /// Makes assignments of 100 contacts until `total` were handed out. Returns how many each got.
     fn dispatch(roster: &mut Roster, total: usize) -> BTreeMap<Uuid, usize> {
         let mut counts = BTreeMap::new();
         for _ in 0..total / 100 {
             roster.ask(1, 100);
-            let errand = roster.next_errand().expect("work");
-            *counts.entry(errand.campaign).or_default() += 100;
-            roster.end(&errand, &[100], 100, Yield::More);
+            let assignment = roster.next_assignment().expect("work");
+            *counts.entry(assignment.campaign).or_default() += 100;
+            roster.end(&assignment, &[100], 100, Yield::More);
         }
         counts
     }
@@ -327,13 +329,13 @@ mod tests {
         assert_eq!(counts[&campaign(2)], 2_500);
         // The other tenant may use what one cannot.
         roster.ask(1, 100);
-        let errand = roster.next_errand().expect("work");
-        roster.end(&errand, &[100], 100, Yield::NoMore);
+        let assignment = roster.next_assignment().expect("work");
+        roster.end(&assignment, &[100], 100, Yield::NoMore);
         while roster.listed.contains_key(&campaign(1)) {
             roster.ask(1, 100);
-            let errand = roster.next_errand().expect("work");
-            let left = if errand.campaign == campaign(1) { Yield::NoMore } else { Yield::More };
-            roster.end(&errand, &[100], 100, left);
+            let assignment = roster.next_assignment().expect("work");
+            let left = if assignment.campaign == campaign(1) { Yield::NoMore } else { Yield::More };
+            roster.end(&assignment, &[100], 100, left);
         }
         assert!(dispatch(&mut roster, 1_000).values().sum::<usize>() == 1_000);
     }
@@ -347,44 +349,45 @@ mod tests {
         roster.ask(1, 10);
         roster.ask(2, 10);
         roster.offer(offer(5, "other", 1));
-        assert_eq!(roster.next_errand(), None);
+        assert_eq!(roster.next_assignment(), None);
         roster.offer(offer(7, "other", 1));
-        let errand = Errand { campaign: campaign(7), wants: vec![(2, 10)] };
-        assert_eq!(roster.next_errand(), Some(errand));
+        let assignment = Assignment { campaign: campaign(7), wants: vec![(2, 10)] };
+        assert_eq!(roster.next_assignment(), Some(assignment));
         roster.offer(offer(6, "acme", 1));
-        let errand = Errand { campaign: campaign(6), wants: vec![(1, 10)] };
-        assert_eq!(roster.next_errand(), Some(errand));
+        let assignment = Assignment { campaign: campaign(6), wants: vec![(1, 10)] };
+        assert_eq!(roster.next_assignment(), Some(assignment));
     }
 
     #[test]
-    fn workers_share_an_errand_up_to_its_size_and_a_campaign_has_one_at_a_time() {
+    fn workers_share_an_assignment_up_to_its_size_and_a_campaign_has_one_at_a_time() {
         let mut roster = Roster::new(1_000, 2);
         for worker in 1..=3 {
             roster.join(worker, everything());
             roster.ask(worker, 500);
         }
         roster.offer(offer(1, "", 1));
-        let first = roster.next_errand().expect("work");
+        let first = roster.next_assignment().expect("work");
         assert_eq!(first.wants, [(1, 500), (2, 500)]);
-        assert_eq!(roster.next_errand(), None, "the campaign is away");
+        assert_eq!(roster.next_assignment(), None, "the campaign is away");
         roster.ask(1, 50);
         roster.end(&first, &[500, 100], 600, Yield::More);
         assert_eq!((roster.credit(1), roster.credit(2)), (50, 400));
-        assert_eq!(roster.next_errand().expect("work").wants, [(3, 500), (1, 50), (2, 400)]);
+        assert_eq!(roster.next_assignment().expect("work").wants, [(3, 500), (1, 50), (2, 400)]);
     }
 
     #[test]
-    fn errands_are_bounded() {
+    fn assignments_are_bounded() {
         let mut roster = Roster::new(100, 2);
         for worker in 1..=3 {
             roster.join(worker, everything());
             roster.ask(worker, 100);
             roster.offer(offer(worker.into(), "", 1));
         }
-        let errands = [roster.next_errand().expect("work"), roster.next_errand().expect("work")];
-        assert_eq!(roster.next_errand(), None);
-        roster.end(&errands[0], &[100], 100, Yield::NoMore);
-        assert!(roster.next_errand().is_some());
+        let assignments =
+            [roster.next_assignment().expect("work"), roster.next_assignment().expect("work")];
+        assert_eq!(roster.next_assignment(), None);
+        roster.end(&assignments[0], &[100], 100, Yield::NoMore);
+        assert!(roster.next_assignment().is_some());
     }
 
     #[test]
@@ -402,20 +405,20 @@ mod tests {
         let look = roster.begin_look();
         assert_eq!(roster.end_look(look), []);
         roster.offer(offer(1, "", 1));
-        assert!(roster.next_errand().is_some());
+        assert!(roster.next_assignment().is_some());
     }
 
     #[test]
-    fn work_that_comes_during_an_errand_is_not_missed() {
+    fn work_that_comes_during_an_assignment_is_not_missed() {
         let mut roster = roster();
         roster.ask(1, 10);
         roster.offer(offer(1, "", 1));
-        let errand = roster.next_errand().expect("work");
+        let assignment = roster.next_assignment().expect("work");
         roster.offer(offer(1, "", 1));
-        roster.end(&errand, &[0], 0, Yield::NoMore);
-        let errand = roster.next_errand().expect("the campaign was offered again");
-        roster.end(&errand, &[0], 0, Yield::NoMore);
-        assert_eq!(roster.next_errand(), None);
+        roster.end(&assignment, &[0], 0, Yield::NoMore);
+        let assignment = roster.next_assignment().expect("the campaign was offered again");
+        roster.end(&assignment, &[0], 0, Yield::NoMore);
+        assert_eq!(roster.next_assignment(), None);
     }
 
     #[test]
@@ -423,10 +426,10 @@ mod tests {
         let mut roster = roster();
         roster.ask(1, 10);
         roster.offer(offer(1, "", 1));
-        let errand = roster.next_errand().expect("work");
+        let assignment = roster.next_assignment().expect("work");
         roster.leave(1);
-        roster.end(&errand, &[10], 10, Yield::More);
-        assert_eq!(roster.next_errand(), None);
+        roster.end(&assignment, &[10], 10, Yield::More);
+        assert_eq!(roster.next_assignment(), None);
         assert!(!roster.is_anybody_waiting());
     }
 }

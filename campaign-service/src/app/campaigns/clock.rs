@@ -77,7 +77,9 @@ async fn late_entry(tx: &Tx<'_>, id: Uuid) -> Result<Option<(Campaign, Option<En
         // A running campaign may sleep until its next work.
         Some(right) if campaign.state == State::Running => {
             let work_at = next_work(tx, &campaign).await?;
-            let is_done = right.ends_when_done && is_list_done(tx, &campaign).await?;
+            // A list that may have contacts at some time is not done.
+            let may_be_done = right.ends_when_done && work_at.is_none();
+            let is_done = may_be_done && is_list_done(tx, &campaign).await?;
             let clock_at = if is_done { Some(tx.now) } else { next_end(&campaign) };
             Some(Entry { work_at, clock_at, ..right })
         }

@@ -3,14 +3,13 @@
 //! the background and hands over, so that a worker's stream never waits for a lease.
 
 use super::Dispatch;
-use super::batch::{LeaseKey, LeasedBatch, Want};
-use super::settling::Settled;
+use super::batch::{LeaseKey, Leased, LeasedBatch, Want};
 use crate::app::control::ControlBus;
 use crate::app::error::{Error, Result};
 use crate::metrics::Metrics;
 use crate::store::agenda::{self, Place};
 use crate::store::notify::ControlEvent;
-use campaign_domain::roster::{Errand, Offer, Roster, Service, WorkerNumber, Yield};
+use campaign_domain::roster::{Assignment, Offer, Roster, Service, WorkerNumber, Yield};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -35,11 +34,11 @@ const REST: Duration = Duration::from_millis(500);
 /// Most contacts leased in one transaction, unless one worker takes more.
 const MAX_CONTACTS: usize = 4_000;
 /// Results that may wait for a worker: those of one lease, and that there is nothing.
-const DOOR_CAPACITY: usize = 4;
+const MAILBOX_CAPACITY: usize = 4;
 
 /// Message of the dispatcher to a worker.
 #[derive(Debug)]
-pub enum Handed {
+pub enum Delivery {
     Batch {
         batch: Box<LeasedBatch>,
         /// Number of stops heard on this replica before the lease began. If there were more since,
@@ -56,15 +55,15 @@ pub struct Dispatcher {
     dispatch: Arc<Dispatch>,
     control: ControlBus,
     metrics: Arc<Metrics>,
-    desk: Mutex<Desk>,
+    state: Mutex<State>,
     /// Raised when a look at the agenda is wanted at once.
     look_wanted: Notify,
 }
 
 #[derive(Debug)]
-struct Desk {
+struct State {
     roster: Roster,
-    doors: HashMap<WorkerNumber, Door>,
+    mailboxes: HashMap<WorkerNumber, Mailbox>,
     last_number: WorkerNumber,
     /// Requests of workers so far.
     asks: u64,
@@ -83,39 +82,39 @@ struct Rest {
 }
 
 #[derive(Clone, Debug)]
-struct Door {
+struct Mailbox {
     worker_id: String,
-    sender: mpsc::Sender<Handed>,
+    sender: mpsc::Sender<Delivery>,
 }
 
-/// Seat of a waiting worker. The worker leaves when its seat is dropped.
+/// Registration of a waiting worker. The worker leaves when its registration is dropped.
 #[derive(Debug)]
-pub struct Seat {
+pub struct Registration {
     number: WorkerNumber,
     dispatcher: Arc<Dispatcher>,
 }
 
-impl Drop for Seat {
+impl Drop for Registration {
     fn drop(&mut self) {
-        let mut desk = self.dispatcher.desk();
-        desk.roster.leave(self.number);
-        desk.doors.remove(&self.number);
+        let mut state = self.dispatcher.state();
+        state.roster.leave(self.number);
+        state.mailboxes.remove(&self.number);
     }
 }
 
-impl Seat {
+impl Registration {
     /// Returns how many contacts the worker takes.
     #[must_use]
     pub fn credit(&self) -> usize {
-        self.dispatcher.desk().roster.credit(self.number)
+        self.dispatcher.state().roster.credit(self.number)
     }
 
     /// Lets the worker take more contacts.
     pub fn ask(&self, contacts: usize) {
         {
-            let mut desk = self.dispatcher.desk();
-            desk.asks += 1;
-            desk.roster.ask(self.number, contacts);
+            let mut state = self.dispatcher.state();
+            state.asks += 1;
+            state.roster.ask(self.number, contacts);
         }
         self.dispatcher.pump();
     }
@@ -130,31 +129,31 @@ impl Dispatcher {
         metrics: Arc<Metrics>,
         max_leases: usize,
     ) -> Self {
-        let desk = Desk {
+        let state = State {
             roster: Roster::new(MAX_CONTACTS, max_leases.max(1)),
-            doors: HashMap::new(),
+            mailboxes: HashMap::new(),
             last_number: 0,
             asks: 0,
             resting: HashMap::new(),
             place: None,
         };
         let look_wanted = Notify::new();
-        Self { dispatch, control, metrics, desk: Mutex::new(desk), look_wanted }
+        Self { dispatch, control, metrics, state: Mutex::new(state), look_wanted }
     }
 
-    /// Registers a worker. Returns its seat, and the channel of what it gets.
+    /// Registers a worker. Returns its registration, and the channel of what it gets.
     pub fn join(
         self: &Arc<Self>,
         worker_id: String,
         service: Service,
-    ) -> (Seat, mpsc::Receiver<Handed>) {
-        let (sender, receiver) = mpsc::channel(DOOR_CAPACITY);
-        let mut desk = self.desk();
-        desk.last_number += 1;
-        let number = desk.last_number;
-        desk.roster.join(number, service);
-        desk.doors.insert(number, Door { worker_id, sender });
-        (Seat { number, dispatcher: Arc::clone(self) }, receiver)
+    ) -> (Registration, mpsc::Receiver<Delivery>) {
+        let (sender, receiver) = mpsc::channel(MAILBOX_CAPACITY);
+        let mut state = self.state();
+        state.last_number += 1;
+        let number = state.last_number;
+        state.roster.join(number, service);
+        state.mailboxes.insert(number, Mailbox { worker_id, sender });
+        (Registration { number, dispatcher: Arc::clone(self) }, receiver)
     }
 
     /// Looks at the agenda again and again, until told to stop.
@@ -178,10 +177,10 @@ impl Dispatcher {
                 }
                 _ = ticks.tick() => {
                     let is_anybody_waiting = {
-                        let mut desk = self.desk();
+                        let mut state = self.state();
                         let now = Instant::now();
-                        desk.resting.retain(|_, rest| rest.until > now);
-                        desk.roster.is_anybody_waiting()
+                        state.resting.retain(|_, rest| rest.until > now);
+                        state.roster.is_anybody_waiting()
                     };
                     if is_anybody_waiting {
                         self.look().await;
@@ -191,22 +190,22 @@ impl Dispatcher {
         }
     }
 
-    fn desk(&self) -> MutexGuard<'_, Desk> {
-        self.desk.lock().unwrap_or_else(PoisonError::into_inner)
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn expect_work(&self, campaign: Uuid) {
-        let mut desk = self.desk();
-        desk.resting.remove(&campaign);
-        if desk.roster.is_anybody_waiting() {
+        let mut state = self.state();
+        state.resting.remove(&campaign);
+        if state.roster.is_anybody_waiting() {
             self.look_wanted.notify_one();
         }
     }
 
     fn expect_any_work(&self) {
-        let mut desk = self.desk();
-        desk.resting.clear();
-        if desk.roster.is_anybody_waiting() {
+        let mut state = self.state();
+        state.resting.clear();
+        if state.roster.is_anybody_waiting() {
             self.look_wanted.notify_one();
         }
     }
@@ -214,15 +213,15 @@ impl Dispatcher {
     /// Reads the campaigns with work, leases from them, and tells the workers for which there is
     /// nothing.
     async fn look(self: &Arc<Self>) {
-        let number = self.desk().roster.begin_look();
+        let number = self.state().roster.begin_look();
         match self.read_agenda().await {
             Ok(offers) => {
-                let mut desk = self.desk();
+                let mut state = self.state();
                 let now = Instant::now();
                 for offer in offers {
-                    let rest = desk.resting.get(&offer.campaign);
-                    if rest.is_none_or(|rest| rest.until <= now || rest.asks < desk.asks) {
-                        desk.roster.offer(offer);
+                    let rest = state.resting.get(&offer.campaign);
+                    if rest.is_none_or(|rest| rest.until <= now || rest.asks < state.asks) {
+                        state.roster.offer(offer);
                     }
                 }
             }
@@ -233,17 +232,17 @@ impl Dispatcher {
             }
         }
         self.pump();
-        let mut desk = self.desk();
-        for (worker, credit) in desk.roster.end_look(number) {
-            if let Some(door) = desk.doors.get(&worker) {
+        let mut state = self.state();
+        for (worker, credit) in state.roster.end_look(number) {
+            if let Some(mailbox) = state.mailboxes.get(&worker) {
                 // A worker with that much unread has not read that it waits.
-                let _ = door.sender.try_send(Handed::Idle { credit });
+                let _ = mailbox.sender.try_send(Delivery::Idle { credit });
             }
         }
     }
 
     async fn read_agenda(&self) -> Result<Vec<Offer>> {
-        let mut place = self.desk().place;
+        let mut place = self.state().place;
         let connection = self.dispatch.db.connect().await?;
         let mut offers = Vec::new();
         for _ in 0..LOOK_PAGES {
@@ -254,62 +253,58 @@ impl Dispatcher {
                 break;
             }
         }
-        self.desk().place = place;
+        self.state().place = place;
         Ok(offers)
     }
 
     /// Makes all leases that can be made now.
     fn pump(self: &Arc<Self>) {
-        let mut desk = self.desk();
-        while let Some(errand) = desk.roster.next_errand() {
-            let wants = errand.wants.iter().map(|(worker, contacts)| {
-                let worker_id = desk.doors.get(worker).map(|door| door.worker_id.clone());
+        let mut state = self.state();
+        while let Some(assignment) = state.roster.next_assignment() {
+            let wants = assignment.wants.iter().map(|(worker, contacts)| {
+                let worker_id =
+                    state.mailboxes.get(worker).map(|mailbox| mailbox.worker_id.clone());
                 Want { worker_id: worker_id.unwrap_or_default(), contacts: *contacts }
             });
             let wants = wants.collect();
-            tokio::spawn(Arc::clone(self).run_errand(errand, wants, desk.asks));
+            tokio::spawn(Arc::clone(self).run_assignment(assignment, wants, state.asks));
         }
-        if desk.roster.wants_look() {
+        if state.roster.wants_look() {
             self.look_wanted.notify_one();
         }
     }
 
-    async fn run_errand(self: Arc<Self>, errand: Errand, wants: Vec<Want>, asks: u64) {
-        let (campaign, stops_heard) = (errand.campaign, self.control.stops_heard());
+    async fn run_assignment(self: Arc<Self>, assignment: Assignment, wants: Vec<Want>, asks: u64) {
+        let (campaign, stops_heard) = (assignment.campaign, self.control.stops_heard());
         let (dispatch, began_at) = (Arc::clone(&self.dispatch), Instant::now());
-        // A task of its own, so that a panic ends the lease and not the errand.
+        // A task of its own, so that a panic ends the lease and not the assignment.
         let leasing = tokio::spawn(async move { dispatch.lease(campaign, wants).await });
         let leased = leasing.await.unwrap_or(Err(Error::Interrupted));
         self.metrics.calls.lease_duration.observe(began_at.elapsed().as_secs_f64());
-        let (batches, left, is_over) = match leased {
-            Ok(leased) => {
-                let is_over = leased.left == Yield::NoMore;
-                (leased.batches, leased.left, is_over)
-            }
-            Err(Error::NotFound(_)) => (Vec::new(), Yield::NoMore, true),
-            // Trouble with one campaign does not keep the others from the workers.
-            Err(error) => {
+        // Trouble with one campaign does not keep the others from the workers.
+        let leased = leased.unwrap_or_else(|error| {
+            if !matches!(error, Error::NotFound(_)) {
                 warn!(%campaign, %error, "contacts could not be leased; leasing is retried");
-                (Vec::new(), Yield::NoMore, false)
             }
-        };
+            Leased::nothing()
+        });
+        let left = leased.left;
         if left == Yield::NoMore {
             let rest = Rest { until: Instant::now() + REST, asks };
-            self.desk().resting.insert(campaign, rest);
+            self.state().resting.insert(campaign, rest);
         }
-        self.hand_over(&errand, batches, left, stops_heard);
+        self.hand_over(&assignment, leased, stops_heard);
         self.pump();
-        if is_over {
+        if left == Yield::NoMore {
             self.settle(campaign).await;
         }
     }
 
-    /// Ends an errand, and hands its batches to the workers. A batch without a taker is given back.
+    /// Ends an assignment, and hands its batches to the workers. A batch without a taker is given back.
     fn hand_over(
         self: &Arc<Self>,
-        errand: &Errand,
-        batches: Vec<Option<LeasedBatch>>,
-        left: Yield,
+        assignment: &Assignment,
+        Leased { batches, left }: Leased,
         stops_heard: u64,
     ) {
         let count =
@@ -319,14 +314,14 @@ impl Dispatcher {
         let is_fruitless = total == 0 && left == Yield::More;
         // A search that found nobody cost about as much as a full batch, so others come first.
         let cost = if is_fruitless { self.dispatch.limits.max_batch_contacts } else { total };
-        let mut desk = self.desk();
-        desk.roster.end(errand, &handed, cost, left);
-        for ((worker, _), batch) in errand.wants.iter().zip(batches) {
+        let mut state = self.state();
+        state.roster.end(assignment, &handed, cost, left);
+        for ((worker, _), batch) in assignment.wants.iter().zip(batches) {
             let Some(batch) = batch.map(Box::new) else { continue };
             let key = batch.key();
-            let sender = desk.doors.get(worker).map(|door| door.sender.clone());
+            let sender = state.mailboxes.get(worker).map(|mailbox| mailbox.sender.clone());
             let is_taken = sender.is_some_and(|sender| {
-                sender.try_send(Handed::Batch { batch, stops_heard }).is_ok()
+                sender.try_send(Delivery::Batch { batch, stops_heard }).is_ok()
             });
             if !is_taken {
                 tokio::spawn(Arc::clone(self).give_back(key));
@@ -340,15 +335,14 @@ impl Dispatcher {
         }
     }
 
-    /// Lets a campaign that had nothing sleep.
+    /// Lets a campaign that had nothing sleep. A campaign that does not sleep is looked into again
+    /// after its rest, or when a notice tells of work.
     async fn settle(&self, campaign: Uuid) {
         match self.dispatch.settle(campaign).await {
-            Ok(Settled::Asleep) => {
-                self.desk().resting.remove(&campaign);
+            Ok(true) => {
+                self.state().resting.remove(&campaign);
             }
-            // Others are busy with the campaign, or just added contacts. It is looked into again
-            // after a rest, or when a notice tells of work.
-            Ok(Settled::Awake | Settled::Busy) => {}
+            Ok(false) => {}
             Err(error) => warn!(%campaign, %error, "a campaign could not be put to sleep"),
         }
     }

@@ -6,7 +6,7 @@ pub mod dispatcher;
 pub mod leasing;
 mod past_runs;
 mod picking;
-pub mod settling;
+mod settling;
 
 use super::DispatchLimits;
 use crate::links::Links;

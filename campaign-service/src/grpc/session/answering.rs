@@ -66,7 +66,7 @@ impl Session {
         let max = self.dispatch.limits.max_credit_contacts;
         let more = usize::try_from(credit.contacts).unwrap_or(usize::MAX);
         within("credit.contacts", more, max)?;
-        let left = self.seat().as_ref().map_or(0, |seat| seat.credit());
+        let left = self.registration().as_ref().map_or(0, |registration| registration.credit());
         within("credit.contacts with what is left", left + more, max)?;
         if more > 0 {
             self.ask(more);

@@ -2,7 +2,7 @@
 
 use super::holding::Holdings;
 use super::{Incoming, MAX_NAMES, Outgoing, Session, SessionParts, unknown};
-use crate::app::dispatch::dispatcher::Handed;
+use crate::app::dispatch::dispatcher::Delivery;
 use crate::app::error::Error;
 use crate::grpc::access::Admitted;
 use crate::grpc::check::Check;
@@ -54,7 +54,7 @@ impl Session {
         outgoing: Outgoing,
         incoming: &mut Incoming,
         unread: Unread,
-    ) -> Result<(Self, mpsc::Receiver<Handed>), Status> {
+    ) -> Result<(Self, mpsc::Receiver<Delivery>), Status> {
         let hello = hello(incoming, &unread).await?;
         check(&hello)?;
         let reach = admitted.caller.reach_at_work();
@@ -83,7 +83,7 @@ impl Session {
         let id = Uuid::new_v4();
         let max_age = dispatch.limits.stream_max_age.map(|age| with_jitter(age, id));
         let service = Service { reach: reach.clone(), only };
-        let (seat, handed) = dispatcher.join(worker_id.clone(), service);
+        let (registration, deliveries) = dispatcher.join(worker_id.clone(), service);
         let session = Self {
             campaigns,
             dispatch,
@@ -98,14 +98,14 @@ impl Session {
             _place: place,
             id,
             worker_id,
-            seat: Mutex::new(Some(seat)),
+            registration: Mutex::new(Some(registration)),
             held: Mutex::new(Holdings::default()),
             is_in_trouble: AtomicBool::new(false),
             reports: Arc::new(Semaphore::new(REPORTS_AT_ONCE)),
             unread,
         };
         session.welcome(&hello).await?;
-        Ok((session, handed))
+        Ok((session, deliveries))
     }
 
     async fn welcome(&self, hello: &v1::Hello) -> Result<(), Status> {

@@ -2,7 +2,7 @@
 
 use super::{Session, response};
 use crate::app::dispatch::batch::LeasedBatch;
-use crate::app::dispatch::dispatcher::Handed;
+use crate::app::dispatch::dispatcher::Delivery;
 use crate::grpc::batches::batch_to_api;
 use crate::grpc::page::{ITEM_OVERHEAD_BYTES, MAX_PAGE_BYTES as MAX_BATCH_BYTES};
 use campaign_proto::v1;
@@ -16,26 +16,26 @@ impl Session {
     /// Sends what the dispatcher hands over, as long as the session lasts.
     pub(super) async fn hand_out_all(
         &self,
-        handed: &mut mpsc::Receiver<Handed>,
+        deliveries: &mut mpsc::Receiver<Delivery>,
     ) -> Result<(), Status> {
-        while let Some(handed) = handed.recv().await {
-            match handed {
-                Handed::Batch { batch, stops_heard } => {
+        while let Some(delivery) = deliveries.recv().await {
+            match delivery {
+                Delivery::Batch { batch, stops_heard } => {
                     self.hand_out(*batch, stops_heard).await?;
                 }
-                Handed::Idle { credit } => {
+                Delivery::Idle { credit } => {
                     let credit_contacts = i32::try_from(credit).unwrap_or(i32::MAX);
                     self.send(Response::Idle(v1::Idle { credit_contacts })).await?;
                 }
             }
         }
-        // The seat is gone: the worker was asked to leave.
+        // The registration is gone: the worker was asked to leave.
         std::future::pending().await
     }
 
     async fn hand_out(&self, batch: LeasedBatch, stops_heard: u64) -> Result<(), Status> {
         let (key, run) = (batch.key(), batch.lease.run);
-        let is_leaving = self.seat().is_none();
+        let is_leaving = self.registration().is_none();
         if is_leaving {
             self.dispatch.release(key, &[]).await?;
             return Ok(());
@@ -65,8 +65,8 @@ impl Session {
 
     /// Lets the worker take more contacts.
     pub(super) fn ask(&self, contacts: usize) {
-        if let Some(seat) = self.seat().as_ref() {
-            seat.ask(contacts);
+        if let Some(registration) = self.registration().as_ref() {
+            registration.ask(contacts);
         }
     }
 }
