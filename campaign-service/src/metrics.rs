@@ -19,18 +19,58 @@ use std::time::{SystemTime, UNIX_EPOCH};
 const REFUSALS: [&str; 3] = ["RATE_LIMITED", "OVERLOADED", "TOO_MANY_STREAMS"];
 
 /// Chores. Each has its own rounds.
-pub const CHORES: [&str; 10] = [
-    "expiring leases",
-    "advancing campaigns",
-    "purging history",
-    "forgetting old answers",
-    "forgetting old attempts",
-    "deleting old history",
-    "finishing erasures",
-    "counting attempts",
-    "purging deleted campaigns",
-    "checking the agenda",
-];
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Chore {
+    ExpireLeases,
+    AdvanceCampaigns,
+    PurgeHistory,
+    ForgetAnswers,
+    ForgetAttempts,
+    DeleteHistory,
+    FinishErasures,
+    CountAttempts,
+    PurgeDeletedCampaigns,
+    CheckAgenda,
+    KeepCounts,
+    CheckCounts,
+}
+
+impl Chore {
+    /// All chores, in order of their numbers.
+    pub const ALL: [Self; 12] = [
+        Self::ExpireLeases,
+        Self::AdvanceCampaigns,
+        Self::PurgeHistory,
+        Self::ForgetAnswers,
+        Self::ForgetAttempts,
+        Self::DeleteHistory,
+        Self::FinishErasures,
+        Self::CountAttempts,
+        Self::PurgeDeletedCampaigns,
+        Self::CheckAgenda,
+        Self::KeepCounts,
+        Self::CheckCounts,
+    ];
+
+    /// Returns the name in logs and metrics.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::ExpireLeases => "expiring leases",
+            Self::AdvanceCampaigns => "advancing campaigns",
+            Self::PurgeHistory => "purging history",
+            Self::ForgetAnswers => "forgetting old answers",
+            Self::ForgetAttempts => "forgetting old attempts",
+            Self::DeleteHistory => "deleting old history",
+            Self::FinishErasures => "finishing erasures",
+            Self::CountAttempts => "counting attempts",
+            Self::PurgeDeletedCampaigns => "purging deleted campaigns",
+            Self::CheckAgenda => "checking the agenda",
+            Self::KeepCounts => "keeping counts",
+            Self::CheckCounts => "checking counts",
+        }
+    }
+}
 
 /// Counters, gauges and histograms, one for each metric.
 #[derive(Debug)]
@@ -79,9 +119,9 @@ pub struct DatabaseMetrics {
 /// Metrics of the chores.
 #[derive(Debug)]
 pub struct ChoreMetrics {
-    rounds: [Counter; CHORES.len()],
-    failures: [Counter; CHORES.len()],
-    success: [SecondsGauge; CHORES.len()],
+    rounds: [Counter; Chore::ALL.len()],
+    failures: [Counter; Chore::ALL.len()],
+    success: [SecondsGauge; Chore::ALL.len()],
     pub agenda_mended: Counter,
 }
 
@@ -226,17 +266,17 @@ impl ChoreMetrics {
             rounds: t.each(
                 "chore_rounds",
                 "Rounds of each chore that were finished",
-                ("chore", CHORES),
+                ("chore", Chore::ALL.map(Chore::name)),
             ),
             failures: t.each(
                 "chore_failures",
                 "Rounds of each chore that failed; the next round tries again",
-                ("chore", CHORES),
+                ("chore", Chore::ALL.map(Chore::name)),
             ),
             success: t.each(
                 "chore_last_success_timestamp_seconds",
                 "When each chore was last finished, in seconds since 1970; 0: not yet",
-                ("chore", CHORES),
+                ("chore", Chore::ALL.map(Chore::name)),
             ),
             agenda_mended: t.one(
                 "agenda_mended",
@@ -349,8 +389,9 @@ impl Metrics {
         self.calls.call_outcomes[usize::from(CallOutcome::Unknown.number())].inc_by(unknown as u64);
     }
 
-    /// Counts a round of the chore at an index of [`CHORES`].
-    pub fn chore_done(&self, chore: usize, is_success: bool) {
+    /// Counts a round of a chore.
+    pub fn chore_done(&self, chore: Chore, is_success: bool) {
+        let chore = chore as usize;
         if !is_success {
             self.chores.failures[chore].inc();
             return;

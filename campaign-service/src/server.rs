@@ -5,10 +5,10 @@ use crate::app::backlog::BacklogWatch;
 use crate::app::campaigns::Campaigns;
 use crate::app::chores::{ChoreOptions, Chores};
 use crate::app::control::ControlBus;
-use crate::app::counting::Counting;
 use crate::app::dispatch::Dispatch;
 use crate::app::dispatch::dispatcher::Dispatcher;
 use crate::app::facts::Facts;
+use crate::app::kept_counts::KeptCounts;
 use crate::app::people::contacts::Contacts;
 use crate::app::people::erased::Erased;
 use crate::app::people::erasing::Erasures;
@@ -161,7 +161,7 @@ async fn serve_all(
 ) -> Outcome {
     let (links, side) = (options.links.clone(), options.side);
     let control = ControlBus::default();
-    let Parts { apis, dispatcher, chores, counting, backlog, facts, metrics } =
+    let Parts { apis, dispatcher, chores, backlog, facts, metrics } =
         compose(&db, &options, control.clone(), &stop);
     let health_service = health.service();
     let mut tasks = JoinSet::new();
@@ -172,10 +172,6 @@ async fn serve_all(
     {
         let stop = stop.clone();
         tasks.spawn(lasting(async move { dispatcher.run(&stop).await }));
-    }
-    {
-        let stop = stop.clone();
-        tasks.spawn(lasting(async move { counting.run(&stop).await }));
     }
     {
         let (db, stop) = (db.clone(), stop.clone());
@@ -220,7 +216,6 @@ struct Parts {
     apis: Apis,
     dispatcher: Arc<Dispatcher>,
     chores: Chores,
-    counting: Counting,
     backlog: BacklogWatch,
     facts: Arc<Facts>,
     metrics: Arc<Metrics>,
@@ -290,12 +285,11 @@ fn compose(db: &Db, options: &Options, control: ControlBus, stop: &CancellationT
         campaigns,
         facts: Arc::clone(&facts),
         erasures,
+        counts: KeptCounts { db: db(), metrics: Arc::clone(&metrics) },
         metrics: Arc::clone(&metrics),
     };
-    let interval = options.chores.interval;
-    let counting = Counting { db: db(), interval, metrics: Arc::clone(&metrics) };
     let backlog = BacklogWatch { db: db().for_looking(), metrics: Arc::clone(&metrics) };
-    Parts { apis, dispatcher, chores, counting, backlog, facts, metrics }
+    Parts { apis, dispatcher, chores, backlog, facts, metrics }
 }
 
 /// Returns the service of all methods with its layers. A request is counted first. Then the layers apply its deadline,

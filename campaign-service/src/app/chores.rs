@@ -7,8 +7,9 @@ use super::campaigns::Campaigns;
 use super::error::{Error, Result};
 use super::facts::Facts;
 use super::housekeeping::{count_attempts, purge_deleted};
+use super::kept_counts::{CHECK_INTERVAL, KeptCounts};
 use super::people::erasing::Erasures;
-use crate::metrics::{CHORES, Metrics};
+use crate::metrics::{Chore, Metrics};
 use crate::store::retention::Sweep;
 use crate::store::states::BLOCK_CONTACTS;
 use crate::store::{Db, Gate, agenda, campaigns, due, leases, numbers, purge, requests, retention};
@@ -60,60 +61,70 @@ pub struct Chores {
     pub campaigns: Arc<Campaigns>,
     pub facts: Arc<Facts>,
     pub erasures: Erasures,
+    pub counts: KeptCounts,
     pub metrics: Arc<Metrics>,
 }
 
-/// Places at which chores that go on go on in the next round.
-#[derive(Debug, Default)]
+/// Places and times at which a chore goes on in its next round.
+#[derive(Debug)]
 struct Progress {
     next_number: i64,
     sweep: Sweep,
     last_checked: Uuid,
+    next_check: Instant,
 }
 
 impl Chores {
     /// Runs all chores side by side, each round after round, until told to stop. A chore that is
     /// stuck holds up no other. The first rounds come after one interval.
     pub async fn run(&self, stop: &CancellationToken) {
-        let running = CHORES.into_iter().enumerate().map(|(index, _)| self.repeat(index, stop));
-        join_all(running).await;
+        join_all(Chore::ALL.map(|chore| self.repeat(chore, stop))).await;
     }
 
-    async fn repeat(&self, index: usize, stop: &CancellationToken) {
+    async fn repeat(&self, chore: Chore, stop: &CancellationToken) {
         let interval = self.options.interval;
         let mut ticks = interval_at(Instant::now() + interval, interval);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut progress = Progress::default();
+        let mut progress = Progress {
+            next_number: 0,
+            sweep: Sweep::default(),
+            last_checked: Uuid::nil(),
+            next_check: Instant::now() + CHECK_INTERVAL,
+        };
         loop {
             tokio::select! {
                 () = stop.cancelled() => return,
                 _ = ticks.tick() => {}
             }
-            let done = match stop.run_until_cancelled(self.round(index, &mut progress)).await {
+            let done = match stop.run_until_cancelled(self.round(chore, &mut progress)).await {
                 Some(done) => done,
                 None => return,
             };
-            self.metrics.chore_done(index, done.is_ok());
+            self.metrics.chore_done(chore, done.is_ok());
             if let Err(error) = done {
-                let chore = CHORES[index];
+                let chore = chore.name();
                 warn!(chore, %error, "a chore failed; it is tried again in the next round");
             }
         }
     }
 
-    /// Runs one round of the chore at an index of [`CHORES`].
-    async fn round(&self, index: usize, progress: &mut Progress) -> Result<()> {
-        match index {
-            0 => self.expire_leases().await,
-            1 => self.advance_campaigns().await,
-            2 => self.purge_history().await,
-            3 => self.forget_answers().await,
-            4 => self.forget_numbers(&mut progress.next_number).await,
-            5 => self.delete_history(&mut progress.sweep).await,
-            6 => self.erasures.finish_left(self.options.erasure_patience).await,
-            7 => count_attempts(&self.db).await,
-            8 => purge_deleted(&self.db, self.options.deleted_retention).await,
-            _ => self.check_agenda(&mut progress.last_checked).await,
+    /// Runs one round of a chore.
+    async fn round(&self, chore: Chore, progress: &mut Progress) -> Result<()> {
+        match chore {
+            Chore::ExpireLeases => self.expire_leases().await,
+            Chore::AdvanceCampaigns => self.advance_campaigns().await,
+            Chore::PurgeHistory => self.purge_history().await,
+            Chore::ForgetAnswers => self.forget_answers().await,
+            Chore::ForgetAttempts => self.forget_numbers(&mut progress.next_number).await,
+            Chore::DeleteHistory => self.delete_history(&mut progress.sweep).await,
+            Chore::FinishErasures => self.erasures.finish_left(self.options.erasure_patience).await,
+            Chore::CountAttempts => count_attempts(&self.db).await,
+            Chore::PurgeDeletedCampaigns => {
+                purge_deleted(&self.db, self.options.deleted_retention).await
+            }
+            Chore::CheckAgenda => self.check_agenda(&mut progress.last_checked).await,
+            Chore::KeepCounts => self.counts.settle_noted().await,
+            Chore::CheckCounts => self.counts.check_in_turn(&mut progress.next_check).await,
         }
     }
 
@@ -168,7 +179,7 @@ impl Chores {
     }
 
     /// Compares the agenda's entries of some campaigns with the campaigns, and goes on with the
-    /// next ones in the next round. Whatever it mends is a fault, or the work of an older version.
+    /// next ones in the next round. A mended entry is a fault, or the work of an older version.
     async fn check_agenda(&self, last: &mut Uuid) -> Result<()> {
         let page = {
             let mut connection = self.db.connect().await?;

@@ -1,7 +1,8 @@
 //! Lists of numbers over many campaigns. What a list costs follows the numbers that campaigns hold, not the campaigns.
 
 use crate::support::{
-    Clients, Held, Service, TestDb, Worker, eventually, once, phone, retry, test_options,
+    Clients, Held, Service, TestDb, WITH_CONTACTS, Worker, copy_campaign, eventually, id_of, once,
+    phone, retry, test_options, until_alone,
 };
 use campaign_proto::v1;
 use campaign_proto::v1::{AuthorizeDecision as Decision, CallOutcome, CampaignState, RevokeReason};
@@ -21,39 +22,16 @@ async fn suppress(clients: &mut Clients, numbers: std::ops::Range<usize>) {
     clients.contacts.add_suppressions(request).await.unwrap();
 }
 
-fn id_of(name: &str) -> Uuid {
-    name.strip_prefix("campaigns/").unwrap().parse().unwrap()
-}
-
 /// Copies a campaign with its contacts until there are `campaigns` of it.
-async fn copy(db: &TestDb, campaigns: usize) {
-    let copies = i32::try_from(campaigns - 1).unwrap();
-    let sql = format!(
-        "CREATE TABLE copies AS SELECT gen_random_uuid() AS id FROM generate_series(1, {copies});
-         INSERT INTO contact_groups (campaign_id, group_id, time_zone, priority)
-         SELECT id, group_id, time_zone, priority FROM contact_groups, copies;
-         INSERT INTO contacts (campaign_id, position, phone, group_id, display_name, attributes, created_at)
-         SELECT id, position, phone, group_id, display_name, attributes, created_at FROM contacts, copies;
-         INSERT INTO campaign_counters SELECT id, next_position, contacts FROM campaign_counters, copies;
-         INSERT INTO runs (campaign_id, run, settings, generation, cycle, position_limit, launched_at)
-         SELECT id, run, settings, generation, cycle, position_limit, launched_at FROM runs, copies;
-         INSERT INTO campaigns (campaign_id, state, config, run, created_at, updated_at, tenant)
-         SELECT id, state, config, run, created_at, updated_at, tenant FROM campaigns, copies;
-         DROP TABLE copies; ANALYZE"
-    );
-    db.client().await.batch_execute(&sql).await.unwrap();
+async fn copy(db: &TestDb, name: &str, campaigns: usize) {
+    let copies: Vec<Uuid> = (1..campaigns).map(|_| Uuid::new_v4()).collect();
+    copy_campaign(&db.client().await, name, &copies, WITH_CONTACTS).await;
 }
 
 /// Returns the transactions of the database so far.
 async fn transactions(db: &TestDb) -> i64 {
     let client = db.client().await;
-    // A connection reports its counts at its end at the latest.
-    eventually("the service's connections end", || async {
-        let sql = "SELECT count(*) FROM pg_stat_activity
-            WHERE datname = current_database() AND pid <> pg_backend_pid()";
-        (client.query_one(sql, &[]).await.unwrap().get::<_, i64>(0) == 0).then_some(())
-    })
-    .await;
+    until_alone(&client).await;
     let sql = "SELECT xact_commit + xact_rollback FROM pg_stat_database WHERE datname = current_database()";
     client.query_one(sql, &[]).await.unwrap().get(0)
 }
@@ -70,7 +48,7 @@ async fn transactions_of_a_list(campaigns: usize) -> i64 {
     clients.add_contacts(&name, 0..NUMBERS).await;
     clients.launch(&name).await;
     drop((service, clients));
-    copy(&db, campaigns).await;
+    copy(&db, &name, campaigns).await;
     let before = transactions(&db).await;
     let service = Service::start_with(&db, options).await;
     suppress(&mut service.clients.clone(), 0..NUMBERS).await;

@@ -1,7 +1,7 @@
 //! Behaviour that clients in any language rely on: deadlines, compression, pages of a size that they accept, and
 //! streams that end with a status.
 
-use crate::support::{Clients, Service, TestDb, eventually, test_options};
+use crate::support::{Clients, Service, TestDb, eventually, id_of, test_options};
 use bytes::Bytes;
 use campaign_proto::v1;
 use http_body_util::{BodyExt, Full};
@@ -15,7 +15,7 @@ use tonic::{Code, Status};
 use tower::{Service as _, ServiceExt};
 
 fn gate(campaign: &str) -> i64 {
-    let id: uuid::Uuid = campaign.trim_start_matches("campaigns/").parse().unwrap();
+    let id = id_of(campaign);
     id.as_u64_pair().1.cast_signed()
 }
 

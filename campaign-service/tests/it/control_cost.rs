@@ -1,21 +1,14 @@
 //! P8: control commands cost the same for any list. The cost is the rows that they read and write, as
 //! PostgreSQL counts them. `make bench` measures times.
 
-use crate::support::{Service, TestDb, eventually, test_options};
+use crate::support::{Service, TestDb, test_options, until_alone};
 use campaign_proto::v1;
 use std::time::Duration;
 
 /// Returns the rows written and read in tables of the database so far.
 async fn rows_touched(db: &TestDb) -> (i64, i64) {
     let client = db.client().await;
-    // A connection reports its counts at its end at the latest.
-    eventually("the service's connections end", || async {
-        let sql = "SELECT count(*) FROM pg_stat_activity
-            WHERE datname = current_database() AND pid <> pg_backend_pid()";
-        let others: i64 = client.query_one(sql, &[]).await.unwrap().get(0);
-        (others == 0).then_some(())
-    })
-    .await;
+    until_alone(&client).await;
     let sql = "SELECT sum(n_tup_ins + n_tup_upd + n_tup_del)::int8,
             sum(COALESCE(idx_tup_fetch, 0) + seq_tup_read)::int8 FROM pg_stat_user_tables";
     let row = client.query_one(sql, &[]).await.unwrap();

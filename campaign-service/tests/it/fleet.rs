@@ -2,7 +2,8 @@
 //! that is stuck.
 
 use crate::support::{
-    Clients, Service, TestDb, Worker, always, eventually, once, phone, test_options,
+    Clients, Service, TestDb, WITHOUT_CONTACTS, Worker, always, copy_campaign, eventually, id_of,
+    once, phone, test_options, waits,
 };
 use campaign_proto::v1;
 use campaign_proto::v1::dispatch_request::Message as Request;
@@ -17,34 +18,9 @@ use uuid::Uuid;
 /// Number of other campaigns: more than any statement reads at once.
 const OTHERS: i64 = 2_500;
 
-fn id_of(name: &str) -> Uuid {
-    name.trim_start_matches("campaigns/").parse().unwrap()
-}
-
-/// Copies a campaign many times, as it is now, under ids that come before all others.
-async fn copy_campaign(client: &Client, name: &str, copies: i64) {
-    let id = id_of(name);
-    client
-        .batch_execute(
-            "CREATE TABLE copies (number int8, id uuid);
-             CREATE FUNCTION copy_rows(source text, original uuid) RETURNS void LANGUAGE plpgsql AS $$
-             DECLARE columns text;
-             BEGIN
-                 SELECT string_agg(quote_ident(column_name), ', ') INTO columns
-                 FROM information_schema.columns WHERE table_name = source AND column_name <> 'campaign_id';
-                 EXECUTE format('INSERT INTO %I (campaign_id, %s) SELECT c.id, %s FROM %I, copies c
-                     WHERE campaign_id = $1', source, columns, columns, source) USING original;
-             END $$",
-        )
-        .await
-        .unwrap();
-    let ids =
-        "INSERT INTO copies SELECT n, ('00000000-0000-4000-8000-' || lpad(n::text, 12, '0'))::uuid
-        FROM generate_series(1, $1::int8) n";
-    client.execute(ids, &[&copies]).await.unwrap();
-    for table in ["campaigns", "runs", "campaign_counters", "agenda"] {
-        client.execute("SELECT copy_rows($1, $2)", &[&table, &id]).await.unwrap();
-    }
+/// Returns ids of so many campaigns, which come before the ids of all others.
+fn early_ids(count: i64) -> Vec<Uuid> {
+    (1..=count).map(|n| format!("00000000-0000-4000-8000-{n:012}").parse().unwrap()).collect()
 }
 
 /// Returns a campaign with a start in the future, launched.
@@ -93,7 +69,7 @@ async fn the_newest_of_thousands_of_campaigns_is_started_dialled_and_ended_in_ti
     let mut idle = worker(&clients, "idle").await;
     assert!(idle.lease(10).await.is_empty());
     asleep(&client, &quiet).await;
-    copy_campaign(&client, &quiet, OTHERS).await;
+    copy_campaign(&client, &quiet, &early_ids(OTHERS), WITHOUT_CONTACTS).await;
 
     let newest = clients.launch_endless().await;
     clients.add_contacts(&newest, 0..2).await;
@@ -136,7 +112,7 @@ async fn campaigns_that_sleep_cost_no_statements() {
         reads().await - before
     };
     let alone = during().await;
-    copy_campaign(&client, &quiet, OTHERS).await;
+    copy_campaign(&client, &quiet, &early_ids(OTHERS), WITHOUT_CONTACTS).await;
     let among = during().await;
     // Each round of the chores checks ten entries of the agenda.
     assert!(among < alone + 60 * 10 * 5, "{alone} → {among} index scans in 3 seconds");
@@ -166,13 +142,7 @@ async fn a_stop_arrives_while_a_lease_is_held_back() {
     let gate = hold_gate(&db, &stuck).await;
     clients.add_contacts(&stuck, 10..20).await;
     worker.send(Request::Credit(v1::Credit { contacts: 10 })).await;
-    eventually("the lease waits at the gate", || async {
-        let sql = "SELECT count(*) FROM pg_locks WHERE NOT granted AND locktype = 'advisory'
-            AND database = (SELECT oid FROM pg_database WHERE datname = current_database())";
-        let waiting: i64 = gate.query_one(sql, &[]).await.unwrap().get(0);
-        (waiting > 0).then_some(())
-    })
-    .await;
+    eventually("the lease waits at the gate", || waits(&gate, "advisory")).await;
     clients.pause(&stopped).await;
     let asked_at = std::time::Instant::now();
     let revoke = worker
@@ -243,13 +213,7 @@ async fn a_new_contact_that_waits_for_an_import_does_not_hold_up_calls() {
             v1::CreateContactRequest { parent, contact: Some(contact), ..Default::default() };
         creator.contacts.create_contact(request).await
     });
-    eventually("the new contact waits", || async {
-        let sql = "SELECT count(*) FROM pg_locks WHERE NOT granted
-            AND pid IN (SELECT pid FROM pg_stat_activity WHERE datname = current_database())";
-        let waiting: i64 = positions.query_one(sql, &[]).await.unwrap().get(0);
-        (waiting > 0).then_some(())
-    })
-    .await;
+    eventually("the new contact waits", || waits(&positions, "transactionid")).await;
     let decisions = worker.authorize(&held).await;
     assert!(decisions.iter().all(|(decision, _)| *decision == Decision::Granted));
     assert!(!creating.is_finished());

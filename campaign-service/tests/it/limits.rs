@@ -1,6 +1,6 @@
 //! Limits of callers, and the end of requests whose caller no longer waits.
 
-use crate::support::{Service, TestDb, eventually, reason, test_options};
+use crate::support::{Service, TestDb, eventually, id_of, reason, test_options};
 use campaign_proto::v1;
 use std::time::Duration;
 use tonic::{Code, Request};
@@ -8,7 +8,7 @@ use tonic_types::StatusExt;
 
 /// Returns the number of a campaign's gate, as in `store`.
 fn gate(campaign: &str) -> i64 {
-    let id: uuid::Uuid = campaign.trim_start_matches("campaigns/").parse().unwrap();
+    let id = id_of(campaign);
     id.as_u64_pair().1.cast_signed()
 }
 

@@ -1,7 +1,7 @@
 //! The hot statements probe by key, whatever the statistics say. The tables that grow with the list are never
 //! read from end to end. Not many more of their rows are read than are leased.
 
-use crate::support::{Service, TestDb, Worker, eventually};
+use crate::support::{Service, TestDb, Worker, until_alone};
 use campaign_domain::access::Tenant;
 use campaign_proto::v1;
 use campaign_proto::v1::import_contacts_request::Part;
@@ -18,12 +18,7 @@ const HELD: i32 = 4_000;
 /// Returns the rows read by scans of whole tables, and those read through indexes, by table.
 async fn rows_read(db: &TestDb) -> BTreeMap<String, (i64, i64)> {
     let client = db.client().await;
-    eventually("the service's connections are gone and their counts in", || async {
-        let others = "SELECT count(*) FROM pg_stat_activity
-            WHERE datname = current_database() AND application_name = 'campaign-service'";
-        (client.query_one(others, &[]).await.unwrap().get::<_, i64>(0) == 0).then_some(())
-    })
-    .await;
+    until_alone(&client).await;
     let sql = "SELECT regexp_replace(t.relname, '_[0-9]+$', ''), sum(t.seq_tup_read)::int8,
             sum((SELECT sum(i.idx_tup_read) FROM pg_stat_user_indexes i WHERE i.relid = t.relid))::int8
         FROM pg_stat_user_tables t GROUP BY 1";

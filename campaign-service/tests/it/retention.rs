@@ -1,6 +1,6 @@
 //! Retention: history is kept no longer than configured.
 
-use crate::support::{Service, TestDb, Worker, eventually, test_options};
+use crate::support::{Service, TestDb, Worker, eventually, id_of, test_options};
 use campaign_proto::v1;
 use campaign_proto::v1::interaction::Fact;
 use campaign_proto::v1::{CallOutcome, ExclusionReason};
@@ -92,8 +92,7 @@ async fn a_deleted_campaign_leaves_its_audit_log_and_nothing_else() {
         worker.release(&held[0].lease, Vec::new()).await;
         worker.close().await;
     }
-    let id = |name: &str| name.strip_prefix("campaigns/").unwrap().parse().unwrap();
-    let before = tables_of(&db, id(&gone)).await;
+    let before = tables_of(&db, id_of(&gone)).await;
     for table in ["authorizations", "call_reports", "contacts", "interactions", "state_blocks"] {
         assert!(before.contains(&table.to_owned()), "{table}: {before:?}");
     }
@@ -105,12 +104,12 @@ async fn a_deleted_campaign_leaves_its_audit_log_and_nothing_else() {
     };
     clients.campaigns.delete_campaign(request).await.unwrap();
     eventually("it is gone", || async {
-        let left = tables_of(&db, id(&gone)).await;
+        let left = tables_of(&db, id_of(&gone)).await;
         (left == ["audit_events", "audit_heads", "requests"]).then_some(())
     })
     .await;
     assert_eq!(clients.progress(&kept).await.total, 100);
-    let still = tables_of(&db, id(&kept)).await;
+    let still = tables_of(&db, id_of(&kept)).await;
     assert!(still.contains(&"contacts".to_owned()), "{still:?}");
 }
 
@@ -124,13 +123,12 @@ async fn a_deleted_campaign_is_kept_for_its_time() {
         let request = v1::DeleteCampaignRequest { name: name.clone(), ..Default::default() };
         clients.campaigns.delete_campaign(request).await.unwrap();
     }
-    let id = |name: &str| name.strip_prefix("campaigns/").unwrap().parse::<Uuid>().unwrap();
     let age =
         "UPDATE campaigns SET deleted_at = deleted_at - interval '31 days' WHERE campaign_id = $1";
-    db.client().await.execute(age, &[&id(&old)]).await.unwrap();
+    db.client().await.execute(age, &[&id_of(&old)]).await.unwrap();
     eventually("the old one is gone", || async {
-        (!tables_of(&db, id(&old)).await.contains(&"campaigns".to_owned())).then_some(())
+        (!tables_of(&db, id_of(&old)).await.contains(&"campaigns".to_owned())).then_some(())
     })
     .await;
-    assert!(tables_of(&db, id(&young)).await.contains(&"campaigns".to_owned()));
+    assert!(tables_of(&db, id_of(&young)).await.contains(&"campaigns".to_owned()));
 }

@@ -1,6 +1,6 @@
 //! A request that removes the right to dial is answered only when that right is gone in every campaign concerned.
 
-use crate::support::{Clients, Held, Service, TestDb, Worker, eventually, phone};
+use crate::support::{Clients, Held, Service, TestDb, Worker, eventually, phone, waits};
 use campaign_proto::v1;
 use campaign_proto::v1::interaction::Fact;
 use campaign_proto::v1::{
@@ -94,14 +94,6 @@ async fn repeat_elsewhere(
     assert_eq!(status, InteractionStatus::Duplicate);
 }
 
-/// Returns something while a statement on the watcher's database waits for a lock of a kind.
-async fn waits(watcher: &Client, kind: &str) -> Option<()> {
-    let sql = "SELECT count(*) FROM pg_locks l JOIN pg_database d ON d.oid = l.database
-        WHERE d.datname = current_database() AND NOT l.granted AND l.locktype = $1";
-    let waiting: i64 = watcher.query_one(sql, &[&kind]).await.unwrap().get(0);
-    (waiting > 0).then_some(())
-}
-
 fn opt_out_everywhere() -> Fact {
     Fact::OptedOut(v1::OptedOut { channel: "call".to_owned(), everywhere: true })
 }
@@ -143,7 +135,7 @@ async fn p3_p4_whoever_takes_the_right_away_waits_for_authorisations_under_way()
         let asked = held[0].clone();
         let asking = tokio::spawn(async move { worker.authorize(&[asked]).await.remove(0).0 });
         let watcher = Arc::new(db.client().await);
-        eventually("the authorisation is under way", || waits(&watcher, "relation")).await;
+        eventually("the authorisation is under way", || waits(watcher.as_ref(), "relation")).await;
 
         let mut other = two.clients.clone();
         let (target, watching) = (held[0].clone(), Arc::clone(&watcher));
@@ -153,7 +145,7 @@ async fn p3_p4_whoever_takes_the_right_away_waits_for_authorisations_under_way()
         });
         has_begun.await.unwrap();
         eventually("the taker waits or is answered", || async {
-            if taking.is_finished() { Some(()) } else { waits(&watcher, "advisory").await }
+            if taking.is_finished() { Some(()) } else { waits(watcher.as_ref(), "advisory").await }
         })
         .await;
         assert!(!taking.is_finished(), "{taker:?} was answered before the authorisation");

@@ -2,12 +2,11 @@
 
 use crate::support::postgres::Postgres;
 use crate::support::processes::{migrate, serve};
-use crate::support::{Clients, Service, TestDb, Worker, eventually, phone};
+use crate::support::{Clients, Service, TestDb, Worker, eventually, id_of, phone};
 use campaign_proto::v1;
 use campaign_proto::v1::AuthorizeDecision as Decision;
 use campaign_proto::v1::interaction::Fact;
 use campaign_testkit::free_port;
-use uuid::Uuid;
 
 /// Number of transactions that wait for the gate of a campaign.
 const WAITING: &str = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted
@@ -34,7 +33,7 @@ async fn a_default_isolation_lets_no_authorisation_past_a_pause() {
     let mut worker = Worker::connect(&clients, "w", &name).await;
     let held = worker.lease(5).await;
 
-    let id: Uuid = name.trim_start_matches("campaigns/").parse().unwrap();
+    let id = id_of(&name);
     let gate = id.as_u64_pair().1.cast_signed();
     let blocker = db.client().await;
     let own = "SET statement_timeout = 0; SET idle_session_timeout = 0; SET lock_timeout = 0";

@@ -19,7 +19,7 @@ async fn dies_half_way(block: &str, is_begun: &str, are_workers_told: bool) {
     let contact = lease(&mut worker).await;
 
     let (mut dying, mut doomed) = replica(&db, &folder).await;
-    let id: Uuid = last.strip_prefix("campaigns/").unwrap().parse().unwrap();
+    let id = id_of(last);
     let mut blocker = db.client().await;
     let tx = blocker.transaction().await.unwrap();
     let gate = id.as_u64_pair().1.cast_signed();

@@ -40,20 +40,10 @@ async fn a_real_import_under_way_does_not_slip_through() {
     let (mut importer, parent) = (clients.clone(), name.clone());
     let importing = tokio::spawn(async move { import(&mut importer, &parent, "first").await });
     let watcher = db.client().await;
-    let waits = |kind: &'static str| {
-        let watcher = &watcher;
-        async move {
-            let waiting = format!(
-                "pg_stat_activity a JOIN pg_locks l USING (pid) WHERE NOT l.granted
-                 AND l.locktype = '{kind}' AND a.datname = current_database()"
-            );
-            (count(watcher, &waiting).await > 0).then_some(())
-        }
-    };
-    eventually("the import is about to write", || waits("relation")).await;
+    eventually("the import is about to write", || waits(&watcher, "relation")).await;
     let mut eraser = clients.clone();
     let erasing = tokio::spawn(async move { erase(&mut eraser).await });
-    eventually("the erasure waits for the import", || waits("transactionid")).await;
+    eventually("the erasure waits for the import", || waits(&watcher, "transactionid")).await;
     assert!(!erasing.is_finished());
     tx.rollback().await.unwrap();
     assert_eq!(importing.await.unwrap().created, 2);

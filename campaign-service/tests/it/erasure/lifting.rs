@@ -54,7 +54,7 @@ async fn who_is_let_in_again_is_not_erased_by_a_late_comer() {
     let mut clients = service.clients.clone();
     let mut names = [clients.create_campaign().await, clients.create_campaign().await];
     names.sort();
-    let id: Uuid = names[0].strip_prefix("campaigns/").unwrap().parse().unwrap();
+    let id = id_of(&names[0]);
     let mut blocker = db.client().await;
     let tx = blocker.transaction().await.unwrap();
     let hold = "SELECT FROM campaign_counters WHERE campaign_id = $1 FOR UPDATE";
@@ -94,7 +94,7 @@ async fn who_is_let_in_again_is_noted_first_and_once() {
     names.sort();
     erase(&mut clients).await;
     let (mut dying, mut doomed) = replica(&db, &folder).await;
-    let id: Uuid = names[1].strip_prefix("campaigns/").unwrap().parse().unwrap();
+    let id = id_of(&names[1]);
     let mut blocker = db.client().await;
     let tx = blocker.transaction().await.unwrap();
     let gate = id.as_u64_pair().1.cast_signed();

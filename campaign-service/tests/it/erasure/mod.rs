@@ -10,7 +10,7 @@ use crate::support::processes;
 use crate::support::{
     Clients, Held, Service, TestDb, Worker, bad_fields, eventually, phone, reason,
 };
-use crate::support::{PATIENCE, once, test_options};
+use crate::support::{PATIENCE, id_of, once, test_options, waits};
 use campaign_proto::v1;
 use campaign_proto::v1::import_contacts_request::Part;
 use campaign_proto::v1::interaction::Fact;
@@ -21,7 +21,6 @@ use campaign_service::tokens::KeySource;
 use campaign_testkit::{Program, free_port};
 use std::path::PathBuf;
 use tonic::{Code, Status};
-use uuid::Uuid;
 
 const KEY: &[u8] = b"for tests: nobody else has this key, or knows of it";
 const NAME: &str = "Quentin Quillfeather";
@@ -325,7 +324,7 @@ async fn an_import_under_way_does_not_slip_through() {
     clients.add_contacts(&name, 0..1).await;
     // This import looked before the erasure began, and commits later.
     let mut client = db.client().await;
-    let id: Uuid = name.strip_prefix("campaigns/").unwrap().parse().unwrap();
+    let id = id_of(&name);
     let tx = client.transaction().await.unwrap();
     let take =
         "UPDATE campaign_counters SET next_position = 2, contacts = 2 WHERE campaign_id = $1";

@@ -12,8 +12,8 @@ mod state;
 use crate::support::{Service, TestDb, test_options};
 use campaign_proto::v1::CallOutcome;
 use campaign_service::app::campaigns::Campaigns;
-use campaign_service::app::counting::Counting;
 use campaign_service::app::facts::Facts;
+use campaign_service::app::kept_counts::KeptCounts;
 use campaign_service::server::Options;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestCaseError, TestRunner};
@@ -28,7 +28,7 @@ const SHARES: u32 = 4;
 struct Clock {
     campaigns: Campaigns,
     facts: Facts,
-    counting: Counting,
+    counting: KeptCounts,
 }
 
 impl Clock {

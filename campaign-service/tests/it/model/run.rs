@@ -3,7 +3,7 @@
 use super::facts::fact;
 use super::state::{Hold, Kind, Model, Settings, Verdict};
 use super::{Act, Clock, Step};
-use crate::support::{Clients, Held, Service, TestDb, Worker, phone, retry};
+use crate::support::{Clients, Held, Service, TestDb, Worker, id_of, phone, retry};
 use campaign_proto::v1;
 use campaign_proto::v1::{
     AuthorizeDecision as Decision, CallOutcome, CampaignState, InteractionStatus,
@@ -436,7 +436,7 @@ impl Pair<'_> {
     }
 
     pub(super) fn id(&self) -> Uuid {
-        self.name.strip_prefix("campaigns/").unwrap().parse().unwrap()
+        id_of(&self.name)
     }
 }
 

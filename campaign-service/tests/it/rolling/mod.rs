@@ -7,7 +7,7 @@ mod pod;
 mod production;
 
 use crate::support::processes::{campaign_service, dials};
-use crate::support::{Clients, PATIENCE, TestDb, always, eventually, once};
+use crate::support::{Clients, PATIENCE, TestDb, always, eventually, id_of, once};
 use campaign_proto::v1;
 use campaign_testkit::{Program, free_port};
 use cluster::{Cluster, Manifests, Name};
@@ -182,7 +182,7 @@ async fn judge_calls(db: &TestDb, clients: &mut Clients, name: &str, log: &Path)
 
 /// Checks that every acknowledged fact is there once, and no other fact is.
 async fn judge_facts(db: &TestDb, campaign: &str, acknowledged: &[Value]) {
-    let id: uuid::Uuid = campaign.strip_prefix("campaigns/").unwrap().parse().unwrap();
+    let id = id_of(campaign);
     let sql = "SELECT interaction_id FROM interactions WHERE campaign_id = $1";
     let rows = db.client().await.query(sql, &[&id]).await.unwrap();
     let mut recorded: Vec<String> = rows.iter().map(|row| row.get(0)).collect();

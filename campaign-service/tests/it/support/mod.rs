@@ -1,6 +1,7 @@
 //! Support of the tests: a database for each, a running service, clients, and a worker under control.
 
 pub mod access;
+mod behind;
 pub mod collector;
 mod database;
 pub mod postgres;
@@ -9,6 +10,7 @@ pub mod proxy;
 mod service;
 mod worker;
 
+pub use behind::{WITH_CONTACTS, WITHOUT_CONTACTS, copy_campaign, id_of, until_alone, waits};
 pub use database::{TestDb, open};
 pub use service::{Clients, Service, test_options};
 pub use worker::{Held, Worker};

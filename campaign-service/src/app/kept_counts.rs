@@ -7,9 +7,8 @@ use crate::store::{Db, Gate, checking, folding, recounts};
 use chrono::TimeDelta;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::time::{Instant, MissedTickBehavior, interval_at};
-use tokio_util::sync::CancellationToken;
-use tracing::{error, warn};
+use tokio::time::Instant;
+use tracing::error;
 use uuid::Uuid;
 
 /// Most deltas added up in one transaction.
@@ -30,38 +29,19 @@ const UNCHANGED_CHECK_AGE: TimeDelta = TimeDelta::days(1);
 /// Time between two checks, in times of what a check takes.
 const CHECK_REST: u32 = 20;
 /// Least time between two checks.
-const CHECK_INTERVAL: Duration = Duration::from_secs(5);
+pub const CHECK_INTERVAL: Duration = Duration::from_secs(5);
 
-/// Care for the kept counts, by one replica. Every replica does the same.
-#[derive(Debug)]
-pub struct Counting {
+/// Kept counts, cared for by one replica. Every replica does the same.
+#[derive(Clone, Debug)]
+pub struct KeptCounts {
     pub db: Db,
-    pub interval: Duration,
     pub metrics: Arc<Metrics>,
 }
 
-impl Counting {
-    /// Takes care, round after round, until told to stop.
-    pub async fn run(&self, stop: &CancellationToken) {
-        let db = self.db.for_looking();
-        let mut ticks = interval_at(Instant::now() + self.interval, self.interval);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut next_check = Instant::now() + CHECK_INTERVAL;
-        loop {
-            tokio::select! {
-                () = stop.cancelled() => return,
-                _ = ticks.tick() => {}
-            }
-            let mut result = self.settle(RELISTED_FOR).await;
-            if next_check <= Instant::now() {
-                let began = Instant::now();
-                result = result.and(self.check_next(&db).await);
-                next_check = Instant::now() + CHECK_INTERVAL.max(began.elapsed() * CHECK_REST);
-            }
-            if let Err(error) = result {
-                warn!(%error, "counts were not cared for; it is tried again");
-            }
-        }
+impl KeptCounts {
+    /// Does what was noted, as soon as no addition of contacts can miss a change of a list.
+    pub async fn settle_noted(&self) -> Result<()> {
+        self.settle(RELISTED_FOR).await
     }
 
     /// Does what was noted: notes the contacts of numbers that were listed before `age`, counts
@@ -112,9 +92,20 @@ impl Counting {
         }
     }
 
-    /// Checks the counts whose check is longest ago, if it is long ago.
-    async fn check_next(&self, db: &Db) -> Result<()> {
-        let mut connection = db.connect().await?;
+    /// Checks the counts whose check is longest ago, if it is long ago and `next_check` has come.
+    /// Then sets `next_check`.
+    pub async fn check_in_turn(&self, next_check: &mut Instant) -> Result<()> {
+        if *next_check > Instant::now() {
+            return Ok(());
+        }
+        let began = Instant::now();
+        let checked = self.check_oldest().await;
+        *next_check = Instant::now() + CHECK_INTERVAL.max(began.elapsed() * CHECK_REST);
+        checked
+    }
+
+    async fn check_oldest(&self) -> Result<()> {
+        let mut connection = self.db.connect().await?;
         let tx = connection.begin(Gate::Open).await?;
         let next = checking::next(&tx, tx.now - CHECK_AGE, tx.now - UNCHANGED_CHECK_AGE).await?;
         drop(tx);

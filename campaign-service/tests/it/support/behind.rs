@@ -1,0 +1,52 @@
+//! Looks and changes behind the service's back, in its database.
+
+use super::eventually;
+use tokio_postgres::{Client, GenericClient};
+use uuid::Uuid;
+
+/// Returns the id of a campaign by its resource name.
+pub fn id_of(name: &str) -> Uuid {
+    name.trim_start_matches("campaigns/").parse().unwrap()
+}
+
+/// Returns something while a statement on the client's database waits for a lock of a kind, as `pg_locks` names it.
+pub async fn waits(client: &impl GenericClient, kind: &str) -> Option<()> {
+    let sql = "SELECT count(*) FROM pg_stat_activity a JOIN pg_locks l USING (pid)
+        WHERE a.datname = current_database() AND NOT l.granted AND l.locktype = $1";
+    let waiting: i64 = client.query_one(sql, &[&kind]).await.unwrap().get(0);
+    (waiting > 0).then_some(())
+}
+
+/// Waits until all other connections to the database are gone. A connection reports its counts at its end at the
+/// latest, so PostgreSQL's statistics are complete then.
+pub async fn until_alone(client: &Client) {
+    eventually("the other connections end", || async {
+        let sql = "SELECT count(*) FROM pg_stat_activity
+            WHERE datname = current_database() AND pid <> pg_backend_pid()";
+        let others: i64 = client.query_one(sql, &[]).await.unwrap().get(0);
+        (others == 0).then_some(())
+    })
+    .await;
+}
+
+/// Tables of a campaign that was launched and has no contacts.
+pub const WITHOUT_CONTACTS: &[&str] = &["campaigns", "runs", "campaign_counters", "agenda"];
+/// Tables of a campaign with contacts that nobody called.
+pub const WITH_CONTACTS: &[&str] =
+    &["campaigns", "runs", "campaign_counters", "agenda", "contact_groups", "contacts"];
+
+/// Copies a campaign's rows in some tables to campaigns with these ids.
+pub async fn copy_campaign(client: &Client, name: &str, copies: &[Uuid], tables: &[&str]) {
+    for table in tables {
+        let columns =
+            "SELECT string_agg(quote_ident(column_name), ', ') FROM information_schema.columns
+            WHERE table_name = $1 AND column_name <> 'campaign_id'";
+        let columns: String = client.query_one(columns, &[table]).await.unwrap().get(0);
+        let sql = format!(
+            "INSERT INTO {table} (campaign_id, {columns})
+             SELECT copies.id, {columns} FROM {table}, unnest($2::uuid[]) copies(id) WHERE campaign_id = $1"
+        );
+        client.execute(&sql, &[&id_of(name), &copies]).await.unwrap();
+    }
+    client.batch_execute("ANALYZE").await.unwrap();
+}
