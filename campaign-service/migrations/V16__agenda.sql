@@ -1,14 +1,14 @@
--- When each active campaign next needs the service. So the chores and the dispatcher ask for what is due by
--- index, and a campaign that sleeps costs nothing. No row: no time changes anything.
+-- Times at which each active campaign next needs the service. The chores and the dispatcher ask for what is due by
+-- index, and a campaign that sleeps costs nothing. A campaign without a row needs nothing at any time.
 -- The version before writes no rows here; the slow check of the agenda adds what it leaves out.
 CREATE TABLE agenda (
     campaign_id uuid PRIMARY KEY,
     tenant text NOT NULL,
     weight int NOT NULL,
-    -- When the clock may start or end the run.
+    -- Time at which the clock may start or end the run.
     clock_at timestamptz,
-    -- From when the run may have contacts to hand out. Whoever adds contacts or due times makes it earlier, and
-    -- only whoever holds the gate alone, with the positions locked, makes it later.
+    -- Time from which the run may have contacts to hand out. A transaction that adds contacts or due times makes it
+    -- earlier. Only a transaction that holds the gate alone, with the positions locked, makes it later.
     work_at timestamptz,
     -- Whether the run ends when its list is done.
     ends_when_done boolean NOT NULL

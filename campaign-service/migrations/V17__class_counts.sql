@@ -2,13 +2,13 @@
 -- A class is what the rules look at, apart from the due time: store::packed. The version before writes states
 -- without counting them. A campaign is counted whole at its first progress, and checked again from time to time.
 
--- When the counts of a campaign were last found right. No row, or no time: not known to be right.
+-- Time at which the counts of a campaign were last found right. Without a row or a time they are not known to be right.
 CREATE TABLE class_checks (
     campaign_id uuid PRIMARY KEY,
     -- Number of checks so far.
     checks int NOT NULL DEFAULT 0,
     checked_at timestamptz,
-    -- When deltas were last added up.
+    -- Time at which deltas were last added up.
     folded_at timestamptz
 ) WITH (fillfactor = 50);
 CREATE INDEX class_checks_by_time ON class_checks (checked_at);
@@ -19,7 +19,7 @@ CREATE TABLE class_deltas (
     campaign_id uuid NOT NULL,
     delta bigint NOT NULL DEFAULT nextval('class_delta_numbers'),
     class bytea NOT NULL CHECK (octet_length(class) = 16),
-    -- When these contacts are due, in microseconds since 1970, if that was ahead; else 0.
+    -- Time at which these contacts are due, in microseconds since 1970, if it was ahead; else 0.
     due_at bigint NOT NULL,
     contacts bigint NOT NULL,
     -- Attempts on these contacts.

@@ -1,13 +1,13 @@
 -- Dial times of numbers by tenant: newest first, as many as the cap counts. number_attempts stays for services that
 -- count over the whole installation.
 --
--- During an upgrade the version before writes number_attempts alone. What it writes counts for every tenant, until it
--- is a day old. The version before does not see what is written here: while both versions run, each may dial a number
--- as often as the cap says. The same holds after a return to the version before, for a day.
+-- During an upgrade the version before writes number_attempts alone. Its attempts count for every tenant, until they are
+-- a day old. It does not see the attempts that are written here: while both versions run, each may dial a number as
+-- often as the cap says. The same holds after a return to the version before, for a day.
 CREATE TABLE number_attempts_by_tenant (
     -- E.164 without the plus sign.
     number bigint NOT NULL,
-    -- As the campaign has it, which is checked there: a check here would cost each attempt a third more.
+    -- Name as the campaign has it. It is checked there, because a check here would cost each attempt a third more.
     tenant text COLLATE "C" NOT NULL,
     attempted_at timestamptz[] NOT NULL,
     PRIMARY KEY (number, tenant)
@@ -22,7 +22,7 @@ ALTER TABLE runs
 CREATE INDEX runs_not_counted ON runs (campaign_id, run) WHERE authorized_attempts IS NULL;
 CREATE INDEX runs_over ON runs (ended_at) WHERE ended_at IS NOT NULL AND NOT is_attempt_count_final;
 
--- What is to be added to the counts. Appended with each authorisation and folded by a chore, so that no worker waits
+-- Attempts to add to the counts. Each authorisation appends its own, and a chore adds them up, so that no worker waits
 -- for a row that others write.
 CREATE TABLE run_attempts (
     campaign_id uuid NOT NULL,

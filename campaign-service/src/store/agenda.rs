@@ -1,9 +1,9 @@
 //! Agenda: when each active campaign next needs the clock, and when it may have contacts to hand
 //! out.
 //!
-//! An entry may be early, which costs a look, and must never be late. Whoever adds work makes the
-//! entry earlier, in the same transaction. Only [`settle`] makes it later, while nobody can add
-//! work. So a campaign that is awake anyway is read and not written.
+//! An entry may be early, which costs a look, and must never be late. A transaction that adds work
+//! makes the entry earlier. Only [`settle`] makes it later, while nobody can add work. So a campaign
+//! that is awake anyway is read and not written.
 
 use super::{Connection, StoreError, StoreResult, Tx, gates};
 use campaign_domain::Instant;

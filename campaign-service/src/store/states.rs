@@ -1,7 +1,7 @@
 //! States of contacts: packed, in blocks of consecutive positions.
 //!
 //! A block is one narrow row, so that a lease's contacts cost a few rows to read and to write.
-//! Whatever changes a state changes the kept counts in the same transaction.
+//! A transaction that changes a state changes the kept counts too.
 
 use super::classes::{self, Tally};
 use super::packed::{Marks, NO_STATE, Packed, STATE_BYTES, marked, pack, unpack};

@@ -1,5 +1,5 @@
-//! Entries on suppression lists. Whoever writes entries owes a revocation of the numbers, and gets
-//! the answer for its caller only from that.
+//! Entries on suppression lists. A caller that writes entries owes a revocation of the numbers, and
+//! gets its answer only from that.
 
 use super::erased::SOURCE;
 use super::revoking::PendingRevocation;

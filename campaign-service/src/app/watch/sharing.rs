@@ -1,5 +1,5 @@
-//! Sharing of readings: whoever looks at a campaign in this process shares one reading with the
-//! others, so that the database is not asked once for each of them.
+//! Sharing of readings: all who look at a campaign in this process share one reading, so that the
+//! database is not asked once for each of them.
 
 use crate::app::error::Result;
 use crate::app::lanes::{InLane, Lanes};
