@@ -78,7 +78,7 @@ impl Chores {
     /// Runs all chores side by side, each round after round, until told to stop. A chore that is
     /// stuck holds up no other. The first rounds come after one interval.
     pub async fn run(&self, stop: &CancellationToken) {
-        join_all(Chore::ALL.map(|chore| self.repeat(chore, stop))).await;
+        join_all(Chore::ALL.into_iter().map(|chore| self.repeat(chore, stop))).await;
     }
 
     async fn repeat(&self, chore: Chore, stop: &CancellationToken) {
