@@ -195,6 +195,7 @@ fn because(error: Error, what: &str) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::io::{BufRead, BufReader};
 
     const LIMIT: Duration = Duration::from_secs(20);
 
@@ -203,16 +204,27 @@ mod tests {
         Program::start(command.args(["-c", script])).expect("sh runs")
     }
 
+    /// Starts a shell that does this when asked to stop. Returns once it would.
+    fn trapping(action: &str) -> Program {
+        let script = format!("trap '{action}' TERM; echo ready; while :; do sleep 0.01; done");
+        let mut command = Command::new("sh");
+        command.args(["-c", &script]).stdout(Stdio::piped());
+        let mut program = Program::start(&mut command).expect("sh runs");
+        let mut said = String::new();
+        let output = program.take_stdout().expect("its output");
+        BufReader::new(output).read_line(&mut said).expect("a line");
+        assert_eq!(said, "ready\n");
+        program
+    }
+
     fn is_there(id: u32) -> bool {
         Path::new(&format!("/proc/{id}")).exists()
     }
 
     #[tokio::test]
     async fn a_program_stops_when_asked_and_says_how_it_ended() {
-        let mut fine = shell("trap 'exit 0' TERM; while :; do sleep 0.01; done");
-        let mut fails = shell("trap 'exit 3' TERM; while :; do sleep 0.01; done");
-        // The traps are set soon.
-        sleep(Duration::from_millis(300)).await;
+        let mut fine = trapping("exit 0");
+        let mut fails = trapping("exit 3");
         fine.stop(LIMIT).await.expect("it stops");
         let error = fails.stop(LIMIT).await.expect_err("it fails").to_string();
         assert_eq!(error, "sh was asked to stop and failed: exit status: 3");
@@ -221,8 +233,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_program_that_does_not_stop_is_killed() {
-        let mut deaf = shell("trap '' TERM; echo deaf; while :; do sleep 0.01; done");
-        sleep(Duration::from_millis(300)).await;
+        let mut deaf = trapping("");
         let error = deaf.stop(Duration::from_millis(100)).await.expect_err("it is killed");
         assert_eq!(error.to_string(), "sh did not stop in 100ms and was killed");
         assert!(!is_there(deaf.id()));
