@@ -1,9 +1,9 @@
 //! Deletion of history that a reset made unreachable. Nobody sees these rows any more; the deletion
 //! only frees their space.
 //!
-//! The ids of opt-outs and of facts without an attempt are kept, because such facts count whenever
-//! they first arrive. Nothing but the id tells a repeated one from a new one. Facts reported again
-//! are therefore duplicates, not facts from after the reset.
+//! The ids of facts are kept. A fact without a time of its own counts when it first arrives, and so
+//! does one from just before the launch, also if its attempt was made before the reset. Nothing but
+//! the id tells a repeated fact from a new one. Facts reported again are therefore duplicates.
 
 use super::{StoreResult, Tx, calls, states};
 use uuid::Uuid;
@@ -49,9 +49,6 @@ pub async fn step(tx: &Tx<'_>, campaign: Uuid, span: i64) -> StoreResult<bool> {
         (row.get(0), row.get(1), row.get(2), row.get(3));
     let (to, lease) = if from < end {
         let to = from + span;
-        let sql = "DELETE FROM interactions WHERE campaign_id = $1 AND position >= $2
-            AND position < $3 AND generation < $4 AND lease IS NOT NULL AND kind <> 2";
-        tx.execute(sql, &[&campaign, &from, &to, &generation]).await?;
         let empty = "UPDATE interactions SET seconds = 0, detail = '', occurred_at = NULL
             WHERE campaign_id = $1 AND position >= $2 AND position < $3 AND generation < $4
                 AND (seconds <> 0 OR detail <> '' OR occurred_at IS NOT NULL)";

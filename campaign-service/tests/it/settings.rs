@@ -224,6 +224,8 @@ async fn facts_of_before_a_reset_do_not_come_back_with_a_repeat() {
     let mut worker = Worker::connect(&clients, "w", &name).await;
     let held = worker.lease(1).await;
     let attempt = worker.granted(&held[0]).await;
+    let transferred = transfer(75);
+    worker.tell(&held[0], &attempt, "moved", transferred.clone()).await;
     worker.tell(&held[0], &attempt, "in call", opted_out()).await;
     worker.end(&held[0], &attempt, CallOutcome::Answered).await;
     let (second, third) = (format!("{name}/contacts/1"), format!("{name}/contacts/2"));
@@ -239,8 +241,10 @@ async fn facts_of_before_a_reset_do_not_come_back_with_a_repeat() {
     })
     .await;
 
-    let again = worker.tell(&held[0], &attempt, "in call", opted_out()).await;
-    assert_eq!(again, InteractionStatus::Duplicate);
+    for (id, fact) in [("moved", transferred), ("in call", opted_out())] {
+        let again = worker.tell(&held[0], &attempt, id, fact).await;
+        assert_eq!(again, InteractionStatus::Duplicate, "{id}");
+    }
     let again = clients.record(&second, "stop", opted_out()).await;
     assert_eq!(again, InteractionStatus::Duplicate);
     let again = clients.record(&third, "success", Fact::Success(v1::Success {})).await;
