@@ -1,13 +1,12 @@
 //! Lists of numbers over many campaigns. What a list costs follows the numbers that campaigns hold, not the campaigns.
 
 use crate::support::{
-    Clients, Held, Service, TestDb, WITH_CONTACTS, Worker, copy_campaign, eventually, id_of, once,
-    phone, retry, test_options, until_alone,
+    Clients, Held, Service, TestDb, WITH_CONTACTS, Worker, copy_campaign, eventually, hold_gate,
+    once, phone, retry, until_alone, without_chores,
 };
 use campaign_proto::v1;
 use campaign_proto::v1::{AuthorizeDecision as Decision, CallOutcome, CampaignState, RevokeReason};
 use std::collections::BTreeSet;
-use std::time::Duration;
 use uuid::Uuid;
 
 /// Numbers on the list of these tests.
@@ -39,10 +38,7 @@ async fn transactions(db: &TestDb) -> i64 {
 /// Returns the transactions that a list takes if this many campaigns hold its numbers.
 async fn transactions_of_a_list(campaigns: usize) -> i64 {
     let db = TestDb::new().await;
-    let mut options = test_options();
-    // The transactions of chores would count too.
-    options.chores.interval = Duration::from_secs(3_600);
-    let service = Service::start_with(&db, options.clone()).await;
+    let service = Service::start_with(&db, without_chores()).await;
     let mut clients = service.clients.clone();
     let name = clients.create_campaign().await;
     clients.add_contacts(&name, 0..NUMBERS).await;
@@ -50,7 +46,7 @@ async fn transactions_of_a_list(campaigns: usize) -> i64 {
     drop((service, clients));
     copy(&db, &name, campaigns).await;
     let before = transactions(&db).await;
-    let service = Service::start_with(&db, options).await;
+    let service = Service::start_with(&db, without_chores()).await;
     suppress(&mut service.clients.clone(), 0..NUMBERS).await;
     drop(service);
     let after = transactions(&db).await;
@@ -116,10 +112,7 @@ async fn a_stuck_campaign_does_not_hold_up_what_others_are_told() {
     names.sort();
     let mut worker = Worker::connect(&clients, "w", &names[2]).await;
     let held = worker.lease(5).await;
-    let mut blocker = db.client().await;
-    let block = blocker.transaction().await.unwrap();
-    let gate = id_of(&names[0]).as_u64_pair().1.cast_signed();
-    block.execute("SELECT pg_advisory_xact_lock($1)", &[&gate]).await.unwrap();
+    let gate = hold_gate(&db, &names[0]).await;
     let mut caller = clients.clone();
     let listing = tokio::spawn(async move { suppress(&mut caller, 0..1).await });
     assert_eq!(worker.revoked().await.contact, held[0].contact);
@@ -127,7 +120,7 @@ async fn a_stuck_campaign_does_not_hold_up_what_others_are_told() {
     assert!(!listing.is_finished(), "it was answered before the stuck campaign");
     // Nobody waits while holding the gate of another campaign.
     assert_eq!(decisions(&mut worker, &held[1..]).await, [Decision::Granted.into()].into());
-    block.rollback().await.unwrap();
+    drop(gate);
     listing.await.unwrap();
 }
 

@@ -1,7 +1,9 @@
 //! Behaviour that clients in any language rely on: deadlines, compression, pages of a size that they accept, and
 //! streams that end with a status.
 
-use crate::support::{Clients, Service, TestDb, eventually, id_of, test_options};
+use crate::support::{
+    Clients, Service, TestDb, eventually, gate_key, test_options, without_chores,
+};
 use bytes::Bytes;
 use campaign_proto::v1;
 use http_body_util::{BodyExt, Full};
@@ -13,11 +15,6 @@ use std::time::Duration;
 use tonic::codec::CompressionEncoding;
 use tonic::{Code, Status};
 use tower::{Service as _, ServiceExt};
-
-fn gate(campaign: &str) -> i64 {
-    let id = id_of(campaign);
-    id.as_u64_pair().1.cast_signed()
-}
 
 /// Calls a method over plain HTTP/2, since the library's clients answer deadlines themselves. Returns the code.
 async fn code_of(service: &Service, method: &str, grpc_timeout: &str, message: &[u8]) -> Code {
@@ -67,7 +64,7 @@ async fn a_deadline_that_passes_gives_the_statement_up() {
     let settings = v1::LaunchSettings { live_forever: true, ..Default::default() };
     clients.launch_with(&name, settings).await;
     let holder = db.client().await;
-    holder.execute("SELECT pg_advisory_lock($1)", &[&gate(&name)]).await.unwrap();
+    holder.execute("SELECT pg_advisory_lock($1)", &[&gate_key(&name)]).await.unwrap();
     let pause = v1::PauseCampaignRequest { name: name.clone(), ..Default::default() };
     let pause = pause.encode_to_vec();
     let given: Vec<String> = (20..60).map(|millis| format!("{millis}m")).collect();
@@ -82,7 +79,7 @@ async fn a_deadline_that_passes_gives_the_statement_up() {
         (count == 0).then_some(())
     })
     .await;
-    holder.execute("SELECT pg_advisory_unlock($1)", &[&gate(&name)]).await.unwrap();
+    holder.execute("SELECT pg_advisory_unlock($1)", &[&gate_key(&name)]).await.unwrap();
     assert_eq!(clients.campaign(&name).await.state(), v1::CampaignState::Running);
 }
 
@@ -228,10 +225,7 @@ async fn a_watch_ends_unavailable_when_the_replica_stops() {
 #[tokio::test]
 async fn watchers_share_what_is_read_and_a_single_read_is_never_old() {
     let db = TestDb::new().await;
-    let mut options = test_options();
-    // The chores look into the table too by which the readings are counted.
-    options.chores.interval = Duration::from_secs(3_600);
-    let service = Service::start_with(&db, options).await;
+    let service = Service::start_with(&db, without_chores()).await;
     let mut clients = service.clients.clone();
     let name = clients.create_campaign().await;
     clients.add_contacts(&name, 0..1).await;

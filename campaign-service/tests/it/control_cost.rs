@@ -1,27 +1,13 @@
 //! P8: control commands cost the same for any list. The cost is the rows that they read and write, as
 //! PostgreSQL counts them. `make bench` measures times.
 
-use crate::support::{Service, TestDb, test_options, until_alone};
+use crate::support::{Service, TestDb, rows_touched, without_chores};
 use campaign_proto::v1;
-use std::time::Duration;
-
-/// Returns the rows written and read in tables of the database so far.
-async fn rows_touched(db: &TestDb) -> (i64, i64) {
-    let client = db.client().await;
-    until_alone(&client).await;
-    let sql = "SELECT sum(n_tup_ins + n_tup_upd + n_tup_del)::int8,
-            sum(COALESCE(idx_tup_fetch, 0) + seq_tup_read)::int8 FROM pg_stat_user_tables";
-    let row = client.query_one(sql, &[]).await.unwrap();
-    (row.get(0), row.get(1))
-}
 
 /// Returns the rows that a run's commands write and read, with this many contacts, all called before.
 async fn cost_of_commands(contacts: usize) -> (i64, i64) {
     let db = TestDb::new().await;
-    let mut options = test_options();
-    // The rows of chores would count too.
-    options.chores.interval = Duration::from_secs(3_600);
-    let service = Service::start_with(&db, options.clone()).await;
+    let service = Service::start_with(&db, without_chores()).await;
     let mut clients = service.clients.clone();
     let name = clients.create_campaign().await;
     clients.add_contacts(&name, 0..contacts).await;
@@ -33,7 +19,7 @@ async fn cost_of_commands(contacts: usize) -> (i64, i64) {
     db.client().await.execute(history, &[&blocks]).await.unwrap();
     let before = rows_touched(&db).await;
 
-    let service = Service::start_with(&db, options).await;
+    let service = Service::start_with(&db, without_chores()).await;
     let mut clients = service.clients.clone();
     clients.launch(&name).await;
     clients.pause(&name).await;

@@ -1,7 +1,7 @@
 //! Kept counts: they are what a look at every contact finds, and cost the same for any list.
 
 use crate::support::{
-    Clients, Held, Service, TestDb, Worker, id_of, phone, retry, test_options, until_alone,
+    Clients, Held, Service, TestDb, Worker, id_of, phone, retry, rows_touched, without_chores,
 };
 use campaign_domain::settings::LaunchSettings;
 use campaign_proto::v1;
@@ -61,12 +61,6 @@ async fn assert_same(counting: &KeptCounts, name: &str, when: &str) {
     if let Some(difference) = difference(counting, name).await {
         panic!("{when}: {difference}");
     }
-}
-
-fn without_chores() -> campaign_service::server::Options {
-    let mut options = test_options();
-    options.chores.interval = Duration::from_secs(3_600);
-    options
 }
 
 async fn suppress(clients: &mut Clients, numbers: &[usize]) {
@@ -236,14 +230,7 @@ async fn rows_read(called: i64) -> i64 {
     let service = Service::start_with(&db, without_chores()).await;
     let name = dialled(&db, &mut service.clients.clone(), called).await;
     drop(service);
-    let read = || async {
-        let client = db.client().await;
-        until_alone(&client).await;
-        let sql =
-            "SELECT sum(COALESCE(idx_tup_fetch, 0) + seq_tup_read)::int8 FROM pg_stat_user_tables";
-        client.query_one(sql, &[]).await.unwrap().get::<_, i64>(0)
-    };
-    let before = read().await;
+    let (_, before) = rows_touched(&db).await;
     let service = Service::start_with(&db, without_chores()).await;
     let mut clients = service.clients.clone();
     assert_eq!(clients.progress(&name).await.total, called);
@@ -251,7 +238,8 @@ async fn rows_read(called: i64) -> i64 {
     let request = v1::PreviewLaunchRequest { name, settings };
     clients.campaigns.preview_launch(request).await.unwrap();
     drop((service, clients));
-    read().await - before
+    let (_, after) = rows_touched(&db).await;
+    after - before
 }
 
 /// Progress and preview read as many rows of any list. `make bench` measures their times, and what watchers of a

@@ -1,16 +1,10 @@
 //! Limits of callers, and the end of requests whose caller no longer waits.
 
-use crate::support::{Service, TestDb, eventually, id_of, reason, test_options};
+use crate::support::{Service, TestDb, eventually, gate_key, reason, test_options};
 use campaign_proto::v1;
 use std::time::Duration;
 use tonic::{Code, Request};
 use tonic_types::StatusExt;
-
-/// Returns the number of a campaign's gate, as in `store`.
-fn gate(campaign: &str) -> i64 {
-    let id = id_of(campaign);
-    id.as_u64_pair().1.cast_signed()
-}
 
 #[tokio::test]
 async fn what_a_caller_gave_up_the_database_gives_up_too() {
@@ -19,7 +13,7 @@ async fn what_a_caller_gave_up_the_database_gives_up_too() {
     let mut clients = service.clients.clone();
     let name = clients.create_campaign().await;
     let holder = db.client().await;
-    holder.execute("SELECT pg_advisory_lock($1)", &[&gate(&name)]).await.unwrap();
+    holder.execute("SELECT pg_advisory_lock($1)", &[&gate_key(&name)]).await.unwrap();
     let waiting = "SELECT count(*) FROM pg_stat_activity
         WHERE datname = current_database() AND wait_event_type = 'Lock'";
     let mut launch = Request::new(v1::LaunchCampaignRequest {
@@ -43,7 +37,7 @@ async fn what_a_caller_gave_up_the_database_gives_up_too() {
     // The gate is still held, and the statement's own limit is 20 seconds.
     let given_up = eventually("the database gave up", count(0));
     tokio::time::timeout(Duration::from_secs(8), given_up).await.unwrap();
-    holder.execute("SELECT pg_advisory_unlock($1)", &[&gate(&name)]).await.unwrap();
+    holder.execute("SELECT pg_advisory_unlock($1)", &[&gate_key(&name)]).await.unwrap();
     assert_eq!(clients.campaign(&name).await.state(), v1::CampaignState::Draft);
     clients.launch(&name).await;
 }
@@ -57,7 +51,7 @@ async fn what_is_too_much_is_turned_away_and_what_was_let_in_is_done() {
     let mut clients = service.clients.clone();
     let name = clients.create_campaign().await;
     let holder = db.client().await;
-    holder.execute("SELECT pg_advisory_lock($1)", &[&gate(&name)]).await.unwrap();
+    holder.execute("SELECT pg_advisory_lock($1)", &[&gate_key(&name)]).await.unwrap();
     let mut launching = tokio::task::JoinSet::new();
     for _ in 0..3 {
         let (mut campaigns, name) = (clients.campaigns.clone(), name.clone());
@@ -77,7 +71,7 @@ async fn what_is_too_much_is_turned_away_and_what_was_let_in_is_done() {
         (Code::ResourceExhausted, "OVERLOADED".to_owned())
     );
     assert!(status.get_details_retry_info().is_some_and(|info| info.retry_delay.is_some()));
-    holder.execute("SELECT pg_advisory_unlock($1)", &[&gate(&name)]).await.unwrap();
+    holder.execute("SELECT pg_advisory_unlock($1)", &[&gate_key(&name)]).await.unwrap();
     let answers = launching.join_all().await;
     let launched = answers.iter().filter(|answer| answer.is_ok()).count();
     assert_eq!((answers.len(), launched), (2, 1), "{answers:?}");
@@ -139,7 +133,7 @@ async fn a_request_that_takes_too_long_is_given_up() {
     let mut clients = service.clients.clone();
     let name = clients.create_campaign().await;
     let holder = db.client().await;
-    holder.execute("SELECT pg_advisory_lock($1)", &[&gate(&name)]).await.unwrap();
+    holder.execute("SELECT pg_advisory_lock($1)", &[&gate_key(&name)]).await.unwrap();
     let request = v1::LaunchCampaignRequest {
         name,
         settings: Some(v1::LaunchSettings::default()),

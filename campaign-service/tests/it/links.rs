@@ -1,6 +1,6 @@
 //! Links in texts: a person's click counts once, a program's does not, and every redirect goes to the campaign's URL.
 
-use crate::support::{Clients, PATIENCE, Service, TestDb, Worker, always, id_of, test_options};
+use crate::support::{Clients, PATIENCE, Service, TestDb, Worker, always, gate_key, test_options};
 use campaign_proto::v1;
 use campaign_service::links::Links;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -83,8 +83,7 @@ async fn a_click_is_recorded_once_and_sent_on_to_the_campaigns_own_address() {
 
     // A click that changes nothing does not wait, even while another transaction holds the campaign's gate.
     let holder = db.client().await;
-    let id = id_of(&name);
-    let gate = id.as_u64_pair().1.cast_signed();
+    let gate = gate_key(&name);
     holder.execute("SELECT pg_advisory_lock($1)", &[&gate]).await.unwrap();
     let asked = ask(&service, "GET", &path, &[("User-Agent", PHONE)]);
     assert_eq!(tokio::time::timeout(PATIENCE, asked).await.expect("it waits"), sent_on);

@@ -2,7 +2,7 @@
 
 use crate::support::postgres::Postgres;
 use crate::support::processes::{migrate, serve};
-use crate::support::{Clients, Service, TestDb, Worker, eventually, id_of, phone};
+use crate::support::{Clients, Service, TestDb, Worker, eventually, gate_key, phone};
 use campaign_proto::v1;
 use campaign_proto::v1::AuthorizeDecision as Decision;
 use campaign_proto::v1::interaction::Fact;
@@ -33,8 +33,7 @@ async fn a_default_isolation_lets_no_authorisation_past_a_pause() {
     let mut worker = Worker::connect(&clients, "w", &name).await;
     let held = worker.lease(5).await;
 
-    let id = id_of(&name);
-    let gate = id.as_u64_pair().1.cast_signed();
+    let gate = gate_key(&name);
     let blocker = db.client().await;
     let own = "SET statement_timeout = 0; SET idle_session_timeout = 0; SET lock_timeout = 0";
     blocker.batch_execute(own).await.unwrap();

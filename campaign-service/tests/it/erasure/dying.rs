@@ -1,6 +1,7 @@
 //! The service dies in the middle of an erasure.
 
 use super::*;
+use crate::support::gate_key;
 
 /// Kills the service while it waits for `block` in the last campaign. Nobody is called, and another replica finishes.
 async fn dies_half_way(block: &str, is_begun: &str, are_workers_told: bool) {
@@ -22,8 +23,7 @@ async fn dies_half_way(block: &str, is_begun: &str, are_workers_told: bool) {
     let id = id_of(last);
     let mut blocker = db.client().await;
     let tx = blocker.transaction().await.unwrap();
-    let gate = id.as_u64_pair().1.cast_signed();
-    let block = block.replace("GATE", &gate.to_string()).replace("ID", &id.to_string());
+    let block = block.replace("GATE", &gate_key(last).to_string()).replace("ID", &id.to_string());
     tx.batch_execute(&block).await.unwrap();
     let erasing = tokio::spawn(async move { try_to_erase(&mut doomed).await });
     let client = db.client().await;

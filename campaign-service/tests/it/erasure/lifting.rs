@@ -1,6 +1,7 @@
 //! Nothing brings an erased person back until the person is re-admitted, and the log says by whom.
 
 use super::*;
+use crate::support::hold_gate;
 
 #[tokio::test]
 async fn whoever_was_erased_does_not_come_back_until_let() {
@@ -94,17 +95,13 @@ async fn who_is_let_in_again_is_noted_first_and_once() {
     names.sort();
     erase(&mut clients).await;
     let (mut dying, mut doomed) = replica(&db, &folder).await;
-    let id = id_of(&names[1]);
-    let mut blocker = db.client().await;
-    let tx = blocker.transaction().await.unwrap();
-    let gate = id.as_u64_pair().1.cast_signed();
-    tx.execute("SELECT pg_advisory_xact_lock($1)", &[&gate]).await.unwrap();
+    let gate = hold_gate(&db, &names[1]).await;
     let lifting = tokio::spawn(async move { lift(&mut doomed).await });
     let told = || async { (letting_in(&db).await.len() == 1).then_some(()) };
     eventually("one log is told", told).await;
     dying.kill();
     lifting.await.unwrap().unwrap_err();
-    tx.rollback().await.unwrap();
+    drop(gate);
 
     assert_eq!(reason(&create(&mut clients, &names[0]).await.unwrap_err()), "PERSON_ERASED");
     lift(&mut clients).await.unwrap();

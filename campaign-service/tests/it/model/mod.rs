@@ -9,7 +9,7 @@ mod run;
 mod since;
 mod state;
 
-use crate::support::{Service, TestDb, test_options};
+use crate::support::{Service, TestDb, without_chores};
 use campaign_proto::v1::CallOutcome;
 use campaign_service::app::campaigns::Campaigns;
 use campaign_service::app::facts::Facts;
@@ -19,7 +19,6 @@ use proptest::prelude::*;
 use proptest::test_runner::{Config, TestCaseError, TestRunner};
 use state::{Kind, Settings};
 use std::sync::Arc;
-use std::time::Duration;
 
 /// Tests that share the sequences, to use both cores.
 const SHARES: u32 = 4;
@@ -184,7 +183,7 @@ fn agree() {
     let (db, service, clock) = runtime.block_on(async {
         let db = TestDb::new().await;
         // The model decides when the clock acts.
-        let options = server_options();
+        let options = without_chores();
         let clock = Clock::new(&db, &options);
         let service = Service::start_with(&db, options).await;
         (db, service, clock)
@@ -197,12 +196,6 @@ fn agree() {
     if let Err(error) = result {
         panic!("{error}");
     }
-}
-
-fn server_options() -> Options {
-    let mut options = test_options();
-    options.chores.interval = Duration::from_secs(3_600);
-    options
 }
 
 #[test]

@@ -1,12 +1,25 @@
 //! Looks and changes behind the service's back, in its database.
 
-use super::eventually;
+use super::{TestDb, eventually};
 use tokio_postgres::{Client, GenericClient};
 use uuid::Uuid;
 
 /// Returns the id of a campaign by its resource name.
 pub fn id_of(name: &str) -> Uuid {
     name.trim_start_matches("campaigns/").parse().unwrap()
+}
+
+/// Returns the key of a campaign's gate, an advisory lock, as in `store`.
+pub fn gate_key(name: &str) -> i64 {
+    id_of(name).as_u64_pair().1.cast_signed()
+}
+
+/// Holds the gate of a campaign alone, outside the service, until dropped.
+pub async fn hold_gate(db: &TestDb, name: &str) -> Client {
+    let client = db.client().await;
+    client.batch_execute("BEGIN").await.unwrap();
+    client.execute("SELECT pg_advisory_xact_lock($1)", &[&gate_key(name)]).await.unwrap();
+    client
 }
 
 /// Returns something while a statement on the client's database waits for a lock of a kind, as `pg_locks` names it.
@@ -29,14 +42,26 @@ pub async fn until_alone(client: &Client) {
     .await;
 }
 
+/// Returns the rows written and read in tables of the database so far, once its service is gone.
+pub async fn rows_touched(db: &TestDb) -> (i64, i64) {
+    let client = db.client().await;
+    until_alone(&client).await;
+    let sql = "SELECT sum(n_tup_ins + n_tup_upd + n_tup_del)::int8,
+            sum(COALESCE(idx_tup_fetch, 0) + seq_tup_read)::int8 FROM pg_stat_user_tables";
+    let row = client.query_one(sql, &[]).await.unwrap();
+    (row.get(0), row.get(1))
+}
+
 /// Tables of a campaign that was launched and has no contacts.
 pub const WITHOUT_CONTACTS: &[&str] = &["campaigns", "runs", "campaign_counters", "agenda"];
 /// Tables of a campaign with contacts that nobody called.
 pub const WITH_CONTACTS: &[&str] =
     &["campaigns", "runs", "campaign_counters", "agenda", "contact_groups", "contacts"];
 
-/// Copies a campaign's rows in some tables to campaigns with these ids.
+/// Copies a campaign's rows in some tables to campaigns with these ids, all at once: the service may run, and would
+/// mend a campaign without an entry in the agenda.
 pub async fn copy_campaign(client: &Client, name: &str, copies: &[Uuid], tables: &[&str]) {
+    client.batch_execute("BEGIN").await.unwrap();
     for table in tables {
         let columns =
             "SELECT string_agg(quote_ident(column_name), ', ') FROM information_schema.columns
@@ -48,5 +73,5 @@ pub async fn copy_campaign(client: &Client, name: &str, copies: &[Uuid], tables:
         );
         client.execute(&sql, &[&id_of(name), &copies]).await.unwrap();
     }
-    client.batch_execute("ANALYZE").await.unwrap();
+    client.batch_execute("COMMIT; ANALYZE").await.unwrap();
 }

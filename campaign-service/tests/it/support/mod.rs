@@ -10,9 +10,12 @@ pub mod proxy;
 mod service;
 mod worker;
 
-pub use behind::{WITH_CONTACTS, WITHOUT_CONTACTS, copy_campaign, id_of, until_alone, waits};
+pub use behind::{
+    WITH_CONTACTS, WITHOUT_CONTACTS, copy_campaign, gate_key, hold_gate, id_of, rows_touched,
+    until_alone, waits,
+};
 pub use database::{TestDb, open};
-pub use service::{Clients, Service, test_options};
+pub use service::{Clients, Service, test_options, without_chores};
 pub use worker::{Held, Worker};
 
 use campaign_proto::v1;

@@ -71,6 +71,13 @@ pub struct Clients {
     pub dispatch: DispatchServiceClient<Way>,
 }
 
+/// Returns the test options without chores, whose statements and rows would be counted too.
+pub fn without_chores() -> Options {
+    let mut options = test_options();
+    options.chores.interval = Duration::from_secs(3_600);
+    options
+}
+
 /// Returns the options that tests rely on: leases do not expire by themselves.
 pub fn test_options() -> Options {
     Options {
