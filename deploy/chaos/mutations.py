@@ -22,7 +22,7 @@ TARGET = HOME / "target"
 PROGRAMS = ["campaign-service", "dialer-worker", "campaign-chaos"]
 HISTORIES = int(os.environ.get("CHAOS_MUTATION_HISTORIES", "1200"))
 FIRST_SEED = int(os.environ.get("CHAOS_SEED", "1"))
-VIOLATION = re.compile(r"^  (P\d|privacy)\b.* in ", re.M)
+VIOLATION = re.compile(r"^  (P\d+|privacy)\b.* in ", re.M)
 DONE = re.compile(r"^(\d+) of \d+ histories", re.M)
 
 ERASING = "campaign-service/src/app/people/erasing.rs"
@@ -32,6 +32,7 @@ DISPATCH = "shared/domain/src/dispatch.rs"
 LEASING = "campaign-service/src/app/dispatch/leasing.rs"
 GATE = "campaign-service/src/store/gate.rs"
 TX = "campaign-service/src/store/tx.rs"
+AGENDA = "campaign-service/src/store/agenda.rs"
 # Name: (promises of which at least one must be found broken, [(file, old, new)]).
 MUTATIONS = {
     "drop-the-fence": (["P6"], [(
@@ -94,6 +95,16 @@ MUTATIONS = {
         "campaign-service/src/app/people/importing.rs",
         "let erased = erased.among(tx, &keys, &campaign.tenant, &phones).await?;",
         'let erased = erased.among(tx, &keys, &campaign.tenant, &phones).await?;\n        tracing::info!(?phones, "taken in");')]),
+    # Only rounds with a crowd have so many starts.
+    "start-one-campaign-at-a-time": (["P10"], [(
+        AGENDA,
+        "ORDER BY clock_at, campaign_id LIMIT $4",
+        "ORDER BY clock_at, campaign_id LIMIT LEAST($4, 1)")]),
+    # Only rounds with a frozen replica hold a gate for so long.
+    "hold-gates-for-a-minute": (["P10"], [(
+        GATE,
+        'const GATE_IDLE_MILLIS: &str = "4000";',
+        'const GATE_IDLE_MILLIS: &str = "60000";')]),
     "share-the-gate": (["P3", "P4"], [(
         GATE,
         '                ("pg_advisory_xact_lock($1)", gate_key(id))',

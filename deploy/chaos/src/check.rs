@@ -2,6 +2,7 @@
 //! rules of its own, written again here in the simplest way.
 
 mod acknowledged;
+mod alone;
 mod attempts;
 mod book;
 mod erased;
@@ -22,8 +23,16 @@ pub use findings::{Verdict, Violation};
 use std::collections::BTreeMap;
 use std::path::Path;
 
-/// Judges all campaigns of a round, whose programs left their logs in the folder. In a mixed round the previous version
-/// took part.
+/// Circumstances of a round.
+#[derive(Clone, Copy, Debug)]
+pub struct Circumstances {
+    /// Whether the previous version took part.
+    pub is_mixed: bool,
+    /// End of all faults, in microseconds since 1970.
+    pub healed_at: i64,
+}
+
+/// Judges all campaigns of a round, whose programs left their logs in the folder.
 ///
 /// # Errors
 /// When the database or a log cannot be read.
@@ -32,7 +41,7 @@ pub async fn judge(
     journal: &Journal,
     log: &[provider::Entry],
     folder: &Path,
-    is_mixed: bool,
+    Circumstances { is_mixed, healed_at }: Circumstances,
 ) -> Result<Verdict> {
     let entries = &journal.entries();
     let mut books = book::load(database).await?;
@@ -59,6 +68,7 @@ pub async fn judge(
         let Some(book) = books.by_campaign.get(campaign) else { continue };
         let mut findings = Findings { campaign, violations: &mut verdict.violations };
         let said: Vec<&Entry> = entries.iter().filter(|entry| entry.history == *history).collect();
+        alone::judge(book, &said, healed_at, &mut findings);
         acknowledged::judge((&books, book), &said, &erasures, &mut findings);
         erased::judge((&books, book), &said, (&erasures, &left), &mut findings);
     }

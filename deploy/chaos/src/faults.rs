@@ -4,4 +4,4 @@ mod doing;
 mod plan;
 
 pub use doing::{Done, run};
-pub use plan::{Action, Fault, Planned, Wire, plan, upgrade};
+pub use plan::{Action, FROZEN, Fault, Planned, Wire, plan, plan_frozen, upgrade};

@@ -21,7 +21,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::sleep;
 
-pub use clients::connect;
+pub use clients::{Client, connect};
 
 /// Resources that the histories of a round share.
 #[derive(Clone, Debug)]
@@ -32,6 +32,8 @@ pub struct Stage {
     pub journal: Arc<Journal>,
     /// Port of PostgreSQL itself, to note commits.
     pub database_port: u16,
+    /// Whether one replica is frozen, and the clients ask another, which has to answer in time.
+    pub is_asked_well: bool,
     /// Whether faults are over.
     pub is_calm: watch::Receiver<bool>,
 }

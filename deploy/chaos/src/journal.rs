@@ -73,6 +73,18 @@ pub enum Said {
         /// Source in the list; empty when the number is not on the list.
         source: String,
     },
+    /// Campaign that waits for its start.
+    Scheduled {
+        /// Start of its schedule, in microseconds since 1970.
+        start_at: i64,
+    },
+    /// Stop that was not answered in time, though a replica was well.
+    Unanswered {
+        /// Idempotency key of the command.
+        request_id: String,
+        /// Name of the command in the audit log.
+        command: &'static str,
+    },
     /// Number on the suppression list.
     Suppressed {
         /// Number, E.164.

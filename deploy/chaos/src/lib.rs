@@ -5,6 +5,7 @@
 
 pub mod check;
 pub mod clocks;
+pub mod crowd;
 pub mod faults;
 pub mod history;
 pub mod journal;
@@ -13,6 +14,7 @@ pub mod postgres;
 pub mod provider;
 pub mod proxy;
 pub mod round;
+pub mod setting;
 pub mod supervised;
 pub mod world;
 

@@ -8,13 +8,24 @@ const AREAS: [u16; 60] = [
 ];
 /// Phone numbers of one history.
 pub const NUMBERS_EACH: usize = 50;
+/// Numbers of the crowd's people, the last ones.
+pub const NUMBERS_OF_CROWD: usize = 300;
 /// Number of histories that have numbers of their own.
-pub const MAX_HISTORIES: usize = AREAS.len() * 100 / NUMBERS_EACH;
+pub const MAX_HISTORIES: usize = (AREAS.len() * 100 - NUMBERS_OF_CROWD) / NUMBERS_EACH;
 
 /// Returns the n-th number of a history.
 #[must_use]
 pub fn number(history: usize, n: usize) -> String {
-    let at = history * NUMBERS_EACH + n % NUMBERS_EACH;
+    nth(history * NUMBERS_EACH + n % NUMBERS_EACH)
+}
+
+/// Returns the n-th number of the crowd.
+#[must_use]
+pub fn of_crowd(n: usize) -> String {
+    nth(MAX_HISTORIES * NUMBERS_EACH + n)
+}
+
+fn nth(at: usize) -> String {
     format!("+1{}55501{:02}", AREAS[at / 100 % AREAS.len()], at % 100)
 }
 

@@ -1,24 +1,28 @@
 //! Round: an environment, many histories side by side, faults, peace, and the judge.
 
-use crate::check::{self, Verdict, Violation};
-use crate::faults::{self, Planned};
+use crate::check::{self, Circumstances, Verdict, Violation};
+use crate::faults::{self, FROZEN, Planned};
 use crate::history::{self, History, Stage};
 use crate::journal::Journal;
 use crate::postgres::{self, Template};
 use crate::provider::log;
-use crate::world::{Versions, World};
-use crate::{Result, numbers};
+use crate::setting::{Kind, Setting};
+use crate::world::World;
+use crate::{Result, crowd, now_micros, numbers};
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout_at};
+
+/// Longest time from the end of faults to the end of the last history.
+const LIVES_LIMIT: Duration = Duration::from_secs(400);
 
 /// Longest time for the provider to have all its events acknowledged.
 const QUIET_LIMIT: Duration = Duration::from_secs(120);
@@ -28,21 +32,6 @@ const REMOVE_LIMIT: Duration = Duration::from_secs(10);
 
 /// Clients that histories share, with a connection to each replica.
 const CLIENTS: usize = 8;
-
-/// Settings of a round.
-#[derive(Clone, Debug)]
-pub struct Setting {
-    /// Seed of all decisions here.
-    pub seed: u64,
-    /// Number of histories side by side.
-    pub histories: usize,
-    /// Length of the time in which faults happen.
-    pub window: Duration,
-    /// Programs under test.
-    pub versions: Versions,
-    /// Folder of this round; removed when all went well.
-    pub folder: PathBuf,
-}
 
 /// Result of a round.
 #[derive(Debug)]
@@ -81,43 +70,22 @@ pub async fn play(template: &Template, setting: &Setting) -> Result<Outcome> {
     let start = Instant::now();
     let mut random = SmallRng::seed_from_u64(setting.seed);
     let folder = &setting.folder;
-    let world =
-        World::start(template, &setting.versions, folder, setting.seed, &mut random).await?;
-    let world = Arc::new(world);
-    let mut planned = faults::plan(&mut random, setting.window, world.lease_ttl);
-    if setting.versions.previous.is_some() {
-        planned.retain(|planned| !planned.fault.is_new());
-        planned.push(faults::upgrade(&mut random, setting.window));
-    }
+    let world = Arc::new(World::start(template, setting, &mut random).await?);
+    let planned = plan(setting, world.lease_ttl, &mut random);
     let journal = Arc::new(Journal::create(&folder.join("journal.jsonl"))?);
     let (calm, is_calm) = watch::channel(false);
-    let ports: Vec<u16> = world.service_lines.iter().map(|line| line.port).collect();
-    let mut living = JoinSet::new();
-    let clients = (0..CLIENTS).map(|_| history::connect(&ports)).collect::<Result<Vec<_>>>()?;
-    for index in 0..setting.histories.min(numbers::MAX_HISTORIES) {
-        let stage = Stage {
-            clients: clients[index % CLIENTS].clone(),
-            journal: Arc::clone(&journal),
-            database_port: world.database_port,
-            is_calm: is_calm.clone(),
-        };
-        living.spawn(History::new(stage, setting.seed, index).live());
-    }
+    let living = enter(&world, setting, &journal, &is_calm).await?;
     let faults::Done { kinds, failed: mut troubles } = tokio::select! {
         done = faults::run(&world, &planned) => done,
         () = world.supervise() => unreachable!("it never ends"),
     };
     world.heal(random.random_bool(0.5)).await?;
     calm.send_replace(true);
-    let mut lived = Vec::new();
-    while let Some(history) = living.join_next().await {
-        match history? {
-            Ok(history) => lived.push(history),
-            Err(trouble) => troubles.push(trouble),
-        }
-    }
-    troubles.extend(until_quiet(world.provider_port).await.err());
+    let healed_at = now_micros();
+    let mut lived = until_lived(living, &mut troubles).await?;
     let database = postgres::connect(world.database_port).await?;
+    troubles.extend(crowd::until_over(&database).await?);
+    troubles.extend(until_quiet(world.provider_port).await.err());
     troubles.extend(until_erased(&database).await?);
     for history in &mut lived {
         troubles.extend(history.total().await.err());
@@ -125,8 +93,8 @@ pub async fn play(template: &Template, setting: &Setting) -> Result<Outcome> {
     troubles.extend(world.own_ends().await);
     troubles.extend(postgres::not_understood(&folder.join("postgres.log"))?);
     let told = log::read(&world.provider_log())?;
-    let is_mixed = setting.versions.previous.is_some();
-    let verdict = check::judge(&database, &journal, &told, folder, is_mixed).await?;
+    let around = Circumstances { is_mixed: setting.versions.previous.is_some(), healed_at };
+    let verdict = check::judge(&database, &journal, &told, folder, around).await?;
     let outcome = Outcome { verdict, troubles, planned, faults: kinds, took: start.elapsed() };
     if !outcome.is_good() {
         keep(&database, folder, &outcome).await?;
@@ -138,6 +106,65 @@ pub async fn play(template: &Template, setting: &Setting) -> Result<Outcome> {
         remove(folder).await?;
     }
     Ok(outcome)
+}
+
+/// Plans the faults of a round.
+fn plan(setting: &Setting, lease_ttl: Duration, random: &mut SmallRng) -> Vec<Planned> {
+    if setting.kind == Kind::Frozen {
+        return faults::plan_frozen(random, setting.window, lease_ttl);
+    }
+    let mut planned = faults::plan(random, setting.window, lease_ttl);
+    if setting.versions.previous.is_some() {
+        planned.retain(|planned| !planned.fault.is_new());
+        planned.push(faults::upgrade(random, setting.window));
+    }
+    planned
+}
+
+/// Gathers the crowd, then lets the histories begin.
+async fn enter(
+    world: &World,
+    setting: &Setting,
+    journal: &Arc<Journal>,
+    is_calm: &watch::Receiver<bool>,
+) -> Result<JoinSet<Result<History, String>>> {
+    let is_frozen = setting.kind == Kind::Frozen;
+    let lines = world.service_lines.iter().enumerate();
+    let asked = lines.filter(|(replica, _)| !(is_frozen && *replica == FROZEN));
+    let ports: Vec<u16> = asked.map(|(_, line)| line.port).collect();
+    let clients = (0..CLIENTS).map(|_| history::connect(&ports)).collect::<Result<Vec<_>>>()?;
+    crowd::gather(&clients.concat(), journal, setting.kind.crowd(), setting.window).await?;
+    let mut living = JoinSet::new();
+    for index in 0..setting.histories.min(numbers::MAX_HISTORIES) {
+        let stage = Stage {
+            clients: clients[index % CLIENTS].clone(),
+            journal: Arc::clone(journal),
+            database_port: world.database_port,
+            is_asked_well: is_frozen,
+            is_calm: is_calm.clone(),
+        };
+        living.spawn(History::new(stage, setting.seed, index).live());
+    }
+    Ok(living)
+}
+
+/// Waits until all histories are at their end, and no longer than [`LIVES_LIMIT`].
+async fn until_lived(
+    mut living: JoinSet<Result<History, String>>,
+    troubles: &mut Vec<String>,
+) -> Result<Vec<History>> {
+    let deadline = Instant::now() + LIVES_LIMIT;
+    let mut lived = Vec::new();
+    while let Ok(Some(history)) = timeout_at(deadline, living.join_next()).await {
+        match history? {
+            Ok(history) => lived.push(history),
+            Err(trouble) => troubles.push(trouble),
+        }
+    }
+    if !living.is_empty() {
+        troubles.push(format!("{} histories do not end", living.len()));
+    }
+    Ok(lived)
 }
 
 /// Removes a folder in which the last of PostgreSQL's processes may be at work for a moment.

@@ -7,6 +7,7 @@ use crate::clocks::Clocks;
 use crate::postgres::{self, Template};
 use crate::provider::SECRET;
 use crate::proxy::{Framing, Proxy};
+use crate::setting::{SERVICE, Setting};
 use crate::supervised::Supervised;
 use campaign_testkit::{beside, free_address, free_port};
 use rand::Rng;
@@ -17,7 +18,6 @@ use std::time::Duration;
 use tokio::sync::Mutex;
 use tokio::time::sleep;
 
-const SERVICE: &str = "campaign-service";
 const WORKER: &str = "dialer-worker";
 
 /// Number of replicas of the service.
@@ -26,37 +26,14 @@ pub const REPLICAS: usize = 2;
 pub const WORKERS: usize = 3;
 /// Size of the file system for PostgreSQL's data, if we may make one: a little more than the data needs.
 const DISK: &str = "size=160m";
+/// Size of the same with a crowd.
+const DISK_OF_CROWD: &str = "size=480m";
 
 /// Key by which erased people are identified.
 pub const ERASURE_KEY: &[u8] = b"of the fault tests, and of nobody else: 32 bytes at least";
 
 /// Time between two checks that everything runs.
 const SUPERVISION_INTERVAL: Duration = Duration::from_millis(300);
-
-/// Paths of the programs of each version.
-#[derive(Clone, Debug)]
-pub struct Versions {
-    /// Path of a program of this version.
-    pub built: PathBuf,
-    /// Path of a program of the previous version, if the round begins with that version. Its worker is beside its
-    /// service.
-    pub previous: Option<PathBuf>,
-}
-
-impl Versions {
-    /// Returns a program of the version that the round begins with.
-    fn first(&self) -> &Path {
-        self.previous.as_ref().unwrap_or(&self.built)
-    }
-
-    /// Returns the service that the round begins with.
-    ///
-    /// # Errors
-    /// When the program is not there.
-    pub fn first_service(&self) -> Result<PathBuf> {
-        Ok(beside(self.first(), SERVICE)?)
-    }
-}
 
 /// Process of the environment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -118,11 +95,11 @@ impl Drop for Disk {
 }
 
 impl Disk {
-    fn make(template: &Template, folder: &Path) -> Result<Self> {
+    fn make(template: &Template, folder: &Path, size: &str) -> Result<Self> {
         let path = folder.join("disk");
         std::fs::create_dir_all(&path)?;
         let mut mount = Command::new("mount");
-        mount.args(["-t", "tmpfs", "-o", DISK, "tmpfs"]).arg(&path).stderr(Stdio::null());
+        mount.args(["-t", "tmpfs", "-o", size, "tmpfs"]).arg(&path).stderr(Stdio::null());
         let is_small = mount.status().is_ok_and(|status| status.success());
         let disk = Self { path, is_small };
         template.give(&disk.path)?;
@@ -137,16 +114,16 @@ impl World {
     /// When something does not start.
     pub async fn start(
         template: &Template,
-        versions: &Versions,
-        folder: &Path,
-        seed: u64,
+        setting: &Setting,
         random: &mut SmallRng,
     ) -> Result<Self> {
+        let Setting { seed, kind, versions, folder, .. } = setting;
         std::fs::create_dir_all(folder)?;
         template.give(folder)?;
         std::fs::write(folder.join("erasure.key"), ERASURE_KEY)?;
         let (built, first) = (versions.built.as_path(), versions.first());
-        let disk = Disk::make(template, folder)?;
+        let disk =
+            Disk::make(template, folder, if kind.crowd() > 0 { DISK_OF_CROWD } else { DISK })?;
         let data = disk.path.join("data");
         let (mut database, database_port) = template.copy(&data, folder).await?;
         database.until_up().await?;
@@ -184,7 +161,7 @@ impl World {
             provider_line,
             postgres: Mutex::new(database),
             replicas,
-            provider: Mutex::new(provider(built, folder, provider_port, seed)?),
+            provider: Mutex::new(provider(built, folder, provider_port, *seed)?),
             disk,
         };
         for who in Self::everybody() {

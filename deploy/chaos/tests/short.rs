@@ -1,8 +1,8 @@
 //! Short form of `make chaos`: one round.
 
 use campaign_chaos::postgres::Template;
-use campaign_chaos::round::{self, Setting};
-use campaign_chaos::world::Versions;
+use campaign_chaos::round;
+use campaign_chaos::setting::{Kind, Setting, Versions};
 use std::path::Path;
 use std::time::Duration;
 
@@ -20,6 +20,7 @@ async fn promises_hold_under_faults() {
     let setting = Setting {
         seed: SEED,
         histories: HISTORIES,
+        kind: Kind::Usual,
         window: Duration::from_secs(5),
         versions,
         folder: folder.join("round"),

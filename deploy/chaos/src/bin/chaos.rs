@@ -4,8 +4,8 @@
 
 use campaign_chaos::numbers::MAX_HISTORIES;
 use campaign_chaos::postgres::Template;
-use campaign_chaos::round::{self, Outcome, Setting};
-use campaign_chaos::world::Versions;
+use campaign_chaos::round::{self, Outcome};
+use campaign_chaos::setting::{CROWD, Kind, Setting, Versions};
 use campaign_chaos::{Result, clocks, faults};
 use clap::Parser;
 use std::collections::BTreeMap;
@@ -34,6 +34,9 @@ struct Args {
     /// Rounds side by side
     #[arg(long, env = "CHAOS_ROUNDS_AT_ONCE", default_value_t = 2)]
     rounds_at_once: usize,
+    /// Campaigns beside the histories in one round of ten
+    #[arg(long, env = "CHAOS_CROWD", default_value_t = CROWD)]
+    crowd: usize,
     /// Stop at the first round that is not good
     #[arg(long, env = "CHAOS_FAIL_FAST", default_value_t = false)]
     fail_fast: bool,
@@ -114,6 +117,11 @@ async fn play(args: &Args) -> Result<bool> {
             let setting = Setting {
                 seed: next,
                 histories,
+                kind: if versions.previous.is_some() {
+                    Kind::Usual
+                } else {
+                    Kind::of(next, args.crowd)
+                },
                 window: Duration::from_secs(args.window_seconds),
                 versions: versions.clone(),
                 folder: folder.join(format!("round-{next}")),
@@ -154,12 +162,13 @@ fn report(args: &Args, setting: &Setting, outcome: Outcome, totals: &mut Totals,
     }
     let word = if outcome.is_good() { "good" } else { "NOT GOOD" };
     println!(
-        "{} of {} histories, {:.0} s; round {}: {word}, {faults} faults, {} calls authorised, {} \
+        "{} of {} histories, {:.0} s; round {}{}: {word}, {faults} faults, {} calls authorised, {} \
          rang, {:.0} s",
         totals.histories,
         args.histories,
         start.elapsed().as_secs_f64(),
         setting.seed,
+        setting.kind,
         verdict.authorized,
         verdict.rang,
         outcome.took.as_secs_f64(),

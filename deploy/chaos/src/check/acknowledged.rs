@@ -48,8 +48,10 @@ pub(super) fn judge(
             Said::Suppressed { number, mark } => {
                 suppressed(book, number, &books.answered(*mark), findings);
             }
-            // Another judge handles erased people.
-            Said::EraseAsked { .. }
+            // Other judges handle these.
+            Said::Scheduled { .. }
+            | Said::Unanswered { .. }
+            | Said::EraseAsked { .. }
             | Said::Erased { .. }
             | Said::LiftAsked { .. }
             | Said::Lifted { .. }

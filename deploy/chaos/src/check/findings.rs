@@ -6,7 +6,7 @@ use std::time::Duration;
 /// Promise that did not hold.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Violation {
-    /// Promise: P1 to P7, or privacy.
+    /// Promise: P1 to P7, P10, or privacy.
     pub promise: &'static str,
     /// Campaign concerned, or the log.
     pub campaign: String,

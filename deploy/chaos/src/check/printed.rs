@@ -2,7 +2,7 @@
 
 use super::findings::Violation;
 use crate::Result;
-use crate::numbers::{MAX_HISTORIES, NUMBERS_EACH, name, number};
+use crate::numbers::{MAX_HISTORIES, NUMBERS_EACH, NUMBERS_OF_CROWD, name, number, of_crowd};
 use crate::provider::SECRET;
 use crate::world::ERASURE_KEY;
 use std::collections::HashSet;
@@ -41,7 +41,7 @@ fn people() -> HashSet<Vec<u8>> {
     let both = |number: String| {
         [name(&number).into_bytes(), number.trim_start_matches('+').as_bytes().to_vec()]
     };
-    numbers.flat_map(both).collect()
+    numbers.chain((0..NUMBERS_OF_CROWD).map(of_crowd)).flat_map(both).collect()
 }
 
 fn shows(line: &[u8], hidden: &HashSet<Vec<u8>>) -> bool {
@@ -58,11 +58,11 @@ mod tests {
     #[test]
     fn who_is_named_is_found() {
         let hidden = people();
-        assert_eq!(hidden.len(), 2 * MAX_HISTORIES * NUMBERS_EACH);
+        assert_eq!(hidden.len(), 2 * (MAX_HISTORIES * NUMBERS_EACH + NUMBERS_OF_CROWD));
         assert!(hidden.iter().all(|person| person.len() == LENGTH));
         let shown = [
             format!("calling {}", number(3, 4)),
-            format!("contact={:?}", name(&number(119, 49))),
+            format!("contact={:?}", name(&number(MAX_HISTORIES - 1, 49))),
             format!("key={SECRET}"),
         ];
         for line in shown {

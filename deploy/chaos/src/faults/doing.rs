@@ -3,7 +3,7 @@
 use super::plan::{Action, Fault, Planned, Wire};
 use crate::Result;
 use crate::postgres;
-use crate::proxy::{Mode, Point, Proxy, Verdict};
+use crate::proxy::{Kind, Mode, Point, Proxy, Verdict};
 use crate::supervised::Supervised;
 use crate::world::{REPLICAS, Who, World};
 use campaign_testkit::signal;
@@ -82,6 +82,11 @@ async fn act(world: &World, fault: Fault) -> Result<bool> {
     match fault {
         Fault::At(wire, point, passes, action) => {
             return at_point(world, wire, point, passes, action).await;
+        }
+        Fault::Stall(n, passes, time) => {
+            let point = Point { kind: Kind::Commit, is_after: false };
+            let action = Action::Freeze(Who::Replica(n), time);
+            return at_point(world, Wire::Database(n), point, passes, action).await;
         }
         Fault::Clock(n, seconds) => return world.clocks.jump(n, seconds),
         Fault::Kill(who, time) => kill(world, who, time).await,

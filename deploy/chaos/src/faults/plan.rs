@@ -7,6 +7,11 @@ use rand::rngs::SmallRng;
 use std::fmt;
 use std::time::Duration;
 
+/// Replica that is frozen in rounds of that kind. The others stay well.
+pub const FROZEN: usize = 0;
+/// Length of that freeze, longer than a command may take.
+const FREEZE: Duration = Duration::from_secs(12);
+
 /// Connection between two processes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wire {
@@ -38,6 +43,8 @@ pub enum Fault {
     Kill(Who, Duration),
     /// SIGSTOP, and SIGCONT after a while.
     Freeze(Who, Duration),
+    /// Long freeze of a replica when it is about to commit, after so many commits.
+    Stall(usize, u32, Duration),
     /// Kill -9 of one of PostgreSQL's own processes: PostgreSQL recovers from its log.
     CrashBackend,
     /// Bad network for a while. Afterwards connections go on, or end with a reset.
@@ -76,6 +83,7 @@ impl Fault {
         match self {
             Self::Kill(who, _) => format!("kill {}", name(*who)),
             Self::Freeze(who, _) => format!("freeze {}", name(*who)),
+            Self::Stall(..) => "long freeze of a replica in a transaction".to_owned(),
             Self::CrashBackend => "crash of PostgreSQL's process".to_owned(),
             Self::Network(_, Mode::Delay(_), ..) => "slow network".to_owned(),
             Self::Network(_, Mode::HalfOpen, ..) => "half-open connections".to_owned(),
@@ -99,6 +107,18 @@ impl Fault {
     #[must_use]
     pub fn is_new(&self) -> bool {
         matches!(self, Self::Defaults(_) | Self::NoNotices(_) | Self::Network(_, Mode::Lost, ..))
+    }
+
+    /// Whether the fault leaves PostgreSQL, the replicas and their connections alone.
+    fn spares_replicas(&self) -> bool {
+        match self {
+            Self::Kill(who, _) | Self::Freeze(who, _) => {
+                matches!(who, Who::Worker(_) | Who::Provider)
+            }
+            Self::Network(wire, ..) | Self::At(wire, ..) => *wire == Wire::Provider,
+            Self::Clock(..) => true,
+            _ => false,
+        }
     }
 }
 
@@ -131,6 +151,17 @@ pub fn plan(random: &mut SmallRng, window: Duration, lease_ttl: Duration) -> Vec
         planned.push(Planned { at, fault: any_fault(random, lease_ttl) });
         at += Duration::from_millis(random.random_range(100..500));
     }
+    planned
+}
+
+/// Plans a replica that stands still in the middle of its work. PostgreSQL, the other replica and the way to it stay
+/// well, so that the other replica has no excuse.
+#[must_use]
+pub fn plan_frozen(random: &mut SmallRng, window: Duration, lease_ttl: Duration) -> Vec<Planned> {
+    let mut planned = plan(random, window.max(FREEZE), lease_ttl);
+    planned.retain(|planned| planned.fault.spares_replicas());
+    let fault = Fault::Stall(FROZEN, random.random_range(0..25), FREEZE);
+    planned.push(Planned { at: millis(random, 100..1_000), fault });
     planned
 }
 

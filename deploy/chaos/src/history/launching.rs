@@ -14,6 +14,8 @@ use tonic::{Response, Status};
 
 /// Rows in one message of an import.
 const ROWS_PER_MESSAGE: usize = 6;
+/// Longest time for a command to be answered by a replica that is well, as P10 has it.
+const COMMAND_LIMIT: Duration = Duration::from_secs(10);
 /// Longest wait for PostgreSQL itself to note what was committed.
 const MARK_LIMIT: Duration = Duration::from_secs(20);
 
@@ -66,13 +68,16 @@ impl History {
     pub(super) async fn command(&mut self, command: &'static str) {
         let (name, request_id) = (self.campaign.clone(), self.id("command"));
         let hang_up_calls = self.random.random_bool(0.3);
-        let (asked_at, times) = (now_micros(), self.patience());
+        let (asked_at, is_well) = (now_micros(), self.stage.is_asked_well);
+        let times = if is_well { usize::MAX } else { self.patience() };
+        let limit = if is_well { COMMAND_LIMIT } else { Duration::MAX };
         let id = request_id.clone();
-        let done = self
-            .ask(times, |client| give(client, command, name.clone(), id.clone(), hang_up_calls))
-            .await;
-        if done.is_some() {
-            self.note(asked_at, Said::Command { request_id, command });
+        let asking = self
+            .ask(times, |client| give(client, command, name.clone(), id.clone(), hang_up_calls));
+        match timeout(limit, asking).await {
+            Ok(Some(_)) => self.note(asked_at, Said::Command { request_id, command }),
+            Ok(None) => {}
+            Err(_) => self.note(asked_at, Said::Unanswered { request_id, command }),
         }
     }
 

@@ -1,8 +1,9 @@
 //! Upgrade from the previous version to this one.
 
-use super::{REPLICAS, SERVICE, WORKER, WORKERS, Who, World};
+use super::{REPLICAS, WORKER, WORKERS, Who, World};
 use crate::Result;
 use crate::postgres;
+use crate::setting::SERVICE;
 use crate::supervised::Supervised;
 use campaign_testkit::{beside, migrate};
 use std::time::Duration;

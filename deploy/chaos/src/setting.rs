@@ -1,0 +1,95 @@
+//! Setting of a round: its seed, kind, sizes and programs.
+
+use crate::Result;
+use campaign_testkit::beside;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// Name of the service's program.
+pub const SERVICE: &str = "campaign-service";
+
+/// Campaigns of a crowd, unless told otherwise.
+pub const CROWD: usize = 3_000;
+
+/// Kind of a round.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Histories and faults alone.
+    Usual,
+    /// A crowd of so many campaigns beside the histories.
+    Crowd(usize),
+    /// One replica is frozen in the middle of its work, for longer than any lock may be held.
+    Frozen,
+}
+
+impl Kind {
+    /// Returns the kind of the round with a seed: one in ten has a crowd, two in ten a frozen replica.
+    #[must_use]
+    pub fn of(seed: u64, crowd: usize) -> Self {
+        match seed % 10 {
+            1 => Self::Crowd(crowd),
+            4 | 8 => Self::Frozen,
+            _ => Self::Usual,
+        }
+    }
+
+    /// Returns the number of campaigns beside the histories.
+    #[must_use]
+    pub fn crowd(self) -> usize {
+        if let Self::Crowd(campaigns) = self { campaigns } else { 0 }
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Usual => Ok(()),
+            Self::Crowd(campaigns) => write!(f, ", {campaigns} campaigns beside them"),
+            Self::Frozen => write!(f, ", a replica frozen"),
+        }
+    }
+}
+
+/// Settings of a round.
+#[derive(Clone, Debug)]
+pub struct Setting {
+    /// Seed of all decisions here.
+    pub seed: u64,
+    /// Number of histories side by side.
+    pub histories: usize,
+    /// Kind of the round.
+    pub kind: Kind,
+    /// Length of the time in which faults happen.
+    pub window: Duration,
+    /// Programs under test.
+    pub versions: Versions,
+    /// Folder of this round; removed when all went well.
+    pub folder: PathBuf,
+}
+
+/// Paths of the programs of each version.
+#[derive(Clone, Debug)]
+pub struct Versions {
+    /// Path of a program of this version.
+    pub built: PathBuf,
+    /// Path of a program of the previous version, if the round begins with that version. Its worker is beside its
+    /// service.
+    pub previous: Option<PathBuf>,
+}
+
+impl Versions {
+    /// Returns a program of the version that the round begins with.
+    #[must_use]
+    pub fn first(&self) -> &Path {
+        self.previous.as_ref().unwrap_or(&self.built)
+    }
+
+    /// Returns the service that the round begins with.
+    ///
+    /// # Errors
+    /// When the program is not there.
+    pub fn first_service(&self) -> Result<PathBuf> {
+        Ok(beside(self.first(), SERVICE)?)
+    }
+}
