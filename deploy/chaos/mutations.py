@@ -32,6 +32,7 @@ DISPATCH = "shared/domain/src/dispatch.rs"
 LEASING = "campaign-service/src/app/dispatch/leasing.rs"
 GATE = "campaign-service/src/store/gate.rs"
 TX = "campaign-service/src/store/tx.rs"
+SESSION = "campaign-service/src/store/session.rs"
 AGENDA = "campaign-service/src/store/agenda.rs"
 # Name: (promises of which at least one must be found broken, [(file, old, new)]).
 MUTATIONS = {
@@ -100,11 +101,11 @@ MUTATIONS = {
         AGENDA,
         "ORDER BY clock_at, campaign_id LIMIT $4",
         "ORDER BY clock_at, campaign_id LIMIT LEAST($4, 1)")]),
-    # Only rounds with a frozen replica hold a gate for so long.
-    "hold-gates-for-a-minute": (["P10"], [(
-        GATE,
-        'const GATE_IDLE_MILLIS: &str = "4000";',
-        'const GATE_IDLE_MILLIS: &str = "60000";')]),
+    # Only rounds with a frozen replica hold a lock for so long.
+    "hold-locks-for-a-minute": (["P10"], [(
+        SESSION,
+        '("idle_in_transaction_session_timeout", "4000")',
+        '("idle_in_transaction_session_timeout", "60000")')]),
     "share-the-gate": (["P3", "P4"], [(
         GATE,
         '                ("pg_advisory_xact_lock($1)", gate_key(id))',

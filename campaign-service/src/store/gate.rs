@@ -29,9 +29,6 @@ pub enum Gate {
 
 /// Longest wait for a gate or a lock inside it.
 pub(super) const GATE_WAIT_MILLIS: &str = "8000";
-/// Time after which the database ends a transaction in a gate whose client says nothing: a replica
-/// that hangs. Everybody else waits for the gate until then.
-const GATE_IDLE_MILLIS: &str = "4000";
 
 /// Whether a commit waits for the disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,12 +45,9 @@ pub enum Durability {
 pub(super) const LOCK_POSITIONS: &str =
     "SELECT FROM campaign_counters WHERE campaign_id = $1 FOR UPDATE";
 
-/// Returns the columns that set the limits of a transaction in a gate. Must come before the gate.
-pub(super) fn limits() -> String {
-    format!(
-        "set_config('lock_timeout', '{GATE_WAIT_MILLIS}', true),
-         set_config('idle_in_transaction_session_timeout', '{GATE_IDLE_MILLIS}', true)"
-    )
+/// Returns the column that limits the waits of a transaction in a gate. Must come before the gate.
+pub(super) fn limit() -> String {
+    format!("set_config('lock_timeout', '{GATE_WAIT_MILLIS}', true)")
 }
 
 impl Gate {
@@ -67,9 +61,9 @@ impl Gate {
                 ("pg_advisory_xact_lock($1)", gate_key(id))
             }
         };
-        let limits = match self {
+        let limit = match self {
             Self::Open => String::new(),
-            _ => format!("{}, ", limits()),
+            _ => format!("{}, ", limit()),
         };
         let commit = match durability {
             Durability::Durable => DURABLE,
@@ -77,7 +71,7 @@ impl Gate {
         };
         // The clock is read after the wait at the gate: columns are computed in order.
         let sql = format!(
-            "SELECT {limits}{lock}, clock_timestamp() AS now, set_config('synchronous_commit', {commit}, true)"
+            "SELECT {limit}{lock}, clock_timestamp() AS now, set_config('synchronous_commit', {commit}, true)"
         );
         (sql, key)
     }

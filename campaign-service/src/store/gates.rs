@@ -1,6 +1,6 @@
 //! Gates that a transaction passes after it began, of one campaign or of several.
 
-use super::gate::{gate_key, limits};
+use super::gate::{gate_key, limit};
 use super::{StoreResult, Tx};
 use uuid::Uuid;
 
@@ -13,10 +13,8 @@ pub async fn pass(tx: &Tx<'_>, campaigns: &[Uuid]) -> StoreResult<()> {
     let mut ids = campaigns.to_vec();
     ids.sort_unstable();
     let keys: Vec<i64> = ids.into_iter().map(gate_key).collect();
-    let sql = format!(
-        "SELECT {}, pg_advisory_xact_lock(key) FROM unnest($1::int8[]) AS w(key)",
-        limits()
-    );
+    let sql =
+        format!("SELECT {}, pg_advisory_xact_lock(key) FROM unnest($1::int8[]) AS w(key)", limit());
     tx.query(&sql, &[&keys]).await?;
     Ok(())
 }
@@ -28,7 +26,7 @@ pub async fn try_pass(tx: &Tx<'_>, campaigns: &[Uuid]) -> StoreResult<Vec<Uuid>>
     let keys: Vec<i64> = campaigns.iter().copied().map(gate_key).collect();
     let sql = "SELECT id FROM unnest($1::uuid[], $2::int8[]) AS w(id, key)
         WHERE pg_try_advisory_xact_lock(key)";
-    tx.query_one(&format!("SELECT {}", limits()), &[]).await?;
+    tx.query_one(&format!("SELECT {}", limit()), &[]).await?;
     let rows = tx.query(sql, &[&campaigns, &keys]).await?;
     Ok(rows.iter().map(|row| row.get(0)).collect())
 }

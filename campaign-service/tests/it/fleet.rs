@@ -1,16 +1,18 @@
 //! P10: when a campaign starts, ends, dispatches or stops does not depend on how many others there are, nor on one
 //! that is stuck.
 
+use crate::support::processes::serve;
 use crate::support::{
     Clients, Service, TestDb, WITHOUT_CONTACTS, Worker, always, copy_campaign, eventually,
-    hold_gate, id_of, once, phone, test_options, until_alone, waits,
+    hold_gate, id_of, once, phone, test_options, until_alone, waits, without_chores,
 };
 use campaign_proto::v1;
 use campaign_proto::v1::dispatch_request::Message as Request;
 use campaign_proto::v1::dispatch_response::Message as Response;
 use campaign_proto::v1::{AuthorizeDecision as Decision, CampaignState as State, RevokeReason};
 use campaign_service::store::Gate;
-use std::time::{Duration, SystemTime};
+use campaign_testkit::free_port;
+use std::time::{Duration, Instant, SystemTime};
 use tokio_postgres::Client;
 use tonic::Code;
 use uuid::Uuid;
@@ -135,7 +137,7 @@ async fn a_stop_arrives_while_a_lease_is_held_back() {
     worker.send(Request::Credit(v1::Credit { contacts: 10 })).await;
     eventually("the lease waits at the gate", || waits(&gate, "advisory")).await;
     clients.pause(&stopped).await;
-    let asked_at = std::time::Instant::now();
+    let asked_at = Instant::now();
     let revoke = worker
         .wait(|message| match message {
             Response::Revoke(revoke) => Some(revoke.clone()),
@@ -163,7 +165,7 @@ async fn a_replica_that_hangs_in_a_gate_does_not_hold_up_a_pause() {
     let hanging = db.db();
     let mut connection = hanging.connect().await.unwrap();
     let tx = connection.begin(Gate::Shared(id_of(&name))).await.unwrap();
-    let asked_at = std::time::Instant::now();
+    let asked_at = Instant::now();
     clients.pause(&name).await;
     assert!(asked_at.elapsed() < Duration::from_secs(10), "{:?}", asked_at.elapsed());
     assert!(tx.commit().await.is_err(), "the transaction still holds the gate");
@@ -237,6 +239,39 @@ async fn an_entry_of_the_agenda_that_is_lost_or_late_is_mended() {
     client.execute("DELETE FROM agenda WHERE campaign_id = $1", &[&id_of(&name)]).await.unwrap();
     clients.add_contacts(&name, 3..5).await;
     worker.batch().await;
+}
+
+/// A replica that freezes in a transaction without a gate holds locks of rows too.
+#[tokio::test]
+async fn a_replica_frozen_while_it_puts_off_a_look_delays_no_pause() {
+    let db = TestDb::new().await;
+    let service = Service::start_with(&db, without_chores()).await;
+    let mut clients = service.clients.clone();
+    let name = clients.launch_endless().await;
+    let client = db.client().await;
+    let due = "UPDATE agenda SET clock_at = now() WHERE campaign_id = $1";
+    assert_eq!(client.execute(due, &[&id_of(&name)]).await.unwrap(), 1);
+    // The next look lingers in the statement before its commit.
+    let linger = "CREATE FUNCTION linger() RETURNS trigger LANGUAGE plpgsql
+            AS 'BEGIN PERFORM pg_sleep(1); RETURN NEW; END';
+        CREATE TRIGGER linger BEFORE UPDATE OF clock_at ON agenda FOR EACH ROW EXECUTE FUNCTION linger()";
+    client.batch_execute(linger).await.unwrap();
+    let mut other = serve(&db.url, free_port(), 30);
+    let is_in = |state: &'static str| {
+        let client = &client;
+        move || async move {
+            let sql = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()
+                AND query LIKE 'UPDATE agenda SET clock_at%' AND state = $1";
+            let there: i64 = client.query_one(sql, &[&state]).await.unwrap().get(0);
+            (there > 0).then_some(())
+        }
+    };
+    eventually("the other replica looks", is_in("active")).await;
+    other.signal("STOP").unwrap();
+    eventually("it is frozen before its commit", is_in("idle in transaction")).await;
+    let asked = Instant::now();
+    clients.pause(&name).await;
+    assert!(asked.elapsed() < Duration::from_secs(10), "{:?}", asked.elapsed());
 }
 
 /// A lease of an open zone does not read the retries that are due in shut zones.
