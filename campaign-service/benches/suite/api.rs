@@ -150,6 +150,11 @@ impl Api {
     }
 }
 
+/// Returns launch settings without an end.
+pub fn endless() -> v1::LaunchSettings {
+    v1::LaunchSettings { live_forever: true, ..Default::default() }
+}
+
 /// Returns launch settings that engage everyone again.
 pub fn rerun() -> v1::LaunchSettings {
     v1::LaunchSettings { rerun_all_contacts: true, ..Default::default() }

@@ -38,6 +38,8 @@ pub enum Part {
     Calls,
     /// Thousands of campaigns beside a few: cost, starts, stops, watchers
     Fleet,
+    /// Cost of 1 to 100 thousand campaigns and of 10 to 10,000 workers; only when named
+    Scale,
     /// Throughput minute by minute; only when named
     Soak,
 }
@@ -52,7 +54,7 @@ pub struct Args {
     /// PostgreSQL to measure on; databases are made and dropped
     #[arg(long, env = "DATABASE_URL", hide_env_values = true)]
     pub database_url: String,
-    /// Parts to measure, separated by commas [default: all but soak]
+    /// Parts to measure, separated by commas [default: all but scale and soak]
     #[arg(long, env = "BENCH_ONLY", value_delimiter = ',')]
     pub only: Vec<Part>,
     /// Contacts of each measurement of throughput
@@ -121,6 +123,10 @@ pub struct Args {
 impl Args {
     /// Whether a part is wanted.
     pub fn wants(&self, part: Part) -> bool {
-        if self.only.is_empty() { part != Part::Soak } else { self.only.contains(&part) }
+        if self.only.is_empty() {
+            !matches!(part, Part::Scale | Part::Soak)
+        } else {
+            self.only.contains(&part)
+        }
     }
 }

@@ -1,18 +1,19 @@
 //! Many campaigns beside few: what they cost while nothing happens, and whether what happens in one
 //! depends on how many others there are.
 
-mod crowd;
+mod balance;
+mod shut;
 
-use crate::api::{Api, phone};
+use crate::api::{Api, endless, phone};
 use crate::args::{Args, BATCH_CONTACTS, CONNECTIONS};
+use crate::crowd;
 use crate::report::{Figure, Goal, Measure};
 use crate::scratch::Scratch;
-use crate::service::{Replica, UNCAPPED};
+use crate::service::{Replica, UNCAPPED, processor_seconds};
 use crate::stats::{median, milliseconds};
 use crate::stream::{Done, Stream, call_all, work};
 use campaign_proto::v1;
 use campaign_proto::v1::dispatch_response::Message as Response;
-use std::fs;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::task::JoinSet;
@@ -34,10 +35,6 @@ const HOLDERS: usize = 1_000;
 const BUSY_PART: usize = 100;
 /// Pauses while a replica is frozen.
 const FREEZES: usize = 20;
-
-fn endless() -> v1::LaunchSettings {
-    v1::LaunchSettings { live_forever: true, ..Default::default() }
-}
 
 pub async fn run(args: Args) -> Vec<Figure> {
     let many = args.fleet_campaigns;
@@ -64,6 +61,8 @@ pub async fn run(args: Args) -> Vec<Figure> {
     figures.push(starts(&args).await);
     figures.push(suppressions(&args).await);
     figures.push(frozen(&args).await);
+    figures.push(shut::run(&args).await);
+    figures.push(balance::run(&args).await);
     figures.extend(looking(&args).await);
     figures
 }
@@ -346,25 +345,4 @@ async fn watch(replica: &Replica, name: &str, watchers: usize) -> CancellationTo
         }
     }
     stop
-}
-
-/// Returns the processor time of the service and of PostgreSQL so far.
-fn processor_seconds(replica: &Replica) -> f64 {
-    let service = replica.program.id();
-    let is_measured = |id: u32| {
-        let name = fs::read_to_string(format!("/proc/{id}/comm")).unwrap_or_default();
-        id == service || name.trim() == "postgres"
-    };
-    let entries = fs::read_dir("/proc").expect("processor time is measured on Linux only");
-    let ids = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
-    ids.filter(|id| is_measured(*id)).map(ticks).sum::<f64>() / 100.0
-}
-
-/// Returns the clock ticks, a hundred a second, that a process used.
-fn ticks(id: u32) -> f64 {
-    let Ok(stat) = fs::read_to_string(format!("/proc/{id}/stat")) else { return 0.0 };
-    let fields = stat.rsplit_once(')').map_or("", |(_, fields)| fields);
-    let fields: Vec<&str> = fields.split_whitespace().collect();
-    let number = |at: usize| fields.get(at).and_then(|text| text.parse::<f64>().ok());
-    number(11).unwrap_or(0.0) + number(12).unwrap_or(0.0)
 }

@@ -13,6 +13,7 @@ mod args;
 mod bare;
 mod calls;
 mod control;
+mod crowd;
 mod dispatch;
 mod excluded;
 mod fleet;
@@ -24,6 +25,7 @@ mod observe;
 mod overload;
 mod peers;
 mod report;
+mod scale;
 mod scratch;
 mod service;
 mod size;
@@ -78,6 +80,7 @@ async fn main() -> ExitCode {
             Part::Observe => tokio::spawn(observe::run(args.clone())),
             Part::Calls => tokio::spawn(calls::run(args.clone())),
             Part::Fleet => tokio::spawn(fleet::run(args.clone())),
+            Part::Scale => tokio::spawn(scale::run(args.clone())),
             Part::Soak => tokio::spawn(soak::run(args.clone())),
         };
         match measured.await {

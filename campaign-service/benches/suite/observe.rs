@@ -6,7 +6,7 @@ use crate::args::{Args, BATCH_CONTACTS, CONNECTIONS};
 use crate::dispatch::{Setup, measure_on};
 use crate::report::{Figure, Goal, Measure};
 use crate::scratch::Scratch;
-use crate::service::Replica;
+use crate::service::{Replica, scrape};
 use campaign_testkit::free_address;
 use opentelemetry_proto::tonic::collector::trace::v1::trace_service_server::{
     TraceService, TraceServiceServer,
@@ -20,8 +20,7 @@ use std::process::Stdio;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
@@ -132,12 +131,7 @@ fn scrape_on_and_on(address: SocketAddr) -> JoinHandle<()> {
         let mut ticks = tokio::time::interval(SCRAPE_INTERVAL);
         loop {
             ticks.tick().await;
-            let mut stream = TcpStream::connect(address).await.unwrap();
-            let request = "GET /metrics HTTP/1.1\r\nhost: bench\r\nconnection: close\r\n\r\n";
-            stream.write_all(request.as_bytes()).await.unwrap();
-            let mut text = String::new();
-            stream.read_to_string(&mut text).await.unwrap();
-            assert!(text.contains("# EOF"), "{text}");
+            scrape(address).await;
         }
     })
 }

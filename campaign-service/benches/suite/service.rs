@@ -1,10 +1,13 @@
 //! Programs under measurement, as processes of their own.
 
 use campaign_testkit::{Program, beside, free_address, migrate};
+use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 use tonic::transport::Channel;
 
 const SERVICE: &str = env!("CARGO_BIN_EXE_campaign-service");
@@ -70,18 +73,39 @@ impl Replica {
 
     async fn start_logging_to(database_url: &str, flags: &[&str], logs: Stdio) -> Self {
         let address = free_address();
-        let mut command = Command::new(SERVICE);
-        command
-            .args(["serve", "--listen", &address.to_string()])
-            .args(flags)
-            // Flags take precedence over these variables.
-            .env("CAMPAIGN_LOG", "error")
-            .env("DATABASE_URL", database_url)
-            .stderr(logs);
-        let program = start(&mut command);
+        let program = serve(address, database_url, flags, logs);
         let channel = connect(address).await;
         Self { program, url: format!("http://{address}"), channel, address }
     }
+
+    /// Starts the replica again, at the same address.
+    pub async fn restart(&mut self, database_url: &str, flags: &[&str]) {
+        self.program = serve(self.address, database_url, flags, Stdio::inherit());
+        self.channel = connect(self.address).await;
+    }
+}
+
+fn serve(address: SocketAddr, database_url: &str, flags: &[&str], logs: Stdio) -> Program {
+    let mut command = Command::new(SERVICE);
+    command
+        .args(["serve", "--listen", &address.to_string()])
+        .args(flags)
+        // Flags take precedence over these variables.
+        .env("CAMPAIGN_LOG", "error")
+        .env("DATABASE_URL", database_url)
+        .stderr(logs);
+    start(&mut command)
+}
+
+/// Returns the metrics that a program shows.
+pub async fn scrape(address: SocketAddr) -> String {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    let request = "GET /metrics HTTP/1.1\r\nhost: bench\r\nconnection: close\r\n\r\n";
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut text = String::new();
+    stream.read_to_string(&mut text).await.unwrap();
+    assert!(text.contains("# EOF"), "{text}");
+    text
 }
 
 /// Waits until a program serves at the address.
@@ -108,4 +132,25 @@ pub fn start_dialer(service_url: &str) -> Program {
 /// Returns the path of a program of another package, which `make bench` builds.
 pub fn beside_service(program: &str) -> PathBuf {
     beside(Path::new(SERVICE), program).unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// Returns the processor time of the service and of PostgreSQL so far.
+pub fn processor_seconds(replica: &Replica) -> f64 {
+    let service = replica.program.id();
+    let is_measured = |id: u32| {
+        let name = fs::read_to_string(format!("/proc/{id}/comm")).unwrap_or_default();
+        id == service || name.trim() == "postgres"
+    };
+    let entries = fs::read_dir("/proc").expect("processor time is measured on Linux only");
+    let ids = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+    ids.filter(|id| is_measured(*id)).map(ticks).sum::<f64>() / 100.0
+}
+
+/// Returns the clock ticks, a hundred a second, that a process used.
+fn ticks(id: u32) -> f64 {
+    let Ok(stat) = fs::read_to_string(format!("/proc/{id}/stat")) else { return 0.0 };
+    let fields = stat.rsplit_once(')').map_or("", |(_, fields)| fields);
+    let fields: Vec<&str> = fields.split_whitespace().collect();
+    let number = |at: usize| fields.get(at).and_then(|text| text.parse::<f64>().ok());
+    number(11).unwrap_or(0.0) + number(12).unwrap_or(0.0)
 }
