@@ -10,8 +10,9 @@ use uuid::Uuid;
 const LEAST_VERSION: i64 = 140_000;
 /// Number of statements sent to test whether a session stays on one backend.
 const SESSION_TRIES: usize = 3;
-/// Longest wait for one such statement. A pool of backends may have none free.
-const SESSION_LIMIT: Duration = Duration::from_secs(5);
+/// Longest wait for one statement. The network may drop packets, or a pool of backends have none
+/// free.
+const ANSWER_LIMIT: Duration = Duration::from_secs(5);
 
 /// Severity of a finding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -185,8 +186,8 @@ async fn check_session(db: &Db, client: &Client) -> StoreResult<Finding> {
             Err(error) if error.said().is_some() => mark.clone(),
             Err(error) => return Err(error),
         };
-        let ours = timeout(SESSION_LIMIT, one(client, look)).await;
-        is_shared = theirs.ends_with(&mark) || ours.map_err(|_| StoreError::Silent)?? != first;
+        let ours = one(client, look).await?;
+        is_shared = theirs.ends_with(&mark) || ours != first;
         one(&other, "ROLLBACK; SELECT ''").await?;
     }
     Ok(if is_shared {
@@ -208,7 +209,8 @@ async fn setting(client: &Client, name: &str) -> StoreResult<String> {
 /// Returns the one value that `sql` finds. Prepares no statement, because a pool may not keep
 /// prepared statements.
 async fn one(client: &Client, sql: &str) -> StoreResult<String> {
-    let answers = client.simple_query(sql).await?;
+    let answers = timeout(ANSWER_LIMIT, client.simple_query(sql)).await;
+    let answers = answers.map_err(|_| StoreError::Silent)??;
     let found = answers.iter().find_map(|answer| match answer {
         SimpleQueryMessage::Row(row) => row.get(0),
         _ => None,

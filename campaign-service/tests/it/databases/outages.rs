@@ -3,8 +3,12 @@
 use crate::support::proxy::Proxy;
 use crate::support::{Clients, Service, TestDb, Worker, eventually, open};
 use campaign_proto::v1;
+use campaign_service::starting::until_usable;
+use campaign_service::store::{Db, DbLimits};
 use futures_util::future::join_all;
 use std::time::{Duration, Instant};
+use tokio::task::JoinSet;
+use tokio::time::timeout;
 use tonic::Code;
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_check_response::ServingStatus;
@@ -12,6 +16,8 @@ use tonic_health::pb::health_client::HealthClient;
 
 /// Longest time until the service works again after the network does, and hears from other replicas.
 const RECOVERY_LIMIT: Duration = Duration::from_secs(10);
+/// Pieces of a check, sent or received, at each of which the connections die once.
+const PIECES: usize = 80;
 
 /// Makes the service open as many database connections as it may.
 async fn fill_pool(clients: &Clients, name: &str) {
@@ -49,6 +55,31 @@ async fn connections_that_died_in_silence_are_replaced() {
     assert!(revoke.hang_up);
     assert!(silent_at.elapsed() < RECOVERY_LIMIT, "{:?}", silent_at.elapsed());
     works(&clients, &name, silent_at).await;
+}
+
+/// The network loses the connections at any point of the check that a service makes when it starts. The next check
+/// works.
+#[tokio::test]
+async fn a_start_goes_on_when_its_connections_die_in_silence() {
+    let db = TestDb::new().await;
+    let mut checks = JoinSet::new();
+    for pieces in 0..PIECES {
+        let (proxy, through) = Proxy::before(&db.url).await;
+        proxy.silence_after(pieces);
+        let limits = DbLimits {
+            max_connections: 2,
+            connection_wait: Duration::from_secs(2),
+            statement_timeout: Duration::from_secs(1),
+        };
+        let db = Db::new(&through, None, &limits).unwrap();
+        checks.spawn(async move {
+            let started = timeout(3 * RECOVERY_LIMIT, until_usable(&db)).await;
+            started.unwrap_or_else(|_| panic!("stuck after {pieces} pieces")).unwrap();
+            proxy.has_died()
+        });
+    }
+    let died = checks.join_all().await.into_iter().filter(|died| *died).count();
+    assert!(died > PIECES / 2, "{died} of the checks lost a connection");
 }
 
 /// The network drops everything for a while, then nothing.

@@ -14,6 +14,8 @@ pub struct Proxy {
     /// Whether new connections are dead too.
     is_dark: Arc<AtomicBool>,
     count: Arc<AtomicUsize>,
+    /// Pieces that pass before all connections of that moment die.
+    pieces_left: Arc<AtomicUsize>,
 }
 
 impl Proxy {
@@ -27,6 +29,7 @@ impl Proxy {
             dead_below: Arc::default(),
             is_dark: Arc::default(),
             count: Arc::default(),
+            pieces_left: Arc::new(AtomicUsize::new(usize::MAX)),
         };
         let through = url.replace(&format!(":{server_port}/"), &format!(":{}/", proxy.port));
         assert_ne!(through, url, "the URL names a port");
@@ -37,6 +40,16 @@ impl Proxy {
     /// Lets all current connections die silently.
     pub fn silence(&self) {
         self.dead_below.store(self.count.load(Ordering::SeqCst), Ordering::SeqCst);
+    }
+
+    /// Lets all connections die silently once so many more pieces have passed, in either direction.
+    pub fn silence_after(&self, pieces: usize) {
+        self.pieces_left.store(pieces, Ordering::SeqCst);
+    }
+
+    /// Whether connections died.
+    pub fn has_died(&self) -> bool {
+        self.dead_below.load(Ordering::SeqCst) > 0
     }
 
     /// Lets current and new connections die silently, until the network works again.
@@ -75,6 +88,9 @@ impl Proxy {
     ) {
         let mut buffer = vec![0; 65_536];
         while let Ok(length @ 1..) = from.read(&mut buffer).await {
+            if self.pieces_left.fetch_sub(1, Ordering::SeqCst) == 0 {
+                self.silence();
+            }
             if !self.is_dead(number) && to.write_all(&buffer[..length]).await.is_err() {
                 return;
             }
