@@ -136,7 +136,13 @@ async fn play(args: &Args) -> Result<bool> {
         }
         let Some(played) = rounds.join_next().await else { break };
         let (setting, outcome) = played?;
-        report(args, &setting, outcome?, &mut totals, start);
+        match outcome {
+            Ok(outcome) => report(args, &setting, outcome, &mut totals, start),
+            Err(error) => {
+                println!("round {}: NOT GOOD, it could not be played: {error}", setting.seed);
+                totals.bad.push(setting.seed);
+            }
+        }
     }
     let is_good = totals.bad.is_empty();
     if is_good {
