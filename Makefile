@@ -20,7 +20,7 @@ need = @command -v $(firstword $(1)) >/dev/null || { echo "$(firstword $(1)) is 
 # Tells how long the first build takes, if it is the first.
 tell_first_build = @test -e target/debug/$(1) || echo "The first build takes about $(2) minutes on two cores; later ones take seconds."
 
-.PHONY: prerequisites help build demo sip-demo serve test test-sip image-check chaos chaos-mutations mutants fuzz bench soak bench-sip compatibility lint advisories fmt
+.PHONY: prerequisites help build demo sip-demo serve test test-sip image-check chaos chaos-mutations mutants fuzz bench soak scale bench-sip compatibility lint advisories fmt
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
@@ -99,7 +99,7 @@ compatibility: build ## Run programs of COMPATIBILITY_BASE (a tag or commit) and
 	@$(PYTHON) deploy/compatibility/check.py
 
 # A whole run takes about 25 minutes on two cores.
-# BENCH_ONLY=dispatch,import,control,stop,lead,excluded,snapshot,memory,size,overload,observe,calls chooses parts.
+# BENCH_ONLY=dispatch,import,control,stop,lead,excluded,snapshot,memory,size,overload,observe,calls,fleet chooses parts.
 # Sizes and rounds: cargo bench -p campaign-service --bench suite -- --help
 bench: ## Measure everything beside references, on one PostgreSQL (release build, about 25 minutes)
 	$(CARGO) build --release -p dialer-worker -p campaign-sip
@@ -110,6 +110,11 @@ bench: ## Measure everything beside references, on one PostgreSQL (release build
 soak: ## Dispatch for SOAK_MINUTES (20) and compare the last minute with the first
 	$(CARGO) bench -p campaign-service --bench suite --no-run
 	@BENCH_ONLY=soak BENCH_JSON=$(CURDIR)/target/soak.json $(WITH_POSTGRES) \
+	$(CARGO) bench -q -p campaign-service --bench suite
+
+scale: ## Measure what up to 100,000 campaigns and 10,000 workers cost (release build, about 10 minutes)
+	$(CARGO) bench -p campaign-service --bench suite --no-run
+	@BENCH_ONLY=scale BENCH_JSON=$(CURDIR)/target/scale.json $(WITH_POSTGRES) \
 	$(CARGO) bench -q -p campaign-service --bench suite
 
 bench-sip: ## Measure the providers of the worker beside sipp (release build; BENCH_SIP_CALLS)
