@@ -1,12 +1,21 @@
 //! Circuit breaker: stops dialling while the provider fails, so that contacts lose no attempts to
 //! it.
 //!
+//! Two things count: calls that the provider failed, and calls of different contacts that ended with
+//! one code before any phone rang. The second shows a provider that rejects everybody, whatever its
+//! code says. A phone that rings, or an answer, takes both counts back to zero. Calls begun before
+//! that do not count as alike: rejections come quicker than rings, so they come in clusters.
+//!
+//! While there is doubt, as many calls are set up at a time as may still fail. So a broken provider
+//! costs no more contacts an attempt than were being set up when it broke.
+//!
 //! ```text
 //! closed ── failures in a row ──► open ── delay ──► probing ── works ──► trial ── a call works ──► closed
 //!                                  ▲                   │ fails             │ a call fails
 //!                                  └─── longer delay ──┴───────────────────┘
 //! ```
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -16,10 +25,12 @@ use crate::call::Fault;
 
 /// Cap of the probe delay, as a multiple of the first delay. Each failed probe doubles the delay.
 const MAX_DELAY_FACTOR: u32 = 32;
+/// Longest delay that a provider may ask for.
+const MAX_ASKED_DELAY: Duration = Duration::from_secs(3_600);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Position {
-    Closed { failures: u32 },
+    Closed,
     Open { probe_at: Instant },
     Probing,
     Trial,
@@ -32,19 +43,37 @@ pub(crate) struct Breaker {
     first_delay: Duration,
     delay: Duration,
     position: Position,
+    /// Calls in a row that the provider failed.
+    failures: u32,
+    /// Code with which calls in a row ended before any phone rang, and their contacts.
+    unrung: Option<(u16, BTreeSet<String>)>,
+    /// Whether a call has shown that the provider works, or none will.
+    is_proven: bool,
+    /// Time at which a call last showed that.
+    proven_at: Option<Instant>,
     /// Fault that last stopped dialling.
     fault: Option<Fault>,
 }
 
 impl Breaker {
-    pub fn new(max_failures: u32, first_delay: Duration) -> Self {
-        let position = Position::Closed { failures: 0 };
-        Self { max_failures, first_delay, delay: first_delay, position, fault: None }
+    /// Creates a closed breaker. `tells_health` says whether the provider's calls tell that it works.
+    pub fn new(max_failures: u32, first_delay: Duration, tells_health: bool) -> Self {
+        Self {
+            max_failures,
+            first_delay,
+            delay: first_delay,
+            position: Position::Closed,
+            failures: 0,
+            unrung: None,
+            is_proven: !tells_health,
+            proven_at: None,
+            fault: None,
+        }
     }
 
     /// Whether the worker may request contacts and keep them.
     pub fn is_closed(&self) -> bool {
-        matches!(self.position, Position::Closed { .. })
+        self.position == Position::Closed
     }
 
     /// Returns the fault that stops dialling or limits it to a trial call.
@@ -61,7 +90,7 @@ impl Breaker {
     /// Returns how many calls may be set up at once.
     pub fn max_setups(&self) -> usize {
         match self.position {
-            Position::Closed { .. } => usize::MAX,
+            Position::Closed => self.max_doubtful_setups(),
             Position::Trial => 1,
             Position::Open { .. } | Position::Probing => 0,
         }
@@ -93,53 +122,109 @@ impl Breaker {
             info!("the provider answers again; trying one call");
             self.position = Position::Trial;
         } else {
-            self.open_for_longer("it does not answer yet", now);
+            self.open_for_longer("it does not answer yet", Duration::ZERO, now);
         }
     }
 
     /// Records that the provider did its part in a call.
-    pub fn works(&mut self) {
+    pub fn works(&mut self, now: Instant) {
         match self.position {
             // The news belongs to a call from before the fault.
             Position::Open { .. } | Position::Probing => return,
             Position::Trial => info!("the provider works again; dialling goes on"),
-            Position::Closed { .. } => {}
+            Position::Closed => {}
         }
         self.delay = self.first_delay;
-        self.position = Position::Closed { failures: 0 };
+        self.position = Position::Closed;
+        (self.failures, self.unrung) = (0, None);
+        (self.is_proven, self.proven_at) = (true, Some(now));
     }
 
     /// Records that the provider failed a call. Returns whether that failure stops dialling.
-    pub fn failed(&mut self, fault: Fault, now: Instant) -> bool {
+    /// `retry_after` is the delay that the provider asks for.
+    pub fn failed(&mut self, fault: Fault, retry_after: Option<Duration>, now: Instant) -> bool {
+        let least = retry_after.unwrap_or_default().min(MAX_ASKED_DELAY);
         match self.position {
-            Position::Closed { failures } if failures + 1 < self.max_failures => {
-                self.position = Position::Closed { failures: failures + 1 };
+            Position::Closed if self.failures + 1 < self.max_failures => {
+                self.failures += 1;
                 false
             }
-            Position::Closed { .. } => {
-                warn!(
-                    failures = self.max_failures,
-                    probe_after = ?self.delay,
-                    "the provider failed several calls in a row, the last with: {fault}. Dialling stops and \
-                     contacts are given back until it works; look at the provider"
-                );
-                self.position = Position::Open { probe_at: now + self.delay };
-                self.fault = Some(fault);
-                true
-            }
+            Position::Closed => self.open(fault, least, now),
             Position::Trial => {
                 self.fault = Some(fault);
-                self.open_for_longer("the call tried failed", now);
+                self.open_for_longer("the call tried failed", least, now);
                 true
             }
             Position::Open { .. } | Position::Probing => false,
         }
     }
 
-    fn open_for_longer(&mut self, why: &str, now: Instant) {
+    /// Records that the call of a contact, begun at some time, ended with a code before any phone
+    /// rang. Returns whether that stops dialling.
+    pub fn ended_unrung(
+        &mut self,
+        code: u16,
+        contact: &str,
+        begun_at: Instant,
+        now: Instant,
+    ) -> bool {
+        match self.position {
+            Position::Closed if self.proven_at.is_some_and(|at| begun_at < at) => return false,
+            Position::Closed => {}
+            Position::Trial if self.fault == Some(Fault::Alike(code)) => {
+                self.open_for_longer("the call tried ended like those before", Duration::ZERO, now);
+                return true;
+            }
+            Position::Trial => {
+                self.works(now);
+                return false;
+            }
+            Position::Open { .. } | Position::Probing => return false,
+        }
+        let alike = match &mut self.unrung {
+            Some((last, contacts)) if *last == code => contacts,
+            other => &mut other.insert((code, BTreeSet::new())).1,
+        };
+        alike.insert(contact.to_owned());
+        self.unrung_calls() >= self.max_failures
+            && self.open(Fault::Alike(code), Duration::ZERO, now)
+    }
+
+    /// Returns the number of different contacts whose calls in a row ended alike.
+    fn unrung_calls(&self) -> u32 {
+        let calls = self.unrung.as_ref().map_or(0, |(_, contacts)| contacts.len());
+        u32::try_from(calls).unwrap_or(u32::MAX)
+    }
+
+    /// Returns how many calls may be set up at once while nothing has stopped dialling.
+    fn max_doubtful_setups(&self) -> usize {
+        let doubts = self.failures.max(self.unrung_calls());
+        if self.is_proven && doubts == 0 {
+            return usize::MAX;
+        }
+        usize::try_from(self.max_failures.saturating_sub(doubts)).unwrap_or(usize::MAX).max(1)
+    }
+
+    /// Stops dialling. Returns true.
+    fn open(&mut self, fault: Fault, least: Duration, now: Instant) -> bool {
+        let delay = self.delay.max(least);
+        warn!(
+            failures = self.max_failures,
+            probe_after = ?delay,
+            "the provider failed several calls in a row, the last with: {fault}. Dialling stops and \
+             contacts are given back until it works; look at the provider"
+        );
+        self.position = Position::Open { probe_at: now + delay };
+        (self.failures, self.unrung) = (0, None);
+        self.fault = Some(fault);
+        true
+    }
+
+    fn open_for_longer(&mut self, why: &str, least: Duration, now: Instant) {
         self.delay = (self.delay * 2).min(self.first_delay * MAX_DELAY_FACTOR);
-        warn!(probe_after = ?self.delay, "the provider still fails: {why}");
-        self.position = Position::Open { probe_at: now + self.delay };
+        let delay = self.delay.max(least);
+        warn!(probe_after = ?delay, "the provider still fails: {why}");
+        self.position = Position::Open { probe_at: now + delay };
     }
 }
 
@@ -150,8 +235,8 @@ mod tests {
     const DELAY: Duration = Duration::from_secs(10);
 
     fn opened(now: Instant) -> Breaker {
-        let mut breaker = Breaker::new(3, DELAY);
-        let opened: Vec<_> = (0..3).map(|_| breaker.failed(Fault::Silent, now)).collect();
+        let mut breaker = Breaker::new(3, DELAY, false);
+        let opened: Vec<_> = (0..3).map(|_| breaker.failed(Fault::Silent, None, now)).collect();
         assert_eq!(opened, [false, false, true]);
         breaker
     }
@@ -159,14 +244,14 @@ mod tests {
     #[test]
     fn opens_only_after_failures_in_a_row() {
         let now = Instant::now();
-        let mut breaker = Breaker::new(2, DELAY);
+        let mut breaker = Breaker::new(2, DELAY, false);
         for _ in 0..5 {
-            assert!(!breaker.failed(Fault::Refusing(503), now));
-            breaker.works();
+            assert!(!breaker.failed(Fault::Refusing(503), None, now));
+            breaker.works(now);
         }
         assert_eq!((breaker.is_closed(), breaker.max_setups()), (true, usize::MAX));
-        assert!(!breaker.failed(Fault::Silent, now));
-        assert!(breaker.failed(Fault::Silent, now));
+        assert!(!breaker.failed(Fault::Silent, None, now));
+        assert!(breaker.failed(Fault::Silent, None, now));
         assert_eq!((breaker.is_open(), breaker.max_setups()), (true, 0));
         assert!(breaker.failure().is_some_and(|why| why.ends_with("no answer in time")));
     }
@@ -175,7 +260,7 @@ mod tests {
     fn one_call_is_tried_after_a_probe_and_closes_it() {
         let now = Instant::now();
         let mut breaker = opened(now);
-        breaker.works();
+        breaker.works(now);
         assert!(breaker.is_open(), "news of a call from before the fault changes nothing");
         assert!(!breaker.take_probe(now + DELAY / 2));
         assert!(breaker.take_probe(now + DELAY));
@@ -186,7 +271,7 @@ mod tests {
             (false, false, 1)
         );
         assert!(breaker.failure().is_some(), "a trial call does not end the failure");
-        breaker.works();
+        breaker.works(now);
         assert!(breaker.is_closed());
         assert_eq!(breaker.failure(), None);
     }
@@ -201,7 +286,7 @@ mod tests {
             assert!(breaker.take_probe(now), "round {round}");
             breaker.probed(round % 2 == 0, now);
             if round % 2 == 0 {
-                assert!(breaker.failed(Fault::Unreachable, now));
+                assert!(breaker.failed(Fault::Unreachable, None, now));
             }
             delay = (delay * 2).min(DELAY * MAX_DELAY_FACTOR);
             assert_eq!(breaker.probe_at(), Some(now + delay), "round {round}");
@@ -209,10 +294,82 @@ mod tests {
         now += delay;
         assert!(breaker.take_probe(now));
         breaker.probed(true, now);
-        breaker.works();
+        breaker.works(now);
         for _ in 0..3 {
-            breaker.failed(Fault::Silent, now);
+            breaker.failed(Fault::Silent, None, now);
         }
         assert_eq!(breaker.probe_at(), Some(now + DELAY));
+    }
+
+    #[test]
+    fn one_answer_to_different_numbers_opens_and_single_numbers_do_not() {
+        let now = Instant::now();
+        let mut breaker = Breaker::new(3, DELAY, false);
+        for contact in ["a", "b", "b", "a"] {
+            assert!(!breaker.ended_unrung(404, contact, now, now));
+        }
+        assert!(!breaker.ended_unrung(410, "c", now, now), "another code counts anew");
+        for contact in ["d", "e"] {
+            assert!(!breaker.ended_unrung(404, contact, now, now));
+        }
+        breaker.works(now);
+        for contact in ["f", "g"] {
+            assert!(!breaker.ended_unrung(404, contact, now, now));
+        }
+        assert!(breaker.ended_unrung(404, "h", now, now));
+        assert!(breaker.failure().is_some_and(|why| why.contains("404 to different numbers")));
+    }
+
+    #[test]
+    fn calls_begun_before_a_phone_rang_do_not_count_as_alike() {
+        let begun_at = Instant::now();
+        let now = begun_at + DELAY;
+        let mut breaker = Breaker::new(2, DELAY, false);
+        breaker.works(now);
+        for contact in ["a", "b", "c"] {
+            assert!(!breaker.ended_unrung(603, contact, begun_at, now));
+        }
+        assert!(!breaker.ended_unrung(603, "d", now, now));
+        assert!(breaker.ended_unrung(603, "e", now, now));
+    }
+
+    #[test]
+    fn a_trial_call_that_ends_like_those_before_is_no_sign_of_health() {
+        let now = Instant::now();
+        let mut breaker = Breaker::new(1, DELAY, false);
+        assert!(breaker.ended_unrung(404, "a", now, now));
+        assert!(breaker.take_probe(now + DELAY));
+        breaker.probed(true, now + DELAY);
+        assert!(breaker.ended_unrung(404, "b", now + DELAY, now + DELAY));
+        assert_eq!(breaker.probe_at(), Some(now + 3 * DELAY));
+        assert!(breaker.take_probe(now + 3 * DELAY));
+        breaker.probed(true, now + 3 * DELAY);
+        assert!(!breaker.ended_unrung(486, "c", now + 3 * DELAY, now + 3 * DELAY));
+        assert!(breaker.is_closed());
+    }
+
+    #[test]
+    fn no_more_calls_are_set_up_than_may_fail_while_there_is_doubt() {
+        let now = Instant::now();
+        let mut breaker = Breaker::new(3, DELAY, true);
+        assert_eq!(breaker.max_setups(), 3, "nothing has shown yet that the provider works");
+        breaker.failed(Fault::Silent, None, now);
+        assert_eq!(breaker.max_setups(), 2);
+        breaker.works(now);
+        assert_eq!(breaker.max_setups(), usize::MAX);
+        breaker.ended_unrung(404, "a", now, now);
+        breaker.ended_unrung(404, "b", now, now);
+        assert_eq!(breaker.max_setups(), 1);
+    }
+
+    #[test]
+    fn a_delay_that_the_provider_asks_for_is_kept_up_to_an_hour() {
+        let now = Instant::now();
+        let mut breaker = Breaker::new(1, DELAY, false);
+        assert!(breaker.failed(Fault::Refusing(503), Some(Duration::from_secs(20)), now));
+        assert_eq!(breaker.probe_at(), Some(now + Duration::from_secs(20)));
+        let mut breaker = Breaker::new(1, DELAY, false);
+        assert!(breaker.failed(Fault::Refusing(503), Some(Duration::from_secs(90_000)), now));
+        assert_eq!(breaker.probe_at(), Some(now + MAX_ASKED_DELAY));
     }
 }

@@ -165,6 +165,9 @@ pub enum Fault {
     /// Rejected by the provider, with this status code.
     #[error("it answered {0}")]
     Refusing(u16),
+    /// Answer with which calls of different contacts ended in a row, before any phone rang.
+    #[error("it answered {0} to different numbers, and none rang")]
+    Alike(u16),
 }
 
 /// Event of a contact, other than the end of the call. Each kind counts once per attempt.
@@ -212,14 +215,20 @@ impl CallEvents {
         self.tell(News::Answered).await;
     }
 
-    /// Reports that the provider handled the call as it should, whatever the outcome.
+    /// Reports that the provider did its part: a phone rings, or somebody answered.
     pub async fn provider_works(&self) {
-        self.tell(News::Provider(Ok(()))).await;
+        self.tell(News::Provider(Sign::Works)).await;
     }
 
-    /// Reports that the provider failed the call.
-    pub async fn provider_failed(&self, fault: Fault) {
-        self.tell(News::Provider(Err(fault))).await;
+    /// Reports that the provider failed the call. `retry_after` is the delay that it asks for.
+    pub async fn provider_failed(&self, fault: Fault, retry_after: Option<Duration>) {
+        self.tell(News::Provider(Sign::Failed(fault, retry_after))).await;
+    }
+
+    /// Reports that the provider ended the call with a code, before any phone rang. That may be the
+    /// contact's fault or the provider's own.
+    pub async fn ended_unrung(&self, code: u16) {
+        self.tell(News::Provider(Sign::Unrung(code))).await;
     }
 
     /// Reports a fact to record. Waits while the worker has no room for another.
@@ -315,13 +324,22 @@ pub(crate) struct CallEvent {
     pub news: News,
 }
 
+/// Sign of the provider's health that a call gives.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Sign {
+    Works,
+    /// The provider failed the call, and may ask for a delay.
+    Failed(Fault, Option<Duration>),
+    /// The call ended with this code before any phone rang.
+    Unrung(u16),
+}
+
 #[derive(Debug)]
 pub(crate) enum News {
     Answered,
     /// Fact to record. The sender, if any, learns whether the fact is durable.
     Fact(Fact, Option<oneshot::Sender<bool>>),
-    /// Whether the provider did its part.
-    Provider(Result<(), Fault>),
+    Provider(Sign),
     Ended(CallEnd),
     /// Request to learn when the end of the call is durable.
     TellWhenEnded(oneshot::Sender<bool>),

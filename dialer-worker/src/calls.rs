@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::error;
 
@@ -29,6 +29,7 @@ pub(crate) struct Calls {
 }
 
 struct Call {
+    begun_at: Instant,
     hang_up: CancellationToken,
     leave: Leave,
     is_answered: bool,
@@ -58,6 +59,7 @@ impl Calls {
         let hang_up = CancellationToken::new();
         let events = CallEvents { call: Arc::clone(&call), sender: self.events.clone() };
         let started = Call {
+            begun_at: Instant::now(),
             hang_up: hang_up.clone(),
             leave: attempt.leave.clone(),
             is_answered: false,
@@ -81,6 +83,11 @@ impl Calls {
         if let Some(call) = self.in_progress.get_mut(id) {
             call.is_unheard = false;
         }
+    }
+
+    /// Returns when a call in progress began.
+    pub fn begun_at(&self, id: &CallId) -> Option<Instant> {
+        self.in_progress.get(id).map(|call| call.begun_at)
     }
 
     /// Returns the number of calls that the provider has not reacted to.

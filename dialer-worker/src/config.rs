@@ -130,8 +130,9 @@ pub struct WorkerConfig {
         default_value_t = 10_000
     )]
     pub max_unacknowledged_reports: u32,
-    /// Calls in a row failed by the provider itself (no connection, no answer, 5xx) after which
-    /// dialling stops and contacts are released, 1 to 1,000
+    /// Calls in a row after which dialling stops and contacts are released, 1 to 1,000. They were
+    /// failed by the provider (no connection, no answer, 5xx, 402, 403, 429), or ended alike for
+    /// different contacts before any phone rang
     #[arg(
         long,
         env = "DIALER_PROVIDER_FAILURES",

@@ -28,6 +28,12 @@ pub trait Dialer: Send + Sync + 'static {
     /// anything else.
     fn begin(&self, _earlier: EarlierCalls) {}
 
+    /// Whether calls tell that the provider works, by [`CallEvents::provider_works`]. If so, few
+    /// calls are set up at a time until the first one does.
+    fn tells_health(&self) -> bool {
+        false
+    }
+
     /// Probes, without a call, whether the provider works again. The worker probes only while
     /// failed calls have stopped dialling. `true` allows one trial call.
     fn probe(&self) -> BoxFuture<'static, bool>;

@@ -117,6 +117,10 @@ impl Dialer for HttpDialer {
         let _ = self.shared.earlier.set(earlier);
     }
 
+    fn tells_health(&self) -> bool {
+        true
+    }
+
     fn probe(&self) -> BoxFuture<'static, bool> {
         let shared = Arc::clone(&self.shared);
         async move { shared.api.is_healthy().await }.boxed()

@@ -19,6 +19,7 @@ mod inbound;
 mod requests;
 mod sdp;
 mod stack;
+mod transfer;
 
 use std::fmt;
 use std::sync::Arc;
@@ -71,6 +72,10 @@ impl Dialer for SipDialer {
     ) -> BoxFuture<'static, CallEnd> {
         let stack = Arc::clone(&self.stack);
         async move { call::place(&stack, &attempt, &events, &hang_up).await }.boxed()
+    }
+
+    fn tells_health(&self) -> bool {
+        true
     }
 
     fn probe(&self) -> BoxFuture<'static, bool> {

@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
 use crate::breaker::Breaker;
-use crate::call::{CallEnd, CallEvent, CallId, News, Outcome};
+use crate::call::{CallEnd, CallEvent, CallId, News, Outcome, Sign};
 use crate::calls::Calls;
 use crate::config::WorkerConfig;
 use crate::dialer::Dialer;
@@ -89,7 +89,11 @@ impl State {
             drain_grace: config.drain_grace(),
             pace: Pace::new(config.calls_per_second, now),
             throughput: Throughput::new(now),
-            breaker: Breaker::new(config.provider_failures, config.provider_retry()),
+            breaker: Breaker::new(
+                config.provider_failures,
+                config.provider_retry(),
+                dialer.tells_health(),
+            ),
             provider_status: ProviderStatus::default(),
             probe_answers,
             leases: Leases::default(),
@@ -230,16 +234,9 @@ impl State {
         let call = &event.call;
         match event.news {
             News::Answered => self.calls.answered(call),
-            News::Provider(Ok(())) => {
+            News::Provider(sign) => {
                 self.calls.heard(call);
-                self.breaker.works();
-            }
-            News::Provider(Err(fault)) => {
-                self.calls.heard(call);
-                debug!(attempt_id = call.attempt_id, %fault, "the provider failed a call");
-                if self.breaker.failed(fault, now) {
-                    self.leases.stop_all(false);
-                }
+                self.on_sign(call, sign, now);
             }
             News::Fact(fact, done) => {
                 self.outbox.push_for(call, reports::fact(call, fact), done, now);
@@ -256,6 +253,28 @@ impl State {
             News::EndedBefore(end, done) => {
                 self.outbox.push_for(call, reports::call_ended(call, end), Some(done), now);
             }
+        }
+    }
+
+    /// Records what a call shows of the provider's health.
+    fn on_sign(&mut self, call: &CallId, sign: Sign, now: Instant) {
+        let stops = match sign {
+            Sign::Works => {
+                self.breaker.works(now);
+                false
+            }
+            Sign::Failed(fault, retry_after) => {
+                debug!(attempt_id = call.attempt_id, %fault, "the provider failed a call");
+                self.breaker.failed(fault, retry_after, now)
+            }
+            Sign::Unrung(code) => {
+                debug!(attempt_id = call.attempt_id, code, "a call ended before any phone rang");
+                let begun_at = self.calls.begun_at(call).unwrap_or(now);
+                self.breaker.ended_unrung(code, &call.contact, begun_at, now)
+            }
+        };
+        if stops {
+            self.leases.stop_all(false);
         }
     }
 

@@ -66,6 +66,12 @@ impl Drop for Sipp {
     }
 }
 
+/// Returns the text of a scenario of this project.
+fn scenario(name: &str) -> Result<String, String> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("scenarios/{name}.xml"));
+    std::fs::read_to_string(&path).map_err(|error| format!("{}: {error}", path.display()))
+}
+
 impl Sipp {
     /// Plays the scenario `scenarios/{name}.xml` on a free port.
     ///
@@ -73,6 +79,23 @@ impl Sipp {
     /// When sipp is missing or does not start; the text says what to do.
     pub async fn start(name: &str, traffic: Traffic, options: &[&str]) -> Result<Self, String> {
         Self::start_on(free_port(), name, traffic, options).await
+    }
+
+    /// Plays a scenario like `start`, with words in square brackets replaced. Needed where sipp
+    /// wants a number in the scenario itself.
+    ///
+    /// # Errors
+    /// The errors of `start`.
+    pub async fn start_with(
+        name: &str,
+        traffic: Traffic,
+        words: &[(&str, &str)],
+    ) -> Result<Self, String> {
+        let mut text = scenario(name)?;
+        for (word, value) in words {
+            text = text.replace(&format!("[{word}]"), value);
+        }
+        Self::play(free_port(), &text, traffic, &[]).await
     }
 
     /// Plays a scenario like `start`, on a port that the caller chooses.
@@ -85,16 +108,26 @@ impl Sipp {
         traffic: Traffic,
         options: &[&str],
     ) -> Result<Self, String> {
-        let scenario = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("scenarios/{name}.xml"));
+        Self::play(port, &scenario(name)?, traffic, options).await
+    }
+
+    async fn play(
+        port: u16,
+        scenario: &str,
+        traffic: Traffic,
+        options: &[&str],
+    ) -> Result<Self, String> {
         let folder = std::env::temp_dir().join(format!("sipp-{}", uuid::Uuid::new_v4()));
         std::fs::create_dir(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
         let output = |name: &str| {
             let path = folder.join(name);
             std::fs::File::create(&path).map_err(|error| format!("{}: {error}", path.display()))
         };
+        let file = folder.join("scenario.xml");
+        std::fs::write(&file, scenario).map_err(|error| format!("{}: {error}", file.display()))?;
         let mut sipp = Command::new("sipp");
         sipp.arg("-sf")
-            .arg(scenario)
+            .arg(file)
             .args(["-i", "127.0.0.1", "-p", &port.to_string(), "-nostdin", "-aa"])
             .args(["-t", traffic.flag()])
             .args(["-trace_stat", "-stf", "stat.csv", "-fd", "1"])

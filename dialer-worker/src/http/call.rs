@@ -90,23 +90,23 @@ impl Call<'_> {
                     self.events.provider_works().await;
                     return Begun::Yes;
                 }
-                Created::Refused(code @ (401 | 403 | 429)) => {
-                    self.events.provider_failed(Fault::Refusing(code)).await;
+                Created::Refused(code @ (401 | 402 | 403 | 429)) => {
+                    self.events.provider_failed(Fault::Refusing(code), None).await;
                     return Begun::No;
                 }
                 Created::Refused(code) => {
                     info!(attempt_id = self.attempt.attempt_id, code, "rejected by the platform");
-                    self.events.provider_works().await;
+                    self.events.ended_unrung(code).await;
                     return Begun::No;
                 }
                 Created::NotSent(fault) => {
-                    self.events.provider_failed(fault).await;
+                    self.events.provider_failed(fault, None).await;
                     return if was_lost { Begun::Unknown } else { Begun::No };
                 }
                 Created::Lost(fault) => {
                     was_lost = true;
                     debug!(attempt_id = self.attempt.attempt_id, %fault, "looking up the attempt");
-                    self.events.provider_failed(fault).await;
+                    self.events.provider_failed(fault, None).await;
                 }
             }
             match self.look_up().await {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use rsipstack::dialog::dialog::{DialogState, DialogStateReceiver};
 use rsipstack::dialog::invitation::InviteAsyncResult;
 use rsipstack::dialog::invite_dialog::InviteDialog;
-use rsipstack::sip::StatusCodeKind;
+use rsipstack::sip::{Header, Response as SipResponse};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
@@ -13,13 +13,16 @@ use tracing::{debug, info};
 
 use super::codes;
 use super::dialogs::answer_request;
+use super::sdp::Session;
 use super::stack::Stack;
+use super::transfer::Transfer;
 use crate::call::{Attempt, CallEnd, CallEvents, Fact, Fault, Outcome};
 
 /// Result of an INVITE.
 enum Setup {
     Answered,
-    Refused(u16),
+    /// Refused with a code. The trunk may ask for a delay.
+    Refused(u16, Option<Duration>),
     /// No final answer came.
     Silent,
 }
@@ -32,14 +35,15 @@ pub(super) async fn place(
     hang_up: &CancellationToken,
 ) -> CallEnd {
     if let Err(fault) = stack.connect().await {
-        events.provider_failed(fault).await;
+        events.provider_failed(fault, None).await;
         return CallEnd::unanswered(Outcome::Failed);
     }
     // The connection may have taken long.
     if hang_up.is_cancelled() || !attempt.leave.to_begin() {
         return CallEnd::unanswered(Outcome::Failed);
     }
-    let invitation = match stack.invitation(attempt) {
+    let mut session = stack.session();
+    let invitation = match stack.invitation(attempt, &mut session) {
         Ok(invitation) => invitation,
         Err(_) => {
             // The error would reveal the number.
@@ -57,7 +61,9 @@ pub(super) async fn place(
     };
     let settled = CancellationToken::new();
     stack.list(&dialog, &settled);
-    let mut call = Call { stack, dialog, states, events, hang_up, settled };
+    let (rang, is_cancelled) = (false, false);
+    let mut call =
+        Call { stack, dialog, states, session, events, hang_up, settled, rang, is_cancelled };
     let end = call.run(invite).await;
     stack.forget(&call.dialog);
     end
@@ -67,9 +73,14 @@ struct Call<'a> {
     stack: &'a Stack,
     dialog: InviteDialog,
     states: DialogStateReceiver,
+    session: Session,
     events: &'a CallEvents,
     hang_up: &'a CancellationToken,
     settled: CancellationToken,
+    /// Whether the phone rang.
+    rang: bool,
+    /// Whether the call was cancelled before its answer.
+    is_cancelled: bool,
 }
 
 impl Call<'_> {
@@ -83,15 +94,18 @@ impl Call<'_> {
                 let duration = self.talk(Instant::now()).await;
                 CallEnd { outcome: Outcome::Answered, duration }
             }
-            Setup::Refused(code) => {
+            Setup::Refused(code, retry_after) => {
                 match codes::fault(code) {
-                    Some(fault) => self.events.provider_failed(fault).await,
-                    None => self.events.provider_works().await,
+                    // The trunk did its part when the phone rang. A call cancelled here shows
+                    // nothing of the trunk.
+                    _ if self.rang || self.is_cancelled => {}
+                    Some(fault) => self.events.provider_failed(fault, retry_after).await,
+                    None => self.events.ended_unrung(code).await,
                 }
-                CallEnd::unanswered(codes::outcome(code))
+                CallEnd::unanswered(codes::outcome(code, self.rang))
             }
             Setup::Silent => {
-                self.events.provider_failed(Fault::Silent).await;
+                self.events.provider_failed(Fault::Silent, None).await;
                 CallEnd::unanswered(Outcome::Unknown)
             }
         }
@@ -105,28 +119,30 @@ impl Call<'_> {
         let ring_until = started + limits.ring;
         let mut give_up_at = started + limits.response;
         let mut is_heard = false;
-        let mut is_cancelled = false;
         loop {
             tokio::select! {
-                result = &mut invite => return setup(result),
+                result = &mut invite => {
+                    self.hear_the_rest().await;
+                    return setup(result);
+                }
                 Some(state) = self.states.recv() => {
                     let is_provisional =
                         matches!(state, DialogState::Trying(_) | DialogState::Early(..));
+                    self.hear(&state).await;
                     if is_provisional && !is_heard {
                         is_heard = true;
-                        self.events.provider_works().await;
-                        if !is_cancelled {
+                        if !self.is_cancelled {
                             give_up_at = ring_until + limits.response;
                         }
                     }
                 }
-                () = self.hang_up.cancelled(), if !is_cancelled => {
-                    is_cancelled = true;
+                () = self.hang_up.cancelled(), if !self.is_cancelled => {
+                    self.is_cancelled = true;
                     give_up_at = Instant::now() + limits.response;
                     self.cancel();
                 }
-                () = sleep_until(ring_until), if is_heard && !is_cancelled => {
-                    is_cancelled = true;
+                () = sleep_until(ring_until), if is_heard && !self.is_cancelled => {
+                    self.is_cancelled = true;
                     give_up_at = Instant::now() + limits.response;
                     self.cancel();
                 }
@@ -137,6 +153,21 @@ impl Call<'_> {
                     return Setup::Silent;
                 }
             }
+        }
+    }
+
+    /// Notes that the phone rings. 100 is of the next hop only, and shows nothing of the trunk.
+    async fn hear(&mut self, state: &DialogState) {
+        if matches!(state, DialogState::Early(..)) && !self.rang {
+            self.rang = true;
+            self.events.provider_works().await;
+        }
+    }
+
+    /// Hears what came right before the final answer.
+    async fn hear_the_rest(&mut self) {
+        while let Ok(state) = self.states.try_recv() {
+            self.hear(&state).await;
         }
     }
 
@@ -153,22 +184,34 @@ impl Call<'_> {
     /// Runs the call from answer to end. Returns its duration.
     async fn talk(&mut self, answered: Instant) -> Duration {
         let hang_up_at = answered + self.stack.limits.talk;
-        let transfer_at = answered + self.stack.transfer_after;
-        let mut may_transfer = self.stack.transfer_to.is_some();
+        let referred_by = self.stack.referred_by();
+        let mut transfer = match self.stack.transfer_to.clone() {
+            Some(target) => Transfer::Planned(target, answered + self.stack.transfer_after),
+            None => Transfer::None,
+        };
         while !self.is_over() {
+            let limit = self.stack.limits.response;
             tokio::select! {
                 state = self.states.recv() => match state {
-                    Some(state) => answer_request(self.stack, state).await,
+                    Some(state) => {
+                        let is_transferred = matches!(
+                            &state,
+                            DialogState::Notify(_, notify, _) if transfer.hear(notify)
+                        );
+                        answer_request(self.stack, &mut self.session, state).await;
+                        if is_transferred {
+                            self.transferred(answered).await;
+                            // The stack returns to this state once the NOTIFY is answered, and the
+                            // BYE must not overtake that.
+                            let _ = timeout(limit, self.states.recv()).await;
+                            break;
+                        }
+                    }
                     None => break,
                 },
                 () = self.hang_up.cancelled() => break,
                 () = sleep_until(hang_up_at) => break,
-                () = sleep_until(transfer_at), if may_transfer => {
-                    may_transfer = false;
-                    if self.transfer(answered).await {
-                        break;
-                    }
-                }
+                () = transfer.step(&self.dialog, &referred_by, limit) => {}
             }
         }
         let duration = answered.elapsed();
@@ -183,32 +226,29 @@ impl Call<'_> {
         matches!(self.dialog.state(), DialogState::Terminated(..))
     }
 
-    /// Transfers the call. Returns whether that worked.
-    async fn transfer(&self, answered: Instant) -> bool {
-        let Some(refer_to) = self.stack.transfer_to.clone() else { return false };
-        let referred = self.dialog.refer(refer_to, None, None);
-        let seconds = answered.elapsed().as_secs();
-        match timeout(self.stack.limits.response, referred).await {
-            Ok(Ok(Some(answer))) if answer.status_code.kind() == StatusCodeKind::Successful => {
-                let seconds_before_transfer = i32::try_from(seconds).unwrap_or(i32::MAX);
-                self.events.report(Fact::Transferred { seconds_before_transfer }).await;
-                true
-            }
-            answer => {
-                let code = answer.ok().and_then(Result::ok).flatten();
-                let code = code.map(|answer| answer.status_code.code());
-                info!(?code, "the trunk did not take over the call; the call continues");
-                false
-            }
-        }
+    /// Reports that the target of the transfer answered.
+    async fn transferred(&self, answered: Instant) {
+        let seconds_before_transfer =
+            i32::try_from(answered.elapsed().as_secs()).unwrap_or(i32::MAX);
+        self.events.report(Fact::Transferred { seconds_before_transfer }).await;
     }
+}
+
+/// Returns the delay that an answer asks for, as in `Retry-After: 20 (in maintenance)`.
+fn retry_after(response: &SipResponse) -> Option<Duration> {
+    let header = response.headers.iter().find_map(|header| match header {
+        Header::RetryAfter(value) => Some(value.value().to_owned()),
+        _ => None,
+    })?;
+    let digits: String = header.trim().chars().take_while(char::is_ascii_digit).collect();
+    digits.parse().ok().map(Duration::from_secs)
 }
 
 fn setup(result: Result<InviteAsyncResult, tokio::task::JoinError>) -> Setup {
     match result {
         Ok(Ok((_, Some(response)))) => match response.status_code.code() {
             200 => Setup::Answered,
-            code => Setup::Refused(code),
+            code => Setup::Refused(code, retry_after(&response)),
         },
         Ok(Ok((_, None))) => Setup::Silent,
         Ok(Err(error)) => {

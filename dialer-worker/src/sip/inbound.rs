@@ -32,6 +32,7 @@ use tracing::{debug, info};
 
 use super::config::{self, InboundConfig};
 use super::dialogs::answer_request;
+use super::sdp::Session;
 use super::stack::Stack;
 use crate::service::Replica;
 use answers::{Answer, retry_after};
@@ -171,7 +172,13 @@ impl Inbound {
         contact: String,
     ) -> Option<AnsweredCall> {
         let call_id = invite.original.call_id_header().ok()?.value().to_owned();
-        let answer = stack.answer_to(&invite.original.body);
+        let mut session = stack.session();
+        let offer = &invite.original.body;
+        let answer = if offer.is_empty() { Some(session.offer()) } else { session.answer(offer) };
+        let Some(answer) = answer else {
+            turn_away(invite, StatusCode::NotAcceptableHere, None).await;
+            return None;
+        };
         let (sender, mut states) = stack.layer.new_dialog_state_channel();
         let contact_uri = Some(stack.contact());
         let dialog = stack.layer.get_or_create_server_invite(&invite, sender, None, contact_uri);
@@ -191,7 +198,7 @@ impl Inbound {
         debug!(is_sent = accepted.is_ok(), contact, "a caller is answered");
         let answered = Instant::now();
         tokio::spawn(handshake(dialog.clone(), invite));
-        let is_call = self.talk(stack, &dialog, &mut states, answered).await;
+        let is_call = self.talk(stack, &dialog, &mut session, &mut states, answered).await;
         stack.forget(&dialog);
         is_call.then(|| AnsweredCall { campaign, contact, call_id, duration: answered.elapsed() })
     }
@@ -201,6 +208,7 @@ impl Inbound {
         &self,
         stack: &Stack,
         dialog: &InviteDialog,
+        session: &mut Session,
         states: &mut DialogStateReceiver,
         answered: Instant,
     ) -> bool {
@@ -213,7 +221,7 @@ impl Inbound {
                     Some(DialogState::Terminated(_, reason)) => {
                         return is_acknowledged || matches!(reason, TerminatedReason::UacBye);
                     }
-                    Some(state) => answer_request(stack, state).await,
+                    Some(state) => answer_request(stack, session, state).await,
                     None => return is_acknowledged,
                 },
                 () = self.hang_up.cancelled() => break,

@@ -1,54 +1,193 @@
-//! Session descriptions whose media go nowhere.
+//! Session descriptions whose media go nowhere: offers and answers (RFC 3264).
 
-use std::fmt::Write;
 use std::net::SocketAddr;
 
-/// Returns an offer of audio that goes nowhere.
-pub(super) fn offer(address: SocketAddr, media_port: u16) -> Vec<u8> {
-    let ip = address.ip();
-    let family = if ip.is_ipv6() { "IP6" } else { "IP4" };
-    format!(
-        "v=0\r\no=- 1 1 IN {family} {ip}\r\ns=-\r\nc=IN {family} {ip}\r\nt=0 0\r\n\
-         m=audio {media_port} RTP/AVP 0 8\r\na=rtpmap:0 PCMU/8000\r\na=rtpmap:8 PCMA/8000\r\na=sendrecv\r\n"
-    )
-    .into_bytes()
+/// Codecs that the worker names: PCMU and PCMA (RFC 3551).
+const CODECS: [(&str, &str); 2] = [("0", "PCMU/8000"), ("8", "PCMA/8000")];
+/// Transport of the audio.
+const TRANSPORT: &str = "RTP/AVP";
+
+/// Session of one call, as the worker describes it.
+#[derive(Clone, Debug)]
+pub(super) struct Session {
+    address: SocketAddr,
+    media_port: u16,
+    /// Version of the last description; grows with each change.
+    version: u64,
+    /// Media of the last description.
+    media: String,
 }
 
-/// Returns the answer to an offer: accepts the first audio and declines the rest. Without an offer,
-/// returns `ours`.
-pub(super) fn answer(ours: &[u8], offer: &[u8]) -> Vec<u8> {
-    let ours = String::from_utf8_lossy(ours);
-    let (session, audio) = ours.split_at(ours.find("m=").unwrap_or(ours.len()));
-    let mut answer = session.to_owned();
-    let mut is_audio_taken = false;
-    for media in String::from_utf8_lossy(offer).lines().filter_map(|line| line.strip_prefix("m=")) {
-        let mut words = media.split_whitespace();
-        let kind = words.next().unwrap_or_default();
-        if kind == "audio" && !is_audio_taken {
-            is_audio_taken = true;
-            answer.push_str(audio);
-        } else {
-            let formats: Vec<_> = words.skip(1).collect();
-            let _ = write!(answer, "m={kind} 0 {}\r\n", formats.join(" "));
+impl Session {
+    /// Creates a session whose audio would go to `media_port` of the address.
+    pub fn new(address: SocketAddr, media_port: u16) -> Self {
+        Self { address, media_port, version: 0, media: String::new() }
+    }
+
+    /// Returns an offer of audio in both directions.
+    pub fn offer(&mut self) -> Vec<u8> {
+        let codecs: Vec<&str> = CODECS.iter().map(|(number, _)| *number).collect();
+        let audio = self.audio(&codecs, "sendrecv");
+        self.describe(audio)
+    }
+
+    /// Returns the answer to an offer. The first audio with a codec of ours is accepted and all
+    /// other media are declined. Returns `None` if there is no such audio: the offer must be
+    /// rejected with 488.
+    pub fn answer(&mut self, offer: &[u8]) -> Option<Vec<u8>> {
+        let offer = String::from_utf8_lossy(offer);
+        let mut sections = sections(&offer);
+        let session = sections.next().unwrap_or_default();
+        let (mut media, mut is_accepted, mut is_needed) = (String::new(), false, false);
+        for section in sections {
+            let mut words = section[0].split_whitespace();
+            let (kind, port) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
+            let transport = words.next().unwrap_or_default();
+            let formats: Vec<&str> = words.collect();
+            // A stream with port 0 is not wanted any more.
+            let is_wanted = port != "0";
+            is_needed |= is_wanted;
+            let known = |format: &&str| CODECS.iter().any(|(number, _)| number == format);
+            let common: Vec<&str> = formats.iter().copied().filter(known).collect();
+            let is_ours = kind == "audio" && transport == TRANSPORT && !common.is_empty();
+            if is_wanted && is_ours && !is_accepted {
+                is_accepted = true;
+                media.push_str(&self.audio(&common, direction(&session, &section)));
+            } else {
+                media.push_str(&format!("m={kind} 0 {transport} {}\r\n", formats.join(" ")));
+            }
+        }
+        (is_accepted || !is_needed).then(|| self.describe(media))
+    }
+
+    fn audio(&self, codecs: &[&str], direction: &str) -> String {
+        let mut audio = format!("m=audio {} {TRANSPORT} {}\r\n", self.media_port, codecs.join(" "));
+        for (number, name) in CODECS.iter().filter(|(number, _)| codecs.contains(number)) {
+            audio.push_str(&format!("a=rtpmap:{number} {name}\r\n"));
+        }
+        audio + &format!("a={direction}\r\n")
+    }
+
+    fn describe(&mut self, media: String) -> Vec<u8> {
+        if media != self.media {
+            self.version += 1;
+            self.media = media;
+        }
+        let (ip, version, media) = (self.address.ip(), self.version, &self.media);
+        let family = if ip.is_ipv6() { "IP6" } else { "IP4" };
+        format!(
+            "v=0\r\no=- 1 {version} IN {family} {ip}\r\ns=-\r\nc=IN {family} {ip}\r\nt=0 0\r\n{media}"
+        )
+        .into_bytes()
+    }
+}
+
+/// Returns the lines of the session, then those of each medium. The line that begins a medium lacks
+/// its `m=`.
+fn sections(description: &str) -> impl Iterator<Item = Vec<&str>> {
+    let mut sections = vec![Vec::new()];
+    for line in description.lines().map(str::trim) {
+        match line.strip_prefix("m=") {
+            Some(media) => sections.push(vec![media]),
+            None => sections.last_mut().expect("never empty").push(line),
         }
     }
-    if answer.len() == session.len() {
-        answer.push_str(audio);
+    sections.into_iter()
+}
+
+/// Returns the direction that answers an offered one. A medium's own lines come before the session's.
+/// The address 0.0.0.0 asks for silence, as before RFC 3264.
+fn direction(session: &[&str], media: &[&str]) -> &'static str {
+    let find =
+        |wanted: fn(&str) -> bool| media.iter().chain(session).copied().find(|line| wanted(line));
+    let is_direction =
+        |line: &str| matches!(line, "a=sendrecv" | "a=sendonly" | "a=recvonly" | "a=inactive");
+    let is_silenced = find(|line| line.starts_with("c="))
+        .is_some_and(|line| line.split_whitespace().last() == Some("0.0.0.0"));
+    match (find(is_direction), is_silenced) {
+        (Some("a=inactive"), _) | (Some("a=recvonly"), true) => "inactive",
+        (Some("a=sendonly"), _) | (_, true) => "recvonly",
+        (Some("a=recvonly"), false) => "sendonly",
+        (_, false) => "sendrecv",
     }
-    answer.into_bytes()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    const THEIRS: &str =
+        "v=0\r\no=- 1 1 IN IP4 127.0.0.2\r\ns=-\r\nc=IN IP4 127.0.0.2\r\nt=0 0\r\n";
+
+    fn session() -> Session {
+        Session::new("127.0.0.1:5060".parse().expect("an address"), 9)
+    }
+
+    fn answered(media: &str) -> Option<Vec<String>> {
+        let answer = session().answer(format!("{THEIRS}{media}").as_bytes())?;
+        let text = String::from_utf8(answer).expect("text");
+        let is_media = |line: &&str| line.starts_with("m=") || line.starts_with("a=");
+        Some(text.lines().filter(is_media).map(str::to_owned).collect())
+    }
+
     #[test]
-    fn an_answer_has_the_media_of_the_offer_and_takes_the_first_audio() {
-        let ours = offer("127.0.0.1:5060".parse().expect("an address"), 9);
-        let theirs = "v=0\r\nm=video 4000 RTP/AVP 99\r\nm=audio 4002 RTP/AVP 0\r\na=x\r\nm=audio 4004 RTP/AVP 8\r\n";
-        let text = String::from_utf8(answer(&ours, theirs.as_bytes())).expect("text");
-        let media: Vec<_> = text.lines().filter(|line| line.starts_with("m=")).collect();
-        assert_eq!(media, ["m=video 0 RTP/AVP 99", "m=audio 9 RTP/AVP 0 8", "m=audio 0 RTP/AVP 8"]);
-        assert_eq!(answer(&ours, b""), ours);
+    fn the_first_audio_with_a_common_codec_is_accepted_and_the_rest_declined() {
+        let media = "m=video 4000 RTP/AVP 99\r\nm=audio 4002 RTP/AVP 18 8\r\na=x\r\nm=audio 4004 RTP/AVP 8\r\n";
+        let expected = [
+            "m=video 0 RTP/AVP 99",
+            "m=audio 9 RTP/AVP 8",
+            "a=rtpmap:8 PCMA/8000",
+            "a=sendrecv",
+            "m=audio 0 RTP/AVP 8",
+        ];
+        assert_eq!(answered(media).expect("accepted"), expected);
+    }
+
+    #[test]
+    fn fax_encryption_and_unknown_codecs_are_rejected() {
+        for media in [
+            "m=image 7292 udptl t38\r\n",
+            "m=audio 4002 RTP/AVP 18\r\n",
+            "m=audio 4002 RTP/SAVP 0\r\n",
+            "m=audio 4002 RTP/AVP 101\r\na=rtpmap:101 telephone-event/8000\r\n",
+        ] {
+            assert_eq!(answered(media), None, "{media}");
+        }
+        assert_eq!(answered("m=audio 0 RTP/AVP 0\r\n").expect("accepted"), ["m=audio 0 RTP/AVP 0"]);
+    }
+
+    #[test]
+    fn hold_is_answered_with_the_other_direction() {
+        for (offered, expected) in [
+            ("", "sendrecv"),
+            ("a=sendrecv\r\n", "sendrecv"),
+            ("a=sendonly\r\n", "recvonly"),
+            ("a=recvonly\r\n", "sendonly"),
+            ("a=inactive\r\n", "inactive"),
+            ("c=IN IP4 0.0.0.0\r\n", "recvonly"),
+            ("c=IN IP4 0.0.0.0\r\na=inactive\r\n", "inactive"),
+            ("c=IN IP4 0.0.0.0\r\na=recvonly\r\n", "inactive"),
+        ] {
+            let lines =
+                answered(&format!("m=audio 4002 RTP/AVP 0\r\n{offered}")).expect("accepted");
+            assert_eq!(lines.last(), Some(&format!("a={expected}")), "{offered}");
+        }
+    }
+
+    #[test]
+    fn the_version_grows_with_each_change_and_only_then() {
+        let version = |text: Vec<u8>| {
+            let text = String::from_utf8(text).expect("text");
+            let origin = text.lines().find(|line| line.starts_with("o=")).expect("an origin");
+            origin.split(' ').nth(2).expect("a version").to_owned()
+        };
+        let mut session = session();
+        let held = format!("{THEIRS}m=audio 4002 RTP/AVP 0 8\r\na=sendonly\r\n");
+        let resumed = format!("{THEIRS}m=audio 4002 RTP/AVP 0 8\r\n");
+        assert_eq!(version(session.offer()), "1");
+        assert_eq!(version(session.answer(held.as_bytes()).expect("accepted")), "2");
+        assert_eq!(version(session.answer(held.as_bytes()).expect("accepted")), "2");
+        assert_eq!(version(session.answer(resumed.as_bytes()).expect("accepted")), "3");
+        assert_eq!(version(session.offer()), "3");
     }
 }

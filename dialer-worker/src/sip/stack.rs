@@ -23,7 +23,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info};
 
 use super::config::{Limits, SipConfig, Transport};
-use super::sdp;
+use super::sdp::Session;
 use crate::call::{Attempt, Fault};
 
 /// State that all calls share.
@@ -38,7 +38,7 @@ pub(super) struct Stack {
     caller: Uri,
     contact: Uri,
     credential: Option<Credential>,
-    offer: Vec<u8>,
+    session: Session,
     /// Lock that keeps calls from opening a connection each.
     connecting: tokio::sync::Mutex<()>,
     calls: Mutex<HashMap<String, Listed>>,
@@ -96,7 +96,7 @@ impl Stack {
             caller: uri(&format!("sip:{}@{domain}", config.sip_caller), "--sip-caller")?,
             contact: uri(&format!("sip:{user}@{listens}"), "--sip-user")?,
             credential: credential(config),
-            offer: sdp::offer(listens, config.sip_media_port),
+            session: Session::new(listens, config.sip_media_port),
             domain,
             connecting: tokio::sync::Mutex::default(),
             calls: Mutex::default(),
@@ -108,12 +108,16 @@ impl Stack {
 
     /// Returns the INVITE of an attempt. Its Call-ID is the attempt's key, so the trunk's logs can
     /// be matched with the worker's.
-    pub fn invitation(&self, attempt: &Attempt) -> Result<InviteOption, String> {
+    pub fn invitation(
+        &self,
+        attempt: &Attempt,
+        session: &mut Session,
+    ) -> Result<InviteOption, String> {
         Ok(InviteOption {
             caller: self.caller.clone(),
             callee: callee(&attempt.phone_number, &self.domain)?,
             destination: Some(self.trunk.clone()),
-            offer: Some(self.offer.clone()),
+            offer: Some(session.offer()),
             contact: self.contact.clone(),
             credential: self.credential.clone(),
             call_id: Some(attempt.key()),
@@ -205,14 +209,14 @@ impl Stack {
         Some(transaction)
     }
 
-    /// Returns the session description for a trunk that asks to change the audio.
-    pub fn offer(&self) -> Vec<u8> {
-        self.offer.clone()
+    /// Returns the session of a new call.
+    pub fn session(&self) -> Session {
+        self.session.clone()
     }
 
-    /// Returns the answer to an offer. Without an offer, returns the worker's own.
-    pub fn answer_to(&self, offer: &[u8]) -> Vec<u8> {
-        sdp::answer(&self.offer, offer)
+    /// Returns who refers a call to another target, as the trunk knows the worker.
+    pub fn referred_by(&self) -> String {
+        format!("<{}>", self.caller)
     }
 
     /// Returns the address at which the trunk reaches the worker.

@@ -10,7 +10,7 @@ use crate::fake::{FakeService, outcome};
 use crate::under_test::{FakeCall, FakeWorker};
 
 async fn fail(call: FakeCall) {
-    call.events.provider_failed(Fault::Refusing(503)).await;
+    call.events.provider_failed(Fault::Refusing(503), None).await;
     call.end(Outcome::Failed);
 }
 

@@ -8,7 +8,8 @@ use campaign_sip::{Sipp, Traffic};
 use crate::fake::outcome;
 use crate::service::{CallingWorker, Reported};
 
-const FLAGS: [&str; 8] = [
+/// Flags of the worker. A third of these people have no phone that rings, so several in a row look like a broken trunk.
+const FLAGS: [&str; 10] = [
     "--max-calls",
     "400",
     "--calls-per-second",
@@ -17,6 +18,8 @@ const FLAGS: [&str; 8] = [
     "2",
     "--sip-talk-limit-seconds",
     "1",
+    "--provider-failures",
+    "50",
 ];
 
 /// Returns the outcome that the number's last digit causes in the scenario.

@@ -99,13 +99,38 @@ async fn a_trunk_may_refresh_a_call() {
     assert_eq!((counts["refreshed"], counts["FailedCall"]), (2, 0), "{}", sipp.errors());
 }
 
+/// The trunk puts the call on hold and back, and offers media that the worker has not.
 #[tokio::test]
 #[ignore = "needs sipp: make test-sip"]
-async fn a_transfer_is_reported_with_the_time_before_it() {
-    let mut sipp = Sipp::start("people", Traffic::Udp, &[]).await.expect("sipp");
+async fn offers_within_a_call_get_their_answers() {
+    let mut sipp = Sipp::start("offers", Traffic::Udp, &[]).await.expect("sipp");
+    let mut worker = CallingWorker::over_sip(&sipp.address(), &[]).await;
+    worker.stream.lease_slots(1, [0]).await;
+    let end = end(&mut worker).await;
+    assert_eq!(outcome(&end), Some(CallOutcome::Answered));
+    worker.stop().await;
+    sipp.finish().await.expect("its calls end");
+    let counts = sipp.counts();
+    for offer in ["hold", "resume", "silence", "video", "fax", "codec", "none"] {
+        assert_eq!((counts[offer], counts["FailedCall"]), (1, 0), "{offer}: {}", sipp.errors());
+    }
+}
+
+/// Starts a worker at a trunk that accepts transfers and tells that the target answered as given, and calls somebody.
+async fn transferring(answer: &str) -> (Sipp, CallingWorker) {
+    let sipp = Sipp::start("transfers", Traffic::Udp, &["-key", "answer", answer]).await;
+    let sipp = sipp.expect("sipp");
     let flags = ["--sip-transfer-to", "sip:agents@127.0.0.1", "--sip-transfer-after-seconds", "1"];
-    let mut worker = CallingWorker::over_sip(&sipp.address(), &flags).await;
+    let worker = CallingWorker::over_sip(&sipp.address(), &flags).await;
     worker.stream.lease_slots(1, [4]).await;
+    (sipp, worker)
+}
+
+/// The time before the transfer is the time until the target answered.
+#[tokio::test]
+#[ignore = "needs sipp: make test-sip"]
+async fn a_transfer_is_reported_when_its_target_answers() {
+    let (mut sipp, mut worker) = transferring("200 OK").await;
     let mut reported = Reported::default();
     while reported.ends.is_empty() {
         worker.note_next(&mut reported).await;
@@ -120,7 +145,29 @@ async fn a_transfer_is_reported_with_the_time_before_it() {
     worker.stop().await;
     sipp.finish().await.expect("its calls end");
     let counts = sipp.counts();
-    assert_eq!((counts["transferred"], counts["hung_up_here"], counts["FailedCall"]), (1, 1, 0));
+    assert_eq!((counts["referred"], counts["hung_up_here"], counts["FailedCall"]), (1, 1, 0));
+}
+
+/// The target is busy, its trunk fails, or it still rings: nobody was transferred, and the call goes on until it is hung
+/// up.
+#[tokio::test]
+#[ignore = "needs sipp: make test-sip"]
+async fn a_transfer_that_fails_or_goes_on_is_not_reported() {
+    for answer in ["486 Busy Here", "503 Service Unavailable", "180 Ringing"] {
+        let (mut sipp, mut worker) = transferring(answer).await;
+        until(&mut worker, &sipp, "told", 1).await;
+        worker.stream.send(revoke()).await;
+        let mut reported = Reported::default();
+        while reported.ends.is_empty() {
+            worker.note_next(&mut reported).await;
+        }
+        assert_eq!(reported.count(CallOutcome::Answered), 1, "{answer}");
+        assert_eq!(reported.facts, [], "{answer}");
+        worker.stop().await;
+        sipp.finish().await.expect("its calls end");
+        let counts = sipp.counts();
+        assert_eq!((counts["hung_up_here"], counts["FailedCall"]), (1, 0), "{answer}");
+    }
 }
 
 #[tokio::test]
