@@ -73,7 +73,7 @@ async fn a_start_goes_on_when_its_connections_die_in_silence() {
         };
         let db = Db::new(&through, None, &limits).unwrap();
         checks.spawn(async move {
-            let started = timeout(3 * RECOVERY_LIMIT, until_usable(&db)).await;
+            let started = timeout(6 * RECOVERY_LIMIT, until_usable(&db)).await;
             started.unwrap_or_else(|_| panic!("stuck after {pieces} pieces")).unwrap();
             proxy.has_died()
         });
