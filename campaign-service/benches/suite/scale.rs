@@ -7,7 +7,7 @@ use crate::crowd;
 use crate::report::{Figure, Measure};
 use crate::scratch::Scratch;
 use crate::service::{Replica, processor_seconds, resident_megabytes};
-use crate::stats::milliseconds;
+use crate::stats::{milliseconds, percentile};
 use crate::stream::{Stream, call_ended};
 use campaign_proto::v1;
 use campaign_proto::v1::dispatch_request::Message as Request;
@@ -93,6 +93,12 @@ async fn among(args: &Args, campaigns: usize) -> Vec<Figure> {
         let memory = resident_megabytes(&replica.program);
         let leads = fleet.leads(&mut api, &target, &mut added).await;
         let rate = fleet.rate(&mut api, args.contacts).await;
+        println!(
+            "    {connected:.1} s to connect, {idle_percent:.1}% while nothing happens, {memory:.0} MB, \
+             {rate:.0} contacts a second, leads {:.1} ms, p99 {:.1} ms",
+            percentile(&leads, 50.0),
+            percentile(&leads, 99.0)
+        );
         let of = |what: &str| format!("{what}, {campaigns} campaigns, {workers} workers");
         let leads = |percent| {
             Measure::of_repeats(&of("new contact until a worker has it"), percent, &leads)

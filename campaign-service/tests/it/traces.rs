@@ -222,7 +222,7 @@ async fn a_platform_is_told_which_trace_its_call_is_of() {
     tokio::spawn(async move { axum::serve(listener, platform).await });
     let mut worker = world.worker(&url);
     worker.args(["--provider", "http", "--http-url", &address]);
-    worker.args(["--http-callback-listen", "127.0.0.1:0"]);
+    worker.args(["--http-callback-listen", "127.0.0.1:0", "--provider-failures", "1000"]);
     worker.env("DIALER_HTTP_CALLBACK_SECRET", "callback-secret-that-nobody-may-see");
     let _worker = Program::start(&mut worker).unwrap();
     let dialled = eventually("all calls are told of", || async {
