@@ -1,42 +1,27 @@
-//! Campaigns by the thousand: copies of one that the service made, in its own tables.
+//! Campaigns by the thousand: copies of one that the service made.
 
+#[path = "../../tests/it/support/copying.rs"]
+mod copying;
+
+use copying::{WITH_CONTACTS, WITHOUT_CONTACTS, copy_campaign};
 use tokio_postgres::Client;
 use uuid::Uuid;
 
-/// Tables of a campaign without contacts.
-const EMPTY: &[&str] = &["campaigns", "runs", "campaign_counters", "agenda"];
-/// Tables of a campaign with contacts that nobody called.
-const WITH_CONTACTS: &[&str] = &["contacts", "contact_groups"];
-
-pub fn id_of(name: &str) -> Uuid {
-    name.trim_start_matches("campaigns/").parse().unwrap()
-}
+pub use copying::id_of;
 
 /// Copies a campaign without its contacts. Returns the ids of the copies.
 pub async fn copy(client: &Client, name: &str, copies: usize) -> Vec<Uuid> {
-    copy_tables(client, name, copies, EMPTY).await
+    copy_to_new(client, name, copies, WITHOUT_CONTACTS).await
 }
 
 /// Copies a campaign with its contacts. Returns the ids of the copies.
 pub async fn copy_with_contacts(client: &Client, name: &str, copies: usize) -> Vec<Uuid> {
-    copy_tables(client, name, copies, &[EMPTY, WITH_CONTACTS].concat()).await
+    copy_to_new(client, name, copies, WITH_CONTACTS).await
 }
 
-async fn copy_tables(client: &Client, name: &str, copies: usize, tables: &[&str]) -> Vec<Uuid> {
+async fn copy_to_new(client: &Client, name: &str, copies: usize, tables: &[&str]) -> Vec<Uuid> {
     let ids: Vec<Uuid> = (0..copies).map(|_| Uuid::new_v4()).collect();
-    for table in tables {
-        let columns =
-            "SELECT string_agg(quote_ident(column_name), ', ') FROM information_schema.columns
-            WHERE table_name = $1 AND column_name <> 'campaign_id'";
-        let columns: String = client.query_one(columns, &[table]).await.unwrap().get(0);
-        let sql = format!(
-            "INSERT INTO {table} (campaign_id, {columns})
-             SELECT copies.id, {columns} FROM {table}, unnest($2::uuid[]) copies(id)
-             WHERE campaign_id = $1"
-        );
-        client.execute(&sql, &[&id_of(name), &ids]).await.unwrap();
-    }
-    client.batch_execute("ANALYZE").await.unwrap();
+    copy_campaign(client, name, &ids, tables).await;
     ids
 }
 

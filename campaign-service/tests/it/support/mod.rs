@@ -3,6 +3,7 @@
 pub mod access;
 mod behind;
 pub mod collector;
+mod copying;
 mod database;
 pub mod postgres;
 pub mod processes;
@@ -10,10 +11,8 @@ pub mod proxy;
 mod service;
 mod worker;
 
-pub use behind::{
-    WITH_CONTACTS, WITHOUT_CONTACTS, copy_campaign, gate_key, hold_gate, id_of, rows_touched,
-    until_alone, waits,
-};
+pub use behind::{gate_key, hold_gate, rows_touched, until_alone, waits};
+pub use copying::{WITH_CONTACTS, WITHOUT_CONTACTS, copy_campaign, id_of};
 pub use database::{TestDb, open};
 pub use service::{Clients, Service, test_options, without_chores};
 pub use worker::{Held, Worker};
