@@ -95,6 +95,11 @@ impl Inbound {
         }
         // The span lasts until the call is recorded or rejected.
         let trace = traces::begin("incoming call", SpanKind::Server, &TraceContext::default());
+        let mut session = stack.session();
+        let Some(description) = session.answer(&invite.original.body) else {
+            turn_away(invite, StatusCode::NotAcceptableHere, None).await;
+            return;
+        };
         let asked = match self.admit(&invite) {
             Ok((place, question)) => {
                 let _ = invite.send_trying().await;
@@ -109,7 +114,8 @@ impl Inbound {
         };
         match asked {
             Some((_place, campaign, Answer::Accept(contact))) => {
-                if let Some(call) = self.answer(stack, invite, campaign, contact).await {
+                let media = (session, description);
+                if let Some(call) = self.answer(stack, invite, media, campaign, contact).await {
                     self.service.record(&call, trace.context()).await;
                 }
             }
@@ -168,17 +174,11 @@ impl Inbound {
         &self,
         stack: &Stack,
         invite: Transaction,
+        (mut session, description): (Session, Vec<u8>),
         campaign: String,
         contact: String,
     ) -> Option<AnsweredCall> {
         let call_id = invite.original.call_id_header().ok()?.value().to_owned();
-        let mut session = stack.session();
-        let offer = &invite.original.body;
-        let answer = if offer.is_empty() { Some(session.offer()) } else { session.answer(offer) };
-        let Some(answer) = answer else {
-            turn_away(invite, StatusCode::NotAcceptableHere, None).await;
-            return None;
-        };
         let (sender, mut states) = stack.layer.new_dialog_state_channel();
         let contact_uri = Some(stack.contact());
         let dialog = stack.layer.get_or_create_server_invite(&invite, sender, None, contact_uri);
@@ -194,7 +194,7 @@ impl Inbound {
         settled.cancel();
         stack.list(&dialog, &settled);
         let content_type = vec![Header::ContentType("application/sdp".into())];
-        let accepted = dialog.accept(Some(content_type), Some(answer));
+        let accepted = dialog.accept(Some(content_type), Some(description));
         debug!(is_sent = accepted.is_ok(), contact, "a caller is answered");
         let answered = Instant::now();
         tokio::spawn(handshake(dialog.clone(), invite));

@@ -33,8 +33,11 @@ impl Session {
 
     /// Returns the answer to an offer. The first audio with a codec of ours is accepted and all
     /// other media are declined. Returns `None` if there is no such audio: the offer must be
-    /// rejected with 488.
+    /// rejected with 488. An INVITE without an offer asks for ours (RFC 3261 §14.2).
     pub fn answer(&mut self, offer: &[u8]) -> Option<Vec<u8>> {
+        if offer.is_empty() {
+            return Some(self.offer());
+        }
         let offer = String::from_utf8_lossy(offer);
         let mut sections = sections(&offer);
         let session = sections.next().unwrap_or_default();

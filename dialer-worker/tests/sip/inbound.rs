@@ -217,6 +217,15 @@ async fn nobody_is_answered_without_the_service() {
 
 #[tokio::test]
 #[ignore = "needs sipp: make test-sip"]
+async fn a_fax_machine_is_rejected_without_a_question() {
+    let stage = Stage::set(&[]).await;
+    let said = stage.begin("fax_in", 0).await.expect("no panic");
+    assert_eq!(said, ["488"]);
+    assert_eq!(stage.books.asked.load(Ordering::SeqCst), 0);
+}
+
+#[tokio::test]
+#[ignore = "needs sipp: make test-sip"]
 async fn strangers_and_unknown_numbers_are_not_asked_for() {
     let stage = Stage::set(&["--sip-inbound-allow", "127.0.0.2"]).await;
     assert_eq!(stage.call().await, "403");
