@@ -47,9 +47,9 @@ pub(crate) struct Breaker {
     failures: u32,
     /// Code with which calls in a row ended before any phone rang, and their contacts.
     unrung: Option<(u16, BTreeSet<String>)>,
-    /// Whether a call has shown that the provider works, or none will.
-    is_proven: bool,
-    /// Time at which a call last showed that.
+    /// Whether calls tell that the provider works.
+    tells_health: bool,
+    /// Time at which a call last told that.
     proven_at: Option<Instant>,
     /// Fault that last stopped dialling.
     fault: Option<Fault>,
@@ -65,7 +65,7 @@ impl Breaker {
             position: Position::Closed,
             failures: 0,
             unrung: None,
-            is_proven: !tells_health,
+            tells_health,
             proven_at: None,
             fault: None,
         }
@@ -136,8 +136,7 @@ impl Breaker {
         }
         self.delay = self.first_delay;
         self.position = Position::Closed;
-        (self.failures, self.unrung) = (0, None);
-        (self.is_proven, self.proven_at) = (true, Some(now));
+        (self.failures, self.unrung, self.proven_at) = (0, None, Some(now));
     }
 
     /// Records that the provider failed a call. Returns whether that failure stops dialling.
@@ -149,7 +148,10 @@ impl Breaker {
                 self.failures += 1;
                 false
             }
-            Position::Closed => self.open(fault, least, now),
+            Position::Closed => {
+                self.open(fault, least, now);
+                true
+            }
             Position::Trial => {
                 self.fault = Some(fault);
                 self.open_for_longer("the call tried failed", least, now);
@@ -186,8 +188,11 @@ impl Breaker {
             other => &mut other.insert((code, BTreeSet::new())).1,
         };
         alike.insert(contact.to_owned());
-        self.unrung_calls() >= self.max_failures
-            && self.open(Fault::Alike(code), Duration::ZERO, now)
+        let stops = self.unrung_calls() >= self.max_failures;
+        if stops {
+            self.open(Fault::Alike(code), Duration::ZERO, now);
+        }
+        stops
     }
 
     /// Returns the number of different contacts whose calls in a row ended alike.
@@ -199,14 +204,15 @@ impl Breaker {
     /// Returns how many calls may be set up at once while nothing has stopped dialling.
     fn max_doubtful_setups(&self) -> usize {
         let doubts = self.failures.max(self.unrung_calls());
-        if self.is_proven && doubts == 0 {
+        let is_proven = self.proven_at.is_some() || !self.tells_health;
+        if is_proven && doubts == 0 {
             return usize::MAX;
         }
         usize::try_from(self.max_failures.saturating_sub(doubts)).unwrap_or(usize::MAX).max(1)
     }
 
-    /// Stops dialling. Returns true.
-    fn open(&mut self, fault: Fault, least: Duration, now: Instant) -> bool {
+    /// Stops dialling, for `least` at least.
+    fn open(&mut self, fault: Fault, least: Duration, now: Instant) {
         let delay = self.delay.max(least);
         warn!(
             failures = self.max_failures,
@@ -217,7 +223,6 @@ impl Breaker {
         self.position = Position::Open { probe_at: now + delay };
         (self.failures, self.unrung) = (0, None);
         self.fault = Some(fault);
-        true
     }
 
     fn open_for_longer(&mut self, why: &str, least: Duration, now: Instant) {

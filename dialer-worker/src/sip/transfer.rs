@@ -15,9 +15,9 @@ const TARGET_LIMIT: Duration = Duration::from_secs(180);
 
 /// State of the transfer of a call.
 pub(super) enum Transfer {
-    /// None, or none any more.
+    /// No transfer, or none any more.
     None,
-    /// To be ordered at this time.
+    /// Order planned for this time.
     Planned(ReferTo, Instant),
     /// Ordered. The task tells whether the trunk accepted the order.
     Ordered(JoinHandle<bool>),
@@ -42,20 +42,8 @@ impl Transfer {
             Self::None => std::future::pending().await,
             Self::Planned(target, at) => {
                 tokio::time::sleep_until(*at).await;
-                let (dialog, target) = (dialog.clone(), target.clone());
-                let headers = vec![Header::ReferredBy(referred_by.into())];
-                *self = Self::Ordered(tokio::spawn(async move {
-                    let answer = timeout(limit, dialog.refer(target, Some(headers), None)).await;
-                    let code = answer.ok().and_then(Result::ok).flatten();
-                    let code = code.map(|answer| answer.status_code);
-                    let is_accepted =
-                        code.as_ref().is_some_and(|code| code.kind() == StatusCodeKind::Successful);
-                    if !is_accepted {
-                        let code = code.map(|code| code.code());
-                        info!(?code, "the trunk did not accept the transfer; the call continues");
-                    }
-                    is_accepted
-                }));
+                let order = order(dialog.clone(), target.clone(), referred_by.to_owned(), limit);
+                *self = Self::Ordered(tokio::spawn(order));
             }
             Self::Ordered(order) => {
                 let is_accepted = order.await.unwrap_or(false);
@@ -92,6 +80,24 @@ impl Transfer {
         }
         false
     }
+}
+
+/// Orders the transfer. Returns whether the trunk accepted the order.
+async fn order(
+    dialog: InviteDialog,
+    target: ReferTo,
+    referred_by: String,
+    limit: Duration,
+) -> bool {
+    let headers = vec![Header::ReferredBy(referred_by.into())];
+    let answer = timeout(limit, dialog.refer(target, Some(headers), None)).await;
+    let code = answer.ok().and_then(Result::ok).flatten().map(|answer| answer.status_code);
+    let is_accepted = code.as_ref().is_some_and(|code| code.kind() == StatusCodeKind::Successful);
+    if !is_accepted {
+        let code = code.map(|code| code.code());
+        info!(?code, "the trunk did not accept the transfer; the call continues");
+    }
+    is_accepted
 }
 
 /// Reads a NOTIFY of the event `refer`: its body is the beginning of an answer, `SIP/2.0 200 OK`.
