@@ -33,7 +33,7 @@ async fn until_given_back(worker: &mut CallingWorker) -> Reported {
     reported
 }
 
-/// No code, no credit, no right, no codec, no such number, a dead gateway, everybody declining at once: all look alike.
+/// The trunk gives no credit, no right or no codec, knows no number, reaches no gateway, or declines for everybody.
 #[tokio::test]
 #[ignore = "needs sipp: make test-sip"]
 async fn a_trunk_that_rejects_everybody_costs_no_more_than_a_few_attempts() {

@@ -84,11 +84,9 @@ async fn calls_in_progress_are_hung_up_when_the_grace_is_over() {
     assert_eq!((counts["hung_up_here"], counts["cancelled"], counts["FailedCall"]), (2, 1, 0));
 }
 
-/// A trunk keeps asking whether a long call still lives.
-#[tokio::test]
-#[ignore = "needs sipp: make test-sip"]
-async fn a_trunk_may_refresh_a_call() {
-    let mut sipp = Sipp::start("refreshes", Traffic::Udp, &[]).await.expect("sipp");
+/// Plays a call in which the trunk makes requests, and hangs up. The trunk has counted so many right answers of each kind.
+async fn requests_within_a_call(scenario: &str, answers: &[(&str, u64)]) {
+    let mut sipp = Sipp::start(scenario, Traffic::Udp, &[]).await.expect("sipp");
     let mut worker = CallingWorker::over_sip(&sipp.address(), &[]).await;
     worker.stream.lease_slots(1, [0]).await;
     let end = end(&mut worker).await;
@@ -96,24 +94,25 @@ async fn a_trunk_may_refresh_a_call() {
     worker.stop().await;
     sipp.finish().await.expect("its calls end");
     let counts = sipp.counts();
-    assert_eq!((counts["refreshed"], counts["FailedCall"]), (2, 0), "{}", sipp.errors());
+    for (answer, times) in answers {
+        let counted = (counts[*answer], counts["FailedCall"]);
+        assert_eq!(counted, (*times, 0), "{answer}: {}", sipp.errors());
+    }
+}
+
+/// A trunk keeps asking whether a long call still lives.
+#[tokio::test]
+#[ignore = "needs sipp: make test-sip"]
+async fn a_trunk_may_refresh_a_call() {
+    requests_within_a_call("refreshes", &[("refreshed", 2)]).await;
 }
 
 /// The trunk puts the call on hold and back, and offers media that the worker has not.
 #[tokio::test]
 #[ignore = "needs sipp: make test-sip"]
 async fn offers_within_a_call_get_their_answers() {
-    let mut sipp = Sipp::start("offers", Traffic::Udp, &[]).await.expect("sipp");
-    let mut worker = CallingWorker::over_sip(&sipp.address(), &[]).await;
-    worker.stream.lease_slots(1, [0]).await;
-    let end = end(&mut worker).await;
-    assert_eq!(outcome(&end), Some(CallOutcome::Answered));
-    worker.stop().await;
-    sipp.finish().await.expect("its calls end");
-    let counts = sipp.counts();
-    for offer in ["hold", "resume", "silence", "video", "fax", "codec", "none"] {
-        assert_eq!((counts[offer], counts["FailedCall"]), (1, 0), "{offer}: {}", sipp.errors());
-    }
+    let offers = ["hold", "resume", "silence", "video", "fax", "codec", "none"];
+    requests_within_a_call("offers", &offers.map(|offer| (offer, 1))).await;
 }
 
 /// Starts a worker at a trunk that accepts transfers and tells that the target answered as given, and calls somebody.
