@@ -96,12 +96,12 @@ MUTATIONS = {
         "campaign-service/src/app/people/importing.rs",
         "let erased = erased.among(tx, &keys, &campaign.tenant, &phones).await?;",
         'let erased = erased.among(tx, &keys, &campaign.tenant, &phones).await?;\n        tracing::info!(?phones, "taken in");')]),
-    # Only rounds with a crowd have so many starts.
+    # A round needs a crowd to have so many starts.
     "start-one-campaign-at-a-time": (["P10"], [(
         AGENDA,
         "ORDER BY clock_at, campaign_id LIMIT $4",
         "ORDER BY clock_at, campaign_id LIMIT LEAST($4, 1)")]),
-    # Only rounds with a frozen replica hold a lock for so long.
+    # A round needs a frozen replica to hold a lock for so long.
     "hold-locks-for-a-minute": (["P10"], [(
         SESSION,
         '("idle_in_transaction_session_timeout", "4000")',

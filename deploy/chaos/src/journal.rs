@@ -78,7 +78,7 @@ pub enum Said {
         /// Start of its schedule, in microseconds since 1970.
         start_at: i64,
     },
-    /// Stop that was not answered in time, though a replica was well.
+    /// Command that was not answered in time, though a replica was well.
     Unanswered {
         /// Idempotency key of the command.
         request_id: String,
