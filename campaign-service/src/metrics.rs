@@ -104,7 +104,7 @@ pub struct CallMetrics {
     authorizations: [Counter; 8],
     pub lease_duration: Histogram,
     pub authorize_duration: Histogram,
-    call_outcomes: [Counter; 6],
+    call_outcomes: [Counter; CallOutcome::ALL.len()],
     interactions: [Counter; 7],
     reports: [Counter; 4],
 }

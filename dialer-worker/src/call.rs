@@ -1,15 +1,18 @@
 //! Call: the attempt that it makes, its events and its end.
 
+mod end;
+
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use campaign_process::traces::{Span, TraceContext};
-use campaign_proto::v1::CallOutcome;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+
+pub use end::{CallEnd, EndDetail, MAX_TEXT_CHARS, Outcome, Party};
 
 /// Authorised attempt to reach one contact.
 #[derive(Clone)]
@@ -85,67 +88,6 @@ impl fmt::Debug for Attempt {
             .field("attempt_id", &self.attempt_id)
             .field("contact", &self.contact)
             .finish_non_exhaustive()
-    }
-}
-
-/// End of a call.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct CallEnd {
-    /// Outcome of the call.
-    pub outcome: Outcome,
-    /// Time from answer to end; zero if nobody answered.
-    pub duration: Duration,
-}
-
-impl CallEnd {
-    /// Returns the end of a call that nobody answered.
-    #[must_use]
-    pub fn unanswered(outcome: Outcome) -> Self {
-        Self { outcome, duration: Duration::ZERO }
-    }
-}
-
-/// Outcome of a call.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Outcome {
-    /// Answered by a person.
-    Answered,
-    /// Rang, but nobody answered.
-    NoAnswer,
-    /// Line busy.
-    Busy,
-    /// Answered by a machine.
-    Voicemail,
-    /// Could not be placed.
-    Failed,
-    /// Unknown: the phone may have rung. The service's retry policy decides on a retry. A real
-    /// outcome that arrives later replaces this one.
-    Unknown,
-}
-
-impl Outcome {
-    /// All outcomes, in order.
-    pub const ALL: [Self; 6] =
-        [Self::Answered, Self::NoAnswer, Self::Busy, Self::Voicemail, Self::Failed, Self::Unknown];
-
-    /// Converts to the API's outcome.
-    #[must_use]
-    pub fn to_api(self) -> CallOutcome {
-        match self {
-            Self::Answered => CallOutcome::Answered,
-            Self::NoAnswer => CallOutcome::NoAnswer,
-            Self::Busy => CallOutcome::Busy,
-            Self::Voicemail => CallOutcome::Voicemail,
-            Self::Failed => CallOutcome::Failed,
-            Self::Unknown => CallOutcome::Unknown,
-        }
-    }
-
-    /// Returns the API's name of the outcome, for metrics and traces.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        let name = self.to_api().as_str_name();
-        name.strip_prefix("CALL_OUTCOME_").unwrap_or(name)
     }
 }
 

@@ -12,7 +12,7 @@ pub struct Metrics {
     pub(crate) calls: Counter,
     /// Dials that have not ended.
     pub(crate) calls_in_progress: Gauge,
-    call_ends: [Counter; 6],
+    call_ends: [Counter; Outcome::ALL.len()],
     /// Contacts held or requested and not dialled.
     pub(crate) undialled_contacts: Gauge,
     /// Facts without acknowledgement.

@@ -153,7 +153,11 @@ impl Outbox {
 /// Returns the single report of a call's end. Its key is the attempt.
 pub(crate) fn call_ended(call: &CallId, end: CallEnd) -> Interaction {
     let duration = end.duration.try_into().unwrap_or_default();
-    let ended = CallEnded { outcome: end.outcome.to_api().into(), duration: Some(duration) };
+    let ended = CallEnded {
+        outcome: end.outcome.to_api().into(),
+        duration: Some(duration),
+        detail: end.detail.to_api(),
+    };
     interaction(call, String::new(), ReportedFact::CallEnded(ended))
 }
 

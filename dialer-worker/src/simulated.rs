@@ -104,13 +104,13 @@ impl SimulatedDialer {
             let link = if link.is_empty() { LINK } else { link }.to_owned();
             tokio::spawn(self.clone().open_link(link, delay_seconds, events.clone()));
         }
-        CallEnd { outcome: plan.outcome, duration: Duration::from_secs_f64(plan.talk_seconds) }
+        CallEnd::new(plan.outcome, Duration::from_secs_f64(plan.talk_seconds))
     }
 
     /// Returns the end of a call that was hung up after its answer.
     fn cut_off(&self, plan: &Plan, answered: Instant) -> CallEnd {
         let seconds = (answered.elapsed().as_secs_f64() / self.time_scale).min(plan.talk_seconds);
-        CallEnd { outcome: plan.outcome, duration: Duration::from_secs_f64(seconds) }
+        CallEnd::new(plan.outcome, Duration::from_secs_f64(seconds))
     }
 
     /// Opens the link of the contact's text, unless the worker stops before.

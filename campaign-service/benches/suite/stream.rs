@@ -178,7 +178,7 @@ pub fn call_ended(contact: String, attempt_id: String) -> v1::Interaction {
     v1::Interaction {
         contact,
         attempt_id,
-        fact: Some(Fact::CallEnded(v1::CallEnded { outcome, duration: None })),
+        fact: Some(Fact::CallEnded(v1::CallEnded { outcome, ..Default::default() })),
         ..Default::default()
     }
 }

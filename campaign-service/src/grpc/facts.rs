@@ -102,6 +102,11 @@ fn outcome(value: i32) -> Option<CallOutcome> {
         v1::CallOutcome::Voicemail => CallOutcome::Voicemail,
         v1::CallOutcome::Failed => CallOutcome::Failed,
         v1::CallOutcome::Unknown => CallOutcome::Unknown,
+        v1::CallOutcome::Rejected => CallOutcome::Rejected,
+        v1::CallOutcome::InvalidNumber => CallOutcome::InvalidNumber,
+        v1::CallOutcome::Congested => CallOutcome::Congested,
+        v1::CallOutcome::Abandoned => CallOutcome::Abandoned,
+        v1::CallOutcome::Cancelled => CallOutcome::Cancelled,
     })
 }
 
@@ -113,6 +118,11 @@ pub fn outcome_to_api(outcome: CallOutcome) -> v1::CallOutcome {
         CallOutcome::Voicemail => v1::CallOutcome::Voicemail,
         CallOutcome::Failed => v1::CallOutcome::Failed,
         CallOutcome::Unknown => v1::CallOutcome::Unknown,
+        CallOutcome::Rejected => v1::CallOutcome::Rejected,
+        CallOutcome::InvalidNumber => v1::CallOutcome::InvalidNumber,
+        CallOutcome::Congested => v1::CallOutcome::Congested,
+        CallOutcome::Abandoned => v1::CallOutcome::Abandoned,
+        CallOutcome::Cancelled => v1::CallOutcome::Cancelled,
     }
 }
 
@@ -123,6 +133,7 @@ pub fn interaction_to_api(campaign: Uuid, stored: Interaction) -> v1::Interactio
         Fact::CallEnded { outcome, duration_seconds } => ApiFact::CallEnded(v1::CallEnded {
             outcome: outcome_to_api(outcome).into(),
             duration: Some(seconds(duration_seconds)),
+            detail: None,
         }),
         Fact::Transferred { seconds_before_transfer } => {
             ApiFact::Transferred(v1::Transferred { seconds_before_transfer })

@@ -135,7 +135,7 @@ fn interaction() -> impl Strategy<Value = v1::Interaction> {
     (text(), text(), seconds, nanos, 0..4).prop_map(|(id, of, seconds, nanos, kind)| {
         let duration = Some(prost_types::Duration { seconds, nanos });
         let fact = match kind {
-            0 => Fact::CallEnded(v1::CallEnded { outcome: nanos, duration }),
+            0 => Fact::CallEnded(v1::CallEnded { outcome: nanos, duration, detail: None }),
             1 => Fact::Transferred(v1::Transferred { seconds_before_transfer: nanos }),
             2 => Fact::OptedOut(v1::OptedOut { channel: of.clone(), everywhere: false }),
             _ => Fact::CalledIn(v1::CalledIn { duration }),

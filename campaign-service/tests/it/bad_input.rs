@@ -205,7 +205,7 @@ async fn bad_contacts_and_facts_are_refused_by_field() {
         v1::ReportedInteraction { interaction: Some(interaction), ..Default::default() }
     };
     let success = || Some(Fact::Success(v1::Success {}));
-    let ended = |outcome| Some(Fact::CallEnded(v1::CallEnded { outcome, duration: None }));
+    let ended = |outcome| Some(Fact::CallEnded(v1::CallEnded { outcome, ..Default::default() }));
     let negative = Fact::Transferred(v1::Transferred { seconds_before_transfer: -1 });
     let interactions = vec![
         fact("", &contact, "", success()),

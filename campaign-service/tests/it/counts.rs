@@ -79,7 +79,7 @@ async fn report(worker: &mut Worker, held: &[Held], outcome: CallOutcome) {
         attempt_id,
         fact: Some(v1::interaction::Fact::CallEnded(v1::CallEnded {
             outcome: outcome.into(),
-            duration: None,
+            ..Default::default()
         })),
         ..Default::default()
     });

@@ -67,7 +67,7 @@ async fn work(service: &Service, name: &str) {
             attempt_id,
             fact: Some(v1::interaction::Fact::CallEnded(v1::CallEnded {
                 outcome: outcome.into(),
-                duration: None,
+                ..Default::default()
             })),
             ..Default::default()
         });

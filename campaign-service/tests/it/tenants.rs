@@ -309,7 +309,7 @@ async fn a_lease_is_nothing_to_a_worker_of_another_tenant() {
         attempt_id: attempt.clone(),
         fact: Some(Fact::CallEnded(v1::CallEnded {
             outcome: v1::CallOutcome::Answered.into(),
-            duration: None,
+            ..Default::default()
         })),
         ..Default::default()
     };

@@ -104,7 +104,7 @@ impl What {
             EndedAs::Unknown => Outcome::Unknown,
         };
         let duration = Duration::try_from_secs_f64(*duration_seconds).unwrap_or_default();
-        Some(CallEnd { outcome, duration })
+        Some(CallEnd::new(outcome, duration))
     }
 
     /// Returns the fact to record, if this event is one.

@@ -47,6 +47,11 @@ impl DialLog {
             Outcome::Voicemail => "voicemail",
             Outcome::Failed => "failed",
             Outcome::Unknown => "unknown",
+            Outcome::Rejected => "rejected",
+            Outcome::InvalidNumber => "invalid_number",
+            Outcome::Congested => "congested",
+            Outcome::Abandoned => "abandoned",
+            Outcome::Cancelled => "cancelled",
         };
         self.write("ended", attempt, Some(outcome))
     }

@@ -67,7 +67,8 @@ impl Plan {
             Outcome::Voicemail => random.random_range(15.0..25.0),
             Outcome::NoAnswer => 30.0,
             Outcome::Busy => 2.0,
-            Outcome::Failed | Outcome::Unknown => 1.0,
+            Outcome::Abandoned => 5.0,
+            _ => 1.0,
         };
         let unanswered = Self {
             outcome,
@@ -79,7 +80,7 @@ impl Plan {
         match outcome {
             Outcome::Answered => unanswered.with_talk(&mut random, odds),
             Outcome::Voicemail => Self { talk_seconds: 20.0, ..unanswered },
-            Outcome::NoAnswer | Outcome::Busy | Outcome::Failed | Outcome::Unknown => unanswered,
+            _ => unanswered,
         }
     }
 

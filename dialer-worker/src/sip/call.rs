@@ -92,7 +92,7 @@ impl Call<'_> {
                 self.events.provider_works().await;
                 self.events.answered().await;
                 let duration = self.talk(Instant::now()).await;
-                CallEnd { outcome: Outcome::Answered, duration }
+                CallEnd::new(Outcome::Answered, duration)
             }
             Setup::Refused(code, retry_after) => {
                 match codes::fault(code) {

@@ -33,7 +33,7 @@ pub struct FakeCall {
 
 impl FakeCall {
     pub fn end(self, outcome: Outcome) {
-        let _ = self.end.send(CallEnd { outcome, duration: Duration::from_secs(7) });
+        let _ = self.end.send(CallEnd::new(outcome, Duration::from_secs(7)));
     }
 
     /// Panics in the middle of the call.

@@ -72,12 +72,33 @@ pub enum CallOutcome {
     Failed,
     /// Unknown; a later report replaces it.
     Unknown,
+    /// Rejected by the person, who does not want this caller.
+    Rejected,
+    /// No such number.
+    InvalidNumber,
+    /// No phone can have rung.
+    Congested,
+    /// Answered by a person, to whom no agent came.
+    Abandoned,
+    /// Hung up by the caller before an answer.
+    Cancelled,
 }
 
 impl CallOutcome {
     /// All outcomes, by number.
-    pub const ALL: [Self; 6] =
-        [Self::Answered, Self::NoAnswer, Self::Busy, Self::Voicemail, Self::Failed, Self::Unknown];
+    pub const ALL: [Self; 11] = [
+        Self::Answered,
+        Self::NoAnswer,
+        Self::Busy,
+        Self::Voicemail,
+        Self::Failed,
+        Self::Unknown,
+        Self::Rejected,
+        Self::InvalidNumber,
+        Self::Congested,
+        Self::Abandoned,
+        Self::Cancelled,
+    ];
 
     /// Returns the place in [`Self::ALL`]. The place is stored, so it never changes.
     #[must_use]
@@ -89,6 +110,11 @@ impl CallOutcome {
             Self::Voicemail => 3,
             Self::Failed => 4,
             Self::Unknown => 5,
+            Self::Rejected => 6,
+            Self::InvalidNumber => 7,
+            Self::Congested => 8,
+            Self::Abandoned => 9,
+            Self::Cancelled => 10,
         }
     }
 
@@ -102,6 +128,11 @@ impl CallOutcome {
             Self::Voicemail => "VOICEMAIL",
             Self::Failed => "FAILED",
             Self::Unknown => "UNKNOWN",
+            Self::Rejected => "REJECTED",
+            Self::InvalidNumber => "INVALID_NUMBER",
+            Self::Congested => "CONGESTED",
+            Self::Abandoned => "ABANDONED",
+            Self::Cancelled => "CANCELLED",
         }
     }
 }
@@ -197,8 +228,21 @@ mod tests {
 
     #[test]
     fn outcomes_are_stored_by_a_number_and_told_by_a_name_that_never_change() {
-        let names = ["ANSWERED", "NO_ANSWER", "BUSY", "VOICEMAIL", "FAILED", "UNKNOWN"];
-        assert_eq!(CallOutcome::ALL.map(CallOutcome::number), [0, 1, 2, 3, 4, 5]);
+        let names = [
+            "ANSWERED",
+            "NO_ANSWER",
+            "BUSY",
+            "VOICEMAIL",
+            "FAILED",
+            "UNKNOWN",
+            "REJECTED",
+            "INVALID_NUMBER",
+            "CONGESTED",
+            "ABANDONED",
+            "CANCELLED",
+        ];
+        let numbers = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10];
+        assert_eq!(CallOutcome::ALL.map(CallOutcome::number), numbers);
         assert_eq!(CallOutcome::ALL.map(CallOutcome::name), names);
     }
 

@@ -71,10 +71,14 @@ impl RetryPolicy {
         now: Instant,
     ) -> Option<Instant> {
         let rule = match outcome {
-            CallOutcome::Answered => return None,
-            CallOutcome::NoAnswer => self.no_answer,
+            CallOutcome::Answered | CallOutcome::Rejected | CallOutcome::InvalidNumber => {
+                return None;
+            }
+            CallOutcome::NoAnswer | CallOutcome::Abandoned | CallOutcome::Cancelled => {
+                self.no_answer
+            }
             CallOutcome::Busy => self.busy,
-            CallOutcome::Failed => self.failed,
+            CallOutcome::Failed | CallOutcome::Congested => self.failed,
             CallOutcome::Voicemail => self.voicemail,
             CallOutcome::Unknown => self.unknown,
         };

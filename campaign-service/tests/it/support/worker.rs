@@ -199,7 +199,7 @@ impl Worker {
         attempt_id: &str,
         outcome: v1::CallOutcome,
     ) -> v1::InteractionStatus {
-        let fact = Fact::CallEnded(v1::CallEnded { outcome: outcome.into(), duration: None });
+        let fact = Fact::CallEnded(v1::CallEnded { outcome: outcome.into(), ..Default::default() });
         self.tell(held, attempt_id, "", fact).await
     }
 
