@@ -6,6 +6,8 @@
 //! code says. A phone that rings, or an answer, takes both counts back to zero. Calls begun before
 //! that do not count as alike: rejections come quicker than rings, so they come in clusters.
 //!
+//! Calls without their AI agent count apart: a person who rings up shows nothing of the agent.
+//!
 //! While there is doubt, as many calls are set up at a time as may still fail. So a broken provider
 //! costs no more contacts an attempt than were being set up when it broke.
 //!
@@ -47,8 +49,13 @@ pub(crate) struct Breaker {
     failures: u32,
     /// Code with which calls in a row ended before any phone rang, and their contacts.
     unrung: Option<(u16, BTreeSet<String>)>,
+    /// Calls in a row that were answered and had no agent.
+    agentless: u32,
     /// Whether calls tell that the provider works.
     tells_health: bool,
+    /// Whether an agent has yet to show that it comes.
+    awaits_agent: bool,
+    has_agent: bool,
     /// Time at which a call last told that.
     proven_at: Option<Instant>,
     /// Fault that last stopped dialling.
@@ -56,8 +63,14 @@ pub(crate) struct Breaker {
 }
 
 impl Breaker {
-    /// Creates a closed breaker. `tells_health` says whether the provider's calls tell that it works.
-    pub fn new(max_failures: u32, first_delay: Duration, tells_health: bool) -> Self {
+    /// Creates a closed breaker. `tells_health` says whether the provider's calls tell that it works,
+    /// `has_agent` whether an AI agent must come to them.
+    pub fn new(
+        max_failures: u32,
+        first_delay: Duration,
+        tells_health: bool,
+        has_agent: bool,
+    ) -> Self {
         Self {
             max_failures,
             first_delay,
@@ -65,7 +78,10 @@ impl Breaker {
             position: Position::Closed,
             failures: 0,
             unrung: None,
+            agentless: 0,
             tells_health,
+            awaits_agent: has_agent,
+            has_agent,
             proven_at: None,
             fault: None,
         }
@@ -80,6 +96,11 @@ impl Breaker {
     pub fn failure(&self) -> Option<String> {
         let fault = self.fault.filter(|_| !self.is_closed())?;
         Some(format!("the provider failed several calls in a row, the last with: {fault}"))
+    }
+
+    /// Whether an AI agent must come to each call.
+    pub fn awaits_agents(&self) -> bool {
+        self.has_agent
     }
 
     /// Whether waiting contacts must be released.
@@ -131,6 +152,8 @@ impl Breaker {
         match self.position {
             // The news belongs to a call from before the fault.
             Position::Open { .. } | Position::Probing => return,
+            // A phone rings, and the agent has yet to come.
+            Position::Trial if self.fault == Some(Fault::NoAgent) && self.awaits_agent => return,
             Position::Trial => info!("the provider works again; dialling goes on"),
             Position::Closed => {}
         }
@@ -139,18 +162,25 @@ impl Breaker {
         (self.failures, self.unrung, self.proven_at) = (0, None, Some(now));
     }
 
+    /// Records that the AI agent came to a call.
+    pub fn agent_works(&mut self, now: Instant) {
+        if !self.is_open() {
+            (self.agentless, self.awaits_agent) = (0, false);
+            self.works(now);
+        }
+    }
+
     /// Records that the provider failed a call. Returns whether that failure stops dialling.
     /// `retry_after` is the delay that the provider asks for.
     pub fn failed(&mut self, fault: Fault, retry_after: Option<Duration>, now: Instant) -> bool {
         let least = retry_after.unwrap_or_default().min(MAX_ASKED_DELAY);
         match self.position {
-            Position::Closed if self.failures + 1 < self.max_failures => {
-                self.failures += 1;
-                false
-            }
             Position::Closed => {
-                self.open(fault, least, now);
-                true
+                let stops = self.failures_after(fault) >= self.max_failures;
+                if stops {
+                    self.open(fault, least, now);
+                }
+                stops
             }
             Position::Trial => {
                 self.fault = Some(fault);
@@ -195,6 +225,16 @@ impl Breaker {
         stops
     }
 
+    /// Counts a failure. Returns how many there were in a row.
+    fn failures_after(&mut self, fault: Fault) -> u32 {
+        let failures = match fault {
+            Fault::NoAgent => &mut self.agentless,
+            _ => &mut self.failures,
+        };
+        *failures += 1;
+        *failures
+    }
+
     /// Returns the number of different contacts whose calls in a row ended alike.
     fn unrung_calls(&self) -> u32 {
         let calls = self.unrung.as_ref().map_or(0, |(_, contacts)| contacts.len());
@@ -203,9 +243,9 @@ impl Breaker {
 
     /// Returns how many calls may be set up at once while nothing has stopped dialling.
     fn max_doubtful_setups(&self) -> usize {
-        let doubts = self.failures.max(self.unrung_calls());
+        let doubts = self.failures.max(self.agentless).max(self.unrung_calls());
         let is_proven = self.proven_at.is_some() || !self.tells_health;
-        if is_proven && doubts == 0 {
+        if is_proven && !self.awaits_agent && doubts == 0 {
             return usize::MAX;
         }
         usize::try_from(self.max_failures.saturating_sub(doubts)).unwrap_or(usize::MAX).max(1)
@@ -221,7 +261,8 @@ impl Breaker {
              contacts are given back until it works; look at the provider"
         );
         self.position = Position::Open { probe_at: now + delay };
-        (self.failures, self.unrung) = (0, None);
+        (self.failures, self.unrung, self.agentless) = (0, None, 0);
+        self.awaits_agent = self.has_agent;
         self.fault = Some(fault);
     }
 
@@ -240,7 +281,7 @@ mod tests {
     const DELAY: Duration = Duration::from_secs(10);
 
     fn opened(now: Instant) -> Breaker {
-        let mut breaker = Breaker::new(3, DELAY, false);
+        let mut breaker = Breaker::new(3, DELAY, false, false);
         let opened: Vec<_> = (0..3).map(|_| breaker.failed(Fault::Silent, None, now)).collect();
         assert_eq!(opened, [false, false, true]);
         breaker
@@ -249,7 +290,7 @@ mod tests {
     #[test]
     fn opens_only_after_failures_in_a_row() {
         let now = Instant::now();
-        let mut breaker = Breaker::new(2, DELAY, false);
+        let mut breaker = Breaker::new(2, DELAY, false, false);
         for _ in 0..5 {
             assert!(!breaker.failed(Fault::Refusing(503), None, now));
             breaker.works(now);
@@ -309,7 +350,7 @@ mod tests {
     #[test]
     fn one_answer_to_different_numbers_opens_and_single_numbers_do_not() {
         let now = Instant::now();
-        let mut breaker = Breaker::new(3, DELAY, false);
+        let mut breaker = Breaker::new(3, DELAY, false, false);
         for contact in ["a", "b", "b", "a"] {
             assert!(!breaker.ended_unrung(404, contact, now, now));
         }
@@ -329,7 +370,7 @@ mod tests {
     fn calls_begun_before_a_phone_rang_do_not_count_as_alike() {
         let begun_at = Instant::now();
         let now = begun_at + DELAY;
-        let mut breaker = Breaker::new(2, DELAY, false);
+        let mut breaker = Breaker::new(2, DELAY, false, false);
         breaker.works(now);
         for contact in ["a", "b", "c"] {
             assert!(!breaker.ended_unrung(603, contact, begun_at, now));
@@ -341,7 +382,7 @@ mod tests {
     #[test]
     fn a_trial_call_that_ends_like_those_before_is_no_sign_of_health() {
         let now = Instant::now();
-        let mut breaker = Breaker::new(1, DELAY, false);
+        let mut breaker = Breaker::new(1, DELAY, false, false);
         assert!(breaker.ended_unrung(404, "a", now, now));
         assert!(breaker.take_probe(now + DELAY));
         breaker.probed(true, now + DELAY);
@@ -356,7 +397,7 @@ mod tests {
     #[test]
     fn no_more_calls_are_set_up_than_may_fail_while_there_is_doubt() {
         let now = Instant::now();
-        let mut breaker = Breaker::new(3, DELAY, true);
+        let mut breaker = Breaker::new(3, DELAY, true, false);
         assert_eq!(breaker.max_setups(), 3, "nothing has shown yet that the provider works");
         breaker.failed(Fault::Silent, None, now);
         assert_eq!(breaker.max_setups(), 2);
@@ -368,12 +409,32 @@ mod tests {
     }
 
     #[test]
+    fn an_agent_that_does_not_come_stops_dialling_though_phones_ring() {
+        let now = Instant::now();
+        let mut breaker = Breaker::new(3, DELAY, true, true);
+        breaker.works(now);
+        assert_eq!(breaker.max_setups(), 3, "no agent has come yet");
+        breaker.agent_works(now);
+        assert_eq!(breaker.max_setups(), usize::MAX);
+        for stops in [false, false, true] {
+            breaker.works(now);
+            assert_eq!(breaker.failed(Fault::NoAgent, None, now), stops);
+        }
+        assert!(breaker.take_probe(now + DELAY));
+        breaker.probed(true, now + DELAY);
+        breaker.works(now + DELAY);
+        assert_eq!((breaker.is_closed(), breaker.max_setups()), (false, 1), "a phone only rings");
+        breaker.agent_works(now + DELAY);
+        assert_eq!((breaker.is_closed(), breaker.max_setups()), (true, usize::MAX));
+    }
+
+    #[test]
     fn a_delay_that_the_provider_asks_for_is_kept_up_to_an_hour() {
         let now = Instant::now();
-        let mut breaker = Breaker::new(1, DELAY, false);
+        let mut breaker = Breaker::new(1, DELAY, false, false);
         assert!(breaker.failed(Fault::Refusing(503), Some(Duration::from_secs(20)), now));
         assert_eq!(breaker.probe_at(), Some(now + Duration::from_secs(20)));
-        let mut breaker = Breaker::new(1, DELAY, false);
+        let mut breaker = Breaker::new(1, DELAY, false, false);
         assert!(breaker.failed(Fault::Refusing(503), Some(Duration::from_secs(90_000)), now));
         assert_eq!(breaker.probe_at(), Some(now + MAX_ASKED_DELAY));
     }

@@ -107,6 +107,9 @@ pub enum Fault {
     /// Rejected by the provider, with this status code.
     #[error("it answered {0}")]
     Refusing(u16),
+    /// AI agent that did not answer, while persons did.
+    #[error("the agent did not answer")]
+    NoAgent,
     /// Answer with which calls of different contacts ended in a row, before any phone rang.
     #[error("it answered {0} to different numbers, and none rang")]
     Alike(u16),
@@ -160,6 +163,11 @@ impl CallEvents {
     /// Reports that the provider did its part: a phone rings, or somebody answered.
     pub async fn provider_works(&self) {
         self.tell(News::Provider(Sign::Works)).await;
+    }
+
+    /// Reports that the AI agent came to the line.
+    pub async fn agent_works(&self) {
+        self.tell(News::Provider(Sign::AgentWorks)).await;
     }
 
     /// Reports that the provider failed the call. `retry_after` is the delay that it asks for.
@@ -270,6 +278,8 @@ pub(crate) struct CallEvent {
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Sign {
     Works,
+    /// The AI agent came to the line.
+    AgentWorks,
     /// The provider failed the call, and may ask for a delay.
     Failed(Fault, Option<Duration>),
     /// The call ended with this code before any phone rang.

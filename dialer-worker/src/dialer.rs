@@ -34,6 +34,12 @@ pub trait Dialer: Send + Sync + 'static {
         false
     }
 
+    /// Whether an AI agent must come to each call, as [`CallEvents::agent_works`] tells. If so, few
+    /// calls are set up at a time until the first one comes.
+    fn has_agent(&self) -> bool {
+        false
+    }
+
     /// Probes, without a call, whether the provider works again. The worker probes only while
     /// failed calls have stopped dialling. `true` allows one trial call.
     fn probe(&self) -> BoxFuture<'static, bool>;

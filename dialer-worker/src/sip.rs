@@ -11,15 +11,31 @@
 //!   └─ 200 ──► BYE from there, or from us (hang-up, talk limit), or REFER then BYE
 //! ```
 
+mod agent;
+mod agent_flags;
+mod bridge;
 mod call;
 mod codes;
 mod config;
-mod dialogs;
+mod conversation;
+mod credentials;
+mod digest;
+mod headers;
 mod inbound;
+mod invitations;
+mod keys;
+mod leg;
+mod network;
+mod party;
+mod refresh;
 mod requests;
 mod sdp;
 mod stack;
+mod talk;
+mod target;
 mod transfer;
+mod transport;
+mod wire;
 
 use std::fmt;
 use std::sync::Arc;
@@ -32,10 +48,12 @@ use tokio_util::sync::CancellationToken;
 use crate::call::{Attempt, CallEnd, CallEvents};
 use crate::dialer::Dialer;
 use crate::service::Replica;
-pub use config::{InboundCampaign, InboundConfig, SipConfig, Transport};
+pub use agent_flags::{AgentConfig, AgentOf};
+pub use config::{InboundCampaign, InboundConfig, SipConfig};
 use inbound::Inbound;
 use requests::take_requests;
 use stack::Stack;
+pub use transport::Transport;
 
 /// SIP provider.
 #[derive(Clone)]
@@ -78,9 +96,13 @@ impl Dialer for SipDialer {
         true
     }
 
+    fn has_agent(&self) -> bool {
+        !self.stack.agents.is_empty()
+    }
+
     fn probe(&self) -> BoxFuture<'static, bool> {
         let stack = Arc::clone(&self.stack);
-        async move { stack.options().await }.boxed()
+        async move { stack.works().await }.boxed()
     }
 
     fn stop(&self, grace: Duration) -> BoxFuture<'static, usize> {

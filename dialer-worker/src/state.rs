@@ -93,6 +93,7 @@ impl State {
                 config.provider_failures,
                 config.provider_retry(),
                 dialer.tells_health(),
+                dialer.has_agent(),
             ),
             provider_status: ProviderStatus::default(),
             probe_answers,
@@ -235,7 +236,10 @@ impl State {
         match event.news {
             News::Answered => self.calls.answered(call),
             News::Provider(sign) => {
-                self.calls.heard(call);
+                // A phone that rings shows nothing of the agent, who has yet to come.
+                if !(matches!(sign, Sign::Works) && self.breaker.awaits_agents()) {
+                    self.calls.heard(call);
+                }
                 self.on_sign(call, sign, now);
             }
             News::Fact(fact, done) => {
@@ -261,6 +265,10 @@ impl State {
         let stops = match sign {
             Sign::Works => {
                 self.breaker.works(now);
+                false
+            }
+            Sign::AgentWorks => {
+                self.breaker.agent_works(now);
                 false
             }
             Sign::Failed(fault, retry_after) => {

@@ -8,11 +8,13 @@ use std::time::Duration;
 mod caller;
 mod campaign;
 mod dispatch;
+mod peers;
 mod sipp;
 
 pub use caller::Caller;
 pub use campaign::{Campaign, Tally};
 pub use dispatch::Dispatch;
+pub use peers::{Baresip, Identity, Kamailio};
 pub use sipp::{Invite, Sipp, Traffic};
 
 /// Result with an error in plain words.

@@ -227,6 +227,14 @@ impl Sipp {
         invites.collect()
     }
 
+    /// Returns what the scenario logged behind some words.
+    #[must_use]
+    pub fn logged(&self, words: &str) -> Vec<String> {
+        let text = self.read("log");
+        let behind = text.lines().filter_map(|line| line.split_once(words));
+        behind.map(|(_, value)| value.trim().to_owned()).collect()
+    }
+
     /// Returns sipp's log of errors.
     #[must_use]
     pub fn errors(&self) -> String {

@@ -1,81 +1,80 @@
 //! One call from INVITE to its end.
 
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use rsipstack::dialog::dialog::{DialogState, DialogStateReceiver};
 use rsipstack::dialog::invitation::InviteAsyncResult;
 use rsipstack::dialog::invite_dialog::InviteDialog;
-use rsipstack::sip::{Header, Response as SipResponse};
+use rsipstack::sip::Response;
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info};
 
-use super::codes;
-use super::dialogs::answer_request;
-use super::sdp::Session;
+use super::agent::Caller;
+use super::codes::{self, Refusal};
+use super::conversation::Conversation;
+use super::leg::{Leg, SharedSession};
+use super::refresh::{self, Refresh};
 use super::stack::Stack;
-use super::transfer::Transfer;
-use crate::call::{Attempt, CallEnd, CallEvents, Fact, Fault, Outcome};
+use super::talk::talk;
+use crate::call::{Attempt, CallEnd, CallEvents, Fault, Outcome};
 
 /// Result of an INVITE.
 enum Setup {
-    Answered,
-    /// Refused with a code. The trunk may ask for a delay.
-    Refused(u16, Option<Duration>),
+    Answered(Box<Response>),
+    Refused(Refusal),
+    /// Refused because the session timer is too short.
+    TooBrief(Duration),
     /// No final answer came.
     Silent,
 }
 
 /// Dials and completes when the call is over.
 pub(super) async fn place(
-    stack: &Stack,
+    stack: &Arc<Stack>,
     attempt: &Attempt,
     events: &CallEvents,
     hang_up: &CancellationToken,
 ) -> CallEnd {
     if let Err(fault) = stack.connect().await {
         events.provider_failed(fault, None).await;
-        return CallEnd::unanswered(Outcome::Failed);
+        return codes::not_sent(&fault.to_string());
     }
-    // The connection may have taken long.
-    if hang_up.is_cancelled() || !attempt.leave.to_begin() {
-        return CallEnd::unanswered(Outcome::Failed);
+    loop {
+        // The connection may have taken long.
+        if hang_up.is_cancelled() || !attempt.leave.to_begin() {
+            return codes::not_sent("the call had to end before it was placed");
+        }
+        let (mut call, invite) = match Call::begin(stack, attempt, events, hang_up) {
+            Ok(begun) => begun,
+            Err(error) => {
+                info!(attempt_id = attempt.attempt_id, error, "the call cannot be placed");
+                return CallEnd::unanswered(Outcome::InvalidNumber);
+            }
+        };
+        let setup = call.set_up(invite).await;
+        call.settled.cancel();
+        if let Setup::TooBrief(least) = setup
+            && stack.expire_later(least)
+        {
+            stack.forget(&call.dialog);
+            continue;
+        }
+        return call.run(setup).await;
     }
-    let mut session = stack.session();
-    let invitation = match stack.invitation(attempt, &mut session) {
-        Ok(invitation) => invitation,
-        Err(_) => {
-            // The error would reveal the number.
-            info!(attempt_id = attempt.attempt_id, "the number makes no SIP address");
-            return CallEnd::unanswered(Outcome::Failed);
-        }
-    };
-    let (sender, states) = stack.layer.new_dialog_state_channel();
-    let (dialog, invite) = match stack.layer.do_invite_async(invitation, sender) {
-        Ok(started) => started,
-        Err(error) => {
-            info!(attempt_id = attempt.attempt_id, %error, "the call cannot be placed");
-            return CallEnd::unanswered(Outcome::Failed);
-        }
-    };
-    let settled = CancellationToken::new();
-    stack.list(&dialog, &settled);
-    let (rang, is_cancelled) = (false, false);
-    let mut call =
-        Call { stack, dialog, states, session, events, hang_up, settled, rang, is_cancelled };
-    let end = call.run(invite).await;
-    stack.forget(&call.dialog);
-    end
 }
 
 struct Call<'a> {
-    stack: &'a Stack,
+    stack: &'a Arc<Stack>,
+    attempt: &'a Attempt,
     dialog: InviteDialog,
     states: DialogStateReceiver,
-    session: Session,
+    session: SharedSession,
     events: &'a CallEvents,
     hang_up: &'a CancellationToken,
+    /// Cancelled when the final answer is processed.
     settled: CancellationToken,
     /// Whether the phone rang.
     rang: bool,
@@ -83,32 +82,92 @@ struct Call<'a> {
     is_cancelled: bool,
 }
 
-impl Call<'_> {
-    async fn run(&mut self, invite: JoinHandle<InviteAsyncResult>) -> CallEnd {
-        let setup = self.set_up(invite).await;
-        self.settled.cancel();
-        match setup {
-            Setup::Answered => {
-                self.events.provider_works().await;
-                self.events.answered().await;
-                let duration = self.talk(Instant::now()).await;
-                CallEnd::new(Outcome::Answered, duration)
-            }
-            Setup::Refused(code, retry_after) => {
-                match codes::fault(code) {
-                    // The trunk did its part when the phone rang. A call cancelled here shows
-                    // nothing of the trunk.
-                    _ if self.rang || self.is_cancelled => {}
-                    Some(fault) => self.events.provider_failed(fault, retry_after).await,
-                    None => self.events.ended_unrung(code).await,
-                }
-                CallEnd::unanswered(codes::outcome(code, self.rang))
-            }
+impl<'a> Call<'a> {
+    /// Sends the INVITE.
+    fn begin(
+        stack: &'a Arc<Stack>,
+        attempt: &'a Attempt,
+        events: &'a CallEvents,
+        hang_up: &'a CancellationToken,
+    ) -> Result<(Self, JoinHandle<InviteAsyncResult>), String> {
+        let mut session = stack.session();
+        // The error would reveal the number.
+        let invitation = stack
+            .invitation(attempt, &mut session)
+            .map_err(|_| "the number makes no SIP address".to_owned())?;
+        let session = Arc::new(Mutex::new(session));
+        let call_id = attempt.key();
+        stack.begin(&call_id, stack.login());
+        let (sender, states) = stack.layer.new_dialog_state_channel();
+        let started = stack.layer.do_invite_async(invitation, sender);
+        let (dialog, invite) = started.map_err(|error| error.to_string())?;
+        let settled = CancellationToken::new();
+        stack.list(&dialog, &session, &settled);
+        let (rang, is_cancelled) = (false, false);
+        let call = Self {
+            stack,
+            attempt,
+            dialog,
+            states,
+            session,
+            events,
+            hang_up,
+            settled,
+            rang,
+            is_cancelled,
+        };
+        Ok((call, invite))
+    }
+
+    /// Runs the call from the final answer to its end.
+    async fn run(self, setup: Setup) -> CallEnd {
+        let dialog = self.dialog.clone();
+        let stack = self.stack;
+        let end = match setup {
+            Setup::Answered(answer) => self.answered(&answer).await,
+            Setup::Refused(refusal) => self.refused(refusal).await,
+            Setup::TooBrief(_) => self.refused(Refusal::of_code(422)).await,
             Setup::Silent => {
                 self.events.provider_failed(Fault::Silent, None).await;
                 CallEnd::unanswered(Outcome::Unknown)
             }
+        };
+        stack.forget(&dialog);
+        end
+    }
+
+    async fn answered(self, answer: &Response) -> CallEnd {
+        let now = Instant::now();
+        self.events.provider_works().await;
+        self.events.answered().await;
+        let leg = Leg {
+            refresh: Refresh::by_answer(&answer.headers, now),
+            dialog: self.dialog,
+            states: self.states,
+            session: self.session,
+            contact: self.stack.contact(),
+            limit: self.stack.limits.response,
+        };
+        let conversation = Conversation {
+            stack: self.stack,
+            events: self.events,
+            hang_up: self.hang_up,
+            caller: Caller::of(self.attempt),
+            answered: now,
+        };
+        talk(&conversation, leg, answer.body.clone()).await
+    }
+
+    async fn refused(&self, refusal: Refusal) -> CallEnd {
+        match codes::fault(refusal.code) {
+            // The trunk did its part when the phone rang. A call cancelled here shows nothing of
+            // the trunk.
+            _ if self.rang || self.is_cancelled => {}
+            Some(fault) => self.events.provider_failed(fault, refusal.retry_after).await,
+            None => self.events.ended_unrung(refusal.code).await,
         }
+        let by_order = self.hang_up.is_cancelled();
+        refusal.end(self.rang, by_order)
     }
 
     /// Waits for the final answer. The response limit bounds the trunk's first reaction, and the
@@ -123,7 +182,7 @@ impl Call<'_> {
             tokio::select! {
                 result = &mut invite => {
                     self.hear_the_rest().await;
-                    return setup(result);
+                    return self.setup(result);
                 }
                 Some(state) = self.states.recv() => {
                     let is_provisional =
@@ -181,83 +240,34 @@ impl Call<'_> {
         });
     }
 
-    /// Runs the call from answer to end. Returns its duration.
-    async fn talk(&mut self, answered: Instant) -> Duration {
-        let hang_up_at = answered + self.stack.limits.talk;
-        let referred_by = self.stack.referred_by();
-        let mut transfer = match self.stack.transfer_to.clone() {
-            Some(target) => Transfer::Planned(target, answered + self.stack.transfer_after),
-            None => Transfer::None,
-        };
-        while !self.is_over() {
-            let limit = self.stack.limits.response;
-            tokio::select! {
-                state = self.states.recv() => match state {
-                    Some(state) => {
-                        let is_transferred = matches!(
-                            &state,
-                            DialogState::Notify(_, notify, _) if transfer.hear(notify)
-                        );
-                        answer_request(self.stack, &mut self.session, state).await;
-                        if is_transferred {
-                            self.transferred(answered).await;
-                            // The stack returns to this state once the NOTIFY is answered, and the
-                            // BYE must not overtake that.
-                            let _ = timeout(limit, self.states.recv()).await;
-                            break;
-                        }
-                    }
-                    None => break,
+    fn setup(&self, result: Result<InviteAsyncResult, tokio::task::JoinError>) -> Setup {
+        match result {
+            Ok(Ok((_, Some(answer)))) => match answer.status_code.code() {
+                200..=299 => Setup::Answered(Box::new(answer)),
+                422 => match refresh::least(&answer.headers) {
+                    Some(least) => Setup::TooBrief(least),
+                    None => Setup::Refused(Refusal::of(&answer)),
                 },
-                () = self.hang_up.cancelled() => break,
-                () = sleep_until(hang_up_at) => break,
-                () = transfer.step(&self.dialog, &referred_by, limit) => {}
+                _ => Setup::Refused(Refusal::of(&answer)),
+            },
+            Ok(Ok((_, None))) => Setup::Silent,
+            Ok(Err(error)) => self.broken_off(&error.to_string()),
+            Err(error) => self.broken_off(&error.to_string()),
+        }
+    }
+
+    /// Returns the result of an INVITE that the stack gave up. After a challenge that has no
+    /// answer, nothing can have rung.
+    fn broken_off(&self, error: &str) -> Setup {
+        match self.stack.refused(&self.attempt.key()) {
+            Some(code) => {
+                info!(code, "the trunk wants credentials of a kind that the worker has not");
+                Setup::Refused(Refusal::of_code(code))
             }
-        }
-        let duration = answered.elapsed();
-        if !self.is_over() {
-            let bye = timeout(self.stack.limits.response, self.dialog.bye()).await;
-            debug!(is_taken = bye.is_ok_and(|bye| bye.is_ok()), "hung up");
-        }
-        duration
-    }
-
-    fn is_over(&self) -> bool {
-        matches!(self.dialog.state(), DialogState::Terminated(..))
-    }
-
-    /// Reports that the target of the transfer answered.
-    async fn transferred(&self, answered: Instant) {
-        let seconds_before_transfer =
-            i32::try_from(answered.elapsed().as_secs()).unwrap_or(i32::MAX);
-        self.events.report(Fact::Transferred { seconds_before_transfer }).await;
-    }
-}
-
-/// Returns the delay that an answer asks for, as in `Retry-After: 20 (in maintenance)`.
-fn retry_after(response: &SipResponse) -> Option<Duration> {
-    let header = response.headers.iter().find_map(|header| match header {
-        Header::RetryAfter(value) => Some(value.value().to_owned()),
-        _ => None,
-    })?;
-    let digits: String = header.trim().chars().take_while(char::is_ascii_digit).collect();
-    digits.parse().ok().map(Duration::from_secs)
-}
-
-fn setup(result: Result<InviteAsyncResult, tokio::task::JoinError>) -> Setup {
-    match result {
-        Ok(Ok((_, Some(response)))) => match response.status_code.code() {
-            200 => Setup::Answered,
-            code => Setup::Refused(code, retry_after(&response)),
-        },
-        Ok(Ok((_, None))) => Setup::Silent,
-        Ok(Err(error)) => {
-            debug!(%error, "the INVITE broke off");
-            Setup::Silent
-        }
-        Err(error) => {
-            debug!(%error, "the INVITE was not completed");
-            Setup::Silent
+            None => {
+                debug!(error, "the INVITE broke off");
+                Setup::Silent
+            }
         }
     }
 }

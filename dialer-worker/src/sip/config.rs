@@ -1,23 +1,17 @@
 //! Flags of the SIP provider, and of inbound calls.
 
 use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
 use campaign_process::Secret;
-use clap::{Args, ValueEnum};
+use clap::Args;
 
+use super::agent_flags::AgentConfig;
+use super::keys::Key;
+use super::transport::Transport;
 use crate::flags::within;
-
-/// Transport of SIP messages.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub enum Transport {
-    /// Datagrams; lost ones are sent again.
-    #[default]
-    Udp,
-    /// One connection to the trunk.
-    Tcp,
-}
 
 /// Flags of the SIP provider.
 #[derive(Args, Clone, Debug)]
@@ -81,6 +75,18 @@ pub struct SipConfig {
         default_value_t = 3_600
     )]
     pub sip_talk_limit_seconds: u32,
+    /// Seconds after which a call ends on both sides unless one of them refreshes it, 90 to 86,400.
+    /// A trunk that knows session timers then ends the calls of a worker that was killed
+    #[arg(
+        long,
+        env = "DIALER_SIP_SESSION_EXPIRES_SECONDS",
+        value_parser = within(90..=86_400),
+        default_value_t = 600
+    )]
+    pub sip_session_expires_seconds: u32,
+    /// Key that opts the contact out and hangs up: 0 to 9, * or #. The trunk must tell keys by INFO
+    #[arg(long, env = "DIALER_SIP_OPT_OUT_KEY", value_name = "KEY")]
+    pub sip_opt_out_key: Option<Key>,
     /// Address to transfer answered calls to by REFER, like sip:agents@pbx.example
     #[arg(long, env = "DIALER_SIP_TRANSFER_TO", value_name = "URI")]
     pub sip_transfer_to: Option<String>,
@@ -92,6 +98,12 @@ pub struct SipConfig {
         default_value_t = 0
     )]
     pub sip_transfer_after_seconds: u32,
+    /// Certificates to trust in TLS connections, in PEM [default: the system's]
+    #[arg(long, env = "DIALER_SIP_CA_FILE", value_name = "FILE")]
+    pub sip_ca_file: Option<PathBuf>,
+    /// Options of AI agents.
+    #[command(flatten)]
+    pub agent: AgentConfig,
     /// Options of inbound calls.
     #[command(flatten)]
     pub inbound: InboundConfig,

@@ -14,12 +14,12 @@ mod caller;
 mod service;
 
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 use campaign_process::traces::{self, SpanKind, TraceContext};
 use campaign_proto::v1::RouteInboundRequest;
-use rsipstack::dialog::dialog::{DialogState, DialogStateReceiver, TerminatedReason};
+use rsipstack::dialog::dialog::TerminatedReason;
 use rsipstack::dialog::invite_dialog::InviteDialog;
 use rsipstack::sip::{Header, HeadersExt, Host, Method, SipMessage, StatusCode};
 use rsipstack::transaction::Transaction;
@@ -31,7 +31,8 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info};
 
 use super::config::{self, InboundConfig};
-use super::dialogs::answer_request;
+use super::leg::{Happening, Leg, key};
+use super::refresh::Refresh;
 use super::sdp::Session;
 use super::stack::Stack;
 use crate::service::Replica;
@@ -174,12 +175,12 @@ impl Inbound {
         &self,
         stack: &Stack,
         invite: Transaction,
-        (mut session, description): (Session, Vec<u8>),
+        (session, description): (Session, Vec<u8>),
         campaign: String,
         contact: String,
     ) -> Option<AnsweredCall> {
         let call_id = invite.original.call_id_header().ok()?.value().to_owned();
-        let (sender, mut states) = stack.layer.new_dialog_state_channel();
+        let (sender, states) = stack.layer.new_dialog_state_channel();
         let contact_uri = Some(stack.contact());
         let dialog = stack.layer.get_or_create_server_invite(&invite, sender, None, contact_uri);
         let dialog = match dialog {
@@ -192,45 +193,57 @@ impl Inbound {
         };
         let settled = CancellationToken::new();
         settled.cancel();
-        stack.list(&dialog, &settled);
-        let content_type = vec![Header::ContentType("application/sdp".into())];
-        let accepted = dialog.accept(Some(content_type), Some(description));
-        debug!(is_sent = accepted.is_ok(), contact, "a caller is answered");
+        let session = Arc::new(Mutex::new(session));
+        stack.begin(&call_id, stack.login());
+        stack.list(&dialog, &session, &settled);
         let answered = Instant::now();
+        let refresh = Refresh::by_invite(&invite.original.headers, answered);
+        let mut headers = refresh.answer();
+        headers.push(Header::ContentType("application/sdp".into()));
+        let accepted = dialog.accept(Some(headers), Some(description));
+        debug!(is_sent = accepted.is_ok(), contact, "a caller is answered");
         tokio::spawn(handshake(dialog.clone(), invite));
-        let is_call = self.talk(stack, &dialog, &mut session, &mut states, answered).await;
+        let (contact_uri, limit) = (stack.contact(), stack.limits.response);
+        let leg = Leg { dialog, states, session, refresh, contact: contact_uri, limit };
+        let dialog = leg.dialog.clone();
+        let talked = self.talk(stack, leg, answered).await;
         stack.forget(&dialog);
-        is_call.then(|| AnsweredCall { campaign, contact, call_id, duration: answered.elapsed() })
+        let opted_out = talked?;
+        let duration = answered.elapsed();
+        Some(AnsweredCall { campaign, contact, call_id, duration, opted_out })
     }
 
-    /// Runs the call from answer to end. Returns whether the call came about.
-    async fn talk(
-        &self,
-        stack: &Stack,
-        dialog: &InviteDialog,
-        session: &mut Session,
-        states: &mut DialogStateReceiver,
-        answered: Instant,
-    ) -> bool {
-        let mut is_acknowledged = false;
+    /// Runs the call from answer to end. Returns whether the caller opted out, or `None` if no call
+    /// came about.
+    async fn talk(&self, stack: &Stack, mut caller: Leg, answered: Instant) -> Option<bool> {
+        let (mut is_acknowledged, mut opted_out) = (false, false);
         loop {
             tokio::select! {
-                state = states.recv() => match state {
-                    Some(DialogState::Confirmed(..)) => is_acknowledged = true,
+                happening = caller.next() => match happening {
+                    Happening::Acknowledged => is_acknowledged = true,
                     // A BYE may overtake the ACK.
-                    Some(DialogState::Terminated(_, reason)) => {
-                        return is_acknowledged || matches!(reason, TerminatedReason::UacBye);
+                    Happening::Over(reason) => {
+                        let is_call = is_acknowledged
+                            || matches!(reason, Some(TerminatedReason::UacBye));
+                        return is_call.then_some(opted_out);
                     }
-                    Some(state) => answer_request(stack, session, state).await,
-                    None => return is_acknowledged,
+                    Happening::Asked(state) => {
+                        let key = key(&state);
+                        caller.answer(*state).await;
+                        if key.is_some() && key == stack.opt_out_key {
+                            opted_out = true;
+                            caller.settle().await;
+                            break;
+                        }
+                    }
+                    Happening::Expired => break,
                 },
                 () = self.hang_up.cancelled() => break,
                 () = sleep_until(answered + stack.limits.talk) => break,
             }
         }
-        let bye = timeout(stack.limits.response, dialog.bye()).await;
-        debug!(is_taken = bye.is_ok_and(|bye| bye.is_ok()), "hung up on a caller");
-        true
+        caller.hang_up().await;
+        Some(opted_out)
     }
 }
 

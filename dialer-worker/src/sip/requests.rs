@@ -4,13 +4,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rsipstack::dialog::DialogId;
-use rsipstack::sip::{Method, StatusCode};
+use rsipstack::dialog::dialog::DialogState;
+use rsipstack::sip::{Header, Method, StatusCode};
 use rsipstack::transaction::{Transaction, TransactionReceiver};
 use tokio::time::timeout;
 use tracing::{debug, error};
 
 use super::inbound::Inbound;
-use super::stack::Stack;
+use super::leg::answer_offer;
+use super::stack::{Listed, Stack};
 
 /// Time that a trunk's request waits for its preceding answer to be processed.
 const SETTLE_LIMIT: Duration = Duration::from_secs(5);
@@ -33,6 +35,9 @@ async fn take_request(stack: Arc<Stack>, inbound: Option<Arc<Inbound>>, mut requ
     let listed = id.as_ref().and_then(|id| stack.find(&id.call_id));
     let done = match (listed, &request.original.method) {
         (_, Method::Ack) => Ok(()),
+        (Some(call), method) if call.is_early() && *method != Method::Bye => {
+            answer_early(&call, &mut request).await
+        }
         (Some(mut call), _) => {
             let _ = timeout(SETTLE_LIMIT, call.settled.cancelled()).await;
             if id == Some(call.dialog.id()) {
@@ -57,5 +62,30 @@ async fn take_request(stack: Arc<Stack>, inbound: Option<Arc<Inbound>>, mut requ
     };
     if let Err(error) = done {
         debug!(%error, "a request of the trunk was not handled");
+    }
+}
+
+/// Answers a request within a call that is not answered yet.
+async fn answer_early(call: &Listed, request: &mut Transaction) -> rsipstack::Result<()> {
+    match (request.original.method, call.dialog.state()) {
+        (Method::Update, _) if request.original.body.is_empty() => {
+            request.reply(StatusCode::OK).await
+        }
+        // The trunk may offer again once it has answered the INVITE's offer (RFC 3311 §5.1).
+        (Method::Update, DialogState::Early(_, answer)) if !answer.body.is_empty() => {
+            match answer_offer(&call.session, &request.original.body) {
+                Some(description) => {
+                    let headers = vec![
+                        Header::ContentType("application/sdp".into()),
+                        Header::Contact(format!("<{}>", call.contact).into()),
+                    ];
+                    request.reply_with(StatusCode::OK, headers, Some(description)).await
+                }
+                None => request.reply(StatusCode::NotAcceptableHere).await,
+            }
+        }
+        (Method::Update | Method::Invite, _) => request.reply(StatusCode::RequestPending).await,
+        (Method::Options | Method::Info | Method::Notify, _) => request.reply(StatusCode::OK).await,
+        _ => request.reply(StatusCode::MethodNotAllowed).await,
     }
 }

@@ -1,11 +1,16 @@
-//! Session descriptions whose media go nowhere: offers and answers (RFC 3264).
+//! Session descriptions: offers and answers (RFC 3264) whose media go nowhere, and those of another
+//! party passed on.
 
 use std::net::SocketAddr;
 
 /// Codecs that the worker names: PCMU and PCMA (RFC 3551).
 const CODECS: [(&str, &str); 2] = [("0", "PCMU/8000"), ("8", "PCMA/8000")];
+/// Keys within the audio (RFC 4733), for a party that is connected later.
+const KEYS: &str = "101";
 /// Transport of the audio.
 const TRANSPORT: &str = "RTP/AVP";
+/// Longest description that is passed on, in bytes.
+const PASSED_BYTES: usize = 16_384;
 
 /// Session of one call, as the worker describes it.
 #[derive(Clone, Debug)]
@@ -14,21 +19,42 @@ pub(super) struct Session {
     media_port: u16,
     /// Version of the last description; grows with each change.
     version: u64,
-    /// Media of the last description.
-    media: String,
+    /// Lines of the last description that follow its origin.
+    lines: String,
+    /// Whether offers name the keys within the audio.
+    offers_keys: bool,
 }
 
 impl Session {
     /// Creates a session whose audio would go to `media_port` of the address.
-    pub fn new(address: SocketAddr, media_port: u16) -> Self {
-        Self { address, media_port, version: 0, media: String::new() }
+    pub fn new(address: SocketAddr, media_port: u16, offers_keys: bool) -> Self {
+        Self { address, media_port, version: 0, lines: String::new(), offers_keys }
     }
 
     /// Returns an offer of audio in both directions.
     pub fn offer(&mut self) -> Vec<u8> {
-        let codecs: Vec<&str> = CODECS.iter().map(|(number, _)| *number).collect();
+        let mut codecs: Vec<&str> = CODECS.iter().map(|(number, _)| *number).collect();
+        if self.offers_keys {
+            codecs.push(KEYS);
+        }
         let audio = self.audio(&codecs, "sendrecv");
-        self.describe(audio)
+        self.describe(&audio)
+    }
+
+    /// Returns another party's description as the worker's own: only the origin is the worker's,
+    /// which must stay the same within a call (RFC 3264 §8). Returns `None` for what is no
+    /// description.
+    pub fn pass(&mut self, description: &[u8]) -> Option<Vec<u8>> {
+        let text = std::str::from_utf8(description).ok()?;
+        if text.len() > PASSED_BYTES || !text.starts_with("v=0") {
+            return None;
+        }
+        let lines = text
+            .lines()
+            .map(str::trim_end)
+            .filter(|line| !line.is_empty() && !line.starts_with("v=") && !line.starts_with("o="));
+        let lines: String = lines.flat_map(|line| [line, "\r\n"]).collect();
+        Some(self.change(lines))
     }
 
     /// Returns the answer to an offer. The first audio with a codec of ours is accepted and all
@@ -60,7 +86,7 @@ impl Session {
                 media.push_str(&format!("m={kind} 0 {transport} {}\r\n", formats.join(" ")));
             }
         }
-        (is_accepted || !is_needed).then(|| self.describe(media))
+        (is_accepted || !is_needed).then(|| self.describe(&media))
     }
 
     fn audio(&self, codecs: &[&str], direction: &str) -> String {
@@ -68,20 +94,36 @@ impl Session {
         for (number, name) in CODECS.iter().filter(|(number, _)| codecs.contains(number)) {
             audio.push_str(&format!("a=rtpmap:{number} {name}\r\n"));
         }
+        if codecs.contains(&KEYS) {
+            audio.push_str(&format!(
+                "a=rtpmap:{KEYS} telephone-event/8000\r\na=fmtp:{KEYS} 0-15\r\n"
+            ));
+        }
         audio + &format!("a={direction}\r\n")
     }
 
-    fn describe(&mut self, media: String) -> Vec<u8> {
-        if media != self.media {
+    fn describe(&mut self, media: &str) -> Vec<u8> {
+        let ip = self.address.ip();
+        let lines = format!("s=-\r\nc=IN {} {ip}\r\nt=0 0\r\n{media}", self.family());
+        self.change(lines)
+    }
+
+    fn change(&mut self, lines: String) -> Vec<u8> {
+        if lines != self.lines {
             self.version += 1;
-            self.media = media;
+            self.lines = lines;
         }
-        let (ip, version, media) = (self.address.ip(), self.version, &self.media);
-        let family = if ip.is_ipv6() { "IP6" } else { "IP4" };
-        format!(
-            "v=0\r\no=- 1 {version} IN {family} {ip}\r\ns=-\r\nc=IN {family} {ip}\r\nt=0 0\r\n{media}"
-        )
-        .into_bytes()
+        self.description()
+    }
+
+    /// Returns the last description.
+    pub fn description(&self) -> Vec<u8> {
+        let (ip, version, lines) = (self.address.ip(), self.version, &self.lines);
+        format!("v=0\r\no=- 1 {version} IN {} {ip}\r\n{lines}", self.family()).into_bytes()
+    }
+
+    fn family(&self) -> &'static str {
+        if self.address.is_ipv6() { "IP6" } else { "IP4" }
     }
 }
 
@@ -123,7 +165,7 @@ mod tests {
         "v=0\r\no=- 1 1 IN IP4 127.0.0.2\r\ns=-\r\nc=IN IP4 127.0.0.2\r\nt=0 0\r\n";
 
     fn session() -> Session {
-        Session::new("127.0.0.1:5060".parse().expect("an address"), 9)
+        Session::new("127.0.0.1:5060".parse().expect("an address"), 9, false)
     }
 
     fn answered(media: &str) -> Option<Vec<String>> {
@@ -192,5 +234,31 @@ mod tests {
         assert_eq!(version(session.answer(held.as_bytes()).expect("accepted")), "2");
         assert_eq!(version(session.answer(resumed.as_bytes()).expect("accepted")), "3");
         assert_eq!(version(session.offer()), "3");
+    }
+
+    #[test]
+    fn a_description_of_another_party_keeps_the_origin() {
+        let mut session = session();
+        session.offer();
+        let agent = "v=0\no=agent 7 9 IN IP4 10.0.0.9\ns=x\nc=IN IP4 10.0.0.9\nt=0 0\n\
+                     m=audio 7000 RTP/AVP 0\n";
+        let passed = session.pass(agent.as_bytes()).expect("a description");
+        let expected = "v=0\r\no=- 1 2 IN IP4 127.0.0.1\r\ns=x\r\nc=IN IP4 10.0.0.9\r\nt=0 0\r\n\
+                        m=audio 7000 RTP/AVP 0\r\n";
+        assert_eq!(String::from_utf8(passed.clone()).expect("text"), expected);
+        assert_eq!(session.pass(agent.as_bytes()), Some(passed.clone()), "nothing has changed");
+        assert_eq!(session.description(), passed);
+        for broken in ["", "hello", "v=0\r\n\u{0}".repeat(9_000).as_str()] {
+            assert_eq!(session.pass(broken.as_bytes()), None);
+        }
+        assert_eq!(session.pass(b"v=0\r\n\xff"), None);
+    }
+
+    #[test]
+    fn keys_are_offered_for_a_party_that_comes_later() {
+        let mut session = Session::new("127.0.0.1:5060".parse().expect("an address"), 9, true);
+        let offer = String::from_utf8(session.offer()).expect("text");
+        assert!(offer.contains("m=audio 9 RTP/AVP 0 8 101\r\n"), "{offer}");
+        assert!(offer.contains("a=rtpmap:101 telephone-event/8000\r\na=fmtp:101 0-15\r\n"));
     }
 }

@@ -1,29 +1,38 @@
 //! SIP stack that all calls share: socket, trunk, and the list of calls in progress.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use rsipstack::EndpointBuilder;
-use rsipstack::dialog::authenticate::Credential;
 use rsipstack::dialog::dialog_layer::DialogLayer;
 use rsipstack::dialog::invitation::InviteOption;
 use rsipstack::dialog::invite_dialog::InviteDialog;
 use rsipstack::sip::headers::ReferTo;
-use rsipstack::sip::{HostWithPort, Method, SipMessage, Uri};
+use rsipstack::sip::uri::ParamsExt as _;
+use rsipstack::sip::{HostWithPort, Method, Param, SipMessage, Uri};
 use rsipstack::transaction::endpoint::{EndpointInnerRef, TargetLocator};
 use rsipstack::transaction::key::{TransactionKey, TransactionRole};
 use rsipstack::transaction::{Transaction, TransactionReceiver, make_tag};
-use rsipstack::transport::tcp_listener::TcpListenerConnection;
-use rsipstack::transport::udp::UdpConnection;
-use rsipstack::transport::{SipAddr, SipConnection, TransportLayer};
+use rsipstack::transport::SipAddr;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info};
 
-use super::config::{Limits, SipConfig, Transport};
+use super::agent::Agents;
+use super::config::{Limits, SipConfig};
+use super::credentials::{Credentials, for_stack};
+use super::digest::Login;
+use super::keys::Key;
+use super::leg::SharedSession;
+use super::network::{TrunkConnection, listen, resolve};
+use super::refresh;
 use super::sdp::Session;
+use super::transport::Transport;
+use super::wire::Wire;
 use crate::call::{Attempt, Fault};
 
 /// State that all calls share.
@@ -32,15 +41,19 @@ pub(super) struct Stack {
     pub limits: Limits,
     pub transfer_to: Option<ReferTo>,
     pub transfer_after: Duration,
+    pub opt_out_key: Option<Key>,
+    pub agents: Agents,
     endpoint: EndpointInnerRef,
     trunk: SipAddr,
     domain: String,
     caller: Uri,
     contact: Uri,
-    credential: Option<Credential>,
+    login: Option<Arc<Login>>,
+    credentials: Arc<Credentials>,
     session: Session,
-    /// Lock that keeps calls from opening a connection each.
-    connecting: tokio::sync::Mutex<()>,
+    /// Interval of session timers, in seconds; grows if the trunk wants longer ones.
+    session_expires: AtomicU64,
+    connection: TrunkConnection,
     calls: Mutex<HashMap<String, Listed>>,
 }
 
@@ -48,8 +61,18 @@ pub(super) struct Stack {
 #[derive(Clone)]
 pub(super) struct Listed {
     pub dialog: InviteDialog,
+    pub session: SharedSession,
+    /// Address at which the trunk reaches the worker.
+    pub contact: Uri,
     /// Cancelled when the answer to the worker's INVITE is processed.
     pub settled: CancellationToken,
+}
+
+impl Listed {
+    /// Whether the call is not answered yet.
+    pub fn is_early(&self) -> bool {
+        !self.settled.is_cancelled() && self.dialog.state().can_cancel()
+    }
 }
 
 impl Stack {
@@ -67,11 +90,19 @@ impl Stack {
         let kind = match config.sip_transport {
             Transport::Udp => rsipstack::sip::Transport::Udp,
             Transport::Tcp => rsipstack::sip::Transport::Tcp,
+            Transport::Tls => rsipstack::sip::Transport::Tls,
         };
-        let trunk = SipAddr::new(kind, HostWithPort::from(address));
+        // The certificate names the trunk's host.
+        let trunk = match config.sip_transport {
+            Transport::Tls => HostWithPort::try_from(name).map_err(|error| error.to_string())?,
+            Transport::Udp | Transport::Tcp => HostWithPort::from(address),
+        };
+        let trunk = SipAddr::new(kind, trunk);
+        let credentials = Arc::new(Credentials::default());
         let endpoint = EndpointBuilder::new()
             .with_user_agent(concat!("dialer-worker/", env!("CARGO_PKG_VERSION")))
             .with_transport_layer(transport)
+            .with_inspector(Box::new(Wire(Arc::clone(&credentials))))
             .with_target_locator(Box::new(Locator {
                 called: callee("nobody", &domain)?.host_with_port,
                 trunk: trunk.clone(),
@@ -91,14 +122,22 @@ impl Stack {
                 None => None,
             },
             transfer_after: Duration::from_secs(config.sip_transfer_after_seconds.into()),
+            opt_out_key: config.sip_opt_out_key,
             endpoint: inner,
             trunk,
             caller: uri(&format!("sip:{}@{domain}", config.sip_caller), "--sip-caller")?,
             contact: uri(&format!("sip:{user}@{listens}"), "--sip-user")?,
-            credential: credential(config),
-            session: Session::new(listens, config.sip_media_port),
+            login: Login::of(config.sip_user.as_deref(), config.sip_password.as_ref()),
+            credentials,
+            agents: Agents::new(&config.agent),
+            session: Session::new(
+                listens,
+                config.sip_media_port,
+                !config.agent.sip_agent.is_empty(),
+            ),
+            session_expires: AtomicU64::new(config.sip_session_expires_seconds.into()),
             domain,
-            connecting: tokio::sync::Mutex::default(),
+            connection: TrunkConnection::default(),
             calls: Mutex::default(),
         });
         tokio::spawn(async move { endpoint.serve().await });
@@ -113,24 +152,26 @@ impl Stack {
         attempt: &Attempt,
         session: &mut Session,
     ) -> Result<InviteOption, String> {
-        Ok(InviteOption {
-            caller: self.caller.clone(),
-            callee: callee(&attempt.phone_number, &self.domain)?,
-            destination: Some(self.trunk.clone()),
-            offer: Some(session.offer()),
-            contact: self.contact.clone(),
-            credential: self.credential.clone(),
-            call_id: Some(attempt.key()),
-            ..InviteOption::default()
-        })
+        let invitation = self.through_trunk(&attempt.phone_number, attempt.key())?;
+        Ok(InviteOption { offer: Some(session.offer()), ..invitation })
     }
 
     /// Opens a connection to the trunk, if the transport needs one and none is open.
     pub async fn connect(&self) -> Result<(), Fault> {
-        let _one_at_a_time = self.connecting.lock().await;
-        let connected = self.endpoint.transport_layer.lookup(&self.trunk, None);
-        match timeout(self.limits.response, connected).await {
-            Ok(Ok(_)) => Ok(()),
+        let layer = &self.endpoint.transport_layer;
+        let connecting = async {
+            match self.trunk.r#type {
+                Some(rsipstack::sip::Transport::Tcp) => {
+                    self.connection.open(layer, &self.trunk).await
+                }
+                Some(rsipstack::sip::Transport::Tls) => {
+                    self.connection.open_secure(layer, &self.trunk).await
+                }
+                _ => Ok(()),
+            }
+        };
+        match timeout(self.limits.response, connecting).await {
+            Ok(Ok(())) => Ok(()),
             Ok(Err(error)) => {
                 debug!(%error, "no connection to the trunk");
                 Err(Fault::Unreachable)
@@ -139,10 +180,46 @@ impl Stack {
         }
     }
 
+    /// Begins a call: what the trunk asks of it from now on is remembered.
+    pub fn begin(&self, call_id: &str, login: Option<&Arc<Login>>) {
+        if let Some(login) = login {
+            self.credentials.begin(call_id, login);
+        }
+    }
+
+    /// Returns user and password for the trunk.
+    pub fn login(&self) -> Option<&Arc<Login>> {
+        self.login.as_ref()
+    }
+
+    /// Returns the code of the challenge with which a call's INVITE ended, if it did.
+    pub fn refused(&self, call_id: &str) -> Option<u16> {
+        self.credentials.refused(call_id)
+    }
+
+    fn session_expires(&self) -> Duration {
+        Duration::from_secs(self.session_expires.load(Ordering::Relaxed))
+    }
+
+    /// Notes the shortest session timer that the trunk accepts. Returns whether that is news.
+    pub fn expire_later(&self, least: Duration) -> bool {
+        self.session_expires.fetch_max(least.as_secs(), Ordering::Relaxed) < least.as_secs()
+    }
+
     /// Lists a call, so that it receives the trunk's requests from the moment `settled` is
     /// cancelled.
-    pub fn list(&self, dialog: &InviteDialog, settled: &CancellationToken) {
-        let listed = Listed { dialog: dialog.clone(), settled: settled.clone() };
+    pub fn list(
+        &self,
+        dialog: &InviteDialog,
+        session: &SharedSession,
+        settled: &CancellationToken,
+    ) {
+        let listed = Listed {
+            dialog: dialog.clone(),
+            session: Arc::clone(session),
+            contact: self.contact(),
+            settled: settled.clone(),
+        };
         self.listed().insert(dialog.id().call_id, listed);
     }
 
@@ -151,6 +228,7 @@ impl Stack {
         let id = dialog.id();
         self.listed().remove(&id.call_id);
         self.layer.remove_dialog(&id);
+        self.credentials.forget(&id.call_id);
     }
 
     /// Returns the listed call with this Call-ID.
@@ -162,13 +240,22 @@ impl Stack {
         self.calls.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether the trunk answers OPTIONS at all. The content of the answer does not matter.
-    pub async fn options(&self) -> bool {
+    /// Whether the trunk and all agents answer OPTIONS at all. The content does not matter.
+    pub async fn works(&self) -> bool {
         if self.connect().await.is_err() {
             return false;
         }
+        let trunk = (Uri::from(self.trunk.clone()), Some(self.trunk.clone()));
+        let agents = self.agents.addresses().map(|address| (address.clone(), None));
+        let asked = std::iter::once(trunk).chain(agents);
+        let asked = asked.map(|(address, destination)| self.answers(address, destination));
+        join_all(asked).await.into_iter().all(|answers| answers)
+    }
+
+    /// Whether a peer answers OPTIONS.
+    async fn answers(&self, address: Uri, destination: Option<SipAddr>) -> bool {
         let asked = async {
-            let mut transaction = self.options_transaction()?;
+            let mut transaction = self.options_transaction(address, destination)?;
             transaction.send().await.ok()?;
             while let Some(message) = transaction.receive().await {
                 if let SipMessage::Response(response) = message {
@@ -178,21 +265,21 @@ impl Stack {
             None
         };
         let code = timeout(self.limits.response, asked).await.ok().flatten();
-        debug!(?code, "the trunk's answer to OPTIONS");
+        debug!(?code, "a peer's answer to OPTIONS");
         code.is_some()
     }
 
-    fn options_transaction(&self) -> Option<Transaction> {
+    fn options_transaction(
+        &self,
+        address: Uri,
+        destination: Option<SipAddr>,
+    ) -> Option<Transaction> {
         let from = rsipstack::sip::typed::From {
             display_name: None,
             uri: self.caller.clone(),
             params: Vec::new(),
         };
-        let to = rsipstack::sip::typed::To {
-            display_name: None,
-            uri: Uri::from(self.trunk.clone()),
-            params: Vec::new(),
-        };
+        let to = rsipstack::sip::typed::To { display_name: None, uri: address, params: Vec::new() };
         let request = self.endpoint.make_request(
             Method::Options,
             to.uri.clone(),
@@ -205,8 +292,43 @@ impl Stack {
         let key = TransactionKey::from_request(&request, TransactionRole::Client).ok()?;
         let mut transaction =
             Transaction::new_client(key, request, Arc::clone(&self.endpoint), None);
-        transaction.destination = Some(self.trunk.clone());
+        transaction.destination = destination;
         Some(transaction)
+    }
+
+    /// Returns the INVITE of a number through the trunk, without an offer.
+    pub fn through_trunk(&self, number: &str, call_id: String) -> Result<InviteOption, String> {
+        Ok(InviteOption {
+            caller: self.caller.clone(),
+            callee: callee(number, &self.domain)?,
+            destination: Some(self.trunk.clone()),
+            contact: self.contact.clone(),
+            headers: Some(refresh::offer(self.session_expires())),
+            credential: self.login.as_deref().map(for_stack),
+            call_id: Some(call_id),
+            ..InviteOption::default()
+        })
+    }
+
+    /// Returns the INVITE of an address, which a person's number calls.
+    pub fn to_address(
+        &self,
+        address: &Uri,
+        number: &str,
+        call_id: String,
+    ) -> Result<InviteOption, String> {
+        let mut contact = self.contact.clone();
+        if let Some(transport) = address.transport() {
+            contact.params.push(Param::Transport(*transport));
+        }
+        Ok(InviteOption {
+            caller: callee(number, &self.domain)?,
+            callee: address.clone(),
+            contact,
+            headers: Some(refresh::offer(self.session_expires())),
+            call_id: Some(call_id),
+            ..InviteOption::default()
+        })
     }
 
     /// Returns the session of a new call.
@@ -241,73 +363,4 @@ impl TargetLocator for Locator {
 
 fn callee(number: &str, domain: &str) -> Result<Uri, String> {
     Uri::try_from(format!("sip:{number}@{domain}").as_str()).map_err(|error| error.to_string())
-}
-
-async fn resolve(name: &str) -> Result<SocketAddr, String> {
-    let mut addresses = tokio::net::lookup_host(name)
-        .await
-        .map_err(|error| format!("--sip-trunk {name} is not found: {error}"))?;
-    addresses.next().ok_or_else(|| format!("--sip-trunk {name} has no address"))
-}
-
-/// Binds the socket. Returns it with the address at which the trunk reaches the worker.
-async fn listen(
-    config: &SipConfig,
-    trunk: SocketAddr,
-) -> Result<(TransportLayer, SocketAddr), String> {
-    let local = local_address(config.sip_listen, trunk)
-        .map_err(|error| format!("--sip-trunk {trunk} cannot be reached from here: {error}"))?;
-    let stop = CancellationToken::new();
-    let (connection, bound) = bind(config, local, stop.clone())
-        .await
-        .map_err(|error| format!("--sip-listen {} does not work: {error}", config.sip_listen))?;
-    let layer = TransportLayer::new(stop);
-    layer.add_transport(connection);
-    Ok((layer, config.sip_public_address.unwrap_or(bound)))
-}
-
-/// Returns the listener at an address, and the address that it got.
-async fn bind(
-    config: &SipConfig,
-    local: SocketAddr,
-    stop: CancellationToken,
-) -> rsipstack::Result<(SipConnection, SocketAddr)> {
-    let public = config.sip_public_address;
-    match config.sip_transport {
-        Transport::Udp => {
-            let udp = UdpConnection::create_connection(local, public, Some(stop)).await?;
-            let bound = udp.get_addr().get_socketaddr()?;
-            Ok((SipConnection::Udp(udp), bound))
-        }
-        Transport::Tcp => {
-            // The stack binds later and ignores a failure. Binding here reports an address in use.
-            let bound = std::net::TcpListener::bind(local)?.local_addr()?;
-            let tcp = TcpListenerConnection::new(bound, public).await?;
-            Ok((SipConnection::TcpListener(tcp), bound))
-        }
-    }
-}
-
-/// Replaces the unspecified address by the one that the trunk sees.
-fn local_address(listen: SocketAddr, trunk: SocketAddr) -> std::io::Result<SocketAddr> {
-    if !listen.ip().is_unspecified() {
-        return Ok(listen);
-    }
-    // `connect` sends nothing but selects the route. The port is free, because others may use
-    // `listen`'s for UDP.
-    let socket = std::net::UdpSocket::bind((listen.ip(), 0))?;
-    socket.connect(trunk)?;
-    Ok(SocketAddr::new(socket.local_addr()?.ip(), listen.port()))
-}
-
-fn credential(config: &SipConfig) -> Option<Credential> {
-    let (Some(user), Some(password)) = (&config.sip_user, &config.sip_password) else {
-        return None;
-    };
-    Some(Credential {
-        username: user.clone(),
-        password: password.reveal().to_owned(),
-        realm: None,
-        auth_username: None,
-    })
 }

@@ -10,6 +10,8 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
 use tracing::info;
 
+use super::headers;
+
 /// Longest time for the target to answer, once the trunk accepted the order.
 const TARGET_LIMIT: Duration = Duration::from_secs(180);
 
@@ -102,10 +104,7 @@ async fn order(
 
 /// Reads a NOTIFY of the event `refer`: its body is the beginning of an answer, `SIP/2.0 200 OK`.
 fn report(notify: &Request) -> Option<Report> {
-    let header = |name: &str| {
-        let header = notify.headers.iter().find(|header| header.name().eq_ignore_ascii_case(name));
-        header.map(|header| header.value().trim().to_ascii_lowercase())
-    };
+    let header = |name: &str| headers::value(&notify.headers, name).map(str::to_ascii_lowercase);
     let event = header("Event").or_else(|| header("o"))?;
     if event.split(';').next().map(str::trim) != Some("refer") {
         return None;

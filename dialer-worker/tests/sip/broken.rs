@@ -3,7 +3,8 @@
 
 use std::time::{Duration, Instant};
 
-use campaign_proto::v1::CallOutcome;
+use campaign_proto::v1::interaction::Fact;
+use campaign_proto::v1::{CallOutcome, Interaction};
 use campaign_sip::{Sipp, Traffic};
 
 use crate::service::{CallingWorker, Reported};
@@ -25,6 +26,16 @@ async fn rejected(code: &str, retry_after: &str) -> (Sipp, CallingWorker) {
     (sipp, worker)
 }
 
+/// Returns the status code with which a call ended; 0 if none was told.
+fn status_code(fact: &Interaction) -> i32 {
+    match &fact.fact {
+        Some(Fact::CallEnded(ended)) => {
+            ended.detail.as_ref().map_or(0, |detail| detail.status_code)
+        }
+        _ => 0,
+    }
+}
+
 async fn until_given_back(worker: &mut CallingWorker) -> Reported {
     let mut reported = Reported::default();
     while reported.ends.len() + worker.released.len() < usize::try_from(CONTACTS).expect("small") {
@@ -43,8 +54,16 @@ async fn a_trunk_that_rejects_everybody_costs_no_more_than_a_few_attempts() {
         let (mut sipp, mut worker) = rejected(code, "0").await;
         let reported = until_given_back(&mut worker).await;
         assert_eq!(reported.ends.len(), FAILURES, "{code}");
-        let expected = if code == "603" { CallOutcome::Busy } else { CallOutcome::Failed };
+        let expected = match code {
+            "603" => CallOutcome::Busy,
+            "404" | "410" | "604" => CallOutcome::InvalidNumber,
+            "408" | "480" | "487" => CallOutcome::Failed,
+            // Nothing can have rung, so the service gives the attempts back.
+            _ => CallOutcome::Congested,
+        };
         assert_eq!(reported.count(expected), FAILURES as u64, "{code}: nobody's phone rang");
+        let is_told = |end| status_code(end).to_string() == code;
+        assert!(reported.ends.values().all(is_told), "{:?}", reported.ends);
         worker.stop().await;
         assert_eq!(sipp.invites().len(), FAILURES, "{code}");
         sipp.kill();

@@ -28,7 +28,7 @@ fn expected(number: &str) -> CallOutcome {
         Some('0'..='4' | '9') => CallOutcome::Answered,
         Some('5' | '7') => CallOutcome::Busy,
         Some('6') => CallOutcome::NoAnswer,
-        _ => CallOutcome::Failed,
+        _ => CallOutcome::InvalidNumber,
     }
 }
 
@@ -42,7 +42,7 @@ fn agree(reported: &Reported, sipp: &Sipp, calls: i32) {
         ("hung up", counts["answered"], counts["hung_up_there"] + counts["hung_up_here"]),
         ("busy", reported.count(CallOutcome::Busy), counts["busy"] + counts["declines"]),
         ("no answer", reported.count(CallOutcome::NoAnswer), counts["no_answer"]),
-        ("failed", reported.count(CallOutcome::Failed), counts["unknown"]),
+        ("no such number", reported.count(CallOutcome::InvalidNumber), counts["unknown"]),
         ("wanted", reported.ends.len() as u64, calls),
     ];
     for (what, ours, theirs) in pairs {

@@ -24,6 +24,8 @@ pub struct CallingWorker {
     /// Slots released.
     pub released: Vec<i32>,
     pub credit: i32,
+    /// Reasons for which the provider fails, as the worker told.
+    failures: Vec<String>,
     leases: u32,
     shutdown: CancellationToken,
     running: JoinHandle<Summary>,
@@ -72,6 +74,7 @@ impl CallingWorker {
             stream,
             released: Vec::new(),
             credit,
+            failures: Vec::new(),
             leases: 0,
             shutdown,
             running,
@@ -119,7 +122,7 @@ impl CallingWorker {
                 self.stream.acknowledge_release(&release).await;
                 self.released.extend(release.slots);
             }
-            Request::ProviderReport(_) => {}
+            Request::ProviderReport(report) => self.failures.push(report.reason),
             Request::Hello(_) => panic!("hello came twice"),
         }
         Vec::new()
@@ -127,6 +130,13 @@ impl CallingWorker {
 
     pub async fn until_credit(&mut self) {
         while self.credit == 0 {
+            self.answer_next().await;
+        }
+    }
+
+    /// Answers until the worker has told the service that the provider fails, for this reason.
+    pub async fn until_provider_report(&mut self, reason: &str) {
+        while !self.failures.iter().any(|failure| failure.contains(reason)) {
             self.answer_next().await;
         }
     }

@@ -60,7 +60,7 @@ async fn hung_up_within_a_second(slot: i32, expected: CallOutcome, counter: &str
 #[tokio::test]
 #[ignore = "needs sipp: make test-sip"]
 async fn a_call_that_rings_is_cancelled_within_a_second() {
-    hung_up_within_a_second(6, CallOutcome::NoAnswer, "cancelled").await;
+    hung_up_within_a_second(6, CallOutcome::Cancelled, "cancelled").await;
 }
 
 #[tokio::test]
@@ -183,7 +183,7 @@ async fn a_trunk_that_asks_gets_user_and_password() {
     let wrong = ["--sip-user", "4711", "--sip-password", "guess"];
     let mut worker = CallingWorker::over_sip(&sipp.address(), &wrong).await;
     worker.stream.lease_slots(2, [0]).await;
-    assert_eq!(outcome(&end(&mut worker).await), Some(CallOutcome::Failed));
+    assert_eq!(outcome(&end(&mut worker).await), Some(CallOutcome::Congested));
     worker.stop().await;
     sipp.finish().await.expect("its calls end");
     assert_eq!((sipp.count("answered"), sipp.count("refused")), (1, 1), "{}", sipp.errors());
@@ -282,7 +282,7 @@ async fn a_trunk_that_takes_no_calls_costs_no_more_than_a_few_attempts() {
     worker.credit = 0;
     worker.until_credit().await;
     assert!(tried.elapsed() > Duration::from_millis(2_900), "1 s, then 2 s");
-    assert_eq!(reported.count(CallOutcome::Failed), 4);
+    assert_eq!(reported.count(CallOutcome::Congested), 4);
     worker.stop().await;
     assert_eq!(sipp.invites().len(), 4);
 }
@@ -307,6 +307,6 @@ async fn a_trunk_that_refuses_connections_costs_no_more_than_a_few_attempts() {
         worker.note_next(&mut reported).await;
     }
     assert!(worker.released.len() >= 40, "{} of 50 given back", worker.released.len());
-    assert!(reported.ends.values().all(|end| outcome(end) == Some(CallOutcome::Failed)));
+    assert!(reported.ends.values().all(|end| outcome(end) == Some(CallOutcome::Congested)));
     worker.stop().await;
 }

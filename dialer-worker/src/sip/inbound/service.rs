@@ -10,8 +10,8 @@ use campaign_process::traces::TraceContext;
 use campaign_proto::v1::interaction::Fact;
 use campaign_proto::v1::interaction_service_client::InteractionServiceClient;
 use campaign_proto::v1::{
-    CalledIn, Interaction, InteractionStatus, RecordInteractionsRequest, ReportedInteraction,
-    RouteInboundRequest, RouteInboundResponse,
+    CalledIn, Interaction, InteractionStatus, OptedOut, RecordInteractionsRequest,
+    ReportedInteraction, RouteInboundRequest, RouteInboundResponse,
 };
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
@@ -22,6 +22,7 @@ use tonic::transport::Channel;
 use tonic::{Code, Status};
 use tracing::{error, warn};
 
+use super::super::conversation::CHANNEL;
 use crate::service::{Bearer, Replica};
 
 /// Time for one request to one replica.
@@ -40,6 +41,8 @@ pub(super) struct AnsweredCall {
     pub contact: String,
     pub call_id: String,
     pub duration: Duration,
+    /// Whether the caller opted out by a key.
+    pub opted_out: bool,
 }
 
 /// Replicas of the service; any of them may answer.
@@ -111,11 +114,13 @@ impl Service {
             });
             let problem = match told.await {
                 Ok(response) => {
-                    let result = response.results.into_iter().next().unwrap_or_default();
-                    if result.status() != InteractionStatus::Rejected {
-                        return true;
+                    let mut results = response.results.into_iter();
+                    let rejected =
+                        results.find(|result| result.status() == InteractionStatus::Rejected);
+                    match rejected {
+                        None => return true,
+                        Some(result) => result.message,
                     }
-                    result.message
                 }
                 Err(status) if matches!(status.code(), Code::InvalidArgument | Code::NotFound) => {
                     status.message().to_owned()
@@ -171,16 +176,25 @@ impl Service {
 
 fn record_request(call: &AnsweredCall) -> RecordInteractionsRequest {
     let duration = prost_types::Duration::try_from(call.duration).unwrap_or_default();
-    let interaction = Interaction {
-        interaction_id: interaction_id(&call.call_id),
-        contact: call.contact.clone(),
-        occur_time: Some(SystemTime::now().into()),
-        fact: Some(Fact::CalledIn(CalledIn { duration: Some(duration) })),
-        ..Interaction::default()
+    let id = interaction_id(&call.call_id);
+    let now = SystemTime::now();
+    let reported = |interaction_id: String, fact: Fact| ReportedInteraction {
+        interaction: Some(Interaction {
+            interaction_id,
+            contact: call.contact.clone(),
+            occur_time: Some(now.into()),
+            fact: Some(fact),
+            ..Interaction::default()
+        }),
+        phone_number: String::new(),
     };
-    let reported =
-        ReportedInteraction { interaction: Some(interaction), phone_number: String::new() };
-    RecordInteractionsRequest { parent: call.campaign.clone(), interactions: vec![reported] }
+    let called_in = CalledIn { duration: Some(duration) };
+    let mut interactions = vec![reported(id.clone(), Fact::CalledIn(called_in))];
+    if call.opted_out {
+        let opted_out = OptedOut { channel: CHANNEL.to_owned(), ..OptedOut::default() };
+        interactions.push(reported(format!("{id}.out"), Fact::OptedOut(opted_out)));
+    }
+    RecordInteractionsRequest { parent: call.campaign.clone(), interactions }
 }
 
 /// Returns an id that is the same however often the call is recorded. A Call-ID may have any

@@ -1,0 +1,55 @@
+//! Call that goes on: what is needed for it, and what is reported of it.
+
+use std::sync::Arc;
+
+use rsipstack::dialog::dialog::DialogState;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::agent::Caller;
+use super::leg;
+use super::stack::Stack;
+use crate::call::{CallEvents, Fact};
+
+/// Channel of an opt-out by key.
+pub(super) const CHANNEL: &str = "call";
+
+/// Call from answer to end.
+pub(super) struct Conversation<'a> {
+    pub stack: &'a Arc<Stack>,
+    pub events: &'a CallEvents,
+    pub hang_up: &'a CancellationToken,
+    pub caller: Caller,
+    pub answered: Instant,
+}
+
+/// Party that ended a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum EndedBy {
+    Person,
+    Agent,
+    Worker,
+    /// Ended by the worker, because the agent did not come.
+    NoAgent,
+}
+
+impl Conversation<'_> {
+    /// Reports an opt-out if a request tells the key for it. The call must then end at once (47 CFR
+    /// 64.1200(b)(3)).
+    pub async fn opts_out(&self, state: &DialogState) -> bool {
+        let opts_out =
+            self.stack.opt_out_key.is_some() && leg::key(state) == self.stack.opt_out_key;
+        if opts_out {
+            let channel = CHANNEL.to_owned();
+            self.events.report(Fact::OptedOut { channel, everywhere: false }).await;
+        }
+        opts_out
+    }
+
+    /// Reports that the target of a transfer answered.
+    pub async fn transferred(&self) {
+        let seconds = self.answered.elapsed().as_secs();
+        let seconds_before_transfer = i32::try_from(seconds).unwrap_or(i32::MAX);
+        self.events.report(Fact::Transferred { seconds_before_transfer }).await;
+    }
+}

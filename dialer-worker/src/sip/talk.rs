@@ -1,0 +1,82 @@
+//! Call from answer to end.
+
+use rsipstack::dialog::dialog::DialogState;
+use tokio::time::sleep_until;
+use tracing::info;
+
+use super::bridge::bridge;
+use super::conversation::{Conversation, EndedBy};
+use super::leg::{Happening, Leg};
+use super::transfer::Transfer;
+use crate::call::{CallEnd, EndDetail, Fault, Outcome, Party};
+
+/// Runs the call from answer to end. `description` is the person's.
+pub(super) async fn talk(
+    talk: &Conversation<'_>,
+    mut person: Leg,
+    description: Vec<u8>,
+) -> CallEnd {
+    let has_agent = talk.stack.agents.address(&talk.caller.contact).is_some();
+    let ended_by = if has_agent {
+        bridge(talk, &mut person, description).await
+    } else {
+        alone(talk, &mut person).await
+    };
+    let duration = talk.answered.elapsed();
+    person.hang_up().await;
+    let (outcome, hung_up_by) = match ended_by {
+        EndedBy::Person => (Outcome::Answered, Party::Contact),
+        EndedBy::Agent => (Outcome::Answered, Party::Agent),
+        EndedBy::Worker => (Outcome::Answered, Party::Caller),
+        EndedBy::NoAgent => {
+            talk.events.provider_failed(Fault::NoAgent, None).await;
+            (Outcome::Abandoned, Party::Caller)
+        }
+    };
+    let hung_up_by = Some(hung_up_by);
+    CallEnd::new(outcome, duration).with(EndDetail { hung_up_by, ..EndDetail::default() })
+}
+
+/// Runs a call whose audio the trunk cares for.
+async fn alone(talk: &Conversation<'_>, person: &mut Leg) -> EndedBy {
+    let (stack, answered) = (talk.stack, talk.answered);
+    let hang_up_at = answered + stack.limits.talk;
+    let referred_by = stack.referred_by();
+    let mut transfer = match stack.transfer_to.clone() {
+        Some(target) => Transfer::Planned(target, answered + stack.transfer_after),
+        None => Transfer::None,
+    };
+    loop {
+        let dialog = person.dialog.clone();
+        tokio::select! {
+            happening = person.next() => match happening {
+                Happening::Asked(state) => {
+                    if talk.opts_out(&state).await {
+                        person.answer(*state).await;
+                        person.settle().await;
+                        return EndedBy::Worker;
+                    }
+                    let is_transferred = matches!(
+                        &*state,
+                        DialogState::Notify(_, notify, _) if transfer.hear(notify)
+                    );
+                    person.answer(*state).await;
+                    if is_transferred {
+                        talk.transferred().await;
+                        person.settle().await;
+                        return EndedBy::Worker;
+                    }
+                }
+                Happening::Acknowledged => {}
+                Happening::Over(_) => return EndedBy::Person,
+                Happening::Expired => {
+                    info!("nobody refreshed a call in time; it is hung up");
+                    return EndedBy::Worker;
+                }
+            },
+            () = talk.hang_up.cancelled() => return EndedBy::Worker,
+            () = sleep_until(hang_up_at) => return EndedBy::Worker,
+            () = transfer.step(&dialog, &referred_by, stack.limits.response) => {}
+        }
+    }
+}
