@@ -43,7 +43,7 @@ async fn lease(args: &Args, retries: i64) -> f64 {
         VALUES ($1, $2, 'Nowhere/Unknown', 5)";
     client.execute(group, &[&id_of(&name), &SHUT]).await.unwrap();
     let due = "INSERT INTO due_contacts (campaign_id, position, run, group_id, due_at)
-        SELECT $1, 1000000 + n, 1, $2, now() - interval '1 hour' FROM generate_series(1, $3) n";
+        SELECT $1, 1000000 + n, 1, $2, now() - interval '1 hour' FROM generate_series(1, $3::bigint) n";
     client.execute(due, &[&id_of(&name), &SHUT, &retries]).await.unwrap();
     client.batch_execute("VACUUM ANALYZE").await.unwrap();
     let mut worker = Stream::open(&replica.channel, "bench".to_owned(), &[]).await;
