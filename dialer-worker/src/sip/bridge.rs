@@ -18,9 +18,9 @@ use rsipstack::sip::{Header, Method, Request, StatusCode};
 use tokio::time::sleep_until;
 use tracing::{debug, info};
 
-use super::conversation::{Conversation, EndedBy};
+use super::conversation::Conversation;
 use super::invitations;
-use super::leg::{self, Happening, Leg};
+use super::leg::{self, EndedBy, Happening, Leg};
 use super::party::{self, Missed, Party};
 use super::target;
 
@@ -74,7 +74,7 @@ async fn meet(
                     person.answer(*state).await;
                 }
                 Happening::Acknowledged => {}
-                Happening::Over(_) => return Err(EndedBy::Person),
+                Happening::Over(reason) => return Err(leg::ended_by(reason.as_ref())),
                 Happening::Expired => return Err(EndedBy::Worker),
             },
             () = talk.hang_up.cancelled() => return Err(EndedBy::Worker),
@@ -116,7 +116,7 @@ impl Line<'_, '_> {
                         self.person_asks(*state).await;
                     }
                     Happening::Acknowledged => {}
-                    Happening::Over(_) => return EndedBy::Person,
+                    Happening::Over(reason) => return leg::ended_by(reason.as_ref()),
                     Happening::Expired => return EndedBy::Worker,
                 },
                 happening = next(&mut self.agent) => match happening {

@@ -42,12 +42,13 @@ pub(super) async fn place(
         events.provider_failed(fault, None).await;
         return codes::not_sent(&fault.to_string());
     }
+    let mut call_id = attempt.key();
     loop {
         // The connection may have taken long.
         if hang_up.is_cancelled() || !attempt.leave.to_begin() {
             return codes::not_sent("the call had to end before it was placed");
         }
-        let (mut call, invite) = match Call::begin(stack, attempt, events, hang_up) {
+        let (mut call, invite) = match Call::begin(stack, attempt, &call_id, events, hang_up) {
             Ok(begun) => begun,
             Err(error) => {
                 info!(attempt_id = attempt.attempt_id, error, "the call cannot be placed");
@@ -60,6 +61,7 @@ pub(super) async fn place(
             && stack.expire_later(least)
         {
             stack.forget(&call.dialog);
+            call_id.push_str(".2");
             continue;
         }
         return call.run(setup).await;
@@ -87,17 +89,17 @@ impl<'a> Call<'a> {
     fn begin(
         stack: &'a Arc<Stack>,
         attempt: &'a Attempt,
+        call_id: &str,
         events: &'a CallEvents,
         hang_up: &'a CancellationToken,
     ) -> Result<(Self, JoinHandle<InviteAsyncResult>), String> {
         let mut session = stack.session();
         // The error would reveal the number.
         let invitation = stack
-            .invitation(attempt, &mut session)
+            .invitation(&attempt.phone_number, call_id, &mut session)
             .map_err(|_| "the number makes no SIP address".to_owned())?;
         let session = Arc::new(Mutex::new(session));
-        let call_id = attempt.key();
-        stack.begin(&call_id, stack.login());
+        stack.begin(call_id, stack.login());
         let (sender, states) = stack.layer.new_dialog_state_channel();
         let started = stack.layer.do_invite_async(invitation, sender);
         let (dialog, invite) = started.map_err(|error| error.to_string())?;
@@ -259,7 +261,7 @@ impl<'a> Call<'a> {
     /// Returns the result of an INVITE that the stack gave up. After a challenge that has no
     /// answer, nothing can have rung.
     fn broken_off(&self, error: &str) -> Setup {
-        match self.stack.refused(&self.attempt.key()) {
+        match self.stack.refused(&self.dialog.id().call_id) {
             Some(code) => {
                 info!(code, "the trunk wants credentials of a kind that the worker has not");
                 Setup::Refused(Refusal::of_code(code))

@@ -23,16 +23,6 @@ pub(super) struct Conversation<'a> {
     pub answered: Instant,
 }
 
-/// Party that ended a call.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum EndedBy {
-    Person,
-    Agent,
-    Worker,
-    /// Ended by the worker, because the agent did not come.
-    NoAgent,
-}
-
 impl Conversation<'_> {
     /// Reports an opt-out if a request tells the key for it. The call must then end at once (47 CFR
     /// 64.1200(b)(3)).

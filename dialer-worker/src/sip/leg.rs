@@ -49,6 +49,10 @@ impl Leg {
     /// Completes with the next happening.
     pub async fn next(&mut self) -> Happening {
         loop {
+            // The call may have ended before anybody listened.
+            if let DialogState::Terminated(_, reason) = self.dialog.state() {
+                return Happening::Over(Some(reason));
+            }
             let description = self.description();
             tokio::select! {
                 state = self.states.recv() => match state {
@@ -146,6 +150,25 @@ fn asks(state: &DialogState) -> bool {
             | DialogState::Message(..)
             | DialogState::Publish(..)
     )
+}
+
+/// Returns the party that ended an outbound call, if it is over for this reason.
+pub(super) fn ended_by(reason: Option<&TerminatedReason>) -> EndedBy {
+    match reason {
+        // Cancelled here while the answer was under way.
+        Some(TerminatedReason::UacCancel | TerminatedReason::UacBye) => EndedBy::Worker,
+        _ => EndedBy::Person,
+    }
+}
+
+/// Party that ended a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum EndedBy {
+    Person,
+    Agent,
+    Worker,
+    /// Ended by the worker, because the agent did not come.
+    NoAgent,
 }
 
 /// Whether an INFO tells a key.

@@ -33,7 +33,7 @@ use super::refresh;
 use super::sdp::Session;
 use super::transport::Transport;
 use super::wire::Wire;
-use crate::call::{Attempt, Fault};
+use crate::call::Fault;
 
 /// State that all calls share.
 pub(super) struct Stack {
@@ -145,14 +145,15 @@ impl Stack {
         Ok((stack, requests, address.ip()))
     }
 
-    /// Returns the INVITE of an attempt. Its Call-ID is the attempt's key, so the trunk's logs can
-    /// be matched with the worker's.
+    /// Returns the INVITE of a person. Its Call-ID is the attempt's key, so the trunk's logs can be
+    /// matched with the worker's.
     pub fn invitation(
         &self,
-        attempt: &Attempt,
+        number: &str,
+        call_id: &str,
         session: &mut Session,
     ) -> Result<InviteOption, String> {
-        let invitation = self.through_trunk(&attempt.phone_number, attempt.key())?;
+        let invitation = self.through_trunk(number, call_id.to_owned())?;
         Ok(InviteOption { offer: Some(session.offer()), ..invitation })
     }
 

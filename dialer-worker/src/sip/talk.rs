@@ -5,8 +5,8 @@ use tokio::time::sleep_until;
 use tracing::info;
 
 use super::bridge::bridge;
-use super::conversation::{Conversation, EndedBy};
-use super::leg::{Happening, Leg};
+use super::conversation::Conversation;
+use super::leg::{EndedBy, Happening, Leg, ended_by};
 use super::transfer::Transfer;
 use crate::call::{CallEnd, EndDetail, Fault, Outcome, Party};
 
@@ -68,7 +68,7 @@ async fn alone(talk: &Conversation<'_>, person: &mut Leg) -> EndedBy {
                     }
                 }
                 Happening::Acknowledged => {}
-                Happening::Over(_) => return EndedBy::Person,
+                Happening::Over(reason) => return ended_by(reason.as_ref()),
                 Happening::Expired => {
                     info!("nobody refreshed a call in time; it is hung up");
                     return EndedBy::Worker;

@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use campaign_proto::v1::interaction::Fact;
-use campaign_proto::v1::{CallOutcome, Interaction};
+use campaign_proto::v1::{CallOutcome, CallParty, Interaction};
 use campaign_sip::{Sipp, Traffic};
 
 use crate::fake::outcome;
@@ -98,6 +98,26 @@ async fn each_answer_is_acknowledged_and_hung_up() {
         let counts = (sipp.count("hung_up_here"), sipp.count("FailedCall"));
         assert_eq!(counts, (1, 0), "{status} {contact}: {}", sipp.errors());
     }
+}
+
+/// The person answered, and is hung up at once.
+#[tokio::test]
+#[ignore = "needs sipp: make test-sip"]
+async fn an_answer_that_crosses_the_cancel_ends_at_once() {
+    let flags = ["--sip-ring-limit-seconds", "1", "--sip-talk-limit-seconds", "20"];
+    let (mut sipp, mut worker) = calling("crossing", &[], &flags).await;
+    let reported = until_ended(&mut worker).await;
+    let Some(Fact::CallEnded(ended)) =
+        reported.ends.values().next().and_then(|end| end.fact.clone())
+    else {
+        panic!("no end: {:?}", reported.ends)
+    };
+    let seconds = ended.duration.map(|duration| duration.seconds);
+    assert_eq!((ended.outcome(), seconds), (CallOutcome::Answered, Some(0)));
+    assert_eq!(ended.detail.map(|detail| detail.hung_up_by()), Some(CallParty::Caller));
+    worker.stop().await;
+    sipp.finish().await.expect("its calls end");
+    assert_eq!((sipp.count("hung_up_here"), sipp.count("FailedCall")), (1, 0), "{}", sipp.errors());
 }
 
 #[tokio::test]
