@@ -110,6 +110,9 @@ pub enum Fault {
     /// AI agent that did not answer, while persons did.
     #[error("the agent did not answer")]
     NoAgent,
+    /// Number to show to contacts, of which none may call any more today.
+    #[error("all numbers that it shows had their calls of the day")]
+    NoCaller,
     /// Answer with which calls of different contacts ended in a row, before any phone rang.
     #[error("it answered {0} to different numbers, and none rang")]
     Alike(u16),

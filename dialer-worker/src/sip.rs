@@ -15,12 +15,14 @@ mod agent;
 mod agent_flags;
 mod bridge;
 mod call;
+mod callers;
 mod codes;
 mod config;
 mod conversation;
 mod credentials;
 mod digest;
 mod headers;
+mod identity;
 mod inbound;
 mod invitations;
 mod keys;
@@ -28,6 +30,7 @@ mod leg;
 mod network;
 mod party;
 mod refresh;
+mod registrar;
 mod requests;
 mod sdp;
 mod stack;
@@ -38,11 +41,12 @@ mod transport;
 mod wire;
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::call::{Attempt, CallEnd, CallEvents};
@@ -50,7 +54,9 @@ use crate::dialer::Dialer;
 use crate::service::Replica;
 pub use agent_flags::{AgentConfig, AgentOf};
 pub use config::{InboundCampaign, InboundConfig, SipConfig};
+pub use identity::{CallerId, HeaderOf, IdentityConfig, NumberFormat};
 use inbound::Inbound;
+use registrar::keep_registered;
 use requests::take_requests;
 use stack::Stack;
 pub use transport::Transport;
@@ -60,6 +66,14 @@ pub use transport::Transport;
 pub struct SipDialer {
     stack: Arc<Stack>,
     inbound: Option<Arc<Inbound>>,
+    registration: Option<Registered>,
+}
+
+/// Registration at the trunk, and what ends it.
+#[derive(Clone)]
+struct Registered {
+    leaving: CancellationToken,
+    task: Arc<Mutex<Option<JoinHandle<()>>>>,
 }
 
 impl SipDialer {
@@ -71,7 +85,13 @@ impl SipDialer {
         let (stack, requests, trunk) = Stack::start(config).await?;
         let inbound = Inbound::new(&config.inbound, trunk, services).map(Arc::new);
         tokio::spawn(take_requests(Arc::clone(&stack), inbound.clone(), requests));
-        Ok(Self { stack, inbound })
+        let registration = config.sip_register.then(|| {
+            let leaving = CancellationToken::new();
+            let proxy = stack.proxy();
+            let kept = keep_registered(Arc::clone(&stack), proxy, leaving.clone());
+            Registered { leaving, task: Arc::new(Mutex::new(Some(tokio::spawn(kept)))) }
+        });
+        Ok(Self { stack, inbound, registration })
     }
 }
 
@@ -106,8 +126,16 @@ impl Dialer for SipDialer {
     }
 
     fn stop(&self, grace: Duration) -> BoxFuture<'static, usize> {
-        let inbound = self.inbound.clone();
+        let (inbound, registration) = (self.inbound.clone(), self.registration.clone());
         async move {
+            // Nobody is to call in any more.
+            if let Some(Registered { leaving, task }) = registration {
+                leaving.cancel();
+                let task = task.lock().unwrap_or_else(PoisonError::into_inner).take();
+                if let Some(task) = task {
+                    let _ = task.await;
+                }
+            }
             match inbound {
                 Some(inbound) => inbound.stop(grace).await,
                 None => 0,

@@ -21,6 +21,9 @@ use super::stack::Stack;
 use super::talk::talk;
 use crate::call::{Attempt, CallEnd, CallEvents, Fault, Outcome};
 
+/// Delay before another call is tried when all numbers had their calls of the day.
+const NO_CALLER_DELAY: Duration = Duration::from_secs(600);
+
 /// Result of an INVITE.
 enum Setup {
     Answered(Box<Response>),
@@ -42,19 +45,24 @@ pub(super) async fn place(
         events.provider_failed(fault, None).await;
         return codes::not_sent(&fault.to_string());
     }
+    let Some(shown) = stack.callers.take(&attempt.contact, Instant::now()) else {
+        events.provider_failed(Fault::NoCaller, Some(NO_CALLER_DELAY)).await;
+        return codes::not_sent(&Fault::NoCaller.to_string());
+    };
     let mut call_id = attempt.key();
     loop {
         // The connection may have taken long.
         if hang_up.is_cancelled() || !attempt.leave.to_begin() {
             return codes::not_sent("the call had to end before it was placed");
         }
-        let (mut call, invite) = match Call::begin(stack, attempt, &call_id, events, hang_up) {
-            Ok(begun) => begun,
-            Err(error) => {
-                info!(attempt_id = attempt.attempt_id, error, "the call cannot be placed");
-                return CallEnd::unanswered(Outcome::InvalidNumber);
-            }
-        };
+        let (mut call, invite) =
+            match Call::begin(stack, attempt, (&shown, &call_id), events, hang_up) {
+                Ok(begun) => begun,
+                Err(error) => {
+                    info!(attempt_id = attempt.attempt_id, error, "the call cannot be placed");
+                    return CallEnd::unanswered(Outcome::InvalidNumber);
+                }
+            };
         let setup = call.set_up(invite).await;
         call.settled.cancel();
         if let Setup::TooBrief(least) = setup
@@ -63,6 +71,10 @@ pub(super) async fn place(
             stack.forget(&call.dialog);
             call_id.push_str(".2");
             continue;
+        }
+        let is_answered = matches!(setup, Setup::Answered(_));
+        if call.rang || is_answered {
+            stack.callers.rang(&shown, is_answered, Instant::now());
         }
         return call.run(setup).await;
     }
@@ -89,14 +101,14 @@ impl<'a> Call<'a> {
     fn begin(
         stack: &'a Arc<Stack>,
         attempt: &'a Attempt,
-        call_id: &str,
+        (shown, call_id): (&str, &str),
         events: &'a CallEvents,
         hang_up: &'a CancellationToken,
     ) -> Result<(Self, JoinHandle<InviteAsyncResult>), String> {
         let mut session = stack.session();
         // The error would reveal the number.
         let invitation = stack
-            .invitation(&attempt.phone_number, call_id, &mut session)
+            .invitation(attempt, shown, call_id, &mut session)
             .map_err(|_| "the number makes no SIP address".to_owned())?;
         let session = Arc::new(Mutex::new(session));
         stack.begin(call_id, stack.login());

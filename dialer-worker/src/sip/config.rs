@@ -9,6 +9,7 @@ use campaign_process::Secret;
 use clap::Args;
 
 use super::agent_flags::AgentConfig;
+use super::identity::IdentityConfig;
 use super::keys::Key;
 use super::transport::Transport;
 use crate::flags::within;
@@ -37,15 +38,15 @@ pub struct SipConfig {
     /// Domain of the caller's and the called numbers [default: the trunk's host]
     #[arg(long, env = "DIALER_SIP_DOMAIN")]
     pub sip_domain: Option<String>,
-    /// Number or name shown to the contact
-    #[arg(long, env = "DIALER_SIP_CALLER", default_value = "campaign")]
-    pub sip_caller: String,
     /// User for digest authentication, if the trunk requires it
     #[arg(long, env = "DIALER_SIP_USER", requires = "sip_password")]
     pub sip_user: Option<String>,
     /// Password of that user; set it in the environment rather than on the command line
     #[arg(long, env = "DIALER_SIP_PASSWORD", hide_env_values = true)]
     pub sip_password: Option<Secret>,
+    /// Register the user at the trunk, as trunks want that have no address of yours
+    #[arg(long, env = "DIALER_SIP_REGISTER", requires = "sip_user")]
+    pub sip_register: bool,
     /// Port named in the worker's audio offer (PCMU, PCMA). The worker has no media: audio sent
     /// there is lost, unless another program on this host receives it [default: the discard port]
     #[arg(long, env = "DIALER_SIP_MEDIA_PORT", default_value_t = 9)]
@@ -101,6 +102,9 @@ pub struct SipConfig {
     /// Certificates to trust in TLS connections, in PEM [default: the system's]
     #[arg(long, env = "DIALER_SIP_CA_FILE", value_name = "FILE")]
     pub sip_ca_file: Option<PathBuf>,
+    /// Options of the caller's identity.
+    #[command(flatten)]
+    pub identity: IdentityConfig,
     /// Options of AI agents.
     #[command(flatten)]
     pub agent: AgentConfig,

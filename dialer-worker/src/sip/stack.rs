@@ -1,7 +1,7 @@
 //! SIP stack that all calls share: socket, trunk, and the list of calls in progress.
 
 use std::collections::HashMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -13,7 +13,7 @@ use rsipstack::dialog::invitation::InviteOption;
 use rsipstack::dialog::invite_dialog::InviteDialog;
 use rsipstack::sip::headers::ReferTo;
 use rsipstack::sip::uri::ParamsExt as _;
-use rsipstack::sip::{HostWithPort, Method, Param, SipMessage, Uri};
+use rsipstack::sip::{Header, HostWithPort, Method, Param, SipMessage, Uri};
 use rsipstack::transaction::endpoint::{EndpointInnerRef, TargetLocator};
 use rsipstack::transaction::key::{TransactionKey, TransactionRole};
 use rsipstack::transaction::{Transaction, TransactionReceiver, make_tag};
@@ -23,9 +23,11 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info};
 
 use super::agent::Agents;
+use super::callers::Callers;
 use super::config::{Limits, SipConfig};
 use super::credentials::{Credentials, for_stack};
 use super::digest::Login;
+use super::identity::IdentityConfig;
 use super::keys::Key;
 use super::leg::SharedSession;
 use super::network::{TrunkConnection, listen, resolve};
@@ -33,7 +35,7 @@ use super::refresh;
 use super::sdp::Session;
 use super::transport::Transport;
 use super::wire::Wire;
-use crate::call::Fault;
+use crate::call::{Attempt, Fault};
 
 /// State that all calls share.
 pub(super) struct Stack {
@@ -48,6 +50,8 @@ pub(super) struct Stack {
     domain: String,
     caller: Uri,
     contact: Uri,
+    identity: IdentityConfig,
+    pub callers: Callers,
     login: Option<Arc<Login>>,
     credentials: Arc<Credentials>,
     session: Session,
@@ -113,7 +117,8 @@ impl Stack {
         let uri = |text: &str, flag: &str| {
             Uri::try_from(text).map_err(|error| format!("{flag} makes no SIP address: {error}"))
         };
-        let user = config.sip_user.as_deref().unwrap_or(&config.sip_caller);
+        let callers = Callers::new(&config.identity);
+        let user = config.sip_user.clone().unwrap_or_else(|| callers.first());
         let stack = Arc::new(Self {
             layer: Arc::new(DialogLayer::new(Arc::clone(&inner))),
             limits: config.limits(),
@@ -125,8 +130,10 @@ impl Stack {
             opt_out_key: config.sip_opt_out_key,
             endpoint: inner,
             trunk,
-            caller: uri(&format!("sip:{}@{domain}", config.sip_caller), "--sip-caller")?,
+            caller: uri(&format!("sip:{}@{domain}", callers.first()), "--sip-caller")?,
             contact: uri(&format!("sip:{user}@{listens}"), "--sip-user")?,
+            identity: config.identity.clone(),
+            callers,
             login: Login::of(config.sip_user.as_deref(), config.sip_password.as_ref()),
             credentials,
             agents: Agents::new(&config.agent),
@@ -145,16 +152,25 @@ impl Stack {
         Ok((stack, requests, address.ip()))
     }
 
-    /// Returns the INVITE of a person. Its Call-ID is the attempt's key, so the trunk's logs can be
-    /// matched with the worker's.
+    /// Returns the INVITE of a person, from one of the worker's numbers. Its Call-ID is the attempt's
+    /// key, so the trunk's logs can be matched with the worker's.
     pub fn invitation(
         &self,
-        number: &str,
+        attempt: &Attempt,
+        shown: &str,
         call_id: &str,
         session: &mut Session,
     ) -> Result<InviteOption, String> {
-        let invitation = self.through_trunk(number, call_id.to_owned())?;
-        Ok(InviteOption { offer: Some(session.offer()), ..invitation })
+        let mut invitation = self.through_trunk(&attempt.phone_number, call_id.to_owned())?;
+        invitation.caller = callee(shown, &self.domain)?;
+        invitation.caller_display_name.clone_from(&self.identity.sip_caller_name);
+        invitation.offer = Some(session.offer());
+        let headers = invitation.headers.get_or_insert_default();
+        if self.identity.sip_assert_identity {
+            headers.push(Header::PAssertedIdentity(format!("<{}>", invitation.caller).into()));
+        }
+        headers.extend(self.identity.sip_header.iter().map(|header| header.of(attempt)));
+        Ok(invitation)
     }
 
     /// Opens a connection to the trunk, if the transport needs one and none is open.
@@ -186,6 +202,36 @@ impl Stack {
         if let Some(login) = login {
             self.credentials.begin(call_id, login);
         }
+    }
+
+    /// Returns the address to register at.
+    pub fn registrar(&self) -> Uri {
+        let mut registrar = self.caller.clone();
+        registrar.auth = None;
+        self.by_trunk_transport(registrar)
+    }
+
+    /// Returns the address at which the trunk reaches the worker for new calls.
+    pub fn registered_contact(&self) -> Uri {
+        self.by_trunk_transport(self.contact())
+    }
+
+    /// Adds the trunk's transport to an address. Without one, it is UDP.
+    fn by_trunk_transport(&self, mut address: Uri) -> Uri {
+        if self.trunk.r#type != Some(rsipstack::sip::Transport::Udp) {
+            address.params.extend(self.trunk.r#type.map(Param::Transport));
+        }
+        address
+    }
+
+    /// Returns the trunk's address for requests that do not go by the called address; `None` if its
+    /// name is looked up for each connection.
+    pub fn proxy(&self) -> Option<SocketAddr> {
+        self.trunk.get_socketaddr().ok()
+    }
+
+    pub fn endpoint(&self) -> EndpointInnerRef {
+        Arc::clone(&self.endpoint)
     }
 
     /// Returns user and password for the trunk.
@@ -299,9 +345,13 @@ impl Stack {
 
     /// Returns the INVITE of a number through the trunk, without an offer.
     pub fn through_trunk(&self, number: &str, call_id: String) -> Result<InviteOption, String> {
+        let mut called = callee(&self.identity.sip_number_format.of(number), &self.domain)?;
+        if self.identity.sip_user_phone {
+            called.params.push(Param::Other("user".into(), Some("phone".into())));
+        }
         Ok(InviteOption {
             caller: self.caller.clone(),
-            callee: callee(number, &self.domain)?,
+            callee: called,
             destination: Some(self.trunk.clone()),
             contact: self.contact.clone(),
             headers: Some(refresh::offer(self.session_expires())),

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use campaign_proto::v1::CallOutcome;
-use campaign_sip::{Baresip, Identity, Kamailio, Sipp, Traffic};
+use campaign_sip::{Baresip, Caller, Identity, Kamailio, Sipp, Traffic};
 use tokio::net::UdpSocket;
 use tokio::time::timeout;
 
@@ -118,4 +118,32 @@ async fn the_voice_of_an_agent_reaches_the_person() {
     worker.stop().await;
     person.finish().await.expect("the person's call ends");
     assert_eq!(person.count("FailedCall"), 0, "{}", person.errors());
+}
+
+/// Calls the registered user, and returns the final code: 404 of the proxy that finds nobody, 480 of a worker that takes
+/// no calls.
+async fn code_for_callers(kamailio: &Kamailio) -> String {
+    let caller = Caller { called: "4711".to_owned(), ..Caller::new("+14155550100") };
+    let said = caller.call("calls_in", &kamailio.address()).await.expect("a final answer");
+    said.first().and_then(|line| line.split(' ').next()).expect("a code").to_owned()
+}
+
+#[tokio::test]
+#[ignore = "needs sipp, kamailio and baresip: make test-sip"]
+async fn a_worker_registers_and_takes_it_back() {
+    for (algorithm, transport) in [("MD5", "udp"), ("SHA-256", "tcp")] {
+        let kamailio = Kamailio::start(algorithm, "127.0.0.1:9", None).await.expect("kamailio");
+        let flags = [&LOGIN[..], &["--sip-register", "--sip-transport", transport]].concat();
+        let worker = CallingWorker::over_sip(&kamailio.address(), &flags).await;
+        let registered = async {
+            while code_for_callers(&kamailio).await != "480" {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        };
+        timeout(Duration::from_secs(15), registered).await.unwrap_or_else(|_| {
+            panic!("{algorithm} {transport}: not registered: {}", kamailio.log());
+        });
+        worker.stop().await;
+        assert_eq!(code_for_callers(&kamailio).await, "404", "{algorithm} {transport}");
+    }
 }

@@ -202,3 +202,38 @@ async fn sessions_are_refreshed_and_expire() {
         assert_eq!(counted, [count, 1, 0], "{refresher} {allow}: {}", sipp.errors());
     }
 }
+
+/// Two numbers take turns, in the form that the trunk wants.
+#[tokio::test]
+#[ignore = "needs sipp: make test-sip"]
+async fn a_trunk_is_told_who_calls() {
+    let sipp = Sipp::start("identity", Traffic::Udp, &[]).await.expect("sipp");
+    let flags = [
+        ["--sip-caller", "campaigns/a=+4930555000,campaigns/a=+4930555001,+4930555002"],
+        ["--sip-caller-name", "Dr. Who"],
+        ["--sip-number-format", "zeros"],
+        ["--sip-header", "X-Account: 42"],
+    ]
+    .concat();
+    let flags =
+        [&flags[..], &["--sip-assert-identity", "--sip-user-phone", "--max-calls", "1"]].concat();
+    let mut worker = CallingWorker::over_sip(&sipp.address(), &flags).await;
+    worker.stream.lease_slots(1, [0, 1, 2]).await;
+    let mut reported = Reported::default();
+    while reported.ends.len() < 3 {
+        worker.note_next(&mut reported).await;
+    }
+    worker.stop().await;
+    let froms = sipp.logged("from ");
+    let shown = froms.iter().filter_map(|from| from.split([':', '@']).nth(1));
+    assert_eq!(shown.collect::<Vec<_>>(), ["+4930555000", "+4930555001", "+4930555000"]);
+    assert!(froms[0].starts_with("\"Dr. Who\" <sip:"), "{froms:?}");
+    let asserted = sipp.logged("asserted ");
+    assert_eq!(asserted[0], "<sip:+4930555000@127.0.0.1>");
+    assert!(
+        sipp.logged("to ")[0].starts_with("<sip:0015550000000@127.0.0.1;user=phone>"),
+        "{:?}",
+        sipp.logged("to ")
+    );
+    assert_eq!(sipp.logged("account "), ["42", "42", "42"]);
+}
