@@ -38,6 +38,8 @@ mod talk;
 mod target;
 mod transfer;
 mod transport;
+mod trunk_address;
+mod trunks;
 mod wire;
 
 use std::fmt;
@@ -60,6 +62,7 @@ use registrar::keep_registered;
 use requests::take_requests;
 use stack::Stack;
 pub use transport::Transport;
+pub use trunk_address::TrunkAddress;
 
 /// SIP provider.
 #[derive(Clone)]
@@ -82,8 +85,8 @@ impl SipDialer {
     /// # Errors
     /// Returns a text that names the setting that does not work.
     pub async fn start(config: &SipConfig, services: &[Replica]) -> Result<Self, String> {
-        let (stack, requests, trunk) = Stack::start(config).await?;
-        let inbound = Inbound::new(&config.inbound, trunk, services).map(Arc::new);
+        let (stack, requests) = Stack::start(config).await?;
+        let inbound = Inbound::new(&config.inbound, stack.trunks.hosts(), services).map(Arc::new);
         tokio::spawn(take_requests(Arc::clone(&stack), inbound.clone(), requests));
         let registration = config.sip_register.then(|| {
             let leaving = CancellationToken::new();

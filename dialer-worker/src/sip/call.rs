@@ -19,10 +19,14 @@ use super::leg::{Leg, SharedSession};
 use super::refresh::{self, Refresh};
 use super::stack::Stack;
 use super::talk::talk;
+use super::trunks::Trunk;
 use crate::call::{Attempt, CallEnd, CallEvents, Fault, Outcome};
 
 /// Delay before another call is tried when all numbers had their calls of the day.
 const NO_CALLER_DELAY: Duration = Duration::from_secs(600);
+
+/// Reason of a call that was not placed.
+const CAME_TOO_LATE: &str = "the call had to end before it was placed";
 
 /// Result of an INVITE.
 enum Setup {
@@ -41,42 +45,100 @@ pub(super) async fn place(
     events: &CallEvents,
     hang_up: &CancellationToken,
 ) -> CallEnd {
-    if let Err(fault) = stack.connect().await {
-        events.provider_failed(fault, None).await;
-        return codes::not_sent(&fault.to_string());
-    }
     let Some(shown) = stack.callers.take(&attempt.contact, Instant::now()) else {
         events.provider_failed(Fault::NoCaller, Some(NO_CALLER_DELAY)).await;
         return codes::not_sent(&Fault::NoCaller.to_string());
     };
-    let mut call_id = attempt.key();
+    let call_id = attempt.key();
+    let mut placing =
+        Placing { stack, attempt, events, hang_up, shown, call_id, tried: Vec::new() };
     loop {
-        // The connection may have taken long.
-        if hang_up.is_cancelled() || !attempt.leave.to_begin() {
-            return codes::not_sent("the call had to end before it was placed");
+        if let Some(end) = placing.once().await {
+            return end;
         }
-        let (mut call, invite) =
-            match Call::begin(stack, attempt, (&shown, &call_id), events, hang_up) {
-                Ok(begun) => begun,
-                Err(error) => {
-                    info!(attempt_id = attempt.attempt_id, error, "the call cannot be placed");
-                    return CallEnd::unanswered(Outcome::InvalidNumber);
-                }
-            };
+    }
+}
+
+/// Attempt that is being placed, at one address of the trunk after the other.
+struct Placing<'a> {
+    stack: &'a Arc<Stack>,
+    attempt: &'a Attempt,
+    events: &'a CallEvents,
+    hang_up: &'a CancellationToken,
+    /// Number shown to the contact.
+    shown: String,
+    call_id: String,
+    /// Addresses that failed the call before any phone rang.
+    tried: Vec<Arc<Trunk>>,
+}
+
+impl<'a> Placing<'a> {
+    /// Tries the next address. Returns the end of the call, or `None` to try once more.
+    async fn once(&mut self) -> Option<CallEnd> {
+        let stack = self.stack;
+        let line = tokio::select! {
+            line = stack.trunks.line(&self.tried) => line,
+            () = self.hang_up.cancelled() => None,
+        };
+        let Some(line) = line else { return Some(codes::not_sent(CAME_TOO_LATE)) };
+        let trunk = &line.trunk;
+        if let Err(fault) = stack.connect(trunk).await {
+            if self.fails(trunk) {
+                return None;
+            }
+            self.events.provider_failed(fault, None).await;
+            return Some(codes::not_sent(&fault.to_string()));
+        }
+        // Line and connection may have taken long.
+        if self.hang_up.is_cancelled() || !self.attempt.leave.to_begin() {
+            return Some(codes::not_sent(CAME_TOO_LATE));
+        }
+        let (mut call, invite) = match Call::begin(self, trunk) {
+            Ok(begun) => begun,
+            Err(error) => {
+                info!(attempt_id = self.attempt.attempt_id, error, "the call cannot be placed");
+                return Some(CallEnd::unanswered(Outcome::InvalidNumber));
+            }
+        };
         let setup = call.set_up(invite).await;
         call.settled.cancel();
-        if let Setup::TooBrief(least) = setup
-            && stack.expire_later(least)
-        {
+        if self.is_to_repeat(&call, &setup, trunk) {
             stack.forget(&call.dialog);
-            call_id.push_str(".2");
-            continue;
+            // Another call for the trunk, which may remember the first.
+            self.call_id.push_str(".2");
+            return None;
         }
         let is_answered = matches!(setup, Setup::Answered(_));
         if call.rang || is_answered {
-            stack.callers.rang(&shown, is_answered, Instant::now());
+            trunk.works();
+            stack.callers.rang(&self.shown, is_answered, Instant::now());
         }
-        return call.run(setup).await;
+        Some(call.run(setup).await)
+    }
+
+    /// Whether the INVITE is to be sent again: with a longer session timer, or to another address
+    /// because this one failed.
+    fn is_to_repeat(&mut self, call: &Call<'_>, setup: &Setup, trunk: &Arc<Trunk>) -> bool {
+        match setup {
+            Setup::TooBrief(least) => self.stack.expire_later(*least),
+            Setup::Refused(refusal) if call.rang || !codes::is_elsewhere(refusal.code) => false,
+            Setup::Refused(_) => {
+                self.fails(trunk) && !call.is_cancelled && self.attempt.leave.to_repeat()
+            }
+            Setup::Silent => {
+                // The phone may ring, so nobody else is asked.
+                trunk.fails(Instant::now());
+                false
+            }
+            Setup::Answered(_) => false,
+        }
+    }
+
+    /// Notes that an address failed. Returns whether another one is left.
+    fn fails(&mut self, trunk: &Arc<Trunk>) -> bool {
+        trunk.fails(Instant::now());
+        self.tried.push(Arc::clone(trunk));
+        self.stack.trunks.has_more(&self.tried)
     }
 }
 
@@ -99,16 +161,15 @@ struct Call<'a> {
 impl<'a> Call<'a> {
     /// Sends the INVITE.
     fn begin(
-        stack: &'a Arc<Stack>,
-        attempt: &'a Attempt,
-        (shown, call_id): (&str, &str),
-        events: &'a CallEvents,
-        hang_up: &'a CancellationToken,
+        placing: &Placing<'a>,
+        trunk: &Trunk,
     ) -> Result<(Self, JoinHandle<InviteAsyncResult>), String> {
+        let &Placing { stack, attempt, events, hang_up, .. } = placing;
+        let (shown, call_id) = (placing.shown.as_str(), placing.call_id.as_str());
         let mut session = stack.session();
         // The error would reveal the number.
         let invitation = stack
-            .invitation(attempt, shown, call_id, &mut session)
+            .invitation(attempt, trunk, (shown, call_id), &mut session)
             .map_err(|_| "the number makes no SIP address".to_owned())?;
         let session = Arc::new(Mutex::new(session));
         stack.begin(call_id, stack.login());
@@ -117,7 +178,6 @@ impl<'a> Call<'a> {
         let (dialog, invite) = started.map_err(|error| error.to_string())?;
         let settled = CancellationToken::new();
         stack.list(&dialog, &session, &settled);
-        let (rang, is_cancelled) = (false, false);
         let call = Self {
             stack,
             attempt,
@@ -127,8 +187,8 @@ impl<'a> Call<'a> {
             events,
             hang_up,
             settled,
-            rang,
-            is_cancelled,
+            rang: false,
+            is_cancelled: false,
         };
         Ok((call, invite))
     }

@@ -85,6 +85,11 @@ pub(super) fn fault(code: u16) -> Option<Fault> {
         .then_some(Fault::Refusing(code))
 }
 
+/// Whether another address of the trunk may do better: this one has an error or too many calls.
+pub(super) fn is_elsewhere(code: u16) -> bool {
+    matches!(code, 500 | 502..=504 | 429)
+}
+
 /// Returns the delay that an answer asks for, as in `Retry-After: 20 (in maintenance)`.
 fn retry_after(headers: &Headers) -> Option<Duration> {
     let value = headers::value(headers, "Retry-After")?;

@@ -12,14 +12,22 @@ use super::agent_flags::AgentConfig;
 use super::identity::IdentityConfig;
 use super::keys::Key;
 use super::transport::Transport;
+use super::trunk_address::TrunkAddress;
 use crate::flags::within;
 
 /// Flags of the SIP provider.
 #[derive(Args, Clone, Debug)]
 pub struct SipConfig {
-    /// Trunk or PBX that places the calls; its name is resolved once, at the start
-    #[arg(long, env = "DIALER_SIP_TRUNK", value_name = "HOST:PORT")]
-    pub sip_trunk: Option<String>,
+    /// Trunk or PBX that places the calls; its name is resolved once, at the start. Further
+    /// addresses take the calls that one before fails, or has no line for: ";calls=20" is the most
+    /// calls at a time
+    #[arg(
+        long,
+        env = "DIALER_SIP_TRUNK",
+        value_name = "HOST:PORT[;calls=N]",
+        value_delimiter = ','
+    )]
+    pub sip_trunk: Vec<TrunkAddress>,
     /// Transport of SIP messages
     #[arg(long, env = "DIALER_SIP_TRANSPORT", value_enum, default_value_t)]
     pub sip_transport: Transport,

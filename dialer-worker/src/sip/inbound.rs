@@ -56,12 +56,12 @@ pub(super) struct Inbound {
 
 impl Inbound {
     /// Returns `None` if no campaign takes callers.
-    pub fn new(config: &InboundConfig, trunk: IpAddr, services: &[Replica]) -> Option<Self> {
+    pub fn new(config: &InboundConfig, trunks: Vec<IpAddr>, services: &[Replica]) -> Option<Self> {
         if config.sip_inbound_campaign.is_empty() {
             return None;
         }
         let allowed = match config.sip_inbound_allow.as_slice() {
-            [] => vec![trunk],
+            [] => trunks,
             allowed => allowed.to_vec(),
         };
         Some(Self {

@@ -29,9 +29,10 @@ pub(super) fn target(stack: &Stack, caller: &Caller, target: &Target) -> Option<
     }
     let call_id = format!("{}.transfer", caller.key);
     let (option, login) = match target {
-        Target::Number(number) => {
-            (stack.through_trunk(number, call_id).ok()?, stack.login().cloned())
-        }
+        Target::Number(number) => (
+            stack.through_trunk(stack.trunks.first(), number, call_id).ok()?,
+            stack.login().cloned(),
+        ),
         Target::Address(address) => {
             let mut option = stack.to_address(address, &caller.phone_number, call_id).ok()?;
             option.headers.get_or_insert_default().extend(caller.names());

@@ -15,14 +15,6 @@ use tokio_util::sync::CancellationToken;
 use super::config::SipConfig;
 use super::transport::Transport;
 
-/// Finds the trunk's address.
-pub(super) async fn resolve(name: &str) -> Result<SocketAddr, String> {
-    let mut addresses = tokio::net::lookup_host(name)
-        .await
-        .map_err(|error| format!("--sip-trunk {name} is not found: {error}"))?;
-    addresses.next().ok_or_else(|| format!("--sip-trunk {name} has no address"))
-}
-
 /// Binds the socket. Returns it with the address at which the trunk reaches the worker.
 pub(super) async fn listen(
     config: &SipConfig,

@@ -67,7 +67,7 @@ async fn ask(
     registration: &mut Registration,
     expires: u32,
 ) -> Result<Duration, String> {
-    stack.connect().await.map_err(|fault| fault.to_string())?;
+    stack.connect(stack.trunks.first()).await.map_err(|fault| fault.to_string())?;
     let asked = registration.register(stack.registrar(), Some(expires));
     let answer: Response = match timeout(stack.limits.response, asked).await {
         Ok(Ok(answer)) => answer,

@@ -1,20 +1,20 @@
 //! SIP stack that all calls share: socket, trunk, and the list of calls in progress.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use futures_util::future::join_all;
+use futures_util::future::{join, join_all};
 use rsipstack::EndpointBuilder;
 use rsipstack::dialog::dialog_layer::DialogLayer;
 use rsipstack::dialog::invitation::InviteOption;
 use rsipstack::dialog::invite_dialog::InviteDialog;
 use rsipstack::sip::headers::ReferTo;
 use rsipstack::sip::uri::ParamsExt as _;
-use rsipstack::sip::{Header, HostWithPort, Method, Param, SipMessage, Uri};
-use rsipstack::transaction::endpoint::{EndpointInnerRef, TargetLocator};
+use rsipstack::sip::{Header, Method, Param, SipMessage, Uri};
+use rsipstack::transaction::endpoint::EndpointInnerRef;
 use rsipstack::transaction::key::{TransactionKey, TransactionRole};
 use rsipstack::transaction::{Transaction, TransactionReceiver, make_tag};
 use rsipstack::transport::SipAddr;
@@ -30,10 +30,10 @@ use super::digest::Login;
 use super::identity::IdentityConfig;
 use super::keys::Key;
 use super::leg::SharedSession;
-use super::network::{TrunkConnection, listen, resolve};
+use super::network::listen;
 use super::refresh;
 use super::sdp::Session;
-use super::transport::Transport;
+use super::trunks::{Locator, Trunk, Trunks};
 use super::wire::Wire;
 use crate::call::{Attempt, Fault};
 
@@ -45,8 +45,8 @@ pub(super) struct Stack {
     pub transfer_after: Duration,
     pub opt_out_key: Option<Key>,
     pub agents: Agents,
+    pub trunks: Arc<Trunks>,
     endpoint: EndpointInnerRef,
-    trunk: SipAddr,
     domain: String,
     caller: Uri,
     contact: Uri,
@@ -57,7 +57,6 @@ pub(super) struct Stack {
     session: Session,
     /// Interval of session timers, in seconds; grows if the trunk wants longer ones.
     session_expires: AtomicU64,
-    connection: TrunkConnection,
     calls: Mutex<HashMap<String, Listed>>,
 }
 
@@ -80,37 +79,22 @@ impl Listed {
 }
 
 impl Stack {
-    /// Binds the socket and starts to listen. Returns the stack, and the trunk's requests with its
-    /// address.
-    pub async fn start(
-        config: &SipConfig,
-    ) -> Result<(Arc<Self>, TransactionReceiver, IpAddr), String> {
-        let name = config.sip_trunk.as_deref();
-        let name = name.ok_or("--provider sip needs --sip-trunk HOST:PORT")?;
-        let address = resolve(name).await?;
-        let host = name.rsplit_once(':').map_or(name, |(host, _)| host);
-        let domain = config.sip_domain.clone().unwrap_or_else(|| host.to_owned());
-        let (transport, listens) = listen(config, address).await?;
-        let kind = match config.sip_transport {
-            Transport::Udp => rsipstack::sip::Transport::Udp,
-            Transport::Tcp => rsipstack::sip::Transport::Tcp,
-            Transport::Tls => rsipstack::sip::Transport::Tls,
-        };
-        // The certificate names the trunk's host.
-        let trunk = match config.sip_transport {
-            Transport::Tls => HostWithPort::try_from(name).map_err(|error| error.to_string())?,
-            Transport::Udp | Transport::Tcp => HostWithPort::from(address),
-        };
-        let trunk = SipAddr::new(kind, trunk);
+    /// Binds the socket and starts to listen. Returns the stack, and the trunk's requests.
+    pub async fn start(config: &SipConfig) -> Result<(Arc<Self>, TransactionReceiver), String> {
+        let first = config.sip_trunk.first();
+        let first = first.ok_or("--provider sip needs --sip-trunk HOST:PORT")?;
+        let domain = config.sip_domain.clone().unwrap_or_else(|| first.host().to_owned());
+        let called = callee("nobody", &domain)?.host_with_port;
+        let trunks = Trunks::find(&config.sip_trunk, config.sip_transport, called).await?;
+        let trunks = Arc::new(trunks);
+        let reached = trunks.reached().await?;
+        let (transport, listens) = listen(config, reached).await?;
         let credentials = Arc::new(Credentials::default());
         let endpoint = EndpointBuilder::new()
             .with_user_agent(concat!("dialer-worker/", env!("CARGO_PKG_VERSION")))
             .with_transport_layer(transport)
             .with_inspector(Box::new(Wire(Arc::clone(&credentials))))
-            .with_target_locator(Box::new(Locator {
-                called: callee("nobody", &domain)?.host_with_port,
-                trunk: trunk.clone(),
-            }))
+            .with_target_locator(Box::new(Locator(Arc::clone(&trunks))))
             .build();
         let requests = endpoint.incoming_transactions().map_err(|error| error.to_string())?;
         let inner = Arc::clone(&endpoint.inner);
@@ -129,7 +113,7 @@ impl Stack {
             transfer_after: Duration::from_secs(config.sip_transfer_after_seconds.into()),
             opt_out_key: config.sip_opt_out_key,
             endpoint: inner,
-            trunk,
+            trunks,
             caller: uri(&format!("sip:{}@{domain}", callers.first()), "--sip-caller")?,
             contact: uri(&format!("sip:{user}@{listens}"), "--sip-user")?,
             identity: config.identity.clone(),
@@ -144,12 +128,11 @@ impl Stack {
             ),
             session_expires: AtomicU64::new(config.sip_session_expires_seconds.into()),
             domain,
-            connection: TrunkConnection::default(),
             calls: Mutex::default(),
         });
         tokio::spawn(async move { endpoint.serve().await });
-        info!(trunk = %address, listens = %listens, transport = ?config.sip_transport, "SIP is ready");
-        Ok((stack, requests, address.ip()))
+        info!(trunk = %reached, listens = %listens, transport = ?config.sip_transport, "SIP is ready");
+        Ok((stack, requests))
     }
 
     /// Returns the INVITE of a person, from one of the worker's numbers. Its Call-ID is the attempt's
@@ -157,11 +140,12 @@ impl Stack {
     pub fn invitation(
         &self,
         attempt: &Attempt,
-        shown: &str,
-        call_id: &str,
+        trunk: &Trunk,
+        (shown, call_id): (&str, &str),
         session: &mut Session,
     ) -> Result<InviteOption, String> {
-        let mut invitation = self.through_trunk(&attempt.phone_number, call_id.to_owned())?;
+        let number = &attempt.phone_number;
+        let mut invitation = self.through_trunk(trunk, number, call_id.to_owned())?;
         invitation.caller = callee(shown, &self.domain)?;
         invitation.caller_display_name.clone_from(&self.identity.sip_caller_name);
         invitation.offer = Some(session.offer());
@@ -173,20 +157,9 @@ impl Stack {
         Ok(invitation)
     }
 
-    /// Opens a connection to the trunk, if the transport needs one and none is open.
-    pub async fn connect(&self) -> Result<(), Fault> {
-        let layer = &self.endpoint.transport_layer;
-        let connecting = async {
-            match self.trunk.r#type {
-                Some(rsipstack::sip::Transport::Tcp) => {
-                    self.connection.open(layer, &self.trunk).await
-                }
-                Some(rsipstack::sip::Transport::Tls) => {
-                    self.connection.open_secure(layer, &self.trunk).await
-                }
-                _ => Ok(()),
-            }
-        };
+    /// Opens a connection to a trunk, if the transport needs one and none is open.
+    pub async fn connect(&self, trunk: &Trunk) -> Result<(), Fault> {
+        let connecting = trunk.connect(&self.endpoint.transport_layer);
         match timeout(self.limits.response, connecting).await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(error)) => {
@@ -218,8 +191,9 @@ impl Stack {
 
     /// Adds the trunk's transport to an address. Without one, it is UDP.
     fn by_trunk_transport(&self, mut address: Uri) -> Uri {
-        if self.trunk.r#type != Some(rsipstack::sip::Transport::Udp) {
-            address.params.extend(self.trunk.r#type.map(Param::Transport));
+        let kind = self.trunks.first().address.r#type;
+        if kind != Some(rsipstack::sip::Transport::Udp) {
+            address.params.extend(kind.map(Param::Transport));
         }
         address
     }
@@ -227,7 +201,7 @@ impl Stack {
     /// Returns the trunk's address for requests that do not go by the called address; `None` if its
     /// name is looked up for each connection.
     pub fn proxy(&self) -> Option<SocketAddr> {
-        self.trunk.get_socketaddr().ok()
+        self.trunks.first().address.get_socketaddr().ok()
     }
 
     pub fn endpoint(&self) -> EndpointInnerRef {
@@ -287,16 +261,22 @@ impl Stack {
         self.calls.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether the trunk and all agents answer OPTIONS at all. The content does not matter.
+    /// Whether a trunk and all agents answer OPTIONS at all. The content does not matter.
     pub async fn works(&self) -> bool {
-        if self.connect().await.is_err() {
-            return false;
+        let trunks = join_all(self.trunks.all().iter().map(|trunk| self.trunk_answers(trunk)));
+        let agents = self.agents.addresses().map(|address| self.answers(address.clone(), None));
+        let (trunks, agents) = join(trunks, join_all(agents)).await;
+        trunks.contains(&true) && !agents.contains(&false)
+    }
+
+    async fn trunk_answers(&self, trunk: &Trunk) -> bool {
+        let address = &trunk.address;
+        let answers = self.connect(trunk).await.is_ok()
+            && self.answers(Uri::from(address.clone()), Some(address.clone())).await;
+        if answers {
+            trunk.works();
         }
-        let trunk = (Uri::from(self.trunk.clone()), Some(self.trunk.clone()));
-        let agents = self.agents.addresses().map(|address| (address.clone(), None));
-        let asked = std::iter::once(trunk).chain(agents);
-        let asked = asked.map(|(address, destination)| self.answers(address, destination));
-        join_all(asked).await.into_iter().all(|answers| answers)
+        answers
     }
 
     /// Whether a peer answers OPTIONS.
@@ -344,15 +324,21 @@ impl Stack {
     }
 
     /// Returns the INVITE of a number through the trunk, without an offer.
-    pub fn through_trunk(&self, number: &str, call_id: String) -> Result<InviteOption, String> {
+    pub fn through_trunk(
+        &self,
+        trunk: &Trunk,
+        number: &str,
+        call_id: String,
+    ) -> Result<InviteOption, String> {
         let mut called = callee(&self.identity.sip_number_format.of(number), &self.domain)?;
         if self.identity.sip_user_phone {
             called.params.push(Param::Other("user".into(), Some("phone".into())));
         }
+        trunk.mark(&mut called);
         Ok(InviteOption {
             caller: self.caller.clone(),
             callee: called,
-            destination: Some(self.trunk.clone()),
+            destination: Some(trunk.address.clone()),
             contact: self.contact.clone(),
             headers: Some(refresh::offer(self.session_expires())),
             credential: self.login.as_deref().map(for_stack),
@@ -395,20 +381,6 @@ impl Stack {
     /// Returns the address at which the trunk reaches the worker.
     pub fn contact(&self) -> Uri {
         self.contact.clone()
-    }
-}
-
-/// Locator that sends requests for the called domain to the trunk. A CANCEL must follow its INVITE,
-/// which the stack does not ensure by itself.
-struct Locator {
-    called: HostWithPort,
-    trunk: SipAddr,
-}
-
-#[tonic::async_trait]
-impl TargetLocator for Locator {
-    async fn locate(&self, uri: &Uri) -> rsipstack::Result<SipAddr> {
-        if uri.host_with_port == self.called { Ok(self.trunk.clone()) } else { uri.try_into() }
     }
 }
 

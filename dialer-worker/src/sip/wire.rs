@@ -8,6 +8,7 @@ use rsipstack::transaction::endpoint::MessageInspector;
 use rsipstack::transport::SipAddr;
 
 use super::credentials::Credentials;
+use super::trunks::strip;
 
 /// Mender of messages.
 pub(super) struct Wire(pub Arc<Credentials>);
@@ -16,6 +17,7 @@ impl MessageInspector for Wire {
     fn before_send(&self, message: SipMessage, _: Option<&SipAddr>) -> SipMessage {
         match message {
             SipMessage::Request(mut request) => {
+                strip(&mut request);
                 self.0.sign(&mut request);
                 SipMessage::Request(request)
             }

@@ -310,3 +310,64 @@ async fn a_trunk_that_refuses_connections_costs_no_more_than_a_few_attempts() {
     assert!(reported.ends.values().all(|end| outcome(end) == Some(CallOutcome::Congested)));
     worker.stop().await;
 }
+
+/// The first address is away, over its limit or has an error: the calls go to the next, and nobody's phone rang twice.
+#[tokio::test]
+#[ignore = "needs sipp: make test-sip"]
+async fn calls_go_to_another_address_of_the_trunk() {
+    let mut second = Sipp::start("people", Traffic::Udp, &[]).await.expect("sipp");
+    let words = [("code", "503"), ("retry_after", "0")];
+    let failing = Sipp::start_with("rejects", Traffic::Udp, &words).await.expect("sipp");
+    let trunks = format!("{},{}", failing.address(), second.address());
+    let mut worker = CallingWorker::over_sip(&trunks, &["--max-calls", "1"]).await;
+    worker.stream.lease_slots(1, [5, 15, 25]).await;
+    let mut reported = Reported::default();
+    while reported.ends.len() < 3 {
+        worker.note_next(&mut reported).await;
+    }
+    assert_eq!(reported.count(CallOutcome::Busy), 3, "{:?}", reported.ends);
+    worker.stop().await;
+    second.finish().await.expect("its calls end");
+    let tried = (failing.invites().len(), second.invites().len());
+    assert_eq!(tried, (1, 3), "the address that failed is left alone for a while");
+}
+
+/// The CANCEL must reach the address that has the call.
+#[tokio::test]
+#[ignore = "needs sipp: make test-sip"]
+async fn a_call_at_another_address_is_cancelled_there() {
+    let mut second = Sipp::start("people", Traffic::Tcp, &[]).await.expect("sipp");
+    let trunks = format!("127.0.0.1:1,{}", second.address());
+    let flags = ["--sip-transport", "tcp", "--sip-ring-limit-seconds", "1"];
+    let mut worker = CallingWorker::over_sip(&trunks, &flags).await;
+    worker.stream.lease_slots(1, [6]).await;
+    assert_eq!(outcome(&end(&mut worker).await), Some(CallOutcome::NoAnswer));
+    worker.stop().await;
+    second.finish().await.expect("its calls end");
+    assert_eq!(
+        (second.count("cancelled"), second.count("FailedCall")),
+        (1, 0),
+        "{}",
+        second.errors()
+    );
+}
+
+/// Each address has its own limit of calls.
+#[tokio::test]
+#[ignore = "needs sipp: make test-sip"]
+async fn an_address_without_a_line_passes_calls_on() {
+    let first = Sipp::start("people", Traffic::Udp, &[]).await.expect("sipp");
+    let second = Sipp::start("people", Traffic::Udp, &[]).await.expect("sipp");
+    let trunks = format!("{};calls=2,{};calls=3", first.address(), second.address());
+    let flags = ["--sip-talk-limit-seconds", "1", "--max-calls", "20"];
+    let mut worker = CallingWorker::over_sip(&trunks, &flags).await;
+    worker.stream.lease_slots(1, [4, 14, 24, 34, 44, 54, 64]).await;
+    let mut reported = Reported::default();
+    while reported.ends.len() < 7 {
+        worker.note_next(&mut reported).await;
+    }
+    assert_eq!(reported.count(CallOutcome::Answered), 7);
+    worker.stop().await;
+    let shares = (first.invites().len(), second.invites().len());
+    assert!(shares.0 >= 2 && shares.1 >= 3 && shares.0 + shares.1 == 7, "{shares:?}");
+}
