@@ -131,7 +131,7 @@ impl Sipp {
             .args(["-i", "127.0.0.1", "-p", &port.to_string(), "-nostdin", "-aa"])
             .args(["-t", traffic.flag()])
             .args(["-trace_stat", "-stf", "stat.csv", "-fd", "1"])
-            .args(["-trace_logs", "-log_file", "log"])
+            .args(["-trace_logs", "-log_file", "log", "-trace_rtt", "-rtt_freq", "1"])
             .args(["-trace_err", "-error_file", "errors"])
             .args(["-buff_size", "2000000", "-skip_rlimit"])
             .args(options)
@@ -233,6 +233,17 @@ impl Sipp {
         let text = self.read("log");
         let behind = text.lines().filter_map(|line| line.split_once(words));
         behind.map(|(_, value)| value.trim().to_owned()).collect()
+    }
+
+    /// Returns the times that the scenario measures, in milliseconds.
+    #[must_use]
+    pub fn times_millis(&self) -> Vec<f64> {
+        let files = std::fs::read_dir(&self.folder).into_iter().flatten().filter_map(Result::ok);
+        let is_it = |name: &str| name.ends_with("_rtt.csv");
+        let found = files.map(|file| file.file_name().to_string_lossy().into_owned());
+        let text: String = found.filter(|name| is_it(name)).map(|name| self.read(&name)).collect();
+        // Columns: time, milliseconds, name.
+        text.lines().filter_map(|line| line.split(';').nth(1)?.trim().parse().ok()).collect()
     }
 
     /// Returns sipp's log of errors.

@@ -209,3 +209,29 @@ async fn answering(mut worker: CallingWorker, happened: impl Future<Output = ()>
         }
     }
 }
+
+/// Each person meets an agent, and both sides count the same.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs sipp: make test-sip"]
+async fn a_thousand_persons_meet_their_agents() {
+    const CALLS: i32 = 1_000;
+    let words = [("patience", "300"), ("media_port", "7290"), ("further", "")];
+    let mut person = Sipp::start_with("person", Traffic::Udp, &words).await.expect("sipp");
+    let words = [("delay", "0"), ("then", STAYS)];
+    let mut agent = Sipp::start_with("agent", Traffic::Udp, &words).await.expect("sipp");
+    let address = format!("sip:agent@{}", agent.address());
+    let flags = ["--sip-agent", &address, "--max-calls", "100", "--calls-per-second", "100"];
+    let mut worker = CallingWorker::over_sip(&person.address(), &flags).await;
+    let reported = worker.call(CALLS).await;
+    let summary = worker.stop().await;
+    assert_eq!((summary.unacknowledged, summary.unfinished_calls), (0, 0));
+    person.finish().await.expect("the persons' calls end");
+    agent.finish().await.expect("the agents' calls end");
+    let calls = u64::try_from(CALLS).expect("not negative");
+    assert_eq!(reported.count(CallOutcome::Answered), calls);
+    let counted = ["connected", "SuccessfulCall", "FailedCall"].map(|name| person.count(name));
+    assert_eq!(counted, [calls, calls, 0], "{}", person.errors());
+    let counted = ["left", "SuccessfulCall", "FailedCall"].map(|name| agent.count(name));
+    assert_eq!(counted, [calls, calls, 0], "{}", agent.errors());
+    assert_eq!(person.times_millis().len(), 1_000, "each bridge was timed");
+}

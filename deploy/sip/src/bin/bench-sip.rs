@@ -23,10 +23,15 @@ const HOLD: Duration = Duration::from_secs(10);
 /// Calls at once while calls per second are measured. Calls take 0.2 to 1 ms, so this is more than enough.
 const CALLS_AT_ONCE: u32 = 200;
 
+/// The agent is hung up.
+const LEAVES: &str = "<recv request=\"BYE\"/><send><![CDATA[\n\nSIP/2.0 200 OK\n[last_Via:]\n[last_From:]\n\
+    [last_To:]\n[last_Call-ID:]\n[last_CSeq:]\nContent-Length: 0\n\n]]></send>";
+
 /// Callers that are compared.
 const SIMULATED: &str = "worker, simulated";
 const OVER_SIP: [(&str, Traffic); 2] =
     [("worker, SIP over UDP", Traffic::Udp), ("worker, SIP over TCP", Traffic::Tcp)];
+const WITH_AGENT: &str = "worker, with an agent";
 const SIPP: &str = "sipp, UDP";
 
 /// Measures the worker's providers beside sipp
@@ -94,11 +99,40 @@ async fn rates(programs: &Programs, args: &Args) -> Result<Vec<Value>> {
         sipp.finish().await?;
         measured.extend(show_rate(name, &spent, sipp.count("Retransmissions")));
     }
+    measured.extend(bridged(programs, args).await?);
     let mut callee = Sipp::start("stays", Traffic::Udp, &[]).await?;
     let calls = args.calls.to_string();
     let flags = ["-r", &rate, "-l", &at_once, "-m", &calls, "-d", "0"];
     let spent = through_sipp(&mut callee, programs.logs(), args.calls, &flags).await?;
     measured.extend(show_rate(SIPP, &spent, callee.count("Retransmissions")));
+    Ok(measured)
+}
+
+/// Measures calls to persons who are connected to an agent: a tenth of the calls, at a tenth of the rate, since each has
+/// two legs and three offers.
+async fn bridged(programs: &Programs, args: &Args) -> Result<Vec<Value>> {
+    let (calls, rate) = ((args.calls / 10).max(1), (args.calls_per_second / 10).max(1).to_string());
+    let words = [("patience", "200"), ("media_port", "9"), ("further", "")];
+    let mut person = Sipp::start_with("person", Traffic::Udp, &words).await?;
+    let mut agent =
+        Sipp::start_with("agent", Traffic::Udp, &[("delay", "0"), ("then", LEAVES)]).await?;
+    let (trunk, address) = (person.address(), format!("sip:agent@{}", agent.address()));
+    let flags = ["--sip-agent", &address, "--max-calls", "200", "--calls-per-second", &rate];
+    let spent = through_worker(programs, calls, &[&sip(&trunk)[..], &flags].concat()).await?;
+    person.finish().await?;
+    agent.finish().await?;
+    let measured = show_rate(WITH_AGENT, &spent, person.count("Retransmissions"));
+    let mut times = person.times_millis();
+    times.sort_by(f64::total_cmp);
+    let at =
+        |part: f64| times.get((times.len() as f64 * part) as usize).copied().unwrap_or(f64::NAN);
+    println!(
+        "{:>24} connected {:.1} ms after the answer (median), {:.1} ms (p99), {} bridges",
+        "",
+        at(0.5),
+        at(0.99),
+        times.len()
+    );
     Ok(measured)
 }
 
