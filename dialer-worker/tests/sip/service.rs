@@ -29,7 +29,7 @@ pub struct CallingWorker {
     leases: u32,
     shutdown: CancellationToken,
     running: JoinHandle<Summary>,
-    _service: FakeService,
+    pub service: FakeService,
 }
 
 /// Reports of the worker.
@@ -78,7 +78,7 @@ impl CallingWorker {
             leases: 0,
             shutdown,
             running,
-            _service: service,
+            service,
         }
     }
 

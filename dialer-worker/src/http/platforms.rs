@@ -1,0 +1,41 @@
+//! Platforms, one file or folder each.
+
+mod voice_agent;
+
+use hyper::Uri;
+
+use super::client::Client;
+use super::config::{Channel, HttpConfig};
+use super::flavor::Flavor;
+use super::platform::Platform;
+use super::signature::Secrets;
+use voice_agent::VoiceAgent;
+
+const AUTHORIZATION: &str = "authorization";
+
+/// Returns the platform that the configuration names.
+///
+/// # Errors
+/// Returns a text that names the setting that does not work.
+pub(super) fn platform(
+    url: &Uri,
+    config: &HttpConfig,
+    secrets: Secrets,
+) -> Result<Box<dyn Platform>, String> {
+    let flavor = config.platform.http_flavor;
+    let key = config.http_api_key.as_ref();
+    let client = |key: Option<(&'static str, String)>| {
+        let key = key.map(|(name, key)| (name, key.parse().unwrap_or_else(|never| match never {})));
+        Client::new(url, key, config)
+    };
+    let bearer = || client(key.map(|key| (AUTHORIZATION, format!("Bearer {}", key.reveal()))));
+    if matches!(flavor, Flavor::Retell | Flavor::Vapi | Flavor::Elevenlabs)
+        && config.http_channel != Channel::Call
+    {
+        return Err("--http-channel: this platform places calls only".to_owned());
+    }
+    Ok(match flavor {
+        Flavor::VoiceAgent => Box::new(VoiceAgent::new(bearer()?, config.http_channel, secrets)),
+        _ => return Err("this flavor is not supported yet".to_owned()),
+    })
+}
