@@ -1,5 +1,7 @@
 //! Platforms, one file or folder each.
 
+mod analysis;
+mod retell;
 mod voice_agent;
 
 use hyper::Uri;
@@ -9,6 +11,7 @@ use super::config::{Channel, HttpConfig};
 use super::flavor::Flavor;
 use super::platform::Platform;
 use super::signature::Secrets;
+use retell::Retell;
 use voice_agent::VoiceAgent;
 
 const AUTHORIZATION: &str = "authorization";
@@ -36,6 +39,7 @@ pub(super) fn platform(
     }
     Ok(match flavor {
         Flavor::VoiceAgent => Box::new(VoiceAgent::new(bearer()?, config.http_channel, secrets)),
+        Flavor::Retell => Box::new(Retell::new(bearer()?, &config.platform, secrets)?),
         _ => return Err("this flavor is not supported yet".to_owned()),
     })
 }

@@ -5,7 +5,9 @@ mod chaos;
 #[path = "../protocol/fake.rs"]
 #[allow(dead_code, reason = "the tests of the protocol use the rest of it")]
 mod fake;
+mod peer;
 mod platform;
+mod retell;
 mod secure;
 #[path = "../sip/service.rs"]
 #[allow(dead_code, reason = "the tests of SIP use the rest of it")]
