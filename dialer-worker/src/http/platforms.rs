@@ -2,16 +2,21 @@
 
 mod analysis;
 mod retell;
+mod twilio;
 mod voice_agent;
 
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use campaign_process::Secret;
 use hyper::Uri;
 
 use super::client::Client;
 use super::config::{Channel, HttpConfig};
-use super::flavor::Flavor;
+use super::flavor::{Flavor, needed};
 use super::platform::Platform;
 use super::signature::Secrets;
 use retell::Retell;
+use twilio::Twilio;
 use voice_agent::VoiceAgent;
 
 const AUTHORIZATION: &str = "authorization";
@@ -40,6 +45,21 @@ pub(super) fn platform(
     Ok(match flavor {
         Flavor::VoiceAgent => Box::new(VoiceAgent::new(bearer()?, config.http_channel, secrets)),
         Flavor::Retell => Box::new(Retell::new(bearer()?, &config.platform, secrets)?),
-        _ => return Err("this flavor is not supported yet".to_owned()),
+        Flavor::Vapi | Flavor::Elevenlabs => return Err("not yet".to_owned()),
+        Flavor::Twilio => {
+            let key = needed(key, "twilio", "--http-api-key")?;
+            let client = client(Some((AUTHORIZATION, basic(config, key))))?;
+            Box::new(Twilio::new(client, config, secrets)?)
+        }
     })
+}
+
+/// Returns the credentials of an API key, `SID:SECRET`, or of the account and its token.
+fn basic(config: &HttpConfig, key: &Secret) -> String {
+    let account = config.platform.http_account.as_deref().unwrap_or_default();
+    let credentials = match key.reveal().contains(':') {
+        true => key.reveal().to_owned(),
+        false => format!("{account}:{}", key.reveal()),
+    };
+    format!("Basic {}", BASE64_STANDARD.encode(credentials))
 }

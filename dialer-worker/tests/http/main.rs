@@ -14,3 +14,4 @@ mod secure;
 mod service;
 mod strangers;
 mod tls;
+mod twilio;
