@@ -104,9 +104,28 @@ impl Client {
         matches!(self.send(Ask::get(path)).await, Err(Failed::NotSent(Fault::Untrusted)))
     }
 
+    /// Whether the answer of an address that the platform named is 2xx. The key is not sent. Except:
+    /// the address is the platform's own. An address without TLS elsewhere is not asked.
+    pub async fn succeeds_at(&self, url: &str, ask: Ask<'_>) -> bool {
+        let own = url.strip_prefix(&self.base).is_some_and(|rest| rest.starts_with('/'));
+        if !own && !url.starts_with("https://") {
+            return false;
+        }
+        let key = self.key.as_ref().filter(|_| own);
+        self.send_to(url.to_owned(), ask, key).await.is_ok_and(|answer| answer.status.is_success())
+    }
+
     pub async fn send(&self, ask: Ask<'_>) -> Result<Answer, Failed> {
-        let mut request =
-            Request::builder().method(ask.method).uri(format!("{}{}", self.base, ask.path));
+        self.send_to(format!("{}{}", self.base, ask.path), ask, self.key.as_ref()).await
+    }
+
+    async fn send_to(
+        &self,
+        url: String,
+        ask: Ask<'_>,
+        key: Option<&(&'static str, Secret)>,
+    ) -> Result<Answer, Failed> {
+        let mut request = Request::builder().method(ask.method).uri(url);
         let (kind, body) = match ask.content {
             Content::None => (None, Bytes::new()),
             Content::Json(json) => (Some("application/json"), json.into()),
@@ -122,7 +141,7 @@ impl Client {
         if !traceparent.is_empty() {
             request = request.header("traceparent", traceparent);
         }
-        if let Some((name, key)) = &self.key {
+        if let Some((name, key)) = key {
             request = request.header(*name, key.reveal());
         }
         let request = request.body(Full::new(body)).map_err(|error| {

@@ -1,8 +1,11 @@
 //! Platforms, one file or folder each.
 
 mod analysis;
+mod carrier;
 mod retell;
 mod twilio;
+mod vapi;
+mod variables;
 mod voice_agent;
 
 use base64::Engine;
@@ -17,6 +20,7 @@ use super::platform::Platform;
 use super::signature::Secrets;
 use retell::Retell;
 use twilio::Twilio;
+use vapi::Vapi;
 use voice_agent::VoiceAgent;
 
 const AUTHORIZATION: &str = "authorization";
@@ -45,7 +49,8 @@ pub(super) fn platform(
     Ok(match flavor {
         Flavor::VoiceAgent => Box::new(VoiceAgent::new(bearer()?, config.http_channel, secrets)),
         Flavor::Retell => Box::new(Retell::new(bearer()?, &config.platform, secrets)?),
-        Flavor::Vapi | Flavor::Elevenlabs => return Err("not yet".to_owned()),
+        Flavor::Vapi => Box::new(Vapi::new(bearer()?, config, secrets)?),
+        Flavor::Elevenlabs => return Err("not yet".to_owned()),
         Flavor::Twilio => {
             let key = needed(key, "twilio", "--http-api-key")?;
             let client = client(Some((AUTHORIZATION, basic(config, key))))?;

@@ -15,3 +15,4 @@ mod service;
 mod strangers;
 mod tls;
 mod twilio;
+mod vapi;

@@ -13,7 +13,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use super::analysis;
-use crate::call::{Attempt, CallEnd, EndDetail, Fact, Outcome};
+use super::variables::variables;
+use crate::call::{CallEnd, EndDetail, Fact, Outcome};
 use crate::http::client::{Ask, Client, Content};
 use crate::http::events::{End, Event, Named, Of, What};
 use crate::http::flavor::{PlatformConfig, needed};
@@ -157,21 +158,6 @@ impl Call {
 fn transferred(after: Duration) -> What {
     let seconds = i32::try_from(after.as_secs()).unwrap_or(i32::MAX);
     What::Fact(Fact::Transferred { seconds_before_transfer: seconds })
-}
-
-/// Returns what the agent may say: name, link, time zone and attributes.
-fn variables(attempt: &Attempt) -> BTreeMap<&str, &str> {
-    let own = [
-        ("display_name", &attempt.display_name),
-        ("time_zone", &attempt.time_zone),
-        ("link", &attempt.link),
-    ];
-    let attributes = attempt.attributes.iter().map(|(name, value)| (name.as_str(), value));
-    attributes
-        .chain(own)
-        .filter(|(_, value)| !value.is_empty())
-        .map(|(name, value)| (name, value.as_str()))
-        .collect()
 }
 
 /// Reads a rejection. Retell rejects numbers on its own list of people who must not be called.

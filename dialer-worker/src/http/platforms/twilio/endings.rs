@@ -1,5 +1,6 @@
 //! Endings of Twilio's calls and texts.
 
+use super::super::carrier;
 use crate::call::{Fact, Fault, Outcome};
 use crate::http::events::{Shows, What};
 use crate::http::platform::Means;
@@ -85,16 +86,7 @@ pub(super) fn call_ending(sip_code: Option<u16>, error_code: Option<u16>) -> (Ou
     {
         return (Outcome::Congested, Shows::Fault(Fault::Refusing(code)));
     }
-    let Some(code) = sip_code else { return (Outcome::Failed, Shows::Unrung(500)) };
-    match code {
-        404 | 410 | 484 | 604 => (Outcome::InvalidNumber, Shows::Unrung(code)),
-        607 => (Outcome::Rejected, Shows::Works),
-        486 | 600 | 603 => (Outcome::Busy, Shows::Works),
-        401 | 402 | 403 | 407 | 429 | 488 | 500..=599 | 606 => {
-            (Outcome::Congested, Shows::Fault(Fault::Refusing(code)))
-        }
-        _ => (Outcome::Failed, Shows::Unrung(code)),
-    }
+    sip_code.map_or((Outcome::Failed, Shows::Unrung(500)), carrier::ending)
 }
 
 /// Returns the ending of a text with the status `failed` or `undelivered`, and the opt-out that it
