@@ -51,7 +51,7 @@ pub(super) trait Platform: Send + Sync + 'static {
     fn read(&self, callback: &Callback<'_>) -> Result<Told, Unreadable>;
 
     /// Returns the names of the attempt behind a platform's own id, for events that echo no names.
-    fn named(&self, _id: &str) -> BoxFuture<'_, Option<Named>> {
+    fn named<'a>(&'a self, _id: &'a str) -> BoxFuture<'a, Option<Named>> {
         ready(None).boxed()
     }
 }

@@ -2,6 +2,7 @@
 
 mod analysis;
 mod carrier;
+mod elevenlabs;
 mod retell;
 mod twilio;
 mod vapi;
@@ -18,6 +19,7 @@ use super::config::{Channel, HttpConfig};
 use super::flavor::{Flavor, needed};
 use super::platform::Platform;
 use super::signature::Secrets;
+use elevenlabs::ElevenLabs;
 use retell::Retell;
 use twilio::Twilio;
 use vapi::Vapi;
@@ -50,7 +52,10 @@ pub(super) fn platform(
         Flavor::VoiceAgent => Box::new(VoiceAgent::new(bearer()?, config.http_channel, secrets)),
         Flavor::Retell => Box::new(Retell::new(bearer()?, &config.platform, secrets)?),
         Flavor::Vapi => Box::new(Vapi::new(bearer()?, config, secrets)?),
-        Flavor::Elevenlabs => return Err("not yet".to_owned()),
+        Flavor::Elevenlabs => {
+            let client = client(key.map(|key| ("xi-api-key", key.reveal().to_owned())))?;
+            Box::new(ElevenLabs::new(client, &config.platform, secrets)?)
+        }
         Flavor::Twilio => {
             let key = needed(key, "twilio", "--http-api-key")?;
             let client = client(Some((AUTHORIZATION, basic(config, key))))?;

@@ -2,6 +2,7 @@
 
 mod callbacks;
 mod chaos;
+mod elevenlabs;
 #[path = "../protocol/fake.rs"]
 #[allow(dead_code, reason = "the tests of the protocol use the rest of it")]
 mod fake;
