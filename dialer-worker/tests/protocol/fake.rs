@@ -39,6 +39,7 @@ pub struct FakeService {
     pub url: String,
     streams: mpsc::Receiver<FakeStream>,
     /// Requests to record without a lease. The first of them is answered UNAVAILABLE.
+    #[allow(dead_code, reason = "the tests of the HTTP provider use it")]
     pub records: mpsc::Receiver<RecordInteractionsRequest>,
 }
 

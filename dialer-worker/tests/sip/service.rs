@@ -29,6 +29,7 @@ pub struct CallingWorker {
     leases: u32,
     shutdown: CancellationToken,
     running: JoinHandle<Summary>,
+    #[allow(dead_code, reason = "the tests of the HTTP provider use it")]
     pub service: FakeService,
 }
 
