@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use super::events::{End, Named, Shows, What};
-use super::platform::{Created, Found, Means, Order};
+use super::platform::{Created, Found, Means, Order, Proof};
 use super::remote::Remote;
 use super::shared::Shared;
 use crate::call::{Attempt, CallEnd, CallEvents, EndDetail, Fact, Fault, Outcome};
@@ -107,9 +107,7 @@ impl Call<'_> {
             match self.create().await {
                 Created::Yes(id) => {
                     let _ = self.remote.id.set(id);
-                    if manners.creating_proves {
-                        self.events.provider_works().await;
-                    }
+                    self.prove(Proof::Accepted).await;
                     return Begun::Yes;
                 }
                 Created::Refused { code, means, retry_after } => {
@@ -259,9 +257,9 @@ impl Call<'_> {
     /// Handles news. Returns the end of the call, once nothing can correct it.
     async fn hear(&mut self, what: What) -> Option<End> {
         match what {
-            What::Rings => self.events.provider_works().await,
+            What::Rings => self.prove(Proof::Rung).await,
             What::Answered => {
-                self.events.provider_works().await;
+                self.prove(Proof::Rung).await;
                 self.events.answered().await;
             }
             What::AnsweredBy { is_machine } => {
@@ -287,6 +285,13 @@ impl Call<'_> {
             reason: Some(reason.to_owned()),
             ..EndDetail::default()
         })
+    }
+
+    /// Reports that the platform works, if it proves that in this way.
+    async fn prove(&self, by: Proof) {
+        if self.remote.shared.platform.manners().proof == by {
+            self.events.provider_works().await;
+        }
     }
 
     /// Ends the call as the platform told it.

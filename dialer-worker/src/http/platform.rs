@@ -61,12 +61,23 @@ pub(super) trait Platform: Send + Sync + 'static {
 pub(super) struct Manners {
     /// Whether a repeated request begins nothing twice, and a look-up that finds nothing is proof.
     pub repeats_safely: bool,
-    /// Whether the answer to a request shows that calls go through.
-    pub creating_proves: bool,
+    /// Sign that a call gives of the platform's health.
+    pub proof: Proof,
     /// Whether a call can be hung up.
     pub hangs_up: bool,
     /// Largest callback accepted.
     pub max_callback_bytes: usize,
+}
+
+/// First thing in a call that shows that the platform works.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Proof {
+    /// The platform accepted the request.
+    Accepted,
+    /// A phone rang.
+    Rung,
+    /// The call ended well. An agent may fail after somebody answered, in every call.
+    Ended,
 }
 
 /// Request to begin an attempt.

@@ -190,25 +190,30 @@ async fn an_end_that_never_comes_is_found_or_unknown() {
     worker.stop().await;
 }
 
-/// Account trouble is told after the request was accepted. It stops dialling, and a call that goes
-/// through starts it again.
+/// Account trouble is told after the request was accepted, and an agent that fails after somebody
+/// answered. Both stop dialling, and a call that goes well starts it again.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn account_trouble_after_the_request_stops_dialling() {
-    let peer = peer();
-    let trouble = json!({"*": {"reason": "no_valid_payment"}});
-    let flags = ["--max-calls", "1", "--provider-failures", "3", "--provider-retry-seconds", "1"];
-    let mut worker = worker(&peer, "retell", &flags, trouble).await;
-    worker.stream.lease_slots(1, 0..10).await;
-    let mut reported = Reported::default();
-    while reported.ends.len() + worker.released.len() < 10 {
-        worker.note_next(&mut reported).await;
+async fn trouble_after_the_request_stops_dialling() {
+    for (trouble, outcome) in [
+        (json!({"reason": "no_valid_payment"}), CallOutcome::Congested),
+        (json!({"reason": "error_llm_websocket_open", "connected": true}), CallOutcome::Abandoned),
+    ] {
+        let peer = peer();
+        let flags =
+            ["--max-calls", "1", "--provider-failures", "3", "--provider-retry-seconds", "1"];
+        let mut worker = worker(&peer, "retell", &flags, json!({"*": trouble})).await;
+        worker.stream.lease_slots(1, 0..10).await;
+        let mut reported = Reported::default();
+        while reported.ends.len() + worker.released.len() < 10 {
+            worker.note_next(&mut reported).await;
+        }
+        assert_eq!(worker.released, (3..10).collect::<Vec<_>>(), "what waits is given back");
+        assert_eq!((reported.count(outcome), peer.calls().await.len()), (3, 3));
+        peer.set(json!({}), json!({"*": {"reason": "user_hangup"}})).await;
+        worker.credit = 0;
+        worker.until_credit().await;
+        let reported = dial(&mut worker, 2, &[11]).await;
+        assert_eq!(reported.count(CallOutcome::Answered), 1);
+        worker.stop().await;
     }
-    assert_eq!(worker.released, (3..10).collect::<Vec<_>>(), "what waits is given back");
-    assert_eq!(peer.calls().await.len(), 3);
-    peer.set(json!({}), json!({"*": {"reason": "user_hangup"}})).await;
-    worker.credit = 0;
-    worker.until_credit().await;
-    let reported = dial(&mut worker, 2, &[11]).await;
-    assert_eq!(reported.count(CallOutcome::Answered), 1);
-    worker.stop().await;
 }

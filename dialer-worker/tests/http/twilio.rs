@@ -119,6 +119,34 @@ async fn a_lost_answer_is_searched_and_never_repeated() {
     worker.stop().await;
 }
 
+/// A platform that asks for time is neither asked nor probed before that.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_platform_that_asks_for_time_gets_it() {
+    let peer = peer();
+    let busy = json!({"status": 429, "code": 20429, "headers": {"retry-after": "3"}});
+    let flags = ["--provider-failures", "2", "--provider-retry-seconds", "1", "--max-calls", "1"];
+    let flags = [&CALLS[..4], &flags].concat();
+    let mut worker = worker(&peer, "twilio", &flags, json!({"*": busy})).await;
+    worker.stream.lease_slots(1, 0..5).await;
+    let mut reported = Reported::default();
+    while reported.ends.len() + worker.released.len() < 5 {
+        worker.note_next(&mut reported).await;
+    }
+    assert_eq!(reported.count(CallOutcome::Congested), 2);
+    worker.credit = 0;
+    worker.until_credit().await;
+    let state = peer.state().await;
+    let times = |method: &str| {
+        let requests = state["requests"].as_array().expect("requests").iter();
+        let times = requests.filter(|made| made["method"] == method);
+        times.map(|made| made["at"].as_f64().expect("a time")).collect::<Vec<_>>()
+    };
+    let (asked, probed) = (times("POST"), times("GET"));
+    assert_eq!((asked.len(), probed.len()), (2, 1));
+    assert!(probed[0] - asked[1] > 2.9, "{} s", probed[0] - asked[1]);
+    worker.stop().await;
+}
+
 /// The proxy in front of the worker changes host and port. The public URL is what is signed.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn callbacks_are_signed_for_the_public_url() {

@@ -21,8 +21,8 @@ use crate::http::client::{Ask, Client, Content};
 use crate::http::events::{End, Event, Named, Of, What};
 use crate::http::flavor::{PlatformConfig, needed};
 use crate::http::platform::{
-    Callback, Created, Found, Manners, Means, Order, Platform, Sought, TRANSCRIPT_BYTES, Told,
-    Unreadable,
+    Callback, Created, Found, Manners, Means, Order, Platform, Proof, Sought, TRANSCRIPT_BYTES,
+    Told, Unreadable,
 };
 use crate::http::signature::{Covers, Refused, Secrets, Timed};
 use endings::{Told as Ended, ending, initiation_failure};
@@ -314,7 +314,7 @@ impl Platform for ElevenLabs {
     fn manners(&self) -> Manners {
         Manners {
             repeats_safely: false,
-            creating_proves: false,
+            proof: Proof::Ended,
             hangs_up: false,
             max_callback_bytes: TRANSCRIPT_BYTES,
         }

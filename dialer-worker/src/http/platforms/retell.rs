@@ -19,8 +19,8 @@ use crate::http::client::{Ask, Client, Content};
 use crate::http::events::{End, Event, Named, Of, What};
 use crate::http::flavor::{PlatformConfig, needed};
 use crate::http::platform::{
-    Callback, Created, Found, Manners, Means, Order, Platform, Sought, TRANSCRIPT_BYTES, Told,
-    Unreadable,
+    Callback, Created, Found, Manners, Means, Order, Platform, Proof, Sought, TRANSCRIPT_BYTES,
+    Told, Unreadable,
 };
 use crate::http::signature::{Covers, Refused, Secrets, Timed};
 use endings::ending;
@@ -227,7 +227,7 @@ impl Platform for Retell {
     fn manners(&self) -> Manners {
         Manners {
             repeats_safely: true,
-            creating_proves: false,
+            proof: Proof::Ended,
             hangs_up: true,
             max_callback_bytes: TRANSCRIPT_BYTES,
         }

@@ -19,8 +19,8 @@ use crate::http::config::{Channel, HttpConfig};
 use crate::http::events::{Event, Named, Of};
 use crate::http::flavor::needed;
 use crate::http::platform::{
-    Callback, Created, Found, InboundText, Manners, Means, Order, Platform, SMALL_BYTES, Sought,
-    Told, Unreadable, Wish,
+    Callback, Created, Found, InboundText, Manners, Means, Order, Platform, Proof, SMALL_BYTES,
+    Sought, Told, Unreadable, Wish,
 };
 use crate::http::signature::{Refused, Secrets};
 use endings::rejection;
@@ -195,7 +195,7 @@ impl Platform for Twilio {
         let hangs_up = matches!(self.sends, Sends::Calls(_));
         Manners {
             repeats_safely: false,
-            creating_proves: false,
+            proof: Proof::Rung,
             hangs_up,
             max_callback_bytes: SMALL_BYTES,
         }

@@ -24,8 +24,8 @@ use crate::http::config::HttpConfig;
 use crate::http::events::{End, Event, Named, Of, What};
 use crate::http::flavor::needed;
 use crate::http::platform::{
-    Callback, Created, Found, Manners, Means, Order, Platform, Sought, TRANSCRIPT_BYTES, Told,
-    Unreadable,
+    Callback, Created, Found, Manners, Means, Order, Platform, Proof, Sought, TRANSCRIPT_BYTES,
+    Told, Unreadable,
 };
 use crate::http::signature::{Refused, Secrets};
 use endings::{FORWARDED, ending};
@@ -296,7 +296,7 @@ impl Platform for Vapi {
     fn manners(&self) -> Manners {
         Manners {
             repeats_safely: false,
-            creating_proves: false,
+            proof: Proof::Ended,
             hangs_up: true,
             max_callback_bytes: TRANSCRIPT_BYTES,
         }

@@ -15,7 +15,7 @@ use crate::http::client::{Ask, Client, Content};
 use crate::http::config::Channel;
 use crate::http::events::{End, Event, Named, Of, Shows, What};
 use crate::http::platform::{
-    Callback, Created, Found, Manners, Means, Order, Platform, SMALL_BYTES, Sought, Told,
+    Callback, Created, Found, Manners, Means, Order, Platform, Proof, SMALL_BYTES, Sought, Told,
     Unreadable,
 };
 use crate::http::signature::{Covers, Refused, Secrets, Timed};
@@ -209,7 +209,7 @@ impl Platform for VoiceAgent {
     fn manners(&self) -> Manners {
         Manners {
             repeats_safely: true,
-            creating_proves: true,
+            proof: Proof::Accepted,
             hangs_up: true,
             max_callback_bytes: SMALL_BYTES,
         }

@@ -84,7 +84,7 @@ class Retell(stub.Stub):
 
     def play(self, call, plan):
         reason = plan.get("reason", "user_hangup")
-        is_connected = reason in CONNECTED
+        is_connected = plan.get("connected", reason in CONNECTED)
         events = plan.get("events") or [*["call_started"] * is_connected, "call_ended", "call_analyzed"]
         if is_connected:
             call["shown"].update(call_status="ongoing", start_timestamp=now() - 70_000)
@@ -106,7 +106,7 @@ class Retell(stub.Stub):
             time.sleep(plan.get("pause", 0))
 
     def end(self, call, reason, plan):
-        is_connected = reason in CONNECTED or plan.get("connected", False)
+        is_connected = plan.get("connected", reason in CONNECTED)
         status = "ended" if is_connected else "error" if reason.startswith("error") else "not_connected"
         call["shown"].update(call_status=status, disconnection_reason=reason,
                              duration_ms=plan.get("duration_ms", 2_500 if is_connected else 0))

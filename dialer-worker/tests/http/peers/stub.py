@@ -103,7 +103,7 @@ def handler(stub):
             split = urllib.parse.urlsplit(self.path)
             length = int(self.headers.get("content-length") or 0)
             request = {"method": self.command, "path": split.path, "query": split.query,
-                       "type": self.headers.get("content-type", ""), "body": self.rfile.read(length).decode(),
+                       "at": time.time(), "type": self.headers.get("content-type", ""), "body": self.rfile.read(length).decode(),
                        "key": self.headers.get("authorization") or self.headers.get("xi-api-key") or ""}
             answer = stub.handle(request)
             if answer is None:
