@@ -101,6 +101,7 @@ impl HttpDialer {
             ended: Mutex::default(),
             refused: metrics.refused_callbacks.clone(),
             refusing: Seldom::default(),
+            going_on: Seldom::default(),
         });
         let connections = Connections::new(limits, metrics.callbacks_turned_away.clone());
         callbacks::listen(Arc::clone(&shared), listener, connections, limits);

@@ -192,16 +192,21 @@ impl Call<'_> {
         Looked::Unclear
     }
 
-    /// Returns an end reported while another was decided. From here on the call accepts no events:
-    /// the platform must retry, and its events count as those of an earlier call.
+    /// Returns an end that the platform told while this worker decided another by itself. From here
+    /// on the call accepts no events: the platform must retry, and its events count as those of an
+    /// earlier call.
     fn told_meanwhile(&mut self) -> Option<CallEnd> {
         self.news.close();
-        let end = std::iter::from_fn(|| self.news.try_recv().ok()).find_map(|what| match what {
-            What::Ended(end) => Some(end.judged(self.is_machine)),
+        if self.is_told {
+            return None;
+        }
+        let ends = std::iter::from_fn(|| self.news.try_recv().ok()).filter_map(|what| match what {
+            What::Ended(end) => Some(end),
             _ => None,
         });
-        self.is_told |= end.is_some();
-        end
+        let last_word = ends.min_by_key(|end| end.may_change_for)?;
+        self.is_told = true;
+        Some(last_word.judged(self.is_machine))
     }
 
     /// Waits for the end of the call.
@@ -247,7 +252,10 @@ impl Call<'_> {
     /// Hangs up, if the platform can. Returns when the call must have ended then.
     fn begin_to_hang_up(&self) -> Option<Instant> {
         if !self.remote.shared.platform.manners().hangs_up {
-            warn!(attempt_id = self.attempt.attempt_id, "the platform cannot hang up; it goes on");
+            if let Some(left_out) = self.remote.shared.going_on.may_say() {
+                let attempt_id = &self.attempt.attempt_id;
+                warn!(attempt_id, left_out, "the platform cannot hang up: a call or text goes on");
+            }
             return None;
         }
         tokio::spawn(self.remote.clone().hang_up());

@@ -7,6 +7,7 @@ use std::time::Duration;
 use axum::http::StatusCode;
 use campaign_process::Seldom;
 use campaign_process::metrics::Counter;
+use futures_util::future::join_all;
 use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{debug, error};
 
@@ -36,6 +37,8 @@ pub(super) struct Shared {
     /// Callbacks whose signature is not valid. `refusing` limits their log lines.
     pub refused: Counter,
     pub refusing: Seldom,
+    /// Limits the log lines on calls that cannot be hung up.
+    pub going_on: Seldom,
 }
 
 /// Call in progress.
@@ -130,18 +133,14 @@ impl Shared {
         }
     }
 
-    /// Handles events in order. Completes when none of them can be lost any more.
-    pub async fn deliver_all(self: &Arc<Self>, events: Vec<Event>) -> Result<(), StatusCode> {
-        let mut problem = None;
-        for event in events {
-            if let Err(status) = self.deliver(event).await {
-                problem.get_or_insert(status);
-            }
-        }
-        problem.map_or(Ok(()), Err)
+    /// Handles events. All are passed on at once, in order, so that none is lost if nobody waits.
+    /// Completes when none can be lost any more.
+    pub async fn deliver_all(&self, events: Vec<Event>) -> Result<(), StatusCode> {
+        let delivered = join_all(events.into_iter().map(|event| self.deliver(event))).await;
+        delivered.into_iter().collect()
     }
 
-    async fn deliver(self: &Arc<Self>, event: Event) -> Result<(), StatusCode> {
+    async fn deliver(&self, event: Event) -> Result<(), StatusCode> {
         let earlier = self.earlier.get().ok_or(StatusCode::SERVICE_UNAVAILABLE)?;
         let named = match event.of {
             Of::Attempt(named) => named,

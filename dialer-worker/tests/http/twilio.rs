@@ -195,6 +195,17 @@ async fn callbacks_are_signed_for_the_public_url() {
     worker.stop().await;
 }
 
+/// Receipts that come together end a text by the last word, whichever is handled first.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_last_word_is_not_replaced_by_an_earlier_state() {
+    let peer = peer();
+    let plan = json!({"statuses": ["sent", "undelivered", "sent"], "code": 30003});
+    let mut worker = worker(&peer, "twilio", &TEXTS, json!({"*": plan})).await;
+    let reported = dial(&mut worker, 1, &(0..50).collect::<Vec<_>>()).await;
+    assert_eq!(reported.count(CallOutcome::NoAnswer), 50);
+    worker.stop().await;
+}
+
 /// Texts end by their receipts. A number that opted out at Twilio is an opt-out here too.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn texts_end_by_their_receipts_and_opt_outs_are_told() {
@@ -272,19 +283,16 @@ async fn requests_are_those_of_the_vendors_client() {
     }
 }
 
-/// A call whose end never comes is hung up at its longest time, and then unknown.
+/// A call is hung up at its longest time, and its end is polled if no callback tells it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_end_that_never_comes_is_unknown_after_a_hang_up() {
+async fn a_call_is_hung_up_at_its_longest_time() {
     let peer = peer();
     let waits = json!(["initiated", "ringing", "in-progress"]);
-    let plans = json!({
-        "1": {"statuses": waits},
-        "2": {"statuses": waits, "never_ends": true},
-    });
+    let plans = json!({"1": {"statuses": waits}, "2": {"statuses": waits, "silent": true}});
     let mut worker = calling(&peer, &["--http-call-limit-seconds", "1"], plans).await;
     let reported = dial(&mut worker, 1, &[1, 2]).await;
     let ends: Vec<_> = outcomes(&reported).into_values().collect();
-    assert_eq!(ends, [CallOutcome::Answered, CallOutcome::Unknown]);
+    assert_eq!(ends, [CallOutcome::Answered, CallOutcome::Answered]);
     assert!(peer.calls().await.iter().all(|call| call["stopped"] == true));
     worker.stop().await;
 }

@@ -132,14 +132,14 @@ async fn lost_answers_are_searched_and_calls_hung_up() {
         "2": {"lost": true, "silent": true},
         "3": {"status": 400, "message": "customer.number must be a valid phone number"},
         "4": {"messages": ["in-progress"]},
-        "5": {"messages": ["in-progress"], "never_ends": true},
+        "5": {"messages": ["in-progress"], "silent": true},
     });
     let mut worker = calling(&peer, &["--http-call-limit-seconds", "2"], plans).await;
     let reported = dial(&mut worker, 1, &[1, 2, 3, 4, 5]).await;
     let ends: Vec<_> = outcomes(&reported).into_values().collect();
     let (answered, invalid) = (CallOutcome::Answered, CallOutcome::InvalidNumber);
-    let (no_answer, unknown) = (CallOutcome::NoAnswer, CallOutcome::Unknown);
-    assert_eq!(ends, [no_answer, answered, invalid, answered, unknown]);
+    let no_answer = CallOutcome::NoAnswer;
+    assert_eq!(ends, [no_answer, answered, invalid, answered, answered]);
     let stopped = peer.calls().await.into_iter().filter(|call| call["stopped"] == true);
     assert_eq!(stopped.count(), 2);
     worker.stop().await;

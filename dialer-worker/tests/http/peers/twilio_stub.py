@@ -99,8 +99,7 @@ class Twilio(stub.Stub):
     def stop(self, call, fields):
         assert fields == {"Status": "completed"}, fields
         call["stopped"] = True
-        if not self.plan(call["shown"]["to"]).get("never_ends"):
-            self.become(call, "completed", {"CallDuration": "1"})
+        self.become(call, "completed", {"CallDuration": "1"}, self.plan(call["shown"]["to"]))
         return 200, call["shown"]
 
     def play(self, call, plan):

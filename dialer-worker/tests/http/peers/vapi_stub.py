@@ -66,9 +66,8 @@ class Vapi(stub.Stub):
         assert json.loads(request["body"]) == {"type": "end-call"}
         call = self.calls[call_id]
         call["stopped"] = True
-        if not self.plan(call["shown"]["customer"]["number"]).get("never_ends"):
-            self.end(call, "manually-canceled", True)
-            self.tell(call, {"type": "end-of-call-report"}, {})
+        self.end(call, "manually-canceled", True)
+        self.tell(call, {"type": "end-of-call-report"}, self.plan(call["shown"]["customer"]["number"]))
         return 200, {}
 
     def play(self, call, plan):
