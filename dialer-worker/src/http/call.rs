@@ -225,7 +225,10 @@ impl Call<'_> {
                     poll_at = Instant::now() + poll_interval;
                     false
                 }
-                () = self.hang_up.cancelled(), if !is_hung_up && self.held.is_none() => true,
+                () = self.hang_up.cancelled(), if !is_hung_up => match self.held.take() {
+                    Some((end, _)) => return self.told(end).await,
+                    None => true,
+                },
                 () = sleep_until(may_change_until) => match self.held.take() {
                     Some((end, _)) => return self.told(end).await,
                     None if is_hung_up => {

@@ -75,7 +75,7 @@ pub struct PlatformConfig {
         long,
         env = "DIALER_HTTP_CORRECTION_SECONDS",
         value_parser = within(0..=60),
-        default_value_t = 5
+        default_value_t = 10
     )]
     pub http_correction_seconds: u32,
 }

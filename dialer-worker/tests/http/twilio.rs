@@ -262,6 +262,13 @@ async fn a_stop_by_text_reaches_the_service_by_number() {
     }
     assert!(worker.service.records.try_recv().is_err(), "no opt-out");
     worker.stop().await;
+
+    let without = self::worker(&peer, "twilio", &TEXTS, json!({})).await;
+    let callback = peer.act(json!({"do": "settings"})).await["callback"].clone();
+    let mut stop = text("SM6", "STOP", "");
+    stop["url"] = callback;
+    assert_eq!(peer.act(stop).await["status"], 422, "an opt-out is never dropped in silence");
+    without.stop().await;
 }
 
 /// Both kinds of request equal the vendor's own.

@@ -115,7 +115,6 @@ struct Conversation {
 #[derive(Default, Deserialize)]
 struct Metadata {
     call_duration_secs: Option<u64>,
-    termination_reason: Option<String>,
     error: Option<Problem>,
     phone_call: Option<PhoneCall>,
     features_usage: Option<Features>,
@@ -191,7 +190,8 @@ impl Conversation {
         let detail = EndDetail {
             code: metadata.error.as_ref().and_then(|error| u16::try_from(error.code).ok()),
             provider_call_id: Some(self.conversation_id.clone()),
-            reason: metadata.termination_reason.clone(),
+            // The reason of the termination may be in the agent's own words.
+            reason: call.and_then(|call| call.call_result.clone()),
             ..EndDetail::default()
         };
         let collected =
