@@ -6,6 +6,7 @@ mod elevenlabs;
 #[path = "../protocol/fake.rs"]
 #[allow(dead_code, reason = "the tests of the protocol use the rest of it")]
 mod fake;
+mod many;
 mod peer;
 mod platform;
 mod retell;
