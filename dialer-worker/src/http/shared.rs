@@ -9,16 +9,20 @@ use campaign_process::Seldom;
 use campaign_process::metrics::Counter;
 use futures_util::future::join_all;
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::AbortHandle;
+use tokio::time::sleep;
 use tracing::{debug, error};
 
 use super::config::Channel;
-use super::events::{Event, Named, Of, What};
+use super::events::{End, Event, Named, Of, What};
 use super::platform::{InboundText, Platform, Wish};
 use super::texts::Texts;
 use crate::call::{Attempt, CallEvents, EarlierCalls};
 
 /// Most ended calls that are remembered.
 const MAX_RECENT_ENDS: usize = 10_000;
+/// Most ends of calls of other processes that wait for a last word.
+const MAX_DELAYED_ENDS: usize = 1_000;
 
 /// State that all calls share.
 pub(super) struct Shared {
@@ -34,6 +38,8 @@ pub(super) struct Shared {
     /// Calls in progress, by key.
     pub calls: Mutex<HashMap<String, Listed>>,
     pub ended: Mutex<Recent>,
+    /// Ends of calls of other processes that wait for a last word, by key.
+    pub delayed: Mutex<HashMap<String, AbortHandle>>,
     /// Callbacks whose signature is not valid. `refusing` limits their log lines.
     pub refused: Counter,
     pub refusing: Seldom,
@@ -135,12 +141,12 @@ impl Shared {
 
     /// Handles events. All are passed on at once, in order, so that none is lost if nobody waits.
     /// Completes when none can be lost any more.
-    pub async fn deliver_all(&self, events: Vec<Event>) -> Result<(), StatusCode> {
+    pub async fn deliver_all(self: &Arc<Self>, events: Vec<Event>) -> Result<(), StatusCode> {
         let delivered = join_all(events.into_iter().map(|event| self.deliver(event))).await;
         delivered.into_iter().collect()
     }
 
-    async fn deliver(&self, event: Event) -> Result<(), StatusCode> {
+    async fn deliver(self: &Arc<Self>, event: Event) -> Result<(), StatusCode> {
         let earlier = self.earlier.get().ok_or(StatusCode::SERVICE_UNAVAILABLE)?;
         let named = match event.of {
             Of::Attempt(named) => named,
@@ -161,13 +167,48 @@ impl Shared {
                 (None, Some(true)) => Ok(()),
                 // The first report of this end is still being handled.
                 (None, Some(false)) => Err(StatusCode::SERVICE_UNAVAILABLE),
-                (None, None) => {
-                    let end = end.judged(None);
-                    durable(earlier.ended(&named.contact, &named.attempt_id, end).await)
-                }
+                (None, None) => self.end_elsewhere(named, end).await,
             },
             what => in_progress.map_or(Ok(()), |call| call.pass(what)),
         }
+    }
+
+    /// Handles the end of a call that another process placed. An end that may change is reported
+    /// after that time, unless a last word comes before.
+    async fn end_elsewhere(self: &Arc<Self>, named: Named, end: End) -> Result<(), StatusCode> {
+        if self.delay(&named, &end) {
+            return Ok(());
+        }
+        if let Some(earlier_word) = self.delayed().remove(&named.key) {
+            earlier_word.abort();
+        }
+        self.report_end(&named, end).await
+    }
+
+    /// Delays the report of an end that may change. Returns false if the end has to be reported now.
+    fn delay(self: &Arc<Self>, named: &Named, end: &End) -> bool {
+        let mut delayed = self.delayed();
+        if end.may_change_for.is_zero() || delayed.len() >= MAX_DELAYED_ENDS {
+            return false;
+        }
+        delayed.entry(named.key.clone()).or_insert_with(|| {
+            let (shared, named, end) = (Arc::clone(self), named.clone(), end.clone());
+            let reporting = async move {
+                sleep(end.may_change_for).await;
+                shared.delayed().remove(&named.key);
+                if let Err(status) = shared.report_end(&named, end).await {
+                    debug!(%status, "the end of an earlier call is not recorded");
+                }
+            };
+            tokio::spawn(reporting).abort_handle()
+        });
+        true
+    }
+
+    async fn report_end(&self, named: &Named, end: End) -> Result<(), StatusCode> {
+        let earlier = self.earlier.get().ok_or(StatusCode::SERVICE_UNAVAILABLE)?;
+        let end = end.judged(None);
+        durable(earlier.ended(&named.contact, &named.attempt_id, end).await)
     }
 
     /// Returns the names of the attempt behind a platform's own id.
@@ -182,6 +223,10 @@ impl Shared {
 
     fn durability(&self, key: &str) -> Option<bool> {
         self.recent().ends.get(key).copied()
+    }
+
+    fn delayed(&self) -> MutexGuard<'_, HashMap<String, AbortHandle>> {
+        self.delayed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn recent(&self) -> MutexGuard<'_, Recent> {

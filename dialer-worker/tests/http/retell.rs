@@ -132,6 +132,31 @@ async fn webhooks_need_the_vendors_signature_and_reach_calls_of_an_earlier_proce
         let end = reported.ends.remove("2-9-7").expect("the end of an earlier call");
         assert_eq!(crate::fake::outcome(&end), Some(CallOutcome::NoAnswer));
     }
+    let analysed = |attempt: &str, event: &str, analysis: Value| {
+        let metadata = json!({"key": format!("a.{attempt}"), "contact": "campaigns/a/contacts/8",
+            "attempt_id": attempt});
+        let call = json!({"call_id": "call_8", "call_status": "ended", "metadata": metadata,
+            "disconnection_reason": "user_hangup", "duration_ms": 9_000, "call_analysis": analysis});
+        let body = json!({"event": event, "call": call}).to_string();
+        json!({"do": "send", "secret": KEY, "signed": body, "body": body})
+    };
+    let seen = json!({"in_voicemail": true});
+    for unheard in ["2-9-8", "2-9-9"] {
+        let sent = peer.act(analysed(unheard, "call_ended", Value::Null)).await;
+        assert_eq!(sent["status"], 204);
+    }
+    let (sent, reported) =
+        tokio::join!(peer.act(analysed("2-9-8", "call_analyzed", seen)), async {
+            let mut reported = Reported::default();
+            while reported.ends.len() < 2 {
+                worker.note_next(&mut reported).await;
+            }
+            reported
+        });
+    assert_eq!(sent["status"], 204);
+    let told = |attempt: &str| crate::fake::outcome(&reported.ends[attempt]);
+    assert_eq!(told("2-9-8"), Some(CallOutcome::Voicemail), "analysed in time, and told once");
+    assert_eq!(told("2-9-9"), Some(CallOutcome::Answered), "never analysed");
     let others = json!({"event": "call_ended", "call": {"call_id": "call_of_others"}}).to_string();
     let of_others = json!({"do": "send", "secret": KEY, "signed": others, "body": others});
     assert_eq!(peer.act(of_others).await["status"], 204, "calls of others are none of ours");
