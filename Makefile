@@ -75,7 +75,7 @@ image-check: ## Build both images with buildah, inspect, measure and start them
 FUZZ_INPUTS ?= 1000000
 fuzz: ## Read FUZZ_INPUTS (1000000) made-up inputs of each kind with everything that faces outside (release build)
 	FUZZ_INPUTS=$(FUZZ_INPUTS) $(CARGO) test --release -p campaign-service --lib fuzz
-	FUZZ_INPUTS=$(FUZZ_INPUTS) $(CARGO) test --release -p dialer-worker --lib -- nobody_else_signs any_caller any_event
+	FUZZ_INPUTS=$(FUZZ_INPUTS) $(CARGO) test --release -p dialer-worker --lib -- nobody_else_signs any_caller any_callback any_event
 
 # `target/debug/chaos --help` lists CHAOS_HISTORIES, CHAOS_SEED and more. CHAOS_PROFILE=release builds longer and plays
 # nearly twice as many histories in the same time.

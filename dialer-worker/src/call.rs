@@ -116,6 +116,9 @@ pub enum Fault {
     /// Answer with which calls of different contacts ended in a row, before any phone rang.
     #[error("it answered {0} to different numbers, and none rang")]
     Alike(u16),
+    /// Reason of the platform's own, with which it ended a call.
+    #[error("it ended a call with {0}")]
+    Told(&'static str),
 }
 
 /// Event of a contact, other than the end of the call. Each kind counts once per attempt.

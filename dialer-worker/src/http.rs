@@ -1,18 +1,25 @@
-//! Provider behind a small HTTP API (`deploy/openapi/voice-agent.yaml`), to which platforms of
-//! voice agents are adapted. Texts and e-mails use the same API.
+//! Provider behind an HTTP API: a platform of voice agents, or a sender of texts and e-mails.
 //!
-//! Every request carries the attempt's key as its idempotency key. If an answer is lost, the worker
-//! first looks the call up by that key. If the end of the call cannot be found out, it is reported
-//! as unknown. Events of the platform count even when they are repeated, out of order, or for
-//! another process.
+//! A platform is read and asked in its own words (`platforms`). The rest is the same for all: the
+//! listener for callbacks, the list of calls in progress, and the life of a call.
+//!
+//! Every platform echoes the names of an attempt. If an answer is lost, the worker first looks the
+//! call up. If the end of the call cannot be found out, it is reported as unknown. Events of the
+//! platform count even when they are repeated, out of order, or for another process.
 
-mod api;
 mod call;
 mod callbacks;
+mod client;
 mod config;
 mod connecting;
+mod events;
+mod flavor;
+mod platform;
+mod platforms;
+mod remote;
 mod shared;
 mod signature;
+mod texts;
 
 use std::fmt;
 use std::sync::{Arc, Mutex, OnceLock};
@@ -30,10 +37,13 @@ use campaign_process::connections::{ConnectionLimits, Connections};
 use crate::call::{Attempt, CallEnd, CallEvents, EarlierCalls};
 use crate::dialer::Dialer;
 use crate::metrics::Metrics;
-use api::Api;
+use crate::service::Replica;
 pub use config::{Channel, HttpConfig};
+pub use flavor::{Flavor, PlatformConfig};
+use platforms::platform;
 use shared::Shared;
-use signature::Verifier;
+use signature::Secrets;
+use texts::Texts;
 
 /// HTTP provider.
 #[derive(Clone)]
@@ -42,16 +52,18 @@ pub struct HttpDialer {
 }
 
 impl HttpDialer {
-    /// Starts to listen for callbacks.
+    /// Starts to listen for callbacks. `replicas` record opt-outs by text.
     ///
     /// # Errors
     /// Returns a text that names the setting that does not work.
     pub async fn start(
         config: &HttpConfig,
+        replicas: Vec<Replica>,
         limits: ConnectionLimits,
         metrics: &Metrics,
     ) -> Result<Self, String> {
-        let url = config.http_url.clone().ok_or("--provider http needs --http-url")?;
+        let url = config.http_url.clone().or_else(|| config.platform.http_flavor.url());
+        let url = url.ok_or("--provider http needs --http-url")?;
         if is_in_the_clear(&url) && !config.http_allow_plaintext {
             return Err(format!(
                 "--http-url {url} would send numbers and the API key in the clear: use https, or allow it with \
@@ -60,10 +72,11 @@ impl HttpDialer {
         }
         let secret = config.http_callback_secret.as_ref();
         let secret = secret.ok_or("--provider http needs --http-callback-secret")?;
-        let api = Api::new(url.clone(), config)?;
+        let secrets = Secrets::new(secret, config.http_callback_secret_before.as_ref())?;
+        let platform = platform(&url, config, secrets)?;
         // Checked before an attempt is spent on an untrusted platform. A platform that is down may
         // come up.
-        if url.scheme_str() == Some("https") && api.is_untrusted().await {
+        if url.scheme_str() == Some("https") && platform.is_untrusted().await {
             return Err(format!(
                 "{url} has no certificate that is trusted, or speaks no TLS (the line above says more): look at \
                  --http-url, or name its authority with --http-ca-file"
@@ -75,18 +88,21 @@ impl HttpDialer {
         let address = listener.local_addr().map_err(|error| error.to_string())?;
         let base = config.http_callback_url.as_ref();
         let base = base.map_or_else(|| format!("http://{address}"), ToString::to_string);
+        let campaign = config.platform.http_text_campaign.clone();
         let shared = Arc::new(Shared {
-            api,
+            platform,
             channel: config.http_channel,
             callback_url: format!("{}{}", base.trim_end_matches('/'), callbacks::PATH),
-            verifier: Verifier::new(secret.reveal())?,
             poll_interval: config.poll_interval(),
             call_limit: config.call_limit(),
+            texts: campaign.map(|campaign| Arc::new(Texts::new(campaign, replicas))),
             earlier: OnceLock::new(),
             calls: Mutex::default(),
             ended: Mutex::default(),
+            delayed: Mutex::default(),
             refused: metrics.refused_callbacks.clone(),
             refusing: Seldom::default(),
+            going_on: Seldom::default(),
         });
         let connections = Connections::new(limits, metrics.callbacks_turned_away.clone());
         callbacks::listen(Arc::clone(&shared), listener, connections, limits);
@@ -123,6 +139,6 @@ impl Dialer for HttpDialer {
 
     fn probe(&self) -> BoxFuture<'static, bool> {
         let shared = Arc::clone(&self.shared);
-        async move { shared.api.is_healthy().await }.boxed()
+        async move { shared.platform.is_healthy().await }.boxed()
     }
 }

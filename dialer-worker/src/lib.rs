@@ -49,7 +49,9 @@ pub async fn dialer(config: &Config, metrics: &Metrics) -> Result<Arc<dyn Dialer
         }
         Provider::Sip => Arc::new(SipDialer::start(&config.sip, &config.worker.replicas()).await?),
         Provider::Http => {
-            Arc::new(HttpDialer::start(&config.http, config.health.side.limits(), metrics).await?)
+            let replicas = config.worker.replicas();
+            let limits = config.health.side.limits();
+            Arc::new(HttpDialer::start(&config.http, replicas, limits, metrics).await?)
         }
     })
 }

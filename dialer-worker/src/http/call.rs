@@ -1,17 +1,18 @@
 //! One call, from the request to begin it to its end.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
-use super::api::{Create, Created, Engagement, Event, Found, What};
-use super::config::Channel;
-use super::shared::{Listed, Shared};
-use crate::call::{Attempt, CallEnd, CallEvents, Fault, Outcome};
+use super::events::{End, Named, Shows, What};
+use super::platform::{Created, Found, Means, Order, Proof};
+use super::remote::Remote;
+use super::shared::Shared;
+use crate::call::{Attempt, CallEnd, CallEvents, EndDetail, Fact, Fault, Outcome};
 
 /// Capacity for events of one call that wait to be handled.
 const NEWS_CAPACITY: usize = 16;
@@ -26,9 +27,6 @@ const LOOK_UP_DELAYS: [Duration; 5] = [
     Duration::from_secs(4),
     Duration::from_secs(8),
 ];
-/// Attempts and delay of a hang-up that the platform did not accept.
-const HANG_UP_ROUNDS: usize = 10;
-const HANG_UP_DELAY: Duration = Duration::from_millis(500);
 /// Time in which a call must end after its hang-up.
 const END_LIMIT: Duration = Duration::from_secs(15);
 
@@ -39,17 +37,36 @@ pub(super) async fn place(
     events: &CallEvents,
     hang_up: &CancellationToken,
 ) -> CallEnd {
-    let key = attempt.key();
-    let (sender, news) = mpsc::channel(NEWS_CAPACITY);
-    shared.listed().insert(key.clone(), Listed { news: sender, events: events.clone() });
+    let Some(to) = shared.to(attempt) else {
+        info!(attempt_id = attempt.attempt_id, "the contact has no attribute email");
+        return CallEnd::unanswered(Outcome::Failed);
+    };
+    let named = Named::of(attempt);
+    let (news, id) = shared.list(&named, events, NEWS_CAPACITY).await;
+    let remote = Remote {
+        shared: Arc::clone(shared),
+        named,
+        to: to.to_owned(),
+        id,
+        begun_at: SystemTime::now(),
+    };
     // Delisted also when this future is dropped or panics.
-    let mut call = Call { shared, attempt, events, hang_up, key, news };
+    let mut call = Call {
+        attempt,
+        events,
+        hang_up,
+        remote,
+        news,
+        is_machine: None,
+        held: None,
+        is_told: false,
+    };
     let end = match call.begin().await {
         Begun::Yes => call.follow().await,
-        Begun::No => CallEnd::unanswered(Outcome::Failed),
+        Begun::No(end) => end,
         Begun::Unknown => {
             info!(attempt_id = attempt.attempt_id, "the platform does not say whether it began");
-            CallEnd::unanswered(Outcome::Unknown)
+            call.unknown("the platform does not say whether it began")
         }
     };
     call.told_meanwhile().unwrap_or(end)
@@ -57,184 +74,253 @@ pub(super) async fn place(
 
 enum Begun {
     Yes,
-    No,
+    No(CallEnd),
     Unknown,
 }
 
 struct Call<'a> {
-    shared: &'a Arc<Shared>,
     attempt: &'a Attempt,
     events: &'a CallEvents,
     hang_up: &'a CancellationToken,
-    key: String,
+    remote: Remote,
     news: mpsc::Receiver<What>,
+    /// Judgement on the voice that answered.
+    is_machine: Option<bool>,
+    /// End that a later event may correct, and the time until then.
+    held: Option<(End, Instant)>,
+    /// Whether the platform told the end.
+    is_told: bool,
 }
 
 impl Drop for Call<'_> {
     fn drop(&mut self) {
-        self.shared.listed().remove(&self.key);
+        self.remote.shared.delist(&self.remote.named.key, self.is_told);
     }
 }
 
 impl Call<'_> {
     async fn begin(&mut self) -> Begun {
-        let Some(to) = self.shared.to(self.attempt) else {
-            info!(attempt_id = self.attempt.attempt_id, "the contact has no attribute email");
-            return Begun::No;
-        };
+        let manners = self.remote.shared.platform.manners();
         // After a lost answer, only the platform's own answer proves that nothing began.
         let mut was_lost = false;
         for _ in 0..CREATE_ROUNDS {
-            match self.create(to).await {
-                Created::Yes => {
-                    self.events.provider_works().await;
+            match self.create().await {
+                Created::Yes(id) => {
+                    let _ = self.remote.id.set(id);
+                    self.prove(Proof::Accepted).await;
                     return Begun::Yes;
                 }
-                Created::Refused(code @ (401 | 402 | 403 | 429)) => {
-                    self.events.provider_failed(Fault::Refusing(code), None).await;
-                    return Begun::No;
-                }
-                Created::Refused(code) => {
-                    info!(attempt_id = self.attempt.attempt_id, code, "rejected by the platform");
-                    self.events.ended_unrung(code).await;
-                    return Begun::No;
+                Created::Refused { code, means, retry_after } => {
+                    return self.refused(code, means, retry_after).await;
                 }
                 Created::NotSent(fault) => {
                     self.events.provider_failed(fault, None).await;
-                    return if was_lost { Begun::Unknown } else { Begun::No };
+                    let end = CallEnd::unanswered(Outcome::Congested);
+                    return if was_lost { Begun::Unknown } else { Begun::No(end) };
                 }
-                Created::Lost(fault) => {
+                Created::Lost { fault, retry_after } => {
                     was_lost = true;
                     debug!(attempt_id = self.attempt.attempt_id, %fault, "looking up the attempt");
-                    self.events.provider_failed(fault, None).await;
+                    self.events.provider_failed(fault, retry_after).await;
                 }
             }
-            match self.look_up().await {
-                Found::Known(_) => return Begun::Yes,
-                Found::Absent if self.may_repeat() => {}
-                Found::Absent | Found::Unclear => return Begun::Unknown,
+            match self.look_up(manners.repeats_safely).await {
+                Looked::Begun => return Begun::Yes,
+                Looked::Absent if self.may_repeat() => {}
+                Looked::Absent | Looked::Unclear => return Begun::Unknown,
             }
         }
         Begun::Unknown
+    }
+
+    async fn create(&self) -> Created {
+        let shared = &self.remote.shared;
+        let order = Order {
+            attempt: self.attempt,
+            named: &self.remote.named,
+            to: &self.remote.to,
+            channel: shared.channel,
+            callback_url: &shared.callback_url,
+        };
+        shared.platform.create(&order, self.events.trace()).await
+    }
+
+    async fn refused(&self, code: u16, means: Means, retry_after: Option<Duration>) -> Begun {
+        info!(attempt_id = self.attempt.attempt_id, code, ?means, "rejected by the platform");
+        let outcome = match means {
+            Means::Provider => {
+                self.events.provider_failed(Fault::Refusing(code), retry_after).await;
+                Outcome::Congested
+            }
+            Means::Contact(outcome) => {
+                self.events.ended_unrung(code).await;
+                outcome
+            }
+            Means::OptedOut => {
+                let channel = self.remote.shared.channel.name().to_owned();
+                self.events.report(Fact::OptedOut { channel, everywhere: true }).await;
+                Outcome::Rejected
+            }
+        };
+        let detail = EndDetail { code: Some(code), ..EndDetail::default() };
+        Begun::No(CallEnd::unanswered(outcome).with(detail))
     }
 
     fn may_repeat(&self) -> bool {
         self.attempt.leave.to_repeat() && !self.hang_up.is_cancelled()
     }
 
-    async fn create(&self, to: &str) -> Created {
-        let channel = match self.shared.channel {
-            Channel::Call => None,
-            Channel::Sms => Some("sms"),
-            Channel::Email => Some("email"),
-        };
-        let create = Create {
-            key: &self.key,
-            contact: &self.attempt.contact,
-            attempt_id: &self.attempt.attempt_id,
-            attempt_number: self.attempt.attempt_number,
-            to,
-            display_name: &self.attempt.display_name,
-            time_zone: &self.attempt.time_zone,
-            attributes: &self.attempt.attributes,
-            callback_url: &self.shared.callback_url,
-            link: &self.attempt.link,
-            channel,
-        };
-        self.shared.api.create(&create, self.events.trace()).await
-    }
-
     /// Looks up whether the platform knows the attempt. A callback for the attempt proves it as
     /// well.
-    async fn look_up(&mut self) -> Found {
+    async fn look_up(&mut self, absence_is_proof: bool) -> Looked {
         for delay in LOOK_UP_DELAYS {
             sleep(delay).await;
-            match self.shared.api.find(&self.key).await {
-                Found::Known(engagement) => {
-                    tokio::spawn(deliver(Arc::clone(self.shared), engagement.events));
-                    return Found::Known(Engagement { events: Vec::new() });
+            match self.remote.find().await {
+                Found::Known { whats, .. } => {
+                    tokio::spawn(self.remote.clone().deliver(whats));
+                    return Looked::Begun;
                 }
-                Found::Absent if self.news.is_empty() => return Found::Absent,
+                Found::Absent if absence_is_proof && self.news.is_empty() => {
+                    return Looked::Absent;
+                }
                 Found::Absent | Found::Unclear => {}
             }
             if !self.news.is_empty() {
-                return Found::Known(Engagement { events: Vec::new() });
+                return Looked::Begun;
             }
         }
-        Found::Unclear
+        Looked::Unclear
     }
 
-    /// Returns an end reported while another was decided. From here on the call accepts no events:
-    /// the platform must retry, and its events count as those of an earlier call.
+    /// Returns an end that the platform told while this worker decided another by itself. From here
+    /// on the call accepts no events: the platform must retry, and its events count as those of an
+    /// earlier call.
     fn told_meanwhile(&mut self) -> Option<CallEnd> {
         self.news.close();
-        std::iter::from_fn(|| self.news.try_recv().ok()).find_map(|what| what.end())
+        if self.is_told {
+            return None;
+        }
+        let ends = std::iter::from_fn(|| self.news.try_recv().ok()).filter_map(|what| match what {
+            What::Ended(end) => Some(end),
+            _ => None,
+        });
+        let last_word = ends.min_by_key(|end| end.may_change_for)?;
+        self.is_told = true;
+        Some(last_word.judged(self.is_machine))
     }
 
     /// Waits for the end of the call.
     async fn follow(&mut self) -> CallEnd {
-        let poll_interval = self.shared.poll_interval;
+        let poll_interval = self.remote.shared.poll_interval;
         let mut poll_at = Instant::now() + poll_interval;
-        let mut limit = Instant::now() + self.shared.call_limit;
+        let mut limit = Instant::now() + self.remote.shared.call_limit;
         let mut is_hung_up = false;
         loop {
+            let may_change_until = self.held.as_ref().map_or(limit, |(_, until)| *until);
             let told_to_hang_up = tokio::select! {
                 Some(what) = self.news.recv() => {
-                    if let Some(end) = what.end() {
-                        return end;
-                    }
-                    if matches!(what, What::Answered) {
-                        self.events.answered().await;
+                    if let Some(end) = self.hear(what).await {
+                        return self.told(end).await;
                     }
                     poll_at = Instant::now() + poll_interval;
                     false
                 }
-                () = self.hang_up.cancelled(), if !is_hung_up => true,
-                () = sleep_until(limit) => {
-                    if is_hung_up {
+                () = self.hang_up.cancelled(), if !is_hung_up => match self.held.take() {
+                    Some((end, _)) => return self.told(end).await,
+                    None => true,
+                },
+                () = sleep_until(may_change_until) => match self.held.take() {
+                    Some((end, _)) => return self.told(end).await,
+                    None if is_hung_up => {
                         warn!(attempt_id = self.attempt.attempt_id, "a call's end is unknown");
-                        return CallEnd::unanswered(Outcome::Unknown);
+                        return self.unknown("no end came within the longest time of a call");
                     }
-                    true
-                }
+                    None => true,
+                },
                 () = sleep_until(poll_at) => {
                     poll_at = Instant::now() + poll_interval;
-                    tokio::spawn(poll(Arc::clone(self.shared), self.key.clone()));
+                    tokio::spawn(self.remote.clone().poll());
                     false
                 }
             };
             if told_to_hang_up {
                 is_hung_up = true;
-                limit = Instant::now() + END_LIMIT;
+                limit = self.begin_to_hang_up().unwrap_or(limit);
                 // The call may have ended and its callback been lost.
                 poll_at = Instant::now() + END_LIMIT / 3;
-                tokio::spawn(hang_up(Arc::clone(self.shared), self.key.clone()));
             }
         }
     }
-}
 
-/// Polls the platform for events that no callback has delivered.
-async fn poll(shared: Arc<Shared>, key: String) {
-    if let Found::Known(engagement) = shared.api.find(&key).await {
-        deliver(shared, engagement.events).await;
+    /// Hangs up, if the platform can. Returns when the call must have ended then.
+    fn begin_to_hang_up(&self) -> Option<Instant> {
+        if !self.remote.shared.platform.manners().hangs_up {
+            if let Some(left_out) = self.remote.shared.going_on.may_say() {
+                let attempt_id = &self.attempt.attempt_id;
+                warn!(attempt_id, left_out, "the platform cannot hang up: a call or text goes on");
+            }
+            return None;
+        }
+        tokio::spawn(self.remote.clone().hang_up());
+        Some(Instant::now() + END_LIMIT)
     }
-}
 
-async fn deliver(shared: Arc<Shared>, events: Vec<Event>) {
-    for event in events {
-        if let Err(status) = shared.deliver(event).await {
-            debug!(%status, "a polled event could not be handled");
+    /// Handles news. Returns the end of the call, once nothing can correct it.
+    async fn hear(&mut self, what: What) -> Option<End> {
+        match what {
+            What::Rings => self.prove(Proof::Rung).await,
+            What::Answered => {
+                self.prove(Proof::Rung).await;
+                self.events.answered().await;
+            }
+            What::AnsweredBy { is_machine } => {
+                self.is_machine = Some(is_machine);
+                return self.held.take().map(|(end, _)| end);
+            }
+            What::Ended(end) if end.may_change_for.is_zero() || self.is_machine.is_some() => {
+                return Some(end);
+            }
+            What::Ended(end) => {
+                let until = Instant::now() + end.may_change_for;
+                self.held.get_or_insert((end, until));
+            }
+            What::Fact(_) => {}
+        }
+        None
+    }
+
+    /// Returns an end that nobody knows.
+    fn unknown(&self, reason: &str) -> CallEnd {
+        CallEnd::unanswered(Outcome::Unknown).with(EndDetail {
+            provider_call_id: self.remote.id.get().cloned(),
+            reason: Some(reason.to_owned()),
+            ..EndDetail::default()
+        })
+    }
+
+    /// Reports that the platform works, if it proves that in this way.
+    async fn prove(&self, by: Proof) {
+        if self.remote.shared.platform.manners().proof == by {
+            self.events.provider_works().await;
         }
     }
+
+    /// Ends the call as the platform told it.
+    async fn told(&mut self, end: End) -> CallEnd {
+        self.is_told = end.end.outcome != Outcome::Unknown;
+        match end.shows {
+            Shows::Works => self.events.provider_works().await,
+            Shows::Unrung(code) => self.events.ended_unrung(code).await,
+            Shows::Fault(fault) => self.events.provider_failed(fault, None).await,
+            Shows::Nothing => {}
+        }
+        end.judged(self.is_machine)
+    }
 }
 
-async fn hang_up(shared: Arc<Shared>, key: String) {
-    for _ in 0..HANG_UP_ROUNDS {
-        if shared.api.hang_up(&key).await {
-            return;
-        }
-        sleep(HANG_UP_DELAY).await;
-    }
-    warn!(key, "the platform does not accept a hang-up");
+/// Result of looking an attempt up until it is conclusive.
+enum Looked {
+    Begun,
+    Absent,
+    Unclear,
 }

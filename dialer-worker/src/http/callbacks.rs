@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use axum::body::Bytes;
 use axum::extract::{DefaultBodyLimit, State};
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::{HeaderMap, StatusCode, Uri};
 use axum::routing::post;
 use axum::{Extension, Router};
 use campaign_process::connections::{ConnectionLimits, Connections, Peer};
@@ -15,16 +15,11 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
-use super::api::Event;
+use super::platform::{Callback, Told};
 use super::shared::Shared;
-use super::signature::{self, Refused};
 
 /// Path of the callbacks.
 pub(super) const PATH: &str = "/callbacks";
-/// Largest callback.
-const MAX_BODY_BYTES: usize = 64 << 10;
-/// Longest names accepted.
-const MAX_NAME_CHARACTERS: usize = 200;
 /// Longest time that a callback waits for the service to have its event.
 const DURABLE_LIMIT: Duration = Duration::from_secs(10);
 
@@ -37,7 +32,7 @@ pub(super) fn listen(
 ) {
     let router = Router::new()
         .route(PATH, post(take))
-        .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
+        .layer(DefaultBodyLimit::max(shared.platform.manners().max_callback_bytes))
         .with_state(shared);
     // Limit for the request to arrive and for its answer.
     let limit = limits.first_request + DURABLE_LIMIT;
@@ -47,10 +42,17 @@ pub(super) fn listen(
 async fn take(
     State(shared): State<Arc<Shared>>,
     Extension(peer): Extension<Arc<Peer>>,
+    uri: Uri,
     headers: HeaderMap,
     body: Bytes,
 ) -> StatusCode {
-    if let Err(refused) = check(&shared, &headers, &body) {
+    let query = uri.query().unwrap_or_default();
+    let url = match query {
+        "" => shared.callback_url.clone(),
+        query => format!("{}?{query}", shared.callback_url),
+    };
+    let callback = Callback { url: &url, query, headers: &headers, body: &body };
+    if let Err(refused) = shared.platform.check(&callback, SystemTime::now()) {
         shared.refused.inc();
         if let Some(left_out) = shared.refusing.may_say() {
             warn!(%refused, left_out, "a callback is refused");
@@ -58,29 +60,22 @@ async fn take(
         return StatusCode::UNAUTHORIZED;
     }
     peer.note_known();
-    let event: Event = match serde_json::from_slice(&body) {
-        Ok(event) => event,
-        Err(error) => {
-            warn!(%error, "a callback cannot be parsed");
+    let told = match shared.platform.read(&callback) {
+        Ok(told) => told,
+        Err(why) => {
+            warn!(%why, "a callback cannot be read");
             return StatusCode::BAD_REQUEST;
         }
     };
-    if !is_well_named(&event) {
-        return StatusCode::BAD_REQUEST;
-    }
-    match timeout(DURABLE_LIMIT, shared.deliver(event)).await {
+    let handled = async {
+        match told {
+            Told::Events(events) => shared.deliver_all(events).await,
+            Told::Text(text) => shared.hear(&text).await,
+        }
+    };
+    match timeout(DURABLE_LIMIT, handled).await {
         Ok(Ok(())) => StatusCode::NO_CONTENT,
         Ok(Err(status)) => status,
         Err(_) => StatusCode::SERVICE_UNAVAILABLE,
     }
-}
-
-fn check(shared: &Shared, headers: &HeaderMap, body: &[u8]) -> Result<(), Refused> {
-    let header = headers.get(signature::HEADER).and_then(|value| value.to_str().ok());
-    shared.verifier.check(header.ok_or(Refused::Malformed)?, body, SystemTime::now())
-}
-
-fn is_well_named(event: &Event) -> bool {
-    let names = [&event.key, &event.contact, &event.attempt_id];
-    names.iter().all(|name| (1..=MAX_NAME_CHARACTERS).contains(&name.len()))
 }

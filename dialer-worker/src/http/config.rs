@@ -8,6 +8,7 @@ use campaign_process::Secret;
 use clap::{Args, ValueEnum};
 use hyper::Uri;
 
+use super::flavor::PlatformConfig;
 use crate::flags::within;
 
 /// Channel of an attempt.
@@ -22,11 +23,21 @@ pub enum Channel {
     Email,
 }
 
+impl Channel {
+    /// Returns the name of the channel in an opt-out.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Call => "call",
+            Self::Sms => "text",
+            Self::Email => "email",
+        }
+    }
+}
+
 /// Flags of the HTTP provider.
 #[derive(Args, Clone, Debug)]
 pub struct HttpConfig {
-    /// URL of the platform, or of an adapter to it, that serves deploy/openapi/voice-agent.yaml;
-    /// https, or http on this host
+    /// URL of the platform; https, or http on this host [default: the public one of the flavor]
     #[arg(long, env = "DIALER_HTTP_URL", value_parser = base_url)]
     pub http_url: Option<Uri>,
     /// File with the only certificate authorities to trust, PEM [default: the usual public ones]
@@ -38,7 +49,7 @@ pub struct HttpConfig {
     /// Channel of an attempt
     #[arg(long, env = "DIALER_HTTP_CHANNEL", value_enum, default_value_t)]
     pub http_channel: Channel,
-    /// Bearer token for requests to the platform
+    /// Key for requests to the platform; with twilio the auth token, or SID:SECRET of an API key
     #[arg(long, env = "DIALER_HTTP_API_KEY", hide_env_values = true)]
     pub http_api_key: Option<Secret>,
     /// Address and port for the platform's callbacks; http only, so put an ingress that ends TLS in
@@ -53,9 +64,13 @@ pub struct HttpConfig {
     /// URL at which the platform reaches this worker [default: http:// and the address above]
     #[arg(long, env = "DIALER_HTTP_CALLBACK_URL", value_parser = base_url)]
     pub http_callback_url: Option<Uri>,
-    /// Secret that signs callbacks, at least 16 characters
+    /// Secret that signs callbacks, at least 16 characters; with retell the API key, with twilio the
+    /// auth token
     #[arg(long, env = "DIALER_HTTP_CALLBACK_SECRET", hide_env_values = true)]
     pub http_callback_secret: Option<Secret>,
+    /// Secret before that one, which also holds while the platform changes over
+    #[arg(long, env = "DIALER_HTTP_CALLBACK_SECRET_BEFORE", hide_env_values = true)]
+    pub http_callback_secret_before: Option<Secret>,
     /// Seconds in which the platform must answer a request, 1 to 60
     #[arg(
         long,
@@ -80,6 +95,9 @@ pub struct HttpConfig {
         default_value_t = 3_600
     )]
     pub http_call_limit_seconds: u32,
+    /// Options of the platforms with an API of their own.
+    #[command(flatten)]
+    pub platform: PlatformConfig,
 }
 
 impl HttpConfig {

@@ -7,39 +7,55 @@ use std::time::Duration;
 use axum::http::StatusCode;
 use campaign_process::Seldom;
 use campaign_process::metrics::Counter;
-use tokio::sync::mpsc;
+use futures_util::future::join_all;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::AbortHandle;
+use tokio::time::sleep;
+use tracing::{debug, error};
 
-use super::api::{Api, Event, What};
 use super::config::Channel;
-use super::signature::Verifier;
+use super::events::{End, Event, Named, Of, What};
+use super::platform::{InboundText, Platform, Wish};
+use super::texts::Texts;
 use crate::call::{Attempt, CallEvents, EarlierCalls};
 
 /// Most ended calls that are remembered.
 const MAX_RECENT_ENDS: usize = 10_000;
+/// Most ends of calls of other processes that wait for a last word.
+const MAX_DELAYED_ENDS: usize = 1_000;
 
 /// State that all calls share.
 pub(super) struct Shared {
-    pub api: Api,
+    pub platform: Box<dyn Platform>,
     pub channel: Channel,
     pub callback_url: String,
-    pub verifier: Verifier,
     pub poll_interval: Duration,
     pub call_limit: Duration,
+    /// Recorder of opt-outs by text, if a campaign is named for them.
+    pub texts: Option<Arc<Texts>>,
     /// Channel for calls of an earlier process. Set when the worker begins.
     pub earlier: OnceLock<EarlierCalls>,
     /// Calls in progress, by key.
     pub calls: Mutex<HashMap<String, Listed>>,
     pub ended: Mutex<Recent>,
+    /// Ends of calls of other processes that wait for a last word, by key.
+    pub delayed: Mutex<HashMap<String, AbortHandle>>,
     /// Callbacks whose signature is not valid. `refusing` limits their log lines.
     pub refused: Counter,
     pub refusing: Seldom,
+    /// Limits the log lines on calls that cannot be hung up.
+    pub going_on: Seldom,
 }
 
 /// Call in progress.
 #[derive(Clone)]
 pub(super) struct Listed {
+    pub named: Named,
     pub news: mpsc::Sender<What>,
-    pub events: CallEvents,
+    /// Id at the platform, once it is known.
+    pub id: Arc<OnceLock<String>>,
+    /// Whether the end of the call is durable, once that is decided.
+    pub is_durable: watch::Receiver<Option<bool>>,
 }
 
 /// Most recent calls whose end was reported. A platform repeats a callback soon or not at all.
@@ -63,8 +79,9 @@ impl Recent {
     }
 
     fn finish(&mut self, key: &str, is_durable: bool) {
+        let Some(end) = self.ends.get_mut(key) else { return };
         if is_durable {
-            self.ends.insert(key.to_owned(), true);
+            *end = true;
         } else {
             self.ends.remove(key);
             self.in_order.retain(|other| other != key);
@@ -81,42 +98,135 @@ impl Shared {
         }
     }
 
-    /// Handles an event. Completes when the event can no longer be lost.
-    pub async fn deliver(self: &Arc<Self>, event: Event) -> Result<(), StatusCode> {
-        let earlier = self.earlier.get().ok_or(StatusCode::SERVICE_UNAVAILABLE)?;
-        if let Some(fact) = event.what.fact() {
-            let call = earlier.call(&event.contact, &event.attempt_id);
-            return durable(call.report_durably(fact).await);
+    /// Lists a call, until `delist`. Returns its news.
+    pub async fn list(
+        self: &Arc<Self>,
+        named: &Named,
+        events: &CallEvents,
+        capacity: usize,
+    ) -> (mpsc::Receiver<What>, Arc<OnceLock<String>>) {
+        let (sender, news) = mpsc::channel(capacity);
+        let (durable, is_durable) = watch::channel(None);
+        let id = Arc::new(OnceLock::new());
+        let when = events.when_end_is_durable().await;
+        tokio::spawn(tell_durability(Arc::clone(self), named.key.clone(), when, durable));
+        let listed = Listed { named: named.clone(), news: sender, id: Arc::clone(&id), is_durable };
+        self.listed().insert(named.key.clone(), listed);
+        (news, id)
+    }
+
+    /// Removes a call from the list. `is_told` says whether the platform told its end; then a
+    /// repeat of that end is not reported again.
+    pub fn delist(&self, key: &str, is_told: bool) {
+        if is_told {
+            self.recent().begin(key);
         }
-        let Some(end) = event.what.end() else {
-            let in_progress = self.listed().get(&event.key).cloned();
-            return in_progress.map_or(Ok(()), |call| call.pass(event.what));
-        };
-        let told_before = self.recent().ends.get(&event.key).copied();
-        let in_progress = self.listed().get(&event.key).cloned();
-        match (told_before, in_progress) {
-            (Some(true), _) => Ok(()),
-            // The first report of this end is still being handled.
-            (Some(false), _) => Err(StatusCode::SERVICE_UNAVAILABLE),
-            (None, Some(call)) => {
-                // Runs to completion even if the platform does not wait for it.
-                let shared = Arc::clone(self);
-                let ended = tokio::spawn(async move { shared.end(&call, &event).await });
-                ended.await.unwrap_or(Err(StatusCode::SERVICE_UNAVAILABLE))
+        self.listed().remove(key);
+    }
+
+    /// Handles a text from a person. Completes when its opt-out cannot be lost any more.
+    pub async fn hear(&self, text: &InboundText) -> Result<(), StatusCode> {
+        match &self.texts {
+            Some(texts) => texts.hear(text).await,
+            None if text.wish == Wish::Stop => {
+                error!(
+                    text = text.id,
+                    "an opt-out by text is not recorded: name a campaign with --http-text-campaign"
+                );
+                Err(StatusCode::UNPROCESSABLE_ENTITY)
             }
-            (None, None) => durable(earlier.ended(&event.contact, &event.attempt_id, end).await),
+            None => Ok(()),
         }
     }
 
-    /// Ends a call in progress.
-    async fn end(&self, call: &Listed, event: &Event) -> Result<(), StatusCode> {
-        self.recent().begin(&event.key);
-        let is_durable = call.events.when_end_is_durable().await;
-        let passed = call.pass(event.what.clone());
-        // False if another end was decided first.
-        let is_durable = passed.is_ok() && is_durable.await.unwrap_or(false);
-        self.recent().finish(&event.key, is_durable);
-        if is_durable { Ok(()) } else { Err(StatusCode::SERVICE_UNAVAILABLE) }
+    /// Handles events. All are passed on at once, in order, so that none is lost if nobody waits.
+    /// Completes when none can be lost any more.
+    pub async fn deliver_all(self: &Arc<Self>, events: Vec<Event>) -> Result<(), StatusCode> {
+        let delivered = join_all(events.into_iter().map(|event| self.deliver(event))).await;
+        delivered.into_iter().collect()
+    }
+
+    async fn deliver(self: &Arc<Self>, event: Event) -> Result<(), StatusCode> {
+        let earlier = self.earlier.get().ok_or(StatusCode::SERVICE_UNAVAILABLE)?;
+        let named = match event.of {
+            Of::Attempt(named) => named,
+            Of::Call(id) => self.named(&id).await.ok_or(StatusCode::UNPROCESSABLE_ENTITY)?,
+        };
+        let in_progress = self.listed().get(&named.key).cloned();
+        match event.what {
+            What::Fact(fact) => {
+                let call = earlier.call(&named.contact, &named.attempt_id);
+                durable(call.report_durably(fact).await)
+            }
+            What::Ended(end) => match (in_progress, self.durability(&named.key)) {
+                (Some(mut call), _) => {
+                    let may_change = !end.may_change_for.is_zero();
+                    call.pass(What::Ended(end))?;
+                    if may_change { Ok(()) } else { call.until_durable().await }
+                }
+                (None, Some(true)) => Ok(()),
+                // The first report of this end is still being handled.
+                (None, Some(false)) => Err(StatusCode::SERVICE_UNAVAILABLE),
+                (None, None) => self.end_elsewhere(named, end).await,
+            },
+            what => in_progress.map_or(Ok(()), |call| call.pass(what)),
+        }
+    }
+
+    /// Handles the end of a call that another process placed. An end that may change is reported
+    /// after that time, unless a last word comes before.
+    async fn end_elsewhere(self: &Arc<Self>, named: Named, end: End) -> Result<(), StatusCode> {
+        if self.delay(&named, &end) {
+            return Ok(());
+        }
+        if let Some(earlier_word) = self.delayed().remove(&named.key) {
+            earlier_word.abort();
+        }
+        self.report_end(&named, end).await
+    }
+
+    /// Delays the report of an end that may change. Returns false if the end has to be reported now.
+    fn delay(self: &Arc<Self>, named: &Named, end: &End) -> bool {
+        let mut delayed = self.delayed();
+        if end.may_change_for.is_zero() || delayed.len() >= MAX_DELAYED_ENDS {
+            return false;
+        }
+        delayed.entry(named.key.clone()).or_insert_with(|| {
+            let (shared, named, end) = (Arc::clone(self), named.clone(), end.clone());
+            let reporting = async move {
+                sleep(end.may_change_for).await;
+                shared.delayed().remove(&named.key);
+                if let Err(status) = shared.report_end(&named, end).await {
+                    debug!(%status, "the end of an earlier call is not recorded");
+                }
+            };
+            tokio::spawn(reporting).abort_handle()
+        });
+        true
+    }
+
+    async fn report_end(&self, named: &Named, end: End) -> Result<(), StatusCode> {
+        let earlier = self.earlier.get().ok_or(StatusCode::SERVICE_UNAVAILABLE)?;
+        let end = end.judged(None);
+        durable(earlier.ended(&named.contact, &named.attempt_id, end).await)
+    }
+
+    /// Returns the names of the attempt behind a platform's own id.
+    async fn named(&self, id: &str) -> Option<Named> {
+        let listed =
+            self.listed().values().find(|call| call.has(id)).map(|call| call.named.clone());
+        match listed {
+            Some(named) => Some(named),
+            None => self.platform.named(id).await,
+        }
+    }
+
+    fn durability(&self, key: &str) -> Option<bool> {
+        self.recent().ends.get(key).copied()
+    }
+
+    fn delayed(&self) -> MutexGuard<'_, HashMap<String, AbortHandle>> {
+        self.delayed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn recent(&self) -> MutexGuard<'_, Recent> {
@@ -128,10 +238,34 @@ impl Shared {
     }
 }
 
+/// Waits until the end of a call is durable, and notifies the callbacks that wait for it.
+async fn tell_durability(
+    shared: Arc<Shared>,
+    key: String,
+    when: oneshot::Receiver<bool>,
+    durable: watch::Sender<Option<bool>>,
+) {
+    let is_durable = when.await.unwrap_or(false);
+    shared.recent().finish(&key, is_durable);
+    debug!(key, is_durable, "the end of a call is settled");
+    durable.send_replace(Some(is_durable));
+}
+
 impl Listed {
+    fn has(&self, id: &str) -> bool {
+        self.id.get().is_some_and(|own| own == id)
+    }
+
     /// Passes news to the call.
     fn pass(&self, what: What) -> Result<(), StatusCode> {
         self.news.try_send(what).map_err(|_| StatusCode::SERVICE_UNAVAILABLE)
+    }
+
+    /// Completes when the end of the call is durable.
+    async fn until_durable(&mut self) -> Result<(), StatusCode> {
+        let settled = self.is_durable.wait_for(Option::is_some).await;
+        let is_durable = settled.is_ok_and(|settled| *settled == Some(true));
+        if is_durable { Ok(()) } else { Err(StatusCode::SERVICE_UNAVAILABLE) }
     }
 }
 

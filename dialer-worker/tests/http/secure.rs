@@ -101,7 +101,7 @@ async fn a_platform_that_is_not_trusted_any_more_stops_the_dialling() {
         }
     }
     assert_eq!(worker.released, (2..10).collect::<Vec<_>>(), "what waits is given back");
-    assert_eq!(reported.count(CallOutcome::Failed), 2);
+    assert_eq!(reported.count(CallOutcome::Congested), 2);
     assert!(told.is_some_and(|told| told.failing && told.reason.contains("certificate")));
     assert!(platform.known().is_empty(), "a stranger was told");
 

@@ -1,16 +1,21 @@
 //! Dispatch service that a test controls.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use campaign_proto::v1::dispatch_request::Message as Request;
 use campaign_proto::v1::dispatch_response::Message as Response;
 use campaign_proto::v1::dispatch_service_server::{DispatchService, DispatchServiceServer};
 use campaign_proto::v1::interaction::Fact as ReportedFact;
+use campaign_proto::v1::interaction_service_server::{
+    InteractionService, InteractionServiceServer,
+};
 use campaign_proto::v1::{
     AttemptAuthorization, Authorize, AuthorizeDecision, AuthorizeResult, Batch, CallOutcome,
     DispatchRequest, DispatchResponse, Hello, Interaction, InteractionResult, InteractionStatus,
-    LeaseKey, LeasedContact, ProviderReport, Release, ReleaseAck, RenewedLease, Report, ReportAck,
-    Welcome,
+    LeaseKey, LeasedContact, ProviderReport, RecordInteractionsRequest, RecordInteractionsResponse,
+    Release, ReleaseAck, RenewedLease, Report, ReportAck, RouteInboundRequest,
+    RouteInboundResponse, Welcome,
 };
 use prost_types::Timestamp;
 use tokio::net::TcpListener;
@@ -33,9 +38,41 @@ pub async fn within<T>(what: &str, wanted: impl Future<Output = T>) -> T {
 pub struct FakeService {
     pub url: String,
     streams: mpsc::Receiver<FakeStream>,
+    /// Requests to record without a lease. The first of them is answered UNAVAILABLE.
+    #[allow(dead_code, reason = "the tests of the HTTP provider use it")]
+    pub records: mpsc::Receiver<RecordInteractionsRequest>,
 }
 
 struct Acceptor(mpsc::Sender<FakeStream>);
+
+struct Recorder(mpsc::Sender<RecordInteractionsRequest>, AtomicBool);
+
+#[tonic::async_trait]
+impl InteractionService for Recorder {
+    async fn record_interactions(
+        &self,
+        request: tonic::Request<RecordInteractionsRequest>,
+    ) -> Result<tonic::Response<RecordInteractionsResponse>, Status> {
+        if !self.1.swap(true, Ordering::Relaxed) {
+            return Err(Status::unavailable("not yet"));
+        }
+        let request = request.into_inner();
+        let result = InteractionResult {
+            status: InteractionStatus::Recorded.into(),
+            ..InteractionResult::default()
+        };
+        let results = vec![result; request.interactions.len()];
+        self.0.send(request).await.map_err(|_| Status::unavailable("the test is over"))?;
+        Ok(tonic::Response::new(RecordInteractionsResponse { results }))
+    }
+
+    async fn route_inbound(
+        &self,
+        _request: tonic::Request<RouteInboundRequest>,
+    ) -> Result<tonic::Response<RouteInboundResponse>, Status> {
+        Err(Status::unimplemented("nobody calls in"))
+    }
+}
 
 #[tonic::async_trait]
 impl DispatchService for Acceptor {
@@ -58,9 +95,11 @@ impl FakeService {
         let url = format!("http://{}", listener.local_addr().expect("bound"));
         let (sender, streams) = mpsc::channel(10);
         let service = DispatchServiceServer::new(Acceptor(sender));
-        let server = Server::builder().add_service(service);
+        let (recorder, records) = mpsc::channel(10);
+        let recorder = InteractionServiceServer::new(Recorder(recorder, AtomicBool::new(false)));
+        let server = Server::builder().add_service(service).add_service(recorder);
         tokio::spawn(server.serve_with_incoming(TcpListenerStream::new(listener)));
-        Self { url, streams }
+        Self { url, streams, records }
     }
 
     /// Returns the next stream, with its hello.

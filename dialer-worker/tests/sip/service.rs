@@ -29,7 +29,8 @@ pub struct CallingWorker {
     leases: u32,
     shutdown: CancellationToken,
     running: JoinHandle<Summary>,
-    _service: FakeService,
+    #[allow(dead_code, reason = "the tests of the HTTP provider use it")]
+    pub service: FakeService,
 }
 
 /// Reports of the worker.
@@ -78,7 +79,7 @@ impl CallingWorker {
             leases: 0,
             shutdown,
             running,
-            _service: service,
+            service,
         }
     }
 

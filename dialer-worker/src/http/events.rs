@@ -1,0 +1,104 @@
+//! Events of attempts. Every platform's callbacks and look-ups are read as these.
+
+use std::time::Duration;
+
+use crate::call::{Attempt, CallEnd, Fact, Fault, Outcome};
+
+/// Longest name accepted, in bytes.
+const MAX_NAME_BYTES: usize = 200;
+
+/// Names of an attempt. A platform echoes them, so nothing is stored here: they also find calls that
+/// an earlier process placed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Named {
+    pub key: String,
+    pub contact: String,
+    pub attempt_id: String,
+}
+
+impl Named {
+    pub fn of(attempt: &Attempt) -> Self {
+        let (contact, attempt_id) = (attempt.contact.clone(), attempt.attempt_id.clone());
+        Self { key: attempt.key(), contact, attempt_id }
+    }
+
+    /// Returns the names of the attempt on a contact, as [`Attempt::key`] makes the key.
+    pub fn by(contact: &str, attempt_id: &str) -> Option<Self> {
+        let campaign = contact.split('/').nth(1)?;
+        Self::echoed(&format!("{campaign}.{attempt_id}"), contact, attempt_id)
+    }
+
+    /// Returns the names that a platform echoed. Returns `None` if one is empty or too long.
+    pub fn echoed(key: &str, contact: &str, attempt_id: &str) -> Option<Self> {
+        let names = [key, contact, attempt_id];
+        let are_well = names.iter().all(|name| (1..=MAX_NAME_BYTES).contains(&name.len()));
+        let [key, contact, attempt_id] = names.map(str::to_owned);
+        are_well.then_some(Self { key, contact, attempt_id })
+    }
+}
+
+/// Event of an attempt.
+#[derive(Clone, Debug)]
+pub(super) struct Event {
+    pub of: Of,
+    pub what: What,
+}
+
+/// Attempt of an event.
+#[derive(Clone, Debug)]
+pub(super) enum Of {
+    Attempt(Named),
+    /// Call by the platform's own id, where the event echoes no names.
+    Call(String),
+}
+
+#[derive(Clone, Debug)]
+pub(super) enum What {
+    /// A phone rings.
+    Rings,
+    Answered,
+    /// Later judgement of the platform on the voice that answered.
+    AnsweredBy {
+        is_machine: bool,
+    },
+    Fact(Fact),
+    Ended(End),
+}
+
+/// End of a call, as the platform tells it.
+#[derive(Clone, Debug)]
+pub(super) struct End {
+    pub end: CallEnd,
+    /// Sign that the end gives of the platform's health.
+    pub shows: Shows,
+    /// Time in which a later event may correct the outcome; zero if this one is the last word.
+    pub may_change_for: Duration,
+}
+
+/// Sign of the platform's health that the end of a call gives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Shows {
+    /// The platform reached the contact's line.
+    Works,
+    /// The call ended with this code before any phone rang: the contact's fault, or the platform's.
+    Unrung(u16),
+    /// The platform or the account is at fault.
+    Fault(Fault),
+    /// Nothing.
+    Nothing,
+}
+
+impl End {
+    /// Returns the last word on a call.
+    pub fn last(end: CallEnd, shows: Shows) -> Self {
+        Self { end, shows, may_change_for: Duration::ZERO }
+    }
+
+    /// Returns the end of the call. `is_machine` is a judgement of its own on the voice.
+    pub fn judged(mut self, is_machine: Option<bool>) -> CallEnd {
+        if (self.end.outcome, is_machine) == (Outcome::Answered, Some(true)) {
+            self.end.outcome = Outcome::Voicemail;
+        }
+        self.end
+    }
+}
