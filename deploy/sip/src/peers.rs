@@ -102,7 +102,7 @@ impl Kamailio {
     }
 }
 
-/// baresip that answers each call and plays a tone.
+/// baresip that answers each call of a user and plays a tone.
 #[derive(Debug)]
 pub struct Baresip {
     peer: Peer,
@@ -110,11 +110,11 @@ pub struct Baresip {
 }
 
 impl Baresip {
-    /// Starts an agent.
+    /// Starts a phone of a user.
     ///
     /// # Errors
     /// When baresip is missing or does not start; the text says what to do.
-    pub async fn start() -> Result<Self, String> {
+    pub async fn start(user: &str) -> Result<Self, String> {
         let (port, rtp) = (free_port(), free_port());
         let folder = folder("baresip")?;
         let write = |name: &str, text: String| {
@@ -127,7 +127,7 @@ impl Baresip {
             .replace("@TONE@", &folder.join("tone.wav").display().to_string());
         std::fs::write(folder.join("tone.wav"), tone()).map_err(|error| error.to_string())?;
         write("config", config)?;
-        write("accounts", "<sip:agent@127.0.0.1>;regint=0;answermode=auto\n".to_owned())?;
+        write("accounts", format!("<sip:{user}@127.0.0.1>;regint=0;answermode=auto\n"))?;
         write("contacts", String::new())?;
         let mut baresip = Command::new("baresip");
         baresip.arg("-f").arg(&folder);
@@ -137,10 +137,23 @@ impl Baresip {
         Ok(baresip)
     }
 
-    /// Returns the address of the agent.
+    /// Returns host and port.
     #[must_use]
     pub fn address(&self) -> String {
-        format!("sip:agent@127.0.0.1:{}", self.port)
+        format!("127.0.0.1:{}", self.port)
+    }
+
+    /// Returns the audio packets that baresip sent and received, one pair for each call that is over.
+    #[must_use]
+    pub fn audio_packets(&self) -> Vec<(u64, u64)> {
+        let log = self.peer.log();
+        let number = |line: &str, name: &str| {
+            let value = line.split(';').find_map(|part| part.trim().strip_prefix(name))?;
+            value.split(',').next()?.parse::<u64>().ok()
+        };
+        // The line reads `EX=BareSip;CS=0;CD=3;PR=150;PS=151;PL=0,0;...`.
+        let calls = log.lines().filter(|line| line.contains("PS=") && line.contains("PR="));
+        calls.filter_map(|line| Some((number(line, "PS=")?, number(line, "PR=")?))).collect()
     }
 
     /// Returns what baresip printed.

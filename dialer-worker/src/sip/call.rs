@@ -1,6 +1,6 @@
 //! One call from INVITE to its end.
 
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use rsipstack::dialog::dialog::{DialogState, DialogStateReceiver};
@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info};
 
 use super::agent::Caller;
-use super::codes::{self, Refusal};
+use super::codes::{self, Farewell, Refusal};
 use super::conversation::Conversation;
 use super::leg::{Leg, SharedSession};
 use super::refresh::{self, Refresh};
@@ -152,6 +152,7 @@ struct Call<'a> {
     hang_up: &'a CancellationToken,
     /// Cancelled when the final answer is processed.
     settled: CancellationToken,
+    farewell: Arc<OnceLock<Farewell>>,
     /// Whether the phone rang.
     rang: bool,
     /// Whether the call was cancelled before its answer.
@@ -177,7 +178,7 @@ impl<'a> Call<'a> {
         let started = stack.layer.do_invite_async(invitation, sender);
         let (dialog, invite) = started.map_err(|error| error.to_string())?;
         let settled = CancellationToken::new();
-        stack.list(&dialog, &session, &settled);
+        let farewell = stack.list(&dialog, &session, &settled);
         let call = Self {
             stack,
             attempt,
@@ -187,6 +188,7 @@ impl<'a> Call<'a> {
             events,
             hang_up,
             settled,
+            farewell,
             rang: false,
             is_cancelled: false,
         };
@@ -229,7 +231,12 @@ impl<'a> Call<'a> {
             caller: Caller::of(self.attempt),
             answered: now,
         };
-        talk(&conversation, leg, answer.body.clone()).await
+        let farewell = self.farewell;
+        let mut end = talk(&conversation, leg, answer.body.clone()).await;
+        if let Some((cause, reason)) = farewell.get().cloned() {
+            (end.detail.cause, end.detail.reason) = (cause, reason);
+        }
+        end
     }
 
     async fn refused(&self, refusal: Refusal) -> CallEnd {

@@ -52,6 +52,9 @@ impl Refusal {
     }
 }
 
+/// Reason that a BYE gave: cause by Q.850, and text.
+pub(super) type Farewell = (Option<u8>, Option<String>);
+
 /// Returns the end of a call for which nothing was sent.
 pub(super) fn not_sent(reason: &str) -> CallEnd {
     let detail = EndDetail { reason: Some(reason.to_owned()), ..EndDetail::default() };
@@ -98,7 +101,7 @@ fn retry_after(headers: &Headers) -> Option<Duration> {
 }
 
 /// Reads `Reason: Q.850;cause=16;text="..."` (RFC 3326). Returns the cause and the text.
-pub(super) fn cause(headers: &Headers) -> (Option<u8>, Option<String>) {
+pub(super) fn cause(headers: &Headers) -> Farewell {
     let reasons = headers.iter().filter(|header| header.name().eq_ignore_ascii_case("Reason"));
     let values = reasons.flat_map(|header| header.value().split(','));
     for value in values {

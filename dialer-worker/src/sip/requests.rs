@@ -10,6 +10,7 @@ use rsipstack::transaction::{Transaction, TransactionReceiver};
 use tokio::time::timeout;
 use tracing::{debug, error};
 
+use super::codes;
 use super::inbound::Inbound;
 use super::leg::answer_offer;
 use super::stack::{Listed, Stack};
@@ -41,6 +42,9 @@ async fn take_request(stack: Arc<Stack>, inbound: Option<Arc<Inbound>>, mut requ
         (Some(mut call), _) => {
             let _ = timeout(SETTLE_LIMIT, call.settled.cancelled()).await;
             if id == Some(call.dialog.id()) {
+                if request.original.method == Method::Bye {
+                    let _ = call.farewell.set(codes::cause(&request.original.headers));
+                }
                 call.dialog.handle(&mut request).await
             } else {
                 request.reply(StatusCode::CallTransactionDoesNotExist).await

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use futures_util::future::{join, join_all};
@@ -24,6 +24,7 @@ use tracing::{debug, info};
 
 use super::agent::Agents;
 use super::callers::Callers;
+use super::codes::Farewell;
 use super::config::{Limits, SipConfig};
 use super::credentials::{Credentials, for_stack};
 use super::digest::Login;
@@ -69,6 +70,8 @@ pub(super) struct Listed {
     pub contact: Uri,
     /// Cancelled when the answer to the worker's INVITE is processed.
     pub settled: CancellationToken,
+    /// Reason of the BYE that ended the call.
+    pub farewell: Arc<OnceLock<Farewell>>,
 }
 
 impl Listed {
@@ -228,20 +231,23 @@ impl Stack {
     }
 
     /// Lists a call, so that it receives the trunk's requests from the moment `settled` is
-    /// cancelled.
+    /// cancelled. Returns the place for the reason of the BYE.
     pub fn list(
         &self,
         dialog: &InviteDialog,
         session: &SharedSession,
         settled: &CancellationToken,
-    ) {
+    ) -> Arc<OnceLock<Farewell>> {
+        let farewell = Arc::default();
         let listed = Listed {
             dialog: dialog.clone(),
             session: Arc::clone(session),
             contact: self.contact(),
             settled: settled.clone(),
+            farewell: Arc::clone(&farewell),
         };
         self.listed().insert(dialog.id().call_id, listed);
+        farewell
     }
 
     /// Delists a call that is over.

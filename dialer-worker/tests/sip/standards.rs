@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use campaign_proto::v1::interaction::Fact;
-use campaign_proto::v1::{CallOutcome, CallParty, Interaction};
+use campaign_proto::v1::{CallEnded, CallOutcome, CallParty, Interaction};
 use campaign_sip::{Sipp, Traffic};
 
 use crate::fake::outcome;
@@ -155,6 +155,12 @@ async fn the_key_for_it_opts_out_and_hangs_up() {
     assert_eq!((opted_out.channel.as_str(), opted_out.everywhere, hung_up), ("call", false, true));
     for (key, flags) in [("9", [].as_slice()), ("8", &["--sip-opt-out-key", "9"])] {
         let (reported, hung_up) = pressed(key, flags).await;
+        let end = reported.ends.values().next().and_then(|end| end.fact.clone());
+        let Some(Fact::CallEnded(CallEnded { detail: Some(detail), .. })) = end else {
+            panic!("no detail: {end:?}")
+        };
+        let told = (detail.q850_cause, detail.reason.as_str(), detail.hung_up_by());
+        assert_eq!(told, (16, "Normal call clearing", CallParty::Contact), "as the BYE said");
         assert_eq!((reported.facts, hung_up), (Vec::new(), false), "{key}");
     }
 }
