@@ -336,9 +336,11 @@ async fn calls_go_to_another_address_of_the_trunk() {
 #[tokio::test]
 #[ignore = "needs sipp: make test-sip"]
 async fn a_call_at_another_address_is_cancelled_there() {
-    let mut second = Sipp::start("people", Traffic::Tcp, &[]).await.expect("sipp");
-    let trunks = format!("127.0.0.1:1,{}", second.address());
-    let flags = ["--sip-transport", "tcp", "--sip-ring-limit-seconds", "1"];
+    let mut second = Sipp::start("people", Traffic::Udp, &[]).await.expect("sipp");
+    let words = [("code", "503"), ("retry_after", "0")];
+    let failing = Sipp::start_with("rejects", Traffic::Udp, &words).await.expect("sipp");
+    let trunks = format!("{},{}", failing.address(), second.address());
+    let flags = ["--sip-ring-limit-seconds", "1"];
     let mut worker = CallingWorker::over_sip(&trunks, &flags).await;
     worker.stream.lease_slots(1, [6]).await;
     assert_eq!(outcome(&end(&mut worker).await), Some(CallOutcome::NoAnswer));
