@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rsipstack::sip::{Header, Host, Uri};
+use uuid::Uuid;
 
 use super::agent_flags::{AgentConfig, AgentOf};
 use super::digest::Login;
@@ -43,6 +44,12 @@ impl Caller {
             phone_number: attempt.phone_number.clone(),
             attributes: attempt.attributes.clone().into_iter().collect(),
         }
+    }
+
+    /// Returns a contact who calls in.
+    pub fn calling_in(contact: String, phone_number: String) -> Self {
+        let key = format!("in.{}", Uuid::new_v4());
+        Self { key, contact, phone_number, attributes: BTreeMap::new() }
     }
 
     /// Returns the headers that name attempt and contact.

@@ -37,7 +37,19 @@ pub(super) async fn bridge(
         Ok(agent) => agent,
         Err(ended_by) => return ended_by,
     };
-    talk.events.agent_works().await;
+    if let Some(events) = talk.events {
+        events.agent_works().await;
+    }
+    join(talk, person, description, agent).await
+}
+
+/// Runs a call with an agent who is on the line, to its end. `description` is the person's.
+pub(super) async fn join(
+    talk: &Conversation<'_>,
+    person: &mut Leg,
+    description: Vec<u8>,
+    agent: Party,
+) -> EndedBy {
     let mut line = Line { talk, person, description, agent: Some(agent), calling: None };
     let ended_by = line.run().await;
     if let Some(agent) = line.agent {

@@ -1,5 +1,6 @@
 //! One call from INVITE to its end.
 
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
@@ -226,10 +227,11 @@ impl<'a> Call<'a> {
         };
         let conversation = Conversation {
             stack: self.stack,
-            events: self.events,
+            events: Some(self.events),
             hang_up: self.hang_up,
             caller: Caller::of(self.attempt),
             answered: now,
+            opted_out: AtomicBool::new(false),
         };
         let farewell = self.farewell;
         let mut end = talk(&conversation, leg, answer.body.clone()).await;

@@ -1,6 +1,7 @@
 //! Call that goes on: what is needed for it, and what is reported of it.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use rsipstack::dialog::dialog::DialogState;
 use tokio::time::Instant;
@@ -17,10 +18,13 @@ pub(super) const CHANNEL: &str = "call";
 /// Call from answer to end.
 pub(super) struct Conversation<'a> {
     pub stack: &'a Arc<Stack>,
-    pub events: &'a CallEvents,
+    /// Events of the attempt. A caller's call has none; it is recorded when it is over.
+    pub events: Option<&'a CallEvents>,
     pub hang_up: &'a CancellationToken,
     pub caller: Caller,
     pub answered: Instant,
+    /// Whether the person opted out.
+    pub opted_out: AtomicBool,
 }
 
 impl Conversation<'_> {
@@ -30,8 +34,9 @@ impl Conversation<'_> {
         let opts_out =
             self.stack.opt_out_key.is_some() && leg::key(state) == self.stack.opt_out_key;
         if opts_out {
+            self.opted_out.store(true, Ordering::Relaxed);
             let channel = CHANNEL.to_owned();
-            self.events.report(Fact::OptedOut { channel, everywhere: false }).await;
+            self.report(Fact::OptedOut { channel, everywhere: false }).await;
         }
         opts_out
     }
@@ -40,6 +45,12 @@ impl Conversation<'_> {
     pub async fn transferred(&self) {
         let seconds = self.answered.elapsed().as_secs();
         let seconds_before_transfer = i32::try_from(seconds).unwrap_or(i32::MAX);
-        self.events.report(Fact::Transferred { seconds_before_transfer }).await;
+        self.report(Fact::Transferred { seconds_before_transfer }).await;
+    }
+
+    async fn report(&self, fact: Fact) {
+        if let Some(events) = self.events {
+            events.report(fact).await;
+        }
     }
 }

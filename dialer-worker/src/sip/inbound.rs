@@ -14,6 +14,7 @@ mod caller;
 mod service;
 
 use std::net::IpAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
@@ -25,13 +26,18 @@ use rsipstack::sip::{Header, HeadersExt, Host, Method, SipMessage, StatusCode};
 use rsipstack::transaction::Transaction;
 use rsipstack::transaction::transaction::TransactionEvent;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, info};
+use tokio_util::task::AbortOnDropHandle;
+use tracing::{debug, error, info};
 
+use super::agent::Caller;
+use super::bridge::join;
 use super::config::{self, InboundConfig};
-use super::leg::{Happening, Leg, key};
+use super::conversation::Conversation;
+use super::invitations;
+use super::leg::{Happening, Leg};
+use super::party::{self, Missed, Party};
 use super::refresh::Refresh;
 use super::sdp::Session;
 use super::stack::Stack;
@@ -88,7 +94,7 @@ impl Inbound {
     }
 
     /// Handles an INVITE that begins a call. Completes when the call is over and recorded.
-    pub async fn take(&self, stack: &Stack, mut invite: Transaction) {
+    pub async fn take(&self, stack: &Arc<Stack>, mut invite: Transaction) {
         if !source(&invite).is_some_and(|address| self.allowed.contains(&address)) {
             // Answered once, and nothing is remembered: anyone can send such an INVITE at any rate.
             let _ = invite.reply(StatusCode::Forbidden).await;
@@ -101,30 +107,51 @@ impl Inbound {
             turn_away(invite, StatusCode::NotAcceptableHere, None).await;
             return;
         };
-        let asked = match self.admit(&invite) {
-            Ok((place, question)) => {
-                let _ = invite.send_trying().await;
-                let campaign = question.parent.clone();
-                let routing = self.ask(&invite, question, trace.context().clone());
-                decided(&mut invite, routing).await.map(|answer| (place, campaign, answer))
-            }
+        let (place, question) = match self.admit(&invite) {
+            Ok(admitted) => admitted,
             Err((code, delay)) => {
                 turn_away(invite, code, delay).await;
                 return;
             }
         };
-        match asked {
-            Some((_place, campaign, Answer::Accept(contact))) => {
-                let media = (session, description);
-                if let Some(call) = self.answer(stack, invite, media, campaign, contact).await {
-                    self.service.record(&call, trace.context()).await;
-                }
-            }
-            Some((place, _, Answer::TurnAway(code, delay))) => {
+        let _ = invite.send_trying().await;
+        let (campaign, number) = (question.parent.clone(), question.phone_number.clone());
+        let routing = self.route(question, trace.context().clone());
+        let contact = match decided(&mut invite, routing).await {
+            Some(Answer::Accept(contact)) => contact,
+            Some(Answer::TurnAway(code, delay)) => {
                 drop(place);
                 turn_away(invite, code, delay).await;
+                return;
             }
-            None => debug!("a caller gave up before the answer"),
+            None => {
+                debug!("a caller gave up before the answer");
+                return;
+            }
+        };
+        let caller = Caller::calling_in(contact.clone(), number);
+        let company = match company(stack, &mut invite, &caller).await {
+            Some(Ok(company)) => company,
+            Some(Err(Missed(code))) => {
+                info!(?code, "the agent did not answer a caller, who is rejected");
+                drop(place);
+                let busy = StatusCode::TemporarilyUnavailable;
+                turn_away(invite, busy, Some(answers::BACK_SOON)).await;
+                return;
+            }
+            None => {
+                debug!("a caller gave up before the agent came");
+                return;
+            }
+        };
+        let media = (session, description);
+        let call_id = invite.original.call_id_header().map(|id| id.value().to_owned());
+        let Ok(call_id) = call_id else { return };
+        if let Some((duration, opted_out)) =
+            self.answer(stack, invite, media, caller, company).await
+        {
+            let call = AnsweredCall { campaign, contact, call_id, duration, opted_out };
+            self.service.record(&call, trace.context()).await;
         }
     }
 
@@ -152,111 +179,142 @@ impl Inbound {
         Ok((place, question))
     }
 
-    /// Asks the service in the background. The answer wakes the transaction.
-    fn ask(
+    /// Asks the service what to do with a caller.
+    fn route(
         &self,
-        invite: &Transaction,
         question: RouteInboundRequest,
         trace: TraceContext,
-    ) -> JoinHandle<Answer> {
+    ) -> impl Future<Output = Answer> + Send + use<> {
         let service = Arc::clone(&self.service);
-        let (wake, key) = (invite.tu_sender.clone(), invite.key.clone());
-        tokio::spawn(async move {
-            let answer = Answer::of(service.route(question, &trace).await, SystemTime::now());
-            // The send fails only when the caller has given up.
-            let _ = wake.send(TransactionEvent::Terminate(key));
-            answer
-        })
+        async move { Answer::of(service.route(question, &trace).await, SystemTime::now()) }
     }
 
-    /// Answers the caller and completes when the call is over. Returns `None` if no call came
-    /// about.
+    /// Answers the caller and completes when the call is over. Returns its duration and whether the
+    /// caller opted out, or `None` if no call came about.
     async fn answer(
         &self,
-        stack: &Stack,
+        stack: &Arc<Stack>,
         invite: Transaction,
-        (session, description): (Session, Vec<u8>),
-        campaign: String,
-        contact: String,
-    ) -> Option<AnsweredCall> {
-        let call_id = invite.original.call_id_header().ok()?.value().to_owned();
+        (mut session, mut description): (Session, Vec<u8>),
+        caller: Caller,
+        company: Option<(Party, Vec<u8>)>,
+    ) -> Option<(Duration, bool)> {
+        if let Some((_, agents)) = &company {
+            description = session.pass(agents)?;
+        }
         let (sender, states) = stack.layer.new_dialog_state_channel();
-        let contact_uri = Some(stack.contact());
-        let dialog = stack.layer.get_or_create_server_invite(&invite, sender, None, contact_uri);
-        let dialog = match dialog {
+        let contact = stack.contact();
+        let created =
+            stack.layer.get_or_create_server_invite(&invite, sender, None, Some(contact.clone()));
+        let dialog = match created {
             Ok(dialog) => dialog,
             Err(error) => {
                 info!(%error, "an INVITE cannot be answered");
                 turn_away(invite, StatusCode::BadRequest, None).await;
+                if let Some((agent, _)) = company {
+                    agent.leg.hang_up().await;
+                }
                 return None;
             }
         };
         let settled = CancellationToken::new();
         settled.cancel();
         let session = Arc::new(Mutex::new(session));
-        stack.begin(&call_id, stack.login());
+        stack.begin(&dialog.id().call_id, stack.login());
         stack.list(&dialog, &session, &settled);
         let answered = Instant::now();
         let refresh = Refresh::by_invite(&invite.original.headers, answered);
         let mut headers = refresh.answer();
         headers.push(Header::ContentType("application/sdp".into()));
         let accepted = dialog.accept(Some(headers), Some(description));
-        debug!(is_sent = accepted.is_ok(), contact, "a caller is answered");
+        debug!(is_sent = accepted.is_ok(), contact = caller.contact, "a caller is answered");
+        let offer = invite.original.body.clone();
         tokio::spawn(handshake(dialog.clone(), invite));
-        let (contact_uri, limit) = (stack.contact(), stack.limits.response);
-        let leg = Leg { dialog, states, session, refresh, contact: contact_uri, limit };
-        let dialog = leg.dialog.clone();
-        let talked = self.talk(stack, leg, answered).await;
-        stack.forget(&dialog);
-        let opted_out = talked?;
-        let duration = answered.elapsed();
-        Some(AnsweredCall { campaign, contact, call_id, duration, opted_out })
-    }
-
-    /// Runs the call from answer to end. Returns whether the caller opted out, or `None` if no call
-    /// came about.
-    async fn talk(&self, stack: &Stack, mut caller: Leg, answered: Instant) -> Option<bool> {
-        let (mut is_acknowledged, mut opted_out) = (false, false);
-        loop {
-            tokio::select! {
-                happening = caller.next() => match happening {
-                    Happening::Acknowledged => is_acknowledged = true,
-                    // A BYE may overtake the ACK.
-                    Happening::Over(reason) => {
-                        let is_call = is_acknowledged
-                            || matches!(reason, Some(TerminatedReason::UacBye));
-                        return is_call.then_some(opted_out);
-                    }
-                    Happening::Asked(state) => {
-                        let key = key(&state);
-                        caller.answer(*state).await;
-                        if key.is_some() && key == stack.opt_out_key {
-                            opted_out = true;
-                            caller.settle().await;
-                            break;
-                        }
-                    }
-                    Happening::Expired => break,
-                },
-                () = self.hang_up.cancelled() => break,
-                () = sleep_until(answered + stack.limits.talk) => break,
+        let limit = stack.limits.response;
+        let mut leg = Leg { dialog: dialog.clone(), states, session, refresh, contact, limit };
+        let hang_up = &self.hang_up;
+        let opted_out = AtomicBool::new(false);
+        let talk = Conversation { stack, events: None, hang_up, caller, answered, opted_out };
+        let is_call = match company {
+            Some((agent, _)) => {
+                join(&talk, &mut leg, offer, agent).await;
+                true
             }
-        }
-        caller.hang_up().await;
-        Some(opted_out)
+            None => alone(&talk, &mut leg).await,
+        };
+        leg.hang_up().await;
+        stack.forget(&dialog);
+        is_call.then(|| (answered.elapsed(), talk.opted_out.load(Ordering::Relaxed)))
     }
 }
 
-/// Waits for the service's answer. Returns `None` if the caller gives up before.
-async fn decided(invite: &mut Transaction, routing: JoinHandle<Answer>) -> Option<Answer> {
+/// Runs a caller's call whose audio the trunk cares for. Returns whether a call came about.
+async fn alone(talk: &Conversation<'_>, caller: &mut Leg) -> bool {
+    let mut is_acknowledged = false;
+    loop {
+        tokio::select! {
+            happening = caller.next() => match happening {
+                Happening::Acknowledged => is_acknowledged = true,
+                // A BYE may overtake the ACK.
+                Happening::Over(reason) => {
+                    return is_acknowledged || matches!(reason, Some(TerminatedReason::UacBye));
+                }
+                Happening::Asked(state) => {
+                    let opts_out = talk.opts_out(&state).await;
+                    caller.answer(*state).await;
+                    if opts_out {
+                        caller.settle().await;
+                        return true;
+                    }
+                }
+                Happening::Expired => return true,
+            },
+            () = talk.hang_up.cancelled() => return true,
+            () = sleep_until(talk.answered + talk.stack.limits.talk) => return true,
+        }
+    }
+}
+
+/// Brings the agent for a caller, if the campaign has one. Returns it with its description; `None`
+/// if the caller gives up before.
+async fn company(
+    stack: &Arc<Stack>,
+    invite: &mut Transaction,
+    caller: &Caller,
+) -> Option<Result<Option<(Party, Vec<u8>)>, Missed>> {
+    let Some(invitation) = invitations::agent(stack, caller) else { return Some(Ok(None)) };
+    // A caller without an offer would tell its own too late for the agent.
+    let offer = invite.original.body.clone();
+    let called = decided(invite, party::call(Arc::clone(stack), invitation, offer)).await?;
+    Some(called.map(Some))
+}
+
+/// Waits for what decides on a caller. Returns `None` if the caller gives up before.
+async fn decided<T: Send + 'static>(
+    invite: &mut Transaction,
+    deciding: impl Future<Output = T> + Send + 'static,
+) -> Option<T> {
+    let (wake, key) = (invite.tu_sender.clone(), invite.key.clone());
+    let decision = AbortOnDropHandle::new(tokio::spawn(async move {
+        let decision = deciding.await;
+        // The send fails only when the caller has given up.
+        let _ = wake.send(TransactionEvent::Terminate(key));
+        decision
+    }));
     while let Some(message) = invite.receive().await {
         if matches!(&message, SipMessage::Request(request) if request.method == Method::Cancel) {
-            routing.abort();
             let _ = invite.reply(StatusCode::RequestTerminated).await;
             return None;
         }
     }
-    Some(routing.await.unwrap_or_else(|_| Answer::not_now()))
+    match decision.await {
+        Ok(decision) => Some(decision),
+        Err(error) => {
+            error!(%error, "nothing was decided on a caller");
+            let _ = invite.reply(StatusCode::ServiceUnavailable).await;
+            None
+        }
+    }
 }
 
 /// Runs the INVITE until the answer is acknowledged.

@@ -29,7 +29,9 @@ pub(super) async fn talk(
         EndedBy::Agent => (Outcome::Answered, Party::Agent),
         EndedBy::Worker => (Outcome::Answered, Party::Caller),
         EndedBy::NoAgent => {
-            talk.events.provider_failed(Fault::NoAgent, None).await;
+            if let Some(events) = talk.events {
+                events.provider_failed(Fault::NoAgent, None).await;
+            }
             (Outcome::Abandoned, Party::Caller)
         }
     };

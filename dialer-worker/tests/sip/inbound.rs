@@ -12,7 +12,7 @@ use campaign_proto::v1::{
     InboundDecision, InteractionResult, InteractionStatus, RecordInteractionsRequest,
     RecordInteractionsResponse, RouteInboundRequest, RouteInboundResponse,
 };
-use campaign_sip::{Caller, Traffic};
+use campaign_sip::{Caller, Sipp, Traffic};
 use campaign_testkit::free_address;
 use clap::Parser;
 use dialer_worker::config::Config;
@@ -317,4 +317,69 @@ async fn a_worker_whose_port_is_taken_does_not_start() {
         };
         assert!(error.starts_with(&format!("--sip-listen {address} does not work")), "{error}");
     }
+}
+
+/// Who calls in talks to the campaign's agent: the answer is the agent's, and both ends follow each other.
+#[tokio::test]
+#[ignore = "needs sipp: make test-sip"]
+async fn a_caller_talks_to_the_agent() {
+    let hung_up = "<recv request=\"BYE\" counter=\"left\"/><send><![CDATA[\n\nSIP/2.0 200 OK\n[last_Via:]\n\
+                   [last_From:]\n[last_To:]\n[last_Call-ID:]\n[last_CSeq:]\nContent-Length: 0\n\n]]></send>";
+    let words = [("delay", "200"), ("then", hung_up)];
+    let mut agent = Sipp::start_with("agent", Traffic::Udp, &words).await.expect("sipp");
+    let address = format!("sip:agent@{}", agent.address());
+    let stage = Stage::set(&["--sip-agent", &address]).await;
+    assert_eq!(stage.call().await, "200");
+    assert_eq!(stage.dialer.stop(Duration::from_secs(10)).await, 0);
+    agent.finish().await.expect("its call ends");
+    assert_eq!((agent.count("left"), agent.count("FailedCall")), (1, 0), "{}", agent.errors());
+    assert_eq!(stage.told().len(), 1);
+}
+
+/// Nobody is answered to hear nothing.
+#[tokio::test]
+#[ignore = "needs sipp: make test-sip"]
+async fn a_caller_is_rejected_without_the_agent() {
+    let silent = UdpSocket::bind("127.0.0.1:0").await.expect("a free port");
+    let address = format!("sip:agent@{}", silent.local_addr().expect("bound"));
+    let flags = ["--sip-agent", &address, "--sip-agent-limit-seconds", "1"];
+    let stage = Stage::set(&flags).await;
+    assert_eq!(stage.call().await, "480 30");
+    assert_eq!(stage.dialer.stop(Duration::ZERO).await, 0);
+    assert_eq!(stage.told(), []);
+}
+
+/// A caller who gives up while the agent is called takes the agent's call along.
+#[tokio::test]
+#[ignore = "needs sipp: make test-sip"]
+async fn a_caller_who_gives_up_cancels_the_agent() {
+    let ringing = UdpSocket::bind("127.0.0.1:0").await.expect("a free port");
+    let address = format!("sip:agent@{}", ringing.local_addr().expect("bound"));
+    let flags = ["--sip-agent", &address, "--sip-agent-limit-seconds", "20"];
+    let stage = Stage::set(&flags).await;
+    let call = stage.begin("gives_up", 500);
+    let mut datagram = [0; 8_192];
+    let (length, from) = within("an INVITE", ringing.recv_from(&mut datagram)).await.expect("one");
+    let invite = String::from_utf8_lossy(&datagram[..length]).into_owned();
+    let line = |name: &str| {
+        let line = invite.lines().find(|line| line.starts_with(name)).expect("a header");
+        line.to_owned()
+    };
+    let headers = ["Via:", "From:", "Call-ID:", "CSeq:"].map(line).join("\r\n");
+    let answer = format!(
+        "SIP/2.0 180 Ringing\r\n{headers}\r\n{};tag=1\r\nContent-Length: 0\r\n\r\n",
+        line("To:")
+    );
+    ringing.send_to(answer.as_bytes(), from).await.expect("sent");
+    call.await.expect("no panic");
+    let cancelled = async {
+        loop {
+            let length = ringing.recv(&mut datagram).await.expect("a datagram");
+            if datagram[..length].starts_with(b"CANCEL ") {
+                return;
+            }
+        }
+    };
+    within("the CANCEL", cancelled).await;
+    assert_eq!(stage.told(), []);
 }

@@ -24,7 +24,7 @@ pub(super) enum Answer {
 }
 
 impl Answer {
-    pub fn not_now() -> Self {
+    fn not_now() -> Self {
         Self::TurnAway(StatusCode::ServiceUnavailable, Some(BACK_SOON))
     }
 
