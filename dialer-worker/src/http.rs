@@ -95,7 +95,7 @@ impl HttpDialer {
             callback_url: format!("{}{}", base.trim_end_matches('/'), callbacks::PATH),
             poll_interval: config.poll_interval(),
             call_limit: config.call_limit(),
-            texts: campaign.map(|campaign| Arc::new(Texts::new(campaign, replicas))),
+            texts: campaign.map(|campaign| Arc::new(Texts::new(campaign, &replicas))),
             earlier: OnceLock::new(),
             calls: Mutex::default(),
             ended: Mutex::default(),

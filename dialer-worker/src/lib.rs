@@ -16,6 +16,7 @@ mod leases;
 pub mod metrics;
 mod pace;
 mod provider_status;
+mod recorder;
 mod reports;
 pub mod service;
 mod session;

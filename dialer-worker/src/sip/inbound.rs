@@ -11,7 +11,7 @@
 
 mod answers;
 mod caller;
-mod service;
+mod record;
 
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -41,9 +41,10 @@ use super::party::{self, Missed, Party};
 use super::refresh::Refresh;
 use super::sdp::Session;
 use super::stack::Stack;
+use crate::recorder::Recorder;
 use crate::service::Replica;
 use answers::{Answer, retry_after};
-use service::{AnsweredCall, Service};
+use record::AnsweredCall;
 
 /// Time for the last calls to be recorded, after the grace for calls is over.
 const LAST_RECORDS_LIMIT: Duration = Duration::from_secs(10);
@@ -52,7 +53,7 @@ const LAST_RECORDS_LIMIT: Duration = Duration::from_secs(10);
 pub(super) struct Inbound {
     config: InboundConfig,
     allowed: Vec<IpAddr>,
-    service: Arc<Service>,
+    service: Arc<Recorder>,
     places: Arc<Semaphore>,
     /// Cancelled when no new caller is answered.
     draining: CancellationToken,
@@ -73,7 +74,7 @@ impl Inbound {
         Some(Self {
             config: config.clone(),
             allowed,
-            service: Arc::new(Service::new(services)),
+            service: Arc::new(Recorder::new(services)),
             places: Arc::new(Semaphore::new(config.sip_inbound_max_calls as usize)),
             draining: CancellationToken::new(),
             hang_up: CancellationToken::new(),
@@ -151,7 +152,7 @@ impl Inbound {
             self.answer(stack, invite, media, caller, company).await
         {
             let call = AnsweredCall { campaign, contact, call_id, duration, opted_out };
-            self.service.record(&call, trace.context()).await;
+            self.service.record("a caller's call", record::request(&call), trace.context()).await;
         }
     }
 

@@ -319,7 +319,7 @@ async fn a_worker_whose_port_is_taken_does_not_start() {
     }
 }
 
-/// Who calls in talks to the campaign's agent: the answer is the agent's, and both ends follow each other.
+/// A caller talks to the campaign's agent: the answer is the agent's, and both ends follow each other.
 #[tokio::test]
 #[ignore = "needs sipp: make test-sip"]
 async fn a_caller_talks_to_the_agent() {

@@ -1,28 +1,23 @@
-//! Client of the service for callers: asks for routing and records calls.
+//! Client of the service beside the stream: asks about callers, and records what has no attempt.
 
-use std::fmt::Write;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use backon::{BackoffBuilder, ExponentialBuilder};
 use campaign_process::traces::TraceContext;
-use campaign_proto::v1::interaction::Fact;
 use campaign_proto::v1::interaction_service_client::InteractionServiceClient;
 use campaign_proto::v1::{
-    CalledIn, Interaction, InteractionStatus, OptedOut, RecordInteractionsRequest,
-    ReportedInteraction, RouteInboundRequest, RouteInboundResponse,
+    InteractionStatus, RecordInteractionsRequest, RouteInboundRequest, RouteInboundResponse,
 };
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use sha2::{Digest, Sha256};
 use tokio::time::{sleep, timeout};
 use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Channel;
 use tonic::{Code, Status};
 use tracing::{error, warn};
 
-use super::super::conversation::CHANNEL;
 use crate::service::{Bearer, Replica};
 
 /// Time for one request to one replica.
@@ -34,20 +29,9 @@ const MAX_RETRY_DELAY: Duration = Duration::from_secs(10);
 type Client = InteractionServiceClient<InterceptedService<Channel, Bearer>>;
 type Answered<T> = Result<tonic::Response<T>, Status>;
 
-/// Inbound call that was answered.
-#[derive(Debug)]
-pub(super) struct AnsweredCall {
-    pub campaign: String,
-    pub contact: String,
-    pub call_id: String,
-    pub duration: Duration,
-    /// Whether the caller opted out by a key.
-    pub opted_out: bool,
-}
-
 /// Replicas of the service; any of them may answer.
 #[derive(Debug)]
-pub(super) struct Service {
+pub(crate) struct Recorder {
     replicas: Vec<Link>,
     /// Index of the replica that answered last.
     preferred: AtomicUsize,
@@ -79,7 +63,7 @@ impl Link {
     }
 }
 
-impl Service {
+impl Recorder {
     pub fn new(replicas: &[Replica]) -> Self {
         let link = |replica: &Replica| Link { replica: replica.clone(), client: Mutex::default() };
         Self { replicas: replicas.iter().map(link).collect(), preferred: AtomicUsize::new(0) }
@@ -98,10 +82,14 @@ impl Service {
         .await
     }
 
-    /// Records a call that is over, and retries until the service has it. Returns false if the
-    /// service rejects it.
-    pub async fn record(&self, call: &AnsweredCall, trace: &TraceContext) -> bool {
-        let request = record_request(call);
+    /// Records what belongs to no attempt, and retries until the service has it. Returns false if the
+    /// service rejects it. `what` names it for the log.
+    pub async fn record(
+        &self,
+        what: &'static str,
+        request: RecordInteractionsRequest,
+        trace: &TraceContext,
+    ) -> bool {
         let delays = ExponentialBuilder::new()
             .with_min_delay(MIN_RETRY_DELAY)
             .with_max_delay(MAX_RETRY_DELAY)
@@ -126,14 +114,16 @@ impl Service {
                     status.message().to_owned()
                 }
                 Err(status) => {
-                    warn!(code = ?status.code(), ?delay, "a caller's call is not recorded yet; trying again");
+                    warn!(what, code = ?status.code(), ?delay, "not recorded yet; trying again");
                     sleep(delay).await;
                     continue;
                 }
             };
             error!(
-                contact = call.contact,
-                problem, "the service rejected a caller's call; it is dropped"
+                what,
+                campaign = request.parent,
+                problem,
+                "the service rejects it; it is dropped"
             );
             return false;
         }
@@ -171,51 +161,5 @@ impl Service {
             }
         }
         Err(last)
-    }
-}
-
-fn record_request(call: &AnsweredCall) -> RecordInteractionsRequest {
-    let duration = prost_types::Duration::try_from(call.duration).unwrap_or_default();
-    let id = interaction_id(&call.call_id);
-    let now = SystemTime::now();
-    let reported = |interaction_id: String, fact: Fact| ReportedInteraction {
-        interaction: Some(Interaction {
-            interaction_id,
-            contact: call.contact.clone(),
-            occur_time: Some(now.into()),
-            fact: Some(fact),
-            ..Interaction::default()
-        }),
-        phone_number: String::new(),
-    };
-    let called_in = CalledIn { duration: Some(duration) };
-    let mut interactions = vec![reported(id.clone(), Fact::CalledIn(called_in))];
-    if call.opted_out {
-        let opted_out = OptedOut { channel: CHANNEL.to_owned(), ..OptedOut::default() };
-        interactions.push(reported(format!("{id}.out"), Fact::OptedOut(opted_out)));
-    }
-    RecordInteractionsRequest { parent: call.campaign.clone(), interactions }
-}
-
-/// Returns an id that is the same however often the call is recorded. A Call-ID may have any
-/// length.
-fn interaction_id(call_id: &str) -> String {
-    let mut id = "sip.".to_owned();
-    for byte in &Sha256::digest(call_id.as_bytes())[..20] {
-        let _ = write!(id, "{byte:02x}");
-    }
-    id
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_id_is_of_the_call_and_short_enough() {
-        let id = interaction_id(&"x".repeat(500));
-        assert_eq!(id.len(), 44);
-        assert_eq!(id, interaction_id(&"x".repeat(500)));
-        assert_ne!(id, interaction_id("x"));
     }
 }
