@@ -4,9 +4,10 @@ use super::contacts::Contacts;
 use crate::app::error::{Error, Result};
 use crate::app::existing;
 use crate::app::returning::open_slot;
+use crate::store::calls::{self, Recorded};
 use crate::store::contacts::{self, Subject};
 use crate::store::interactions::{self, Interaction};
-use crate::store::{Gate, Tx, calls, numbers};
+use crate::store::{Gate, Tx, numbers};
 use campaign_domain::campaign::Campaign;
 use campaign_domain::caps::capped_until;
 use campaign_domain::eligibility::Reason;
@@ -116,15 +117,13 @@ async fn calls_of(
     tx: &Tx<'_>,
     id: Uuid,
     generation: i32,
-    mut next: Option<SlotId>,
+    last: Option<SlotId>,
 ) -> Result<Vec<Interaction>> {
-    let mut found = Vec::new();
-    while let Some(at) = next.filter(|_| found.len() < MAX_CALLS) {
-        let of_lease = calls::of_leases(tx, id, &[at.lease]).await?;
-        let Some(recorded) = of_lease.get(&at) else { break };
-        let (call, run) = (recorded.call, recorded.run);
+    let found = calls::chain(tx, id, last, MAX_CALLS).await?.into_iter();
+    let to_interaction = |(at, recorded): (SlotId, Recorded)| {
+        let Recorded { call, run, recorded_at, detail } = recorded;
         let attempt = AttemptId { run, lease: at.lease, slot: at.slot };
-        found.push(Interaction {
+        Interaction {
             position: call.position,
             id: attempt.to_string(),
             generation,
@@ -133,13 +132,13 @@ async fn calls_of(
             fact: Fact::CallEnded {
                 outcome: call.outcome,
                 duration_seconds: call.duration_seconds,
+                detail: detail.map(Box::new),
             },
             occurred_at: call.occurred_at,
-            recorded_at: recorded.recorded_at,
-        });
-        next = call.previous;
-    }
-    Ok(found)
+            recorded_at,
+        }
+    };
+    Ok(found.map(to_interaction).collect())
 }
 
 async fn existing_subject(tx: &Tx<'_>, id: Uuid, position: i64) -> Result<Subject> {
