@@ -109,6 +109,7 @@ async fn an_attempt_in_which_nothing_rang_is_given_back() {
     assert_eq!((history.attempts, history.last_outcome()), (0, congested), "no attempt");
     let explained = clients.explain(&held.contact).await;
     assert_eq!(explained.standing(), ContactStanding::WaitingRetry);
+    assert!(explained.message.contains("no phone rang"), "{explained:?}");
     let progress = clients.progress(&name).await;
     assert_eq!((progress.waiting_retry, progress.total), (1, 1));
     let again = worker.end(&held, &attempt, congested).await;

@@ -11,7 +11,7 @@ use crate::store::{Gate, Tx, numbers};
 use campaign_domain::campaign::Campaign;
 use campaign_domain::caps::capped_until;
 use campaign_domain::eligibility::Reason;
-use campaign_domain::facts::Fact;
+use campaign_domain::facts::{CallOutcome, Fact};
 use campaign_domain::history::ContactState;
 use campaign_domain::lease::{AttemptId, SlotId};
 use campaign_domain::lifecycle::State;
@@ -61,7 +61,8 @@ impl Contacts {
             return Ok(Explanation { standing, next_attempt_at: due_at, message });
         };
         let waits_for = waits_for(waits, schedule, &subject.time_zone, tx.now);
-        let message = with_state(&campaign, &waiting(waits_for));
+        let last = subject.candidate.state.last_outcome;
+        let message = with_state(&campaign, &waiting(waits_for, last));
         Ok(Explanation { standing, next_attempt_at: waits_for.until(), message })
     }
 
@@ -159,11 +160,14 @@ fn held(standing: Standing) -> &'static str {
 }
 
 /// Describes what a contact waits for.
-fn waiting(waits_for: WaitsFor) -> String {
+fn waiting(waits_for: WaitsFor, last: Option<CallOutcome>) -> String {
     let text = |at: Instant| at.format(TIME_FORMAT).to_string();
     match waits_for {
         WaitsFor::Worker => "The contact waits for a worker.".to_owned(),
         WaitsFor::Start(at) => format!("The schedule starts at {}.", text(at)),
+        WaitsFor::Retry(at) if last == Some(CallOutcome::Congested) => {
+            format!("In the last attempt no phone rang; the next one may begin at {}.", text(at))
+        }
         WaitsFor::Retry(at) => {
             format!("The contact was in a call and may be called again from {}.", text(at))
         }
