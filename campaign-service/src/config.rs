@@ -14,6 +14,7 @@ use crate::store::{Db, DbLimits};
 use crate::zone_data::ZoneArgs;
 use campaign_domain::caps::{CapScope, MAX_ATTEMPTS_CAP};
 use campaign_domain::links::is_web_address;
+use campaign_domain::retry::GIVE_BACK_WAIT_LIMIT_SECONDS;
 use campaign_process::{ConfigArgs, HealthArgs, LogArgs, Secret, TraceArgs, read_key_file};
 use chrono::TimeDelta;
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -161,6 +162,11 @@ pub struct ServeArgs {
     #[arg(long, env = "CAMPAIGN_UNKNOWN_RETRY_MIN_SECONDS", default_value_t = 300,
           value_parser = clap::value_parser!(u32).range(1..=86_400))]
     pub unknown_retry_min_seconds: u32,
+    /// Wait before a contact is tried again after an attempt in which no phone can have rung, 1 to 3,600. It doubles
+    /// each time. Such an attempt costs the contact nothing, up to six times in a run
+    #[arg(long, env = "CAMPAIGN_CONGESTED_RETRY_SECONDS", default_value_t = 60,
+          value_parser = clap::value_parser!(u32).range(1..=i64::from(GIVE_BACK_WAIT_LIMIT_SECONDS)))]
+    pub congested_retry_seconds: u32,
     /// Time for workers to leave and for requests to finish when the service stops, 0 to 3,600. The service cuts
     /// off the rest 2 seconds later
     #[arg(long, env = "CAMPAIGN_DRAIN_GRACE_SECONDS", default_value_t = 20,
@@ -295,6 +301,7 @@ impl ServeArgs {
                 AttemptCapScope::Installation => CapScope::Installation,
             },
             unknown_retry_min_seconds: self.unknown_retry_min_seconds,
+            congested_retry_seconds: self.congested_retry_seconds,
             drain_grace: Duration::from_secs(self.drain_grace_seconds.into()),
             stream_max_age: (self.stream_max_age_seconds > 0)
                 .then(|| Duration::from_secs(self.stream_max_age_seconds.into())),

@@ -34,6 +34,7 @@ GATE = "campaign-service/src/store/gate.rs"
 TX = "campaign-service/src/store/tx.rs"
 SESSION = "campaign-service/src/store/session.rs"
 AGENDA = "campaign-service/src/store/agenda.rs"
+RETRY = "shared/domain/src/retry.rs"
 # Name: (promises of which at least one must be found broken, [(file, old, new)]).
 MUTATIONS = {
     "drop-the-fence": (["P6"], [(
@@ -81,9 +82,21 @@ MUTATIONS = {
         });
 """)]),
     "retry-at-once": (["P2"], [(
-        "shared/domain/src/retry.rs",
+        RETRY,
         "now + TimeDelta::seconds(rule.min_delay_seconds)",
         "now + TimeDelta::seconds(rule.min_delay_seconds * 0)")]),
+    # Only a worker that simulates its calls meets such people, and such a trunk.
+    "call-again-who-rejects": (["P2"], [(
+        RETRY,
+        """CallOutcome::Answered | CallOutcome::Rejected | CallOutcome::InvalidNumber => {
+                return None;
+            }""",
+        """CallOutcome::Answered => return None,
+            CallOutcome::Rejected | CallOutcome::InvalidNumber => self.no_answer,""")]),
+    "retry-at-once-what-was-given-back": (["P2"], [(
+        RETRY,
+        "let wait = i64::from(self.first_wait_seconds) << doublings;",
+        "let wait = i64::from(self.first_wait_seconds * 0) << doublings;")]),
     # Workers are not notified either, as a worker may miss a notice.
     "authorise-who-was-erased": (["P4"], [
         (REVOKING, "let phones = vec![erasure.phone.clone()];", "let phones = Vec::new();"),

@@ -146,9 +146,10 @@ async fn dial(
 ) {
     let told = events.clone();
     let call = async move {
-        // The process may have been suspended since the grant.
+        // The process may have been suspended since the grant. Nothing was asked of the provider, so
+        // the attempt is given back.
         if hang_up.is_cancelled() || !attempt.leave.to_begin() {
-            return CallEnd::unanswered(Outcome::Failed);
+            return CallEnd::unanswered(Outcome::Congested);
         }
         dialer.dial(attempt, told, hang_up).await
     };

@@ -194,6 +194,10 @@ pub struct SimulatedConfig {
     /// Real seconds per simulated second; at 0.001 a call of 90 s takes 90 ms, 0 to 1,000
     #[arg(long, env = "DIALER_TIME_SCALE", value_parser = time_scale, default_value_t = 1.0)]
     pub time_scale: f64,
+    /// Percentage of simulated calls in which the trunk is congested and no phone rings, 0 to 100
+    #[arg(long, env = "DIALER_CONGESTED_PERCENT", default_value_t = 0,
+          value_parser = clap::value_parser!(u8).range(0..=100))]
+    pub congested_percent: u8,
     /// File to which the simulated provider appends its calls, as JSON lines with phone numbers
     #[arg(long, env = "DIALER_DIAL_LOG", value_name = "FILE")]
     pub dial_log: Option<PathBuf>,

@@ -12,6 +12,7 @@ pub mod config;
 pub mod dialer;
 mod flags;
 pub mod http;
+mod known_outcomes;
 mod leases;
 pub mod metrics;
 mod pace;

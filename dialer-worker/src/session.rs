@@ -14,6 +14,7 @@ use tokio_stream::StreamExt;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Status, Streaming};
 
+use crate::known_outcomes::KnownOutcomes;
 use crate::service::{AccessError, Replica};
 
 /// Capacity for messages on their way to the network. Small, because each message is chosen when it
@@ -61,12 +62,13 @@ impl From<Status> for SessionError {
     }
 }
 
-/// Limits that the service set in its welcome.
+/// Limits that the service set in its welcome, and the outcomes that it records.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Terms {
     pub lease_ttl: Duration,
     pub max_credit_contacts: usize,
     pub max_report_interactions: usize,
+    pub outcomes: KnownOutcomes,
 }
 
 impl Terms {
@@ -76,6 +78,7 @@ impl Terms {
             lease_ttl: lease_ttl.unwrap_or_default(),
             max_credit_contacts: welcome.max_credit_contacts.try_into().unwrap_or_default(),
             max_report_interactions: welcome.max_report_interactions.try_into().unwrap_or_default(),
+            outcomes: KnownOutcomes::of(&welcome.call_outcomes),
         };
         let wrong = if terms.lease_ttl.is_zero() {
             "lease_ttl is not positive"

@@ -18,7 +18,7 @@ use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tracing::error;
 
-use crate::call::{Attempt, CallEnd, CallEvents, Fact, Outcome};
+use crate::call::{Attempt, CallEnd, CallEvents, EndDetail, Fact, Outcome, Party};
 use crate::config::SimulatedConfig;
 use crate::dialer::Dialer;
 use dial_log::DialLog;
@@ -47,7 +47,10 @@ impl SimulatedDialer {
         Ok(Self {
             seed: config.seed,
             time_scale: config.time_scale,
-            odds: Odds::default(),
+            odds: Odds {
+                congested: f64::from(config.congested_percent) / 100.0,
+                ..Odds::default()
+            },
             log: config.dial_log.as_deref().map(DialLog::open).transpose()?,
             links_to_open: Arc::new(Semaphore::new(MAX_LINKS_TO_OPEN)),
         })
@@ -59,16 +62,18 @@ impl SimulatedDialer {
         events: CallEvents,
         hang_up: CancellationToken,
     ) -> CallEnd {
-        // Written before the phone rings, because a process that dies during the call has dialled.
-        if let Some(log) = &self.log
+        let plan = Plan::new(self.seed, &attempt.attempt_id, &self.odds);
+        // Written before the phone rings, because a process that dies during the call has dialled. No
+        // phone rings while the trunk is congested.
+        let log = self.log.as_ref().filter(|_| plan.outcome != Outcome::Congested);
+        if let Some(log) = log
             && let Err(error) = log.dialed(&attempt)
         {
             error!(%error, "--dial-log cannot be written; free some space; the call is not placed");
-            return CallEnd::unanswered(Outcome::Failed);
+            return CallEnd::unanswered(Outcome::Congested);
         }
-        let plan = Plan::new(self.seed, &attempt.attempt_id, &self.odds);
         let end = self.play(&plan, &attempt.link, &events, &hang_up).await;
-        if let Some(log) = &self.log
+        if let Some(log) = log
             && let Err(error) = log.ended(&attempt, end.outcome)
         {
             error!(%error, "--dial-log cannot be written; free some space; a call's end is missing");
@@ -85,10 +90,12 @@ impl SimulatedDialer {
         hang_up: &CancellationToken,
     ) -> CallEnd {
         if !self.reach(Instant::now(), plan.ring_seconds, hang_up).await {
-            return CallEnd::unanswered(Outcome::NoAnswer);
+            let hung_up_by = Some(Party::Caller);
+            let detail = EndDetail { hung_up_by, ..EndDetail::default() };
+            return CallEnd::unanswered(Outcome::Cancelled).with(detail);
         }
         let answered = Instant::now();
-        if plan.outcome == Outcome::Answered {
+        if matches!(plan.outcome, Outcome::Answered | Outcome::Abandoned) {
             events.answered().await;
         }
         for (at_seconds, fact) in &plan.facts {
@@ -104,7 +111,8 @@ impl SimulatedDialer {
             let link = if link.is_empty() { LINK } else { link }.to_owned();
             tokio::spawn(self.clone().open_link(link, delay_seconds, events.clone()));
         }
-        CallEnd::new(plan.outcome, Duration::from_secs_f64(plan.talk_seconds))
+        let duration = Duration::from_secs_f64(plan.talk_seconds);
+        CallEnd::new(plan.outcome, duration).with(plan::detail(plan.outcome))
     }
 
     /// Returns the end of a call that was hung up after its answer.

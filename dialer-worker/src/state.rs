@@ -7,7 +7,7 @@ use campaign_process::metrics::Gauge;
 use campaign_proto::v1::dispatch_request::Message as Request;
 use campaign_proto::v1::dispatch_response::Message as Response;
 use campaign_proto::v1::{
-    Authorize, AuthorizeResult, Credit, DispatchRequest, Renew, Revoke, Welcome,
+    Authorize, AuthorizeResult, Credit, DispatchRequest, Renew, Report, Revoke, Welcome,
 };
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -327,7 +327,8 @@ impl State {
             } else {
                 let (call, attempt, _) = granted.into_call();
                 debug!(attempt_id = attempt.attempt_id, "granted too late; not dialled");
-                let end = CallEnd::unanswered(Outcome::Failed);
+                // Nothing was asked of the provider, so the attempt is given back.
+                let end = CallEnd::unanswered(Outcome::Congested);
                 self.outbox.push(&call, reports::call_ended(&call, end), now);
             }
         }
@@ -372,10 +373,16 @@ impl State {
             .map(Request::ProviderReport)
             .or_else(|| self.leases.next_renew(now).map(Request::Renew))
             .or_else(|| self.leases.next_release().map(Request::Release))
-            .or_else(|| self.outbox.next_report(max, now).map(Request::Report))
+            .or_else(|| self.next_report(&terms, now).map(Request::Report))
             .or_else(|| self.next_authorize(max, now).map(Request::Authorize))
             .or_else(|| self.next_credit(&terms, now).map(Request::Credit))?;
         Some(request(message))
+    }
+
+    fn next_report(&mut self, terms: &Terms, now: Instant) -> Option<Report> {
+        let mut report = self.outbox.next_report(terms.max_report_interactions, now)?;
+        terms.outcomes.put(&mut report);
+        Some(report)
     }
 
     fn next_authorize(&mut self, max_slots: usize, now: Instant) -> Option<Authorize> {

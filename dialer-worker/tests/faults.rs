@@ -17,6 +17,7 @@ use campaign_proto::v1::{
     ReleaseAck, RenewResult, RenewedLease, ReportAck, Welcome,
 };
 use clap::Parser;
+use dialer_worker::call::Outcome;
 use dialer_worker::config::Config;
 use dialer_worker::simulated::SimulatedDialer;
 use rand::rngs::SmallRng;
@@ -263,6 +264,7 @@ fn welcome(leases: &[LeaseKey]) -> Response {
         max_credit_contacts: 1_000,
         max_report_interactions: 7,
         leases: kept(leases),
+        call_outcomes: Outcome::ALL.map(|outcome| outcome.to_api().into()).to_vec(),
     })
 }
 

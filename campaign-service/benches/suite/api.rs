@@ -63,6 +63,7 @@ impl Api {
                 failed: once,
                 voicemail: once,
                 unknown: once,
+                abandoned: once,
             }),
             ..Default::default()
         };

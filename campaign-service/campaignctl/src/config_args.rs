@@ -39,7 +39,7 @@ pub struct ConfigArgs {
     #[arg(long, value_name = "TIME")]
     end_time: Option<Time>,
     /// Most attempts, and shortest delay in minutes, after an outcome, as in busy=3/30; outcomes: no_answer, busy,
-    /// failed, voicemail, unknown; repeat for more
+    /// failed, voicemail, unknown, abandoned; repeat for more
     #[arg(long = "retry", value_name = "OUTCOME=ATTEMPTS/MINUTES")]
     retries: Vec<Retry>,
     /// Most new calls a second; 0: no limit
@@ -85,7 +85,7 @@ impl FromStr for Retry {
     fn from_str(text: &str) -> Result<Self, String> {
         let read = || {
             let (outcome, rule) = text.split_once('=')?;
-            let known = ["no_answer", "busy", "failed", "voicemail", "unknown"];
+            let known = ["no_answer", "busy", "failed", "voicemail", "unknown", "abandoned"];
             let outcome = known.contains(&outcome).then(|| outcome.to_owned())?;
             let (attempts, minutes) = rule.split_once('/')?;
             let seconds = minutes.parse::<i64>().ok()?.checked_mul(60)?;
@@ -94,7 +94,8 @@ impl FromStr for Retry {
             Some(Self { outcome, rule })
         };
         read().ok_or_else(|| {
-            "write it as in busy=3/30; outcomes: no_answer, busy, failed, voicemail, unknown"
+            "write it as in busy=3/30; outcomes: no_answer, busy, failed, voicemail, unknown, \
+             abandoned"
                 .to_owned()
         })
     }
@@ -151,6 +152,7 @@ impl ConfigArgs {
                 "busy" => &mut policy.busy,
                 "failed" => &mut policy.failed,
                 "voicemail" => &mut policy.voicemail,
+                "abandoned" => &mut policy.abandoned,
                 _ => &mut policy.unknown,
             };
             *place = Some(*rule);

@@ -6,13 +6,12 @@
 use super::campaigns::Campaigns;
 use super::error::{Error, Result};
 use super::facts::Facts;
-use super::housekeeping::{count_attempts, purge_deleted};
+use super::housekeeping::{count_attempts, purge_deleted, purge_step};
 use super::kept_counts::{CHECK_INTERVAL, KeptCounts};
 use super::people::erasing::Erasures;
 use crate::metrics::{Chore, Metrics};
 use crate::store::retention::Sweep;
-use crate::store::states::BLOCK_CONTACTS;
-use crate::store::{Db, Gate, agenda, campaigns, due, leases, numbers, purge, requests, retention};
+use crate::store::{Db, Gate, agenda, leases, numbers, purge, requests, retention};
 use chrono::TimeDelta;
 use futures_util::future::join_all;
 use futures_util::stream::{self, StreamExt};
@@ -29,8 +28,6 @@ const MAX_PIECES: i64 = 1_000;
 const PIECES_AT_ONCE: usize = 4;
 /// Campaigns whose agenda is checked in one round.
 const CHECKED_CAMPAIGNS: i64 = 10;
-/// Contacts whose old history is deleted in one transaction: whole blocks of states.
-const PURGE_SPAN_CONTACTS: i64 = 160 * BLOCK_CONTACTS;
 /// Most rows deleted in one transaction.
 const DELETE_ROWS: i64 = 5_000;
 /// Most call reports looked at in one transaction; each has up to thousands of calls.
@@ -208,25 +205,13 @@ impl Chores {
     }
 
     async fn purge(&self, campaign: Uuid) -> Result<()> {
+        let mut connection = self.db.connect().await?;
         for _ in 0..PURGE_STEPS {
-            if !self.purge_step(campaign).await? {
+            if !purge_step(&mut connection, campaign).await? {
                 break;
             }
         }
         Ok(())
-    }
-
-    /// Deletes old history in one step. Returns whether there is more to delete. Others may pass
-    /// the gate between two steps.
-    async fn purge_step(&self, campaign: Uuid) -> Result<bool> {
-        let mut connection = self.db.connect().await?;
-        let tx = connection.begin(Gate::Exclusive(campaign)).await?;
-        let has_more = purge::step(&tx, campaign, PURGE_SPAN_CONTACTS).await?;
-        if let Some(found) = campaigns::find(&tx, campaign).await? {
-            due::delete_older_runs(&tx, campaign, found.run, DELETE_ROWS).await?;
-        }
-        tx.commit().await?;
-        Ok(has_more)
     }
 
     /// Deletes the next numbers that were last dialled before the window of the cap. Starts again

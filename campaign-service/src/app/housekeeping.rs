@@ -1,14 +1,21 @@
-//! Chores on what campaigns leave behind: attempts to count, and everything of deleted campaigns.
+//! Chores on what campaigns leave behind: attempts to count, history that was reset, and everything
+//! of deleted campaigns.
 
 use super::error::Result;
-use crate::store::{Db, Gate, deleted, run_counts};
+use crate::store::states::BLOCK_CONTACTS;
+use crate::store::{Connection, Db, Gate, campaigns, deleted, due, purge, run_counts};
 use chrono::TimeDelta;
 use std::time::{Duration, Instant};
+use uuid::Uuid;
 
 /// Most appended counts folded in one transaction.
 const FOLD_ROWS: i64 = 5_000;
 /// Most runs counted in one round.
 const COUNTED_RUNS: i64 = 20;
+/// Contacts whose old history is deleted in one transaction: whole blocks of states.
+const PURGE_SPAN_CONTACTS: i64 = 160 * BLOCK_CONTACTS;
+/// Most due times of older runs that are deleted in one transaction.
+const PURGE_DUE_ROWS: i64 = 5_000;
 /// Deleted campaigns looked at in one round.
 const DELETED_CAMPAIGNS: i64 = 20;
 /// Most rows of a deleted campaign that go in one transaction.
@@ -52,4 +59,16 @@ pub(super) async fn purge_deleted(db: &Db, retention: TimeDelta) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Deletes history of a campaign that a reset made unreachable, in one step. Returns whether there is
+/// more to delete. Others may pass the gate between two steps.
+pub(super) async fn purge_step(connection: &mut Connection, campaign: Uuid) -> Result<bool> {
+    let tx = connection.begin(Gate::Exclusive(campaign)).await?;
+    let has_more = purge::step(&tx, campaign, PURGE_SPAN_CONTACTS).await?;
+    if let Some(found) = campaigns::find(&tx, campaign).await? {
+        due::delete_older_runs(&tx, campaign, found.run, PURGE_DUE_ROWS).await?;
+    }
+    tx.commit().await?;
+    Ok(has_more)
 }

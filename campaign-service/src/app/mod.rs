@@ -44,6 +44,8 @@ pub struct DispatchLimits {
     /// Shortest wait before the retry of a contact whose last attempt has an unknown outcome, in
     /// seconds.
     pub unknown_retry_min_seconds: u32,
+    /// Wait after an attempt in which no phone can have rung, in seconds. It doubles each time.
+    pub congested_retry_seconds: u32,
     /// Time for which a worker may stay after it was asked to leave.
     pub drain_grace: Duration,
     /// Longest time that a worker's stream stays open; `None` for ever.

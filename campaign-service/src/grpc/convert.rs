@@ -198,6 +198,7 @@ fn retry_policy(check: &mut Check, policy: v1::RetryPolicy) -> RetryPolicy {
         failed: rule("failed", policy.failed, default.failed),
         voicemail: rule("voicemail", policy.voicemail, default.voicemail),
         unknown: rule("unknown", policy.unknown, default.unknown),
+        abandoned: rule("abandoned", policy.abandoned, default.abandoned),
     }
 }
 
@@ -286,6 +287,7 @@ pub fn campaign_to_api(campaign: &Campaign, contact_count: i64) -> v1::Campaign 
             failed: rule(retry.failed),
             voicemail: rule(retry.voicemail),
             unknown: rule(retry.unknown),
+            abandoned: rule(retry.abandoned),
         }),
         pacing: Some(v1::Pacing {
             max_calls_per_second: pacing.max_calls_per_second,

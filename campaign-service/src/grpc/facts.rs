@@ -6,6 +6,7 @@ use super::names::contact_name;
 use crate::app::error::Error;
 use crate::app::facts::report::{Outcome, Report};
 use crate::store::interactions::Interaction;
+use campaign_domain::end_detail::{EndDetail, Party};
 use campaign_domain::facts::{CallOutcome, Fact};
 use campaign_proto::v1;
 use campaign_proto::v1::interaction::Fact as ApiFact;
@@ -51,7 +52,8 @@ fn fact(check: &mut Check, fact: Option<ApiFact>) -> Option<Fact> {
             }
             let seconds = check.seconds("call_ended.duration", ended.duration, MAX_CALL_SECONDS);
             let duration_seconds = i32::try_from(seconds).unwrap_or(0);
-            Fact::CallEnded { outcome: outcome?, duration_seconds }
+            let detail = ended.detail.and_then(detail).map(Box::new);
+            Fact::CallEnded { outcome: outcome?, duration_seconds, detail }
         }
         ApiFact::Transferred(transferred) => {
             let seconds = transferred.seconds_before_transfer;
@@ -126,15 +128,49 @@ pub fn outcome_to_api(outcome: CallOutcome) -> v1::CallOutcome {
     }
 }
 
+/// Reads the details of an end, as far as they fit.
+fn detail(detail: v1::CallEndDetail) -> Option<EndDetail> {
+    let hung_up_by = match detail.hung_up_by() {
+        v1::CallParty::Unspecified => None,
+        v1::CallParty::Caller => Some(Party::Caller),
+        v1::CallParty::Contact => Some(Party::Contact),
+        v1::CallParty::Agent => Some(Party::Agent),
+        v1::CallParty::Provider => Some(Party::Provider),
+    };
+    let code = u16::try_from(detail.status_code).ok();
+    let cause = u8::try_from(detail.q850_cause).ok();
+    let (provider_call_id, reason) = (detail.provider_call_id, detail.reason);
+    EndDetail { code, cause, provider_call_id, reason, hung_up_by }.bounded()
+}
+
+fn detail_to_api(detail: EndDetail) -> v1::CallEndDetail {
+    let hung_up_by = match detail.hung_up_by {
+        None => v1::CallParty::Unspecified,
+        Some(Party::Caller) => v1::CallParty::Caller,
+        Some(Party::Contact) => v1::CallParty::Contact,
+        Some(Party::Agent) => v1::CallParty::Agent,
+        Some(Party::Provider) => v1::CallParty::Provider,
+    };
+    v1::CallEndDetail {
+        status_code: detail.code.map_or(0, i32::from),
+        q850_cause: detail.cause.map_or(0, i32::from),
+        provider_call_id: detail.provider_call_id,
+        reason: detail.reason,
+        hung_up_by: hung_up_by.into(),
+    }
+}
+
 /// Converts a stored interaction. The end of a call has no id from its reporter.
 pub fn interaction_to_api(campaign: Uuid, stored: Interaction) -> v1::Interaction {
     let is_call_ended = matches!(stored.fact, Fact::CallEnded { .. });
     let fact = match stored.fact {
-        Fact::CallEnded { outcome, duration_seconds } => ApiFact::CallEnded(v1::CallEnded {
-            outcome: outcome_to_api(outcome).into(),
-            duration: Some(seconds(duration_seconds)),
-            detail: None,
-        }),
+        Fact::CallEnded { outcome, duration_seconds, detail } => {
+            ApiFact::CallEnded(v1::CallEnded {
+                outcome: outcome_to_api(outcome).into(),
+                duration: Some(seconds(duration_seconds)),
+                detail: detail.map(|detail| detail_to_api(*detail)),
+            })
+        }
         Fact::Transferred { seconds_before_transfer } => {
             ApiFact::Transferred(v1::Transferred { seconds_before_transfer })
         }

@@ -2,14 +2,17 @@
 //!
 //! A call takes 32 bytes of a row: slot, outcome, an unused byte, seconds, position, previous call,
 //! time. The contact's previous call is packed as in `packed`. The time is in microseconds by the
-//! reporter's clock, or 0.
+//! reporter's clock, or 0. Details of the ends are in a column of their own, for the few that have
+//! any.
 
+use super::call_details;
 use super::packed::{outcome_from_number, pack_slot, unpack_slot};
-use super::{StoreResult, Tx};
+use super::{Params, StoreResult, Tx};
 use campaign_domain::Instant;
+use campaign_domain::end_detail::EndDetail;
 use campaign_domain::facts::CallOutcome;
 use campaign_domain::lease::SlotId;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use uuid::Uuid;
 
 const CALL_BYTES: usize = 32;
@@ -26,20 +29,23 @@ pub struct Call {
     pub previous: Option<SlotId>,
 }
 
-/// Call as stored, with its run and the time of recording.
-#[derive(Clone, Copy, Debug)]
+/// Call as stored, with its run, the time of recording, and the details of its end.
+#[derive(Clone, Debug)]
 pub struct Recorded {
     pub call: Call,
     pub run: i32,
     pub recorded_at: Instant,
+    pub detail: Option<EndDetail>,
 }
 
 /// Calls of one lease, reported together.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct CallReport {
     pub lease: i64,
     pub run: i32,
     pub calls: Vec<Call>,
+    /// Details of some of the calls, by slot.
+    pub details: Vec<(usize, EndDetail)>,
 }
 
 fn pack(call: &Call, bytes: &mut Vec<u8>) {
@@ -91,9 +97,13 @@ pub async fn append(
             bytes
         })
         .collect();
-    let sql = "INSERT INTO call_reports (campaign_id, generation, recorded_at, lease, run, calls)
-        SELECT $1, $2, $3, * FROM unnest($4::int8[], $5::int[], $6::bytea[])";
-    tx.execute(sql, &[&campaign, &generation, &tx.now, &leases, &runs, &calls]).await?;
+    let details: Vec<Option<Vec<u8>>> =
+        reports.iter().map(|report| call_details::pack(&report.details)).collect();
+    let sql =
+        "INSERT INTO call_reports (campaign_id, generation, recorded_at, lease, run, calls, details)
+        SELECT $1, $2, $3, * FROM unnest($4::int8[], $5::int[], $6::bytea[], $7::bytea[])";
+    let params: Params<'_> = &[&campaign, &generation, &tx.now, &leases, &runs, &calls, &details];
+    tx.execute(sql, params).await?;
     Ok(())
 }
 
@@ -107,18 +117,61 @@ pub async fn of_leases(
     if leases.is_empty() {
         return Ok(HashMap::new());
     }
-    let sql = "SELECT lease, run, recorded_at, calls FROM call_reports
+    let sql = "SELECT lease, run, recorded_at, calls, details FROM call_reports
         WHERE campaign_id = $1 AND lease = ANY($2) ORDER BY lease, report";
     let mut found = HashMap::new();
     for row in tx.query(sql, &[&campaign, &leases]).await? {
         let (lease, run, recorded_at) = (row.get(0), row.get(1), row.get(2));
         let calls: &[u8] = row.get(3);
+        let mut details = call_details::unpack(row.get(4));
         for bytes in calls.chunks_exact(CALL_BYTES) {
             let call = unpack(bytes);
-            found.insert(SlotId { lease, slot: call.slot }, Recorded { call, run, recorded_at });
+            let slot = SlotId { lease, slot: call.slot };
+            let detail = details.remove(&call.slot);
+            // A correction without details leaves those of the first record.
+            let before = || found.get(&slot).and_then(|first: &Recorded| first.detail.clone());
+            let detail = detail.or_else(before);
+            found.insert(slot, Recorded { call, run, recorded_at, detail });
         }
     }
     Ok(found)
+}
+
+/// Returns a contact's calls from the last one back, at most `limit`. Each call names the one before
+/// it.
+pub async fn chain(
+    tx: &Tx<'_>,
+    campaign: Uuid,
+    last: Option<SlotId>,
+    limit: usize,
+) -> StoreResult<Vec<(SlotId, Recorded)>> {
+    let mut found = Vec::new();
+    let mut next = last;
+    while let Some(at) = next.filter(|_| found.len() < limit) {
+        let Some(recorded) = of_leases(tx, campaign, &[at.lease]).await?.remove(&at) else { break };
+        next = recorded.call.previous;
+        found.push((at, recorded));
+    }
+    Ok(found)
+}
+
+/// Deletes the details of some calls. Their other data stays. The caller must hold the campaign's
+/// gate exclusively.
+pub async fn forget_details(tx: &Tx<'_>, campaign: Uuid, calls: &[SlotId]) -> StoreResult<()> {
+    let leases: Vec<i64> = calls.iter().map(|call| call.lease).collect();
+    let gone: HashSet<SlotId> = calls.iter().copied().collect();
+    let find = "SELECT lease, report, details FROM call_reports
+        WHERE campaign_id = $1 AND lease = ANY($2) AND details IS NOT NULL";
+    for row in tx.query(find, &[&campaign, &leases]).await? {
+        let (lease, report): (i64, i64) = (row.get(0), row.get(1));
+        let details = call_details::unpack(row.get(2)).into_iter();
+        let left = details.filter(|(slot, _)| !gone.contains(&SlotId { lease, slot: *slot }));
+        let left = call_details::pack(&left.collect::<Vec<_>>());
+        let sql = "UPDATE call_reports SET details = $4
+            WHERE campaign_id = $1 AND lease = $2 AND report = $3";
+        tx.execute(sql, &[&campaign, &lease, &report, &left]).await?;
+    }
+    Ok(())
 }
 
 /// Deletes the calls of generations before `generation`, from `from_lease` on, in at most `limit`

@@ -9,6 +9,7 @@
 pub mod agenda;
 pub mod audit;
 pub mod backlog;
+mod call_details;
 pub mod calls;
 pub mod campaigns;
 pub mod checking;

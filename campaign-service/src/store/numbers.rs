@@ -140,6 +140,42 @@ pub async fn note_first(tx: &Tx<'_>, reach: &Reach, numbers: &[i64]) -> StoreRes
     Ok(())
 }
 
+/// Takes attempts back, each by its number and time, from where the next attempt on the number would
+/// be recorded.
+pub async fn take_back(tx: &Tx<'_>, reach: &Reach, attempts: &[(i64, Instant)]) -> StoreResult<()> {
+    let (mut numbers, times): (Vec<i64>, Vec<Instant>) = attempts.iter().copied().unzip();
+    let (of, from): (Vec<i64>, &str) = (numbers.clone(), "unnest($1::int8[], $2::timestamptz[])");
+    numbers.sort_unstable();
+    lock(tx, reach, &numbers).await?;
+    // If two attempts have the same time, one stays.
+    let (table, and) = match reach.tenant() {
+        Some(_) => ("number_attempts_by_tenant", "AND n.tenant = $3"),
+        None => ("number_attempts", ""),
+    };
+    let update = format!(
+        "UPDATE {table} n SET attempted_at = attempted_at[:array_position(attempted_at, t.at) - 1]
+            || attempted_at[array_position(attempted_at, t.at) + 1:]
+        FROM {from} AS t(number, at)
+        WHERE n.number = t.number AND t.at = ANY(n.attempted_at) {and}"
+    );
+    // A row without times would never be forgotten.
+    let delete = format!(
+        "DELETE FROM {table} n WHERE n.number = ANY($1) AND n.attempted_at = '{{}}' {}",
+        and.replace("$3", "$2")
+    );
+    match reach.tenant() {
+        Some(tenant) => {
+            tx.execute(&update, &[&of, &times, &tenant]).await?;
+            tx.execute(&delete, &[&numbers, &tenant]).await?;
+        }
+        None => {
+            tx.execute(&update, &[&of, &times]).await?;
+            tx.execute(&delete, &[&numbers]).await?;
+        }
+    }
+    Ok(())
+}
+
 /// Returns whether a transaction failed because another one recorded the same number for the first
 /// time.
 #[must_use]

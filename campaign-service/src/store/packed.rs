@@ -11,7 +11,7 @@
 //! | 32..34 | attempts |
 //! | 34..38 | cycle_attempts; last_outcome + 1, and 128 when finished; flags; cycle_flags |
 //! | 38 | 1 when `may_ring`, 2 when `is_calling_in`, or their sum |
-//! | 39 | marks: 1 when counted as deleted, 2 when counted as suppressed, or their sum |
+//! | 39 | marks: 1 when counted as deleted, 2 when counted as suppressed; 8 when `is_reached_otherwise`; 16 × given_back |
 //!
 //! A class has the fields that the rules look at, apart from the due time: generation, cycle,
 //! refused_run, flags, cycle_flags, the bits of [`FINISHED_BIT`] and its neighbours, a zero byte.
@@ -35,6 +35,11 @@ const MAY_RING: u8 = 1;
 const CALLING_IN: u8 = 2;
 const DELETED: u8 = 1;
 const SUPPRESSED: u8 = 2;
+/// Bits of byte 39 that are marks. The version before writes no other bits there, and reads none.
+const MARKS: u8 = 7;
+const REACHED_OTHERWISE: u8 = 8;
+const GIVEN_BACK_SHIFT: u32 = 4;
+const MOST_GIVEN_BACK: u8 = 15;
 
 /// Returns the outcome with a number. A number that only a newer version knows becomes `Unknown`.
 pub(super) fn outcome_from_number(number: u8) -> CallOutcome {
@@ -75,6 +80,9 @@ pub(super) fn pack(state: &ContactState) -> Packed {
     bytes[37] = state.cycle_flags.0.to_le_bytes()[0];
     bytes[38] = if state.may_ring { MAY_RING } else { 0 }
         | if state.is_calling_in { CALLING_IN } else { 0 };
+    let given_back = clamped(state.given_back, MOST_GIVEN_BACK).min(MOST_GIVEN_BACK);
+    bytes[39] = given_back << GIVEN_BACK_SHIFT
+        | if state.is_reached_otherwise { REACHED_OTHERWISE } else { 0 };
     bytes
 }
 
@@ -102,6 +110,8 @@ pub(super) fn unpack(bytes: &[u8]) -> ContactState {
         cycle_flags: Flags(i16::from(bytes[37])),
         may_ring: bytes[38] & MAY_RING != 0,
         is_calling_in: bytes[38] & CALLING_IN != 0,
+        given_back: i32::from(bytes[39] >> GIVEN_BACK_SHIFT),
+        is_reached_otherwise: bytes[39] & REACHED_OTHERWISE != 0,
     }
 }
 
@@ -121,7 +131,8 @@ impl Marks {
 
 /// Returns a packed state with these marks.
 pub(super) fn marked(mut packed: Packed, marks: Marks) -> Packed {
-    packed[39] = if marks.is_deleted { DELETED } else { 0 }
+    packed[39] = packed[39] & !MARKS
+        | if marks.is_deleted { DELETED } else { 0 }
         | if marks.is_suppressed { SUPPRESSED } else { 0 };
     packed
 }
@@ -194,9 +205,11 @@ pub(super) mod tests {
     pub fn any_state() -> impl Strategy<Value = ContactState> {
         let numbers = (0..9_i32, 0..9_i32, 0..9_i32, 0..86_401_i32, 0..1_000_i32, 0..256_i32);
         let outcome = proptest::option::of(proptest::sample::select(CallOutcome::ALL.to_vec()));
+        let ends = (0..16_i32, any::<bool>());
         let call = proptest::option::of((1..1_i64 << 49, 0..8_192_usize));
         let due = proptest::option::of(1..4_000_000_000_000_000_i64);
-        (numbers, 0..256_i16, 0..256_i16, any::<(bool, bool, bool)>(), outcome, call, due).prop_map(
+        let bools = any::<(bool, bool, bool)>();
+        (numbers, 0..256_i16, 0..256_i16, bools, outcome, call, due, ends).prop_map(
             |(
                 numbers,
                 flags,
@@ -205,6 +218,7 @@ pub(super) mod tests {
                 last_outcome,
                 call,
                 due,
+                (given_back, is_reached_otherwise),
             )| {
                 let (generation, cycle, refused_run, longest, attempts, cycle_attempts) = numbers;
                 ContactState {
@@ -221,6 +235,8 @@ pub(super) mod tests {
                     may_ring,
                     is_calling_in,
                     last_call: call.map(|(lease, slot)| SlotId { lease, slot }),
+                    given_back,
+                    is_reached_otherwise,
                 }
             },
         )
@@ -286,7 +302,9 @@ pub(super) mod tests {
             let bytes = marked(pack(&state), marks);
             prop_assert_eq!(Marks::of(&bytes), marks);
             prop_assert_eq!(ClassKey::of(&bytes).marks(), marks);
-            prop_assert_eq!(unpack(&bytes), state);
+            prop_assert_eq!(unpack(&bytes), state.clone());
+            let all_marks = marked(bytes, Marks { is_deleted: true, is_suppressed: true });
+            prop_assert_eq!(unpack(&all_marks), state);
         }
     }
 }

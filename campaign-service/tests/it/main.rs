@@ -31,6 +31,7 @@ mod meaning;
 mod metrics;
 mod model;
 mod nasty;
+mod outcomes;
 mod pacing;
 mod panics;
 mod plans;

@@ -3,10 +3,11 @@
 
 use crate::support::{Service, TestDb, Worker, until_alone};
 use campaign_domain::access::Tenant;
+use campaign_domain::lease::AttemptId;
 use campaign_proto::v1;
 use campaign_proto::v1::import_contacts_request::Part;
 use campaign_proto::v1::{AuthorizeDecision as Decision, CallOutcome};
-use campaign_service::store::{Gate, due, suppressions};
+use campaign_service::store::{Gate, due, leases, suppressions};
 use std::collections::BTreeMap;
 use uuid::Uuid;
 
@@ -203,4 +204,36 @@ async fn a_page_of_a_long_list_reads_no_more_than_itself() {
     }
     let (_, through_index) = rows_read(&db).await["suppressions"];
     assert!(through_index <= 20, "{through_index} rows read for 10");
+}
+
+/// The time of an attempt is found without the other attempts of its run.
+#[tokio::test]
+async fn the_time_of_an_attempt_is_found_by_its_lease() {
+    for is_analyzed in [false, true] {
+        let db = TestDb::new().await;
+        let campaign = Uuid::new_v4();
+        let fill = "INSERT INTO authorizations (campaign_id, lease, run, authorized_at, slots, positions)
+            SELECT $1, n, 1, now(), '{0, 1}', ARRAY[2 * n, 2 * n + 1] FROM generate_series(1, 3000) n";
+        db.client().await.execute(fill, &[&campaign]).await.unwrap();
+        if is_analyzed {
+            db.client().await.batch_execute("ANALYZE").await.unwrap();
+        }
+        let before = rows_read(&db).await["authorizations"];
+        {
+            let store = db.db();
+            let mut connection = store.connect().await.unwrap();
+            let tx = connection.begin(Gate::Open).await.unwrap();
+            // The statement runs often enough that its plan is kept.
+            for lease in 1..=10 {
+                let attempt = AttemptId { run: 1, lease: 100 * lease, slot: 1 };
+                let asked = [(attempt, 200 * lease + 1)];
+                let found = leases::authorized_at(&tx, campaign, &asked).await.unwrap();
+                assert_eq!(found.keys().collect::<Vec<_>>(), [&attempt]);
+            }
+        }
+        let after = rows_read(&db).await["authorizations"];
+        assert_eq!(after.0 - before.0, 0, "read from end to end (analysed: {is_analyzed})");
+        let read = after.1 - before.1;
+        assert!(read <= 20, "{read} rows for ten attempts (analysed: {is_analyzed})");
+    }
 }

@@ -145,6 +145,7 @@ fn configuration(n: usize, start_at: Option<i64>) -> v1::Campaign {
             failed: once(),
             voicemail: once(),
             unknown: once(),
+            abandoned: once(),
         }),
         ..Default::default()
     }

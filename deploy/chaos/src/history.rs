@@ -203,6 +203,7 @@ impl History {
             voicemail: rule(1..=2, 0..=1),
             // The delay is longer than anything is held up here, so that no call overtakes one of which nobody knew.
             unknown: rule(1..=2, 4..=4),
+            abandoned: rule(1..=2, 0..=1),
         };
         let max_calls_in_progress = if self.random.random_bool(0.15) { 3 } else { 0 };
         v1::Campaign {

@@ -68,6 +68,15 @@ pub struct Setting {
     pub folder: PathBuf,
 }
 
+impl Setting {
+    /// Whether one of the workers simulates its calls, whose outcomes are of all kinds. During an upgrade none does:
+    /// campaigns of the version before have no short wait after an abandoned call.
+    #[must_use]
+    pub fn simulates(&self) -> bool {
+        self.kind == Kind::Usual && self.seed.is_multiple_of(2) && self.versions.previous.is_none()
+    }
+}
+
 /// Paths of the programs of each version.
 #[derive(Clone, Debug)]
 pub struct Versions {

@@ -32,6 +32,9 @@ const DISK_OF_CROWD: &str = "size=480m";
 /// Key by which erased people are identified.
 pub const ERASURE_KEY: &[u8] = b"of the fault tests, and of nobody else: 32 bytes at least";
 
+/// Real seconds in a second of a simulated call: no call is longer than the provider's longest.
+const SIMULATED_TIME_SCALE: &str = "0.005";
+
 /// Time between two checks that everything runs.
 const SUPERVISION_INTERVAL: Duration = Duration::from_millis(300);
 
@@ -157,7 +160,7 @@ impl World {
             clocks,
             database_lines,
             service_lines,
-            workers: workers(first, folder, &ports, provider_line.port)?,
+            workers: workers(first, folder, &ports, provider_line.port, setting.simulates())?,
             provider_line,
             postgres: Mutex::new(database),
             replicas,
@@ -266,8 +269,9 @@ fn logging(n: usize) -> &'static str {
 
 fn command(built: &Path, program: &str) -> Result<Command> {
     let mut command = Command::new(beside(built, program)?);
-    // Histories are short. The setting is in the environment, as the previous version has no such option.
+    // Histories are short. The settings are in the environment, as the previous version may have no such options.
     command.env("CAMPAIGN_UNKNOWN_RETRY_MIN_SECONDS", "1");
+    command.env("CAMPAIGN_CONGESTED_RETRY_SECONDS", "1");
     Ok(command)
 }
 
@@ -312,22 +316,28 @@ fn workers(
     folder: &Path,
     service_ports: &[u16],
     provider_port: u16,
+    simulates: bool,
 ) -> Result<Vec<Mutex<Supervised>>> {
     let worker = |n| {
         let mut command = command(built, WORKER)?;
-        command.args(worker_args(n, service_ports, provider_port));
+        let is_simulated = simulates && n == WORKERS - 1;
+        let provider = if is_simulated { "simulated" } else { "http" };
+        command.args(worker_args(n, provider, service_ports, provider_port));
+        if is_simulated {
+            command.args(["--time-scale", SIMULATED_TIME_SCALE, "--congested-percent", "15"]);
+        }
         command.env("CAMPAIGN_LOG", logging(n)).env("DIALER_HTTP_CALLBACK_SECRET", SECRET);
         Ok(Mutex::new(Supervised::new(&format!("worker-{n}"), command, folder, None)))
     };
     (0..WORKERS).map(worker).collect()
 }
 
-fn worker_args(n: usize, service_ports: &[u16], provider_port: u16) -> Vec<String> {
+fn worker_args(n: usize, provider: &str, service_ports: &[u16], provider_port: u16) -> Vec<String> {
     let urls: Vec<String> =
         service_ports.iter().map(|port| format!("http://127.0.0.1:{port}")).collect();
     strings([
         "--provider",
-        "http",
+        provider,
         "--service-url",
         &urls.join(","),
         "--worker-id",

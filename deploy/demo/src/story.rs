@@ -78,7 +78,7 @@ async fn prepare(api: &Api, args: &Args, folder: &Path) -> Result<String> {
         },
         "retryPolicy": {
             "noAnswer": again(2), "busy": again(2), "failed": again(2), "voicemail": again(1),
-            "unknown": again(2),
+            "unknown": again(2), "abandoned": again(1),
         },
     }});
     let created = api.step(&format!("{CAMPAIGNS}/CreateCampaign"), &campaign).await?;

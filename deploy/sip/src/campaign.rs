@@ -189,6 +189,7 @@ fn at_any_hour_and_once() -> v1::Campaign {
             failed: once(),
             voicemail: once(),
             unknown: once(),
+            abandoned: once(),
         }),
         ..Default::default()
     }

@@ -133,6 +133,7 @@ impl Books {
                 max_credit_contacts: 10_000,
                 max_report_interactions: 500,
                 leases: Vec::new(),
+                call_outcomes: (1..=CallOutcome::Cancelled.into()).collect(),
             })],
             Request::Credit(credit) => self.lease(u64::try_from(credit.contacts).unwrap_or(0)),
             Request::Authorize(asked) => {

@@ -318,7 +318,10 @@ async fn what_was_granted_before_a_standstill_is_not_dialled() {
     let (sender, mut events) = mpsc::channel(1);
     Calls::new(Arc::new(Forbidden), sender).start(granted);
     let told = events.recv().await.expect("an end");
-    assert!(matches!(told.news, News::Ended(CallEnd { outcome: Outcome::Failed, .. })), "{told:?}");
+    assert!(
+        matches!(told.news, News::Ended(CallEnd { outcome: Outcome::Congested, .. })),
+        "{told:?}"
+    );
 }
 
 fn ask_at(leases: &mut Leases, now: Instant) -> Option<Authorize> {

@@ -3,11 +3,13 @@
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
-use crate::call::{Fact, Outcome};
+use crate::call::{EndDetail, Fact, Outcome, Party};
 
 /// Probabilities of outcomes and facts, each from 0 to 1.
 #[derive(Clone, Copy, Debug)]
 pub struct Odds {
+    /// Share of all calls. All other shares of calls are of the rest.
+    pub congested: f64,
     /// Share of all calls. The outcomes may sum to less than 1; the rest has failed.
     pub answered: f64,
     /// Share of all calls.
@@ -16,6 +18,12 @@ pub struct Odds {
     pub busy: f64,
     /// Share of all calls.
     pub voicemail: f64,
+    /// Share of all calls.
+    pub rejected: f64,
+    /// Share of all calls.
+    pub invalid_number: f64,
+    /// Share of all calls.
+    pub abandoned: f64,
     /// Share of answered calls.
     pub transferred: f64,
     /// Share of answered calls.
@@ -31,10 +39,14 @@ pub struct Odds {
 impl Default for Odds {
     fn default() -> Self {
         Self {
+            congested: 0.0,
             answered: 0.55,
             no_answer: 0.20,
             busy: 0.08,
             voicemail: 0.12,
+            rejected: 0.005,
+            invalid_number: 0.01,
+            abandoned: 0.005,
             transferred: 0.20,
             opted_out: 0.04,
             success: 0.25,
@@ -66,8 +78,8 @@ impl Plan {
             Outcome::Answered => random.random_range(3.0..20.0),
             Outcome::Voicemail => random.random_range(15.0..25.0),
             Outcome::NoAnswer => 30.0,
-            Outcome::Busy => 2.0,
-            Outcome::Abandoned => 5.0,
+            Outcome::Abandoned => random.random_range(3.0..20.0),
+            Outcome::Busy | Outcome::Rejected => 2.0,
             _ => 1.0,
         };
         let unanswered = Self {
@@ -80,6 +92,7 @@ impl Plan {
         match outcome {
             Outcome::Answered => unanswered.with_talk(&mut random, odds),
             Outcome::Voicemail => Self { talk_seconds: 20.0, ..unanswered },
+            Outcome::Abandoned => Self { talk_seconds: 2.0, ..unanswered },
             _ => unanswered,
         }
     }
@@ -120,7 +133,13 @@ fn outcome(random: &mut StdRng, odds: &Odds) -> Outcome {
         (odds.no_answer, Outcome::NoAnswer),
         (odds.busy, Outcome::Busy),
         (odds.voicemail, Outcome::Voicemail),
+        (odds.rejected, Outcome::Rejected),
+        (odds.invalid_number, Outcome::InvalidNumber),
+        (odds.abandoned, Outcome::Abandoned),
     ];
+    if odds.congested > 0.0 && random.random_bool(odds.congested.min(1.0)) {
+        return Outcome::Congested;
+    }
     let mut left: f64 = random.random();
     for (odds, outcome) in outcomes {
         if left < odds {
@@ -129,6 +148,25 @@ fn outcome(random: &mut StdRng, odds: &Odds) -> Outcome {
         left -= odds;
     }
     Outcome::Failed
+}
+
+/// Returns the details that a SIP trunk tells about such an end.
+pub(super) fn detail(outcome: Outcome) -> EndDetail {
+    let (code, cause, reason) = match outcome {
+        Outcome::Busy => (486, 17, "Busy Here"),
+        Outcome::Rejected => (607, 21, "Unwanted"),
+        Outcome::InvalidNumber => (404, 1, "Not Found"),
+        Outcome::Congested => (503, 34, "Service Unavailable"),
+        _ => return EndDetail::default(),
+    };
+    let is_persons = matches!(outcome, Outcome::Busy | Outcome::Rejected);
+    EndDetail {
+        code: Some(code),
+        cause: Some(cause),
+        reason: Some(reason.to_owned()),
+        hung_up_by: Some(if is_persons { Party::Contact } else { Party::Provider }),
+        ..EndDetail::default()
+    }
 }
 
 /// Returns the FNV-1a hash. It is the same in every build, which the standard library does not
@@ -169,7 +207,7 @@ mod tests {
             (0.20, share(&|plan| plan.outcome == Outcome::NoAnswer, plans.len())),
             (0.08, share(&|plan| plan.outcome == Outcome::Busy, plans.len())),
             (0.12, share(&|plan| plan.outcome == Outcome::Voicemail, plans.len())),
-            (0.05, share(&|plan| plan.outcome == Outcome::Failed, plans.len())),
+            (0.03, share(&|plan| plan.outcome == Outcome::Failed, plans.len())),
             (0.20, share(&|plan| transfer(plan).is_some(), answered)),
             (0.04, share(&|plan| has(plan, |f| matches!(f, Fact::OptedOut { .. })), answered)),
             (0.25, share(&|plan| has(plan, |fact| *fact == Fact::Success), answered)),
@@ -192,6 +230,21 @@ mod tests {
         for plan in plans {
             assert!(plan.facts.is_sorted_by(|(at, _), (other, _)| at <= other));
             assert!(plan.facts.iter().all(|(at, _)| *at <= plan.talk_seconds));
+        }
+    }
+
+    #[test]
+    fn every_outcome_that_a_provider_tells_is_simulated() {
+        let odds = Odds { congested: 0.1, ..Odds::default() };
+        let plan = |slot| Plan::new(1, &format!("1-1-{slot}"), &odds);
+        let plans: Vec<Plan> = (0..ATTEMPTS).map(plan).collect();
+        let told = Outcome::ALL.into_iter().filter(|outcome| {
+            // Only the worker knows of these two.
+            !matches!(outcome, Outcome::Unknown | Outcome::Cancelled)
+        });
+        for outcome in told {
+            let count = plans.iter().filter(|plan| plan.outcome == outcome).count();
+            assert!(count > 50, "{count} of {ATTEMPTS} calls are {outcome:?}");
         }
     }
 

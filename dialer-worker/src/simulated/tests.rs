@@ -9,7 +9,7 @@ use crate::call::{CallEvent, CallId, Leave, News};
 const CALLS: i32 = 300;
 
 fn dialer(time_scale: f64, dial_log: Option<PathBuf>) -> SimulatedDialer {
-    let config = SimulatedConfig { seed: 1, time_scale, dial_log };
+    let config = SimulatedConfig { seed: 1, time_scale, congested_percent: 0, dial_log };
     SimulatedDialer::new(&config).expect("the log opens")
 }
 
@@ -88,7 +88,24 @@ async fn hanging_up_ends_a_call_at_once() {
     let hang_up = CancellationToken::new();
     let call = dialer.dial(attempt(0), events(0, &sender), hang_up.clone());
     hang_up.cancel();
-    assert_eq!(call.await, CallEnd::unanswered(Outcome::NoAnswer));
+    let end = call.await;
+    assert_eq!((end.outcome, end.detail.hung_up_by), (Outcome::Cancelled, Some(Party::Caller)));
+}
+
+#[tokio::test]
+async fn nobody_is_dialled_while_the_trunk_is_congested() {
+    let path = std::env::temp_dir().join(format!("congested-{}.jsonl", uuid::Uuid::new_v4()));
+    let dial_log = Some(path.clone());
+    let config = SimulatedConfig { seed: 1, time_scale: 0.0, congested_percent: 100, dial_log };
+    let dialer = SimulatedDialer::new(&config).expect("the log opens");
+    let (ends, facts) = dial_all(&dialer).await;
+    let text = std::fs::read_to_string(&path).expect("it is there");
+    std::fs::remove_file(&path).expect("it is ours");
+    assert_eq!((text.as_str(), facts.len()), ("", 0));
+    let is_told = |end: &CallEnd| {
+        end.outcome == Outcome::Congested && end.detail.hung_up_by == Some(Party::Provider)
+    };
+    assert!(ends.iter().all(is_told), "{ends:?}");
 }
 
 #[tokio::test]
@@ -109,6 +126,6 @@ async fn the_log_has_a_line_before_it_rings_and_one_at_the_end() {
     assert_eq!(ringing.lines().count(), 1);
     assert_eq!((&lines[0]["event"], &lines[1]["event"]), (&"dialed".into(), &"ended".into()));
     assert_eq!(lines[0]["phone_number"], "+15550001111");
-    assert_eq!(lines[1]["outcome"], "no_answer");
+    assert_eq!(lines[1]["outcome"], "cancelled");
     assert!(lines[0]["unix_millis"].as_u64() <= lines[1]["unix_millis"].as_u64());
 }

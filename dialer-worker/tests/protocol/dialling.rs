@@ -258,3 +258,33 @@ async fn a_service_that_cannot_be_reached_is_passed_over() {
     stream.end().await;
     worker.stopped().await;
 }
+
+#[tokio::test]
+async fn a_service_gets_the_outcome_that_it_knows_and_a_newer_one_the_real_one() {
+    let mut service = FakeService::start().await;
+    let mut worker = FakeWorker::start(&service.url, &["--max-calls", "1"]);
+    // A service of the version before names none; it takes those up to UNKNOWN.
+    let older: Vec<i32> = (1..=CallOutcome::Unknown.into()).collect();
+    let (mut stream, _) =
+        service.welcome_with(Welcome { call_outcomes: older, ..Welcome::default() }).await;
+    stream.lease(1, 1).await;
+    stream.grant().await;
+    worker.dialled().await.end(Outcome::Rejected);
+    let report = loop {
+        match stream.next().await {
+            Request::Report(report) => break report,
+            Request::Credit(_) => {}
+            other => panic!("not the end: {other:?}"),
+        }
+    };
+    assert_eq!(outcome(&report.interactions[0]), Some(CallOutcome::Failed));
+    drop(stream);
+
+    let (mut stream, _) = service.accept().await;
+    stream.welcome(Welcome { leases: vec![kept(1)], ..Welcome::default() }).await;
+    let facts = stream.take_facts(1).await;
+    assert_eq!(outcome(&facts[0]), Some(CallOutcome::Rejected), "sent again, as it was");
+    worker.stop();
+    stream.end().await;
+    assert_eq!(worker.stopped().await.reported, 1);
+}

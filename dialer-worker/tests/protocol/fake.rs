@@ -17,6 +17,7 @@ use campaign_proto::v1::{
     Release, ReleaseAck, RenewedLease, Report, ReportAck, RouteInboundRequest,
     RouteInboundResponse, Welcome,
 };
+use dialer_worker::call::Outcome;
 use prost_types::Timestamp;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
@@ -144,6 +145,11 @@ impl FakeStream {
             max_credit_contacts: 1_000,
             max_report_interactions: 500,
             leases: welcome.leases,
+            call_outcomes: if welcome.call_outcomes.is_empty() {
+                Outcome::ALL.map(|outcome| outcome.to_api().into()).to_vec()
+            } else {
+                welcome.call_outcomes
+            },
         }))
         .await;
     }

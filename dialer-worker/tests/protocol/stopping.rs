@@ -46,7 +46,7 @@ async fn a_pause_gives_back_what_waits_and_lets_calls_and_granted_attempts_go_on
 }
 
 #[tokio::test]
-async fn a_cancel_hangs_up_and_reports_later_grants_as_failed() {
+async fn a_cancel_hangs_up_and_gives_later_grants_back() {
     let mut service = FakeService::start().await;
     let mut worker = FakeWorker::start(&service.url, &["--max-calls", "2"]);
     let (mut stream, _) = service.welcome().await;
@@ -62,7 +62,7 @@ async fn a_cancel_hangs_up_and_reports_later_grants_as_failed() {
     facts.sort_by(|a, b| a.attempt_id.cmp(&b.attempt_id));
     assert_eq!(keys(&facts), ["3-1-0", "3-1-2"]);
     assert_eq!(outcome(&facts[0]), Some(CallOutcome::NoAnswer));
-    assert_eq!(outcome(&facts[1]), Some(CallOutcome::Failed));
+    assert_eq!(outcome(&facts[1]), Some(CallOutcome::Congested));
     worker.stop();
     stream.end().await;
     assert_eq!(worker.stopped().await.calls, 1);
@@ -145,7 +145,11 @@ async fn a_stop_hangs_up_after_the_grace() {
     stream.take_facts(1).await;
     stream.decide(&asked, &[Decision::Granted]).await;
     let late = stream.take_facts(1).await;
-    assert_eq!(outcome(&late[0]), Some(CallOutcome::Failed), "nothing is dialled after the grace");
+    assert_eq!(
+        outcome(&late[0]),
+        Some(CallOutcome::Congested),
+        "nothing is dialled after the grace"
+    );
     stream.end().await;
     assert_eq!(worker.stopped().await.unacknowledged, 0);
 }

@@ -144,7 +144,7 @@ mod tests {
     use super::*;
     use crate::facts::Fact;
     use crate::history::Recording;
-    use crate::retry::RetryPolicy;
+    use crate::retry::{GiveBacks, RetryPolicy};
     use crate::settings::{Exclusions, TransferredExclusion};
 
     const NOW: Instant = Instant::UNIX_EPOCH;
@@ -162,7 +162,8 @@ mod tests {
             epoch,
             run: 6,
             fact_epoch: epoch,
-            replaces_unknown: false,
+            replaces: None,
+            give_backs: GiveBacks { first_wait_seconds: 60 },
             call: None,
             retry: &retry,
             now: NOW,

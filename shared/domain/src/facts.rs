@@ -1,5 +1,6 @@
 //! Facts that reporters state about contacts, and the events that history keeps of them.
 
+use crate::end_detail::EndDetail;
 use serde::{Deserialize, Serialize};
 
 /// Set of events of a contact. It is one number, so that SQL can group by it.
@@ -118,6 +119,23 @@ impl CallOutcome {
         }
     }
 
+    /// Whether a later report of the same attempt replaces this outcome. A machine may be recognised
+    /// only after the end, and then it was no answer by a person.
+    #[must_use]
+    pub fn gives_way_to(self, later: Self) -> bool {
+        match self {
+            Self::Unknown => later != Self::Unknown,
+            Self::Answered => later == Self::Voicemail,
+            _ => false,
+        }
+    }
+
+    /// Whether the contact is finished with this outcome, whatever the retry policy says.
+    #[must_use]
+    pub fn is_final(self) -> bool {
+        matches!(self, Self::Answered | Self::Rejected | Self::InvalidNumber)
+    }
+
     /// Returns the name for programs, in capitals.
     #[must_use]
     pub fn name(self) -> &'static str {
@@ -147,6 +165,9 @@ pub enum Fact {
         outcome: CallOutcome,
         /// Length of the call in seconds.
         duration_seconds: i32,
+        /// Details, if the provider told any.
+        #[serde(default)]
+        detail: Option<Box<EndDetail>>,
     },
     /// The call was transferred to a person.
     Transferred {
@@ -178,6 +199,12 @@ pub enum Fact {
 }
 
 impl Fact {
+    /// Returns the end of a call without length or details.
+    #[must_use]
+    pub fn ended(outcome: CallOutcome) -> Self {
+        Self::CallEnded { outcome, duration_seconds: 0, detail: None }
+    }
+
     /// Whether the fact counts now, whatever the epoch of its attempt. An opt-out after a reset
     /// still counts.
     #[must_use]
@@ -247,11 +274,23 @@ mod tests {
     }
 
     #[test]
+    fn only_unknown_and_an_answer_by_a_machine_are_corrected() {
+        use CallOutcome::{Answered, Unknown, Voicemail};
+        for before in CallOutcome::ALL {
+            for later in CallOutcome::ALL {
+                let expected = before == Unknown && later != Unknown
+                    || (before, later) == (Answered, Voicemail);
+                assert_eq!(before.gives_way_to(later), expected, "{before:?}, then {later:?}");
+            }
+        }
+    }
+
+    #[test]
     fn only_an_opt_out_outlives_a_reset_and_suppresses_if_it_is_meant_everywhere() {
         assert!(opt_out(false).outlives_reset() && opt_out(true).outlives_reset());
         assert!(opt_out(true).suppresses() && !opt_out(false).suppresses());
         for fact in [
-            Fact::CallEnded { outcome: CallOutcome::Answered, duration_seconds: 9 },
+            Fact::ended(CallOutcome::Answered),
             Fact::Transferred { seconds_before_transfer: 9 },
             Fact::Success,
             Fact::LinkOpened { link: String::new() },

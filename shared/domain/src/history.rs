@@ -3,7 +3,7 @@
 use crate::Instant;
 use crate::facts::{CallOutcome, Fact, Flags};
 use crate::lease::SlotId;
-use crate::retry::RetryPolicy;
+use crate::retry::{GiveBacks, RetryPolicy};
 use crate::settings::Epoch;
 use chrono::TimeDelta;
 
@@ -45,6 +45,10 @@ pub struct ContactState {
     /// Last attempt of the generation whose end was recorded. Its stored record names the attempt
     /// before it.
     pub last_call: Option<SlotId>,
+    /// Attempts of the cycle that were given back.
+    pub given_back: i32,
+    /// Whether the person was reached in the cycle by another call than the last one of ours.
+    pub is_reached_otherwise: bool,
 }
 
 /// Circumstances of a recording.
@@ -56,12 +60,14 @@ pub struct Recording<'a> {
     pub run: i32,
     /// Epoch of the fact's attempt. Without an attempt, this is the campaign's own.
     pub fact_epoch: Epoch,
-    /// Whether the fact reports the end of an attempt that was recorded as unknown.
-    pub replaces_unknown: bool,
+    /// Outcome that the fact replaces: see [`CallOutcome::gives_way_to`].
+    pub replaces: Option<CallOutcome>,
     /// Attempt of the fact, if any.
     pub call: Option<SlotId>,
     /// Retry policy for attempts that end.
     pub retry: &'a RetryPolicy,
+    /// Rule for attempts in which no phone can have rung.
+    pub give_backs: GiveBacks,
     /// Current time.
     pub now: Instant,
 }
@@ -86,6 +92,8 @@ impl ContactState {
             self.cycle_attempts = 0;
             self.finished = false;
             self.due_at = self.busy_until();
+            self.given_back = 0;
+            self.is_reached_otherwise = false;
         }
         self.epoch = epoch;
         self
@@ -174,6 +182,7 @@ impl ContactState {
             // A person who was just talked to is not called as well.
             Fact::CalledIn { .. } if at.fact_epoch.cycle == at.epoch.cycle => {
                 state.is_calling_in = false;
+                state.is_reached_otherwise = true;
                 state.finish();
             }
             Fact::CalledIn { .. } => {}
@@ -190,32 +199,69 @@ impl ContactState {
 
     fn end_call(&mut self, outcome: CallOutcome, at: &Recording<'_>) {
         let in_cycle = at.fact_epoch.cycle == at.epoch.cycle;
-        if at.replaces_unknown {
-            if self.last_call == at.call {
-                self.last_outcome = Some(outcome);
-            }
-            // A newer attempt with an unknown end keeps its wait.
-            self.may_ring = self.may_ring && self.last_call != at.call;
-            // The attempt is counted and its retry scheduled already. Only an answer changes that.
-            if in_cycle && outcome == CallOutcome::Answered {
-                self.finish();
-            }
-            return;
+        if let Some(replaced) = at.replaces {
+            return self.correct(replaced, outcome, in_cycle, at);
         }
-        self.attempts += 1;
         self.last_outcome = Some(outcome);
         self.last_call = at.call;
-        if in_cycle {
+        let next = match outcome {
+            // No phone rang, so the attempt counts for nothing. It is counted as one only if the
+            // contact came back too often.
+            CallOutcome::Congested if !in_cycle => None,
+            CallOutcome::Congested => at.give_backs.next_attempt(self.given_back, at.now),
+            _ => None,
+        };
+        if let Some(next) = next {
+            self.given_back += 1;
+            self.wait(Some(next), at);
+        } else if in_cycle {
+            self.attempts += 1;
             self.cycle_attempts += 1;
             let next = at.retry.next_attempt(outcome, self.cycle_attempts, at.now);
             self.finished = self.finished || next.is_none();
-            self.may_ring = false;
-            // A call that the person began meanwhile may last longer.
-            let calling_in = self.busy_until().filter(|until| *until > at.now);
-            self.is_calling_in = calling_in.is_some();
-            self.due_at = next.max(calling_in);
+            self.wait(next, at);
+        } else if outcome != CallOutcome::Congested {
+            self.attempts += 1;
         }
         self.end_earlier_call(outcome, at);
+    }
+
+    /// Records that an attempt ended otherwise than was recorded before. The attempt is counted
+    /// already.
+    fn correct(
+        &mut self,
+        replaced: CallOutcome,
+        outcome: CallOutcome,
+        in_cycle: bool,
+        at: &Recording<'_>,
+    ) {
+        let is_last = self.last_call == at.call;
+        if is_last {
+            self.last_outcome = Some(outcome);
+        }
+        // A newer attempt with an unknown end keeps its wait.
+        self.may_ring = self.may_ring && !(is_last && replaced == CallOutcome::Unknown);
+        if !in_cycle {
+            return;
+        }
+        if outcome.is_final() {
+            self.is_reached_otherwise |= outcome == CallOutcome::Answered && !is_last;
+            self.finish();
+        } else if replaced == CallOutcome::Answered && is_last && !self.is_reached_otherwise {
+            // Only the answer had finished the contact.
+            let next = at.retry.next_attempt(outcome, self.cycle_attempts, at.now);
+            self.finished = next.is_none();
+            self.due_at = next.max(self.busy_until());
+        }
+    }
+
+    /// Schedules the next attempt after a known end.
+    fn wait(&mut self, next: Option<Instant>, at: &Recording<'_>) {
+        self.may_ring = false;
+        // A call that the person began meanwhile may last longer.
+        let calling_in = self.busy_until().filter(|until| *until > at.now);
+        self.is_calling_in = calling_in.is_some();
+        self.due_at = next.max(calling_in);
     }
 
     /// Records the end of a call from before a rerun or a reset, which counts for nothing in the
@@ -225,7 +271,7 @@ impl ContactState {
         if outcome == CallOutcome::Unknown {
             self.due_at = self.due_at.max(at.retry.next_attempt(outcome, 0, at.now));
             self.may_ring = true;
-        } else if self.may_ring && !at.replaces_unknown {
+        } else if self.may_ring && at.replaces.is_none() {
             // This same call had marked the phone as in use.
             self.may_ring = false;
             self.due_at = self.busy_until();
@@ -240,5 +286,7 @@ impl ContactState {
     }
 }
 
+#[cfg(test)]
+mod end_tests;
 #[cfg(test)]
 mod tests;

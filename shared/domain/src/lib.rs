@@ -34,6 +34,7 @@ pub mod campaign;
 pub mod caps;
 pub mod dispatch;
 pub mod eligibility;
+pub mod end_detail;
 pub mod facts;
 pub mod fingerprint;
 pub mod history;

@@ -23,6 +23,9 @@ pub struct RetryPolicy {
     pub voicemail: RetryRule,
     /// The end of the attempt is unknown.
     pub unknown: RetryRule,
+    /// A person answered, and no agent came.
+    #[serde(default = "after_abandoned")]
+    pub abandoned: RetryRule,
 }
 
 /// Rule: retry after at least `min_delay_seconds`, while fewer than `max_attempts` were made.
@@ -39,6 +42,12 @@ const fn rule(max_attempts: i32, min_delay_seconds: i64) -> RetryRule {
     RetryRule { max_attempts, min_delay_seconds }
 }
 
+/// Returns the rule of campaigns from before there was this outcome. Several countries forbid to
+/// call a person again within 72 hours of an abandoned call, if no agent is sure to be there.
+const fn after_abandoned() -> RetryRule {
+    rule(3, 72 * 3600)
+}
+
 impl Default for RetryPolicy {
     fn default() -> Self {
         Self {
@@ -47,6 +56,7 @@ impl Default for RetryPolicy {
             failed: rule(2, 3600),
             voicemail: rule(2, 24 * 3600),
             unknown: rule(2, 4 * 3600),
+            abandoned: after_abandoned(),
         }
     }
 }
@@ -74,15 +84,42 @@ impl RetryPolicy {
             CallOutcome::Answered | CallOutcome::Rejected | CallOutcome::InvalidNumber => {
                 return None;
             }
-            CallOutcome::NoAnswer | CallOutcome::Abandoned | CallOutcome::Cancelled => {
-                self.no_answer
-            }
+            // The person may have heard the phone ring, whoever hung up, and was not reached.
+            CallOutcome::NoAnswer | CallOutcome::Cancelled => self.no_answer,
             CallOutcome::Busy => self.busy,
+            // An attempt that was given back too often counts as one that failed.
             CallOutcome::Failed | CallOutcome::Congested => self.failed,
             CallOutcome::Voicemail => self.voicemail,
             CallOutcome::Unknown => self.unknown,
+            CallOutcome::Abandoned => self.abandoned,
         };
         (attempts < rule.max_attempts).then(|| now + TimeDelta::seconds(rule.min_delay_seconds))
+    }
+}
+
+/// Most attempts of a contact that are given back in a cycle. The waits before them add up to about
+/// an hour with the default first wait. A trunk that fails longer stops its worker before that. A
+/// worker that calls every failure CONGESTED would otherwise dial for ever.
+pub const MAX_GIVE_BACKS: i32 = 6;
+/// Longest first wait that may be configured, so that the last wait is at most 32 hours.
+pub const GIVE_BACK_WAIT_LIMIT_SECONDS: u32 = 3_600;
+
+/// Rule for attempts in which no phone can have rung. Each is given back: it costs no attempt and no
+/// place under the cap, and the contact waits a little.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GiveBacks {
+    /// Wait after the first one in seconds. Each further wait is twice as long.
+    pub first_wait_seconds: u32,
+}
+
+impl GiveBacks {
+    /// Returns when the contact may be tried again after `given_back` earlier attempts were given
+    /// back. Returns `None` if the attempt is not given back but counts as failed.
+    #[must_use]
+    pub fn next_attempt(self, given_back: i32, now: Instant) -> Option<Instant> {
+        let doublings = u32::try_from(given_back).ok().filter(|_| given_back < MAX_GIVE_BACKS)?;
+        let wait = i64::from(self.first_wait_seconds) << doublings;
+        Some(now + TimeDelta::seconds(wait))
     }
 }
 
@@ -110,6 +147,7 @@ mod tests {
             failed: rule(2, 3),
             voicemail: rule(2, 4),
             unknown: rule(2, 5),
+            abandoned: rule(2, 6),
         };
         let now = Instant::UNIX_EPOCH;
         for (outcome, seconds) in [
@@ -118,12 +156,43 @@ mod tests {
             (CallOutcome::Failed, 3),
             (CallOutcome::Voicemail, 4),
             (CallOutcome::Unknown, 5),
+            (CallOutcome::Abandoned, 6),
+            (CallOutcome::Cancelled, 1),
+            (CallOutcome::Congested, 3),
         ] {
             let next = |attempts| policy.next_attempt(outcome, attempts, now);
             assert_eq!(next(1), Some(now + TimeDelta::seconds(seconds)), "{outcome:?}");
             assert_eq!((next(2), next(3)), (None, None), "{outcome:?}");
         }
-        assert_eq!(policy.next_attempt(CallOutcome::Answered, 0, now), None);
+        for outcome in CallOutcome::ALL {
+            let is_never_again = policy.next_attempt(outcome, 0, now).is_none();
+            assert_eq!(is_never_again, outcome.is_final(), "{outcome:?}");
+        }
+    }
+
+    #[test]
+    fn an_attempt_is_given_back_a_few_times_with_growing_waits() {
+        let give_backs = GiveBacks { first_wait_seconds: 60 };
+        let now = Instant::UNIX_EPOCH;
+        let waits = [60, 120, 240, 480, 960, 1_920];
+        for (given_back, wait) in (0..).zip(waits) {
+            let expected = Some(now + TimeDelta::seconds(wait));
+            assert_eq!(give_backs.next_attempt(given_back, now), expected);
+        }
+        assert_eq!(give_backs.next_attempt(MAX_GIVE_BACKS, now), None);
+        assert_eq!(give_backs.next_attempt(-1, now), None);
+        let longest = GiveBacks { first_wait_seconds: GIVE_BACK_WAIT_LIMIT_SECONDS };
+        let last = longest.next_attempt(MAX_GIVE_BACKS - 1, now);
+        assert_eq!(last, Some(now + TimeDelta::hours(32)));
+    }
+
+    #[test]
+    fn a_policy_from_before_abandoned_calls_has_their_default_rule() {
+        let mut stored = serde_json::to_value(RetryPolicy::default()).expect("it is plain");
+        let fields = stored.as_object_mut().expect("an object");
+        fields.remove("abandoned").expect("the newest rule");
+        let read: RetryPolicy = serde_json::from_value(stored).expect("the rest is enough");
+        assert_eq!(read, RetryPolicy::default());
     }
 
     #[test]

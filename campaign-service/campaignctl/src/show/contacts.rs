@@ -103,7 +103,8 @@ fn fact(interaction: &v1::Interaction) -> String {
     match &interaction.fact {
         Some(Fact::CallEnded(ended)) => {
             let outcome = words(ended.outcome().as_str_name(), "CALL_OUTCOME_");
-            format!("call ended: {outcome}{}", seconds(ended.duration))
+            let detail = ended.detail.as_ref().map(detail).unwrap_or_default();
+            format!("call ended: {outcome}{}{detail}", seconds(ended.duration))
         }
         Some(Fact::Transferred(transferred)) => {
             format!("transferred after {} s", transferred.seconds_before_transfer)
@@ -117,6 +118,31 @@ fn fact(interaction: &v1::Interaction) -> String {
         Some(Fact::TextSent(_)) => "text sent".to_owned(),
         Some(Fact::CalledIn(called)) => format!("called in{}", seconds(called.duration)),
         None => "not known to this version".to_owned(),
+    }
+}
+
+/// Returns the details of an end in words, as in ", by the contact: Busy Here (code 486, cause 17)".
+fn detail(detail: &v1::CallEndDetail) -> String {
+    let party = match detail.hung_up_by() {
+        v1::CallParty::Unspecified => "",
+        v1::CallParty::Caller => ", by us",
+        v1::CallParty::Contact => ", by the contact",
+        v1::CallParty::Agent => ", by the agent",
+        v1::CallParty::Provider => ", by the provider",
+    };
+    let reason = match detail.reason.as_str() {
+        "" => String::new(),
+        reason => format!(": {reason}"),
+    };
+    let codes = [
+        (detail.status_code != 0, format!("code {}", detail.status_code)),
+        (detail.q850_cause != 0, format!("cause {}", detail.q850_cause)),
+        (!detail.provider_call_id.is_empty(), format!("call {}", detail.provider_call_id)),
+    ];
+    let codes = codes.into_iter().filter_map(|(is_told, code)| is_told.then_some(code));
+    match codes.collect::<Vec<_>>().join(", ") {
+        codes if codes.is_empty() => format!("{party}{reason}"),
+        codes => format!("{party}{reason} ({codes})"),
     }
 }
 
@@ -207,5 +233,36 @@ impl Show for v1::RouteInboundResponse {
             ("contact", self.contact.clone()),
             ("made just now", if self.created { "yes".to_owned() } else { String::new() }),
         ])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn end(detail: Option<v1::CallEndDetail>) -> String {
+        let outcome = v1::CallOutcome::InvalidNumber.into();
+        let ended = v1::CallEnded { outcome, duration: None, detail };
+        fact(&v1::Interaction { fact: Some(Fact::CallEnded(ended)), ..Default::default() })
+    }
+
+    #[test]
+    fn the_details_of_an_end_are_told_in_words() {
+        assert_eq!(end(None), "call ended: invalid number");
+        let all = v1::CallEndDetail {
+            status_code: 404,
+            q850_cause: 1,
+            provider_call_id: "CA12".to_owned(),
+            reason: "Not Found".to_owned(),
+            hung_up_by: v1::CallParty::Provider.into(),
+        };
+        let text =
+            "call ended: invalid number, by the provider: Not Found (code 404, cause 1, call CA12)";
+        assert_eq!(end(Some(all)), text);
+        let by =
+            v1::CallEndDetail { hung_up_by: v1::CallParty::Caller.into(), ..Default::default() };
+        assert_eq!(end(Some(by)), "call ended: invalid number, by us");
+        let code = v1::CallEndDetail { status_code: 486, ..Default::default() };
+        assert_eq!(end(Some(code)), "call ended: invalid number (code 486)");
     }
 }

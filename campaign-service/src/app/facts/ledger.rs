@@ -1,35 +1,49 @@
 //! Facts of one transaction. Everything that they touch is read at once and written at once.
 
 mod attempts;
+mod saving;
 
 use super::report::{Outcome, Report};
 use crate::app::error::Result;
 use crate::app::people::listing::OptOuts;
 use crate::app::people::revoking::PendingRevocation;
-use crate::app::returning::next_attempt;
 use crate::store::Tx;
-use crate::store::calls::{self, Call, CallReport};
+use crate::store::calls::{self, Call, CallReport, Recorded};
 use crate::store::campaigns;
 use crate::store::contacts;
-use crate::store::due::{self, Due};
 use crate::store::interactions::{self, Interaction};
-use crate::store::leases::{self, Lease};
-use crate::store::notify::{ControlEvent, RemovalCause};
+use crate::store::leases::Lease;
 use crate::store::states::{self, States};
 pub(super) use attempts::is_of_open_call;
 use attempts::{Timing, is_end, lease_of, slot_of};
+use campaign_domain::access::Reach;
 use campaign_domain::campaign::Campaign;
+use campaign_domain::end_detail::EndDetail;
 use campaign_domain::facts::{CallOutcome, Fact};
-use campaign_domain::history::Recording;
+use campaign_domain::history::{ContactState, Recording};
 use campaign_domain::lease::{AttemptId, Slot, SlotId};
-use campaign_domain::retry::RetryPolicy;
+use campaign_domain::retry::{GiveBacks, RetryPolicy};
 use campaign_domain::settings::Epoch;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
-use tokio::try_join;
 
 /// Identity of a fact: the contact's position and the reporter's id. Except: the end of a call is
 /// identified by its slot.
 type Key = (i64, String);
+
+/// End of a call, as reported.
+struct End<'r> {
+    outcome: CallOutcome,
+    duration_seconds: i32,
+    detail: &'r Option<Box<EndDetail>>,
+}
+
+/// Rules for attempts that end.
+pub(super) struct EndRules {
+    pub retry: RetryPolicy,
+    pub give_backs: GiveBacks,
+    /// Reach of the cap on attempts of a number; `None` without a cap.
+    pub cap: Option<Reach>,
+}
 
 pub(super) struct Ledger<'a, 'c> {
     tx: &'a Tx<'c>,
@@ -46,9 +60,9 @@ pub(super) struct Ledger<'a, 'c> {
     /// Epochs of the runs that attempts belong to.
     epochs: HashMap<i32, Epoch>,
     timing: Timing,
-    retry: RetryPolicy,
+    rules: EndRules,
     /// Ends of calls recorded before: the contact, the outcome, and the contact's previous call.
-    /// Grows with ends that may be replaced.
+    /// Grows with the new ones.
     ended_calls: HashMap<SlotId, (i64, CallOutcome, Option<SlotId>)>,
     new_calls: BTreeMap<i64, CallReport>,
     /// Other facts recorded before; grows with the new ones.
@@ -61,6 +75,10 @@ pub(super) struct Ledger<'a, 'c> {
     was_busy: HashSet<i64>,
     /// Contacts whose attempt is over, and the run of the attempt.
     ended: Vec<(i64, i32)>,
+    /// Attempts that were given back: none of their phones rang.
+    given_back: Vec<AttemptId>,
+    /// Contacts that a correction made unfinished.
+    reopened: Vec<i64>,
     opted_out: BTreeSet<i64>,
     /// Contacts that opted out of every campaign.
     opt_outs: OptOuts<'a>,
@@ -71,7 +89,7 @@ impl<'a, 'c> Ledger<'a, 'c> {
     pub(super) async fn open(
         tx: &'a Tx<'c>,
         campaign: &'a Campaign,
-        retry: RetryPolicy,
+        rules: EndRules,
         leases: Vec<Lease>,
         reports: &[&Report],
     ) -> Result<Self> {
@@ -89,7 +107,7 @@ impl<'a, 'c> Ledger<'a, 'c> {
         let ended_in: BTreeSet<i64> =
             ends.filter_map(|report| Some(report.attempt?.lease)).collect();
         let ended_in: Vec<i64> = ended_in.into_iter().collect();
-        let ended_calls = calls::of_leases(tx, id, &ended_in).await?.into_iter();
+        let ended_calls = calls::of_leases(tx, id, &ended_in).await?;
         let facts: Vec<(i64, &str)> = reports
             .iter()
             .filter(|report| !is_end(report))
@@ -121,12 +139,8 @@ impl<'a, 'c> Ledger<'a, 'c> {
             states,
             epochs,
             timing,
-            retry,
-            ended_calls: ended_calls
-                .map(|(at, found)| {
-                    (at, (found.call.position, found.call.outcome, found.call.previous))
-                })
-                .collect(),
+            rules,
+            ended_calls: ended_calls.into_iter().map(as_ended).collect(),
             new_calls: BTreeMap::new(),
             recorded: recorded.into_iter().collect(),
             new: Vec::new(),
@@ -134,6 +148,8 @@ impl<'a, 'c> Ledger<'a, 'c> {
             touched: Vec::new(),
             was_busy: HashSet::new(),
             ended: Vec::new(),
+            given_back: Vec::new(),
+            reopened: Vec::new(),
             opted_out: BTreeSet::new(),
             opt_outs: OptOuts::read(tx, campaign, &suppressing(reports)).await?,
         })
@@ -158,12 +174,13 @@ impl<'a, 'c> Ledger<'a, 'c> {
             return self.record_of_erased(report);
         }
         match (&report.fact, report.attempt) {
-            (Fact::CallEnded { outcome, duration_seconds }, Some(attempt)) => {
+            (Fact::CallEnded { outcome, duration_seconds, detail }, Some(attempt)) => {
                 let Some(fact_epoch) = self.epochs.get(&attempt.run).copied() else {
                     let why = "attempt_id names no run of this campaign";
                     return Outcome::Rejected(why.to_owned());
                 };
-                self.record_end(report, attempt, fact_epoch, (*outcome, *duration_seconds))
+                let end = End { outcome: *outcome, duration_seconds: *duration_seconds, detail };
+                self.record_end(report, attempt, fact_epoch, &end)
             }
             (Fact::CallEnded { .. }, None) => {
                 Outcome::Rejected("attempt_id must be set for the end of a call".to_owned())
@@ -193,13 +210,12 @@ impl<'a, 'c> Ledger<'a, 'c> {
         report: &Report,
         attempt: AttemptId,
         fact_epoch: Epoch,
-        (outcome, duration_seconds): (CallOutcome, i32),
+        end: &End<'_>,
     ) -> Outcome {
+        let outcome = end.outcome;
         let before = self.ended_calls.get(&attempt.slot_id()).copied();
         let replaced = match before.filter(|(position, ..)| *position == report.position) {
-            Some((_, CallOutcome::Unknown, previous)) if outcome != CallOutcome::Unknown => {
-                Some(previous)
-            }
+            Some((_, before, previous)) if before.gives_way_to(outcome) => Some((before, previous)),
             Some(_) => return Outcome::Duplicate,
             None if self.end_attempt(report, attempt) => None,
             None if fact_epoch.generation < self.campaign.epoch.generation => {
@@ -212,27 +228,50 @@ impl<'a, 'c> Ledger<'a, 'c> {
             None => return Outcome::Rejected("the attempt was never authorised".to_owned()),
         };
         let state = self.states.get(report.position).seen_in(self.campaign.epoch);
-        let previous = replaced.unwrap_or(state.last_call);
-        if !self.change_state(report, fact_epoch, replaced.is_some()) {
+        let previous = replaced.map_or(state.last_call, |(_, previous)| previous);
+        let replaces = replaced.map(|(outcome, _)| outcome);
+        if !self.change_state(report, fact_epoch, replaces) {
             return Outcome::BeforeReset;
         }
+        self.note_turn(report.position, attempt, &state, end.outcome, replaces);
         let of_lease = self.new_calls.entry(attempt.lease).or_insert_with(|| CallReport {
             lease: attempt.lease,
             run: attempt.run,
-            calls: Vec::new(),
+            ..CallReport::default()
         });
+        of_lease.details.extend(end.detail.as_deref().map(|d| (attempt.slot, d.clone())));
         of_lease.calls.push(Call {
             slot: attempt.slot,
             position: report.position,
             outcome,
-            duration_seconds,
+            duration_seconds: end.duration_seconds,
             occurred_at: report.occurred_at,
             previous,
         });
-        if outcome == CallOutcome::Unknown || replaced.is_some() {
-            self.ended_calls.insert(attempt.slot_id(), (report.position, outcome, previous));
-        }
+        self.ended_calls.insert(attempt.slot_id(), (report.position, outcome, previous));
         Outcome::Recorded
+    }
+
+    /// Notes what the end of an attempt means for the run, beside the contact's state.
+    fn note_turn(
+        &mut self,
+        position: i64,
+        attempt: AttemptId,
+        before: &ContactState,
+        outcome: CallOutcome,
+        replaces: Option<CallOutcome>,
+    ) {
+        if outcome != CallOutcome::Congested && replaces.is_none() {
+            return;
+        }
+        let after = self.states.get(position);
+        let is_counted = after.attempts > before.attempts;
+        if outcome == CallOutcome::Congested && replaces.is_none() && !is_counted {
+            self.given_back.push(attempt);
+        }
+        if before.finished && !after.finished {
+            self.reopened.push(position);
+        }
     }
 
     fn record_fact(&mut self, report: &Report) -> Outcome {
@@ -247,7 +286,7 @@ impl<'a, 'c> Ledger<'a, 'c> {
         }
         let (campaign, now) = (self.campaign, self.tx.now);
         let fact_epoch = self.timing.epoch_of(campaign, attempt, report.occurred_at, now);
-        if !self.change_state(report, fact_epoch, false) {
+        if !self.change_state(report, fact_epoch, None) {
             return Outcome::BeforeReset;
         }
         let outlives_reset = report.fact.outlives_reset();
@@ -271,14 +310,20 @@ impl<'a, 'c> Ledger<'a, 'c> {
 
     /// Changes the state of the contact. Returns whether the fact belongs to history that still
     /// exists.
-    fn change_state(&mut self, report: &Report, fact_epoch: Epoch, replaces_unknown: bool) -> bool {
+    fn change_state(
+        &mut self,
+        report: &Report,
+        fact_epoch: Epoch,
+        replaces: Option<CallOutcome>,
+    ) -> bool {
         let at = Recording {
             epoch: self.campaign.epoch,
             run: self.campaign.run,
             fact_epoch,
-            replaces_unknown,
+            replaces,
             call: report.attempt.map(|attempt| attempt.slot_id()),
-            retry: &self.retry,
+            retry: &self.rules.retry,
+            give_backs: self.rules.give_backs,
             now: self.tx.now,
         };
         let state = self.states.get(report.position);
@@ -318,99 +363,15 @@ impl<'a, 'c> Ledger<'a, 'c> {
     pub(super) fn is_noted_busy(&self, report: &Report) -> bool {
         self.states.get(report.position).may_ring
     }
+}
 
-    /// Writes facts of calls in progress under the current run. The contacts of such calls are in
-    /// no other place.
-    pub(super) async fn save_of_open_calls(self) -> Result<()> {
-        self.write().await?;
-        let ended: Vec<i64> = self.ended.iter().map(|(position, _)| *position).collect();
-        let places = self.places(&ended).await?;
-        due::put(self.tx, self.campaign.id, self.campaign.run, &places.due).await?;
-        Ok(())
-    }
-
-    /// Writes any facts. The caller must hold the campaign's gate exclusively.
-    pub(super) async fn save_alone(self) -> Result<()> {
-        self.write().await?;
-        let (tx, id, run) = (self.tx, self.campaign.id, self.campaign.run);
-        let touched: BTreeSet<i64> = self.touched.iter().copied().collect();
-        let touched: Vec<i64> = touched.into_iter().collect();
-        let places = self.places(&touched).await?;
-        let (again, due): (Vec<Due>, Vec<Due>) =
-            places.due.iter().partition(|due| self.was_busy.contains(&due.position));
-        due::put(tx, id, run, &due).await?;
-        for due in again {
-            // If the run has not passed the contact in its group, the run meets the contact there.
-            due::remove(tx, id, &[due.position]).await?;
-            due::put_if_passed(tx, id, run, due.position, due.due_at).await?;
-        }
-        due::reschedule(tx, id, run, &places.free).await?;
-        due::remove(tx, id, &places.done).await?;
-        if !touched.is_empty() {
-            campaigns::bump_facts_revision(tx, id).await?;
-        }
-        for position in self.opted_out {
-            let cause = RemovalCause::OptedOut;
-            let event = ControlEvent::ContactRemoved { campaign: id, position, cause };
-            tx.notify_on_commit(event);
-        }
-        Ok(())
-    }
-
-    async fn write(&self) -> Result<()> {
-        let (tx, id) = (self.tx, self.campaign.id);
-        let is_changed = |lease: &&Lease| self.changed_leases.contains(&lease.number);
-        let leases: Vec<&Lease> = self.leases.iter().filter(is_changed).collect();
-        let new_calls: Vec<&CallReport> = self.new_calls.values().collect();
-        // These statements are sent together; a COPY has to be alone.
-        try_join!(
-            leases::save_slots(tx, id, &leases),
-            calls::append(tx, id, self.campaign.epoch.generation, &new_calls),
-            states::save(tx, id, &self.states),
-        )?;
-        interactions::append(tx, id, &self.new).await?;
-        self.opt_outs.save(tx).await
-    }
-
-    /// Returns the next places of contacts, by their states. Contacts that were in no attempt stay
-    /// where they wait.
-    async fn places(&self, positions: &[i64]) -> Result<Places> {
-        let rules = self.campaign.rules();
-        let is_finished =
-            |position: &i64| self.states.get(*position).seen_in(self.campaign.epoch).finished;
-        let (done, open): (Vec<i64>, Vec<i64>) = positions.iter().copied().partition(is_finished);
-        let mut places = Places { done, ..Places::default() };
-        let ended: HashMap<i64, i32> = self.ended.iter().copied().collect();
-        for subject in contacts::subjects(self.tx, self.campaign.id, &open).await? {
-            let position = subject.candidate.position;
-            let Some(due_at) = next_attempt(&rules, &subject, self.tx.now) else {
-                places.done.push(position);
-                continue;
-            };
-            let due = Due { position, group: subject.group, due_at };
-            match ended.get(&position) {
-                Some(run) if *run == self.campaign.run => places.due.push(due),
-                Some(_) => places.free.push(due),
-                None => {}
-            }
-        }
-        Ok(places)
-    }
+/// Returns what decides about a later report of a call that ended.
+fn as_ended((at, found): (SlotId, Recorded)) -> (SlotId, (i64, CallOutcome, Option<SlotId>)) {
+    (at, (found.call.position, found.call.outcome, found.call.previous))
 }
 
 /// Returns the positions of the contacts that opt out of every campaign.
 fn suppressing(reports: &[&Report]) -> Vec<i64> {
     let suppressing = reports.iter().filter(|report| report.fact.suppresses());
     suppressing.map(|report| report.position).collect()
-}
-
-/// Next places of contacts to which something happened.
-#[derive(Default)]
-struct Places {
-    /// Contacts to be tried again in this run.
-    due: Vec<Due>,
-    /// Contacts out of a call of an earlier run, for whose end this run may be waiting.
-    free: Vec<Due>,
-    /// Contacts that are no longer to be engaged.
-    done: Vec<i64>,
 }

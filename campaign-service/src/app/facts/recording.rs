@@ -2,7 +2,7 @@
 //! order it is reported.
 
 use super::Facts;
-use super::ledger::{Ledger, is_of_open_call};
+use super::ledger::{EndRules, Ledger, is_of_open_call};
 use super::report::{Outcome, Report};
 use crate::app::error::{Error, Result};
 use crate::app::people::revoking::PendingRevocation;
@@ -14,7 +14,7 @@ use campaign_domain::campaign::Campaign;
 use campaign_domain::dispatch::expire;
 use campaign_domain::facts::{CallOutcome, Fact};
 use campaign_domain::lease::AttemptId;
-use campaign_domain::retry::RetryPolicy;
+use campaign_domain::retry::GiveBacks;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use tokio::try_join;
@@ -90,8 +90,7 @@ impl Facts {
             return Ok(outcomes);
         }
         let own: Vec<&Report> = mine.iter().map(|index| reports[*index]).collect();
-        let mut ledger =
-            Ledger::open(&tx, &campaign, self.retry_policy(&campaign), leases, &own).await?;
+        let mut ledger = Ledger::open(&tx, &campaign, self.rules(&campaign), leases, &own).await?;
         let busy: Vec<bool> = own.iter().map(|report| ledger.is_noted_busy(report)).collect();
         for ((index, report), is_busy) in mine.into_iter().zip(own).zip(busy) {
             if !is_busy {
@@ -103,10 +102,16 @@ impl Facts {
         Ok(outcomes)
     }
 
-    /// Returns a campaign's retry policy, within the service's limits.
-    fn retry_policy(&self, campaign: &Campaign) -> RetryPolicy {
-        let least_seconds = i64::from(self.limits.unknown_retry_min_seconds);
-        campaign.config.retry_policy.with_unknown_wait(least_seconds)
+    /// Returns a campaign's rules for attempts that end, within the service's limits.
+    fn rules(&self, campaign: &Campaign) -> EndRules {
+        let limits = &self.limits;
+        let least_seconds = i64::from(limits.unknown_retry_min_seconds);
+        let reach = limits.attempt_cap_scope.reach(&campaign.tenant);
+        EndRules {
+            retry: campaign.config.retry_policy.with_unknown_wait(least_seconds),
+            give_backs: GiveBacks { first_wait_seconds: limits.congested_retry_seconds },
+            cap: (limits.max_attempts_per_number > 0).then_some(reach),
+        }
     }
 
     async fn record_alone(
@@ -122,7 +127,7 @@ impl Facts {
             return Err(Error::NotFound(format!("campaigns/{id}")));
         };
         let mut ledger =
-            Ledger::open(&tx, &campaign, self.retry_policy(&campaign), leases, reports).await?;
+            Ledger::open(&tx, &campaign, self.rules(&campaign), leases, reports).await?;
         let outcomes = reports.iter().map(|report| ledger.record(report)).collect();
         ledger.save_alone().await?;
         tx.commit().await?;
@@ -150,15 +155,14 @@ impl Facts {
                 position: lease.positions[slot],
                 interaction_id: String::new(),
                 attempt: Some(AttemptId { run: lease.run, lease: lease.number, slot }),
-                fact: Fact::CallEnded { outcome: CallOutcome::Unknown, duration_seconds: 0 },
+                fact: Fact::ended(CallOutcome::Unknown),
                 occurred_at: None,
             })
             .collect();
         let unknown: Vec<&Report> = unknown.iter().collect();
         let unknown_calls = unknown.len();
         let mut ledger =
-            Ledger::open(&tx, &campaign, self.retry_policy(&campaign), vec![lease], &unknown)
-                .await?;
+            Ledger::open(&tx, &campaign, self.rules(&campaign), vec![lease], &unknown).await?;
         let ended = PendingRevocation::join(unknown.into_iter().map(|end| ledger.record(end)));
         ledger.save_alone().await?;
         tx.notify_on_commit(ControlEvent::Work { campaign: id });

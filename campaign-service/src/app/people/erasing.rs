@@ -9,12 +9,14 @@ use super::erased::{self, Erased};
 use super::listing::put_erased;
 use super::revoking::PendingRevocation;
 use crate::app::error::{Error, Result};
+use crate::app::housekeeping::purge_step;
 use crate::eraser::Eraser;
 use crate::store::erasures::{self, Erasure};
 use crate::store::{
-    Db, Gate, Tx, campaigns, contacts, due, interactions, leases, revoking, states,
+    Db, Gate, Tx, calls, campaigns, contacts, due, interactions, leases, purge, revoking, states,
 };
 use campaign_domain::access::Tenant;
+use campaign_domain::lease::SlotId;
 use campaign_domain::phone;
 use campaign_domain::subscriber::all_spellings;
 use chrono::TimeDelta;
@@ -157,7 +159,14 @@ impl Erasures {
     async fn erase_in(&self, id: Uuid, erasure: &Erasure) -> Result<Option<i64>> {
         let phones = [erasure.phone.as_str()];
         let mut connection = self.db.connect().await?;
-        let tx = connection.begin(Gate::ExclusiveAdding(id)).await?;
+        let mut tx = connection.begin(Gate::ExclusiveAdding(id)).await?;
+        // A contact does not name its calls from before a reset, and providers may have named the
+        // person in the details of their ends. So what the reset left goes first.
+        while purge::progress(&tx, id).await?.is_some() {
+            drop(tx);
+            while purge_step(&mut connection, id).await? {}
+            tx = connection.begin(Gate::ExclusiveAdding(id)).await?;
+        }
         let found = contacts::find_by_phones(&tx, id, &phones).await?.into_iter().next();
         let Some((_, position, is_deleted)) = found else { return Ok(None) };
         // A person who was re-admitted since is not erased. While the positions are locked, nobody
@@ -199,7 +208,11 @@ async fn erase_contact(tx: &Tx<'_>, id: Uuid, position: i64, phone: &str) -> Res
     contacts::erase(tx, id, position).await?;
     let interactions = interactions::delete_of(tx, id, position).await?;
     let mut states = states::lock(tx, id, [position]).await?;
-    let left = states.get(position).erased(tx.now);
+    let known = states.get(position);
+    let made = calls::chain(tx, id, known.last_call, usize::MAX).await?;
+    let made: Vec<SlotId> = made.into_iter().map(|(call, _)| call).collect();
+    calls::forget_details(tx, id, &made).await?;
+    let left = known.erased(tx.now);
     states.set(position, &left);
     states::save(tx, id, &states).await?;
     leases::forget_number(tx, id, position, phone::as_integer(phone)).await?;

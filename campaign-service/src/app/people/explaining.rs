@@ -4,13 +4,14 @@ use super::contacts::Contacts;
 use crate::app::error::{Error, Result};
 use crate::app::existing;
 use crate::app::returning::open_slot;
+use crate::store::calls::{self, Recorded};
 use crate::store::contacts::{self, Subject};
 use crate::store::interactions::{self, Interaction};
-use crate::store::{Gate, Tx, calls, numbers};
+use crate::store::{Gate, Tx, numbers};
 use campaign_domain::campaign::Campaign;
 use campaign_domain::caps::capped_until;
 use campaign_domain::eligibility::Reason;
-use campaign_domain::facts::Fact;
+use campaign_domain::facts::{CallOutcome, Fact};
 use campaign_domain::history::ContactState;
 use campaign_domain::lease::{AttemptId, SlotId};
 use campaign_domain::lifecycle::State;
@@ -60,7 +61,8 @@ impl Contacts {
             return Ok(Explanation { standing, next_attempt_at: due_at, message });
         };
         let waits_for = waits_for(waits, schedule, &subject.time_zone, tx.now);
-        let message = with_state(&campaign, &waiting(waits_for));
+        let last = subject.candidate.state.last_outcome;
+        let message = with_state(&campaign, &waiting(waits_for, last));
         Ok(Explanation { standing, next_attempt_at: waits_for.until(), message })
     }
 
@@ -116,15 +118,13 @@ async fn calls_of(
     tx: &Tx<'_>,
     id: Uuid,
     generation: i32,
-    mut next: Option<SlotId>,
+    last: Option<SlotId>,
 ) -> Result<Vec<Interaction>> {
-    let mut found = Vec::new();
-    while let Some(at) = next.filter(|_| found.len() < MAX_CALLS) {
-        let of_lease = calls::of_leases(tx, id, &[at.lease]).await?;
-        let Some(recorded) = of_lease.get(&at) else { break };
-        let (call, run) = (recorded.call, recorded.run);
+    let found = calls::chain(tx, id, last, MAX_CALLS).await?.into_iter();
+    let to_interaction = |(at, recorded): (SlotId, Recorded)| {
+        let Recorded { call, run, recorded_at, detail } = recorded;
         let attempt = AttemptId { run, lease: at.lease, slot: at.slot };
-        found.push(Interaction {
+        Interaction {
             position: call.position,
             id: attempt.to_string(),
             generation,
@@ -133,13 +133,13 @@ async fn calls_of(
             fact: Fact::CallEnded {
                 outcome: call.outcome,
                 duration_seconds: call.duration_seconds,
+                detail: detail.map(Box::new),
             },
             occurred_at: call.occurred_at,
-            recorded_at: recorded.recorded_at,
-        });
-        next = call.previous;
-    }
-    Ok(found)
+            recorded_at,
+        }
+    };
+    Ok(found.map(to_interaction).collect())
 }
 
 async fn existing_subject(tx: &Tx<'_>, id: Uuid, position: i64) -> Result<Subject> {
@@ -160,11 +160,14 @@ fn held(standing: Standing) -> &'static str {
 }
 
 /// Describes what a contact waits for.
-fn waiting(waits_for: WaitsFor) -> String {
+fn waiting(waits_for: WaitsFor, last: Option<CallOutcome>) -> String {
     let text = |at: Instant| at.format(TIME_FORMAT).to_string();
     match waits_for {
         WaitsFor::Worker => "The contact waits for a worker.".to_owned(),
         WaitsFor::Start(at) => format!("The schedule starts at {}.", text(at)),
+        WaitsFor::Retry(at) if last == Some(CallOutcome::Congested) => {
+            format!("In the last attempt no phone rang; the next one may begin at {}.", text(at))
+        }
         WaitsFor::Retry(at) => {
             format!("The contact was in a call and may be called again from {}.", text(at))
         }

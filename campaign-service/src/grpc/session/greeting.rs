@@ -6,8 +6,10 @@ use crate::app::dispatch::dispatcher::Delivery;
 use crate::app::error::Error;
 use crate::grpc::access::Admitted;
 use crate::grpc::check::Check;
+use crate::grpc::facts::outcome_to_api;
 use crate::grpc::names;
 use crate::grpc::reading::Unread;
+use campaign_domain::facts::CallOutcome;
 use campaign_domain::roster::Service;
 use campaign_proto::v1;
 use campaign_proto::v1::dispatch_request::Message as Request;
@@ -120,6 +122,7 @@ impl Session {
             max_credit_contacts: count(limits.max_credit_contacts),
             max_report_interactions: count(limits.max_report_interactions),
             leases,
+            call_outcomes: CallOutcome::ALL.map(|one| outcome_to_api(one).into()).to_vec(),
         };
         self.send(Response::Welcome(welcome)).await?;
         // A run may have stopped while the worker was away.

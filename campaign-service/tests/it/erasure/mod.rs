@@ -1,5 +1,6 @@
 //! A person is erased everywhere at once, and nothing brings them back.
 
+mod details;
 mod dying;
 mod importing;
 mod keys;
@@ -175,6 +176,19 @@ async fn count(client: &tokio_postgres::Client, sql: &str) -> i64 {
     client.query_one(&format!("SELECT count(*) FROM {sql}"), &[]).await.unwrap().get(0)
 }
 
+fn opted_out_by_person() -> Fact {
+    Fact::OptedOut(v1::OptedOut { channel: NAME.to_owned(), everywhere: true })
+}
+
+/// Returns the end of a call whose details name the person.
+fn ended_by_person() -> Fact {
+    let reason = format!("{NAME} hung up");
+    let provider_call_id = format!("{}@example.com", phone(PERSON));
+    let detail = v1::CallEndDetail { reason, provider_call_id, ..Default::default() };
+    let outcome = CallOutcome::Answered.into();
+    Fact::CallEnded(v1::CallEnded { outcome, duration: None, detail: Some(detail) })
+}
+
 /// Returns whether any session waits for a lock in the database.
 async fn somebody_waits(client: &tokio_postgres::Client) -> bool {
     let waiting =
@@ -218,9 +232,8 @@ async fn nothing_is_left_of_a_person_in_the_whole_database() {
     let mut worker = Worker::connect(&clients, "w", called).await;
     let contact = lease(&mut worker).await;
     let attempt = worker.granted(&contact).await;
-    let said = Fact::OptedOut(v1::OptedOut { channel: NAME.to_owned(), everywhere: true });
-    worker.tell(&contact, &attempt, &phone(PERSON), said).await;
-    worker.end(&contact, &attempt, CallOutcome::Answered).await;
+    worker.tell(&contact, &attempt, &phone(PERSON), opted_out_by_person()).await;
+    worker.tell(&contact, &attempt, "", ended_by_person()).await;
     lift(&mut clients).await.unwrap();
     // In one campaign, a worker holds the person.
     clients.launch(held).await;
@@ -240,7 +253,9 @@ async fn nothing_is_left_of_a_person_in_the_whole_database() {
             "{table} must know, or is not looked at: {knew:?}"
         );
     }
-    assert!(knew.iter().any(|table| table.starts_with("interactions_")), "{knew:?}");
+    for partitioned in ["interactions_", "call_reports_"] {
+        assert!(knew.iter().any(|table| table.starts_with(partitioned)), "{knew:?}");
+    }
     let before = clients.progress(called).await.total;
 
     let erased = erase(&mut clients).await;

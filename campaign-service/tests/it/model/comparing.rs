@@ -57,7 +57,8 @@ impl Pair<'_> {
     async fn compare_history(&mut self, position: usize) -> Result<(), String> {
         let history = self.clients.history(&self.contact(position)).await;
         let generation = self.model.generation;
-        let events: Vec<Kind> = self.model.contacts[position]
+        let contact = &self.model.contacts[position];
+        let events: Vec<Kind> = contact
             .events
             .iter()
             .filter(|event| event.generation == generation)
@@ -75,7 +76,8 @@ impl Pair<'_> {
             "history of {position}"
         );
         same!(history.longest_transfer_seconds, transfers.max().unwrap_or(0), "longest transfer");
-        same!(history.attempts, i32::try_from(ends).unwrap(), "attempts");
+        let counted = ends - contact.given_back(generation);
+        same!(history.attempts, i32::try_from(counted).unwrap(), "attempts");
         same!(history.interactions.len(), events.len(), "interactions");
         Ok(())
     }

@@ -124,6 +124,11 @@ fn outcome() -> impl Strategy<Value = CallOutcome> {
         CallOutcome::Busy,
         CallOutcome::Voicemail,
         CallOutcome::Failed,
+        CallOutcome::Rejected,
+        CallOutcome::InvalidNumber,
+        CallOutcome::Congested,
+        CallOutcome::Abandoned,
+        CallOutcome::Cancelled,
     ])
 }
 

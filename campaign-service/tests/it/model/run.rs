@@ -31,7 +31,8 @@ pub(super) struct Vanished {
     pub(super) position: usize,
     hold: Hold,
     /// Whether its end was reported since.
-    is_told: bool,
+    /// Outcome that was told late, if any.
+    told: Option<CallOutcome>,
 }
 
 pub(super) struct Pair<'a> {
@@ -62,6 +63,7 @@ pub async fn sequence(
         voicemail: Some(retry(2, 86_400)),
         failed: Some(retry(1, 0)),
         unknown: Some(retry(2, 86_400)),
+        abandoned: Some(retry(2, 0)),
     };
     let name = clients.create_campaign_retrying(policy).await;
     let mut pair = Pair {
@@ -346,7 +348,7 @@ impl Pair<'_> {
         if let Act::Vanish = act {
             self.model.contacts[position].holds.push(hold.clone());
             let held = held.clone();
-            self.vanished.push(Vanished { held, attempt_id, position, hold, is_told: false });
+            self.vanished.push(Vanished { held, attempt_id, position, hold, told: None });
             return Ok(());
         }
         let mut outcome = CallOutcome::Answered;
@@ -382,39 +384,37 @@ impl Pair<'_> {
         }
         let index = who % self.vanished.len();
         let mut worker = Worker::connect(&self.service.clients, "late", &self.name).await;
-        let Vanished { held, attempt_id, position, hold, is_told } = &mut self.vanished[index];
+        let Vanished { held, attempt_id, position, hold, told } = &mut self.vanished[index];
         let status = worker.end(held, attempt_id, outcome).await;
         let contact = &mut self.model.contacts[*position];
         let was_in_call = contact
             .holds
             .iter()
             .position(|held| held.is_in_call && (held.run, held.cycle) == (hold.run, hold.cycle));
-        if let Some(at) = was_in_call.filter(|_| !*is_told) {
+        if let Some(at) = was_in_call.filter(|_| told.is_none()) {
             contact.holds.remove(at);
             let kind = Kind::Ended { outcome, was_unknown: false };
             let counts = self.model.end(*position, hold, kind);
             let wanted =
                 if counts { InteractionStatus::Recorded } else { InteractionStatus::BeforeReset };
             same!(status, wanted, "late end");
-            *is_told = true;
+            *told = Some(outcome);
             return Ok(());
         }
         if hold.generation < self.model.generation {
             // History that a reset cleared may be deleted by now or not; either way it does not count.
             return Ok(());
         }
-        if *is_told {
+        let before = told.unwrap_or(CallOutcome::Unknown);
+        let is_machine = (before, outcome) == (CallOutcome::Answered, CallOutcome::Voicemail);
+        if told.is_some() && !is_machine {
             same!(status, InteractionStatus::Duplicate, "told again");
             return Ok(());
         }
-        same!(status, InteractionStatus::Recorded, "unknown until now");
-        let unknown = contact.events.iter_mut().find(|event| {
-            event.kind == Kind::Ended { outcome: CallOutcome::Unknown, was_unknown: true }
-                && event.cycle == hold.cycle
-        });
-        unknown.unwrap().kind = Kind::Ended { outcome, was_unknown: true };
-        contact.may_ring = false;
-        *is_told = true;
+        same!(status, InteractionStatus::Recorded, "unknown until now, or taken for a person");
+        contact.correct(hold.cycle, before, outcome);
+        contact.may_ring &= told.is_some();
+        *told = Some(outcome);
         Ok(())
     }
 

@@ -61,6 +61,10 @@ pub enum Kind {
     },
 }
 
+/// Outcomes after which a contact is never dialled again.
+const FINAL: [CallOutcome; 3] =
+    [CallOutcome::Answered, CallOutcome::Rejected, CallOutcome::InvalidNumber];
+
 #[derive(Clone, Copy, Debug)]
 pub struct Event {
     pub kind: Kind,
@@ -68,6 +72,15 @@ pub struct Event {
     pub cycle: i32,
     /// Run of the campaign when the fact was recorded.
     pub run: i32,
+}
+
+impl Event {
+    /// Returns whether it is an attempt in which nothing rang, and that counts for nothing. At most six of a cycle do,
+    /// of which `before` came before this one.
+    pub fn is_given_back(&self, before: usize) -> bool {
+        let congested = Kind::Ended { outcome: CallOutcome::Congested, was_unknown: false };
+        self.kind == congested && before < 6
+    }
 }
 
 /// Hold of a worker on a contact.
@@ -97,8 +110,8 @@ pub struct Contact {
 /// Returns the most attempts, and whether the wait is longer than any test.
 fn retry_rule(outcome: CallOutcome) -> (usize, bool) {
     match outcome {
-        CallOutcome::NoAnswer => (3, false),
-        CallOutcome::Busy => (2, false),
+        CallOutcome::NoAnswer | CallOutcome::Cancelled => (3, false),
+        CallOutcome::Busy | CallOutcome::Abandoned => (2, false),
         CallOutcome::Voicemail => (2, true),
         CallOutcome::Unknown => (2, true),
         _ => (1, false),
@@ -110,16 +123,43 @@ impl Contact {
         self.events.iter().filter(move |event| event.generation == generation)
     }
 
+    /// Replaces the outcome of the last attempt of a cycle that ended like this.
+    pub fn correct(&mut self, cycle: i32, before: CallOutcome, after: CallOutcome) {
+        let ended = self.events.iter_mut().rev().find_map(|event| match &mut event.kind {
+            Kind::Ended { outcome, .. } if *outcome == before && event.cycle == cycle => {
+                Some(outcome)
+            }
+            _ => None,
+        });
+        *ended.unwrap() = after;
+    }
+
+    /// Returns the attempts of a generation in which nothing rang, and that count for nothing. Those of a cycle that is
+    /// over are not limited.
+    pub fn given_back(&self, generation: i32) -> usize {
+        let mut by_cycle: BTreeMap<i32, usize> = BTreeMap::new();
+        for event in self.events(generation) {
+            let before = by_cycle.entry(event.cycle).or_default();
+            *before += usize::from(event.is_given_back(*before));
+        }
+        by_cycle.values().sum()
+    }
+
     /// Returns whether the attempts of a cycle leave the contact finished, and whether it has to wait.
     fn attempts(&self, generation: i32, cycle: i32) -> (bool, bool) {
-        let (mut count, mut is_finished, mut waits) = (0, false, false);
+        let (mut count, mut given_back, mut is_finished, mut waits) = (0, 0, false, false);
         for event in self.events(generation).filter(|event| event.cycle == cycle) {
             is_finished |= event.kind == Kind::CalledIn;
             if let Kind::Ended { outcome, was_unknown } = event.kind {
+                if event.is_given_back(given_back) {
+                    given_back += 1;
+                    waits = false;
+                    continue;
+                }
                 count += 1;
                 let judged = if was_unknown { CallOutcome::Unknown } else { outcome };
                 let (most, is_long) = retry_rule(judged);
-                is_finished |= outcome == CallOutcome::Answered || count >= most;
+                is_finished |= FINAL.contains(&outcome) || count >= most;
                 waits = is_long;
             }
         }

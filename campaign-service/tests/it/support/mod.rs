@@ -63,7 +63,14 @@ pub fn phone(n: usize) -> String {
 /// Returns a policy that calls every contact once, whatever the outcome.
 pub fn once() -> v1::RetryPolicy {
     let rule = Some(retry(1, 0));
-    v1::RetryPolicy { no_answer: rule, busy: rule, failed: rule, voicemail: rule, unknown: rule }
+    v1::RetryPolicy {
+        no_answer: rule,
+        busy: rule,
+        failed: rule,
+        voicemail: rule,
+        unknown: rule,
+        abandoned: rule,
+    }
 }
 
 /// Returns a rule with this number of attempts and this delay in seconds.

@@ -20,6 +20,8 @@ pub fn serve(url: &str, port: u16, lease_ttl_seconds: u32) -> Program {
         .args(["serve", "--listen", &format!("127.0.0.1:{port}"), "--log", "error"])
         .args(["--lease-ttl-seconds", &lease_ttl_seconds.to_string()])
         .args(["--chore-interval-millis", "100"])
+        // The trunk of the simulated provider is congested at times, and tests do not wait a minute.
+        .env("CAMPAIGN_CONGESTED_RETRY_SECONDS", "1")
         .env("DATABASE_URL", url);
     Program::start(&mut service).unwrap()
 }
@@ -42,6 +44,7 @@ pub fn work(id: &str, ports: &[u16], log: &Path, time_scale: &str) -> Program {
     worker
         .args(["--service-url", &urls.join(","), "--worker-id", id])
         .args(["--max-calls", "40", "--time-scale", time_scale, "--log", "error"])
+        .args(["--congested-percent", "3"])
         .arg("--dial-log")
         .arg(log);
     Program::start(&mut worker).unwrap()

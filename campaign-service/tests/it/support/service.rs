@@ -92,6 +92,7 @@ pub fn test_options() -> Options {
             attempt_cap_scope: CapScope::Tenant,
             // Tests do not wait for phones that ring.
             unknown_retry_min_seconds: 0,
+            congested_retry_seconds: 0,
             drain_grace: Duration::from_secs(20),
             stream_max_age: None,
         },

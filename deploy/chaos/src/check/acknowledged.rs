@@ -3,6 +3,7 @@
 use super::book::{Answered, Book, Books};
 use super::erased::Erasures;
 use super::findings::Findings;
+use super::rules::counted_ends;
 use crate::journal::{Entry, Said};
 use std::collections::BTreeSet;
 
@@ -66,7 +67,11 @@ fn totals(book: &Book) -> [i64; 6] {
     let is_there = |position: i64| book.contacts.contains_key(&position);
     let is_of_now = |run: i32| book.generation_of(run) == book.generation;
     let ends = book.ends.iter().filter(|end| is_of_now(end.run) && is_there(end.position));
-    let attempts: BTreeSet<_> = ends.map(|end| (end.lease, end.slot)).collect();
+    let cycles: BTreeSet<_> = ends.map(|end| (end.position, book.cycle(end.run))).collect();
+    let counted = cycles
+        .into_iter()
+        .map(|(position, cycle)| counted_ends(book, position, cycle, i64::MAX).len());
+    let attempts: usize = counted.sum();
     let with = |kind: i16| {
         let facts = book.facts.iter().filter(|fact| fact.kind == kind);
         let of_now =
@@ -74,7 +79,7 @@ fn totals(book: &Book) -> [i64; 6] {
         let contacts: BTreeSet<_> = of_now.map(|fact| fact.position).collect();
         count(contacts.len())
     };
-    [count(attempts.len()), with(2), with(1), with(3), with(4), with(5)]
+    [count(attempts), with(2), with(1), with(3), with(4), with(5)]
 }
 
 fn recorded(

@@ -2,7 +2,9 @@
 
 use super::book::{Attempt, Book, Fact};
 use super::findings::Findings;
-use super::rules::{ANSWERED, OPTED_OUT, UNKNOWN, first_ends, max_attempts, min_delay, objection};
+use super::rules::{
+    OPTED_OUT, UNKNOWN, counted_ends, is_final, max_attempts, min_delay, objection,
+};
 use std::collections::{BTreeMap, BTreeSet};
 
 pub(super) fn judge(book: &Book, findings: &mut Findings<'_>) {
@@ -81,16 +83,16 @@ fn follows(book: &Book, first: &Attempt, second: &Attempt, findings: &mut Findin
     });
     if is_same_cycle || !is_known {
         let wait = second.at - end.at;
-        findings.expect(wait >= min_delay(book, end.outcome), "P2", || {
+        findings.expect(wait >= min_delay(book, end), "P2", || {
             format!("{end:?}, and {wait} microseconds later {second:?}")
         });
     }
     if is_same_cycle {
-        let ends = first_ends(book, first.position, now.cycle, second.at);
+        let ends = counted_ends(book, first.position, now.cycle, second.at);
         let count = i64::try_from(ends.len()).unwrap_or(i64::MAX);
-        let is_answered = ends.iter().any(|end| end.outcome == ANSWERED);
-        let last = ends.last().map_or(0, |end| max_attempts(book, end.outcome));
-        findings.expect(!is_answered && count < last, "P2", || {
+        let is_over = ends.iter().any(|end| is_final(end.outcome));
+        let last = ends.last().map_or(1, |end| max_attempts(book, end.outcome));
+        findings.expect(!is_over && count < last, "P2", || {
             format!("one attempt too many, after {count} attempts and {end:?}: {second:?}")
         });
     }

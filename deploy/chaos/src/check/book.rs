@@ -92,7 +92,8 @@ pub(super) struct Ended {
     pub slot: i32,
     pub run: i32,
     pub position: i64,
-    /// Outcome as stored: 0 answered, 1 no answer, 2 busy, 3 voicemail, 4 failed, 5 unknown.
+    /// Outcome as stored: 0 answered, 1 no answer, 2 busy, 3 voicemail, 4 failed, 5 unknown, 6 rejected, 7 invalid
+    /// number, 8 congested, 9 abandoned, 10 cancelled.
     pub outcome: u8,
     pub at: Micros,
 }

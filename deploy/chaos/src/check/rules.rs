@@ -3,9 +3,28 @@
 use super::book::{Book, Ended, Fact, Run};
 use serde_json::Value;
 
-pub(super) const ANSWERED: u8 = 0;
 pub(super) const UNKNOWN: u8 = 5;
-const OUTCOMES: [&str; 6] = ["", "no_answer", "busy", "voicemail", "failed", "unknown"];
+const CONGESTED: u8 = 8;
+/// Outcomes after which nobody is dialled again: answered, rejected, no such number.
+const FINAL: [u8; 3] = [0, 6, 7];
+/// Name of the retry rule for each outcome, as stored: 9 abandoned, 10 cancelled.
+const OUTCOMES: [&str; 11] = [
+    "",
+    "no_answer",
+    "busy",
+    "voicemail",
+    "failed",
+    "unknown",
+    "",
+    "",
+    "failed",
+    "abandoned",
+    "no_answer",
+];
+/// Attempts of a contact that are given back in a cycle.
+const MOST_GIVEN_BACK: usize = 6;
+/// Least wait after an attempt that is given back: see `CAMPAIGN_CONGESTED_RETRY_SECONDS`.
+const GIVEN_BACK_WAIT: i64 = 1_000_000;
 pub(super) const TRANSFERRED: i16 = 1;
 pub(super) const OPTED_OUT: i16 = 2;
 
@@ -57,16 +76,42 @@ fn rule(book: &Book, outcome: u8) -> &Value {
 
 /// Returns the number of attempts after which there is no other when one ends like this.
 pub(super) fn max_attempts(book: &Book, outcome: u8) -> i64 {
-    if outcome == ANSWERED { 0 } else { rule(book, outcome)["max_attempts"].as_i64().unwrap_or(0) }
+    if is_final(outcome) { 0 } else { rule(book, outcome)["max_attempts"].as_i64().unwrap_or(0) }
+}
+
+pub(super) fn is_final(outcome: u8) -> bool {
+    FINAL.contains(&outcome)
 }
 
 /// Returns the least wait after such an end, in microseconds.
-pub(super) fn min_delay(book: &Book, outcome: u8) -> i64 {
-    rule(book, outcome)["min_delay_seconds"].as_i64().unwrap_or(0) * 1_000_000
+pub(super) fn min_delay(book: &Book, end: &Ended) -> i64 {
+    if is_given_back(book, end) {
+        return GIVEN_BACK_WAIT;
+    }
+    rule(book, end.outcome)["min_delay_seconds"].as_i64().unwrap_or(0) * 1_000_000
+}
+
+/// Whether the end is of an attempt in which nothing rang, and that counts for nothing.
+fn is_given_back(book: &Book, end: &Ended) -> bool {
+    if end.outcome != CONGESTED {
+        return false;
+    }
+    let first = first_ends(book, end.position, book.cycle(end.run), end.at);
+    let (mine, before): (Vec<&Ended>, Vec<&Ended>) =
+        first.into_iter().partition(|one| (one.lease, one.slot) == (end.lease, end.slot));
+    let given_back = before.iter().filter(|one| one.outcome == CONGESTED).count();
+    // The real end after UNKNOWN is not the first record: such an attempt stays counted.
+    mine.iter().all(|one| one.outcome == CONGESTED) && given_back < MOST_GIVEN_BACK
+}
+
+/// Returns the first record of each attempt of a contact that counts in a cycle, in order, up to a time.
+pub(super) fn counted_ends(book: &Book, position: i64, cycle: i32, until: i64) -> Vec<&Ended> {
+    let ends = first_ends(book, position, cycle, until).into_iter();
+    ends.filter(|end| !is_given_back(book, end)).collect()
 }
 
 /// Returns the first record of each attempt of a contact in a cycle, in order, up to a time.
-pub(super) fn first_ends(book: &Book, position: i64, cycle: i32, until: i64) -> Vec<&Ended> {
+fn first_ends(book: &Book, position: i64, cycle: i32, until: i64) -> Vec<&Ended> {
     let mut first: Vec<&Ended> = Vec::new();
     for end in &book.ends {
         let is_known = first.iter().any(|other| (other.lease, other.slot) == (end.lease, end.slot));
@@ -78,17 +123,17 @@ pub(super) fn first_ends(book: &Book, position: i64, cycle: i32, until: i64) -> 
     first
 }
 
-/// Whether a contact was reached, or had no attempts left, in a cycle at a time.
+/// Whether a contact was reached, is never to be reached, or had no attempts left, in a cycle at a time.
 pub(super) fn is_finished(book: &Book, position: i64, cycle: i32, until: i64) -> bool {
-    let is_answered = |end: &Ended| {
+    let is_reached = |end: &Ended| {
         end.position == position
-            && end.outcome == ANSWERED
+            && is_final(end.outcome)
             && book.cycle(end.run) == cycle
             && end.at <= until
     };
-    if book.ends.iter().any(is_answered) {
+    if book.ends.iter().any(is_reached) {
         return true;
     }
-    let ends = first_ends(book, position, cycle, until);
+    let ends = counted_ends(book, position, cycle, until);
     (1..).zip(ends).any(|(attempts, end)| attempts >= max_attempts(book, end.outcome))
 }

@@ -148,7 +148,19 @@ fn call(book: &Book, rung: &Rung<'_>, findings: &mut Findings<'_>) {
 fn recorded(book: &Book, attempt: &Attempt, event: &Event, findings: &mut Findings<'_>) {
     let kind: i16 = match event.kind() {
         "ended" => {
-            let outcomes = ["answered", "no_answer", "busy", "voicemail", "failed", "unknown"];
+            let outcomes = [
+                "answered",
+                "no_answer",
+                "busy",
+                "voicemail",
+                "failed",
+                "unknown",
+                "rejected",
+                "invalid_number",
+                "congested",
+                "abandoned",
+                "cancelled",
+            ];
             let told = event.body["outcome"].as_str().unwrap_or_default();
             let told = outcomes.iter().position(|outcome| *outcome == told);
             let is_its = |lease, slot| (lease, slot) == (attempt.lease, attempt.slot);

@@ -1,24 +1,25 @@
 use super::*;
 use proptest::prelude::*;
 
-fn at(seconds: i64) -> Instant {
+pub(super) fn at(seconds: i64) -> Instant {
     Instant::UNIX_EPOCH + TimeDelta::seconds(seconds)
 }
 
-fn recording(retry: &RetryPolicy) -> Recording<'_> {
+pub(super) fn recording(retry: &RetryPolicy) -> Recording<'_> {
     Recording {
         epoch: Epoch::default(),
         run: 1,
         fact_epoch: Epoch::default(),
-        replaces_unknown: false,
+        replaces: None,
         call: None,
         retry,
+        give_backs: GiveBacks { first_wait_seconds: 60 },
         now: at(0),
     }
 }
 
-fn ended(outcome: CallOutcome) -> Fact {
-    Fact::CallEnded { outcome, duration_seconds: 0 }
+pub(super) fn ended(outcome: CallOutcome) -> Fact {
+    Fact::ended(outcome)
 }
 
 #[test]
@@ -55,7 +56,7 @@ fn an_answer_replaces_unknown_without_counting_twice() {
     let retry = RetryPolicy::default();
     let state = ContactState::default().after(&ended(CallOutcome::Unknown), &recording(&retry));
     assert!(state.due_at.is_some());
-    let late = Recording { replaces_unknown: true, ..recording(&retry) };
+    let late = Recording { replaces: Some(CallOutcome::Unknown), ..recording(&retry) };
     let state = state.after(&ended(CallOutcome::Answered), &late);
     assert_eq!((state.attempts, state.cycle_attempts), (1, 1));
     assert!(state.finished);
@@ -67,7 +68,7 @@ fn what_is_told_of_an_older_attempt_leaves_the_newer_one_unknown() {
     let retry = RetryPolicy { unknown: RetryPolicy::default().no_answer, ..RetryPolicy::default() };
     let of = |lease| Some(SlotId { lease, slot: 0 });
     let at = |lease| Recording { call: of(lease), ..recording(&retry) };
-    let late = |lease| Recording { replaces_unknown: true, ..at(lease) };
+    let late = |lease| Recording { replaces: Some(CallOutcome::Unknown), ..at(lease) };
     let both = ContactState::default()
         .after(&ended(CallOutcome::Unknown), &at(1))
         .after(&ended(CallOutcome::Unknown), &at(2));
@@ -127,7 +128,7 @@ fn who_may_still_be_rung_waits_whatever_is_launched() {
     assert_eq!(again.seen_in(rerun).due_at, wait);
     // A known end lifts the wait. A report of another call does not.
     for (call, due_at) in [(call, None), (Some(SlotId { lease: 2, slot: 0 }), wait)] {
-        let late = Recording { replaces_unknown: true, call, ..first };
+        let late = Recording { replaces: Some(CallOutcome::Unknown), call, ..first };
         let state = unknown.clone().after(&ended(CallOutcome::Busy), &late);
         assert_eq!(state.seen_in(rerun).due_at, due_at);
     }
@@ -167,7 +168,7 @@ fn hours(hours: i64) -> Instant {
 }
 
 /// Returns a recording in a run that a rerun began, of a fact from before its launch.
-fn before_the_rerun(retry: &RetryPolicy) -> Recording<'_> {
+pub(super) fn before_the_rerun(retry: &RetryPolicy) -> Recording<'_> {
     Recording { epoch: Epoch { generation: 0, cycle: 2 }, run: 2, ..recording(retry) }
 }
 
@@ -239,7 +240,7 @@ fn an_answer_from_before_a_rerun_does_not_finish_the_contact_in_it() {
     let retry = RetryPolicy::default();
     let unknown = ContactState::default().after(&ended(CallOutcome::Unknown), &recording(&retry));
     let told_late = |outcome, at: Recording<'_>| {
-        let at = Recording { replaces_unknown: true, ..at };
+        let at = Recording { replaces: Some(CallOutcome::Unknown), ..at };
         unknown.clone().after(&ended(outcome), &at).finished
     };
     assert!(told_late(CallOutcome::Answered, recording(&retry)));
@@ -259,7 +260,7 @@ fn the_end_of_an_earlier_call_leaves_waits_that_are_not_its_own() {
     // An attempt that was counted as unknown had ended before the call that now rings began.
     let reset = Recording { epoch: Epoch { generation: 1, cycle: 2 }, ..rerun };
     let in_call = ContactState::default().in_call(reset.epoch, at(0));
-    let late = Recording { replaces_unknown: true, ..reset };
+    let late = Recording { replaces: Some(CallOutcome::Unknown), ..reset };
     assert_eq!(in_call.clone().after(&ended(CallOutcome::Busy), &late), in_call);
     let lifted = in_call.after(&ended(CallOutcome::Busy), &reset);
     assert_eq!((lifted.due_at, lifted.may_ring, lifted.attempts), (None, false, 0));

@@ -3,8 +3,8 @@
 use crate::model::{Break, Dispatch};
 use crate::promises;
 use crate::world::{
-    Ask, Attempt, CONTACTS, Deciding, Known, LEASE_TTL_TICKS, Lease, World, hours, open_until,
-    retry,
+    Ask, Attempt, CONTACTS, Deciding, GIVE_BACKS, Known, LEASE_TTL_TICKS, Lease, World, hours,
+    open_until, retry,
 };
 use campaign_domain::Instant;
 use campaign_domain::dispatch::{Decision, Terms, admit, decide, expire, objection, settle};
@@ -74,8 +74,14 @@ impl Dispatch {
         let id = AttemptId { run, lease: ask.lease, slot: ask.slot };
         promises::note_grant(world, id, contact);
         if is_settled {
-            let attempt = Attempt { id, contact, worker, has_rung: false, recorded: None };
-            world.attempts.push(attempt);
+            world.attempts.push(Attempt {
+                id,
+                contact,
+                worker,
+                has_rung: false,
+                recorded: None,
+                is_given_back: false,
+            });
         }
     }
 
@@ -117,7 +123,7 @@ impl Dispatch {
                 world.is_waiting[contact] = true;
                 world.attempts[attempt].recorded = Some(CallOutcome::Unknown);
             } else {
-                world.end(attempt, CallOutcome::Unknown);
+                world.end(attempt, CallOutcome::Unknown, None);
             }
         }
         world.leases.remove(index);
@@ -153,41 +159,54 @@ impl World {
         }
     }
 
-    pub fn record(&mut self, contact: usize, fact: &Fact, of: Option<(AttemptId, bool)>) {
+    pub fn record(
+        &mut self,
+        contact: usize,
+        fact: &Fact,
+        of: Option<(AttemptId, Option<CallOutcome>)>,
+    ) {
         let epoch = self.campaign().epoch;
         let at = Recording {
             epoch,
             run: self.run,
             fact_epoch: of.map_or(epoch, |(id, _)| self.campaign_in(id.run).epoch),
-            replaces_unknown: of.is_some_and(|(_, replaces_unknown)| replaces_unknown),
+            replaces: of.and_then(|(_, replaces)| replaces),
             call: of.map(|(id, _)| id.slot_id()),
             retry: &retry(),
+            give_backs: GIVE_BACKS,
             now: self.now,
         };
         self.contacts[contact].0 = self.contacts[contact].0.clone().after(fact, &at);
     }
 
     /// Records the end of an attempt once; the real end replaces UNKNOWN.
-    pub fn end(&mut self, index: usize, outcome: CallOutcome) {
+    pub fn end(&mut self, index: usize, outcome: CallOutcome, broken: Option<Break>) {
         let attempt = self.attempts[index];
-        let replaces_unknown = match attempt.recorded {
-            None => false,
-            Some(CallOutcome::Unknown) if outcome != CallOutcome::Unknown => true,
-            Some(_) => return,
-        };
+        let replaces = attempt.recorded;
+        if replaces.is_some_and(|recorded| !recorded.gives_way_to(outcome)) {
+            return;
+        }
         let lease = self.leases.iter_mut().find(|lease| lease.number == attempt.id.lease);
-        if !replaces_unknown
+        if replaces.is_none()
             && !lease.is_some_and(|lease| lease.slots.advance(attempt.id.slot, Slot::Ended))
         {
             return;
         }
         self.attempts[index].recorded = Some(outcome);
-        if replaces_unknown {
-            promises::note_known(self, attempt.contact);
+        match (outcome, replaces) {
+            (CallOutcome::Congested, None) => promises::note_given_back(self, index),
+            (_, Some(_)) => promises::note_known(self, attempt.contact),
+            _ => {}
         }
-        let fact = Fact::CallEnded { outcome, duration_seconds: 0 };
-        self.record(attempt.contact, &fact, Some((attempt.id, replaces_unknown)));
-        if !replaces_unknown {
+        let recorded = match outcome {
+            CallOutcome::Congested if broken == Some(Break::GiveBackCounts) => CallOutcome::Failed,
+            outcome => outcome,
+        };
+        self.record(attempt.contact, &Fact::ended(recorded), Some((attempt.id, replaces)));
+        if broken == Some(Break::GiveBackAtOnce) && outcome == CallOutcome::Congested {
+            self.contacts[attempt.contact].0.due_at = None;
+        }
+        if replaces.is_none() {
             self.give_back(attempt.contact, attempt.id.run, None);
         }
     }

@@ -53,6 +53,8 @@ fn each_promise_fails_without_what_keeps_it() {
         (OneRun, Break::ExpiryNotAsked, promises::P6),
         (OneRun, Break::HoursNotAsked, promises::HOURS),
         (OneRun, Break::GivenBackNowhere, promises::P1),
+        (OneRun, Break::GiveBackCounts, promises::GIVEN_BACK),
+        (OneRun, Break::GiveBackAtOnce, promises::GIVEN_BACK_WAITS),
         (Reset, Break::OlderCallIgnored, promises::P2_ALONE),
         (Reset, Break::ResetForgetsCalls, promises::P2_UNKNOWN_WAITS),
     ];

@@ -37,6 +37,10 @@ pub enum Break {
     OlderCallIgnored,
     /// A reset forgets that a phone may still ring.
     ResetForgetsCalls,
+    /// An attempt that is given back counts as one that failed.
+    GiveBackCounts,
+    /// A contact whose attempt is given back does not wait.
+    GiveBackAtOnce,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -115,10 +119,16 @@ impl Dispatch {
         let arriving = world.questions().into_iter().filter(|ask| !is_locked(ask.lease));
         actions.extend(arriving.map(Action::Decide));
         actions.extend((0..world.deciding.len()).map(Action::Commit));
-        for (index, attempt) in world.attempts.iter().enumerate() {
+        // A worker that gave an attempt back dials nothing more for it.
+        let open = world.attempts.iter().enumerate().filter(|(_, attempt)| !attempt.is_given_back);
+        for (index, attempt) in open {
             if !attempt.has_rung {
                 if world.is_alive[attempt.worker] {
                     actions.push(Action::Ring(index));
+                    // The trunk took nothing. Two contacts to which that happens would be too many states.
+                    if attempt.contact == 0 && !is_locked(attempt.id.lease) {
+                        actions.push(Action::End(index, CallOutcome::Congested));
+                    }
                 }
             } else if !is_locked(attempt.id.lease) {
                 actions.push(Action::End(index, CallOutcome::Answered));
@@ -194,7 +204,7 @@ impl Model for Dispatch {
             }
             Action::Commit(index) => self.commit(&mut world, index),
             Action::Ring(index) => world.attempts[index].has_rung = true,
-            Action::End(index, outcome) => world.end(index, outcome),
+            Action::End(index, outcome) => world.end(index, outcome, self.broken),
             Action::Command(command) => {
                 let plan = Plan::default();
                 world.state = lifecycle::transition(world.state, command, &plan, world.now).ok()?;

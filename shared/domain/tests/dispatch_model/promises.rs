@@ -3,7 +3,9 @@
 
 use crate::idling;
 use crate::model::{Action, Dispatch, Scope};
-use crate::world::{Ask, Attempt, CONTACTS, MAX_ATTEMPTS, RETRY_DELAY_TICKS, World, hours};
+use crate::world::{
+    Ask, Attempt, CONTACTS, GIVE_BACKS, MAX_ATTEMPTS, RETRY_DELAY_TICKS, World, hours,
+};
 use campaign_domain::Instant;
 use campaign_domain::dispatch::Decision;
 use campaign_domain::facts::CallOutcome;
@@ -19,6 +21,8 @@ pub const P2_ONCE: &str = "P2: an attempt is authorised once";
 pub const P2_ALONE: &str = "P2: no contact has two calls in progress";
 pub const P2_UNKNOWN_WAITS: &str = "P2: after UNKNOWN the retry policy is waited for";
 pub const P2_COUNTED: &str = "P2: UNKNOWN attempts count";
+pub const GIVEN_BACK: &str = "an attempt that is given back counts for nothing";
+pub const GIVEN_BACK_WAITS: &str = "after an attempt is given back, its wait is waited for";
 pub const P3: &str = "P3: nothing is authorised after a pause or cancel has answered";
 pub const P4: &str = "P4: nothing is authorised after an opt-out has answered";
 pub const HOURS: &str = "nothing is authorised while the contact's hours are shut";
@@ -36,11 +40,14 @@ pub struct Seen {
     pub attempts: [i32; CONTACTS],
     /// Time when an attempt last became UNKNOWN, by contact.
     pub unknown_at: [Option<Instant>; CONTACTS],
+    /// Time when an attempt was last given back, by contact.
+    pub given_back_at: [Option<Instant>; CONTACTS],
     /// Whether the real end of an attempt came after UNKNOWN.
     pub is_end_known_late: bool,
     pub granted_twice: bool,
     pub granted_beside_another: bool,
     pub granted_too_soon_after_unknown: bool,
+    pub granted_too_soon_after_give_back: bool,
     pub granted_while_stopped: bool,
     pub granted_after_refusal: bool,
     pub granted_without_lease: bool,
@@ -58,6 +65,9 @@ pub fn note_grant(world: &mut World, id: AttemptId, contact: usize) {
     seen.granted_beside_another |= world.attempts.iter().any(is_in_progress);
     seen.granted_too_soon_after_unknown |=
         seen.unknown_at[contact].is_some_and(|at| world.now < earliest(at));
+    let wait = TimeDelta::seconds(GIVE_BACKS.first_wait_seconds.into());
+    seen.granted_too_soon_after_give_back |=
+        seen.given_back_at[contact].is_some_and(|at| world.now < at + wait);
     seen.granted_while_stopped |= seen.is_stopped;
     seen.granted_after_refusal |= seen.refused[contact];
     seen.attempts[contact] += 1;
@@ -81,17 +91,38 @@ pub fn note_known(world: &mut World, contact: usize) {
     world.seen.is_end_known_late = true;
 }
 
+/// Records that an attempt in progress is reported as CONGESTED.
+pub fn note_given_back(world: &mut World, index: usize) {
+    world.attempts[index].is_given_back = true;
+    let Attempt { id, contact, .. } = world.attempts[index];
+    if id.run == world.run {
+        world.seen.attempts[contact] -= 1;
+        world.seen.given_back_at[contact] = Some(world.now);
+    }
+}
+
 /// Records that a run starts whose launch resets the history.
 pub fn note_launch(world: &mut World) {
     let seen = &mut world.seen;
     seen.is_stopped = false;
     seen.refused = [false; CONTACTS];
     seen.attempts = [0; CONTACTS];
+    seen.given_back_at = [None; CONTACTS];
 }
 
 /// Records that a lease with an attempt in progress is taken back.
 pub fn note_unknown(world: &mut World, contact: usize) {
     world.seen.unknown_at[contact] = Some(world.now);
+}
+
+/// Whether history counts the attempts of the run that ended, and no other.
+fn counts_as_ended(world: &World, contact: usize) -> bool {
+    let counts = |attempt: &&Attempt| {
+        let is_its = attempt.contact == contact && attempt.id.run == world.run;
+        is_its && attempt.recorded.is_some() && !attempt.is_given_back
+    };
+    let state = world.candidate(contact).state.seen_in(world.campaign().epoch);
+    usize::try_from(state.attempts) == Ok(world.attempts.iter().filter(counts).count())
 }
 
 /// Whether any request that may arrive now is answered with `wanted`.
@@ -107,7 +138,9 @@ fn has_recorded(world: &World, outcome: CallOutcome) -> bool {
 pub fn all(scope: Scope) -> Vec<Property<Dispatch>> {
     let mut all = never();
     all.extend(match scope {
-        Scope::OneRun => met().into_iter().chain(met_when_idle()).collect(),
+        Scope::OneRun => {
+            [met(), met_with_give_backs(), met_when_idle()].into_iter().flatten().collect()
+        }
         Scope::Reset => met_around_a_reset(),
     });
     all
@@ -138,6 +171,12 @@ fn never() -> Vec<Property<Dispatch>> {
         Property::always(P2_COUNTED, |_, world: &World| {
             world.seen.attempts.iter().all(|attempts| *attempts <= MAX_ATTEMPTS)
         }),
+        Property::always(GIVEN_BACK, |_, world: &World| {
+            (0..CONTACTS).all(|contact| counts_as_ended(world, contact))
+        }),
+        Property::always(GIVEN_BACK_WAITS, |_, world: &World| {
+            !world.seen.granted_too_soon_after_give_back
+        }),
         Property::always(P1, |_, world: &World| {
             (0..CONTACTS).all(|contact| match world.standing(contact) {
                 Standing::Waiting | Standing::WaitingRetry(_) => world.is_waiting[contact],
@@ -149,6 +188,21 @@ fn never() -> Vec<Property<Dispatch>> {
         Property::always(P3, |_, world: &World| !world.seen.granted_while_stopped),
         Property::always(P4, |_, world: &World| !world.seen.granted_after_refusal),
         Property::always(P6, |_, world: &World| !world.seen.granted_without_lease),
+    ]
+}
+
+fn met_with_give_backs() -> Vec<Property<Dispatch>> {
+    vec![
+        Property::sometimes("an attempt is given back", |_, world: &World| {
+            world.attempts.iter().any(|attempt| attempt.is_given_back)
+        }),
+        Property::sometimes("a contact is called again after a give-back", |_, world: &World| {
+            let is = |attempt: &Attempt, wanted| {
+                attempt.contact == 0 && attempt.is_given_back == wanted && attempt.id.run == 1
+            };
+            world.attempts.iter().any(|attempt| is(attempt, true))
+                && world.attempts.iter().any(|attempt| is(attempt, false))
+        }),
     ]
 }
 

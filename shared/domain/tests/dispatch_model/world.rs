@@ -10,7 +10,7 @@ use campaign_domain::facts::CallOutcome;
 use campaign_domain::history::ContactState;
 use campaign_domain::lease::{AttemptId, Slot, Slots};
 use campaign_domain::lifecycle::State;
-use campaign_domain::retry::{RetryPolicy, RetryRule};
+use campaign_domain::retry::{GiveBacks, RetryPolicy, RetryRule};
 use campaign_domain::schedule::Hours;
 use campaign_domain::settings::LaunchSettings;
 use campaign_domain::standing::{Standing, standing};
@@ -39,7 +39,7 @@ impl Hash for Known {
         let state = &self.0;
         (state.flags, state.attempts, state.last_outcome, state.refused_run).hash(hasher);
         (state.cycle_flags, state.cycle_attempts, state.finished).hash(hasher);
-        (state.due_at, state.may_ring, state.last_call).hash(hasher);
+        (state.due_at, state.may_ring, state.last_call, state.given_back).hash(hasher);
         (state.epoch.generation, state.epoch.cycle).hash(hasher);
     }
 }
@@ -85,6 +85,8 @@ pub struct Attempt {
     /// Whether the worker has the answer and dialled. Its report may come at any time from now on.
     pub has_rung: bool,
     pub recorded: Option<CallOutcome>,
+    /// Whether it was recorded as CONGESTED while it was in progress.
+    pub is_given_back: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -112,8 +114,17 @@ pub fn at(tick: i64) -> Instant {
 
 pub fn retry() -> RetryPolicy {
     let rule = RetryRule { max_attempts: MAX_ATTEMPTS, min_delay_seconds: RETRY_DELAY_TICKS };
-    RetryPolicy { no_answer: rule, busy: rule, failed: rule, voicemail: rule, unknown: rule }
+    RetryPolicy {
+        no_answer: rule,
+        busy: rule,
+        failed: rule,
+        voicemail: rule,
+        unknown: rule,
+        abandoned: rule,
+    }
 }
+
+pub const GIVE_BACKS: GiveBacks = GiveBacks { first_wait_seconds: 1 };
 
 /// Returns a contact's hours at a time.
 pub fn hours(contact: usize, now: Instant) -> Hours {

@@ -91,7 +91,6 @@ impl Timing {
                 authorized.insert(attempt, tx.now);
             }
         }
-        // No index serves this query, so it runs only if nothing else tells the time.
         authorized.extend(leases::authorized_at(tx, campaign.id, &asked).await?);
         Ok(Self { launches, authorized })
     }
