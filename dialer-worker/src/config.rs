@@ -17,6 +17,9 @@ use crate::sip::SipConfig;
 /// Longest worker id that the service accepts.
 const MAX_WORKER_ID_CHARACTERS: usize = 100;
 
+/// Longest name of a pool that the service accepts.
+const MAX_POOL_LENGTH: usize = 63;
+
 /// Default rate of calls with a real provider, in calls per second.
 const DEFAULT_CALLS_PER_SECOND: u32 = 50;
 
@@ -110,6 +113,26 @@ pub struct WorkerConfig {
         default_value_t = default_worker_id()
     )]
     pub worker_id: String,
+    /// Pool of the worker, as in a campaign's worker_pool; repeat for more [default: the worker serves
+    /// campaigns without a pool]
+    #[arg(
+        long = "pool",
+        env = "DIALER_POOLS",
+        value_name = "NAME",
+        value_delimiter = ',',
+        value_parser = pool
+    )]
+    pub pools: Vec<String>,
+    /// Campaign to serve, as in campaigns/0198…; repeat for more [default: every campaign that fits
+    /// the worker's pools and channels]
+    #[arg(
+        long = "campaign",
+        env = "DIALER_CAMPAIGNS",
+        value_name = "NAME",
+        value_delimiter = ',',
+        value_parser = campaign
+    )]
+    pub campaigns: Vec<String>,
     /// Most calls in progress, 1 to 10,000
     #[arg(long, env = "DIALER_MAX_CALLS", value_parser = within(1..=10_000), default_value_t = 50)]
     pub max_calls: u32,
@@ -210,6 +233,21 @@ fn worker_id(text: &str) -> Result<String, String> {
     Err(format!("give 1 to {MAX_WORKER_ID_CHARACTERS} characters"))
 }
 
+fn pool(text: &str) -> Result<String, String> {
+    let is_plain = text.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-'));
+    if is_plain && (1..=MAX_POOL_LENGTH).contains(&text.len()) {
+        return Ok(text.to_owned());
+    }
+    Err(format!("give 1 to {MAX_POOL_LENGTH} of a to z, 0 to 9 and -"))
+}
+
+fn campaign(text: &str) -> Result<String, String> {
+    match text.strip_prefix("campaigns/") {
+        Some(id) if !id.is_empty() && !id.contains('/') => Ok(text.to_owned()),
+        _ => Err("write it as campaignctl shows it: campaigns/ and the id".to_owned()),
+    }
+}
+
 fn time_scale(text: &str) -> Result<f64, String> {
     let scale: f64 = text.parse().map_err(|_| "give a number from 0 to 1000".to_owned())?;
     if (0.0..=1_000.0).contains(&scale) {
@@ -253,6 +291,16 @@ mod tests {
     }
 
     #[test]
+    fn pools_and_campaigns_are_named_several_times() {
+        let config = parse(&[]).expect("flags are right").worker;
+        assert_eq!((config.pools.len(), config.campaigns.len()), (0, 0));
+        let flags = ["--pool", "a", "--pool", "b,c-1", "--campaign", "campaigns/1"];
+        let config = parse(&flags).expect("flags are right").worker;
+        assert_eq!(config.pools, ["a", "b", "c-1"]);
+        assert_eq!(config.campaigns, ["campaigns/1"]);
+    }
+
+    #[test]
     fn values_out_of_range_are_refused() {
         for flags in [
             ["--max-calls", "0"],
@@ -269,6 +317,10 @@ mod tests {
             ["--service-url", "nonsense"],
             ["--service-client-cert-file", "cert.pem"],
             ["--worker-id", ""],
+            ["--pool", ""],
+            ["--pool", "Berlin"],
+            ["--campaign", "spring"],
+            ["--campaign", "campaigns/1/contacts/2"],
         ] {
             assert!(parse(&flags).is_err(), "{flags:?}");
         }

@@ -28,6 +28,11 @@ pub trait Dialer: Send + Sync + 'static {
     /// anything else.
     fn begin(&self, _earlier: EarlierCalls) {}
 
+    /// Returns the channels that the provider engages contacts by; empty: any.
+    fn channels(&self) -> Vec<String> {
+        Vec::new()
+    }
+
     /// Whether calls tell that the provider works, by [`CallEvents::provider_works`]. If so, few
     /// calls are set up at a time until the first one does.
     fn tells_health(&self) -> bool {

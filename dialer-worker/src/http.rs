@@ -24,6 +24,7 @@ mod texts;
 use std::fmt;
 use std::sync::{Arc, Mutex, OnceLock};
 
+use clap::ValueEnum;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use tokio::net::TcpListener;
@@ -131,6 +132,12 @@ impl Dialer for HttpDialer {
     fn begin(&self, earlier: EarlierCalls) {
         // Set once: the process has one worker.
         let _ = self.shared.earlier.set(earlier);
+    }
+
+    fn channels(&self) -> Vec<String> {
+        // The service knows channels by the names that the flag has.
+        let name = self.shared.channel.to_possible_value();
+        name.map(|name| name.get_name().to_owned()).into_iter().collect()
     }
 
     fn tells_health(&self) -> bool {

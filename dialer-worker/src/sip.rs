@@ -115,6 +115,10 @@ impl Dialer for SipDialer {
         async move { call::place(&stack, &attempt, &events, &hang_up).await }.boxed()
     }
 
+    fn channels(&self) -> Vec<String> {
+        vec!["call".to_owned()]
+    }
+
     fn tells_health(&self) -> bool {
         true
     }

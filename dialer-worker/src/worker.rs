@@ -49,8 +49,16 @@ pub async fn run(
     let (sender, events) = mpsc::channel(CALL_EVENTS_CAPACITY);
     dialer.begin(EarlierCalls { sender: sender.clone() });
     let (probe_sender, probe_answers) = mpsc::channel(1);
-    let mut worker = Worker {
+    let hello = Hello {
         worker_id: config.worker_id.clone(),
+        protocol_version: PROTOCOL_VERSION,
+        campaigns: config.campaigns.clone(),
+        pools: config.pools.clone(),
+        channels: dialer.channels(),
+        ..Default::default()
+    };
+    let mut worker = Worker {
+        hello,
         health: health.clone(),
         state: State::new(config, Arc::clone(&dialer), metrics, sender, probe_sender),
         outside: Outside { events, probe_answers, shutdown: shutdown.clone() },
@@ -83,7 +91,8 @@ enum Parting {
 }
 
 struct Worker {
-    worker_id: String,
+    /// Hello of each stream, without the leases that the worker holds by then.
+    hello: Hello,
     /// Health of the worker: ready while a stream is open.
     health: Health,
     state: State,
@@ -93,7 +102,7 @@ struct Worker {
 impl Worker {
     async fn work(&mut self, replicas: &[Replica]) {
         let mut delays = reconnect_delays();
-        let mut index = first_url(&self.worker_id, replicas.len());
+        let mut index = first_url(&self.hello.worker_id, replicas.len());
         while let Some(replica) = replicas.get(index) {
             let parting = self.serve(replica, &mut delays).await;
             let url = &replica.url;
@@ -123,18 +132,13 @@ impl Worker {
         delays: &mut ExponentialBackoff,
     ) -> Result<Parting, SessionError> {
         let named = self.state.begin_stream(Instant::now());
-        let hello = Hello {
-            worker_id: self.worker_id.clone(),
-            protocol_version: PROTOCOL_VERSION,
-            leases: named.leases,
-            lost_leases: named.lost_leases,
-            campaigns: Vec::new(),
-        };
+        let hello =
+            Hello { leases: named.leases, lost_leases: named.lost_leases, ..self.hello.clone() };
         let Some(opened) = self.attend(Session::open(replica, hello)).await else {
             return Ok(Parting::Finished);
         };
         let (session, welcome) = opened?;
-        info!(url = %replica.url.uri(), worker_id = self.worker_id, "connected");
+        info!(url = %replica.url.uri(), worker_id = self.hello.worker_id, "connected");
         *delays = reconnect_delays();
         self.state.welcome(&welcome, session.terms);
         self.health.set(READINESS, !self.state.is_stopping()).await;

@@ -5,6 +5,7 @@ use crate::store::contacts::Attributes;
 use campaign_domain::Instant;
 use campaign_domain::campaign::ConfigField;
 use campaign_domain::phone::Region;
+use campaign_domain::serving::is_name;
 use campaign_domain::zones::zone;
 use chrono::DateTime;
 use std::collections::{BTreeSet, HashMap};
@@ -64,6 +65,27 @@ impl Check {
             self.fail(field, "must not be empty");
         } else if value.contains('\0') {
             self.fail(field, "must not contain NUL characters");
+        }
+    }
+
+    /// Checks a name of a pool or a channel, which may be empty.
+    pub fn plain_name(&mut self, field: &str, value: &str, max_length: usize) {
+        if value.len() > max_length || !is_name(value) {
+            let how = format!("must be at most {max_length} of a to z, 0 to 9 and \"-\"");
+            self.fail(field, how);
+        }
+    }
+
+    /// Checks names of pools or channels, of which none may be empty.
+    pub fn names(&mut self, field: &str, values: &[String], max: usize, max_length: usize) {
+        if values.len() > max {
+            self.fail(field, format!("must be at most {max}"));
+            return;
+        }
+        for (index, value) in values.iter().enumerate() {
+            let field = format!("{field}[{index}]");
+            self.require(!value.is_empty(), &field, "must not be empty");
+            self.plain_name(&field, value, max_length);
         }
     }
 

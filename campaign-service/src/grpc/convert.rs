@@ -15,6 +15,7 @@ use campaign_domain::links::is_web_address;
 use campaign_domain::pacing::{MAX_CALLS_LIMIT, MAX_WEIGHT, Pacing};
 use campaign_domain::retry::{MAX_ATTEMPTS_LIMIT, MIN_DELAY_LIMIT_SECONDS, RetryPolicy, RetryRule};
 use campaign_domain::schedule::{MAX_BLACKOUT_DATES, MAX_WINDOWS, Schedule, WeeklyWindow};
+use campaign_domain::serving::{MAX_CHANNEL_LENGTH, MAX_CHANNELS, MAX_POOL_LENGTH, Needs};
 use campaign_domain::settings::{Exclusions, LaunchSettings, TransferredExclusion};
 use campaign_domain::standing::IdleReason;
 use campaign_proto::v1;
@@ -97,6 +98,13 @@ pub fn config(campaign: v1::Campaign, fields: Option<&[ConfigField]>) -> Result<
         let how = "must be an http or https address of at most 2000 characters";
         check.require(is_web_address, "campaign.link_url", how);
     }
+    if wants(ConfigField::WorkerPool) {
+        check.plain_name("campaign.worker_pool", &campaign.worker_pool, MAX_POOL_LENGTH);
+    }
+    if wants(ConfigField::Channels) {
+        let (channels, most) = (&campaign.channels, MAX_CHANNELS);
+        check.names("campaign.channels", channels, most, MAX_CHANNEL_LENGTH);
+    }
     check.finish()?;
     Ok(Config {
         display_name: campaign.display_name,
@@ -106,6 +114,7 @@ pub fn config(campaign: v1::Campaign, fields: Option<&[ConfigField]>) -> Result<
         pacing,
         link_url: campaign.link_url,
         allow_costly_numbers: campaign.allow_costly_numbers,
+        needs: Needs { worker_pool: campaign.worker_pool, channels: campaign.channels },
     })
 }
 
@@ -296,6 +305,8 @@ pub fn campaign_to_api(campaign: &Campaign, contact_count: i64) -> v1::Campaign 
         }),
         link_url: campaign.config.link_url.clone(),
         allow_costly_numbers: campaign.config.allow_costly_numbers,
+        worker_pool: campaign.config.needs.worker_pool.clone(),
+        channels: campaign.config.needs.channels.clone(),
         state: state_to_api(campaign.state).into(),
         run: campaign.run,
         launch_settings: campaign.settings.as_ref().map(settings_to_api),

@@ -108,10 +108,12 @@ fn campaign() -> impl Strategy<Value = v1::Campaign> {
                 end_time: time(b),
                 time_zone: zone.clone(),
                 windows: vec![window(weekday), window(1 + weekday.rem_euclid(7))],
-                blackout_dates: vec![zone],
+                blackout_dates: vec![zone.clone()],
             }),
             retry_policy: Some(v1::RetryPolicy { busy: Some(rule), ..Default::default() }),
-            link_url: name,
+            link_url: name.clone(),
+            worker_pool: name,
+            channels: vec![zone],
             ..Default::default()
         }
     })

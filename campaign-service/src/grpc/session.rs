@@ -21,6 +21,7 @@ use crate::app::error::Error;
 use crate::app::facts::Facts;
 use crate::metrics::Metrics;
 use campaign_domain::access::Reach;
+use campaign_domain::serving::Abilities;
 use campaign_proto::v1;
 use campaign_proto::v1::dispatch_response::Message as Response;
 use holding::Holdings;
@@ -53,6 +54,8 @@ pub struct Session {
     admitted: Admitted,
     /// Campaigns that the worker may see.
     reach: Reach,
+    /// Pools and channels of the worker.
+    abilities: Arc<Abilities>,
     stop: CancellationToken,
     /// Longest time that the stream stays open.
     max_age: Option<Duration>,

@@ -11,6 +11,7 @@ use campaign_domain::access::Tenant;
 use campaign_domain::agenda::Entry;
 use campaign_domain::campaign::Campaign;
 use campaign_domain::roster::Offer;
+use campaign_domain::serving::Needs;
 use tokio_postgres::Row;
 use uuid::Uuid;
 
@@ -21,10 +22,12 @@ pub async fn set(tx: &Tx<'_>, campaign: &Campaign, entry: Option<Entry>) -> Stor
         tx.execute("DELETE FROM agenda WHERE campaign_id = $1", &[&campaign.id]).await?;
         return Ok(());
     };
-    let sql = "INSERT INTO agenda (campaign_id, tenant, weight, clock_at, work_at, ends_when_done)
-        VALUES ($1, $2, $3, $4, $5, $6)
+    let sql = "INSERT INTO agenda (campaign_id, tenant, weight, clock_at, work_at, ends_when_done,
+            worker_pool, channels)
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
         ON CONFLICT (campaign_id) DO UPDATE SET weight = excluded.weight, clock_at = excluded.clock_at,
-            work_at = excluded.work_at, ends_when_done = excluded.ends_when_done";
+            work_at = excluded.work_at, ends_when_done = excluded.ends_when_done,
+            worker_pool = excluded.worker_pool, channels = excluded.channels";
     tx.execute(
         sql,
         &[
@@ -34,6 +37,8 @@ pub async fn set(tx: &Tx<'_>, campaign: &Campaign, entry: Option<Entry>) -> Stor
             &entry.clock_at,
             &entry.work_at,
             &entry.ends_when_done,
+            &campaign.config.needs.worker_pool,
+            &campaign.config.needs.channels,
         ],
     )
     .await?;
@@ -124,18 +129,22 @@ pub async fn clock_due(tx: &Tx<'_>, after: Option<Place>, limit: i64) -> StoreRe
 }
 
 /// Lists campaigns that may have contacts to hand out, after a place, in order of time. Returns the
-/// place of the last one, if there may be more.
+/// place of the last one, if there may be more. Reads the campaign only for an entry of a version
+/// that knew no pools.
 pub async fn work_due(
     connection: &Connection,
     after: Option<Place>,
     limit: i64,
 ) -> StoreResult<(Vec<Offer>, Option<Place>)> {
     let (time, id) = after.unzip();
-    let sql = "SELECT campaign_id, tenant, weight, work_at FROM agenda
-        WHERE work_at <= clock_timestamp()
-            AND (work_at, campaign_id) > (COALESCE($1::timestamptz, '-infinity'),
+    let sql = "SELECT a.campaign_id, a.tenant, a.weight, a.work_at,
+            COALESCE(a.worker_pool, c.worker_pool, ''), COALESCE(a.channels, c.channels, '{}')
+        FROM agenda a LEFT JOIN LATERAL (SELECT worker_pool, channels FROM campaigns
+            WHERE campaign_id = a.campaign_id AND a.worker_pool IS NULL LIMIT 1) c ON true
+        WHERE a.work_at <= clock_timestamp()
+            AND (a.work_at, a.campaign_id) > (COALESCE($1::timestamptz, '-infinity'),
                 COALESCE($2, '00000000-0000-0000-0000-000000000000'::uuid))
-        ORDER BY work_at, campaign_id LIMIT $3";
+        ORDER BY a.work_at, a.campaign_id LIMIT $3";
     let rows = connection.alone().query(sql, &[&time, &id, &limit]).await?;
     let is_full = i64::try_from(rows.len()).is_ok_and(|rows| rows >= limit);
     let place = rows.last().filter(|_| is_full).map(|row| (row.get(3), row.get(0)));
@@ -145,7 +154,8 @@ pub async fn work_due(
 fn offer(row: &Row) -> StoreResult<Offer> {
     let tenant: &str = row.get(1);
     let tenant = Tenant::new(tenant).ok_or_else(|| StoreError::Corrupt(tenant.to_owned()))?;
-    Ok(Offer { campaign: row.get(0), tenant, weight: row.get(2) })
+    let needs = Needs { worker_pool: row.get(4), channels: row.get(5) };
+    Ok(Offer { campaign: row.get(0), tenant, weight: row.get(2), needs })
 }
 
 /// Returns the entry of a campaign; `None` if there is none.

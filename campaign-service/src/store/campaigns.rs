@@ -5,8 +5,9 @@ use super::run_counts::AUTHORIZED;
 use super::{Connection, Statements, StoreError, StoreResult, Tx, classes, from_json, to_json};
 use campaign_domain::Instant;
 use campaign_domain::access::{Reach, Tenant};
-use campaign_domain::campaign::Campaign;
+use campaign_domain::campaign::{Campaign, Config};
 use campaign_domain::lifecycle::State;
+use campaign_domain::serving::Needs;
 use campaign_domain::settings::{Epoch, LaunchSettings};
 use campaign_domain::timing::Launch;
 use tokio_postgres::Row;
@@ -16,7 +17,7 @@ use uuid::Uuid;
 /// as one from before the first.
 const MAX_LAUNCHES: i64 = 1_000;
 
-const COLUMNS: &str = "c.campaign_id, c.tenant, c.state, c.config, c.run, c.generation, c.cycle,
+const COLUMNS: &str = "c.campaign_id, c.tenant, c.state, c.config, c.worker_pool, c.channels, c.run, c.generation, c.cycle,
     r.settings, r.position_limit, coalesce(r.launch_traceparent, '') AS launch_traceparent, c.revision,
     c.created_at, c.updated_at, c.deleted_at IS NOT NULL AS is_deleted";
 const FROM: &str =
@@ -26,11 +27,13 @@ fn read(row: &Row) -> StoreResult<Campaign> {
     let state: &str = row.get("state");
     let settings: Option<serde_json::Value> = row.get("settings");
     let tenant: &str = row.get("tenant");
+    // The version before writes the configuration without needs.
+    let needs = Needs { worker_pool: row.get("worker_pool"), channels: row.get("channels") };
     Ok(Campaign {
         id: row.get("campaign_id"),
         tenant: Tenant::new(tenant).ok_or_else(|| StoreError::Corrupt(tenant.to_owned()))?,
         state: State::from_name(state).ok_or_else(|| StoreError::Corrupt(state.to_owned()))?,
-        config: from_json(row.get("config"))?,
+        config: Config { needs, ..from_json(row.get("config"))? },
         run: row.get("run"),
         epoch: Epoch { generation: row.get("generation"), cycle: row.get("cycle") },
         settings: settings.map(from_json).transpose()?,
@@ -107,8 +110,9 @@ pub async fn count(tx: &Tx<'_>, reach: &Reach) -> StoreResult<i64> {
 pub async fn insert(tx: &Tx<'_>, campaign: &Campaign) -> StoreResult<bool> {
     let plan = campaign.plan(false);
     let sql = "INSERT INTO campaigns
-            (campaign_id, state, config, start_time, end_time, revision, created_at, updated_at, tenant)
-        VALUES ($1, $2, $3, $4, $5, $6, $7, $7, $8) ON CONFLICT DO NOTHING";
+            (campaign_id, state, config, start_time, end_time, revision, created_at, updated_at, tenant,
+             worker_pool, channels)
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $7, $8, $9, $10) ON CONFLICT DO NOTHING";
     let added = tx
         .execute(
             sql,
@@ -121,6 +125,8 @@ pub async fn insert(tx: &Tx<'_>, campaign: &Campaign) -> StoreResult<bool> {
                 &campaign.revision,
                 &campaign.created_at,
                 &campaign.tenant.name(),
+                &campaign.config.needs.worker_pool,
+                &campaign.config.needs.channels,
             ],
         )
         .await?;
@@ -138,7 +144,8 @@ pub async fn update(tx: &Tx<'_>, campaign: &Campaign) -> StoreResult<()> {
     let deleted_at = campaign.is_deleted.then_some(campaign.updated_at);
     let sql =
         "UPDATE campaigns SET state = $2, config = $3, start_time = $4, end_time = $5, run = $6,
-            generation = $7, cycle = $8, revision = $9, updated_at = $10, deleted_at = $11
+            generation = $7, cycle = $8, revision = $9, updated_at = $10, deleted_at = $11,
+            worker_pool = $12, channels = $13
         WHERE campaign_id = $1";
     tx.execute(
         sql,
@@ -154,6 +161,8 @@ pub async fn update(tx: &Tx<'_>, campaign: &Campaign) -> StoreResult<()> {
             &campaign.revision,
             &campaign.updated_at,
             &deleted_at,
+            &campaign.config.needs.worker_pool,
+            &campaign.config.needs.channels,
         ],
     )
     .await?;

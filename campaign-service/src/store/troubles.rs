@@ -2,12 +2,16 @@
 
 use super::{StoreResult, Tx};
 use campaign_domain::access::Tenant;
+use campaign_domain::serving::Abilities;
 use chrono::TimeDelta;
+use tokio_postgres::Row;
 use uuid::Uuid;
 
 /// Time for which a worker's report is believed. A worker that still runs reports again well within
 /// this time.
 const BELIEVED: TimeDelta = TimeDelta::minutes(5);
+/// Most reports among which one of a worker that serves a campaign is looked for.
+const MAX_REPORTS: i64 = 100;
 
 /// Records that a worker's provider fails, as the worker reports on a stream.
 pub async fn put(
@@ -15,13 +19,19 @@ pub async fn put(
     worker_id: &str,
     tenant: &Tenant,
     stream: Uuid,
+    abilities: &Abilities,
     reason: &str,
 ) -> StoreResult<()> {
-    let sql = "INSERT INTO provider_troubles (worker_id, stream_id, reason, reported_at, tenant)
-        VALUES ($1, $2, $3, $4, $5)
+    let sql = "INSERT INTO provider_troubles
+            (worker_id, stream_id, reason, reported_at, tenant, pools, channels)
+        VALUES ($1, $2, $3, $4, $5, $6, $7)
         ON CONFLICT (worker_id) DO UPDATE SET stream_id = excluded.stream_id,
-            reason = excluded.reason, reported_at = excluded.reported_at";
-    tx.execute(sql, &[&worker_id, &stream, &reason, &tx.now, &tenant.name()]).await?;
+            reason = excluded.reason, reported_at = excluded.reported_at,
+            pools = excluded.pools, channels = excluded.channels";
+    let pools: Vec<&String> = abilities.pools.iter().collect();
+    let channels: Vec<&String> = abilities.channels.iter().collect();
+    tx.execute(sql, &[&worker_id, &stream, &reason, &tx.now, &tenant.name(), &pools, &channels])
+        .await?;
     Ok(())
 }
 
@@ -33,10 +43,16 @@ pub async fn remove(tx: &Tx<'_>, worker_id: &str, stream: Uuid) -> StoreResult<(
     Ok(())
 }
 
-/// Returns the reason in the latest report of a failing provider, among the workers that serve a
-/// tenant.
-pub async fn latest(tx: &Tx<'_>, tenant: &Tenant) -> StoreResult<Option<String>> {
-    let sql = "SELECT reason FROM provider_troubles WHERE reported_at > $1 AND tenant IN ('', $2)
-        ORDER BY reported_at DESC LIMIT 1";
-    Ok(tx.query_opt(sql, &[&(tx.now - BELIEVED), &tenant.name()]).await?.map(|row| row.get(0)))
+/// Lists the latest reports of failing providers, newest first: the reason, and the abilities of the
+/// worker. Only of workers that serve a tenant.
+pub async fn latest(tx: &Tx<'_>, tenant: &Tenant) -> StoreResult<Vec<(String, Abilities)>> {
+    let sql = "SELECT reason, pools, channels FROM provider_troubles
+        WHERE reported_at > $1 AND tenant IN ('', $2) ORDER BY reported_at DESC LIMIT $3";
+    let rows = tx.query(sql, &[&(tx.now - BELIEVED), &tenant.name(), &MAX_REPORTS]).await?;
+    let set = |names: Vec<String>| names.into_iter().collect();
+    let read = |row: &Row| {
+        let abilities = Abilities { pools: set(row.get(1)), channels: set(row.get(2)) };
+        (row.get(0), abilities)
+    };
+    Ok(rows.iter().map(read).collect())
 }

@@ -169,6 +169,7 @@ async fn calls_of_a_lost_lease_are_hung_up_too() {
         leases: vec![held[0].lease.clone()],
         lost_leases: vec![held[0].lease.lease.clone()],
         campaigns: vec![name.clone()],
+        ..Default::default()
     };
     let back = || Worker::open(&clients, Request::Hello(hello.clone()));
     let mut worker = back().await.unwrap();

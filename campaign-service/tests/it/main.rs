@@ -39,6 +39,7 @@ mod privacy;
 mod promises;
 mod retention;
 mod rolling;
+mod serving;
 mod settings;
 mod states;
 mod storm;

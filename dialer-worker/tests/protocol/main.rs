@@ -3,5 +3,6 @@
 mod dialling;
 mod fake;
 mod provider;
+mod serving;
 mod stopping;
 mod under_test;

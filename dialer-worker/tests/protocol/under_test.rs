@@ -59,6 +59,10 @@ impl Dialer for FakeDialer {
         async move { ended.await.expect("the test ends the call") }.boxed()
     }
 
+    fn channels(&self) -> Vec<String> {
+        vec!["fax".to_owned()]
+    }
+
     fn probe(&self) -> BoxFuture<'static, bool> {
         let (answer, answered) = oneshot::channel();
         let _ = self.probes.send(answer);

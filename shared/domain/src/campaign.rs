@@ -7,6 +7,7 @@ use crate::lifecycle::{Plan, State};
 use crate::pacing::Pacing;
 use crate::retry::RetryPolicy;
 use crate::schedule::Schedule;
+use crate::serving::Needs;
 use crate::settings::{Epoch, LaunchSettings};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -150,6 +151,9 @@ pub struct Config {
     /// Whether numbers that cost their caller may be contacts.
     #[serde(default)]
     pub allow_costly_numbers: bool,
+    /// Needs that a worker must meet to serve the campaign.
+    #[serde(default)]
+    pub needs: Needs,
 }
 
 impl Config {
@@ -186,11 +190,15 @@ pub enum ConfigField {
     LinkUrl,
     /// [`Config::allow_costly_numbers`].
     AllowCostlyNumbers,
+    /// [`Needs::worker_pool`].
+    WorkerPool,
+    /// [`Needs::channels`].
+    Channels,
 }
 
 impl ConfigField {
     /// All fields.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 10] = [
         Self::DisplayName,
         Self::Description,
         Self::Schedule,
@@ -199,6 +207,8 @@ impl ConfigField {
         Self::Pacing,
         Self::LinkUrl,
         Self::AllowCostlyNumbers,
+        Self::WorkerPool,
+        Self::Channels,
     ];
 
     /// Returns the path in the API's update mask.
@@ -213,6 +223,8 @@ impl ConfigField {
             Self::Pacing => "pacing",
             Self::LinkUrl => "link_url",
             Self::AllowCostlyNumbers => "allow_costly_numbers",
+            Self::WorkerPool => "worker_pool",
+            Self::Channels => "channels",
         }
     }
 
@@ -229,7 +241,7 @@ impl ConfigField {
         match state {
             State::Draft | State::Paused | State::Completed | State::Cancelled => true,
             State::Scheduled | State::Running => match self {
-                Self::Description | Self::Pacing => true,
+                Self::Description | Self::Pacing | Self::WorkerPool | Self::Channels => true,
                 Self::ScheduleEndTime => is_live_forever,
                 _ => false,
             },
@@ -253,6 +265,8 @@ impl ConfigField {
             Self::Pacing => to.pacing = from.pacing,
             Self::LinkUrl => to.link_url.clone_from(&from.link_url),
             Self::AllowCostlyNumbers => to.allow_costly_numbers = from.allow_costly_numbers,
+            Self::WorkerPool => to.needs.worker_pool.clone_from(&from.needs.worker_pool),
+            Self::Channels => to.needs.channels.clone_from(&from.needs.channels),
         }
         Ok(())
     }
@@ -272,7 +286,13 @@ mod tests {
         for state in State::ALL {
             let is_open = !matches!(state, State::Running | State::Scheduled);
             for field in ConfigField::ALL {
-                let is_harmless = matches!(field, ConfigField::Description | ConfigField::Pacing);
+                let is_harmless = matches!(
+                    field,
+                    ConfigField::Description
+                        | ConfigField::Pacing
+                        | ConfigField::WorkerPool
+                        | ConfigField::Channels
+                );
                 let is_end = field == ConfigField::ScheduleEndTime;
                 assert_eq!(field.may_edit(state, false), is_open || is_harmless, "{field:?}");
                 let may_edit = is_open || is_harmless || is_end;
@@ -300,6 +320,7 @@ mod tests {
             pacing: Pacing { weight: 7, ..Pacing::default() },
             link_url: "https://example.com".to_owned(),
             allow_costly_numbers: true,
+            needs: Needs { worker_pool: "pool".to_owned(), channels: vec!["sms".to_owned()] },
         };
         let before = Config {
             schedule: Some(Schedule {

@@ -13,6 +13,7 @@
 //! | may a call be placed at this hour | [`schedule`] |
 //! | what time is it elsewhere | [`zones`] |
 //! | may one more call begin now | [`pacing`], [`caps`] |
+//! | which workers serve a campaign | [`serving`] |
 //! | who leases next, from which campaign and for whom | [`roster`], [`shares`] |
 //! | when does a campaign need the service next | [`agenda`] |
 //! | may a leased contact be dialled now | [`dispatch`], [`lease`] |
@@ -47,6 +48,7 @@ pub mod phone;
 pub mod retry;
 pub mod roster;
 pub mod schedule;
+pub mod serving;
 pub mod settings;
 pub mod shares;
 pub mod standing;

@@ -173,6 +173,10 @@ impl Campaigns {
         agenda::set(&tx, &after, entry(&after, tx.now)).await?;
         // Contacts leased under the old configuration are judged by the new one.
         campaigns::bump_facts_revision(&tx, id).await?;
+        if after.config.needs != before.config.needs {
+            // Other workers than before may serve the campaign.
+            tx.notify_on_commit(ControlEvent::Work { campaign: id });
+        }
         let fields: Vec<&str> = edit.fields.iter().map(|field| field.name()).collect();
         let change = Change { name: "UPDATE", after, details: json!({ "fields": fields }) };
         finish(tx, invocation, Some(before.state), change).await

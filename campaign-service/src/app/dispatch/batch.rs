@@ -3,6 +3,8 @@
 use crate::store::contacts::Leasable;
 use crate::store::leases::Lease;
 use campaign_domain::roster::Yield;
+use campaign_domain::serving::{Abilities, Needs};
+use std::sync::Arc;
 use uuid::Uuid;
 
 /// Key that names a lease and proves its holder.
@@ -31,6 +33,7 @@ pub struct LeasedContact {
 pub struct Want {
     pub worker_id: String,
     pub contacts: usize,
+    pub abilities: Arc<Abilities>,
 }
 
 /// Leases of some workers, made together.
@@ -40,12 +43,14 @@ pub struct Leased {
     pub batches: Vec<Option<LeasedBatch>>,
     /// Whether the campaign may have more contacts.
     pub left: Yield,
+    /// Needs of the campaign, if a worker does not meet them any more.
+    pub unmet: Option<Needs>,
 }
 
 impl Leased {
     /// Returns the answer of a campaign that has nobody to hand out.
     pub(super) fn nothing() -> Self {
-        Self { batches: Vec::new(), left: Yield::NoMore }
+        Self { batches: Vec::new(), left: Yield::NoMore, unmet: None }
     }
 }
 

@@ -10,6 +10,7 @@ use crate::metrics::Metrics;
 use crate::store::agenda::{self, Place};
 use crate::store::notify::ControlEvent;
 use campaign_domain::roster::{Assignment, Offer, Roster, Service, WorkerNumber, Yield};
+use campaign_domain::serving::Abilities;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -84,6 +85,7 @@ struct Rest {
 #[derive(Clone, Debug)]
 struct Mailbox {
     worker_id: String,
+    abilities: Arc<Abilities>,
     sender: mpsc::Sender<Delivery>,
 }
 
@@ -151,8 +153,9 @@ impl Dispatcher {
         let mut state = self.state();
         state.last_number += 1;
         let number = state.last_number;
+        let abilities = Arc::clone(&service.abilities);
         state.roster.join(number, service);
-        state.mailboxes.insert(number, Mailbox { worker_id, sender });
+        state.mailboxes.insert(number, Mailbox { worker_id, abilities, sender });
         (Registration { number, dispatcher: Arc::clone(self) }, receiver)
     }
 
@@ -262,9 +265,10 @@ impl Dispatcher {
         let mut state = self.state();
         while let Some(assignment) = state.roster.next_assignment() {
             let wants = assignment.wants.iter().map(|(worker, contacts)| {
-                let worker_id =
-                    state.mailboxes.get(worker).map(|mailbox| mailbox.worker_id.clone());
-                Want { worker_id: worker_id.unwrap_or_default(), contacts: *contacts }
+                let known = state.mailboxes.get(worker);
+                let known = known.map(|known| (known.worker_id.clone(), known.abilities.clone()));
+                let (worker_id, abilities) = known.unwrap_or_default();
+                Want { worker_id, contacts: *contacts, abilities }
             });
             let wants = wants.collect();
             tokio::spawn(Arc::clone(self).run_assignment(assignment, wants, state.asks));
@@ -304,7 +308,7 @@ impl Dispatcher {
     fn hand_over(
         self: &Arc<Self>,
         assignment: &Assignment,
-        Leased { batches, left }: Leased,
+        Leased { batches, left, unmet }: Leased,
         stops_heard: u64,
     ) {
         let count =
@@ -316,6 +320,9 @@ impl Dispatcher {
         let cost = if is_fruitless { self.dispatch.limits.max_batch_contacts } else { total };
         let mut state = self.state();
         state.roster.end(assignment, &handed, cost, left);
+        if let Some(needs) = unmet {
+            state.roster.correct(assignment.campaign, needs);
+        }
         for ((worker, _), batch) in assignment.wants.iter().zip(batches) {
             let Some(batch) = batch.map(Box::new) else { continue };
             let key = batch.key();

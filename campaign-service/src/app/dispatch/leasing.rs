@@ -12,6 +12,7 @@ use campaign_domain::Instant;
 use campaign_domain::access::Tenant;
 use campaign_domain::lease::Slot;
 use campaign_domain::roster::Yield;
+use campaign_domain::serving::Abilities;
 use futures_util::future::try_join_all;
 use tokio::try_join;
 use uuid::Uuid;
@@ -35,10 +36,20 @@ impl Dispatch {
             return Ok(Leased::nothing());
         }
         let most = self.limits.max_batch_contacts.min(campaign.config.pacing.lease_limit());
+        // The pool or the channels may have changed since the campaign was offered.
+        let needs = &campaign.config.needs;
+        let mut unmet = None;
         for want in &mut wants {
             want.contacts = want.contacts.min(most);
+            if !want.abilities.meet(needs) {
+                want.contacts = 0;
+                unmet = Some(needs.clone());
+            }
         }
         let want: usize = wants.iter().map(|want| want.contacts).sum();
+        if want == 0 && unmet.is_some() {
+            return Ok(Leased { batches: Vec::new(), left: Yield::More, unmet });
+        }
         let mut picking =
             Picking::new(&tx, &campaign, revision, schedule, want, &self.past_runs).await?;
         picking.take_due().await?;
@@ -58,7 +69,7 @@ impl Dispatch {
         tx.commit().await?;
         let handed: usize = batches.iter().flatten().map(|batch| batch.contacts.len()).sum();
         let left = if has_more || handed >= want { Yield::More } else { Yield::NoMore };
-        Ok(Leased { batches, left })
+        Ok(Leased { batches, left, unmet })
     }
 
     /// Records a worker's report about its provider on a stream: why the provider fails, or that it
@@ -68,12 +79,15 @@ impl Dispatch {
         worker_id: &str,
         tenant: &Tenant,
         stream: Uuid,
+        abilities: &Abilities,
         trouble: Option<&str>,
     ) -> Result<()> {
         let mut connection = self.db.connect().await?;
         let tx = connection.begin_relaxed(Gate::Open).await?;
         match trouble {
-            Some(reason) => troubles::put(&tx, worker_id, tenant, stream, reason).await?,
+            Some(reason) => {
+                troubles::put(&tx, worker_id, tenant, stream, abilities, reason).await?;
+            }
             None => troubles::remove(&tx, worker_id, stream).await?,
         }
         tx.commit().await?;

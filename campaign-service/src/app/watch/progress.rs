@@ -36,7 +36,8 @@ pub struct Progress {
     pub buckets: Buckets,
     pub history: HistoryTotals,
     pub idle: Option<(IdleReason, Option<Instant>)>,
-    /// Message of a worker about its provider, if the provider is the reason.
+    /// Message of a worker about its provider, if the provider is the reason. If no worker takes the
+    /// contacts, the workers that are needed, if not any worker will do.
     pub idle_message: String,
     pub purge: Option<PurgeProgress>,
 }
@@ -104,10 +105,13 @@ impl Watch {
         let history = survey.totals;
         let mut idle = idle_reason(&tx, &campaign, &self.limits, &buckets, next_retry).await?;
         let mut idle_message = String::new();
-        if let Some((reason @ IdleReason::NoWorker, _)) = &mut idle
-            && let Some(trouble) = troubles::latest(&tx, &campaign.tenant).await?
-        {
-            (*reason, idle_message) = (IdleReason::ProviderFailing, trouble);
+        if let Some((reason @ IdleReason::NoWorker, _)) = &mut idle {
+            let needs = &campaign.config.needs;
+            let troubles = troubles::latest(&tx, &campaign.tenant).await?;
+            match troubles.into_iter().find(|(_, abilities)| abilities.meet(needs)) {
+                Some((why, _)) => (*reason, idle_message) = (IdleReason::ProviderFailing, why),
+                None => idle_message = needs.in_words(),
+            }
         }
         let purge = purge::progress(&tx, id).await?;
         Ok(Progress { read_at: tx.now, campaign, buckets, history, idle, idle_message, purge })

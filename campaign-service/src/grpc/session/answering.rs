@@ -189,7 +189,8 @@ impl Session {
 
     pub(super) async fn note_trouble(&self, trouble: Option<&str>) -> Result<(), Status> {
         let tenant = &self.admitted.caller.tenant;
-        Ok(self.dispatch.note_provider(&self.worker_id, tenant, self.id, trouble).await?)
+        let (worker, abilities) = (&self.worker_id, &self.abilities);
+        Ok(self.dispatch.note_provider(worker, tenant, self.id, abilities, trouble).await?)
     }
 
     /// Returns the key of a lease, if its campaign is within the worker's reach.

@@ -11,6 +11,7 @@ use crate::grpc::names;
 use crate::grpc::reading::Unread;
 use campaign_domain::facts::CallOutcome;
 use campaign_domain::roster::Service;
+use campaign_domain::serving::{Abilities, MAX_CHANNEL_LENGTH, MAX_POOL_LENGTH};
 use campaign_proto::v1;
 use campaign_proto::v1::dispatch_request::Message as Request;
 use campaign_proto::v1::dispatch_response::Message as Response;
@@ -84,7 +85,8 @@ impl Session {
         let place = place.inspect_err(|_| metrics.refused("TOO_MANY_STREAMS"))?;
         let id = Uuid::new_v4();
         let max_age = dispatch.limits.stream_max_age.map(|age| with_jitter(age, id));
-        let service = Service { reach: reach.clone(), only };
+        let abilities = Arc::new(abilities_of(&hello));
+        let service = Service { reach: reach.clone(), only, abilities: Arc::clone(&abilities) };
         let (registration, deliveries) = dispatcher.join(worker_id.clone(), service);
         let session = Self {
             campaigns,
@@ -94,6 +96,7 @@ impl Session {
             control,
             admitted,
             reach,
+            abilities,
             stop,
             max_age,
             outgoing,
@@ -137,12 +140,19 @@ fn check(hello: &v1::Hello) -> Result<(), Error> {
     let are_held = hello.lost_leases.len() <= hello.leases.len();
     check.require(are_held, "hello.lost_leases", AMONG_LEASES);
     check.require(hello.campaigns.len() <= MAX_NAMES, "hello.campaigns", "must be at most 100");
+    check.names("hello.pools", &hello.pools, MAX_NAMES, MAX_POOL_LENGTH);
+    check.names("hello.channels", &hello.channels, MAX_NAMES, MAX_CHANNEL_LENGTH);
     check.require(
         hello.protocol_version == PROTOCOL_VERSION,
         "hello.protocol_version",
         "must be 1; use a worker of this service's version",
     );
     check.finish()
+}
+
+fn abilities_of(hello: &v1::Hello) -> Abilities {
+    let set = |names: &[String]| names.iter().cloned().collect();
+    Abilities { pools: set(&hello.pools), channels: set(&hello.channels) }
 }
 
 /// Shortens a time by up to a fifth, at random, so that streams that were opened together do not end
