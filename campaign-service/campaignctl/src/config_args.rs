@@ -57,6 +57,12 @@ pub struct ConfigArgs {
     /// Whether the campaign accepts numbers that cost their caller
     #[arg(long, value_name = "BOOL")]
     allow_costly_numbers: Option<bool>,
+    /// Pool whose workers serve the campaign; '' for workers without a pool
+    #[arg(long, value_name = "NAME")]
+    worker_pool: Option<String>,
+    /// Channel that the campaign goes out by, as in call, sms or email; repeat for more; '' for any
+    #[arg(long = "channel", value_name = "NAME")]
+    channels: Vec<String>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -132,6 +138,15 @@ impl ConfigArgs {
         if let Some(allowed) = self.allow_costly_numbers {
             campaign.allow_costly_numbers = allowed;
             touch("allow_costly_numbers");
+        }
+        if let Some(pool) = &self.worker_pool {
+            campaign.worker_pool.clone_from(pool);
+            touch("worker_pool");
+        }
+        if !self.channels.is_empty() {
+            let named = self.channels.iter().filter(|channel| !channel.is_empty());
+            campaign.channels = named.cloned().collect();
+            touch("channels");
         }
         if self.schedule(campaign.schedule.get_or_insert_default()) {
             touch("schedule");
@@ -242,6 +257,14 @@ fn from_file(
             "allowCostlyNumbers" | "allow_costly_numbers" => {
                 campaign.allow_costly_numbers = read.allow_costly_numbers;
                 "allow_costly_numbers"
+            }
+            "workerPool" | "worker_pool" => {
+                campaign.worker_pool.clone_from(&read.worker_pool);
+                "worker_pool"
+            }
+            "channels" => {
+                campaign.channels.clone_from(&read.channels);
+                "channels"
             }
             // The service's own fields, as `campaigns get -o json` prints them.
             _ => continue,

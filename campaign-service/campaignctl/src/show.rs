@@ -44,7 +44,10 @@ pub fn idle(progress: &v1::CampaignProgress) -> String {
         v1::IdleReason::WindowClosed => "no contact's local hours allow a call now",
         v1::IdleReason::WaitingRetry => "only retries that are not due yet are left",
         v1::IdleReason::Exhausted => "no contact is left",
-        v1::IdleReason::NoWorker => "no worker takes its contacts: is one running?",
+        v1::IdleReason::NoWorker if progress.idle_message.is_empty() => {
+            "no worker takes its contacts: is one running?"
+        }
+        v1::IdleReason::NoWorker => "no worker takes its contacts",
         v1::IdleReason::Capped => {
             "all contacts left have reached the daily limit of attempts on a number"
         }
@@ -89,6 +92,8 @@ impl Show for v1::Campaign {
             ("description", self.description.clone()),
             ("schedule", self.schedule.as_ref().map(schedule).unwrap_or_default()),
             ("pacing", limits.join(", ")),
+            ("worker pool", self.worker_pool.clone()),
+            ("channels", self.channels.join(", ")),
             ("link url", self.link_url.clone()),
             ("etag", self.etag.clone()),
             ("updated", time(self.update_time.as_ref())),

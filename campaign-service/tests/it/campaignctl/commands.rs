@@ -72,6 +72,20 @@ async fn a_campaign_is_changed_in_part() {
     assert_eq!(created["displayName"], "Spring");
     assert_eq!(created["pacing"]["maxCallsPerSecond"], 5);
     assert_eq!(created["pacing"]["weight"], 2, "{created}");
+    let serving = r#"{"workerPool": "berlin", "channels": ["call"]}"#;
+    let serving = ctl.file("serving.json", serving);
+    let update = ["campaigns", "update", "Spring"];
+    let updated = ctl.json(&[&update[..], &["--file", &serving]].concat()).await;
+    assert_eq!(
+        (&updated["workerPool"], &updated["channels"][0]),
+        (&"berlin".into(), &"call".into())
+    );
+    let flags = ["--worker-pool", "texas", "--channel", "sms", "--channel", "email"];
+    ctl.json(&[&update[..], &flags].concat()).await;
+    let shown = ctl.text(&["campaigns", "get", "Spring"]).await;
+    assert!(shown.contains("texas") && shown.contains("sms, email"), "{shown}");
+    let cleared = ctl.json(&[&update[..], &["--worker-pool", "", "--channel", ""]].concat()).await;
+    assert_eq!((cleared.get("workerPool"), cleared.get("channels")), (None, None), "{cleared}");
     let update = ["campaigns", "update", "Spring", "--window", "mon-fri=09:00-17:30"];
     let more = ["--retry", "busy=3/30", "--display-name", "Summer"];
     let updated = ctl.json(&[&update[..], &more].concat()).await;
