@@ -85,10 +85,7 @@ async fn a_campaign_is_changed_in_part() {
     let shown = ctl.text(&["campaigns", "get", "Spring"]).await;
     assert!(shown.contains("texas") && shown.contains("sms, email"), "{shown}");
     let cleared = ctl.json(&[&update[..], &["--worker-pool", "", "--channel", ""]].concat()).await;
-    assert_eq!(
-        (&cleared["workerPool"], cleared["channels"].as_array()),
-        (&"".into(), Some(&vec![]))
-    );
+    assert_eq!((cleared.get("workerPool"), cleared.get("channels")), (None, None), "{cleared}");
     let update = ["campaigns", "update", "Spring", "--window", "mon-fri=09:00-17:30"];
     let more = ["--retry", "busy=3/30", "--display-name", "Summer"];
     let updated = ctl.json(&[&update[..], &more].concat()).await;
