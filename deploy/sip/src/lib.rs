@@ -15,7 +15,7 @@ pub use caller::Caller;
 pub use campaign::{Campaign, Tally};
 pub use dispatch::Dispatch;
 pub use peers::{Baresip, Identity, Kamailio};
-pub use sipp::{Invite, Sipp, Traffic};
+pub use sipp::{Invite, Sipp, Traffic, takes};
 
 /// Result with an error in plain words.
 pub type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;

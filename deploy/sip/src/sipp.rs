@@ -66,6 +66,15 @@ impl Drop for Sipp {
     }
 }
 
+/// Returns the part of a scenario that receives a request, counts it under a name and answers 200.
+#[must_use]
+pub fn takes(request: &str, counter: &str) -> String {
+    format!(
+        "<recv request=\"{request}\" counter=\"{counter}\"/><send><![CDATA[\n\nSIP/2.0 200 OK\n[last_Via:]\n\
+         [last_From:]\n[last_To:]\n[last_Call-ID:]\n[last_CSeq:]\nContent-Length: 0\n\n]]></send>"
+    )
+}
+
 /// Returns the text of a scenario of this project.
 fn scenario(name: &str) -> Result<String, String> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("scenarios/{name}.xml"));

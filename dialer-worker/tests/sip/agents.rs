@@ -4,14 +4,15 @@ use std::time::Duration;
 
 use campaign_proto::v1::CallOutcome;
 use campaign_proto::v1::interaction::Fact;
-use campaign_sip::{Sipp, Traffic};
+use campaign_sip::{Sipp, Traffic, takes};
 
 use crate::fake::outcome;
 use crate::service::{CallingWorker, Reported};
 
-/// The agent hangs up when it is hung up.
-const STAYS: &str = "<recv request=\"BYE\" counter=\"left\"/><send><![CDATA[\n\nSIP/2.0 200 OK\n[last_Via:]\n\
-    [last_From:]\n[last_To:]\n[last_Call-ID:]\n[last_CSeq:]\nContent-Length: 0\n\n]]></send>";
+/// Returns what the agent does at the end: it is hung up.
+fn stays() -> String {
+    takes("BYE", "left")
+}
 
 /// Returns a request of the agent.
 fn asks(method: &str, sequence: u32, headers: &str) -> String {
@@ -72,7 +73,7 @@ impl Line {
 #[tokio::test]
 #[ignore = "needs sipp: make test-sip"]
 async fn a_person_who_hangs_up_takes_the_agent_along() {
-    let (outcome, reported, person, agent) = line("700", "", STAYS, &[]).await.ended().await;
+    let (outcome, reported, person, agent) = line("700", "", &stays(), &[]).await.ended().await;
     assert_eq!(outcome, Some(CallOutcome::Answered), "{} {}", person.errors(), agent.errors());
     assert_eq!(reported.facts, []);
     let counted = (person.count("connected"), person.count("FailedCall"));
@@ -127,12 +128,12 @@ async fn an_agent_that_comes_too_late_abandons_the_call() {
 #[tokio::test]
 #[ignore = "needs sipp: make test-sip"]
 async fn an_agent_transfers_a_person() {
-    let words = [("delay", "300"), ("then", STAYS)];
+    let stays = stays();
+    let words = [("delay", "300"), ("then", stays.as_str())];
     let mut desk = Sipp::start_with("agent", Traffic::Udp, &words).await.expect("sipp");
     let refer = format!("Refer-To: <sip:desk@{}>\n", desk.address());
-    let told = "<recv request=\"NOTIFY\" counter=\"told\"/><send><![CDATA[\n\nSIP/2.0 200 OK\n[last_Via:]\n\
-                [last_From:]\n[last_To:]\n[last_Call-ID:]\n[last_CSeq:]\nContent-Length: 0\n\n]]></send>";
-    let then = asks("REFER", 1, &refer) + "<recv response=\"202\"/>" + told + told + STAYS;
+    let told = takes("NOTIFY", "told");
+    let then = asks("REFER", 1, &refer) + "<recv response=\"202\"/>" + &told + &told + &stays;
     let flags = ["--sip-agent-transfer-allow", "127.0.0.1"];
     let (outcome, reported, person, agent) =
         line("2500", ANOTHER, &then, &flags).await.ended().await;
@@ -156,15 +157,14 @@ async fn a_transfer_that_is_declined_or_fails_is_none() {
         .await
         .expect("sipp");
     let refer = |target: &str| asks("REFER", 1, &format!("Refer-To: <{target}>\n"));
-    let told = "<recv request=\"NOTIFY\" counter=\"told\"/><send><![CDATA[\n\nSIP/2.0 200 OK\n[last_Via:]\n\
-                [last_From:]\n[last_To:]\n[last_Call-ID:]\n[last_CSeq:]\nContent-Length: 0\n\n]]></send>";
+    let told = takes("NOTIFY", "told");
     let failing = refer(&format!("sip:desk@{}", busy.address()))
         + "<recv response=\"202\"/>"
-        + told
-        + told
-        + STAYS;
-    let declined = refer("sip:desk@elsewhere.example") + "<recv response=\"603\"/>" + STAYS;
-    let premium = refer("tel:+190055501") + "<recv response=\"603\"/>" + STAYS;
+        + &told
+        + &told
+        + &stays();
+    let declined = refer("sip:desk@elsewhere.example") + "<recv response=\"603\"/>" + &stays();
+    let premium = refer("tel:+190055501") + "<recv response=\"603\"/>" + &stays();
     for (then, expected) in [(failing, 2), (declined, 0), (premium, 0)] {
         let flags = ["--sip-agent-transfer-allow", "127.0.0.1"];
         let (outcome, reported, person, agent) =
@@ -185,7 +185,7 @@ async fn a_transfer_that_is_declined_or_fails_is_none() {
 #[tokio::test]
 #[ignore = "needs sipp: make test-sip"]
 async fn an_agent_is_cancelled_when_the_worker_stops() {
-    let line = line("20000", "", STAYS, &["--drain-grace-seconds", "0"]).await;
+    let line = line("20000", "", &stays(), &["--drain-grace-seconds", "0"]).await;
     let Line { mut person, mut agent, worker } = line;
     let connected = async {
         while person.count("connected") == 0 {
@@ -217,7 +217,8 @@ async fn a_thousand_persons_meet_their_agents() {
     const CALLS: i32 = 1_000;
     let words = [("patience", "300"), ("media_port", "7290"), ("further", "")];
     let mut person = Sipp::start_with("person", Traffic::Udp, &words).await.expect("sipp");
-    let words = [("delay", "0"), ("then", STAYS)];
+    let stays = stays();
+    let words = [("delay", "0"), ("then", stays.as_str())];
     let mut agent = Sipp::start_with("agent", Traffic::Udp, &words).await.expect("sipp");
     let address = format!("sip:agent@{}", agent.address());
     let flags = ["--sip-agent", &address, "--max-calls", "100", "--calls-per-second", "100"];

@@ -12,7 +12,7 @@ use campaign_proto::v1::{
     InboundDecision, InteractionResult, InteractionStatus, RecordInteractionsRequest,
     RecordInteractionsResponse, RouteInboundRequest, RouteInboundResponse,
 };
-use campaign_sip::{Caller, Sipp, Traffic};
+use campaign_sip::{Caller, Sipp, Traffic, takes};
 use campaign_testkit::free_address;
 use clap::Parser;
 use dialer_worker::config::Config;
@@ -323,9 +323,8 @@ async fn a_worker_whose_port_is_taken_does_not_start() {
 #[tokio::test]
 #[ignore = "needs sipp: make test-sip"]
 async fn a_caller_talks_to_the_agent() {
-    let hung_up = "<recv request=\"BYE\" counter=\"left\"/><send><![CDATA[\n\nSIP/2.0 200 OK\n[last_Via:]\n\
-                   [last_From:]\n[last_To:]\n[last_Call-ID:]\n[last_CSeq:]\nContent-Length: 0\n\n]]></send>";
-    let words = [("delay", "200"), ("then", hung_up)];
+    let hung_up = takes("BYE", "left");
+    let words = [("delay", "200"), ("then", hung_up.as_str())];
     let mut agent = Sipp::start_with("agent", Traffic::Udp, &words).await.expect("sipp");
     let address = format!("sip:agent@{}", agent.address());
     let stage = Stage::set(&["--sip-agent", &address]).await;

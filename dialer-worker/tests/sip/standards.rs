@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use campaign_proto::v1::interaction::Fact;
 use campaign_proto::v1::{CallEnded, CallOutcome, CallParty, Interaction};
-use campaign_sip::{Sipp, Traffic};
+use campaign_sip::{Sipp, Traffic, takes};
 
 use crate::fake::outcome;
 use crate::service::{CallingWorker, Reported};
@@ -181,9 +181,7 @@ async fn sessions_are_refreshed_and_expire() {
     let none = "Content-Length: 0\n";
     let audio = "Content-Type: application/sdp\nContent-Length: [len]\n\nv=0\no=- 1 2 IN IP4 [local_ip]\ns=-\n\
                  c=IN IP4 [local_ip]\nt=0 0\nm=audio 7290 RTP/AVP 0";
-    let hung_up = "<recv request=\"BYE\" counter=\"hung_up_here\"/><send><![CDATA[\n\nSIP/2.0 200 OK\n[last_Via:]\n\
-                   [last_From:]\n[last_To:]\n[last_Call-ID:]\n[last_CSeq:]\nContent-Length: 0\n\n]]></send>\
-                   <Reference variables=\"b\"/>";
+    let hung_up = takes("BYE", "hung_up_here") + "<Reference variables=\"b\"/>";
     let update = refreshed("UPDATE", none);
     let invite = refreshed("INVITE", audio) + "<recv request=\"ACK\"/>";
     let silence = "<nop><action><assign assign_to=\"b\" value=\"1\"/></action></nop>";
@@ -192,7 +190,7 @@ async fn sessions_are_refreshed_and_expire() {
         ("uac", "INFO", invite.repeat(2), 2, 5.0, 9.0),
         ("uas", "UPDATE", silence.to_owned(), 0, 2.0, 3.9),
     ] {
-        let then = refreshes + hung_up;
+        let then = refreshes + &hung_up;
         let words = [("refresher", refresher), ("allow", allow), ("refreshes", &then)];
         let flags = ["--sip-talk-limit-seconds", "6"];
         let (mut sipp, mut worker) = calling("timers", &words, &flags).await;

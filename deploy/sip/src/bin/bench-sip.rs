@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
 
-use campaign_sip::{Dispatch, Result, STOP_LIMIT, Sipp, Traffic, programs};
+use campaign_sip::{Dispatch, Result, STOP_LIMIT, Sipp, Traffic, programs, takes};
 use campaign_testkit::{Program, Programs};
 use clap::Parser;
 use serde_json::{Value, json};
@@ -22,10 +22,6 @@ const MAX_LOST_PART: u64 = 10;
 const HOLD: Duration = Duration::from_secs(10);
 /// Calls at once while calls per second are measured. Calls take 0.2 to 1 ms, so this is more than enough.
 const CALLS_AT_ONCE: u32 = 200;
-
-/// The agent is hung up.
-const LEAVES: &str = "<recv request=\"BYE\"/><send><![CDATA[\n\nSIP/2.0 200 OK\n[last_Via:]\n[last_From:]\n\
-    [last_To:]\n[last_Call-ID:]\n[last_CSeq:]\nContent-Length: 0\n\n]]></send>";
 
 /// Callers that are compared.
 const SIMULATED: &str = "worker, simulated";
@@ -114,8 +110,12 @@ async fn bridged(programs: &Programs, args: &Args) -> Result<Vec<Value>> {
     let (calls, rate) = ((args.calls / 10).max(1), (args.calls_per_second / 10).max(1).to_string());
     let words = [("patience", "200"), ("media_port", "9"), ("further", "")];
     let mut person = Sipp::start_with("person", Traffic::Udp, &words).await?;
-    let mut agent =
-        Sipp::start_with("agent", Traffic::Udp, &[("delay", "0"), ("then", LEAVES)]).await?;
+    let mut agent = Sipp::start_with(
+        "agent",
+        Traffic::Udp,
+        &[("delay", "0"), ("then", takes("BYE", "left").as_str())],
+    )
+    .await?;
     let (trunk, address) = (person.address(), format!("sip:agent@{}", agent.address()));
     let flags = ["--sip-agent", &address, "--max-calls", "200", "--calls-per-second", &rate];
     let spent = through_worker(programs, calls, &[&sip(&trunk)[..], &flags].concat()).await?;
