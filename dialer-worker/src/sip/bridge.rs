@@ -33,7 +33,11 @@ pub(super) async fn bridge(
     person: &mut Leg,
     description: Vec<u8>,
 ) -> EndedBy {
-    let agent = match meet(talk, person, description.clone()).await {
+    let met = tokio::select! {
+        met = meet(talk, person, description.clone()) => met,
+        () = talk.hang_up.cancelled() => Err(EndedBy::Worker),
+    };
+    let agent = match met {
         Ok(agent) => agent,
         Err(ended_by) => return ended_by,
     };
@@ -51,7 +55,11 @@ pub(super) async fn join(
     agent: Party,
 ) -> EndedBy {
     let mut line = Line { talk, person, description, agent: Some(agent), calling: None };
-    let ended_by = line.run().await;
+    // A hang-up waits for no offer that is under way.
+    let ended_by = tokio::select! {
+        ended_by = line.run() => ended_by,
+        () = talk.hang_up.cancelled() => EndedBy::Worker,
+    };
     if let Some(agent) = line.agent {
         agent.leg.hang_up().await;
     }
@@ -89,7 +97,6 @@ async fn meet(
                 Happening::Over(reason) => return Err(leg::ended_by(reason.as_ref())),
                 Happening::Expired => return Err(EndedBy::Worker),
             },
-            () = talk.hang_up.cancelled() => return Err(EndedBy::Worker),
         }
     };
     if let Err(Missed(code)) = party::offer(person, &agents).await {
@@ -146,7 +153,6 @@ impl Line<'_, '_> {
                         return EndedBy::Agent;
                     }
                 }
-                () = self.talk.hang_up.cancelled() => return EndedBy::Worker,
                 () = sleep_until(hang_up_at) => return EndedBy::Worker,
             }
         }

@@ -40,7 +40,8 @@ pub(super) struct Party {
     _listed: Listing,
 }
 
-/// Entry of a call in the stack's list, removed when dropped.
+/// Entry of a call in the stack's list. When dropped it is removed, and a call that still goes on is
+/// hung up.
 struct Listing {
     stack: Arc<Stack>,
     dialog: InviteDialog,
@@ -49,6 +50,13 @@ struct Listing {
 impl Drop for Listing {
     fn drop(&mut self) {
         self.stack.forget(&self.dialog);
+        let state = self.dialog.state();
+        if !state.can_cancel() && !state.is_terminated() {
+            let (dialog, limit) = (self.dialog.clone(), self.stack.limits.response);
+            tokio::spawn(async move {
+                let _ = timeout(limit, dialog.bye()).await;
+            });
+        }
     }
 }
 

@@ -1,9 +1,10 @@
 //! AI agents on the line: person and agent are connected by signalling alone, and part in every way.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use campaign_proto::v1::CallOutcome;
+use campaign_proto::v1::dispatch_response::Message as Response;
 use campaign_proto::v1::interaction::Fact;
+use campaign_proto::v1::{CallOutcome, Revoke};
 use campaign_sip::{Sipp, Traffic, takes};
 
 use crate::fake::outcome;
@@ -197,6 +198,36 @@ async fn an_agent_is_cancelled_when_the_worker_stops() {
     person.finish().await.expect("the person's call ends");
     agent.finish().await.expect("the agent's call ends");
     assert_eq!((person.count("hung_up_here"), agent.count("left")), (1, 1));
+}
+
+/// A campaign that is cancelled ends the call at once, also while the person's side owes an answer.
+#[tokio::test]
+#[ignore = "needs sipp: make test-sip"]
+async fn a_hang_up_waits_for_no_offer() {
+    let person = Sipp::start("deaf", Traffic::Udp, &[]).await.expect("sipp");
+    let stays = stays();
+    let words = [("delay", "0"), ("then", stays.as_str())];
+    let mut agent = Sipp::start_with("agent", Traffic::Udp, &words).await.expect("sipp");
+    let address = format!("sip:agent@{}", agent.address());
+    let flags = ["--sip-agent", &address, "--sip-response-limit-seconds", "20"];
+    let worker = CallingWorker::over_sip(&person.address(), &flags).await;
+    worker.stream.lease_slots(1, [0]).await;
+    let offered = async {
+        while agent.count("SuccessfulCall") + person.count("offered") == 0 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let mut worker = answering(worker, offered).await;
+    let campaign = "campaigns/a".to_owned();
+    let revoke = Revoke { campaign, hang_up: true, run: 3, ..Revoke::default() };
+    worker.stream.send(Response::Revoke(revoke)).await;
+    let before = Instant::now();
+    let reported = until_ended(&mut worker).await;
+    assert!(before.elapsed() < Duration::from_secs(2), "{:?}", before.elapsed());
+    assert_eq!(reported.count(CallOutcome::Answered), 1);
+    worker.stop().await;
+    agent.finish().await.expect("the agent's call ends");
+    assert_eq!((agent.count("left"), agent.count("FailedCall")), (1, 0), "{}", agent.errors());
 }
 
 /// Answers the worker until something has happened.
