@@ -8,3 +8,14 @@ use clap::builder::RangedI64ValueParser;
 pub(crate) fn within(range: RangeInclusive<i64>) -> RangedI64ValueParser<u32> {
     RangedI64ValueParser::new().range(range)
 }
+
+/// Splits `campaigns/{id}=VALUE` into campaign and value. Without a campaign, the value is of all
+/// others.
+pub(crate) fn of_campaign(text: &str) -> (Option<String>, &str) {
+    match text.split_once('=') {
+        Some((campaign, value)) if campaign.starts_with("campaigns/") => {
+            (Some(campaign.to_owned()), value)
+        }
+        _ => (None, text),
+    }
+}

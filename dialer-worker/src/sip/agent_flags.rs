@@ -8,7 +8,7 @@ use rsipstack::sip::uri::ParamsExt as _;
 use rsipstack::sip::{Scheme, Uri};
 
 use super::transport::Transport;
-use crate::flags::within;
+use crate::flags::{of_campaign, within};
 
 /// Flags of AI agents.
 #[derive(Args, Clone, Debug)]
@@ -68,12 +68,7 @@ impl FromStr for AgentOf {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let (campaign, address) = match text.split_once('=') {
-            Some((campaign, address)) if campaign.starts_with("campaigns/") => {
-                (Some(campaign.to_owned()), address)
-            }
-            _ => (None, text),
-        };
+        let (campaign, address) = of_campaign(text);
         let address = Uri::try_from(address).ok().filter(|uri| uri.scheme == Some(Scheme::Sip));
         let address = address
             .ok_or("write it like sip:agent@host;transport=tls or campaigns/{id}=sip:agent@host")?;

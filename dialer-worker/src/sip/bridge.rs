@@ -86,14 +86,9 @@ async fn meet(
             },
             happening = person.next() => match happening {
                 Happening::Asked(state) => {
-                    if talk.opts_out(&state).await {
-                        person.answer(*state).await;
-                        person.settle().await;
-                        return Err(EndedBy::Worker);
-                    }
-                    person.answer(*state).await;
+                    let state = talk.unless_opted_out(person, *state).await;
+                    person.answer(state.ok_or(EndedBy::Worker)?).await;
                 }
-                Happening::Acknowledged => {}
                 Happening::Over(reason) => return Err(leg::ended_by(reason.as_ref())),
                 Happening::Expired => return Err(EndedBy::Worker),
             },
@@ -127,20 +122,16 @@ impl Line<'_, '_> {
             tokio::select! {
                 happening = self.person.next() => match happening {
                     Happening::Asked(state) => {
-                        if self.talk.opts_out(&state).await {
-                            self.person.answer(*state).await;
-                            self.person.settle().await;
-                            return EndedBy::Worker;
+                        match self.talk.unless_opted_out(self.person, *state).await {
+                            Some(state) => self.person_asks(state).await,
+                            None => return EndedBy::Worker,
                         }
-                        self.person_asks(*state).await;
                     }
-                    Happening::Acknowledged => {}
                     Happening::Over(reason) => return leg::ended_by(reason.as_ref()),
                     Happening::Expired => return EndedBy::Worker,
                 },
                 happening = next(&mut self.agent) => match happening {
                     Happening::Asked(state) => self.agent_asks(*state).await,
-                    Happening::Acknowledged => {}
                     Happening::Over(_) | Happening::Expired if self.calling.is_none() => {
                         return EndedBy::Agent;
                     }

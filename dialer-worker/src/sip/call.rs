@@ -121,7 +121,11 @@ impl<'a> Placing<'a> {
     /// because this one failed.
     fn is_to_repeat(&mut self, call: &Call<'_>, setup: &Setup, trunk: &Arc<Trunk>) -> bool {
         match setup {
-            Setup::TooBrief(least) => self.stack.expire_later(*least),
+            // Others may have learnt the same of the trunk meanwhile.
+            Setup::TooBrief(least) => {
+                self.stack.expire_later(*least);
+                *least > call.session_expires
+            }
             Setup::Refused(refusal) if call.rang || !codes::is_elsewhere(refusal.code) => false,
             Setup::Refused(_) => {
                 self.fails(trunk) && !call.is_cancelled && self.attempt.leave.to_repeat()
@@ -154,6 +158,8 @@ struct Call<'a> {
     /// Cancelled when the final answer is processed.
     settled: CancellationToken,
     farewell: Arc<OnceLock<Farewell>>,
+    /// Interval that the INVITE's session timer asks for, or a shorter one.
+    session_expires: Duration,
     /// Whether the phone rang.
     rang: bool,
     /// Whether the call was cancelled before its answer.
@@ -169,6 +175,7 @@ impl<'a> Call<'a> {
         let &Placing { stack, attempt, events, hang_up, .. } = placing;
         let (shown, call_id) = (placing.shown.as_str(), placing.call_id.as_str());
         let mut session = stack.session();
+        let session_expires = stack.session_expires();
         // The error would reveal the number.
         let invitation = stack
             .invitation(attempt, trunk, (shown, call_id), &mut session)
@@ -190,6 +197,7 @@ impl<'a> Call<'a> {
             hang_up,
             settled,
             farewell,
+            session_expires,
             rang: false,
             is_cancelled: false,
         };
@@ -224,6 +232,7 @@ impl<'a> Call<'a> {
             session: self.session,
             contact: self.stack.contact(),
             limit: self.stack.limits.response,
+            is_acknowledged: true,
         };
         let conversation = Conversation {
             stack: self.stack,

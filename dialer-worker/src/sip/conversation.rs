@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::agent::Caller;
-use super::leg;
+use super::leg::{self, Leg};
 use super::stack::Stack;
 use crate::call::{CallEvents, Fact};
 
@@ -18,7 +18,8 @@ pub(super) const CHANNEL: &str = "call";
 /// Call from answer to end.
 pub(super) struct Conversation<'a> {
     pub stack: &'a Arc<Stack>,
-    /// Events of the attempt. A caller's call has none; it is recorded when it is over.
+    /// Events of the attempt. The call of somebody who calls in has none: it is recorded when it is
+    /// over.
     pub events: Option<&'a CallEvents>,
     pub hang_up: &'a CancellationToken,
     pub caller: Caller,
@@ -28,17 +29,25 @@ pub(super) struct Conversation<'a> {
 }
 
 impl Conversation<'_> {
-    /// Reports an opt-out if a request tells the key for it. The call must then end at once (47 CFR
+    /// Returns a request of the person's side for its answer. Returns `None` if it tells the key that
+    /// opts out: this is reported and answered, and the call must end at once (47 CFR
     /// 64.1200(b)(3)).
-    pub async fn opts_out(&self, state: &DialogState) -> bool {
+    pub async fn unless_opted_out(
+        &self,
+        person: &mut Leg,
+        state: DialogState,
+    ) -> Option<DialogState> {
         let opts_out =
-            self.stack.opt_out_key.is_some() && leg::key(state) == self.stack.opt_out_key;
-        if opts_out {
-            self.opted_out.store(true, Ordering::Relaxed);
-            let channel = CHANNEL.to_owned();
-            self.report(Fact::OptedOut { channel, everywhere: false }).await;
+            self.stack.opt_out_key.is_some() && leg::key(&state) == self.stack.opt_out_key;
+        if !opts_out {
+            return Some(state);
         }
-        opts_out
+        self.opted_out.store(true, Ordering::Relaxed);
+        let channel = CHANNEL.to_owned();
+        self.report(Fact::OptedOut { channel, everywhere: false }).await;
+        person.answer(state).await;
+        person.settle().await;
+        None
     }
 
     /// Reports that the target of a transfer answered.

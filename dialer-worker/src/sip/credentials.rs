@@ -22,7 +22,7 @@ const KEEP: Duration = Duration::from_secs(32);
 /// Challenges of all calls that have a user and a password.
 #[derive(Default)]
 pub(super) struct Credentials {
-    /// By Call-ID.
+    /// Calls by their Call-ID.
     calls: Mutex<HashMap<String, Challenged>>,
 }
 

@@ -66,24 +66,26 @@ pub(super) struct Protected<'a> {
     pub body: &'a [u8],
     /// Own nonce; the same as long as the challenge is used.
     pub cnonce: &'a str,
-    /// How often the challenge has been used, this time included.
+    /// Number of uses of the challenge, this one included.
     pub count: u32,
 }
 
 impl Hash {
     fn hex(self, data: &[u8]) -> String {
-        fn text(bytes: &[u8]) -> String {
-            bytes.iter().fold(String::new(), |mut text, byte| {
-                let _ = write!(text, "{byte:02x}");
-                text
-            })
-        }
         match self {
-            Self::Md5 => text(&Md5::digest(data)),
-            Self::Sha256 => text(&Sha256::digest(data)),
-            Self::Sha512Of256 => text(&Sha512_256::digest(data)),
+            Self::Md5 => hex(&Md5::digest(data)),
+            Self::Sha256 => hex(&Sha256::digest(data)),
+            Self::Sha512Of256 => hex(&Sha512_256::digest(data)),
         }
     }
+}
+
+/// Returns bytes as hexadecimal digits.
+pub(super) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
 }
 
 impl Challenge {

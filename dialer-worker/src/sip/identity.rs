@@ -6,7 +6,7 @@ use clap::{Args, ValueEnum};
 use rsipstack::sip::Header;
 
 use crate::call::Attempt;
-use crate::flags::within;
+use crate::flags::{of_campaign, within};
 
 /// Longest value of a header of one's own, in bytes.
 const HEADER_BYTES: usize = 500;
@@ -84,13 +84,9 @@ impl FromStr for CallerId {
     type Err = &'static str;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let (campaign, number) = match text.split_once('=') {
-            Some((campaign, number)) => (Some(campaign.to_owned()), number),
-            None => (None, text),
-        };
-        let is_campaign = campaign.as_deref().is_none_or(|name| name.starts_with("campaigns/"));
+        let (campaign, number) = of_campaign(text);
         let is_user = |c: char| c.is_ascii_alphanumeric() || "+-_.!~*'()&$/".contains(c);
-        if !is_campaign || number.is_empty() || !number.chars().all(is_user) {
+        if number.is_empty() || !number.chars().all(is_user) {
             return Err("write it like +4930555000 or campaigns/{id}=+4930555000");
         }
         Ok(Self { campaign, number: number.to_owned() })

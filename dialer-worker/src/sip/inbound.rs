@@ -20,13 +20,12 @@ use std::time::{Duration, SystemTime};
 
 use campaign_process::traces::{self, SpanKind, TraceContext};
 use campaign_proto::v1::RouteInboundRequest;
-use rsipstack::dialog::dialog::TerminatedReason;
 use rsipstack::dialog::invite_dialog::InviteDialog;
 use rsipstack::sip::{Header, HeadersExt, Host, Method, SipMessage, StatusCode};
 use rsipstack::transaction::Transaction;
 use rsipstack::transaction::transaction::TransactionEvent;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{debug, error, info};
@@ -36,11 +35,12 @@ use super::bridge::join;
 use super::config::{self, InboundConfig};
 use super::conversation::Conversation;
 use super::invitations;
-use super::leg::{Happening, Leg};
+use super::leg::Leg;
 use super::party::{self, Missed, Party};
 use super::refresh::Refresh;
 use super::sdp::Session;
 use super::stack::Stack;
+use super::talk::alone;
 use crate::recorder::Recorder;
 use crate::service::Replica;
 use answers::{Answer, retry_after};
@@ -232,47 +232,26 @@ impl Inbound {
         let offer = invite.original.body.clone();
         tokio::spawn(handshake(dialog.clone(), invite));
         let limit = stack.limits.response;
-        let mut leg = Leg { dialog: dialog.clone(), states, session, refresh, contact, limit };
+        let mut leg = Leg {
+            dialog: dialog.clone(),
+            states,
+            session,
+            refresh,
+            contact,
+            limit,
+            is_acknowledged: false,
+        };
         let hang_up = &self.hang_up;
         let opted_out = AtomicBool::new(false);
         let talk = Conversation { stack, events: None, hang_up, caller, answered, opted_out };
-        let is_call = match company {
-            Some((agent, _)) => {
-                join(&talk, &mut leg, offer, agent).await;
-                true
-            }
+        match company {
+            Some((agent, _)) => join(&talk, &mut leg, offer, agent).await,
             None => alone(&talk, &mut leg).await,
         };
+        let came_about = leg.came_about();
         leg.hang_up().await;
         stack.forget(&dialog);
-        is_call.then(|| (answered.elapsed(), talk.opted_out.load(Ordering::Relaxed)))
-    }
-}
-
-/// Runs a caller's call whose audio the trunk cares for. Returns whether a call came about.
-async fn alone(talk: &Conversation<'_>, caller: &mut Leg) -> bool {
-    let mut is_acknowledged = false;
-    loop {
-        tokio::select! {
-            happening = caller.next() => match happening {
-                Happening::Acknowledged => is_acknowledged = true,
-                // A BYE may overtake the ACK.
-                Happening::Over(reason) => {
-                    return is_acknowledged || matches!(reason, Some(TerminatedReason::UacBye));
-                }
-                Happening::Asked(state) => {
-                    let opts_out = talk.opts_out(&state).await;
-                    caller.answer(*state).await;
-                    if opts_out {
-                        caller.settle().await;
-                        return true;
-                    }
-                }
-                Happening::Expired => return true,
-            },
-            () = talk.hang_up.cancelled() => return true,
-            () = sleep_until(talk.answered + talk.stack.limits.talk) => return true,
-        }
+        came_about.then(|| (answered.elapsed(), talk.opted_out.load(Ordering::Relaxed)))
     }
 }
 

@@ -31,12 +31,12 @@ pub(super) struct Leg {
     pub contact: Uri,
     /// Longest wait for an answer of the other side.
     pub limit: Duration,
+    /// Whether the other side has acknowledged the worker's answer.
+    pub is_acknowledged: bool,
 }
 
 /// Event on a leg.
 pub(super) enum Happening {
-    /// The other side has the worker's answer.
-    Acknowledged,
     /// The other side asks for something.
     Asked(Box<DialogState>),
     /// The call is over, by the other side if there is a reason.
@@ -60,7 +60,7 @@ impl Leg {
                     Some(DialogState::Terminated(_, reason)) => {
                         return Happening::Over(Some(reason));
                     }
-                    Some(DialogState::Confirmed(..)) => return Happening::Acknowledged,
+                    Some(DialogState::Confirmed(..)) => self.is_acknowledged = true,
                     Some(state) if asks(&state) => return Happening::Asked(Box::new(state)),
                     Some(_) => {}
                 },
@@ -113,6 +113,16 @@ impl Leg {
     /// Waits until the stack has sent the answer to a request: a BYE must not overtake it.
     pub async fn settle(&mut self) {
         let _ = timeout(self.limit, self.states.recv()).await;
+    }
+
+    /// Whether a caller's call came about: the caller has the worker's answer, or hung up first, since
+    /// a BYE may overtake the ACK.
+    pub fn came_about(&self) -> bool {
+        match self.dialog.state() {
+            DialogState::Terminated(_, TerminatedReason::UacBye) => true,
+            DialogState::Terminated(..) => self.is_acknowledged,
+            _ => true,
+        }
     }
 
     pub fn is_over(&self) -> bool {

@@ -89,7 +89,8 @@ pub(super) async fn call(
     let answer = answer(result.ok().and_then(Result::ok))?;
     let refresh = Refresh::by_answer(&answer.headers, Instant::now());
     let limit = stack.limits.response;
-    let leg = Leg { dialog, states, session, refresh, contact, limit };
+    let is_acknowledged = true;
+    let leg = Leg { dialog, states, session, refresh, contact, limit, is_acknowledged };
     Ok((Party { leg, _listed: listed }, answer.body))
 }
 

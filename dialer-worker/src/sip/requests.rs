@@ -37,7 +37,7 @@ async fn take_request(stack: Arc<Stack>, inbound: Option<Arc<Inbound>>, mut requ
     let done = match (listed, &request.original.method) {
         (_, Method::Ack) => Ok(()),
         (Some(call), method) if call.is_early() && *method != Method::Bye => {
-            answer_early(&call, &mut request).await
+            answer_early(&stack, &call, &mut request).await
         }
         (Some(mut call), _) => {
             let _ = timeout(SETTLE_LIMIT, call.settled.cancelled()).await;
@@ -70,7 +70,11 @@ async fn take_request(stack: Arc<Stack>, inbound: Option<Arc<Inbound>>, mut requ
 }
 
 /// Answers a request within a call that is not answered yet.
-async fn answer_early(call: &Listed, request: &mut Transaction) -> rsipstack::Result<()> {
+async fn answer_early(
+    stack: &Stack,
+    call: &Listed,
+    request: &mut Transaction,
+) -> rsipstack::Result<()> {
     match (request.original.method, call.dialog.state()) {
         (Method::Update, _) if request.original.body.is_empty() => {
             request.reply(StatusCode::OK).await
@@ -81,7 +85,7 @@ async fn answer_early(call: &Listed, request: &mut Transaction) -> rsipstack::Re
                 Some(description) => {
                     let headers = vec![
                         Header::ContentType("application/sdp".into()),
-                        Header::Contact(format!("<{}>", call.contact).into()),
+                        Header::Contact(format!("<{}>", stack.contact()).into()),
                     ];
                     request.reply_with(StatusCode::OK, headers, Some(description)).await
                 }

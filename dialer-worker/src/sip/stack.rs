@@ -66,8 +66,6 @@ pub(super) struct Stack {
 pub(super) struct Listed {
     pub dialog: InviteDialog,
     pub session: SharedSession,
-    /// Address at which the trunk reaches the worker.
-    pub contact: Uri,
     /// Cancelled when the answer to the worker's INVITE is processed.
     pub settled: CancellationToken,
     /// Reason of the BYE that ended the call.
@@ -105,6 +103,7 @@ impl Stack {
             Uri::try_from(text).map_err(|error| format!("{flag} makes no SIP address: {error}"))
         };
         let callers = Callers::new(&config.identity);
+        let agents = Agents::new(&config.agent);
         let user = config.sip_user.clone().unwrap_or_else(|| callers.first());
         let stack = Arc::new(Self {
             layer: Arc::new(DialogLayer::new(Arc::clone(&inner))),
@@ -123,12 +122,8 @@ impl Stack {
             callers,
             login: Login::of(config.sip_user.as_deref(), config.sip_password.as_ref()),
             credentials,
-            agents: Agents::new(&config.agent),
-            session: Session::new(
-                listens,
-                config.sip_media_port,
-                !config.agent.sip_agent.is_empty(),
-            ),
+            session: Session::new(listens, config.sip_media_port, !agents.is_empty()),
+            agents,
             session_expires: AtomicU64::new(config.sip_session_expires_seconds.into()),
             domain,
             calls: Mutex::default(),
@@ -221,13 +216,14 @@ impl Stack {
         self.credentials.refused(call_id)
     }
 
-    fn session_expires(&self) -> Duration {
+    /// Returns the interval that the next call's session timer asks for.
+    pub fn session_expires(&self) -> Duration {
         Duration::from_secs(self.session_expires.load(Ordering::Relaxed))
     }
 
-    /// Notes the shortest session timer that the trunk accepts. Returns whether that is news.
-    pub fn expire_later(&self, least: Duration) -> bool {
-        self.session_expires.fetch_max(least.as_secs(), Ordering::Relaxed) < least.as_secs()
+    /// Notes the shortest session timer that the trunk accepts, for the calls that follow.
+    pub fn expire_later(&self, least: Duration) {
+        self.session_expires.fetch_max(least.as_secs(), Ordering::Relaxed);
     }
 
     /// Lists a call, so that it receives the trunk's requests from the moment `settled` is
@@ -242,7 +238,6 @@ impl Stack {
         let listed = Listed {
             dialog: dialog.clone(),
             session: Arc::clone(session),
-            contact: self.contact(),
             settled: settled.clone(),
             farewell: Arc::clone(&farewell),
         };

@@ -39,12 +39,12 @@ pub(super) async fn talk(
     CallEnd::new(outcome, duration).with(EndDetail { hung_up_by, ..EndDetail::default() })
 }
 
-/// Runs a call whose audio the trunk cares for.
-async fn alone(talk: &Conversation<'_>, person: &mut Leg) -> EndedBy {
+/// Runs a call whose audio the trunk cares for. Who calls in is not transferred.
+pub(super) async fn alone(talk: &Conversation<'_>, person: &mut Leg) -> EndedBy {
     let (stack, answered) = (talk.stack, talk.answered);
     let hang_up_at = answered + stack.limits.talk;
     let referred_by = stack.referred_by();
-    let mut transfer = match stack.transfer_to.clone() {
+    let mut transfer = match stack.transfer_to.clone().filter(|_| talk.events.is_some()) {
         Some(target) => Transfer::Planned(target, answered + stack.transfer_after),
         None => Transfer::None,
     };
@@ -53,23 +53,20 @@ async fn alone(talk: &Conversation<'_>, person: &mut Leg) -> EndedBy {
         tokio::select! {
             happening = person.next() => match happening {
                 Happening::Asked(state) => {
-                    if talk.opts_out(&state).await {
-                        person.answer(*state).await;
-                        person.settle().await;
+                    let Some(state) = talk.unless_opted_out(person, *state).await else {
                         return EndedBy::Worker;
-                    }
+                    };
                     let is_transferred = matches!(
-                        &*state,
+                        &state,
                         DialogState::Notify(_, notify, _) if transfer.hear(notify)
                     );
-                    person.answer(*state).await;
+                    person.answer(state).await;
                     if is_transferred {
                         talk.transferred().await;
                         person.settle().await;
                         return EndedBy::Worker;
                     }
                 }
-                Happening::Acknowledged => {}
                 Happening::Over(reason) => return ended_by(reason.as_ref()),
                 Happening::Expired => {
                     info!("nobody refreshed a call in time; it is hung up");

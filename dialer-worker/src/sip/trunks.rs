@@ -154,11 +154,7 @@ impl Trunks {
 
     /// Returns the network address of the preferred one.
     pub async fn reached(&self) -> Result<SocketAddr, String> {
-        let name = self.first().address.addr.to_string();
-        let mut found = tokio::net::lookup_host(&name)
-            .await
-            .map_err(|error| format!("--sip-trunk {name} is not found: {error}"))?;
-        found.next().ok_or_else(|| format!("--sip-trunk {name} has no address"))
+        Ok(look_up(&self.first().address.addr.to_string()).await?[0])
     }
 
     /// Returns the network addresses that are known.
@@ -230,15 +226,23 @@ impl TargetLocator for Locator {
 
 /// Finds all addresses of a name, of the family of the first.
 async fn resolve(name: &str) -> Result<Vec<HostWithPort>, String> {
+    let mut addresses = look_up(name).await?;
+    let first_is_ipv4 = addresses[0].is_ipv4();
+    addresses.retain(|address| address.is_ipv4() == first_is_ipv4);
+    addresses.dedup();
+    Ok(addresses.into_iter().map(HostWithPort::from).collect())
+}
+
+/// Looks a name up. Returns one address at least.
+async fn look_up(name: &str) -> Result<Vec<SocketAddr>, String> {
     let found: Vec<SocketAddr> = tokio::net::lookup_host(name)
         .await
         .map_err(|error| format!("--sip-trunk {name} is not found: {error}"))?
         .collect();
-    let first = found.first().ok_or_else(|| format!("--sip-trunk {name} has no address"))?;
-    let mut addresses = found.clone();
-    addresses.retain(|address| address.is_ipv4() == first.is_ipv4());
-    addresses.dedup();
-    Ok(addresses.into_iter().map(HostWithPort::from).collect())
+    if found.is_empty() {
+        return Err(format!("--sip-trunk {name} has no address"));
+    }
+    Ok(found)
 }
 
 #[cfg(test)]

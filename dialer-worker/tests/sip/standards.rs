@@ -207,6 +207,26 @@ async fn sessions_are_refreshed_and_expire() {
     }
 }
 
+/// Both calls ask for the shorter timer before either learns of the longer one.
+#[tokio::test]
+#[ignore = "needs sipp: make test-sip"]
+async fn calls_begun_together_all_get_the_longer_timer() {
+    let then = takes("BYE", "hung_up_here");
+    let words = [("refresher", "uas"), ("allow", "UPDATE"), ("refreshes", then.as_str())];
+    let mut sipp = Sipp::start_with("timers", Traffic::Udp, &words).await.expect("sipp");
+    let flags = ["--sip-talk-limit-seconds", "1"];
+    let mut worker = CallingWorker::over_sip(&sipp.address(), &flags).await;
+    worker.stream.lease_slots(1, [0, 1, 2]).await;
+    let mut reported = Reported::default();
+    while reported.ends.len() < 3 {
+        worker.note_next(&mut reported).await;
+    }
+    assert_eq!(reported.count(CallOutcome::Answered), 3, "{:?}", reported.ends);
+    worker.stop().await;
+    sipp.finish().await.expect("its calls end");
+    assert_eq!((sipp.count("hung_up_here"), sipp.count("FailedCall")), (3, 0), "{}", sipp.errors());
+}
+
 /// Two numbers take turns, in the form that the trunk wants.
 #[tokio::test]
 #[ignore = "needs sipp: make test-sip"]

@@ -1,6 +1,5 @@
 //! Record of an inbound call.
 
-use std::fmt::Write;
 use std::time::{Duration, SystemTime};
 
 use campaign_proto::v1::interaction::Fact;
@@ -10,6 +9,7 @@ use campaign_proto::v1::{
 use sha2::{Digest, Sha256};
 
 use super::super::conversation::CHANNEL;
+use super::super::digest::hex;
 
 /// Inbound call that was answered.
 #[derive(Debug)]
@@ -49,11 +49,7 @@ pub(super) fn request(call: &AnsweredCall) -> RecordInteractionsRequest {
 /// Returns an id that is the same however often the call is recorded. A Call-ID may have any
 /// length.
 fn interaction_id(call_id: &str) -> String {
-    let mut id = "sip.".to_owned();
-    for byte in &Sha256::digest(call_id.as_bytes())[..20] {
-        let _ = write!(id, "{byte:02x}");
-    }
-    id
+    format!("sip.{}", hex(&Sha256::digest(call_id.as_bytes())[..20]))
 }
 
 #[cfg(test)]
