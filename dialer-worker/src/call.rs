@@ -1,6 +1,7 @@
 //! Call: the attempt that it makes, its events and its end.
 
 mod end;
+pub(crate) mod sip_codes;
 
 use std::collections::HashMap;
 use std::fmt;

@@ -9,7 +9,7 @@ use campaign_process::{ConfigArgs, HealthArgs, LogArgs, TraceArgs};
 use clap::{Args, Parser, ValueEnum};
 use tonic::transport::Endpoint;
 
-use crate::flags::within;
+use crate::flags::{campaign, within};
 use crate::http::HttpConfig;
 use crate::service::{AccessConfig, Replica};
 use crate::sip::SipConfig;
@@ -239,13 +239,6 @@ fn pool(text: &str) -> Result<String, String> {
         return Ok(text.to_owned());
     }
     Err(format!("give 1 to {MAX_POOL_LENGTH} of a to z, 0 to 9 and -"))
-}
-
-fn campaign(text: &str) -> Result<String, String> {
-    match text.strip_prefix("campaigns/") {
-        Some(id) if !id.is_empty() && !id.contains('/') => Ok(text.to_owned()),
-        _ => Err("write it as campaignctl shows it: campaigns/ and the id".to_owned()),
-    }
 }
 
 fn time_scale(text: &str) -> Result<f64, String> {

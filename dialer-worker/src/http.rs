@@ -23,6 +23,7 @@ mod texts;
 
 use std::fmt;
 use std::sync::{Arc, Mutex, OnceLock};
+use std::time::Duration;
 
 use clap::ValueEnum;
 use futures_util::FutureExt;
@@ -39,6 +40,7 @@ use crate::call::{Attempt, CallEnd, CallEvents, EarlierCalls};
 use crate::dialer::Dialer;
 use crate::metrics::Metrics;
 use crate::service::Replica;
+use client::Client;
 pub use config::{Channel, HttpConfig};
 pub use flavor::{Flavor, PlatformConfig};
 use platforms::platform;
@@ -77,7 +79,9 @@ impl HttpDialer {
         let platform = platform(&url, config, secrets)?;
         // Checked before an attempt is spent on an untrusted platform. A platform that is down may
         // come up.
-        if url.scheme_str() == Some("https") && platform.is_untrusted().await {
+        if url.scheme_str() == Some("https")
+            && Client::new(&url, None, config)?.is_untrusted("/").await
+        {
             return Err(format!(
                 "{url} has no certificate that is trusted, or speaks no TLS (the line above says more): look at \
                  --http-url, or name its authority with --http-ca-file"
@@ -142,6 +146,11 @@ impl Dialer for HttpDialer {
 
     fn tells_health(&self) -> bool {
         true
+    }
+
+    fn stop(&self, grace: Duration) -> BoxFuture<'static, usize> {
+        let shared = Arc::clone(&self.shared);
+        async move { shared.stop(grace).await }.boxed()
     }
 
     fn probe(&self) -> BoxFuture<'static, bool> {

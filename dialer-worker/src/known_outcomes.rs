@@ -44,7 +44,7 @@ fn nearest(outcome: CallOutcome) -> CallOutcome {
             CallOutcome::Failed
         }
         CallOutcome::Cancelled => CallOutcome::NoAnswer,
-        // A person answered. The older service calls the person again under no rule.
+        // A person answered. An older service does not call such a contact again.
         CallOutcome::Abandoned => CallOutcome::Answered,
         known => known,
     }

@@ -101,7 +101,7 @@ impl Drop for Call<'_> {
 impl Call<'_> {
     async fn begin(&mut self) -> Begun {
         let manners = self.remote.shared.platform.manners();
-        // After a lost answer, only the platform's own answer proves that nothing began.
+        // After a lost answer, only the platform's own look-up may prove that nothing began.
         let mut was_lost = false;
         for _ in 0..CREATE_ROUNDS {
             match self.create().await {
@@ -111,7 +111,9 @@ impl Call<'_> {
                     return Begun::Yes;
                 }
                 Created::Refused { code, means, retry_after } => {
-                    return self.refused(code, means, retry_after).await;
+                    let refused = self.refused(code, means, retry_after).await;
+                    let may_have_begun = was_lost && !manners.absence_is_proof;
+                    return if may_have_begun { Begun::Unknown } else { refused };
                 }
                 Created::NotSent(fault) => {
                     self.events.provider_failed(fault, None).await;

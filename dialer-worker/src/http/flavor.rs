@@ -6,7 +6,7 @@ use clap::{Args, ValueEnum};
 use hyper::Uri;
 use hyper::header::HeaderName;
 
-use crate::flags::within;
+use crate::flags::{campaign, within};
 
 /// API that the platform speaks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -84,14 +84,6 @@ impl PlatformConfig {
     pub(super) fn correction(&self) -> Duration {
         Duration::from_secs(self.http_correction_seconds.into())
     }
-}
-
-fn campaign(text: &str) -> Result<String, &'static str> {
-    let id = text.strip_prefix("campaigns/").unwrap_or_default();
-    if id.is_empty() || id.contains('/') {
-        return Err("write it like campaigns/{id}");
-    }
-    Ok(text.to_owned())
 }
 
 /// Returns an option that a platform needs.

@@ -41,26 +41,31 @@ pub(super) trait Platform: Send + Sync + 'static {
     /// Whether the platform and the account work.
     fn is_healthy(&self) -> BoxFuture<'_, bool>;
 
-    /// Whether the platform answers, but with an untrusted certificate or without TLS.
-    fn is_untrusted(&self) -> BoxFuture<'_, bool>;
-
     /// Checks the signature of a callback.
     fn check(&self, callback: &Callback<'_>, now: SystemTime) -> Result<(), Refused>;
 
     /// Reads a callback. The signature has been checked.
     fn read(&self, callback: &Callback<'_>) -> Result<Told, Unreadable>;
 
-    /// Returns the names of the attempt behind a platform's own id, for events that echo no names.
-    fn named<'a>(&'a self, _id: &'a str) -> BoxFuture<'a, Option<Named>> {
-        ready(None).boxed()
+    /// Returns the names of the attempt behind a platform's own id, for events that echo no names;
+    /// `None` if the call is of another program.
+    fn named<'a>(&'a self, _id: &'a str) -> BoxFuture<'a, Result<Option<Named>, Unclear>> {
+        ready(Ok(None)).boxed()
     }
 }
+
+/// Look-up without a conclusive answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Unclear;
 
 /// Promises of a platform.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Manners {
-    /// Whether a repeated request begins nothing twice, and a look-up that finds nothing is proof.
+    /// Whether a repeated request begins nothing twice.
     pub repeats_safely: bool,
+    /// Whether a look-up that finds nothing proves that nothing began. If not, what the platform
+    /// refuses to repeat may have begun.
+    pub absence_is_proof: bool,
     /// Sign that a call gives of the platform's health.
     pub proof: Proof,
     /// Whether a call can be hung up.

@@ -7,15 +7,15 @@ use std::time::Duration;
 use axum::http::StatusCode;
 use campaign_process::Seldom;
 use campaign_process::metrics::Counter;
-use futures_util::future::join_all;
+use futures_util::future::{join, join_all};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::AbortHandle;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 use tracing::{debug, error};
 
 use super::config::Channel;
 use super::events::{End, Event, Named, Of, What};
-use super::platform::{InboundText, Platform, Wish};
+use super::platform::{InboundText, Platform, Unclear, Wish};
 use super::texts::Texts;
 use crate::call::{Attempt, CallEvents, EarlierCalls};
 
@@ -39,12 +39,20 @@ pub(super) struct Shared {
     pub calls: Mutex<HashMap<String, Listed>>,
     pub ended: Mutex<Recent>,
     /// Ends of calls of other processes that wait for a last word, by key.
-    pub delayed: Mutex<HashMap<String, AbortHandle>>,
+    pub delayed: Mutex<HashMap<String, Delayed>>,
     /// Callbacks whose signature is not valid. `refusing` limits their log lines.
     pub refused: Counter,
     pub refusing: Seldom,
     /// Limits the log lines on calls that cannot be hung up.
     pub going_on: Seldom,
+}
+
+/// End of another process's call that waits for a last word.
+pub(super) struct Delayed {
+    named: Named,
+    end: End,
+    /// Report at the end of that time.
+    reporting: AbortHandle,
 }
 
 /// Call in progress.
@@ -150,7 +158,12 @@ impl Shared {
         let earlier = self.earlier.get().ok_or(StatusCode::SERVICE_UNAVAILABLE)?;
         let named = match event.of {
             Of::Attempt(named) => named,
-            Of::Call(id) => self.named(&id).await.ok_or(StatusCode::UNPROCESSABLE_ENTITY)?,
+            Of::Call(id) => match self.named(&id).await {
+                Ok(Some(named)) => named,
+                // The call is of another program with the same account.
+                Ok(None) => return Ok(()),
+                Err(Unclear) => return Err(StatusCode::SERVICE_UNAVAILABLE),
+            },
         };
         let in_progress = self.listed().get(&named.key).cloned();
         match event.what {
@@ -169,8 +182,45 @@ impl Shared {
                 (None, Some(false)) => Err(StatusCode::SERVICE_UNAVAILABLE),
                 (None, None) => self.end_elsewhere(named, end).await,
             },
-            what => in_progress.map_or(Ok(()), |call| call.pass(what)),
+            what => match in_progress {
+                Some(call) => call.pass(what),
+                None => self.hear_elsewhere(&named.key, what).await,
+            },
         }
+    }
+
+    /// Handles news of a call that another process placed: a judgement on the voice is the last word
+    /// on an end that waits for one.
+    async fn hear_elsewhere(&self, key: &str, what: What) -> Result<(), StatusCode> {
+        let What::AnsweredBy { is_machine } = what else { return Ok(()) };
+        match self.take_delayed(key) {
+            Some(Delayed { named, end, .. }) => {
+                self.report_end(&named, end, Some(is_machine)).await
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Reports the ends that wait for a last word, and waits for opt-outs by text to be recorded, for
+    /// the grace at most. Returns how many are not recorded.
+    pub async fn stop(&self, grace: Duration) -> usize {
+        let keys: Vec<String> = self.delayed().keys().cloned().collect();
+        let ends = keys.iter().filter_map(|key| self.take_delayed(key)).collect::<Vec<_>>();
+        let reports = join_all(ends.into_iter().map(|delayed| async move {
+            self.report_end(&delayed.named, delayed.end, None).await.is_ok()
+        }));
+        let texts = async {
+            match &self.texts {
+                Some(texts) => texts.stop(grace).await,
+                None => 0,
+            }
+        };
+        let (reported, texts) = join(timeout(grace, reports), texts).await;
+        let unreported = match reported {
+            Ok(reported) => reported.into_iter().filter(|is_reported| !is_reported).count(),
+            Err(_) => keys.len(),
+        };
+        unreported + texts
     }
 
     /// Handles the end of a call that another process placed. An end that may change is reported
@@ -179,10 +229,15 @@ impl Shared {
         if self.delay(&named, &end) {
             return Ok(());
         }
-        if let Some(earlier_word) = self.delayed().remove(&named.key) {
-            earlier_word.abort();
-        }
-        self.report_end(&named, end).await
+        self.take_delayed(&named.key);
+        self.report_end(&named, end, None).await
+    }
+
+    /// Takes an end that waits for a last word, which is then not reported by itself.
+    fn take_delayed(&self, key: &str) -> Option<Delayed> {
+        let delayed = self.delayed().remove(key)?;
+        delayed.reporting.abort();
+        Some(delayed)
     }
 
     /// Delays the report of an end that may change. Returns false if the end has to be reported now.
@@ -192,31 +247,40 @@ impl Shared {
             return false;
         }
         delayed.entry(named.key.clone()).or_insert_with(|| {
-            let (shared, named, end) = (Arc::clone(self), named.clone(), end.clone());
+            let (shared, key, delay) = (Arc::clone(self), named.key.clone(), end.may_change_for);
             let reporting = async move {
-                sleep(end.may_change_for).await;
-                shared.delayed().remove(&named.key);
-                if let Err(status) = shared.report_end(&named, end).await {
+                sleep(delay).await;
+                // Taken without an abort: this is the task that reports it.
+                let Some(Delayed { named, end, .. }) = shared.delayed().remove(&key) else {
+                    return;
+                };
+                if let Err(status) = shared.report_end(&named, end, None).await {
                     debug!(%status, "the end of an earlier call is not recorded");
                 }
             };
-            tokio::spawn(reporting).abort_handle()
+            let reporting = tokio::spawn(reporting).abort_handle();
+            Delayed { named: named.clone(), end: end.clone(), reporting }
         });
         true
     }
 
-    async fn report_end(&self, named: &Named, end: End) -> Result<(), StatusCode> {
+    async fn report_end(
+        &self,
+        named: &Named,
+        end: End,
+        is_machine: Option<bool>,
+    ) -> Result<(), StatusCode> {
         let earlier = self.earlier.get().ok_or(StatusCode::SERVICE_UNAVAILABLE)?;
-        let end = end.judged(None);
+        let end = end.judged(is_machine);
         durable(earlier.ended(&named.contact, &named.attempt_id, end).await)
     }
 
     /// Returns the names of the attempt behind a platform's own id.
-    async fn named(&self, id: &str) -> Option<Named> {
+    async fn named(&self, id: &str) -> Result<Option<Named>, Unclear> {
         let listed =
             self.listed().values().find(|call| call.has(id)).map(|call| call.named.clone());
         match listed {
-            Some(named) => Some(named),
+            Some(named) => Ok(Some(named)),
             None => self.platform.named(id).await,
         }
     }
@@ -225,7 +289,7 @@ impl Shared {
         self.recent().ends.get(key).copied()
     }
 
-    fn delayed(&self) -> MutexGuard<'_, HashMap<String, AbortHandle>> {
+    fn delayed(&self) -> MutexGuard<'_, HashMap<String, Delayed>> {
         self.delayed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -2,21 +2,21 @@
 //! service by that number, for all campaigns.
 
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use axum::http::StatusCode;
 use campaign_process::traces::TraceContext;
 use campaign_proto::v1::interaction::Fact;
 use campaign_proto::v1::{Interaction, OptedOut, RecordInteractionsRequest, ReportedInteraction};
 use tokio::sync::Semaphore;
+use tokio::time::timeout;
 use tracing::info;
 
+use super::config::Channel;
 use super::platform::{InboundText, Wish};
 use crate::recorder::Recorder;
 use crate::service::Replica;
 
-/// Channel of an opt-out by text.
-const CHANNEL: &str = "text";
 /// Most opt-outs that wait for the service.
 const MAX_WAITING: usize = 1_000;
 /// Recorder of opt-outs by text.
@@ -66,8 +66,15 @@ impl Texts {
         }
     }
 
+    /// Waits until no opt-out waits for the service, for the grace at most. Returns how many do.
+    pub async fn stop(&self, grace: Duration) -> usize {
+        let all = u32::try_from(MAX_WAITING).unwrap_or(u32::MAX);
+        let _ = timeout(grace, self.waiting.acquire_many(all)).await;
+        MAX_WAITING - self.waiting.available_permits()
+    }
+
     fn request(&self, text: &InboundText) -> RecordInteractionsRequest {
-        let opted_out = OptedOut { channel: CHANNEL.to_owned(), everywhere: true };
+        let opted_out = OptedOut { channel: Channel::Sms.name().to_owned(), everywhere: true };
         let interaction = Interaction {
             interaction_id: format!("text.{}", text.id),
             occur_time: Some(SystemTime::now().into()),

@@ -21,7 +21,7 @@ use super::refresh::{self, Refresh};
 use super::stack::Stack;
 use super::talk::talk;
 use super::trunks::Trunk;
-use crate::call::{Attempt, CallEnd, CallEvents, Fault, Outcome};
+use crate::call::{Attempt, CallEnd, CallEvents, Fault, Outcome, sip_codes};
 
 /// Delay before another call is tried when all numbers had their calls of the day.
 const NO_CALLER_DELAY: Duration = Duration::from_secs(600);
@@ -251,7 +251,7 @@ impl<'a> Call<'a> {
     }
 
     async fn refused(&self, refusal: Refusal) -> CallEnd {
-        match codes::fault(refusal.code) {
+        match sip_codes::fault(refusal.code) {
             // The trunk did its part when the phone rang. A call cancelled here shows nothing of
             // the trunk.
             _ if self.rang || self.is_cancelled => {}

@@ -1,12 +1,12 @@
-//! Meaning of a final answer to an INVITE, for the call and for the trunk. Codes: RFC 3261, RFC 6585
-//! (429), RFC 8197 (607), RFC 8688 (608).
+//! Final answer to an INVITE that refuses the call, and the reasons that it gives.
 
 use std::time::Duration;
 
 use rsipstack::sip::{Headers, Response};
 
 use super::headers;
-use crate::call::{CallEnd, EndDetail, Fault, Outcome, Party};
+use crate::call::sip_codes::outcome;
+use crate::call::{CallEnd, EndDetail, Outcome, Party};
 
 /// Final answer that refuses a call.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -61,33 +61,6 @@ pub(super) fn not_sent(reason: &str) -> CallEnd {
     CallEnd::unanswered(Outcome::Congested).with(detail)
 }
 
-/// Returns the outcome of a call that was not answered. `rang` says whether a phone rang before.
-fn outcome(code: u16, rang: bool) -> Outcome {
-    match code {
-        // Busy, or declined by the contact: a person is there and does not answer now.
-        486 | 600 | 603 => Outcome::Busy,
-        // The person, or an analysis on the person's behalf, wants no calls of this caller.
-        607 | 608 => Outcome::Rejected,
-        // No such number: not found, gone, incomplete, nowhere.
-        404 | 410 | 484 | 604 => Outcome::InvalidNumber,
-        // Timeout at the other end, not available, cancelled. Without a ring, a proxy may say so
-        // that does not reach its gateway.
-        408 | 480 | 487 if rang => Outcome::NoAnswer,
-        code if !rang && fault(code).is_some() => Outcome::Congested,
-        300..=699 => Outcome::Failed,
-        // The code does not end an INVITE.
-        _ => Outcome::Unknown,
-    }
-}
-
-/// Returns the trunk's own fault, if the code shows one: an error of the trunk, rejected
-/// credentials, or an account that may not call (no credit, unknown address or caller id, too many
-/// calls, no common codec). Holds for calls that did not ring.
-pub(super) fn fault(code: u16) -> Option<Fault> {
-    matches!(code, 401 | 402 | 403 | 407 | 429 | 488 | 500..=599 | 606)
-        .then_some(Fault::Refusing(code))
-}
-
 /// Whether another address of the trunk may do better: this one has an error or too many calls.
 pub(super) fn is_elsewhere(code: u16) -> bool {
     matches!(code, 500 | 502..=504 | 429)
@@ -129,48 +102,6 @@ pub(super) fn cause(headers: &Headers) -> Farewell {
 mod tests {
     use super::*;
     use rsipstack::sip::Header;
-
-    #[test]
-    fn codes_are_told_apart() {
-        for (code, expected) in [
-            (486, Outcome::Busy),
-            (600, Outcome::Busy),
-            (603, Outcome::Busy),
-            (607, Outcome::Rejected),
-            (608, Outcome::Rejected),
-            (404, Outcome::InvalidNumber),
-            (410, Outcome::InvalidNumber),
-            (484, Outcome::InvalidNumber),
-            (604, Outcome::InvalidNumber),
-            (408, Outcome::NoAnswer),
-            (480, Outcome::NoAnswer),
-            (487, Outcome::NoAnswer),
-            (302, Outcome::Failed),
-            (503, Outcome::Failed),
-            (202, Outcome::Unknown),
-        ] {
-            assert_eq!(outcome(code, true), expected, "{code}");
-        }
-    }
-
-    #[test]
-    fn nobody_failed_to_answer_a_phone_that_did_not_ring() {
-        for code in [408, 480, 487] {
-            assert_eq!(outcome(code, false), Outcome::Failed, "{code}");
-        }
-        assert_eq!(outcome(486, false), Outcome::Busy);
-    }
-
-    #[test]
-    fn what_cannot_have_rung_is_given_back() {
-        for code in [401, 402, 403, 407, 429, 488, 500, 503, 599, 606] {
-            assert_eq!(fault(code), Some(Fault::Refusing(code)));
-            assert_eq!(outcome(code, false), Outcome::Congested, "{code}");
-        }
-        for code in [302, 404, 408, 480, 486, 600, 603, 604, 607] {
-            assert_eq!(fault(code), None, "{code}");
-        }
-    }
 
     #[test]
     fn a_call_that_was_cancelled_by_order_says_so() {

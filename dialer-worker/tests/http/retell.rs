@@ -192,6 +192,27 @@ async fn a_lost_answer_begins_nothing_twice_and_requests_are_the_vendors() {
     worker.stop().await;
 }
 
+/// The list does not show a call yet that began with a lost answer, and the platform refuses the repeat. The phone may
+/// ring, so the attempt is not given back.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_refused_repeat_does_not_prove_that_nothing_began() {
+    let peer = peer();
+    let lost = json!({"lost": true, "hidden": true, "silent": true, "waits": true});
+    let refused = |code: i32| {
+        let mut plan = lost.clone();
+        plan["repeat"] = json!(code);
+        plan
+    };
+    let plans = json!({"1": refused(429), "2": refused(402), "3": refused(400)});
+    let mut worker = worker(&peer, "retell", &MANY, plans).await;
+    let reported = dial(&mut worker, 1, &[1, 2, 3]).await;
+    let ends: Vec<_> = outcomes(&reported).into_values().collect();
+    assert_eq!(ends, [CallOutcome::Unknown; 3]);
+    let calls = peer.calls().await;
+    assert!(calls.len() == 3 && calls.iter().all(|call| call["rings"] == 1), "{calls:?}");
+    worker.stop().await;
+}
+
 /// A call whose end never comes is polled, then hung up at its longest time, then unknown.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_end_that_never_comes_is_found_or_unknown() {

@@ -3,10 +3,8 @@
 use serde_json::{Map, Value};
 
 use crate::call::Fact;
+use crate::http::config::Channel;
 use crate::http::events::What;
-
-/// Channel of an opt-out in a call.
-pub(super) const CHANNEL: &str = "call";
 
 /// Returns the facts in extracted data: `success` and `opted_out`, if they are true.
 pub(super) fn facts(data: &Map<String, Value>) -> Vec<What> {
@@ -27,5 +25,5 @@ pub(super) fn facts(data: &Map<String, Value>) -> Vec<What> {
 
 /// Returns the opt-out of a person in a call.
 pub(super) fn opted_out(everywhere: bool) -> What {
-    What::Fact(Fact::OptedOut { channel: CHANNEL.to_owned(), everywhere })
+    What::Fact(Fact::OptedOut { channel: Channel::Call.name().to_owned(), everywhere })
 }

@@ -22,7 +22,7 @@ use crate::http::events::{End, Event, Named, Of, What};
 use crate::http::flavor::{PlatformConfig, needed};
 use crate::http::platform::{
     Callback, Created, Found, Manners, Means, Order, Platform, Proof, Sought, TRANSCRIPT_BYTES,
-    Told, Unreadable,
+    Told, Unclear, Unreadable,
 };
 use crate::http::signature::{Covers, Refused, Secrets, Timed};
 use endings::{Told as Ended, ending, initiation_failure};
@@ -314,6 +314,7 @@ impl Platform for ElevenLabs {
     fn manners(&self) -> Manners {
         Manners {
             repeats_safely: false,
+            absence_is_proof: false,
             proof: Proof::Ended,
             hangs_up: false,
             max_callback_bytes: TRANSCRIPT_BYTES,
@@ -340,10 +341,6 @@ impl Platform for ElevenLabs {
         async move { self.client.succeeds(Ask::get(&self.agent_path())).await }.boxed()
     }
 
-    fn is_untrusted(&self) -> BoxFuture<'_, bool> {
-        async move { self.client.is_untrusted(&self.agent_path()).await }.boxed()
-    }
-
     fn check(&self, callback: &Callback<'_>, now: SystemTime) -> Result<(), Refused> {
         SCHEME.check(&self.secrets, callback.header(SIGNATURE), callback.body, now)
     }
@@ -368,7 +365,7 @@ impl Platform for ElevenLabs {
         Ok(Told::Events(events))
     }
 
-    fn named<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Option<Named>> {
-        async move { self.get(id).await?.named() }.boxed()
+    fn named<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<Option<Named>, Unclear>> {
+        async move { self.get(id).await.map(|found| found.named()).ok_or(Unclear) }.boxed()
     }
 }

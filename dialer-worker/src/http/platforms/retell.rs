@@ -227,6 +227,7 @@ impl Platform for Retell {
     fn manners(&self) -> Manners {
         Manners {
             repeats_safely: true,
+            absence_is_proof: false,
             proof: Proof::Ended,
             hangs_up: true,
             max_callback_bytes: TRANSCRIPT_BYTES,
@@ -255,10 +256,6 @@ impl Platform for Retell {
 
     fn is_healthy(&self) -> BoxFuture<'_, bool> {
         self.client.succeeds(Ask::get(HEALTH)).boxed()
-    }
-
-    fn is_untrusted(&self) -> BoxFuture<'_, bool> {
-        self.client.is_untrusted(HEALTH).boxed()
     }
 
     fn check(&self, callback: &Callback<'_>, now: SystemTime) -> Result<(), Refused> {

@@ -195,6 +195,7 @@ impl Platform for Twilio {
         let hangs_up = matches!(self.sends, Sends::Calls(_));
         Manners {
             repeats_safely: false,
+            absence_is_proof: false,
             proof: Proof::Rung,
             hangs_up,
             max_callback_bytes: SMALL_BYTES,
@@ -224,10 +225,6 @@ impl Platform for Twilio {
 
     fn is_healthy(&self) -> BoxFuture<'_, bool> {
         self.is_active().boxed()
-    }
-
-    fn is_untrusted(&self) -> BoxFuture<'_, bool> {
-        async move { self.client.is_untrusted(&format!("{}.json", self.account)).await }.boxed()
     }
 
     fn check(&self, callback: &Callback<'_>, _now: SystemTime) -> Result<(), Refused> {

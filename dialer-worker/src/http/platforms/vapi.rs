@@ -296,6 +296,7 @@ impl Platform for Vapi {
     fn manners(&self) -> Manners {
         Manners {
             repeats_safely: false,
+            absence_is_proof: false,
             proof: Proof::Ended,
             hangs_up: true,
             max_callback_bytes: TRANSCRIPT_BYTES,
@@ -324,10 +325,6 @@ impl Platform for Vapi {
             self.client.succeeds(Ask::get(&path)).await
         }
         .boxed()
-    }
-
-    fn is_untrusted(&self) -> BoxFuture<'_, bool> {
-        self.client.is_untrusted("/phone-number").boxed()
     }
 
     fn check(&self, callback: &Callback<'_>, now: SystemTime) -> Result<(), Refused> {

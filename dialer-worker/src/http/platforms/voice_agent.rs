@@ -104,6 +104,13 @@ enum EndedAs {
     Busy,
     Voicemail,
     Failed,
+    Rejected,
+    InvalidNumber,
+    Congested,
+    Abandoned,
+    Cancelled,
+    /// Unknown to the platform, or an outcome that only a newer one has.
+    #[serde(other)]
     Unknown,
 }
 
@@ -122,6 +129,11 @@ impl EndedAs {
             Self::Busy => Outcome::Busy,
             Self::Voicemail => Outcome::Voicemail,
             Self::Failed => Outcome::Failed,
+            Self::Rejected => Outcome::Rejected,
+            Self::InvalidNumber => Outcome::InvalidNumber,
+            Self::Congested => Outcome::Congested,
+            Self::Abandoned => Outcome::Abandoned,
+            Self::Cancelled => Outcome::Cancelled,
             Self::Unknown => Outcome::Unknown,
         }
     }
@@ -209,6 +221,7 @@ impl Platform for VoiceAgent {
     fn manners(&self) -> Manners {
         Manners {
             repeats_safely: true,
+            absence_is_proof: true,
             proof: Proof::Accepted,
             hangs_up: true,
             max_callback_bytes: SMALL_BYTES,
@@ -238,10 +251,6 @@ impl Platform for VoiceAgent {
 
     fn is_healthy(&self) -> BoxFuture<'_, bool> {
         self.client.succeeds(Ask::get(HEALTH)).boxed()
-    }
-
-    fn is_untrusted(&self) -> BoxFuture<'_, bool> {
-        self.client.is_untrusted(HEALTH).boxed()
     }
 
     fn check(&self, callback: &Callback<'_>, now: SystemTime) -> Result<(), Refused> {

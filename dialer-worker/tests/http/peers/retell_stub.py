@@ -54,6 +54,8 @@ class Retell(stub.Stub):
             return plan["status"], {"status": "error", "message": plan.get("message", "")}, plan.get("headers", {})
         with self.lock:
             known = [call for call in self.calls.values() if call["key"] == body["idempotency_key"]]
+            if known and "repeat" in plan:
+                return plan["repeat"], {"status": "error", "message": "not now"}
             if known:
                 return 201, known[0]["shown"]
             call_id = f"call_{len(self.calls)}"
@@ -71,7 +73,8 @@ class Retell(stub.Stub):
         assert (wanted["type"], wanted["op"]) == ("string", "eq"), wanted
         with self.lock:
             items = [call["shown"] for call in self.calls.values()
-                     if call["shown"]["metadata"].get(wanted["key"]) == wanted["value"]]
+                     if call["shown"]["metadata"].get(wanted["key"]) == wanted["value"]
+                     and not self.plan(call["shown"]["to_number"]).get("hidden")]
         return 200, {"items": items[: body["limit"]], "has_more": False}
 
     def stop(self, call_id):

@@ -28,7 +28,7 @@ class Stub:
         self.settings = {}
         self.url = ""
 
-    # For each platform.
+    # Each platform has its own of these.
 
     def answer(self, request):
         """Returns status and body of the answer to a request, or None to give no answer."""
@@ -42,7 +42,7 @@ class Stub:
         """Does what a test asks for."""
         raise NotImplementedError
 
-    # For all.
+    # All platforms share these.
 
     def plan(self, number):
         slot = str(int(number[-7:]))

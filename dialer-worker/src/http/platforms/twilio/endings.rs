@@ -2,6 +2,7 @@
 
 use super::super::carrier;
 use crate::call::{Fact, Fault, Outcome};
+use crate::http::config::Channel;
 use crate::http::events::{Shows, What};
 use crate::http::platform::Means;
 
@@ -97,7 +98,8 @@ pub(super) fn message_ending(error_code: Option<u16>) -> (Outcome, Shows, Option
         Meaning::Line(outcome) => (outcome, Shows::Works, None),
         Meaning::Unrung(outcome) => (outcome, Shows::Unrung(code), None),
         Meaning::OptedOut => {
-            let opted_out = Fact::OptedOut { channel: "text".to_owned(), everywhere: true };
+            let opted_out =
+                Fact::OptedOut { channel: Channel::Sms.name().to_owned(), everywhere: true };
             (Outcome::Rejected, Shows::Works, Some(What::Fact(opted_out)))
         }
         Meaning::Account => (Outcome::Congested, Shows::Fault(Fault::Refusing(code)), None),
