@@ -11,7 +11,7 @@
 //! | 32..34 | attempts |
 //! | 34..38 | cycle_attempts; last_outcome + 1, and 128 when finished; flags; cycle_flags |
 //! | 38 | 1 when `may_ring`, 2 when `is_calling_in`, or their sum |
-//! | 39 | marks: 1 when counted as deleted, 2 when counted as suppressed; 8 when `is_reached_otherwise`; 16 × given_back |
+//! | 39 | marks: 1 when counted as deleted, 2 when counted as suppressed; 8 when `is_finished_otherwise`; 16 × given_back |
 //!
 //! A class has the fields that the rules look at, apart from the due time: generation, cycle,
 //! refused_run, flags, cycle_flags, the bits of [`FINISHED_BIT`] and its neighbours, a zero byte.
@@ -37,7 +37,7 @@ const DELETED: u8 = 1;
 const SUPPRESSED: u8 = 2;
 /// Bits of byte 39 that are marks. The version before writes no other bits there, and reads none.
 const MARKS: u8 = 7;
-const REACHED_OTHERWISE: u8 = 8;
+const FINISHED_OTHERWISE: u8 = 8;
 const GIVEN_BACK_SHIFT: u32 = 4;
 const MOST_GIVEN_BACK: u8 = 15;
 
@@ -82,7 +82,7 @@ pub(super) fn pack(state: &ContactState) -> Packed {
         | if state.is_calling_in { CALLING_IN } else { 0 };
     let given_back = clamped(state.given_back, MOST_GIVEN_BACK).min(MOST_GIVEN_BACK);
     bytes[39] = given_back << GIVEN_BACK_SHIFT
-        | if state.is_reached_otherwise { REACHED_OTHERWISE } else { 0 };
+        | if state.is_finished_otherwise { FINISHED_OTHERWISE } else { 0 };
     bytes
 }
 
@@ -111,7 +111,7 @@ pub(super) fn unpack(bytes: &[u8]) -> ContactState {
         may_ring: bytes[38] & MAY_RING != 0,
         is_calling_in: bytes[38] & CALLING_IN != 0,
         given_back: i32::from(bytes[39] >> GIVEN_BACK_SHIFT),
-        is_reached_otherwise: bytes[39] & REACHED_OTHERWISE != 0,
+        is_finished_otherwise: bytes[39] & FINISHED_OTHERWISE != 0,
     }
 }
 
@@ -218,7 +218,7 @@ pub(super) mod tests {
                 last_outcome,
                 call,
                 due,
-                (given_back, is_reached_otherwise),
+                (given_back, is_finished_otherwise),
             )| {
                 let (generation, cycle, refused_run, longest, attempts, cycle_attempts) = numbers;
                 ContactState {
@@ -236,7 +236,7 @@ pub(super) mod tests {
                     is_calling_in,
                     last_call: call.map(|(lease, slot)| SlotId { lease, slot }),
                     given_back,
-                    is_reached_otherwise,
+                    is_finished_otherwise,
                 }
             },
         )

@@ -47,8 +47,8 @@ pub struct ContactState {
     pub last_call: Option<SlotId>,
     /// Attempts of the cycle that were given back.
     pub given_back: i32,
-    /// Whether the person was reached in the cycle by another call than the last one of ours.
-    pub is_reached_otherwise: bool,
+    /// Whether something else than the end of the last call finished the contact in the cycle.
+    pub is_finished_otherwise: bool,
 }
 
 /// Circumstances of a recording.
@@ -93,7 +93,7 @@ impl ContactState {
             self.finished = false;
             self.due_at = self.busy_until();
             self.given_back = 0;
-            self.is_reached_otherwise = false;
+            self.is_finished_otherwise = false;
         }
         self.epoch = epoch;
         self
@@ -182,7 +182,7 @@ impl ContactState {
             // A person who was just talked to is not called as well.
             Fact::CalledIn { .. } if at.fact_epoch.cycle == at.epoch.cycle => {
                 state.is_calling_in = false;
-                state.is_reached_otherwise = true;
+                state.is_finished_otherwise = true;
                 state.finish();
             }
             Fact::CalledIn { .. } => {}
@@ -204,6 +204,8 @@ impl ContactState {
         }
         self.last_outcome = Some(outcome);
         self.last_call = at.call;
+        // A correction of this end must not undo what finished the contact before.
+        self.is_finished_otherwise |= in_cycle && self.finished;
         let next = match outcome {
             // No phone rang, so the attempt counts for nothing. It is counted as one only if the
             // contact came back too often.
@@ -245,9 +247,9 @@ impl ContactState {
             return;
         }
         if outcome.is_final() {
-            self.is_reached_otherwise |= outcome == CallOutcome::Answered && !is_last;
+            self.is_finished_otherwise |= !is_last;
             self.finish();
-        } else if replaced == CallOutcome::Answered && is_last && !self.is_reached_otherwise {
+        } else if replaced == CallOutcome::Answered && is_last && !self.is_finished_otherwise {
             // Only the answer had finished the contact.
             let next = at.retry.next_attempt(outcome, self.cycle_attempts, at.now);
             self.finished = next.is_none();

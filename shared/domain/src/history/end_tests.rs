@@ -129,11 +129,26 @@ fn a_person_who_was_reached_otherwise_is_not_tried_again_for_a_machine() {
     let after = answered.after(&machine, &corrected).after(&called_in, &at_once);
     assert!(before.finished && after.finished);
     assert_eq!(before, after, "whatever comes first");
-    // Nor does another call's answer give way.
-    let other = Recording { replaces: Some(CallOutcome::Unknown), call: call(0), ..at_once };
-    let (answered, corrected) = self::answered(&retry);
-    let state = answered.after(&ended(CallOutcome::Answered), &other).after(&machine, &corrected);
-    assert!(state.finished);
+}
+
+#[test]
+fn another_call_that_finished_the_contact_outlives_the_correction_of_an_answer() {
+    let retry = RetryPolicy { voicemail: rule(9), ..RetryPolicy::default() };
+    let machine = ended(CallOutcome::Voicemail);
+    for outcome in [CallOutcome::Answered, CallOutcome::Rejected, CallOutcome::InvalidNumber] {
+        let other = Recording { call: call(0), ..recording(&retry) };
+        let unknown = ContactState::default().after(&ended(CallOutcome::Unknown), &other);
+        let late = Recording { replaces: Some(CallOutcome::Unknown), ..other };
+        let (answer, last) = (ended(CallOutcome::Answered), Recording { call: call(1), ..other });
+        let corrected = Recording { replaces: Some(CallOutcome::Answered), ..last };
+        let first = unknown.clone().after(&ended(outcome), &late).after(&answer, &last);
+        let between = unknown.clone().after(&answer, &last).after(&ended(outcome), &late);
+        let after = unknown.after(&answer, &last).after(&machine, &corrected);
+        assert!(first.after(&machine, &corrected).finished, "{outcome:?} before the answer");
+        assert!(between.after(&machine, &corrected).finished, "{outcome:?} after the answer");
+        assert!(!after.finished, "nothing else finished the contact");
+        assert!(after.after(&ended(outcome), &late).finished, "{outcome:?} after the correction");
+    }
 }
 
 #[test]
