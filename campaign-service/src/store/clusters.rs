@@ -6,7 +6,7 @@
 //! stored in a later cluster are shifted past those stored before, so that two clusters' ids never
 //! mix.
 
-use super::{Db, Statements, StoreResult, Tx};
+use super::{Db, Statements, StoreError, StoreResult, Tx};
 use std::time::Duration;
 
 /// Sequences of the numbers of leases and of call reports.
@@ -44,6 +44,18 @@ struct Noted {
 /// Detects a change of cluster, and moves sequences ahead that would repeat numbers. Must run
 /// before anything is leased or authorised. Several replicas may call this at once.
 pub async fn adopt(db: &Db) -> StoreResult<Found> {
+    // Answers may take long here, so their time does not show that the database is silent. Another
+    // connection shows it.
+    let mut beside = db.listen().await?;
+    let silent = async { while beside.next().await.is_some() {} };
+    tokio::select! {
+        found = compare(db) => found,
+        () = silent => Err(StoreError::Silent),
+    }
+}
+
+/// Compares the data with the cluster, and moves sequences ahead.
+async fn compare(db: &Db) -> StoreResult<Found> {
     let mut connection = db.connect().await?;
     let tx = connection.begin_long(READ_LIMIT).await?;
     tx.execute("SELECT pg_advisory_xact_lock($1)", &[&LOCK]).await?;
