@@ -158,21 +158,10 @@ pub async fn take_back(tx: &Tx<'_>, reach: &Reach, attempts: &[(i64, Instant)]) 
         FROM {from} AS t(number, at)
         WHERE n.number = t.number AND t.at = ANY(n.attempted_at) {and}"
     );
-    // A row without times would never be forgotten.
-    let delete = format!(
-        "DELETE FROM {table} n WHERE n.number = ANY($1) AND n.attempted_at = '{{}}' {}",
-        and.replace("$3", "$2")
-    );
     match reach.tenant() {
-        Some(tenant) => {
-            tx.execute(&update, &[&of, &times, &tenant]).await?;
-            tx.execute(&delete, &[&numbers, &tenant]).await?;
-        }
-        None => {
-            tx.execute(&update, &[&of, &times]).await?;
-            tx.execute(&delete, &[&numbers]).await?;
-        }
-    }
+        Some(tenant) => tx.execute(&update, &[&of, &times, &tenant]).await?,
+        None => tx.execute(&update, &[&of, &times]).await?,
+    };
     Ok(())
 }
 
@@ -187,7 +176,7 @@ pub fn is_noted_meanwhile(error: &StoreError) -> bool {
     })
 }
 
-/// Deletes numbers that were last dialled before the window, in order from `from` on. Looks at no
+/// Deletes numbers without attempts within the window, in order from `from` on. Looks at no
 /// more than `limit` numbers. Returns the number to continue from, or `None` at the end.
 pub async fn forget(tx: &Tx<'_>, from: i64, limit: i64) -> StoreResult<Option<i64>> {
     let find = "SELECT max(number), count(*) FROM (
@@ -200,7 +189,8 @@ pub async fn forget(tx: &Tx<'_>, from: i64, limit: i64) -> StoreResult<Option<i6
     let Some(last) = last else { return Ok(None) };
     for table in ["number_attempts", "number_attempts_by_tenant"] {
         let sql = format!(
-            "DELETE FROM {table} WHERE number >= $1 AND number <= $2 AND attempted_at[1] < $3"
+            "DELETE FROM {table} WHERE number >= $1 AND number <= $2
+                AND coalesce(attempted_at[1] < $3, true)"
         );
         tx.execute(&sql, &[&from, &last, &(tx.now - CAP_WINDOW)]).await?;
     }

@@ -82,8 +82,7 @@ async fn an_answer_that_turns_out_to_be_a_machines_is_tried_again() {
         assert_eq!(known, [(CallOutcome::Voicemail, Some(unavailable()))], "details stay");
         assert_eq!(clients.history(&held.contact).await.attempts, 1);
     }
-    let back = worker.lease(2).await;
-    let back = if back.is_empty() { worker.batch().await } else { back };
+    let back = worker.lease_some(2).await;
     let contacts: Vec<&str> = back.iter().map(|held| held.contact.as_str()).collect();
     assert_eq!(contacts, [machine.contact.as_str()], "nobody who called in");
     assert_eq!(back[0].attempt_number, 2);

@@ -116,6 +116,12 @@ impl Worker {
         held
     }
 
+    /// Asks for contacts, and waits until some come.
+    pub async fn lease_some(&mut self, contacts: i32) -> Vec<Held> {
+        let held = self.lease(contacts).await;
+        if held.is_empty() { self.batch().await } else { held }
+    }
+
     /// Returns the next batch, whenever it comes.
     pub async fn batch(&mut self) -> Vec<Held> {
         let batch = self
