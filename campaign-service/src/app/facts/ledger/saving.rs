@@ -2,7 +2,7 @@
 
 use super::Ledger;
 use crate::app::error::Result;
-use crate::app::returning::next_attempt;
+use crate::app::returning::{come_back, next_attempt};
 use crate::store::calls::{self, CallReport};
 use crate::store::due::{self, Due};
 use crate::store::leases::{self, Lease};
@@ -40,10 +40,13 @@ impl Ledger<'_, '_> {
             due::put_if_passed(tx, id, run, due.position, due.due_at).await?;
         }
         due::reschedule(tx, id, run, &places.free).await?;
-        for due in places.reopened {
-            due::put_if_passed(tx, id, run, due.position, due.due_at).await?;
-        }
         due::remove(tx, id, &places.done).await?;
+        for position in self.reopened {
+            // The others have their places by now.
+            if !self.ended.iter().any(|(ended, _)| *ended == position) {
+                come_back(tx, self.campaign, position).await?;
+            }
+        }
         if !touched.is_empty() {
             campaigns::bump_facts_revision(tx, id).await?;
         }
@@ -115,7 +118,6 @@ impl Ledger<'_, '_> {
             match ended.get(&position) {
                 Some(run) if *run == self.campaign.run => places.due.push(due),
                 Some(_) => places.free.push(due),
-                None if self.reopened.contains(&position) => places.reopened.push(due),
                 None => {}
             }
         }
@@ -130,8 +132,6 @@ struct Places {
     due: Vec<Due>,
     /// Contacts out of a call of an earlier run, for whose end this run may be waiting.
     free: Vec<Due>,
-    /// Contacts that were finished until now, and may be in no place.
-    reopened: Vec<Due>,
     /// Contacts that are no longer to be engaged.
     done: Vec<i64>,
 }
