@@ -159,21 +159,23 @@ impl Erasures {
     async fn erase_in(&self, id: Uuid, erasure: &Erasure) -> Result<Option<i64>> {
         let phones = [erasure.phone.as_str()];
         let mut connection = self.db.connect().await?;
-        let mut tx = connection.begin(Gate::ExclusiveAdding(id)).await?;
-        // A contact does not name its calls from before a reset, and providers may have named the
-        // person in the details of their ends. So what the reset left goes first.
-        while purge::progress(&tx, id).await?.is_some() {
+        let (tx, position, is_deleted) = loop {
+            let tx = connection.begin(Gate::ExclusiveAdding(id)).await?;
+            let found = contacts::find_by_phones(&tx, id, &phones).await?.into_iter().next();
+            let Some((_, position, is_deleted)) = found else { return Ok(None) };
+            // A person who was re-admitted since is not erased. While the positions are locked,
+            // nobody adds the contact.
+            if !erasures::is_under_way(&tx, erasure).await? {
+                return Ok(None);
+            }
+            // A contact does not name its calls from before a reset, and providers may have named
+            // the person in the details of their ends. So what the reset left goes first.
+            if purge::progress(&tx, id).await?.is_none() {
+                break (tx, position, is_deleted);
+            }
             drop(tx);
             while purge_step(&mut connection, id).await? {}
-            tx = connection.begin(Gate::ExclusiveAdding(id)).await?;
-        }
-        let found = contacts::find_by_phones(&tx, id, &phones).await?.into_iter().next();
-        let Some((_, position, is_deleted)) = found else { return Ok(None) };
-        // A person who was re-admitted since is not erased. While the positions are locked, nobody
-        // adds the contact.
-        if !erasures::is_under_way(&tx, erasure).await? {
-            return Ok(None);
-        }
+        };
         let Some(campaign) = campaigns::find(&tx, id).await? else { return Ok(None) };
         let interactions = erase_contact(&tx, id, position, &erasure.phone).await?;
         if !is_deleted {
