@@ -163,7 +163,7 @@ pub struct ServeArgs {
           value_parser = clap::value_parser!(u32).range(1..=86_400))]
     pub unknown_retry_min_seconds: u32,
     /// Wait before a contact is tried again after an attempt in which no phone can have rung, 1 to 3,600. It doubles
-    /// each time. Such an attempt costs the contact nothing, up to six times in a run
+    /// each time. Such an attempt costs the contact nothing, up to six times; a rerun counts anew
     #[arg(long, env = "CAMPAIGN_CONGESTED_RETRY_SECONDS", default_value_t = 60,
           value_parser = clap::value_parser!(u32).range(1..=i64::from(GIVE_BACK_WAIT_LIMIT_SECONDS)))]
     pub congested_retry_seconds: u32,

@@ -216,7 +216,7 @@ impl CallMetrics {
             ),
             call_outcomes: t.each(
                 "call_outcomes",
-                "Ends of calls recorded, by outcome; a late end counts beside the UNKNOWN it replaces",
+                "Ends of calls recorded, by outcome; a late end or a correction counts beside what it replaces",
                 ("outcome", CallOutcome::ALL.map(CallOutcome::name)),
             ),
             interactions: t.each(

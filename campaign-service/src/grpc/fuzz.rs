@@ -136,8 +136,14 @@ fn interaction() -> impl Strategy<Value = v1::Interaction> {
     let nanos = prop_oneof![0..7, any::<i32>()];
     (text(), text(), seconds, nanos, 0..4).prop_map(|(id, of, seconds, nanos, kind)| {
         let duration = Some(prost_types::Duration { seconds, nanos });
+        let detail = Some(v1::CallEndDetail {
+            status_code: nanos,
+            reason: of.clone(),
+            provider_call_id: id.clone(),
+            ..Default::default()
+        });
         let fact = match kind {
-            0 => Fact::CallEnded(v1::CallEnded { outcome: nanos, duration, detail: None }),
+            0 => Fact::CallEnded(v1::CallEnded { outcome: nanos, duration, detail }),
             1 => Fact::Transferred(v1::Transferred { seconds_before_transfer: nanos }),
             2 => Fact::OptedOut(v1::OptedOut { channel: of.clone(), everywhere: false }),
             _ => Fact::CalledIn(v1::CalledIn { duration }),

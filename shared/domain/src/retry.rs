@@ -97,7 +97,7 @@ impl RetryPolicy {
     }
 }
 
-/// Most attempts of a contact that are given back in a cycle. The waits before them add up to about
+/// Most attempts of a contact that are given back in a cycle. The waits after them add up to about
 /// an hour with the default first wait. A trunk that fails longer stops its worker before that. A
 /// worker that calls every failure CONGESTED would otherwise dial for ever.
 pub const MAX_GIVE_BACKS: i32 = 6;

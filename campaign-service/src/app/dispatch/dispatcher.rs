@@ -315,7 +315,7 @@ impl Dispatcher {
             |batch: &Option<LeasedBatch>| batch.as_ref().map_or(0, |batch| batch.contacts.len());
         let handed: Vec<usize> = batches.iter().map(count).collect();
         let total: usize = handed.iter().sum();
-        let is_fruitless = total == 0 && left == Yield::More;
+        let is_fruitless = total == 0 && left == Yield::More && unmet.is_none();
         // A search that found nobody cost about as much as a full batch, so others come first.
         let cost = if is_fruitless { self.dispatch.limits.max_batch_contacts } else { total };
         let mut state = self.state();

@@ -61,7 +61,7 @@ impl Contacts {
             return Ok(Explanation { standing, next_attempt_at: due_at, message });
         };
         let waits_for = waits_for(waits, schedule, &subject.time_zone, tx.now);
-        let last = subject.candidate.state.last_outcome;
+        let last = subject.candidate.state.seen_in(campaign.epoch).last_outcome;
         let message = with_state(&campaign, &waiting(waits_for, last));
         Ok(Explanation { standing, next_attempt_at: waits_for.until(), message })
     }

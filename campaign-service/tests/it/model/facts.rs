@@ -13,7 +13,7 @@ pub(super) fn fact(kind: Kind) -> Fact {
         Kind::Success => Fact::Success(v1::Success {}),
         Kind::Link => Fact::LinkOpened(v1::LinkOpened::default()),
         Kind::Text => Fact::TextSent(v1::TextSent {}),
-        Kind::CalledIn => Fact::CalledIn(v1::CalledIn { ..Default::default() }),
+        Kind::CalledIn => Fact::CalledIn(v1::CalledIn::default()),
         Kind::Ended { outcome, .. } => {
             Fact::CallEnded(v1::CallEnded { outcome: outcome.into(), ..Default::default() })
         }

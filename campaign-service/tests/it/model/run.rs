@@ -30,7 +30,6 @@ pub(super) struct Vanished {
     pub(super) attempt_id: String,
     pub(super) position: usize,
     hold: Hold,
-    /// Whether its end was reported since.
     /// Outcome that was told late, if any.
     told: Option<CallOutcome>,
 }
