@@ -27,8 +27,12 @@ pub enum Gate {
     ExclusiveAdding(Uuid),
 }
 
-/// Longest wait for a gate or a lock inside it.
+/// Longest wait for a gate, or for a lock inside an exclusive one.
 pub(super) const GATE_WAIT_MILLIS: &str = "8000";
+/// Longest wait for a lock inside a shared gate. It is shorter than the time after which PostgreSQL
+/// ends a transaction that hangs. Otherwise the transactions of a frozen replica would get each
+/// other's locks, and hang one after the other.
+const INSIDE_WAIT_MILLIS: &str = "3000";
 
 /// Whether a commit waits for the disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,7 +51,11 @@ pub(super) const LOCK_POSITIONS: &str =
 
 /// Returns the column that limits the waits of a transaction in a gate. Must come before the gate.
 pub(super) fn limit() -> String {
-    format!("set_config('lock_timeout', '{GATE_WAIT_MILLIS}', true)")
+    limit_to(GATE_WAIT_MILLIS)
+}
+
+fn limit_to(millis: &str) -> String {
+    format!("set_config('lock_timeout', '{millis}', true)")
 }
 
 impl Gate {
@@ -69,9 +77,13 @@ impl Gate {
             Durability::Durable => DURABLE,
             Durability::Relaxed => "'off'",
         };
+        let inside = match self {
+            Self::Shared(_) => format!(", {}", limit_to(INSIDE_WAIT_MILLIS)),
+            _ => String::new(),
+        };
         // The clock is read after the wait at the gate: columns are computed in order.
         let sql = format!(
-            "SELECT {limit}{lock}, clock_timestamp() AS now, set_config('synchronous_commit', {commit}, true)"
+            "SELECT {limit}{lock}, clock_timestamp() AS now, set_config('synchronous_commit', {commit}, true){inside}"
         );
         (sql, key)
     }

@@ -10,9 +10,11 @@ use campaign_proto::v1;
 use campaign_proto::v1::dispatch_request::Message as Request;
 use campaign_proto::v1::dispatch_response::Message as Response;
 use campaign_proto::v1::{AuthorizeDecision as Decision, CampaignState as State, RevokeReason};
-use campaign_service::store::Gate;
+use campaign_service::store::{Gate, states};
 use campaign_testkit::free_port;
+use std::future::pending;
 use std::time::{Duration, Instant, SystemTime};
+use tokio::task::JoinSet;
 use tokio_postgres::Client;
 use tonic::Code;
 use uuid::Uuid;
@@ -169,6 +171,38 @@ async fn a_replica_that_hangs_in_a_gate_does_not_hold_up_a_pause() {
     clients.pause(&name).await;
     assert!(asked_at.elapsed() < Duration::from_secs(10), "{:?}", asked_at.elapsed());
     assert!(tx.commit().await.is_err(), "the transaction still holds the gate");
+}
+
+/// Transactions of a replica that hangs wait for each other. They do not hang one after the other.
+#[tokio::test]
+async fn transactions_that_hang_behind_each_other_do_not_hold_up_a_pause() {
+    let db = TestDb::new().await;
+    let service = Service::start(&db).await;
+    let mut clients = service.clients.clone();
+    let name = clients.launch_endless().await;
+    let (id, hanging) = (id_of(&name), db.db());
+    let mut hung = JoinSet::new();
+    for _ in 0..3 {
+        let mut connection = hanging.connect().await.unwrap();
+        hung.spawn(async move {
+            let tx = connection.begin(Gate::Shared(id)).await.unwrap();
+            let locked = states::lock(&tx, id, [0]).await;
+            // Says nothing more, as long as the test runs.
+            pending::<()>().await;
+            drop(locked);
+        });
+    }
+    let client = db.client().await;
+    eventually("all but one wait", || async {
+        let sql = "SELECT count(*) FROM pg_stat_activity
+            WHERE datname = current_database() AND wait_event_type = 'Lock'";
+        let waiting: i64 = client.query_one(sql, &[]).await.unwrap().get(0);
+        (waiting == 2).then_some(())
+    })
+    .await;
+    let asked_at = Instant::now();
+    clients.pause(&name).await;
+    assert!(asked_at.elapsed() < Duration::from_secs(6), "{:?}", asked_at.elapsed());
 }
 
 #[tokio::test]
