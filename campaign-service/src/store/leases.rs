@@ -5,6 +5,7 @@ use campaign_domain::Instant;
 use campaign_domain::dispatch::Terms;
 use campaign_domain::lease::{AttemptId, Slot, Slots};
 use std::collections::HashMap;
+use std::iter::repeat_n;
 use tokio_postgres::Row;
 use uuid::Uuid;
 
@@ -98,6 +99,29 @@ pub async fn lock(tx: &Statements<'_>, campaign: Uuid, numbers: &[i64]) -> Store
     Ok(leases)
 }
 
+/// Locks a lease until commit, and returns it. Positions and numbers are read from slot `first` to
+/// slot `last`, since most of the cost of a large lease is theirs. Below `first` they are 0, and
+/// above `last` there are none.
+pub async fn lock_slots(
+    tx: &Statements<'_>,
+    campaign: Uuid,
+    number: i64,
+    (first, last): (i32, i32),
+) -> StoreResult<Option<Lease>> {
+    // Subscripts of arrays begin at 1.
+    let sql = "SELECT campaign_id, lease, run, worker_id, token, expires_at,
+            positions[$3 + 1:$4 + 1] AS positions, numbers[$3 + 1:$4 + 1] AS numbers, slots,
+            judged_revision, judged_until
+        FROM leases WHERE campaign_id = $1 AND lease = $2 FOR UPDATE";
+    let row = tx.query_opt(sql, &[&campaign, &number, &first, &last]).await?;
+    Ok(row.as_ref().map(read).map(|lease| {
+        let below = usize::try_from(first).unwrap_or(0).min(lease.slots.as_bytes().len());
+        let padded = |of_slots: Vec<i64>| repeat_n(0, below).chain(of_slots).collect();
+        let (positions, numbers) = (padded(lease.positions), padded(lease.numbers));
+        Lease { positions, numbers, ..lease }
+    }))
+}
+
 /// Returns all leases of a campaign that belong to a run before `run`.
 pub async fn of_runs_before(tx: &Tx<'_>, campaign: Uuid, run: i32) -> StoreResult<Vec<Lease>> {
     let sql = format!("SELECT {COLUMNS} FROM leases WHERE campaign_id = $1 AND run < $2");
@@ -160,7 +184,10 @@ pub async fn save_slots(tx: &Tx<'_>, campaign: Uuid, leases: &[&Lease]) -> Store
         tx.execute(sql, &[&campaign, &numbers]).await?;
         agenda::check_done_without_leases(tx, campaign).await?;
     }
-    if !open.is_empty() {
+    if let [lease] = open[..] {
+        let sql = "UPDATE leases SET slots = $3 WHERE campaign_id = $1 AND lease = $2";
+        tx.execute(sql, &[&campaign, &lease.number, &lease.slots.as_bytes()]).await?;
+    } else if !open.is_empty() {
         let numbers: Vec<i64> = open.iter().map(|lease| lease.number).collect();
         let slots: Vec<&[u8]> = open.iter().map(|lease| lease.slots.as_bytes()).collect();
         let sql = "UPDATE leases l SET slots = t.slots FROM (

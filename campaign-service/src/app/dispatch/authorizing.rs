@@ -64,16 +64,15 @@ impl Dispatch {
     async fn try_authorize(&self, key: LeaseKey, slots: &[usize]) -> Result<Authorization> {
         let mut connection = self.db.connect().await?;
         let opening = connection.open(Gate::Shared(key.campaign), Durability::Durable).await?;
-        let number = [key.number];
-        let (now, leases, campaign, revision) = try_join!(
+        let (now, lease, campaign, revision) = try_join!(
             biased;
             opening.pass(),
-            leases::lock(&opening, key.campaign, &number),
+            leases::lock_slots(&opening, key.campaign, key.number, range_of(slots)),
             campaigns::find(&opening, key.campaign),
             campaigns::facts_revision(&opening, key.campaign),
         )?;
         let tx = opening.at(now);
-        let Some(lease) = leases.into_iter().find(|lease| lease.token == key.token) else {
+        let Some(lease) = lease.filter(|lease| lease.token == key.token) else {
             return Ok(Authorization::all(Decision::LeaseLost, slots.len()));
         };
         let campaign = match admit(&lease.terms(), campaign.as_ref(), tx.now) {
@@ -90,6 +89,12 @@ impl Dispatch {
         tx.commit().await?;
         Ok(Authorization { answers, retry_after })
     }
+}
+
+/// Returns the first and the last of some slots. No lease has a slot that does not fit.
+fn range_of(slots: &[usize]) -> (i32, i32) {
+    let known = || slots.iter().filter_map(|slot| i32::try_from(*slot).ok());
+    (known().min().unwrap_or(0), known().max().unwrap_or(0).min(i32::MAX - 1))
 }
 
 struct Deciding<'a, 'c> {
