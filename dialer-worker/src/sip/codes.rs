@@ -8,6 +8,9 @@ use super::headers;
 use crate::call::sip_codes::outcome;
 use crate::call::{CallEnd, EndDetail, Outcome, Party};
 
+/// Code that answers an INVITE which was cancelled (RFC 3261, 9.2).
+const REQUEST_TERMINATED: u16 = 487;
+
 /// Final answer that refuses a call.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Refusal {
@@ -39,6 +42,8 @@ impl Refusal {
     pub fn end(self, rang: bool, by_order: bool) -> CallEnd {
         let outcome = match outcome(self.code, rang) {
             Outcome::NoAnswer if by_order => Outcome::Cancelled,
+            // The phone may have rung without a word from the trunk.
+            Outcome::Failed if by_order && self.code == REQUEST_TERMINATED => Outcome::Cancelled,
             outcome => outcome,
         };
         let hung_up_by = match outcome {
@@ -107,6 +112,9 @@ mod tests {
     fn a_call_that_was_cancelled_by_order_says_so() {
         let end = Refusal::of_code(487).end(true, true);
         assert_eq!((end.outcome, end.detail.hung_up_by), (Outcome::Cancelled, Some(Party::Caller)));
+        let end = Refusal::of_code(487).end(false, true);
+        assert_eq!(end.outcome, Outcome::Cancelled, "before the trunk told of a ring");
+        assert_eq!(Refusal::of_code(487).end(false, false).outcome, Outcome::Failed);
         let end = Refusal::of_code(486).end(true, true);
         assert_eq!((end.outcome, end.detail.code), (Outcome::Busy, Some(486)));
         assert_eq!(Refusal::of_code(487).end(true, false).outcome, Outcome::NoAnswer);
