@@ -1,6 +1,7 @@
 //! Setting of a round: its seed, kind, sizes and programs.
 
 use crate::Result;
+use crate::provider::Door;
 use campaign_testkit::beside;
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -74,6 +75,18 @@ impl Setting {
     #[must_use]
     pub fn simulates(&self) -> bool {
         self.kind == Kind::Usual && self.seed.is_multiple_of(2) && self.versions.previous.is_none()
+    }
+
+    /// Returns the protocol of the provider: in one usual round of seven a SIP trunk's, in another one Twilio's. The
+    /// version before may not know them.
+    #[must_use]
+    pub fn door(&self) -> Door {
+        match self.seed % 10 {
+            _ if self.kind != Kind::Usual || self.versions.previous.is_some() => Door::VoiceAgent,
+            3 => Door::Sip,
+            9 => Door::Twilio,
+            _ => Door::VoiceAgent,
+        }
     }
 }
 

@@ -5,7 +5,7 @@ mod upgrading;
 use crate::Result;
 use crate::clocks::Clocks;
 use crate::postgres::{self, Template};
-use crate::provider::SECRET;
+use crate::provider::{ACCOUNT, Door, SECRET};
 use crate::proxy::{Framing, Proxy};
 use crate::setting::{SERVICE, Setting};
 use crate::supervised::Supervised;
@@ -120,7 +120,7 @@ impl World {
         setting: &Setting,
         random: &mut SmallRng,
     ) -> Result<Self> {
-        let Setting { seed, kind, versions, folder, .. } = setting;
+        let Setting { kind, versions, folder, .. } = setting;
         std::fs::create_dir_all(folder)?;
         template.give(folder)?;
         std::fs::write(folder.join("erasure.key"), ERASURE_KEY)?;
@@ -160,11 +160,11 @@ impl World {
             clocks,
             database_lines,
             service_lines,
-            workers: workers(first, folder, &ports, provider_line.port, setting.simulates())?,
+            workers: workers(setting, &ports, [provider_line.port, provider_port])?,
             provider_line,
             postgres: Mutex::new(database),
             replicas,
-            provider: Mutex::new(provider(built, folder, provider_port, *seed)?),
+            provider: Mutex::new(provider(setting, provider_port)?),
             disk,
         };
         for who in Self::everybody() {
@@ -304,54 +304,44 @@ fn replica_args(port: u16, lease_ttl_seconds: u64, random: &mut SmallRng) -> Vec
     ])
 }
 
-fn provider(built: &Path, folder: &Path, port: u16, seed: u64) -> Result<Supervised> {
-    let mut command = command(built, "chaos-provider")?;
+fn provider(setting: &Setting, port: u16) -> Result<Supervised> {
+    let Setting { seed, folder, versions, .. } = setting;
+    let mut command = command(&versions.built, "chaos-provider")?;
     command.args(["--listen", &format!("127.0.0.1:{port}"), "--seed", &seed.to_string()]);
+    command.args(["--door", setting.door().name()]);
     command.arg("--log").arg(folder.join("provider.jsonl"));
     Ok(Supervised::new("provider", command, folder, Some(port)))
 }
 
+/// Returns the workers. `provider_ports` are the one behind the proxy and the provider's own, where its SIP is.
 fn workers(
-    built: &Path,
-    folder: &Path,
+    setting: &Setting,
     service_ports: &[u16],
-    provider_port: u16,
-    simulates: bool,
+    provider_ports: [u16; 2],
 ) -> Result<Vec<Mutex<Supervised>>> {
     let worker = |n| {
-        let mut command = command(built, WORKER)?;
-        let is_simulated = simulates && n == WORKERS - 1;
-        let provider = if is_simulated { "simulated" } else { "http" };
-        command.args(worker_args(n, provider, service_ports, provider_port));
-        if is_simulated {
-            command.args(["--time-scale", SIMULATED_TIME_SCALE, "--congested-percent", "15"]);
+        let mut command = command(setting.versions.first(), WORKER)?;
+        command.args(worker_args(n, service_ports));
+        if setting.simulates() && n == WORKERS - 1 {
+            command.args(["--provider", "simulated", "--time-scale", SIMULATED_TIME_SCALE]);
+            command.args(["--congested-percent", "15"]);
+        } else {
+            command.args(provider_args(setting.door(), provider_ports));
         }
         command.env("CAMPAIGN_LOG", logging(n)).env("DIALER_HTTP_CALLBACK_SECRET", SECRET);
-        Ok(Mutex::new(Supervised::new(&format!("worker-{n}"), command, folder, None)))
+        Ok(Mutex::new(Supervised::new(&format!("worker-{n}"), command, &setting.folder, None)))
     };
     (0..WORKERS).map(worker).collect()
 }
 
-fn worker_args(n: usize, provider: &str, service_ports: &[u16], provider_port: u16) -> Vec<String> {
+fn worker_args(n: usize, service_ports: &[u16]) -> Vec<String> {
     let urls: Vec<String> =
         service_ports.iter().map(|port| format!("http://127.0.0.1:{port}")).collect();
     strings([
-        "--provider",
-        provider,
         "--service-url",
         &urls.join(","),
         "--worker-id",
         &format!("worker-{n}"),
-        "--http-url",
-        &format!("http://127.0.0.1:{provider_port}"),
-        "--http-callback-listen",
-        &free_address().to_string(),
-        "--http-response-limit-seconds",
-        "1",
-        "--http-poll-seconds",
-        "1",
-        "--http-call-limit-seconds",
-        "20",
         "--provider-failures",
         "20",
         "--provider-retry-seconds",
@@ -363,4 +353,59 @@ fn worker_args(n: usize, provider: &str, service_ports: &[u16], provider_port: u
         "--drain-grace-seconds",
         "5",
     ])
+}
+
+fn provider_args(door: Door, [proxied_port, own_port]: [u16; 2]) -> Vec<String> {
+    let http = strings([
+        "--provider",
+        "http",
+        "--http-url",
+        &format!("http://127.0.0.1:{proxied_port}"),
+        "--http-callback-listen",
+        &free_address().to_string(),
+        "--http-response-limit-seconds",
+        "1",
+        "--http-poll-seconds",
+        "1",
+        "--http-call-limit-seconds",
+        "20",
+    ]);
+    match door {
+        Door::VoiceAgent => http,
+        Door::Twilio => {
+            let twilio = strings([
+                "--http-flavor",
+                "twilio",
+                "--http-api-key",
+                "of nobody",
+                "--http-account",
+                ACCOUNT,
+                "--http-from",
+                "+15550100",
+                "--http-agent",
+                "http://127.0.0.1/twiml",
+                "--http-detect-machines",
+                "--http-correction-seconds",
+                "2",
+            ]);
+            http.into_iter().chain(twilio).collect()
+        }
+        // No phone rings longer than these, and a trunk that lost a call says nothing.
+        Door::Sip => strings([
+            "--provider",
+            "sip",
+            "--sip-trunk",
+            &format!("127.0.0.1:{own_port}"),
+            "--sip-listen",
+            "127.0.0.1:0",
+            "--sip-caller",
+            "+15550100",
+            "--sip-response-limit-seconds",
+            "1",
+            "--sip-ring-limit-seconds",
+            "3",
+            "--sip-talk-limit-seconds",
+            "5",
+        ]),
+    }
 }

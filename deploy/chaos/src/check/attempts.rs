@@ -3,7 +3,8 @@
 use super::book::{Attempt, Book, Fact};
 use super::findings::Findings;
 use super::rules::{
-    OPTED_OUT, UNKNOWN, counted_ends, is_final, max_attempts, min_delay, objection,
+    ANSWERED, OPTED_OUT, UNKNOWN, VOICEMAIL, as_known, counted_ends, is_final, max_attempts,
+    min_delay, objection,
 };
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -55,7 +56,9 @@ fn ended(book: &Book, attempt: &Attempt, findings: &mut Findings<'_>) {
     if known.first() == Some(&UNKNOWN) {
         known.remove(0);
     }
-    findings.expect(known.len() <= 1 && !known.contains(&UNKNOWN), "P5", || {
+    // A machine may be recognised after the end.
+    let is_once = known.len() <= 1 || known == [ANSWERED, VOICEMAIL];
+    findings.expect(is_once && !known.contains(&UNKNOWN), "P5", || {
         format!("ended more than once: {attempt:?}: {known:?}")
     });
 }
@@ -82,6 +85,7 @@ fn follows(book: &Book, first: &Attempt, second: &Attempt, findings: &mut Findin
             && other.at <= second.at
     });
     if is_same_cycle || !is_known {
+        let end = as_known(book, end, second.at);
         let wait = second.at - end.at;
         findings.expect(wait >= min_delay(book, end), "P2", || {
             format!("{end:?}, and {wait} microseconds later {second:?}")

@@ -3,10 +3,12 @@
 use super::book::{Book, Ended, Fact, Run};
 use serde_json::Value;
 
+pub(super) const ANSWERED: u8 = 0;
+pub(super) const VOICEMAIL: u8 = 3;
 pub(super) const UNKNOWN: u8 = 5;
 const CONGESTED: u8 = 8;
 /// Outcomes after which nobody is dialled again: answered, rejected, no such number.
-const FINAL: [u8; 3] = [0, 6, 7];
+const FINAL: [u8; 3] = [ANSWERED, 6, 7];
 /// Name of the retry rule for each outcome, as stored: 9 abandoned, 10 cancelled.
 const OUTCOMES: [&str; 11] = [
     "",
@@ -110,7 +112,19 @@ pub(super) fn counted_ends(book: &Book, position: i64, cycle: i32, until: i64) -
     ends.filter(|end| !is_given_back(book, end)).collect()
 }
 
-/// Returns the first record of each attempt of a contact in a cycle, in order, up to a time.
+/// Returns what an end was corrected to by a time: a machine had answered.
+fn corrected<'a>(book: &'a Book, end: &Ended, until: i64) -> Option<&'a Ended> {
+    let is_its = |other: &&Ended| (other.lease, other.slot) == (end.lease, end.slot);
+    let mut later = book.ends.iter().filter(is_its).skip_while(|other| other.outcome != ANSWERED);
+    later.find(|other| end.outcome == ANSWERED && other.outcome == VOICEMAIL && other.at <= until)
+}
+
+/// Returns an end as it stood at a time.
+pub(super) fn as_known<'a>(book: &'a Book, end: &'a Ended, until: i64) -> &'a Ended {
+    corrected(book, end, until).unwrap_or(end)
+}
+
+/// Returns the first record of each attempt of a contact in a cycle, in order, as it stood at a time.
 fn first_ends(book: &Book, position: i64, cycle: i32, until: i64) -> Vec<&Ended> {
     let mut first: Vec<&Ended> = Vec::new();
     for end in &book.ends {
@@ -120,7 +134,7 @@ fn first_ends(book: &Book, position: i64, cycle: i32, until: i64) -> Vec<&Ended>
             first.push(end);
         }
     }
-    first
+    first.into_iter().map(|end| as_known(book, end, until)).collect()
 }
 
 /// Whether a contact was reached, is never to be reached, or had no attempts left, in a cycle at a time.
@@ -130,6 +144,7 @@ pub(super) fn is_finished(book: &Book, position: i64, cycle: i32, until: i64) ->
             && is_final(end.outcome)
             && book.cycle(end.run) == cycle
             && end.at <= until
+            && corrected(book, end, until).is_none()
     };
     if book.ends.iter().any(is_reached) {
         return true;

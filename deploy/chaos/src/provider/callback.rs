@@ -8,7 +8,6 @@ use http_body_util::Full;
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
-use serde_json::Value;
 use sha2::Sha256;
 use std::sync::LazyLock;
 use std::time::Duration;
@@ -25,12 +24,12 @@ const LAST_DELAY: Duration = Duration::from_secs(1);
 static CLIENT: LazyLock<Client<HttpConnector, Full<Bytes>>> =
     LazyLock::new(|| Client::builder(TokioExecutor::new()).build_http());
 
-/// Sends an event until it is acknowledged or rejected for good. Returns the status of the answer.
-pub(super) async fn tell(url: &str, event: &Value) -> u16 {
-    let body = event.to_string();
+/// Sends a callback, made anew each time, until it is acknowledged or rejected for good. Returns the status of the
+/// answer.
+pub(super) async fn tell(callback: impl Fn() -> Option<Request<Full<Bytes>>>) -> u16 {
     let mut delay = FIRST_DELAY;
     loop {
-        let status = timeout(ANSWER_LIMIT, once(url, &body)).await.unwrap_or(0);
+        let status = timeout(ANSWER_LIMIT, once(callback())).await.unwrap_or(0);
         if log::is_final(status) {
             return status;
         }
@@ -39,21 +38,16 @@ pub(super) async fn tell(url: &str, event: &Value) -> u16 {
     }
 }
 
-async fn once(url: &str, body: &str) -> u16 {
-    let request = Request::post(url)
-        .header("x-signature", sign(body))
-        .body(Full::new(Bytes::from(body.to_owned())));
-    let Ok(request) = request else { return 0 };
-    CLIENT.request(request).await.map_or(0, |response| response.status().as_u16())
+async fn once(callback: Option<Request<Full<Bytes>>>) -> u16 {
+    let Some(callback) = callback else { return 0 };
+    CLIENT.request(callback).await.map_or(0, |response| response.status().as_u16())
 }
 
-fn sign(body: &str) -> String {
-    let seconds = chrono::Utc::now().timestamp();
+/// Returns the HMAC-SHA256 of some text under the secret.
+pub(super) fn mac(text: &str) -> Vec<u8> {
     let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(SECRET.as_bytes()) else {
-        return String::new();
+        return Vec::new();
     };
-    mac.update(format!("{seconds}.{body}").as_bytes());
-    let bytes = mac.finalize().into_bytes();
-    let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-    format!("t={seconds},v1={hex}")
+    mac.update(text.as_bytes());
+    mac.finalize().into_bytes().to_vec()
 }

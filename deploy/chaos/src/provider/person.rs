@@ -1,5 +1,6 @@
 //! Person whom a call reaches: decided by the seed and the call's key alone, whatever happens meanwhile.
 
+use super::Door;
 use rand::rngs::SmallRng;
 use rand::seq::SliceRandom;
 use rand::{Rng, SeedableRng};
@@ -23,9 +24,48 @@ impl Person {
         Self { random: SmallRng::seed_from_u64(hasher.finish()) }
     }
 
-    /// Returns the events, each with its time after the phone began to ring. They come in any order: facts come in
-    /// late, too.
-    pub fn events(mut self) -> Vec<(Duration, Value)> {
+    /// Returns the events, each with its time after the phone began to ring.
+    pub fn events(self, door: Door) -> Vec<(Duration, Value)> {
+        match door {
+            Door::VoiceAgent => self.told_in_any_order(),
+            Door::Twilio => self.on_the_line(true),
+            Door::Sip => self.on_the_line(false),
+        }
+    }
+
+    /// Returns what happens on a line, which tells no facts. A machine that answers may be recognised after the end.
+    fn on_the_line(mut self, recognises_machines: bool) -> Vec<(Duration, Value)> {
+        let (outcome, is_machine) = match self.random.random_range(0..100) {
+            0..45 => ("answered", false),
+            45..57 => ("answered", recognises_machines),
+            57..72 => ("no_answer", false),
+            72..82 => ("busy", false),
+            82..88 => ("failed", false),
+            88..92 => ("invalid_number", false),
+            92..97 => ("congested", false),
+            _ => ("rejected", false),
+        };
+        let most = if self.random.random_bool(0.06) { LONGEST_CALL_MILLIS } else { 400 };
+        let ended_after = self.random.random_range(10..most);
+        let after = |millis| Duration::from_millis(millis);
+        let mut events = vec![(after(ended_after), json!({"type": "ended", "outcome": outcome}))];
+        if outcome == "answered" {
+            let answered_after = self.random.random_range(5..ended_after);
+            events.push((after(answered_after), json!({"type": "answered"})));
+            if is_machine {
+                let told_after = self.random.random_range(answered_after..2 * most);
+                events.push((after(told_after), json!({"type": "machine"})));
+            }
+        }
+        if !matches!(outcome, "failed" | "invalid_number" | "congested") {
+            events.push((after(1), json!({"type": "ringing"})));
+        }
+        events.sort_by_key(|(after, _)| *after);
+        events
+    }
+
+    /// Returns the events of a call and facts, in any order: facts come in late, too.
+    fn told_in_any_order(mut self) -> Vec<(Duration, Value)> {
         let outcome = match self.random.random_range(0..100) {
             0..45 => "answered",
             45..62 => "no_answer",
