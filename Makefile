@@ -52,8 +52,8 @@ serve: prerequisites ## Serve on port 50051 with a private PostgreSQL, until int
 
 # Debian keeps servers in a folder that only root has in its path.
 HAS_SIP_PEERS := PATH="$$PATH:/usr/sbin"; command -v sipp >/dev/null && command -v baresip >/dev/null && \
-	command -v kamailio >/dev/null && ls /usr/lib/*/kamailio/modules/tls.so >/dev/null 2>&1
-GET_SIP_PEERS := apt-get install sip-tester baresip-core kamailio kamailio-tls-modules
+	command -v kamailio >/dev/null && command -v dnsmasq >/dev/null && ls /usr/lib/*/kamailio/modules/tls.so >/dev/null 2>&1
+GET_SIP_PEERS := apt-get install sip-tester baresip-core kamailio kamailio-tls-modules dnsmasq-base
 
 test: prerequisites ## Run all tests, against a private PostgreSQL unless DATABASE_URL is set
 	$(PYTHON) -m unittest discover -s deploy/local
@@ -62,10 +62,10 @@ test: prerequisites ## Run all tests, against a private PostgreSQL unless DATABA
 	$(CARGO) build --workspace --all-targets
 	@tools=$$($(TOOLS)) && eval "$$tools" && $(WITH_POSTGRES) $(CARGO) $(RUN_TESTS) --workspace
 	@if $(HAS_SIP_PEERS); then $(MAKE) --no-print-directory test-sip; \
-	else echo "NOT RUN: tests of SIP calls. They need sipp, kamailio and baresip: $(GET_SIP_PEERS); then make test-sip"; fi
+	else echo "NOT RUN: tests of SIP calls. They need sipp, kamailio, baresip and dnsmasq: $(GET_SIP_PEERS); then make test-sip"; fi
 
-test-sip: ## Run the tests that need other SIP programs: sipp, kamailio, baresip
-	@$(HAS_SIP_PEERS) || { echo "sipp, kamailio or baresip is missing: $(GET_SIP_PEERS)"; exit 1; }
+test-sip: ## Run the tests that need programs of others: sipp, kamailio, baresip, dnsmasq
+	@$(HAS_SIP_PEERS) || { echo "sipp, kamailio, baresip or dnsmasq is missing: $(GET_SIP_PEERS)"; exit 1; }
 	@$(WITH_POSTGRES) $(CARGO) $(RUN_SIP_TESTS)
 
 # image-check is not part of `make test`: it needs root, buildah and debootstrap (Debian packages), and a release build.

@@ -33,6 +33,7 @@ mod refresh;
 mod registrar;
 mod requests;
 mod sdp;
+mod servers;
 mod stack;
 mod talk;
 mod target;

@@ -14,7 +14,7 @@ mod sipp;
 pub use caller::Caller;
 pub use campaign::{Campaign, Tally};
 pub use dispatch::Dispatch;
-pub use peers::{Baresip, Identity, Kamailio};
+pub use peers::{Baresip, Dnsmasq, Identity, Kamailio};
 pub use sipp::{Invite, Sipp, Traffic, takes};
 
 /// Result with an error in plain words.

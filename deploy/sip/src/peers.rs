@@ -1,4 +1,4 @@
-//! SIP programs of others: kamailio as a proxy that wants a password, baresip as an agent with a voice.
+//! Programs of others: kamailio as a proxy that wants a password, baresip as an agent with a voice, dnsmasq for names.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -160,6 +160,50 @@ impl Baresip {
     #[must_use]
     pub fn log(&self) -> String {
         self.peer.log()
+    }
+}
+
+/// dnsmasq, which names the servers of a domain.
+#[derive(Debug)]
+pub struct Dnsmasq {
+    _peer: Peer,
+    port: u16,
+}
+
+impl Dnsmasq {
+    /// Starts a DNS server. `trunk.example` has these servers for SIP over UDP, each with its port and priority.
+    ///
+    /// # Errors
+    /// When dnsmasq is missing or does not start; the text says what to do.
+    pub async fn start(servers: &[(u16, u16)]) -> Result<Self, String> {
+        let port = free_port();
+        let folder = folder("dnsmasq")?;
+        let mut dnsmasq = Command::new("dnsmasq");
+        dnsmasq.env("PATH", path()).args([
+            "--keep-in-foreground",
+            "--conf-file=/dev/null",
+            "--no-resolv",
+            "--no-hosts",
+            "--listen-address=127.0.0.1",
+            "--bind-interfaces",
+            "--pid-file=",
+            "--user=",
+            "--address=/one.example/127.0.0.1",
+        ]);
+        dnsmasq.arg(format!("--port={port}"));
+        for (server, priority) in servers {
+            let server = format!("_sip._udp.trunk.example,one.example,{server},{priority},1");
+            dnsmasq.arg(format!("--srv-host={server}"));
+        }
+        let mut peer = start(&mut dnsmasq, folder, "dnsmasq-base")?;
+        peer.until_bound(port).await?;
+        Ok(Self { _peer: peer, port })
+    }
+
+    /// Returns the address for questions.
+    #[must_use]
+    pub fn address(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
     }
 }
 

@@ -18,16 +18,19 @@ use crate::flags::within;
 /// Flags of the SIP provider.
 #[derive(Args, Clone, Debug)]
 pub struct SipConfig {
-    /// Trunk or PBX that places the calls; its name is resolved once, at the start. Further
-    /// addresses take the calls that one before fails, or has no line for: ";calls=20" is the most
-    /// calls at a time
+    /// Trunk or PBX that places the calls; its name is resolved once, at the start. Without a port
+    /// it is a domain, whose servers DNS names (SRV). Further addresses take the calls that one
+    /// before fails, or has no line for: ";calls=20" is the most calls at a time
     #[arg(
         long,
         env = "DIALER_SIP_TRUNK",
-        value_name = "HOST:PORT[;calls=N]",
+        value_name = "HOST[:PORT][;calls=N]",
         value_delimiter = ','
     )]
     pub sip_trunk: Vec<TrunkAddress>,
+    /// DNS server that knows the trunk's names [default: the system's]
+    #[arg(long, env = "DIALER_SIP_NAME_SERVER", value_name = "ADDRESS:PORT")]
+    pub sip_name_server: Option<SocketAddr>,
     /// Transport of SIP messages
     #[arg(long, env = "DIALER_SIP_TRANSPORT", value_enum, default_value_t)]
     pub sip_transport: Transport,

@@ -34,6 +34,7 @@ use super::leg::SharedSession;
 use super::network::listen;
 use super::refresh;
 use super::sdp::Session;
+use super::servers::Names;
 use super::trunks::{Locator, Trunk, Trunks};
 use super::wire::Wire;
 use crate::call::{Attempt, Fault};
@@ -84,9 +85,10 @@ impl Stack {
     pub async fn start(config: &SipConfig) -> Result<(Arc<Self>, TransactionReceiver), String> {
         let first = config.sip_trunk.first();
         let first = first.ok_or("--provider sip needs --sip-trunk HOST:PORT")?;
-        let domain = config.sip_domain.clone().unwrap_or_else(|| first.host().to_owned());
+        let domain = config.sip_domain.clone().unwrap_or_else(|| first.host.clone());
         let called = callee("nobody", &domain)?.host_with_port;
-        let trunks = Trunks::find(&config.sip_trunk, config.sip_transport, called).await?;
+        let names = Names::by(config.sip_name_server);
+        let trunks = Trunks::find(&names, &config.sip_trunk, config.sip_transport, called).await?;
         let trunks = Arc::new(trunks);
         let reached = trunks.reached().await?;
         let (transport, listens) = listen(config, reached).await?;

@@ -5,8 +5,9 @@ use std::str::FromStr;
 /// Address of a trunk, as it is configured.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TrunkAddress {
-    /// Host and port.
-    pub(super) name: String,
+    pub(super) host: String,
+    /// Port; `None`: the host is a domain, which may name servers.
+    pub(super) port: Option<u16>,
     /// Most calls at a time.
     pub(super) max_calls: usize,
 }
@@ -21,21 +22,18 @@ impl FromStr for TrunkAddress {
             Some(("calls", calls)) => calls.parse().ok().filter(|calls| *calls > 0),
             _ => None,
         };
-        match (name.rsplit_once(':'), max_calls) {
-            (Some((host, port)), Some(max_calls))
-                if !host.is_empty() && port.parse::<u16>().is_ok() =>
-            {
-                Ok(Self { name: name.to_owned(), max_calls })
+        let has_port = name.rfind(':') > name.rfind(']');
+        let place = match name.rsplit_once(':').filter(|_| has_port) {
+            Some((host, port)) => port.parse().ok().map(|port| (host, Some(port))),
+            None => Some((name, None)),
+        };
+        match (place, max_calls) {
+            (Some((host, port)), Some(max_calls)) if !host.is_empty() => {
+                Ok(Self { host: host.to_owned(), port, max_calls })
             }
-            _ => Err("write it like sip.example.com:5060 or sip.example.com:5060;calls=20"),
+            _ => Err("write it like sip.example.com:5060, sip.example.com or \
+                      sip.example.com:5060;calls=20"),
         }
-    }
-}
-
-impl TrunkAddress {
-    /// Returns the host without its port.
-    pub(super) fn host(&self) -> &str {
-        self.name.rsplit_once(':').map_or(&self.name, |(host, _)| host)
     }
 }
 
@@ -44,11 +42,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn addresses_have_a_port() {
-        for wrong in ["", "a", ":1", "a:b", "a:1;calls=0", "a:1;lines=3", "a:1;calls"] {
+    fn addresses_are_hosts_with_a_port_or_domains() {
+        for wrong in ["", ":1", "a:b", "a:1;calls=0", "a:1;lines=3", "a:1;calls", "a:70000"] {
             assert!(wrong.parse::<TrunkAddress>().is_err(), "{wrong}");
         }
-        let right: TrunkAddress = "[::1]:5060;calls=3".parse().expect("right");
-        assert_eq!((right.host(), right.max_calls), ("[::1]", 3));
+        for (text, host, port, max_calls) in [
+            ("[::1]:5060;calls=3", "[::1]", Some(5_060), 3),
+            ("[::1]", "[::1]", None, usize::MAX),
+            ("sip.example.com;calls=20", "sip.example.com", None, 20),
+        ] {
+            let host = host.to_owned();
+            assert_eq!(text.parse(), Ok(TrunkAddress { host, port, max_calls }), "{text}");
+        }
     }
 }

@@ -13,6 +13,7 @@ use tokio::time::Instant;
 
 use super::headers;
 use super::network::TrunkConnection;
+use super::servers::Names;
 use super::transport::Transport;
 use super::trunk_address::TrunkAddress;
 
@@ -114,6 +115,7 @@ impl Trunk {
 impl Trunks {
     /// Finds the addresses. A name may have several.
     pub async fn find(
+        names: &Names,
         configured: &[TrunkAddress],
         transport: Transport,
         domain: HostWithPort,
@@ -124,15 +126,9 @@ impl Trunks {
             Transport::Tls => rsipstack::sip::Transport::Tls,
         };
         let mut found: Vec<(HostWithPort, usize)> = Vec::new();
-        for TrunkAddress { name, max_calls } in configured {
-            // A certificate names the host, so the name stays.
-            let addresses = match transport {
-                Transport::Tls => {
-                    vec![HostWithPort::try_from(name.as_str()).map_err(|error| error.to_string())?]
-                }
-                Transport::Udp | Transport::Tcp => resolve(name).await?,
-            };
-            found.extend(addresses.into_iter().map(|address| (address, *max_calls)));
+        for trunk in configured {
+            let addresses = names.servers(trunk, transport).await?;
+            found.extend(addresses.into_iter().map(|address| (address, trunk.max_calls)));
         }
         if found.is_empty() {
             return Err("--provider sip needs --sip-trunk HOST:PORT".to_owned());
@@ -154,7 +150,7 @@ impl Trunks {
 
     /// Returns the network address of the preferred one.
     pub async fn reached(&self) -> Result<SocketAddr, String> {
-        Ok(look_up(&self.first().address.addr.to_string()).await?[0])
+        look_up(&self.first().address.addr.to_string()).await
     }
 
     /// Returns the network addresses that are known.
@@ -224,25 +220,11 @@ impl TargetLocator for Locator {
     }
 }
 
-/// Finds all addresses of a name, of the family of the first.
-async fn resolve(name: &str) -> Result<Vec<HostWithPort>, String> {
-    let mut addresses = look_up(name).await?;
-    let first_is_ipv4 = addresses[0].is_ipv4();
-    addresses.retain(|address| address.is_ipv4() == first_is_ipv4);
-    addresses.dedup();
-    Ok(addresses.into_iter().map(HostWithPort::from).collect())
-}
-
-/// Looks a name up. Returns one address at least.
-async fn look_up(name: &str) -> Result<Vec<SocketAddr>, String> {
-    let found: Vec<SocketAddr> = tokio::net::lookup_host(name)
-        .await
-        .map_err(|error| format!("--sip-trunk {name} is not found: {error}"))?
-        .collect();
-    if found.is_empty() {
-        return Err(format!("--sip-trunk {name} has no address"));
-    }
-    Ok(found)
+/// Looks a name up.
+async fn look_up(name: &str) -> Result<SocketAddr, String> {
+    let found = tokio::net::lookup_host(name).await;
+    let found = found.map_err(|error| format!("--sip-trunk {name} is not found: {error}"))?.next();
+    found.ok_or_else(|| format!("--sip-trunk {name} has no address"))
 }
 
 #[cfg(test)]
@@ -253,7 +235,9 @@ mod tests {
         let configured: Vec<TrunkAddress> =
             texts.iter().map(|text| text.parse().expect("right")).collect();
         let domain = HostWithPort::try_from("trunk.example").expect("right");
-        Arc::new(Trunks::find(&configured, Transport::Udp, domain).await.expect("found"))
+        let names = Names::by(None);
+        let found = Trunks::find(&names, &configured, Transport::Udp, domain).await;
+        Arc::new(found.expect("found"))
     }
 
     fn port(line: Option<&Line>) -> Option<u16> {

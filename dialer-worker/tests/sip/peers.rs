@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use campaign_proto::v1::CallOutcome;
-use campaign_sip::{Baresip, Caller, Identity, Kamailio, Sipp, Traffic};
+use campaign_sip::{Baresip, Caller, Dnsmasq, Identity, Kamailio, Sipp, Traffic};
 use tokio::net::UdpSocket;
 use tokio::time::timeout;
 
@@ -57,6 +57,26 @@ async fn kamailio_takes_the_password_by_each_algorithm() {
             );
         }
     }
+}
+
+/// The preferred server has an error, so the call goes to the other one.
+#[tokio::test]
+#[ignore = "needs sipp and dnsmasq: make test-sip"]
+async fn a_domain_names_the_servers_of_its_trunk() {
+    let mut sipp = trunk().await;
+    let port = |address: &str| address.rsplit(':').next()?.parse::<u16>().ok();
+    let words = [("code", "503"), ("retry_after", "0")];
+    let failing = Sipp::start_with("rejects", Traffic::Udp, &words).await.expect("sipp");
+    let [preferred, other] =
+        [&failing, &sipp].map(|server| port(&server.address()).expect("a port"));
+    let names = Dnsmasq::start(&[(other, 20), (preferred, 10)]).await.expect("dnsmasq");
+    let names = names.address();
+    let flags = ["--sip-name-server", &names, "--sip-talk-limit-seconds", "1"];
+    let mut worker = CallingWorker::over_sip("trunk.example", &flags).await;
+    assert_eq!(called(&mut worker).await, Some(CallOutcome::Answered));
+    worker.stop().await;
+    sipp.finish().await.expect("its calls end");
+    assert_eq!((failing.invites().len(), sipp.count("hung_up_here")), (1, 1));
 }
 
 /// The certificate is of an authority that only the worker with its file trusts.
