@@ -39,8 +39,8 @@ RETRY = "shared/domain/src/retry.rs"
 MUTATIONS = {
     "drop-the-fence": (["P6"], [(
         AUTHORIZING,
-        "find(|lease| lease.token == key.token)",
-        "find(|lease| lease.number == key.number)"), (
+        "lease.filter(|lease| lease.token == key.token)",
+        "lease.filter(|lease| lease.number == key.number)"), (
         DISPATCH,
         "if !terms.is_in_force(now) {",
         "if false {")]),
@@ -97,6 +97,16 @@ MUTATIONS = {
         RETRY,
         "let wait = i64::from(self.first_wait_seconds) << doublings;",
         "let wait = i64::from(self.first_wait_seconds * 0) << doublings;")]),
+    # Only Twilio's API makes no repeated request safe.
+    "ask-twilio-twice": (["P2"], [(
+        "dialer-worker/src/http/platforms/twilio.rs",
+        "            repeats_safely: false,",
+        "            repeats_safely: true,")]),
+    # Only a trunk answers with codes.
+    "take-busy-for-no-answer": (["P5"], [(
+        "dialer-worker/src/call/sip_codes.rs",
+        "486 | 600 | 603 => Outcome::Busy,",
+        "486 | 600 | 603 => Outcome::NoAnswer,")]),
     # Workers are not notified either, as a worker may miss a notice.
     "authorise-who-was-erased": (["P4"], [
         (REVOKING, "let phones = vec![erasure.phone.clone()];", "let phones = Vec::new();"),

@@ -60,6 +60,38 @@ async fn higher_priority_is_dialled_first() {
 }
 
 #[tokio::test]
+async fn single_slots_of_a_lease_are_granted_and_slots_that_it_has_not_are_closed() {
+    let db = TestDb::new().await;
+    let service = Service::start(&db).await;
+    let mut clients = service.clients.clone();
+    let name = clients.create_campaign().await;
+    clients.add_contacts(&name, 0..40).await;
+    clients.launch(&name).await;
+    let mut worker = Worker::connect(&clients, "w", &name).await;
+    let held = worker.lease(40).await;
+    let lease = held[0].lease.clone();
+    let decisions = |result: &v1::AuthorizeResult| {
+        result.attempts.iter().map(|attempt| attempt.decision()).collect::<Vec<_>>()
+    };
+    let (granted, closed) = (Decision::Granted, Decision::SlotClosed);
+    let result = worker.authorize_slots(&lease, vec![39]).await;
+    assert_eq!(decisions(&result), [granted]);
+    let result = worker.authorize_slots(&lease, vec![i32::MAX]).await;
+    assert_eq!(decisions(&result), [closed]);
+    let result = worker.authorize_slots(&lease, vec![7, -1, i32::MAX, 40, 7, 39, 5]).await;
+    let again = Decision::AlreadyGranted;
+    assert_eq!(decisions(&result), [granted, closed, closed, closed, again, again, granted]);
+    for (slot, index) in [(7, 0), (39, 5), (5, 6)] {
+        let attempt = &result.attempts[index].attempt_id;
+        worker.end(&held[slot], attempt, CallOutcome::Answered).await;
+        assert_eq!(clients.history(&held[slot].contact).await.attempts, 1, "slot {slot}");
+    }
+    let numbers = "SELECT count(DISTINCT number)::int8 FROM number_attempts_by_tenant";
+    let dialled: i64 = db.client().await.query_one(numbers, &[]).await.unwrap().get(0);
+    assert_eq!(dialled, 3, "each under its own number");
+}
+
+#[tokio::test]
 async fn contacts_given_back_go_to_another_worker_at_once() {
     let db = TestDb::new().await;
     let (one, two) = (Service::start(&db).await, Service::start(&db).await);

@@ -77,6 +77,16 @@ impl Setting {
         self.kind == Kind::Usual && self.seed.is_multiple_of(2) && self.versions.previous.is_none()
     }
 
+    /// Returns what sets the round apart from others, as it is printed.
+    #[must_use]
+    pub fn apart(&self) -> String {
+        match self.door() {
+            Door::VoiceAgent => self.kind.to_string(),
+            Door::Twilio => ", Twilio's API".to_owned(),
+            Door::Sip => ", a SIP trunk".to_owned(),
+        }
+    }
+
     /// Returns the protocol of the provider: in one usual round of seven a SIP trunk's, in another one Twilio's. The
     /// version before may not know them.
     #[must_use]
