@@ -33,6 +33,10 @@ const NUMBERS: usize = 1_000;
 const HOLDERS: usize = 1_000;
 /// Share of the campaigns that have work: one in so many.
 const BUSY_PART: usize = 100;
+/// Contacts of a campaign that is dialled while others are watched. They take several of the watchers' intervals.
+const WATCHED_CONTACTS: usize = 300_000;
+/// Fewest rounds with and without watchers, whose difference is small.
+const WATCHED_ROUNDS: usize = 5;
 /// Pauses while a replica is frozen.
 const FREEZES: usize = 20;
 
@@ -300,7 +304,7 @@ async fn watched(args: &Args, replica: &Replica, api: &mut Api, large: &str) -> 
     // The large campaign is under way, so that its watchers go on.
     api.launch(large, endless()).await;
     let (mut with, mut without) = (Vec::new(), Vec::new());
-    for _ in 0..args.rounds {
+    for _ in 0..args.rounds.max(WATCHED_ROUNDS) {
         without.push(rate_of_new(args, replica, api).await);
         let watching = watch(replica, large, args.fleet_watchers).await;
         with.push(rate_of_new(args, replica, api).await);
@@ -313,7 +317,7 @@ async fn watched(args: &Args, replica: &Replica, api: &mut Api, large: &str) -> 
 }
 
 async fn rate_of_new(args: &Args, replica: &Replica, api: &mut Api) -> f64 {
-    let contacts = args.contacts.min(100_000);
+    let contacts = args.contacts.min(WATCHED_CONTACTS);
     let name = api.create_with(contacts).await;
     let started = Instant::now();
     api.launch(&name, v1::LaunchSettings::default()).await;
