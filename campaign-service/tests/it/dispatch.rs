@@ -1,6 +1,6 @@
 //! The dispatch stream: leases, authorisation, revocation, reconnects.
 
-use crate::support::{Service, TestDb, Worker, always, eventually, phone, retry};
+use crate::support::{Service, TestDb, Worker, always, eventually, phone, retry, test_options};
 use campaign_proto::v1;
 use campaign_proto::v1::dispatch_request::Message as Request;
 use campaign_proto::v1::dispatch_response::Message;
@@ -62,7 +62,9 @@ async fn higher_priority_is_dialled_first() {
 #[tokio::test]
 async fn single_slots_of_a_lease_are_granted_and_slots_that_it_has_not_are_closed() {
     let db = TestDb::new().await;
-    let service = Service::start(&db).await;
+    let mut options = test_options();
+    options.limits.max_attempts_per_number = 1;
+    let service = Service::start_with(&db, options).await;
     let mut clients = service.clients.clone();
     let name = clients.create_campaign().await;
     clients.add_contacts(&name, 0..40).await;

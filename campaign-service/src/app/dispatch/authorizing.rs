@@ -91,10 +91,12 @@ impl Dispatch {
     }
 }
 
-/// Returns the first and the last of some slots. No lease has a slot that does not fit.
+/// Returns the first and the last of some slots. Leaves out slots that no lease can have, since
+/// PostgreSQL counts elements from 1 on.
 fn range_of(slots: &[usize]) -> (i32, i32) {
-    let known = || slots.iter().filter_map(|slot| i32::try_from(*slot).ok());
-    (known().min().unwrap_or(0), known().max().unwrap_or(0).min(i32::MAX - 1))
+    let slots = slots.iter().filter_map(|slot| i32::try_from(*slot).ok());
+    let possible: Vec<i32> = slots.filter(|slot| *slot < i32::MAX).collect();
+    (possible.iter().copied().min().unwrap_or(0), possible.iter().copied().max().unwrap_or(0))
 }
 
 struct Deciding<'a, 'c> {
