@@ -14,10 +14,10 @@ use tokio::time::{sleep, timeout};
 use tracing::{debug, error};
 
 use super::config::Channel;
-use super::events::{End, Event, Named, Of, What};
+use super::events::{End, Event, Named, Of, Shows, What};
 use super::platform::{InboundText, Platform, Unclear, Wish};
 use super::texts::Texts;
-use crate::call::{Attempt, CallEvents, EarlierCalls};
+use crate::call::{Attempt, CallEnd, CallEvents, EarlierCalls, Outcome};
 
 /// Most ended calls that are remembered.
 const MAX_RECENT_ENDS: usize = 10_000;
@@ -183,20 +183,32 @@ impl Shared {
                 (None, None) => self.end_elsewhere(named, end).await,
             },
             what => match in_progress {
-                Some(call) => call.pass(what),
-                None => self.hear_elsewhere(&named.key, what).await,
+                Some(mut call) => match call.pass(what.clone()) {
+                    Ok(()) => Ok(()),
+                    // Between its end and the record of it, a call hears nothing.
+                    Err(_) => {
+                        call.until_durable().await?;
+                        self.hear_late(&named, what).await
+                    }
+                },
+                None => self.hear_late(&named, what).await,
             },
         }
     }
 
-    /// Handles news of a call that another process placed: a judgement on the voice is the last word
-    /// on an end that waits for one.
-    async fn hear_elsewhere(&self, key: &str, what: What) -> Result<(), StatusCode> {
+    /// Handles news of a call that is over, or that another process placed. A judgement on the voice
+    /// is the last word on an end that waits for one, and corrects an end that was recorded here.
+    async fn hear_late(&self, named: &Named, what: What) -> Result<(), StatusCode> {
         let What::AnsweredBy { is_machine } = what else { return Ok(()) };
-        match self.take_delayed(key) {
-            Some(Delayed { named, end, .. }) => {
-                self.report_end(&named, end, Some(is_machine)).await
+        if let Some(Delayed { named, end, .. }) = self.take_delayed(&named.key) {
+            return self.report_end(&named, end, Some(is_machine)).await;
+        }
+        match self.durability(&named.key).filter(|_| is_machine) {
+            Some(true) => {
+                let end = CallEnd::unanswered(Outcome::Voicemail);
+                self.report_end(named, End::last(end, Shows::Nothing), None).await
             }
+            Some(false) => Err(StatusCode::SERVICE_UNAVAILABLE),
             None => Ok(()),
         }
     }

@@ -24,7 +24,7 @@ use crate::http::platform::{
 };
 use crate::http::signature::{Refused, Secrets};
 use endings::rejection;
-use shown::{Resource, Rules, Shown, is_since};
+use shown::{Resource, Shown, is_since};
 use signed::Form;
 use text::Template;
 
@@ -41,7 +41,7 @@ pub(super) struct Twilio {
     account: String,
     from: String,
     sends: Sends,
-    rules: Rules,
+    detects_machines: bool,
     time_limit_seconds: u32,
     secrets: Secrets,
 }
@@ -87,10 +87,7 @@ impl Twilio {
             account: format!("/2010-04-01/Accounts/{account}"),
             from: need(options.http_from.as_ref(), "--http-from")?,
             sends,
-            rules: Rules {
-                detects_machines: options.http_detect_machines,
-                correction: options.correction(),
-            },
+            detects_machines: options.http_detect_machines,
             time_limit_seconds: config.http_call_limit_seconds.min(MAX_TIME_LIMIT_SECONDS),
             secrets,
         })
@@ -116,7 +113,7 @@ impl Twilio {
                     form.append_pair("StatusCallbackEvent", event);
                 }
                 form.append_pair("TimeLimit", &self.time_limit_seconds.to_string());
-                if self.rules.detects_machines {
+                if self.detects_machines {
                     form.append_pair("MachineDetection", "Enable");
                     form.append_pair("AsyncAmd", "true");
                     form.append_pair("AsyncAmdStatusCallback", &callback);
@@ -176,7 +173,7 @@ impl Twilio {
 
     fn known(&self, resource: &Resource) -> Found {
         let whats = match self.sends {
-            Sends::Calls(_) => resource.shown().of_call(self.rules),
+            Sends::Calls(_) => resource.shown().of_call(),
             Sends::Messages(_) => resource.shown().of_message(),
         };
         Found::Known { id: resource.sid.clone(), whats }
@@ -240,11 +237,8 @@ impl Platform for Twilio {
         let named = Named::by(names.get("contact"), names.get("attempt"));
         let named = named.ok_or(Unreadable("its URL names no attempt"))?;
         let shown = Shown::of_form(&form);
-        let whats = if form.get("MessageSid").is_empty() {
-            shown.of_call(self.rules)
-        } else {
-            shown.of_message()
-        };
+        let whats =
+            if form.get("MessageSid").is_empty() { shown.of_call() } else { shown.of_message() };
         let event = |what| Event { of: Of::Attempt(named.clone()), what };
         Ok(Told::Events(whats.into_iter().map(event).collect()))
     }

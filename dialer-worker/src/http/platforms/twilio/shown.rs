@@ -15,14 +15,6 @@ const CLOCK_DIFFERENCE: Duration = Duration::from_secs(10);
 /// Time that a text's receipt may take. Not every carrier sends one.
 const RECEIPT_LIMIT: Duration = Duration::from_secs(60);
 
-/// Rules by which a call ends.
-#[derive(Clone, Copy)]
-pub(super) struct Rules {
-    pub detects_machines: bool,
-    /// Time in which a verdict on the voice may follow the end.
-    pub correction: Duration,
-}
-
 /// Call or message of Twilio's API.
 #[derive(Deserialize)]
 pub(super) struct Resource {
@@ -86,8 +78,9 @@ impl<'a> Shown<'a> {
         }
     }
 
-    /// Returns everything that a call's state shows.
-    pub fn of_call(&self, rules: Rules) -> Vec<What> {
+    /// Returns everything that a call's state shows. A verdict on the voice that follows the end
+    /// corrects it.
+    pub fn of_call(&self) -> Vec<What> {
         let mut whats = Vec::new();
         if !self.answered_by.is_empty() {
             let is_machine = self.answered_by.starts_with("machine") || self.answered_by == "fax";
@@ -97,10 +90,7 @@ impl<'a> Shown<'a> {
             "ringing" => whats.push(What::Rings),
             "in-progress" => whats.push(What::Answered),
             "completed" => {
-                let end = self.end(Outcome::Answered, self.duration, Shows::Works);
-                let is_open = rules.detects_machines && self.answered_by.is_empty();
-                let may_change_for = if is_open { rules.correction } else { Duration::ZERO };
-                whats.push(What::Ended(End { may_change_for, ..end }));
+                whats.push(What::Ended(self.end(Outcome::Answered, self.duration, Shows::Works)));
             }
             "busy" => whats.push(self.unanswered(Outcome::Busy, Shows::Works)),
             "no-answer" => whats.push(self.unanswered(Outcome::NoAnswer, Shows::Works)),
