@@ -97,11 +97,6 @@ MUTATIONS = {
         RETRY,
         "let wait = i64::from(self.first_wait_seconds) << doublings;",
         "let wait = i64::from(self.first_wait_seconds * 0) << doublings;")]),
-    # Only Twilio's API makes no repeated request safe.
-    "ask-twilio-twice": (["P2"], [(
-        "dialer-worker/src/http/platforms/twilio.rs",
-        "            repeats_safely: false,",
-        "            repeats_safely: true,")]),
     # Only a trunk answers with codes.
     "take-busy-for-no-answer": (["P5"], [(
         "dialer-worker/src/call/sip_codes.rs",
