@@ -1,6 +1,6 @@
 //! Person whom a call reaches: decided by the seed and the call's key alone, whatever happens meanwhile.
 
-use super::Door;
+use super::args::Door;
 use rand::rngs::SmallRng;
 use rand::seq::SliceRandom;
 use rand::{Rng, SeedableRng};

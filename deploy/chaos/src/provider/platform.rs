@@ -1,15 +1,17 @@
 //! Calls of the provider. Its log only grows and is written before anything is answered or notified. The provider knows
 //! nothing but its log after it was killed.
 
+use super::args::{Args, Door};
+use super::log;
 use super::log::{Create, Entry, Event, Log, What};
 use super::person::Person;
-use super::{Args, Door, log, sip, twilio, voice_agent};
 use crate::{Result, now_micros};
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 use serde_json::json;
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
@@ -19,14 +21,17 @@ const NEVER: Duration = Duration::from_secs(30);
 /// Most callbacks under way.
 const MAX_TELLING: usize = 2_000;
 
+/// Notifies the worker that asked for a call of an event. Returns the status of its answer.
+pub(super) type Tell =
+    Box<dyn Fn(Create, Event) -> Pin<Box<dyn Future<Output = u16> + Send>> + Send + Sync>;
+
 #[derive(Clone)]
 pub(super) struct Platform {
     door: Door,
     seed: u64,
     odds: f64,
     telling: Arc<tokio::sync::Semaphore>,
-    /// Signalling of a trunk.
-    trunk: Arc<OnceLock<Arc<sip::Trunk>>>,
+    tell: Arc<Tell>,
     inner: Arc<Mutex<Inner>>,
 }
 
@@ -47,7 +52,7 @@ struct Call {
     hang_up: CancellationToken,
 }
 
-/// What is known of a call.
+/// Call as a look-up shows it.
 pub(super) struct Known {
     pub create: Create,
     /// Microseconds since 1970.
@@ -65,7 +70,7 @@ impl Inner {
 
 impl Platform {
     /// Opens the log. Nothing happens before [`Self::remember`].
-    pub fn new(args: &Args) -> Result<Self> {
+    pub fn new(args: &Args, tell: Tell) -> Result<Self> {
         let known = log::read(&args.log)?.len();
         let inner = Inner {
             // The faults take another course after each start.
@@ -79,15 +84,9 @@ impl Platform {
             seed: args.seed,
             odds: args.odds,
             telling: Arc::new(tokio::sync::Semaphore::new(MAX_TELLING)),
-            trunk: Arc::default(),
+            tell: Arc::new(tell),
             inner: Arc::new(Mutex::new(inner)),
         })
-    }
-
-    /// Takes calls by SIP.
-    pub fn serve_sip(&self, trunk: Arc<sip::Trunk>) {
-        tokio::spawn(Arc::clone(&trunk).serve(self.clone()));
-        let _ = self.trunk.set(trunk);
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -267,7 +266,7 @@ impl Platform {
             let Some(call) = inner.calls.get(&event.key) else { return };
             let create = call.create.clone();
             inner.unsettled += 1;
-            // So a look-up is often all that a worker has to go by.
+            // A worker whose request had no answer then has only look-ups to go by.
             let is_slow = self.door == Door::Twilio;
             let late = inner.random.random_bool(if is_slow { 0.25 } else { 0.04 });
             let most = if late { 2_500 } else { 80 };
@@ -282,21 +281,12 @@ impl Platform {
             }
             for _ in 0..times {
                 let Ok(turn) = platform.telling.acquire().await else { return };
-                let status = platform.notify(&create, &event).await;
+                let status = (platform.tell)(create.clone(), event.clone()).await;
                 drop(turn);
                 let (key, kind) = (event.key.clone(), event.kind().to_owned());
                 platform.lock().log.write(What::Told { key, kind, status });
             }
             platform.lock().unsettled -= 1;
         });
-    }
-
-    /// Notifies the worker of an event. Returns the status of the answer.
-    async fn notify(&self, create: &Create, event: &Event) -> u16 {
-        match (self.door, self.trunk.get()) {
-            (Door::Twilio, _) => twilio::notify(create, event).await,
-            (_, Some(trunk)) => trunk.notify(event).await,
-            _ => voice_agent::notify(create, event).await,
-        }
     }
 }

@@ -72,8 +72,8 @@ fn state(events: &[Event]) -> (&'static str, BTreeMap<&'static str, String>) {
 }
 
 /// Notifies the worker that asked for the call. Returns the status of the answer.
-pub(super) async fn notify(create: &Create, event: &Event) -> u16 {
-    let (status, mut form) = state(std::slice::from_ref(event));
+pub(super) async fn notify(create: Create, event: Event) -> u16 {
+    let (status, mut form) = state(std::slice::from_ref(&event));
     form.insert("CallSid", sid(&create.key));
     form.insert("AccountSid", ACCOUNT.to_owned());
     form.insert("To", create.to.clone());

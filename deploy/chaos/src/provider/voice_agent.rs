@@ -21,7 +21,7 @@ pub(super) fn router() -> Router<Platform> {
 }
 
 /// Notifies the worker that asked for the call. Returns the status of the answer.
-pub(super) async fn notify(create: &Create, event: &Event) -> u16 {
+pub(super) async fn notify(create: Create, event: Event) -> u16 {
     let body = event.body.to_string();
     tell(|| {
         let request = Request::post(&create.callback_url).header("x-signature", sign(&body));
