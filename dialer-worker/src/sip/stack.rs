@@ -84,7 +84,7 @@ impl Stack {
     /// Binds the socket and starts to listen. Returns the stack, and the trunk's requests.
     pub async fn start(config: &SipConfig) -> Result<(Arc<Self>, TransactionReceiver), String> {
         let first = config.sip_trunk.first();
-        let first = first.ok_or("--provider sip needs --sip-trunk HOST:PORT")?;
+        let first = first.ok_or("--provider sip needs --sip-trunk HOST[:PORT]")?;
         let domain = config.sip_domain.clone().unwrap_or_else(|| first.host.clone());
         let called = callee("nobody", &domain)?.host_with_port;
         let names = Names::by(config.sip_name_server);

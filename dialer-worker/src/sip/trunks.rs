@@ -131,7 +131,7 @@ impl Trunks {
             found.extend(addresses.into_iter().map(|address| (address, trunk.max_calls)));
         }
         if found.is_empty() {
-            return Err("--provider sip needs --sip-trunk HOST:PORT".to_owned());
+            return Err("--provider sip needs --sip-trunk HOST[:PORT]".to_owned());
         }
         let all = found.into_iter().enumerate().map(|(index, (address, max_calls))| {
             Arc::new(Trunk::new(index, SipAddr::new(kind, address), max_calls))
