@@ -97,7 +97,7 @@ MUTATIONS = {
         RETRY,
         "let wait = i64::from(self.first_wait_seconds) << doublings;",
         "let wait = i64::from(self.first_wait_seconds * 0) << doublings;")]),
-    # Only a trunk answers with codes.
+    # A round needs a trunk, which answers with codes.
     "take-busy-for-no-answer": (["P5"], [(
         "dialer-worker/src/call/sip_codes.rs",
         "486 | 600 | 603 => Outcome::Busy,",

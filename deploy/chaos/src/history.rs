@@ -34,6 +34,8 @@ pub struct Stage {
     pub database_port: u16,
     /// Whether one replica is frozen, and the clients ask another, which has to answer in time.
     pub is_asked_well: bool,
+    /// Whether the provider may recognise a machine after the end of its call.
+    pub recognises_machines: bool,
     /// Whether faults are over.
     pub is_calm: watch::Receiver<bool>,
 }

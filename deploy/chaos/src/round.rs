@@ -5,7 +5,7 @@ use crate::faults::{self, FROZEN, Planned};
 use crate::history::{self, History, Stage};
 use crate::journal::Journal;
 use crate::postgres::{self, Template};
-use crate::provider::log;
+use crate::provider::{Door, log};
 use crate::setting::{Kind, Setting};
 use crate::world::World;
 use crate::{Result, crowd, now_micros, numbers};
@@ -141,6 +141,7 @@ async fn enter(
             journal: Arc::clone(journal),
             database_port: world.database_port,
             is_asked_well: is_frozen,
+            recognises_machines: setting.door() == Door::Twilio,
             is_calm: is_calm.clone(),
         };
         living.spawn(History::new(stage, setting.seed, index).live());

@@ -385,8 +385,6 @@ fn provider_args(door: Door, [proxied_port, own_port]: [u16; 2]) -> Vec<String> 
                 "--http-agent",
                 "http://127.0.0.1/twiml",
                 "--http-detect-machines",
-                "--http-correction-seconds",
-                "2",
             ]);
             http.into_iter().chain(twilio).collect()
         }

@@ -112,11 +112,11 @@ pub(super) fn counted_ends(book: &Book, position: i64, cycle: i32, until: i64) -
     ends.filter(|end| !is_given_back(book, end)).collect()
 }
 
-/// Returns what an end was corrected to by a time: a machine had answered.
+/// Returns what an end was corrected to by a time: a machine had answered. The answer may have replaced UNKNOWN before.
 fn corrected<'a>(book: &'a Book, end: &Ended, until: i64) -> Option<&'a Ended> {
     let is_its = |other: &&Ended| (other.lease, other.slot) == (end.lease, end.slot);
     let mut later = book.ends.iter().filter(is_its).skip_while(|other| other.outcome != ANSWERED);
-    later.find(|other| end.outcome == ANSWERED && other.outcome == VOICEMAIL && other.at <= until)
+    later.find(|other| other.outcome == VOICEMAIL && other.at <= until)
 }
 
 /// Returns an end as it stood at a time.

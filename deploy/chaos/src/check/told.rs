@@ -16,8 +16,8 @@ struct Rung<'a> {
     told: Vec<(&'a str, u16)>,
 }
 
-/// Outcomes in the order in which they are stored.
-const OUTCOMES: [&str; 11] = [
+/// Names of the outcomes as told, in the order in which they are stored.
+const OUTCOME_NAMES: [&str; 11] = [
     "answered",
     "no_answer",
     "busy",
@@ -194,7 +194,8 @@ fn recorded(
             let told = event.body["outcome"].as_str().unwrap_or_default();
             let is_its = |lease, slot| (lease, slot) == (attempt.lease, attempt.slot);
             let last = book.ends.iter().rfind(|end| is_its(end.lease, end.slot));
-            let recorded = last.and_then(|end| OUTCOMES.get(usize::from(end.outcome)).copied());
+            let recorded =
+                last.and_then(|end| OUTCOME_NAMES.get(usize::from(end.outcome)).copied());
             let is_right = recorded.is_some_and(|outcome| rung.outcomes(told).contains(&outcome));
             findings.expect(is_right, "P5", || {
                 format!("{attempt:?} ended as {told} and is recorded as {recorded:?}: {rung:?}")

@@ -66,13 +66,14 @@ impl History {
         .await
     }
 
-    /// Checks that every contact is in exactly one bucket, and in none of those of work left to do. Only who is found to
-    /// be a machine after the run's end waits for the next run.
+    /// Checks that every contact is in exactly one bucket, and in none of those of work left to do. A contact whose
+    /// machine is recognised after the run's end waits for the next run.
     async fn check_sums(&mut self) -> Result<(), String> {
         let progress = self.progress().await.ok_or("no progress")?;
         let removed: i64 = progress.removed.iter().map(|reason| reason.contacts).sum();
-        let open = progress.waiting + progress.leased + progress.in_call;
-        if open != 0 || removed + progress.waiting_retry != progress.total {
+        let late = if self.stage.recognises_machines { progress.waiting_retry } else { 0 };
+        let open = progress.waiting + progress.waiting_retry + progress.leased + progress.in_call;
+        if open != late || removed + late != progress.total {
             return Err(format!("P1: the sums of {} are wrong: {progress:?}", self.campaign));
         }
         Ok(())

@@ -268,7 +268,7 @@ fn refusal(outcome: &str) -> &'static str {
         "invalid_number" => "404 Not Found",
         "congested" => "503 Service Unavailable",
         "rejected" => "607 Unwanted",
-        // Without a ring before, this is a failure.
+        // This is a failure if nothing rang before.
         _ => "480 Temporarily Unavailable",
     }
 }
