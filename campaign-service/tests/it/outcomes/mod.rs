@@ -63,6 +63,17 @@ async fn service(db: &TestDb, max_attempts_per_number: u16, congested_seconds: u
     Service::start_with(db, options).await
 }
 
+/// Begins to call the only contact of a campaign. Returns the campaign, the worker, the contact and the attempt.
+async fn calling_one(clients: &mut Clients) -> (String, Worker, Held, String) {
+    let name = clients.create_campaign_retrying(once()).await;
+    clients.add_contacts(&name, 0..1).await;
+    clients.launch(&name).await;
+    let mut worker = Worker::connect(clients, "w", &name).await;
+    let held = worker.lease(1).await.remove(0);
+    let attempt = worker.granted(&held).await;
+    (name, worker, held, attempt)
+}
+
 #[tokio::test]
 async fn who_rejects_and_what_is_no_number_is_never_dialled_again() {
     let db = TestDb::new().await;
@@ -95,12 +106,7 @@ async fn an_attempt_in_which_nothing_rang_is_given_back() {
     let db = TestDb::new().await;
     let service = service(&db, 1, 1).await;
     let mut clients = service.clients.clone();
-    let name = clients.create_campaign_retrying(once()).await;
-    clients.add_contacts(&name, 0..1).await;
-    clients.launch(&name).await;
-    let mut worker = Worker::connect(&clients, "w", &name).await;
-    let held = worker.lease(1).await.remove(0);
-    let attempt = worker.granted(&held).await;
+    let (name, mut worker, held, attempt) = calling_one(&mut clients).await;
     assert_eq!(dial_times(&db).await.len(), 1);
     let began = Instant::now();
     let congested = CallOutcome::Congested;
@@ -135,13 +141,7 @@ async fn an_attempt_in_which_nothing_rang_is_given_back() {
 async fn a_number_whose_only_attempt_was_given_back_is_forgotten() {
     let db = TestDb::new().await;
     let service = service(&db, 1, 3_600).await;
-    let mut clients = service.clients.clone();
-    let name = clients.create_campaign_retrying(once()).await;
-    clients.add_contacts(&name, 0..1).await;
-    clients.launch(&name).await;
-    let mut worker = Worker::connect(&clients, "w", &name).await;
-    let held = worker.lease(1).await.remove(0);
-    let attempt = worker.granted(&held).await;
+    let (_, mut worker, held, attempt) = calling_one(&mut service.clients.clone()).await;
     worker.end(&held, &attempt, CallOutcome::Congested).await;
     eventually("nothing is kept of the number", || async {
         dial_times(&db).await.is_empty().then_some(())
