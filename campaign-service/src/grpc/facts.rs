@@ -53,7 +53,12 @@ fn fact(check: &mut Check, fact: Option<ApiFact>) -> Option<Fact> {
             let seconds = check.seconds("call_ended.duration", ended.duration, MAX_CALL_SECONDS);
             let duration_seconds = i32::try_from(seconds).unwrap_or(0);
             let detail = ended.detail.and_then(detail).map(Box::new);
-            Fact::CallEnded { outcome: outcome?, duration_seconds, detail }
+            Fact::CallEnded {
+                outcome: outcome?,
+                duration_seconds,
+                detail,
+                is_provisional: ended.provisional,
+            }
         }
         ApiFact::Transferred(transferred) => {
             let seconds = transferred.seconds_before_transfer;
@@ -164,11 +169,12 @@ fn detail_to_api(detail: EndDetail) -> v1::CallEndDetail {
 pub fn interaction_to_api(campaign: Uuid, stored: Interaction) -> v1::Interaction {
     let is_call_ended = matches!(stored.fact, Fact::CallEnded { .. });
     let fact = match stored.fact {
-        Fact::CallEnded { outcome, duration_seconds, detail } => {
+        Fact::CallEnded { outcome, duration_seconds, detail, is_provisional } => {
             ApiFact::CallEnded(v1::CallEnded {
                 outcome: outcome_to_api(outcome).into(),
                 duration: Some(seconds(duration_seconds)),
                 detail: detail.map(|detail| detail_to_api(*detail)),
+                provisional: is_provisional,
             })
         }
         Fact::Transferred { seconds_before_transfer } => {

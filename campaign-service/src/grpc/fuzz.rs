@@ -143,7 +143,12 @@ fn interaction() -> impl Strategy<Value = v1::Interaction> {
             ..Default::default()
         });
         let fact = match kind {
-            0 => Fact::CallEnded(v1::CallEnded { outcome: nanos, duration, detail }),
+            0 => Fact::CallEnded(v1::CallEnded {
+                outcome: nanos,
+                duration,
+                detail,
+                provisional: nanos % 2 == 0,
+            }),
             1 => Fact::Transferred(v1::Transferred { seconds_before_transfer: nanos }),
             2 => Fact::OptedOut(v1::OptedOut { channel: of.clone(), everywhere: false }),
             _ => Fact::CalledIn(v1::CalledIn { duration }),

@@ -1,7 +1,7 @@
 //! Ends of calls, append-only. One row holds all calls of a lease that were reported together.
 //!
-//! A call takes 32 bytes of a row: slot, outcome, an unused byte, seconds, position, previous call,
-//! time. The contact's previous call is packed as in `packed`. The time is in microseconds by the
+//! A call takes 32 bytes of a row: slot, outcome, 1 if an answer is
+//! provisional, seconds, position, previous call, time. The contact's previous call is packed as in `packed`. The time is in microseconds by the
 //! reporter's clock, or 0. Details of the ends are in a column of their own, for the few that have
 //! any.
 
@@ -27,6 +27,8 @@ pub struct Call {
     pub occurred_at: Option<Instant>,
     /// Previous call of the contact in the same generation.
     pub previous: Option<SlotId>,
+    /// Whether the provider may still correct an answer.
+    pub is_provisional: bool,
 }
 
 /// Call as stored, with its run, the time of recording, and the details of its end.
@@ -50,7 +52,7 @@ pub struct CallReport {
 
 fn pack(call: &Call, bytes: &mut Vec<u8>) {
     bytes.extend(u16::try_from(call.slot).unwrap_or(u16::MAX).to_le_bytes());
-    bytes.extend([call.outcome.number(), 0]);
+    bytes.extend([call.outcome.number(), u8::from(call.is_provisional)]);
     bytes.extend(call.duration_seconds.to_le_bytes());
     bytes.extend(call.position.to_le_bytes());
     bytes.extend(pack_slot(call.previous).to_le_bytes());
@@ -70,6 +72,7 @@ fn unpack(bytes: &[u8]) -> Call {
     Call {
         slot: usize::from(u16::from_le_bytes([bytes[0], bytes[1]])),
         outcome: outcome_from_number(bytes[2]),
+        is_provisional: bytes[3] == 1,
         duration_seconds: i32::from_le_bytes([bytes[4], bytes[5], bytes[6], bytes[7]]),
         position: long(8),
         previous: unpack_slot(long(16)),
@@ -125,12 +128,15 @@ pub async fn of_leases(
         let calls: &[u8] = row.get(3);
         let mut details = call_details::unpack(row.get(4));
         for bytes in calls.chunks_exact(CALL_BYTES) {
-            let call = unpack(bytes);
+            let mut call = unpack(bytes);
             let slot = SlotId { lease, slot: call.slot };
             let detail = details.remove(&call.slot);
-            // A correction without details leaves those of the first record.
-            let before = || found.get(&slot).and_then(|first: &Recorded| first.detail.clone());
-            let detail = detail.or_else(before);
+            // A correction without length or details leaves those of the first record.
+            let before: Option<&Recorded> = found.get(&slot);
+            if call.duration_seconds == 0 {
+                call.duration_seconds = before.map_or(0, |first| first.call.duration_seconds);
+            }
+            let detail = detail.or_else(|| before.and_then(|first| first.detail.clone()));
             found.insert(slot, Recorded { call, run, recorded_at, detail });
         }
     }
@@ -208,8 +214,16 @@ mod tests {
             duration_seconds: 86_400,
             occurred_at: Instant::from_timestamp_micros(1_700_000_000_123_456),
             previous: Some(SlotId { lease: 7, slot: 8_191 }),
+            is_provisional: true,
         };
-        let first = Call { previous: None, occurred_at: None, slot: 0, position: 0, ..call };
+        let first = Call {
+            previous: None,
+            is_provisional: false,
+            occurred_at: None,
+            slot: 0,
+            position: 0,
+            ..call
+        };
         let mut bytes = Vec::new();
         pack(&call, &mut bytes);
         pack(&first, &mut bytes);

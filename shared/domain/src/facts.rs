@@ -120,11 +120,13 @@ impl CallOutcome {
     }
 
     /// Whether a later report of the same attempt replaces this outcome. A machine may be recognised
-    /// only after the end, and then it was no answer by a person.
+    /// only after the end, and then it was no answer by a person. A provisional answer gives way to
+    /// whatever the provider concludes.
     #[must_use]
-    pub fn gives_way_to(self, later: Self) -> bool {
+    pub fn gives_way_to(self, later: Self, is_provisional: bool) -> bool {
         match self {
             Self::Unknown => later != Self::Unknown,
+            Self::Answered if is_provisional => !matches!(later, Self::Answered | Self::Unknown),
             Self::Answered => later == Self::Voicemail,
             _ => false,
         }
@@ -168,6 +170,9 @@ pub enum Fact {
         /// Details, if the provider told any.
         #[serde(default)]
         detail: Option<Box<EndDetail>>,
+        /// Whether the provider may still correct an answer: see [`CallOutcome::gives_way_to`].
+        #[serde(default)]
+        is_provisional: bool,
     },
     /// The call was transferred to a person.
     Transferred {
@@ -202,7 +207,7 @@ impl Fact {
     /// Returns the end of a call without length or details.
     #[must_use]
     pub fn ended(outcome: CallOutcome) -> Self {
-        Self::CallEnded { outcome, duration_seconds: 0, detail: None }
+        Self::CallEnded { outcome, duration_seconds: 0, detail: None, is_provisional: false }
     }
 
     /// Whether the fact counts now, whatever the epoch of its attempt. An opt-out after a reset
@@ -274,13 +279,20 @@ mod tests {
     }
 
     #[test]
-    fn only_unknown_and_an_answer_by_a_machine_are_corrected() {
+    fn only_unknown_and_an_answer_are_corrected() {
         use CallOutcome::{Answered, Unknown, Voicemail};
         for before in CallOutcome::ALL {
             for later in CallOutcome::ALL {
-                let expected = before == Unknown && later != Unknown
-                    || (before, later) == (Answered, Voicemail);
-                assert_eq!(before.gives_way_to(later), expected, "{before:?}, then {later:?}");
+                let pair = format!("{before:?}, then {later:?}");
+                let is_known_at_last = before == Unknown && later != Unknown;
+                let expected = is_known_at_last || (before, later) == (Answered, Voicemail);
+                assert_eq!(before.gives_way_to(later, false), expected, "{pair}");
+                let concluded = before == Answered && ![Answered, Unknown].contains(&later);
+                assert_eq!(
+                    before.gives_way_to(later, true),
+                    is_known_at_last || concluded,
+                    "{pair}"
+                );
             }
         }
     }

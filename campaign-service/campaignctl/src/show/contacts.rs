@@ -104,7 +104,8 @@ fn fact(interaction: &v1::Interaction) -> String {
         Some(Fact::CallEnded(ended)) => {
             let outcome = words(ended.outcome().as_str_name(), "CALL_OUTCOME_");
             let detail = ended.detail.as_ref().map(detail).unwrap_or_default();
-            format!("call ended: {outcome}{}{detail}", seconds(ended.duration))
+            let provisional = if ended.provisional { ", may still change" } else { "" };
+            format!("call ended: {outcome}{}{provisional}{detail}", seconds(ended.duration))
         }
         Some(Fact::Transferred(transferred)) => {
             format!("transferred after {} s", transferred.seconds_before_transfer)
@@ -242,7 +243,7 @@ mod tests {
 
     fn end(detail: Option<v1::CallEndDetail>) -> String {
         let outcome = v1::CallOutcome::InvalidNumber.into();
-        let ended = v1::CallEnded { outcome, duration: None, detail };
+        let ended = v1::CallEnded { outcome, detail, ..Default::default() };
         fact(&v1::Interaction { fact: Some(Fact::CallEnded(ended)), ..Default::default() })
     }
 

@@ -35,6 +35,17 @@ struct End<'r> {
     outcome: CallOutcome,
     duration_seconds: i32,
     detail: &'r Option<Box<EndDetail>>,
+    is_provisional: bool,
+}
+
+/// End of a call that is recorded: what decides about a later report.
+#[derive(Clone, Copy)]
+struct RecordedEnd {
+    position: i64,
+    outcome: CallOutcome,
+    is_provisional: bool,
+    /// Contact's previous call.
+    previous: Option<SlotId>,
 }
 
 /// Rules for attempts that end.
@@ -61,9 +72,8 @@ pub(super) struct Ledger<'a, 'c> {
     epochs: HashMap<i32, Epoch>,
     timing: Timing,
     rules: EndRules,
-    /// Ends of calls recorded before: the contact, the outcome, and the contact's previous call.
-    /// Grows with the new ones.
-    ended_calls: HashMap<SlotId, (i64, CallOutcome, Option<SlotId>)>,
+    /// Ends of calls recorded before. Grows with the new ones.
+    ended_calls: HashMap<SlotId, RecordedEnd>,
     new_calls: BTreeMap<i64, CallReport>,
     /// Other facts recorded before; grows with the new ones.
     recorded: HashSet<Key>,
@@ -174,12 +184,15 @@ impl<'a, 'c> Ledger<'a, 'c> {
             return self.record_of_erased(report);
         }
         match (&report.fact, report.attempt) {
-            (Fact::CallEnded { outcome, duration_seconds, detail }, Some(attempt)) => {
+            (
+                &Fact::CallEnded { outcome, duration_seconds, ref detail, is_provisional },
+                Some(attempt),
+            ) => {
                 let Some(fact_epoch) = self.epochs.get(&attempt.run).copied() else {
                     let why = "attempt_id names no run of this campaign";
                     return Outcome::Rejected(why.to_owned());
                 };
-                let end = End { outcome: *outcome, duration_seconds: *duration_seconds, detail };
+                let end = End { outcome, duration_seconds, detail, is_provisional };
                 self.record_end(report, attempt, fact_epoch, &end)
             }
             (Fact::CallEnded { .. }, None) => {
@@ -214,8 +227,10 @@ impl<'a, 'c> Ledger<'a, 'c> {
     ) -> Outcome {
         let outcome = end.outcome;
         let before = self.ended_calls.get(&attempt.slot_id()).copied();
-        let replaced = match before.filter(|(position, ..)| *position == report.position) {
-            Some((_, before, previous)) if before.gives_way_to(outcome) => Some((before, previous)),
+        let replaced = match before.filter(|before| before.position == report.position) {
+            Some(before) if before.outcome.gives_way_to(outcome, before.is_provisional) => {
+                Some(before)
+            }
             Some(_) => return Outcome::Duplicate,
             None if self.end_attempt(report, attempt) => None,
             None if fact_epoch.generation < self.campaign.epoch.generation => {
@@ -228,8 +243,8 @@ impl<'a, 'c> Ledger<'a, 'c> {
             None => return Outcome::Rejected("the attempt was never authorised".to_owned()),
         };
         let state = self.states.get(report.position).seen_in(self.campaign.epoch);
-        let previous = replaced.map_or(state.last_call, |(_, previous)| previous);
-        let replaces = replaced.map(|(outcome, _)| outcome);
+        let previous = replaced.map_or(state.last_call, |before| before.previous);
+        let replaces = replaced.map(|before| before.outcome);
         if !self.change_state(report, fact_epoch, replaces) {
             return Outcome::BeforeReset;
         }
@@ -247,8 +262,15 @@ impl<'a, 'c> Ledger<'a, 'c> {
             duration_seconds: end.duration_seconds,
             occurred_at: report.occurred_at,
             previous,
+            is_provisional: end.is_provisional,
         });
-        self.ended_calls.insert(attempt.slot_id(), (report.position, outcome, previous));
+        let recorded = RecordedEnd {
+            position: report.position,
+            outcome,
+            is_provisional: end.is_provisional,
+            previous,
+        };
+        self.ended_calls.insert(attempt.slot_id(), recorded);
         Outcome::Recorded
     }
 
@@ -366,8 +388,9 @@ impl<'a, 'c> Ledger<'a, 'c> {
 }
 
 /// Returns what decides about a later report of a call that ended.
-fn as_ended((at, found): (SlotId, Recorded)) -> (SlotId, (i64, CallOutcome, Option<SlotId>)) {
-    (at, (found.call.position, found.call.outcome, found.call.previous))
+fn as_ended((at, found): (SlotId, Recorded)) -> (SlotId, RecordedEnd) {
+    let Call { position, outcome, is_provisional, previous, .. } = found.call;
+    (at, RecordedEnd { position, outcome, is_provisional, previous })
 }
 
 /// Returns the positions of the contacts that opt out of every campaign.

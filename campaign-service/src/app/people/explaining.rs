@@ -134,6 +134,7 @@ async fn calls_of(
                 outcome: call.outcome,
                 duration_seconds: call.duration_seconds,
                 detail: detail.map(Box::new),
+                is_provisional: call.is_provisional,
             },
             occurred_at: call.occurred_at,
             recorded_at,

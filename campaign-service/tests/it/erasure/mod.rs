@@ -186,7 +186,7 @@ fn ended_by_person() -> Fact {
     let provider_call_id = format!("{}@example.com", phone(PERSON));
     let detail = v1::CallEndDetail { reason, provider_call_id, ..Default::default() };
     let outcome = CallOutcome::Answered.into();
-    Fact::CallEnded(v1::CallEnded { outcome, duration: None, detail: Some(detail) })
+    Fact::CallEnded(v1::CallEnded { outcome, detail: Some(detail), ..Default::default() })
 }
 
 /// Returns whether any session waits for a lock in the database.

@@ -130,3 +130,49 @@ async fn a_machine_that_is_recognised_after_the_end_of_the_run_is_tried_in_the_n
     assert_eq!(contacts, [held[0].contact.as_str()]);
     assert_eq!(back[0].attempt_number, 2);
 }
+
+#[tokio::test]
+async fn a_provisional_answer_gives_way_to_what_the_provider_concludes() {
+    let db = TestDb::new().await;
+    let service = Service::start(&db).await;
+    let mut clients = service.clients.clone();
+    let policy = v1::RetryPolicy { no_answer: Some(retry(2, 0)), ..once() };
+    let name = clients.create_campaign_retrying(policy).await;
+    clients.add_contacts(&name, 0..4).await;
+    clients.launch(&name).await;
+    let mut worker = Worker::connect(&clients, "w", &name).await;
+    let held = worker.lease(4).await;
+    let (duplicate, recorded) = (InteractionStatus::Duplicate, InteractionStatus::Recorded);
+    let (answered, no_answer) = (CallOutcome::Answered, CallOutcome::NoAnswer);
+    for (held, provisional, later, status) in [
+        (&held[0], true, no_answer, recorded),
+        (&held[1], true, CallOutcome::Rejected, recorded),
+        (&held[2], true, answered, duplicate),
+        (&held[3], false, no_answer, duplicate),
+    ] {
+        let attempt = worker.granted(held).await;
+        let duration = Some(prost_types::Duration { seconds: 7, nanos: 0 });
+        let ended = v1::CallEnded { outcome: answered.into(), duration, detail: None, provisional };
+        let end = v1::Interaction {
+            contact: held.contact.clone(),
+            attempt_id: attempt.clone(),
+            fact: Some(Fact::CallEnded(ended)),
+            ..Default::default()
+        };
+        for expected in [recorded, duplicate] {
+            let results = worker.report(vec![end.clone()]).await;
+            assert_eq!(results[0].status(), expected, "the answer, and its repeat");
+        }
+        assert_eq!(worker.end(held, &attempt, later).await, status, "{later:?}");
+        let again = worker.end(held, &attempt, CallOutcome::Busy).await;
+        let is_still_provisional = provisional && later == answered;
+        assert_eq!(again == recorded, is_still_provisional, "one correction, after {later:?}");
+        let mut history = clients.history(&held.contact).await;
+        let last = history.interactions.pop().and_then(|last| last.fact);
+        let Some(Fact::CallEnded(last)) = last else { panic!("{last:?}") };
+        assert_eq!((last.duration, history.attempts), (duration, 1), "the length stays");
+    }
+    let back = worker.lease_some(4).await;
+    let contacts: Vec<&str> = back.iter().map(|held| held.contact.as_str()).collect();
+    assert_eq!(contacts, [held[0].contact.as_str()], "nobody who answered or rejected the call");
+}

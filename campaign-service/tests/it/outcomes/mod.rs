@@ -21,7 +21,7 @@ async fn end_with(
     detail: v1::CallEndDetail,
 ) -> InteractionStatus {
     let detail = Some(detail);
-    let ended = v1::CallEnded { outcome: outcome.into(), duration: None, detail };
+    let ended = v1::CallEnded { outcome: outcome.into(), detail, ..Default::default() };
     worker.tell(held, attempt, "", Fact::CallEnded(ended)).await
 }
 
@@ -310,7 +310,8 @@ async fn the_details_of_an_end_are_kept_as_far_as_they_fit_and_only_if_there_are
     ];
     for (n, (held, (detail, expected))) in held.iter().zip(told).enumerate() {
         let attempt = worker.granted(held).await;
-        let ended = v1::CallEnded { outcome: CallOutcome::Failed.into(), duration: None, detail };
+        let ended =
+            v1::CallEnded { outcome: CallOutcome::Failed.into(), detail, ..Default::default() };
         let status = worker.tell(held, &attempt, "", Fact::CallEnded(ended)).await;
         assert_eq!(status, InteractionStatus::Recorded);
         let known = ends(&mut clients, &held.contact).await;

@@ -183,7 +183,7 @@ impl World {
     pub fn end(&mut self, index: usize, outcome: CallOutcome, broken: Option<Break>) {
         let attempt = self.attempts[index];
         let replaces = attempt.recorded;
-        if replaces.is_some_and(|recorded| !recorded.gives_way_to(outcome)) {
+        if replaces.is_some_and(|recorded| !recorded.gives_way_to(outcome, false)) {
             return;
         }
         let lease = self.leases.iter_mut().find(|lease| lease.number == attempt.id.lease);
