@@ -104,7 +104,6 @@ impl HttpDialer {
             earlier: OnceLock::new(),
             calls: Mutex::default(),
             ended: Mutex::default(),
-            delayed: Mutex::default(),
             refused: metrics.refused_callbacks.clone(),
             refusing: Seldom::default(),
             going_on: Seldom::default(),

@@ -157,6 +157,7 @@ pub(crate) fn call_ended(call: &CallId, end: CallEnd) -> Interaction {
         outcome: end.outcome.to_api().into(),
         duration: Some(duration),
         detail: end.detail.to_api(),
+        provisional: end.is_provisional,
     };
     interaction(call, String::new(), ReportedFact::CallEnded(ended))
 }

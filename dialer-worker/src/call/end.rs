@@ -16,13 +16,15 @@ pub struct CallEnd {
     pub duration: Duration,
     /// Details that the provider told.
     pub detail: EndDetail,
+    /// Whether the provider may still correct an answer, with another end of the same attempt.
+    pub is_provisional: bool,
 }
 
 impl CallEnd {
-    /// Returns the end of a call, without any detail.
+    /// Returns the end of a call, without any detail. It is the provider's last word.
     #[must_use]
     pub fn new(outcome: Outcome, duration: Duration) -> Self {
-        Self { outcome, duration, detail: EndDetail::default() }
+        Self { outcome, duration, detail: EndDetail::default(), is_provisional: false }
     }
 
     /// Returns the end of a call that nobody answered.
@@ -35,6 +37,13 @@ impl CallEnd {
     #[must_use]
     pub fn with(mut self, detail: EndDetail) -> Self {
         self.detail = detail;
+        self
+    }
+
+    /// Sets whether the provider may still correct an answer.
+    #[must_use]
+    pub fn provisional(mut self, is_provisional: bool) -> Self {
+        self.is_provisional = is_provisional;
         self
     }
 }

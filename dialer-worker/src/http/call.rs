@@ -51,16 +51,7 @@ pub(super) async fn place(
         begun_at: SystemTime::now(),
     };
     // Delisted also when this future is dropped or panics.
-    let mut call = Call {
-        attempt,
-        events,
-        hang_up,
-        remote,
-        news,
-        is_machine: None,
-        held: None,
-        is_told: false,
-    };
+    let mut call = Call { attempt, events, hang_up, remote, news, is_machine: None, told: None };
     let end = match call.begin().await {
         Begun::Yes => call.follow().await,
         Begun::No(end) => end,
@@ -69,7 +60,7 @@ pub(super) async fn place(
             call.unknown("the platform does not say whether it began")
         }
     };
-    call.told_meanwhile().unwrap_or(end)
+    call.last_word(end)
 }
 
 enum Begun {
@@ -86,15 +77,13 @@ struct Call<'a> {
     news: mpsc::Receiver<What>,
     /// Judgement on the voice that answered.
     is_machine: Option<bool>,
-    /// End that a later event may correct, and the time until then.
-    held: Option<(End, Instant)>,
-    /// Whether the platform told the end.
-    is_told: bool,
+    /// End that the platform told.
+    told: Option<CallEnd>,
 }
 
 impl Drop for Call<'_> {
     fn drop(&mut self) {
-        self.remote.shared.delist(&self.remote.named.key, self.is_told);
+        self.remote.shared.delist(&self.remote.named.key, self.told.as_ref());
     }
 }
 
@@ -194,51 +183,58 @@ impl Call<'_> {
         Looked::Unclear
     }
 
-    /// Returns an end that the platform told while this worker decided another by itself. From here
-    /// on the call accepts no events: the platform must retry, and its events count as those of an
-    /// earlier call.
-    fn told_meanwhile(&mut self) -> Option<CallEnd> {
+    /// Returns the end after all news that came while it was decided. From here on the call accepts
+    /// no events: they count as those of a call that is over.
+    fn last_word(&mut self, decided: CallEnd) -> CallEnd {
         self.news.close();
-        if self.is_told {
-            return None;
+        while let Ok(what) = self.news.try_recv() {
+            match what {
+                What::AnsweredBy { is_machine } => self.is_machine = Some(is_machine),
+                What::Ended(told) => self.note_end(told.end),
+                _ => {}
+            }
         }
-        let ends = std::iter::from_fn(|| self.news.try_recv().ok()).filter_map(|what| match what {
-            What::Ended(end) => Some(end),
-            _ => None,
-        });
-        let last_word = ends.min_by_key(|end| end.may_change_for)?;
-        self.is_told = true;
-        Some(last_word.judged(self.is_machine))
+        let Some(told) = &mut self.told else { return decided };
+        if (told.outcome, self.is_machine) == (Outcome::Answered, Some(true)) {
+            told.outcome = Outcome::Voicemail;
+        }
+        told.clone()
     }
 
-    /// Waits for the end of the call.
+    /// Notes an end that the platform told. The first one counts, unless it was provisional or meant
+    /// nothing.
+    fn note_end(&mut self, end: CallEnd) {
+        let stays = |told: &CallEnd| !told.is_provisional && told.outcome != Outcome::Unknown;
+        if !self.told.as_ref().is_some_and(stays) {
+            self.told = Some(end);
+        }
+    }
+
+    /// Waits for the end of the call. Returns an end that this worker decided by itself, which
+    /// counts if the platform tells none.
     async fn follow(&mut self) -> CallEnd {
         let poll_interval = self.remote.shared.poll_interval;
         let mut poll_at = Instant::now() + poll_interval;
         let mut limit = Instant::now() + self.remote.shared.call_limit;
         let mut is_hung_up = false;
         loop {
-            let may_change_until = self.held.as_ref().map_or(limit, |(_, until)| *until);
             let told_to_hang_up = tokio::select! {
                 Some(what) = self.news.recv() => {
+                    let is_over = matches!(what, What::Over { .. });
                     if let Some(end) = self.hear(what).await {
-                        return self.told(end).await;
+                        return end;
                     }
-                    poll_at = Instant::now() + poll_interval;
+                    poll_at = Instant::now() + if is_over { Duration::ZERO } else { poll_interval };
                     false
                 }
-                () = self.hang_up.cancelled(), if !is_hung_up => match self.held.take() {
-                    Some((end, _)) => return self.told(end).await,
-                    None => true,
-                },
-                () = sleep_until(may_change_until) => match self.held.take() {
-                    Some((end, _)) => return self.told(end).await,
-                    None if is_hung_up => {
+                () = self.hang_up.cancelled(), if !is_hung_up => true,
+                () = sleep_until(limit) => {
+                    if is_hung_up {
                         warn!(attempt_id = self.attempt.attempt_id, "a call's end is unknown");
                         return self.unknown("no end came within the longest time of a call");
                     }
-                    None => true,
-                },
+                    true
+                }
                 () = sleep_until(poll_at) => {
                     poll_at = Instant::now() + poll_interval;
                     tokio::spawn(self.remote.clone().poll());
@@ -267,26 +263,21 @@ impl Call<'_> {
         Some(Instant::now() + END_LIMIT)
     }
 
-    /// Handles news. Returns the end of the call, once nothing can correct it.
-    async fn hear(&mut self, what: What) -> Option<End> {
+    /// Handles news. Returns the end of the call, if the news is that.
+    async fn hear(&mut self, what: What) -> Option<CallEnd> {
         match what {
             What::Rings => self.prove(Proof::Rung).await,
             What::Answered => {
                 self.prove(Proof::Rung).await;
                 self.events.answered().await;
             }
-            What::AnsweredBy { is_machine } => {
-                self.is_machine = Some(is_machine);
-                return self.held.take().map(|(end, _)| end);
-            }
-            What::Ended(end) if end.may_change_for.is_zero() || self.is_machine.is_some() => {
+            What::AnsweredBy { is_machine } => self.is_machine = Some(is_machine),
+            What::Ended(End { end, shows }) => {
+                self.show(shows).await;
+                self.note_end(end.clone());
                 return Some(end);
             }
-            What::Ended(end) => {
-                let until = Instant::now() + end.may_change_for;
-                self.held.get_or_insert((end, until));
-            }
-            What::Fact(_) => {}
+            What::Fact(_) | What::Over { .. } => {}
         }
         None
     }
@@ -307,16 +298,14 @@ impl Call<'_> {
         }
     }
 
-    /// Ends the call as the platform told it.
-    async fn told(&mut self, end: End) -> CallEnd {
-        self.is_told = end.end.outcome != Outcome::Unknown;
-        match end.shows {
+    /// Reports the sign that an end gives of the platform's health.
+    async fn show(&self, shows: Shows) {
+        match shows {
             Shows::Works => self.events.provider_works().await,
             Shows::Unrung(code) => self.events.ended_unrung(code).await,
             Shows::Fault(fault) => self.events.provider_failed(fault, None).await,
             Shows::Nothing => {}
         }
-        end.judged(self.is_machine)
     }
 }
 

@@ -1,8 +1,6 @@
 //! Events of attempts. Every platform's callbacks and look-ups are read as these.
 
-use std::time::Duration;
-
-use crate::call::{Attempt, CallEnd, Fact, Fault, Outcome};
+use crate::call::{Attempt, CallEnd, Fact, Fault};
 
 /// Longest name accepted, in bytes.
 const MAX_NAME_BYTES: usize = 200;
@@ -63,6 +61,10 @@ pub(super) enum What {
     },
     Fact(Fact),
     Ended(End),
+    /// The call is over. Only a look-up tells how.
+    Over {
+        id: String,
+    },
 }
 
 /// End of a call, as the platform tells it.
@@ -71,8 +73,6 @@ pub(super) struct End {
     pub end: CallEnd,
     /// Sign that the end gives of the platform's health.
     pub shows: Shows,
-    /// Time in which a later event may correct the outcome; zero if this one is the last word.
-    pub may_change_for: Duration,
 }
 
 /// Sign of the platform's health that the end of a call gives.
@@ -89,16 +89,7 @@ pub(super) enum Shows {
 }
 
 impl End {
-    /// Returns the last word on a call.
-    pub fn last(end: CallEnd, shows: Shows) -> Self {
-        Self { end, shows, may_change_for: Duration::ZERO }
-    }
-
-    /// Returns the end of the call. `is_machine` is a judgement of its own on the voice.
-    pub fn judged(mut self, is_machine: Option<bool>) -> CallEnd {
-        if (self.end.outcome, is_machine) == (Outcome::Answered, Some(true)) {
-            self.end.outcome = Outcome::Voicemail;
-        }
-        self.end
+    pub fn new(end: CallEnd, shows: Shows) -> Self {
+        Self { end, shows }
     }
 }

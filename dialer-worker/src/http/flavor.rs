@@ -1,12 +1,10 @@
 //! Flags of the platforms with an API of their own.
 
-use std::time::Duration;
-
 use clap::{Args, ValueEnum};
 use hyper::Uri;
 use hyper::header::HeaderName;
 
-use crate::flags::{campaign, within};
+use crate::flags::campaign;
 
 /// API that the platform speaks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -70,20 +68,6 @@ pub struct PlatformConfig {
     /// Campaign by which opt-outs by text are recorded, campaigns/{id}; they hold for all campaigns
     #[arg(long, env = "DIALER_HTTP_TEXT_CAMPAIGN", value_name = "CAMPAIGN", value_parser = campaign)]
     pub http_text_campaign: Option<String>,
-    /// Seconds in which a later event may correct the end of a call, 0 to 60
-    #[arg(
-        long,
-        env = "DIALER_HTTP_CORRECTION_SECONDS",
-        value_parser = within(0..=60),
-        default_value_t = 10
-    )]
-    pub http_correction_seconds: u32,
-}
-
-impl PlatformConfig {
-    pub(super) fn correction(&self) -> Duration {
-        Duration::from_secs(self.http_correction_seconds.into())
-    }
 }
 
 /// Returns an option that a platform needs.

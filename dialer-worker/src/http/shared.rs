@@ -2,27 +2,23 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use axum::http::StatusCode;
 use campaign_process::Seldom;
 use campaign_process::metrics::Counter;
-use futures_util::future::{join, join_all};
+use futures_util::future::join_all;
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::task::AbortHandle;
-use tokio::time::{sleep, timeout};
 use tracing::{debug, error};
 
 use super::config::Channel;
-use super::events::{End, Event, Named, Of, Shows, What};
-use super::platform::{InboundText, Platform, Unclear, Wish};
+use super::events::{Event, Named, Of, What};
+use super::platform::{Found, InboundText, Platform, Sought, Unclear, Wish};
 use super::texts::Texts;
 use crate::call::{Attempt, CallEnd, CallEvents, EarlierCalls, Outcome};
 
 /// Most ended calls that are remembered.
 const MAX_RECENT_ENDS: usize = 10_000;
-/// Most ends of calls of other processes that wait for a last word.
-const MAX_DELAYED_ENDS: usize = 1_000;
 
 /// State that all calls share.
 pub(super) struct Shared {
@@ -38,21 +34,11 @@ pub(super) struct Shared {
     /// Calls in progress, by key.
     pub calls: Mutex<HashMap<String, Listed>>,
     pub ended: Mutex<Recent>,
-    /// Ends of calls of other processes that wait for a last word, by key.
-    pub delayed: Mutex<HashMap<String, Delayed>>,
     /// Callbacks whose signature is not valid. `refusing` limits their log lines.
     pub refused: Counter,
     pub refusing: Seldom,
     /// Limits the log lines on calls that cannot be hung up.
     pub going_on: Seldom,
-}
-
-/// End of another process's call that waits for a last word.
-pub(super) struct Delayed {
-    named: Named,
-    end: End,
-    /// Report at the end of that time.
-    reporting: AbortHandle,
 }
 
 /// Call in progress.
@@ -62,21 +48,41 @@ pub(super) struct Listed {
     pub news: mpsc::Sender<What>,
     /// Id at the platform, once it is known.
     pub id: Arc<OnceLock<String>>,
-    /// Whether the end of the call is durable, once that is decided.
-    pub is_durable: watch::Receiver<Option<bool>>,
+    pub is_durable: Durability,
 }
 
 /// Most recent calls whose end was reported. A platform repeats a callback soon or not at all.
 #[derive(Default)]
 pub(super) struct Recent {
-    /// Durability of each call's end, by key.
-    ends: HashMap<String, bool>,
+    /// Reported end of each call, by key.
+    ends: HashMap<String, Reported>,
     in_order: VecDeque<String>,
 }
 
+/// End of a call that was reported.
+#[derive(Clone)]
+struct Reported {
+    is_durable: Durability,
+    /// Whether a later end of the call corrects it.
+    is_provisional: bool,
+}
+
+/// Whether an end is durable, once that is decided.
+#[derive(Clone)]
+pub(super) struct Durability(watch::Receiver<Option<bool>>);
+
+impl Durability {
+    /// Completes when the end is durable.
+    async fn wait(&mut self) -> Result<(), StatusCode> {
+        let settled = self.0.wait_for(Option::is_some).await;
+        let is_durable = settled.is_ok_and(|settled| *settled == Some(true));
+        if is_durable { Ok(()) } else { Err(StatusCode::SERVICE_UNAVAILABLE) }
+    }
+}
+
 impl Recent {
-    fn begin(&mut self, key: &str) {
-        if self.ends.insert(key.to_owned(), false).is_none() {
+    fn insert(&mut self, key: &str, reported: Reported) {
+        if self.ends.insert(key.to_owned(), reported).is_none() {
             self.in_order.push_back(key.to_owned());
         }
         if self.in_order.len() > MAX_RECENT_ENDS
@@ -86,14 +92,20 @@ impl Recent {
         }
     }
 
-    fn finish(&mut self, key: &str, is_durable: bool) {
-        let Some(end) = self.ends.get_mut(key) else { return };
-        if is_durable {
-            *end = true;
-        } else {
-            self.ends.remove(key);
-            self.in_order.retain(|other| other != key);
+    /// Takes up the last word on a provisional end. Returns false if another one came first.
+    fn correct(&mut self, key: &str, is_durable: Durability) -> bool {
+        let end = self.ends.get_mut(key).filter(|end| end.is_provisional);
+        let is_first = end.is_some();
+        if let Some(end) = end {
+            *end = Reported { is_durable, is_provisional: false };
         }
+        is_first
+    }
+
+    /// Forgets an end that is not durable, so that a repeat is reported.
+    fn forget(&mut self, key: &str) {
+        self.ends.remove(key);
+        self.in_order.retain(|other| other != key);
     }
 }
 
@@ -118,16 +130,20 @@ impl Shared {
         let id = Arc::new(OnceLock::new());
         let when = events.when_end_is_durable().await;
         tokio::spawn(tell_durability(Arc::clone(self), named.key.clone(), when, durable));
+        let is_durable = Durability(is_durable);
         let listed = Listed { named: named.clone(), news: sender, id: Arc::clone(&id), is_durable };
         self.listed().insert(named.key.clone(), listed);
         (news, id)
     }
 
-    /// Removes a call from the list. `is_told` says whether the platform told its end; then a
-    /// repeat of that end is not reported again.
-    pub fn delist(&self, key: &str, is_told: bool) {
-        if is_told {
-            self.recent().begin(key);
+    /// Removes a call from the list. A repeat of the end that the platform told is not reported
+    /// again.
+    pub fn delist(&self, key: &str, told: Option<&CallEnd>) {
+        let is_durable = self.listed().get(key).map(|call| call.is_durable.clone());
+        let known = told.filter(|end| end.outcome != Outcome::Unknown);
+        if let Some((end, is_durable)) = known.zip(is_durable) {
+            let reported = Reported { is_durable, is_provisional: end.is_provisional };
+            self.recent().insert(key, reported);
         }
         self.listed().remove(key);
     }
@@ -171,23 +187,33 @@ impl Shared {
                 let call = earlier.call(&named.contact, &named.attempt_id);
                 durable(call.report_durably(fact).await)
             }
-            What::Ended(end) => match (in_progress, self.durability(&named.key)) {
-                (Some(mut call), _) => {
-                    let may_change = !end.may_change_for.is_zero();
-                    call.pass(What::Ended(end))?;
-                    if may_change { Ok(()) } else { call.until_durable().await }
+            What::Ended(end) => match in_progress {
+                Some(mut call) if call.pass(What::Ended(end.clone())).is_ok() => {
+                    call.is_durable.wait().await
                 }
-                (None, Some(true)) => Ok(()),
-                // The first report of this end is still being handled.
-                (None, Some(false)) => Err(StatusCode::SERVICE_UNAVAILABLE),
-                (None, None) => self.end_elsewhere(named, end).await,
+                // Between its end and the record of it, a call hears nothing.
+                Some(mut call) => {
+                    call.is_durable.wait().await?;
+                    self.end_again(&named, end.end).await
+                }
+                None => self.end_again(&named, end.end).await,
+            },
+            What::Over { id } => match in_progress {
+                Some(mut call) => {
+                    call.pass(What::Over { id })?;
+                    call.is_durable.wait().await
+                }
+                None => match self.reported(&named.key) {
+                    Some(mut reported) => reported.is_durable.wait().await,
+                    None => self.look_up(named, &id).await,
+                },
             },
             what => match in_progress {
                 Some(mut call) => match call.pass(what.clone()) {
                     Ok(()) => Ok(()),
                     // Between its end and the record of it, a call hears nothing.
                     Err(_) => {
-                        call.until_durable().await?;
+                        call.is_durable.wait().await?;
                         self.hear_late(&named, what).await
                     }
                 },
@@ -197,93 +223,61 @@ impl Shared {
     }
 
     /// Handles news of a call that is over, or that another process placed. A judgement on the voice
-    /// is the last word on an end that waits for one, and corrects an end that was recorded here.
+    /// corrects an end that was recorded here.
     async fn hear_late(&self, named: &Named, what: What) -> Result<(), StatusCode> {
-        let What::AnsweredBy { is_machine } = what else { return Ok(()) };
-        if let Some(Delayed { named, end, .. }) = self.take_delayed(&named.key) {
-            return self.report_end(&named, end, Some(is_machine)).await;
-        }
-        match self.durability(&named.key).filter(|_| is_machine) {
-            Some(true) => {
-                let end = CallEnd::unanswered(Outcome::Voicemail);
-                self.report_end(named, End::last(end, Shows::Nothing), None).await
-            }
-            Some(false) => Err(StatusCode::SERVICE_UNAVAILABLE),
-            None => Ok(()),
-        }
+        let What::AnsweredBy { is_machine: true } = what else { return Ok(()) };
+        let Some(mut reported) = self.reported(&named.key) else { return Ok(()) };
+        reported.is_durable.wait().await?;
+        self.report_end(named, CallEnd::unanswered(Outcome::Voicemail)).await
     }
 
-    /// Reports the ends that wait for a last word, and waits for opt-outs by text to be recorded, for
-    /// the grace at most. Returns how many are not recorded.
+    /// Waits for opt-outs by text to be recorded, for the grace at most. Returns how many are not
+    /// recorded.
     pub async fn stop(&self, grace: Duration) -> usize {
-        let keys: Vec<String> = self.delayed().keys().cloned().collect();
-        let ends = keys.iter().filter_map(|key| self.take_delayed(key)).collect::<Vec<_>>();
-        let reports = join_all(ends.into_iter().map(|delayed| async move {
-            self.report_end(&delayed.named, delayed.end, None).await.is_ok()
-        }));
-        let texts = async {
-            match &self.texts {
-                Some(texts) => texts.stop(grace).await,
-                None => 0,
-            }
-        };
-        let (reported, texts) = join(timeout(grace, reports), texts).await;
-        let unreported = match reported {
-            Ok(reported) => reported.into_iter().filter(|is_reported| !is_reported).count(),
-            Err(_) => keys.len(),
-        };
-        unreported + texts
+        match &self.texts {
+            Some(texts) => texts.stop(grace).await,
+            None => 0,
+        }
     }
 
-    /// Handles the end of a call that another process placed. An end that may change is reported
-    /// after that time, unless a last word comes before.
-    async fn end_elsewhere(self: &Arc<Self>, named: Named, end: End) -> Result<(), StatusCode> {
-        if self.delay(&named, &end) {
+    /// Handles the end of a call that is over, or that another process placed. A repeat changes
+    /// nothing, and the last word corrects a provisional end.
+    async fn end_again(&self, named: &Named, end: CallEnd) -> Result<(), StatusCode> {
+        let Some(mut reported) = self.reported(&named.key) else {
+            return self.report_end(named, end).await;
+        };
+        reported.is_durable.wait().await?;
+        if !reported.is_provisional || end.outcome == Outcome::Answered {
             return Ok(());
         }
-        self.take_delayed(&named.key);
-        self.report_end(&named, end, None).await
-    }
-
-    /// Takes an end that waits for a last word, which is then not reported by itself.
-    fn take_delayed(&self, key: &str) -> Option<Delayed> {
-        let delayed = self.delayed().remove(key)?;
-        delayed.reporting.abort();
-        Some(delayed)
-    }
-
-    /// Delays the report of an end that may change. Returns false if the end has to be reported now.
-    fn delay(self: &Arc<Self>, named: &Named, end: &End) -> bool {
-        let mut delayed = self.delayed();
-        if end.may_change_for.is_zero() || delayed.len() >= MAX_DELAYED_ENDS {
-            return false;
-        }
-        delayed.entry(named.key.clone()).or_insert_with(|| {
-            let (shared, key, delay) = (Arc::clone(self), named.key.clone(), end.may_change_for);
-            let reporting = async move {
-                sleep(delay).await;
-                // Taken without an abort: this is the task that reports it.
-                let Some(Delayed { named, end, .. }) = shared.delayed().remove(&key) else {
-                    return;
-                };
-                if let Err(status) = shared.report_end(&named, end, None).await {
-                    debug!(%status, "the end of an earlier call is not recorded");
-                }
+        let (settle, is_durable) = watch::channel(None);
+        if !self.recent().correct(&named.key, Durability(is_durable)) {
+            // Another last word came first.
+            return match self.reported(&named.key) {
+                Some(mut other) => other.is_durable.wait().await,
+                None => Err(StatusCode::SERVICE_UNAVAILABLE),
             };
-            let reporting = tokio::spawn(reporting).abort_handle();
-            Delayed { named: named.clone(), end: end.clone(), reporting }
-        });
-        true
+        }
+        let recorded = self.report_end(named, end).await;
+        if recorded.is_err() {
+            self.recent().forget(&named.key);
+        }
+        settle.send_replace(Some(recorded.is_ok()));
+        recorded
     }
 
-    async fn report_end(
-        &self,
-        named: &Named,
-        end: End,
-        is_machine: Option<bool>,
-    ) -> Result<(), StatusCode> {
+    /// Looks up how a call ended that another process placed.
+    async fn look_up(self: &Arc<Self>, named: Named, id: &str) -> Result<(), StatusCode> {
+        let sought = Sought { named: &named, to: "", id: Some(id), begun_at: SystemTime::now() };
+        let Found::Known { whats, .. } = self.platform.find(&sought).await else {
+            return Err(StatusCode::SERVICE_UNAVAILABLE);
+        };
+        let of = |what| Event { of: Of::Attempt(named.clone()), what };
+        Box::pin(self.deliver_all(whats.into_iter().map(of).collect())).await
+    }
+
+    async fn report_end(&self, named: &Named, end: CallEnd) -> Result<(), StatusCode> {
         let earlier = self.earlier.get().ok_or(StatusCode::SERVICE_UNAVAILABLE)?;
-        let end = end.judged(is_machine);
         durable(earlier.ended(&named.contact, &named.attempt_id, end).await)
     }
 
@@ -297,12 +291,8 @@ impl Shared {
         }
     }
 
-    fn durability(&self, key: &str) -> Option<bool> {
-        self.recent().ends.get(key).copied()
-    }
-
-    fn delayed(&self) -> MutexGuard<'_, HashMap<String, Delayed>> {
-        self.delayed.lock().unwrap_or_else(PoisonError::into_inner)
+    fn reported(&self, key: &str) -> Option<Reported> {
+        self.recent().ends.get(key).cloned()
     }
 
     fn recent(&self) -> MutexGuard<'_, Recent> {
@@ -322,7 +312,9 @@ async fn tell_durability(
     durable: watch::Sender<Option<bool>>,
 ) {
     let is_durable = when.await.unwrap_or(false);
-    shared.recent().finish(&key, is_durable);
+    if !is_durable {
+        shared.recent().forget(&key);
+    }
     debug!(key, is_durable, "the end of a call is settled");
     durable.send_replace(Some(is_durable));
 }
@@ -335,13 +327,6 @@ impl Listed {
     /// Passes news to the call.
     fn pass(&self, what: What) -> Result<(), StatusCode> {
         self.news.try_send(what).map_err(|_| StatusCode::SERVICE_UNAVAILABLE)
-    }
-
-    /// Completes when the end of the call is durable.
-    async fn until_durable(&mut self) -> Result<(), StatusCode> {
-        let settled = self.is_durable.wait_for(Option::is_some).await;
-        let is_durable = settled.is_ok_and(|settled| *settled == Some(true));
-        if is_durable { Ok(()) } else { Err(StatusCode::SERVICE_UNAVAILABLE) }
     }
 }
 

@@ -98,11 +98,15 @@ async fn the_end_of_a_call_is_answered_when_it_is_durable() {
     let mut first = tell();
     let report = worker.stream.report().await;
     assert_eq!(outcome(&report.interactions[0]), Some(CallOutcome::Voicemail));
-    assert_eq!(tell().await.expect("no panic"), StatusCode::SERVICE_UNAVAILABLE, "not yet");
-    let early = Duration::from_millis(100);
-    assert!(tokio::time::timeout(early, &mut first).await.is_err(), "not durable yet");
+    let mut repeat = tell();
+    for answer in [&mut first, &mut repeat] {
+        let early = Duration::from_millis(100);
+        assert!(tokio::time::timeout(early, answer).await.is_err(), "not durable yet");
+    }
     worker.stream.acknowledge(&report).await;
-    assert_eq!(first.await.expect("no panic"), StatusCode::NO_CONTENT);
+    for answer in [first, repeat] {
+        assert_eq!(answer.await.expect("no panic"), StatusCode::NO_CONTENT);
+    }
     assert_eq!(tell().await.expect("no panic"), StatusCode::NO_CONTENT, "a repeat");
     assert_eq!(worker.stop().await.reported, 1);
 }

@@ -12,16 +12,8 @@ use serde_json::{Value, json};
 use crate::peer::{Peer, dial, outcomes, worker};
 
 const CALLS: i32 = 300;
-const FLAGS: [&str; 8] = [
-    "--max-calls",
-    "100",
-    "--calls-per-second",
-    "300",
-    "--provider-failures",
-    "1000",
-    "--http-correction-seconds",
-    "1",
-];
+const FLAGS: [&str; 6] =
+    ["--max-calls", "100", "--calls-per-second", "300", "--provider-failures", "1000"];
 
 /// Returns a plan and the expected outcome for each slot.
 fn plans(

@@ -16,7 +16,7 @@ use hyper_util::rt::TokioExecutor;
 use serde_json::{Value, json};
 
 use crate::fake::outcome;
-use crate::service::{CallingWorker, Reported};
+use crate::service::{CallingWorker, Reported, is_provisional};
 
 /// Key and secret at every platform.
 pub const KEY: &str = "key_of_the_platform_0123";
@@ -115,6 +115,17 @@ pub async fn dial(worker: &mut CallingWorker, lease: u32, slots: &[i32]) -> Repo
         worker.note_next(&mut reported).await;
     }
     reported
+}
+
+/// Notes reports until the platform's last word on some ends has come.
+pub async fn until_last_word(
+    worker: &mut CallingWorker,
+    reported: &mut Reported,
+    attempts: &[&str],
+) {
+    while attempts.iter().any(|attempt| reported.ends.get(*attempt).is_none_or(is_provisional)) {
+        worker.note_next(reported).await;
+    }
 }
 
 /// Returns the reported outcomes, by slot.

@@ -8,7 +8,7 @@ use campaign_proto::v1::interaction::Fact;
 use serde_json::{Value, json};
 
 use crate::fake::outcome;
-use crate::peer::{FROM, Peer, dial, facts, outcomes, worker};
+use crate::peer::{FROM, Peer, dial, facts, outcomes, until_last_word, worker};
 use crate::service::{CallingWorker, Reported};
 
 const ACCOUNT: &str = "AC00000000000000000000000000000007";
@@ -220,7 +220,10 @@ async fn a_last_word_is_not_replaced_by_an_earlier_state() {
     let peer = peer();
     let plan = json!({"statuses": ["sent", "undelivered", "sent"], "code": 30003});
     let mut worker = worker(&peer, "twilio", &TEXTS, json!({"*": plan})).await;
-    let reported = dial(&mut worker, 1, &(0..50).collect::<Vec<_>>()).await;
+    let mut reported = dial(&mut worker, 1, &(0..50).collect::<Vec<_>>()).await;
+    let attempts: Vec<String> = reported.ends.keys().cloned().collect();
+    let attempts: Vec<&str> = attempts.iter().map(String::as_str).collect();
+    until_last_word(&mut worker, &mut reported, &attempts).await;
     assert_eq!(reported.count(CallOutcome::NoAnswer), 50);
     worker.stop().await;
 }
@@ -237,7 +240,8 @@ async fn texts_end_by_their_receipts_and_opt_outs_are_told() {
         "5": {"statuses": ["failed"], "code": 30002},
     });
     let mut worker = worker(&peer, "twilio", &TEXTS, plans).await;
-    let reported = dial(&mut worker, 1, &[1, 2, 3, 4, 5]).await;
+    let mut reported = dial(&mut worker, 1, &[1, 2, 3, 4, 5]).await;
+    until_last_word(&mut worker, &mut reported, &["3-1-2"]).await;
     let ends = outcomes(&reported);
     assert_eq!(ends[&1], CallOutcome::Answered);
     assert_eq!(ends[&2], CallOutcome::NoAnswer);
@@ -296,9 +300,7 @@ async fn requests_are_those_of_the_vendors_client() {
     for (kind, flags) in [("Calls", &CALLS[..]), ("Messages", &TEXTS[..])] {
         let peer = peer();
         let flags = match kind {
-            "Calls" => {
-                [flags, &["--http-detect-machines", "--http-correction-seconds", "0"]].concat()
-            }
+            "Calls" => [flags, &["--http-detect-machines"]].concat(),
             _ => flags.to_vec(),
         };
         let mut worker = worker(&peer, "twilio", &flags, json!({})).await;

@@ -7,14 +7,7 @@ use serde_json::{Value, json};
 use crate::peer::{KEY, Peer, dial, facts, outcomes, worker};
 use crate::service::{CallingWorker, Reported};
 
-const FLAGS: [&str; 6] = [
-    "--http-agent",
-    "assistant-7",
-    "--provider-failures",
-    "1000",
-    "--http-correction-seconds",
-    "1",
-];
+const FLAGS: [&str; 4] = ["--http-agent", "assistant-7", "--provider-failures", "1000"];
 
 fn peer() -> Peer {
     Peer::start("vapi_stub")
@@ -76,7 +69,7 @@ async fn late_and_repeated_messages_change_an_end_once() {
     assert_eq!(facts(&reported), ["1 opted out", "1 success", "2 transferred"]);
     let Some(Fact::CallEnded(ended)) = &reported.ends["3-1-2"].fact else { panic!("no end") };
     let seconds = ended.duration.as_ref().map(|duration| duration.seconds);
-    assert_eq!(seconds, Some(65), "the report corrects the length");
+    assert_eq!(seconds, Some(65), "an update tells no length, and a look-up does");
     worker.stop().await;
 }
 

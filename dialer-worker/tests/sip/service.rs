@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use campaign_process::Health;
 use campaign_proto::v1::dispatch_request::Message as Request;
 use campaign_proto::v1::dispatch_response::Message as Response;
+use campaign_proto::v1::interaction::Fact;
 use campaign_proto::v1::{
     AuthorizeDecision, CallOutcome, Credit, Interaction, RenewResult, RenewedLease, Welcome,
 };
@@ -36,7 +37,7 @@ pub struct CallingWorker {
 /// Reports of the worker.
 #[derive(Debug, Default)]
 pub struct Reported {
-    /// Ends of calls, by attempt. A second end is an error.
+    /// Ends of calls, by attempt. A second end is an error, unless the first was provisional.
     pub ends: BTreeMap<String, Interaction>,
     /// All other facts.
     pub facts: Vec<Interaction>,
@@ -46,6 +47,11 @@ impl Reported {
     pub fn count(&self, wanted: CallOutcome) -> u64 {
         self.ends.values().filter(|end| outcome(end) == Some(wanted)).count() as u64
     }
+}
+
+/// Whether a report is an end that the provider may still correct.
+pub fn is_provisional(report: &Interaction) -> bool {
+    matches!(&report.fact, Some(Fact::CallEnded(ended)) if ended.provisional)
 }
 
 impl CallingWorker {
@@ -167,8 +173,10 @@ impl CallingWorker {
             let attempt_id = fact.attempt_id.clone();
             let before = reported.ends.insert(attempt_id, fact);
             // The real end replaces UNKNOWN, which a slow machine may bring about.
-            let is_first = before.is_none_or(|end| outcome(&end) == Some(CallOutcome::Unknown));
-            assert!(is_first, "an end came twice");
+            let gives_way = |end: &Interaction| {
+                outcome(end) == Some(CallOutcome::Unknown) || is_provisional(end)
+            };
+            assert!(before.as_ref().is_none_or(gives_way), "an end came twice");
         }
     }
 

@@ -200,7 +200,7 @@ impl Conversation {
         let data = collected.map(|(name, result)| (name.clone(), result.value.clone())).collect();
         let mut whats = analysis::facts(&data);
         let end = CallEnd::new(outcome, duration).with(detail);
-        whats.push(What::Ended(End::last(end, shows)));
+        whats.push(What::Ended(End::new(end, shows)));
         whats
     }
 }
@@ -214,7 +214,7 @@ impl Failure {
             reason: Some(self.failure_reason.clone()).filter(|reason| !reason.is_empty()),
             ..EndDetail::default()
         };
-        What::Ended(End::last(CallEnd::unanswered(outcome).with(detail), shows))
+        What::Ended(End::new(CallEnd::unanswered(outcome).with(detail), shows))
     }
 }
 

@@ -44,7 +44,6 @@ pub(super) struct Retell {
     client: Client,
     from: String,
     agent: Option<String>,
-    correction: Duration,
     secrets: Secrets,
 }
 
@@ -110,13 +109,12 @@ impl Call {
         Named::echoed(&key, &contact, &attempt_id)
     }
 
-    /// Returns everything that the call shows. An end may change for `correction` unless the call
-    /// was analysed.
-    fn whats(&self, correction: Duration) -> Vec<What> {
+    /// Returns everything that the call shows. An answer is provisional until the call is analysed.
+    fn whats(&self) -> Vec<What> {
         let Some(reason) = self.disconnection_reason.as_deref() else {
             return match self.call_status.as_str() {
                 "ongoing" => vec![What::Answered],
-                "not_connected" | "error" | "ended" => self.ended("", correction),
+                "not_connected" | "error" | "ended" => self.ended(""),
                 _ => Vec::new(),
             };
         };
@@ -128,11 +126,11 @@ impl Call {
         }
         let data = self.call_analysis.as_ref().and_then(|seen| seen.custom_analysis_data.as_ref());
         whats.extend(data.map(analysis::facts).unwrap_or_default());
-        whats.extend(self.ended(reason, correction));
+        whats.extend(self.ended(reason));
         whats
     }
 
-    fn ended(&self, reason: &str, correction: Duration) -> Vec<What> {
+    fn ended(&self, reason: &str) -> Vec<What> {
         let duration = self.duration();
         let (mut outcome, shows, detail) = ending(reason, !duration.is_zero());
         let analysis = self.call_analysis.as_ref();
@@ -142,9 +140,8 @@ impl Call {
         }
         let may_change = outcome == Outcome::Answered && analysis.is_none();
         let detail = EndDetail { provider_call_id: Some(self.call_id.clone()), ..detail };
-        let end = End::last(CallEnd::new(outcome, duration).with(detail), shows);
-        let may_change_for = if may_change { correction } else { Duration::ZERO };
-        vec![What::Ended(End { may_change_for, ..end })]
+        let end = CallEnd::new(outcome, duration).with(detail).provisional(may_change);
+        vec![What::Ended(End::new(end, shows))]
     }
 
     fn duration(&self) -> Duration {
@@ -171,8 +168,7 @@ fn means(code: u16, body: &[u8]) -> (u16, Means) {
 impl Retell {
     pub fn new(client: Client, options: &PlatformConfig, secrets: Secrets) -> Result<Self, String> {
         let from = needed(options.http_from.as_ref(), "retell", "--http-from")?.clone();
-        let (agent, correction) = (options.http_agent.clone(), options.correction());
-        Ok(Self { client, from, agent, correction, secrets })
+        Ok(Self { client, from, agent: options.http_agent.clone(), secrets })
     }
 
     async fn request(&self, order: &Order<'_>, trace: &TraceContext) -> Created {
@@ -216,10 +212,7 @@ impl Retell {
         };
         let Ok(calls) = calls else { return Found::Unclear };
         let ours = calls.into_iter().find(|call| call.named().as_ref() == Some(sought.named));
-        ours.map_or(Found::Absent, |call| Found::Known {
-            whats: call.whats(self.correction),
-            id: call.call_id,
-        })
+        ours.map_or(Found::Absent, |call| Found::Known { whats: call.whats(), id: call.call_id })
     }
 }
 
@@ -272,7 +265,7 @@ impl Platform for Retell {
         };
         let whats = match event.as_str() {
             "call_started" => vec![What::Answered],
-            "call_ended" | "call_analyzed" => call.whats(self.correction),
+            "call_ended" | "call_analyzed" => call.whats(),
             "transfer_bridged" => vec![transferred(self.time_on_call(&call, callback))],
             _ => Vec::new(),
         };

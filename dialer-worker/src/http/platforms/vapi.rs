@@ -30,6 +30,8 @@ use crate::http::platform::{
 use crate::http::signature::{Refused, Secrets};
 use endings::{FORWARDED, ending};
 
+/// Kind of the message that tells a call's times and analysis.
+const REPORT: &str = "end-of-call-report";
 /// Longest difference of clocks between Vapi and this machine.
 const CLOCK_DIFFERENCE: Duration = Duration::from_secs(10);
 /// Most calls that a look-up reads.
@@ -43,7 +45,6 @@ pub(super) struct Vapi {
     assistant: String,
     phone_number: String,
     time_limit_seconds: u32,
-    correction: Duration,
     secrets: Secrets,
     signature_header: Option<HeaderName>,
 }
@@ -118,7 +119,7 @@ struct Echoed {
     metadata: Value,
 }
 
-#[derive(Default, Deserialize)]
+#[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Analysis {
     structured_data: Option<Map<String, Value>>,
@@ -137,13 +138,12 @@ impl Call {
         Named::echoed(&key, &contact, &attempt_id)
     }
 
-    /// Returns everything that the call shows. An end may change for `correction` until the call
-    /// was analysed.
-    fn whats(&self, correction: Duration) -> Vec<What> {
+    /// Returns everything that the call shows.
+    fn whats(&self) -> Vec<What> {
         match self.status.as_str() {
             "ringing" => vec![What::Rings],
             "in-progress" | "forwarding" => vec![What::Answered],
-            "ended" => self.ended(correction),
+            "ended" => self.ended(),
             _ => Vec::new(),
         }
     }
@@ -153,7 +153,7 @@ impl Call {
         times.and_then(|(start, end)| between(start, end)).unwrap_or_default()
     }
 
-    fn ended(&self, correction: Duration) -> Vec<What> {
+    fn ended(&self) -> Vec<What> {
         let reason = self.ended_reason.as_deref().unwrap_or_default();
         let duration = self.duration();
         let (outcome, shows, detail) = ending(reason, !duration.is_zero());
@@ -165,10 +165,7 @@ impl Call {
         let data = self.analysis.as_ref().and_then(|seen| seen.structured_data.as_ref());
         whats.extend(data.map(analysis::facts).unwrap_or_default());
         let detail = EndDetail { provider_call_id: Some(self.id.clone()), ..detail };
-        let end = End::last(CallEnd::new(outcome, duration).with(detail), shows);
-        let is_final = self.analysis.is_some() || self.ended_at.is_some();
-        let may_change_for = if is_final { Duration::ZERO } else { correction };
-        whats.push(What::Ended(End { may_change_for, ..end }));
+        whats.push(What::Ended(End::new(CallEnd::new(outcome, duration).with(detail), shows)));
         whats
     }
 }
@@ -184,10 +181,9 @@ impl Message {
     fn call(self) -> Option<(Named, Call)> {
         let call = self.call?;
         let named = call.named()?;
-        let is_report = self.kind == "end-of-call-report";
+        let is_report = self.kind == REPORT;
         let status = if is_report { "ended".to_owned() } else { self.status };
-        let analysis =
-            if is_report { self.analysis.or_else(|| Some(Analysis::default())) } else { None };
+        let analysis = self.analysis.filter(|_| is_report);
         Some((
             named,
             Call {
@@ -220,7 +216,6 @@ impl Vapi {
             assistant: need(options.http_agent.as_ref(), "--http-agent")?,
             phone_number: need(options.http_from.as_ref(), "--http-from")?,
             time_limit_seconds: config.http_call_limit_seconds.clamp(least, most),
-            correction: options.correction(),
             secrets,
             signature_header: options.http_signature_header.clone(),
         })
@@ -277,7 +272,7 @@ impl Vapi {
     }
 
     fn known(&self, call: Call) -> Found {
-        Found::Known { whats: call.whats(self.correction), id: call.id }
+        Found::Known { whats: call.whats(), id: call.id }
     }
 
     /// Ends a call by the address that Vapi gives for it.
@@ -334,11 +329,15 @@ impl Platform for Vapi {
     fn read(&self, callback: &Callback<'_>) -> Result<Told, Unreadable> {
         let Webhook { message } = serde_json::from_slice(callback.body)
             .map_err(|_| Unreadable("it is no message of Vapi"))?;
-        if !matches!(message.kind.as_str(), "status-update" | "end-of-call-report") {
+        if !matches!(message.kind.as_str(), "status-update" | REPORT) {
             return Ok(Told::Events(Vec::new()));
         }
+        let is_report = message.kind == REPORT;
         let Some((named, call)) = message.call() else { return Ok(Told::Events(Vec::new())) };
+        // An update tells no times, and so not whether anybody answered.
+        let is_bare_end = call.status == "ended" && !is_report && call.ended_at.is_none();
+        let whats = if is_bare_end { vec![What::Over { id: call.id }] } else { call.whats() };
         let event = |what| Event { of: Of::Attempt(named.clone()), what };
-        Ok(Told::Events(call.whats(self.correction).into_iter().map(event).collect()))
+        Ok(Told::Events(whats.into_iter().map(event).collect()))
     }
 }

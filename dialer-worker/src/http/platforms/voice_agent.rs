@@ -146,7 +146,7 @@ impl Kind {
             Self::Answered => What::Answered,
             Self::Ended { outcome, duration_seconds } => {
                 let duration = Duration::try_from_secs_f64(duration_seconds).unwrap_or_default();
-                What::Ended(End::last(CallEnd::new(outcome.outcome(), duration), Shows::Nothing))
+                What::Ended(End::new(CallEnd::new(outcome.outcome(), duration), Shows::Nothing))
             }
             Self::Transferred { seconds_before_transfer } => {
                 let seconds = i32::try_from(seconds_before_transfer).unwrap_or(i32::MAX);

@@ -12,8 +12,6 @@ use crate::http::events::{End, Shows, What};
 
 /// Longest difference of clocks between Twilio and this machine.
 const CLOCK_DIFFERENCE: Duration = Duration::from_secs(10);
-/// Time that a text's receipt may take. Not every carrier sends one.
-const RECEIPT_LIMIT: Duration = Duration::from_secs(60);
 
 /// Call or message of Twilio's API.
 #[derive(Deserialize)]
@@ -104,15 +102,17 @@ impl<'a> Shown<'a> {
         whats
     }
 
-    /// Returns everything that a message's state shows.
+    /// Returns everything that a message's state shows. Not every carrier sends a receipt, so a text
+    /// that was sent counts as answered until a receipt says otherwise.
     pub fn of_message(&self) -> Vec<What> {
-        let sent = |may_change_for| {
-            let end = self.end(Outcome::Answered, Duration::ZERO, Shows::Works);
-            vec![What::Fact(Fact::TextSent), What::Ended(End { may_change_for, ..end })]
+        let sent = |is_provisional| {
+            let End { end, shows } = self.end(Outcome::Answered, Duration::ZERO, Shows::Works);
+            let end = End::new(end.provisional(is_provisional), shows);
+            vec![What::Fact(Fact::TextSent), What::Ended(end)]
         };
         match self.status {
-            "sent" => sent(RECEIPT_LIMIT),
-            "delivered" | "partially_delivered" | "read" => sent(Duration::ZERO),
+            "sent" => sent(true),
+            "delivered" | "partially_delivered" | "read" => sent(false),
             "canceled" => vec![self.unanswered(Outcome::Cancelled, Shows::Nothing)],
             "failed" | "undelivered" => {
                 let (outcome, shows, opted_out) = message_ending(self.error_code);
@@ -134,7 +134,7 @@ impl<'a> Shown<'a> {
             hung_up_by: (outcome == Outcome::Cancelled).then_some(Party::Caller),
             ..EndDetail::default()
         };
-        End::last(CallEnd::new(outcome, duration).with(detail), shows)
+        End::new(CallEnd::new(outcome, duration).with(detail), shows)
     }
 }
 
