@@ -21,6 +21,7 @@ mod config;
 mod conversation;
 mod credentials;
 mod digest;
+mod early_agent;
 mod headers;
 mod identity;
 mod inbound;

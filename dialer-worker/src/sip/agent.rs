@@ -20,6 +20,8 @@ pub(super) struct Agents {
     all: Vec<AgentOf>,
     /// Time from the person's answer in which the agent must answer.
     pub limit: Duration,
+    /// Whether the agent is called when the person's phone rings, not when the person answers.
+    pub is_warm: bool,
     pub login: Option<Arc<Login>>,
     hosts: Vec<Host>,
     prefixes: Vec<String>,
@@ -85,6 +87,7 @@ impl Agents {
         Self {
             all: config.sip_agent.clone(),
             limit: Duration::from_secs(config.sip_agent_limit_seconds.into()),
+            is_warm: config.sip_agent_warm,
             login: Login::of(config.sip_agent_user.as_deref(), config.sip_agent_password.as_ref()),
             hosts: allowed
                 .iter()
@@ -136,6 +139,7 @@ mod tests {
         let config = AgentConfig {
             sip_agent: all,
             sip_agent_limit_seconds: 2,
+            sip_agent_warm: false,
             sip_agent_user: None,
             sip_agent_password: None,
             sip_agent_transfer_allow: Vec::new(),

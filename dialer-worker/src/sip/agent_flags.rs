@@ -32,6 +32,10 @@ pub struct AgentConfig {
         default_value_t = 2
     )]
     pub sip_agent_limit_seconds: u32,
+    /// Call the agent, on hold, when the person's phone rings; it then waits for persons who do not
+    /// answer, too
+    #[arg(long, env = "DIALER_SIP_AGENT_WARM", requires = "sip_agent")]
+    pub sip_agent_warm: bool,
     /// User for digest authentication at the agent, if it requires it
     #[arg(long, env = "DIALER_SIP_AGENT_USER", requires = "sip_agent_password")]
     pub sip_agent_user: Option<String>,

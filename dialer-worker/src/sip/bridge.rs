@@ -15,26 +15,28 @@ use std::sync::Arc;
 
 use rsipstack::dialog::dialog::{DialogState, TransactionHandle};
 use rsipstack::sip::{Header, Method, Request, StatusCode};
-use tokio::time::sleep_until;
+use tokio::time::{Instant, sleep_until};
 use tracing::{debug, info};
 
 use super::conversation::Conversation;
+use super::early_agent::EarlyAgent;
 use super::invitations;
 use super::leg::{self, EndedBy, Happening, Leg};
-use super::party::{self, Missed, Party};
+use super::party::{self, Invitation, Missed, Party};
 use super::target;
 
 /// Call to the target of a transfer.
 type Calling = Pin<Box<dyn Future<Output = Result<(Party, Vec<u8>), Missed>> + Send>>;
 
-/// Runs a call with an agent, from the person's answer to its end.
+/// Runs a call with an agent, from the person's answer to its end. `early` may be under way.
 pub(super) async fn bridge(
     talk: &Conversation<'_>,
     person: &mut Leg,
     description: Vec<u8>,
+    early: Option<EarlyAgent>,
 ) -> EndedBy {
     let met = tokio::select! {
-        met = meet(talk, person, description.clone()) => met,
+        met = meet(talk, person, description.clone(), early) => met,
         () = talk.hang_up.cancelled() => Err(EndedBy::Worker),
     };
     let agent = match met {
@@ -71,9 +73,9 @@ async fn meet(
     talk: &Conversation<'_>,
     person: &mut Leg,
     description: Vec<u8>,
+    early: Option<EarlyAgent>,
 ) -> Result<Party, EndedBy> {
-    let invitation = invitations::agent(talk.stack, &talk.caller).ok_or(EndedBy::NoAgent)?;
-    let calling = party::call(Arc::clone(talk.stack), invitation, description);
+    let calling = reach(talk, description, early);
     tokio::pin!(calling);
     let (agent, agents) = loop {
         tokio::select! {
@@ -102,6 +104,26 @@ async fn meet(
     }
     debug!(after = ?talk.answered.elapsed(), "person and agent are connected");
     Ok(agent)
+}
+
+/// Reaches the agent that is under way, or else calls it, now or once more.
+async fn reach(
+    talk: &Conversation<'_>,
+    description: Vec<u8>,
+    early: Option<EarlyAgent>,
+) -> Result<(Party, Vec<u8>), Missed> {
+    let until = talk.answered + talk.stack.agents.limit;
+    let mut call = "agent";
+    if let Some(early) = early {
+        match early.connect(&description, until).await {
+            Ok(reached) => return Ok(reached),
+            Err(Missed(code)) => debug!(?code, "the agent did not come while the phone rang"),
+        }
+        call = "agent.2";
+    }
+    let invitation = invitations::agent(talk.stack, &talk.caller, call).ok_or(Missed(None))?;
+    let limit = until.saturating_duration_since(Instant::now());
+    party::call(Arc::clone(talk.stack), Invitation { limit, ..invitation }, description).await
 }
 
 /// Line between a person and an agent, or the target of a transfer.

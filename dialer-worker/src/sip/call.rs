@@ -16,6 +16,7 @@ use tracing::{debug, info};
 use super::agent::Caller;
 use super::codes::{self, Farewell, Refusal};
 use super::conversation::Conversation;
+use super::early_agent::EarlyAgent;
 use super::leg::{Leg, SharedSession};
 use super::refresh::{self, Refresh};
 use super::stack::Stack;
@@ -162,6 +163,8 @@ struct Call<'a> {
     session_expires: Duration,
     /// Whether the phone rang.
     rang: bool,
+    /// Agent that is called meanwhile.
+    early_agent: Option<EarlyAgent>,
     /// Whether the call was cancelled before its answer.
     is_cancelled: bool,
 }
@@ -199,6 +202,7 @@ impl<'a> Call<'a> {
             farewell,
             session_expires,
             rang: false,
+            early_agent: None,
             is_cancelled: false,
         };
         Ok((call, invite))
@@ -243,7 +247,7 @@ impl<'a> Call<'a> {
             opted_out: AtomicBool::new(false),
         };
         let farewell = self.farewell;
-        let mut end = talk(&conversation, leg, answer.body.clone()).await;
+        let mut end = talk(&conversation, leg, answer.body.clone(), self.early_agent).await;
         if let Some((cause, reason)) = farewell.get().cloned() {
             (end.detail.cause, end.detail.reason) = (cause, reason);
         }
@@ -311,6 +315,7 @@ impl<'a> Call<'a> {
     async fn hear(&mut self, state: &DialogState) {
         if matches!(state, DialogState::Early(..)) && !self.rang {
             self.rang = true;
+            self.early_agent = EarlyAgent::call(self.stack, &Caller::of(self.attempt));
             self.events.provider_works().await;
         }
     }

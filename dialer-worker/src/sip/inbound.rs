@@ -262,7 +262,9 @@ async fn company(
     invite: &mut Transaction,
     caller: &Caller,
 ) -> Option<Result<Option<(Party, Vec<u8>)>, Missed>> {
-    let Some(invitation) = invitations::agent(stack, caller) else { return Some(Ok(None)) };
+    let Some(invitation) = invitations::agent(stack, caller, "agent") else {
+        return Some(Ok(None));
+    };
     // A caller without an offer would tell its own too late for the agent.
     let offer = invite.original.body.clone();
     let called = decided(invite, party::call(Arc::clone(stack), invitation, offer)).await?;

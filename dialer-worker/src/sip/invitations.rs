@@ -11,11 +11,11 @@ use super::target::Target;
 /// Time until the target of a transfer must answer.
 const TARGET_LIMIT: Duration = Duration::from_secs(60);
 
-/// Returns the INVITE of the agent for a person.
-pub(super) fn agent(stack: &Stack, caller: &Caller) -> Option<Invitation> {
+/// Returns the INVITE of the agent for a person. `call` tells its calls for one person apart.
+pub(super) fn agent(stack: &Stack, caller: &Caller, call: &str) -> Option<Invitation> {
     let agents = &stack.agents;
     let address = agents.address(&caller.contact)?;
-    let call_id = format!("{}.agent", caller.key);
+    let call_id = format!("{}.{call}", caller.key);
     let mut option = stack.to_address(address, &caller.phone_number, call_id).ok()?;
     option.headers.get_or_insert_default().extend(caller.headers());
     option.credential = agents.login.as_deref().map(for_stack);

@@ -33,11 +33,20 @@ impl Session {
 
     /// Returns an offer of audio in both directions.
     pub fn offer(&mut self) -> Vec<u8> {
+        self.offer_in("sendrecv")
+    }
+
+    /// Returns an offer of audio in no direction yet.
+    pub fn hold(mut self) -> Vec<u8> {
+        self.offer_in("inactive")
+    }
+
+    fn offer_in(&mut self, direction: &str) -> Vec<u8> {
         let mut codecs: Vec<&str> = CODECS.iter().map(|(number, _)| *number).collect();
         if self.offers_keys {
             codecs.push(KEYS);
         }
-        let audio = self.audio(&codecs, "sendrecv");
+        let audio = self.audio(&codecs, direction);
         self.describe(&audio)
     }
 

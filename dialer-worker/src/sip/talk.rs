@@ -6,19 +6,21 @@ use tracing::info;
 
 use super::bridge::bridge;
 use super::conversation::Conversation;
+use super::early_agent::EarlyAgent;
 use super::leg::{EndedBy, Happening, Leg, ended_by};
 use super::transfer::Transfer;
 use crate::call::{CallEnd, EndDetail, Fault, Outcome, Party};
 
-/// Runs the call from answer to end. `description` is the person's.
+/// Runs the call from answer to end. `description` is the person's; `early` may be under way.
 pub(super) async fn talk(
     talk: &Conversation<'_>,
     mut person: Leg,
     description: Vec<u8>,
+    early: Option<EarlyAgent>,
 ) -> CallEnd {
     let has_agent = talk.stack.agents.address(&talk.caller.contact).is_some();
     let ended_by = if has_agent {
-        bridge(talk, &mut person, description).await
+        bridge(talk, &mut person, description, early).await
     } else {
         alone(talk, &mut person).await
     };

@@ -40,7 +40,8 @@ struct Line {
 
 /// Calls a person who stays for some milliseconds, with an agent.
 async fn line(patience: &str, further: &str, then: &str, flags: &[&str]) -> Line {
-    let words = [("patience", patience), ("media_port", "7290"), ("further", further)];
+    let ringing = ("ringing", "0");
+    let words = [ringing, ("patience", patience), ("media_port", "7290"), ("further", further)];
     let person = Sipp::start_with("person", Traffic::Udp, &words).await.expect("sipp");
     let words = [("delay", "20"), ("then", then)];
     let agent = Sipp::start_with("agent", Traffic::Udp, &words).await.expect("sipp");
@@ -200,6 +201,84 @@ async fn an_agent_is_cancelled_when_the_worker_stops() {
     assert_eq!((person.count("hung_up_here"), agent.count("left")), (1, 1));
 }
 
+/// An agent that waits takes the person's description, and logs where its audio goes.
+const TAKEN: &str = "<recv request=\"INVITE\"><action>\
+    <ereg regexp=\"m=audio ([0-9]*)\" search_in=\"body\" check_it=\"true\" assign_to=\"line,port\"/>\
+    <log message=\"talks to [$port]\"/></action></recv>\
+    <send retrans=\"500\"><![CDATA[\n\nSIP/2.0 200 OK\n[last_Via:]\n[last_From:]\n[last_To:]\n\
+    [last_Call-ID:]\n[last_CSeq:]\nContact: <sip:[local_ip]:[local_port]>\n\
+    Content-Type: application/sdp\nContent-Length: [len]\n\nv=0\no=- 1 2 IN IP4 [local_ip]\ns=-\n\
+    c=IN IP4 [local_ip]\nt=0 0\nm=audio 7294 RTP/AVP 0\n\n]]></send><recv request=\"ACK\"/>";
+
+/// The agent is called while the phone rings. Its set-up takes 400 ms, and the person hears it at once.
+#[tokio::test]
+#[ignore = "needs sipp: make test-sip"]
+async fn a_warm_agent_waits_for_the_person() {
+    let words = [("ringing", "800"), ("patience", "700"), ("media_port", "7290"), ("further", "")];
+    let mut person = Sipp::start_with("person", Traffic::Udp, &words).await.expect("sipp");
+    let then = TAKEN.to_owned() + &stays();
+    let words = [("delay", "400"), ("then", then.as_str())];
+    let mut agent = Sipp::start_with("agent", Traffic::Udp, &words).await.expect("sipp");
+    let address = format!("sip:agent@{}", agent.address());
+    let flags = ["--sip-agent", &address, "--sip-agent-warm"];
+    let mut worker = CallingWorker::over_sip(&person.address(), &flags).await;
+    worker.stream.lease_slots(1, [0]).await;
+    let reported = until_ended(&mut worker).await;
+    assert_eq!(reported.count(CallOutcome::Answered), 1);
+    worker.stop().await;
+    person.finish().await.expect("the person's call ends");
+    agent.finish().await.expect("the agent's call ends");
+    assert_eq!(
+        (person.count("FailedCall"), agent.count("FailedCall")),
+        (0, 0),
+        "{}",
+        agent.errors()
+    );
+    assert_eq!(person.logged("connected to"), ["7294"]);
+    assert_eq!(agent.logged("talks to"), ["7290"]);
+    let times = person.times_millis();
+    assert!(times.len() == 1 && times[0] < 300.0, "{times:?} ms after the answer");
+}
+
+/// Nobody answers, so the agent that waits is hung up, and one that is still on its way is cancelled.
+#[tokio::test]
+#[ignore = "needs sipp: make test-sip"]
+async fn a_warm_agent_is_sent_away_when_nobody_answers() {
+    let words = [("delay", "0"), ("then", &*stays())];
+    let waits = Sipp::start_with("agent", Traffic::Udp, &words).await.expect("sipp");
+    let comes = Sipp::start("people", Traffic::Udp, &[]).await.expect("sipp");
+    for (mut agent, user, counter) in [(waits, "agent", "left"), (comes, "6", "cancelled")] {
+        let person = Sipp::start("people", Traffic::Udp, &[]).await.expect("sipp");
+        let address = format!("sip:{user}@{}", agent.address());
+        let flags = ["--sip-agent", &address, "--sip-agent-warm", "--sip-ring-limit-seconds", "1"];
+        let mut worker = CallingWorker::over_sip(&person.address(), &flags).await;
+        worker.stream.lease_slots(1, [6]).await;
+        let reported = until_ended(&mut worker).await;
+        assert_eq!(reported.count(CallOutcome::NoAnswer), 1);
+        worker.stop().await;
+        agent.finish().await.expect("the agent's call ends");
+        assert_eq!(agent.count(counter), 1, "{}", agent.errors());
+    }
+}
+
+/// A warm agent that fails is called once more when the person answers.
+#[tokio::test]
+#[ignore = "needs sipp: make test-sip"]
+async fn a_warm_agent_that_fails_is_called_again() {
+    let person = Sipp::start("stays", Traffic::Udp, &[]).await.expect("sipp");
+    let words = [("code", "503"), ("retry_after", "0")];
+    let agent = Sipp::start_with("rejects", Traffic::Udp, &words).await.expect("sipp");
+    let address = format!("sip:agent@{}", agent.address());
+    let flags = ["--sip-agent", &address, "--sip-agent-warm"];
+    let mut worker = CallingWorker::over_sip(&person.address(), &flags).await;
+    worker.stream.lease_slots(1, [0]).await;
+    let reported = until_ended(&mut worker).await;
+    assert_eq!(reported.count(CallOutcome::Abandoned), 1);
+    worker.stop().await;
+    let calls: Vec<String> = agent.invites().into_iter().map(|call| call.call_id).collect();
+    assert_eq!(calls, ["a.3-1-0.agent", "a.3-1-0.agent.2"]);
+}
+
 /// A campaign that is cancelled ends the call at once, also while the person's side owes an answer.
 #[tokio::test]
 #[ignore = "needs sipp: make test-sip"]
@@ -246,7 +325,7 @@ async fn answering(mut worker: CallingWorker, happened: impl Future<Output = ()>
 #[ignore = "needs sipp: make test-sip"]
 async fn a_thousand_persons_meet_their_agents() {
     const CALLS: i32 = 1_000;
-    let words = [("patience", "300"), ("media_port", "7290"), ("further", "")];
+    let words = [("ringing", "0"), ("patience", "300"), ("media_port", "7290"), ("further", "")];
     let mut person = Sipp::start_with("person", Traffic::Udp, &words).await.expect("sipp");
     let stays = stays();
     let words = [("delay", "0"), ("then", stays.as_str())];

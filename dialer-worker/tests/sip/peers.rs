@@ -1,9 +1,10 @@
 //! Calls with programs that others wrote: kamailio between worker and trunk, baresip as the agent.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use campaign_proto::v1::CallOutcome;
-use campaign_sip::{Baresip, Caller, Dnsmasq, Identity, Kamailio, Sipp, Traffic};
+use campaign_sip::{Baresip, Caller, Dnsmasq, Identity, Kamailio, Sipp, Traffic, takes};
 use tokio::net::UdpSocket;
 use tokio::time::timeout;
 
@@ -16,6 +17,41 @@ const LOGIN: [&str; 4] = ["--sip-user", "4711", "--sip-password", "open sesame"]
 async fn trunk() -> Sipp {
     let words = [("status", "200 OK"), ("contact_line", "Contact: <sip:[local_ip]:[local_port]>")];
     Sipp::start_with("untidy", Traffic::Udp, &words).await.expect("sipp")
+}
+
+/// Certificate of localhost, of an authority that nobody else trusts.
+struct Certificate {
+    folder: PathBuf,
+    certificate: PathBuf,
+    key: PathBuf,
+}
+
+impl Certificate {
+    fn new() -> Self {
+        campaign_process::install_tls_provider();
+        let folder = std::env::temp_dir().join(format!("sip-tls-{}", uuid::Uuid::new_v4()));
+        std::fs::create_dir(&folder).expect("a folder");
+        let (certificate, key) = (folder.join("certificate.pem"), folder.join("key.pem"));
+        let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("made");
+        std::fs::write(&certificate, made.cert.pem()).expect("written");
+        std::fs::write(&key, made.signing_key.serialize_pem()).expect("written");
+        Self { folder, certificate, key }
+    }
+
+    fn identity(&self) -> Identity<'_> {
+        Identity { certificate: &self.certificate, key: &self.key }
+    }
+
+    /// Returns the file for `--sip-ca-file`.
+    fn trusted(&self) -> String {
+        self.certificate.display().to_string()
+    }
+}
+
+impl Drop for Certificate {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.folder);
+    }
 }
 
 /// Calls one person, and returns the outcome.
@@ -83,19 +119,11 @@ async fn a_domain_names_the_servers_of_its_trunk() {
 #[tokio::test]
 #[ignore = "needs sipp, kamailio and baresip: make test-sip"]
 async fn a_trunk_is_reached_over_tls() {
-    let folder = std::env::temp_dir().join(format!("sip-tls-{}", uuid::Uuid::new_v4()));
-    std::fs::create_dir(&folder).expect("a folder");
-    let (certificate, key) = (folder.join("certificate.pem"), folder.join("key.pem"));
-    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate");
-    std::fs::write(&certificate, made.cert.pem()).expect("written");
-    std::fs::write(&key, made.signing_key.serialize_pem()).expect("written");
-    campaign_process::install_tls_provider();
-
+    let certificate = Certificate::new();
     let mut sipp = trunk().await;
-    let identity = Identity { certificate: &certificate, key: &key };
-    let kamailio =
-        Kamailio::start("SHA-256", &sipp.address(), Some(identity)).await.expect("kamailio");
-    let trusted = certificate.display().to_string();
+    let identity = Some(certificate.identity());
+    let kamailio = Kamailio::start("SHA-256", &sipp.address(), identity).await.expect("kamailio");
+    let trusted = certificate.trusted();
     let tls = ["--sip-transport", "tls", "--sip-talk-limit-seconds", "1"];
     let flags = [&LOGIN[..], &tls, &["--sip-ca-file", &trusted]].concat();
     let mut worker = CallingWorker::over_sip(&kamailio.secure_address(), &flags).await;
@@ -109,7 +137,32 @@ async fn a_trunk_is_reached_over_tls() {
     let mut worker = CallingWorker::over_sip(&kamailio.secure_address(), &flags).await;
     assert_eq!(called(&mut worker).await, Some(CallOutcome::Congested), "nobody vouches for it");
     worker.stop().await;
-    let _ = std::fs::remove_dir_all(folder);
+}
+
+/// The trunk takes UDP, and the agent is behind a proxy that wants TLS and a password.
+#[tokio::test]
+#[ignore = "needs sipp, kamailio and baresip: make test-sip"]
+async fn an_agent_is_reached_over_tls() {
+    let certificate = Certificate::new();
+    let words = [("ringing", "0"), ("patience", "700"), ("media_port", "7290"), ("further", "")];
+    let mut person = Sipp::start_with("person", Traffic::Udp, &words).await.expect("sipp");
+    let stays = takes("BYE", "left");
+    let words = [("delay", "20"), ("then", stays.as_str())];
+    let mut agent = Sipp::start_with("agent", Traffic::Udp, &words).await.expect("sipp");
+    let identity = Some(certificate.identity());
+    let kamailio = Kamailio::start("SHA-256", &agent.address(), identity).await.expect("kamailio");
+    let address = format!("sip:agent@{};transport=tls", kamailio.secure_address());
+    let flags = ["--sip-agent", &address, "--sip-agent-user", "4711", "--sip-agent-password"];
+    let (password, trusted) = ("open sesame", certificate.trusted());
+    let flags = [&flags[..], &[password, "--sip-ca-file", &trusted]].concat();
+    let mut worker = CallingWorker::over_sip(&person.address(), &flags).await;
+    let outcome = called(&mut worker).await;
+    assert_eq!(outcome, Some(CallOutcome::Answered), "{}", kamailio.log());
+    worker.stop().await;
+    person.finish().await.expect("the person's call ends");
+    agent.finish().await.expect("the agent's call ends");
+    assert_eq!(person.logged("connected to"), ["7294"], "{}", kamailio.log());
+    assert_eq!((agent.count("left"), agent.count("FailedCall")), (1, 0), "{} {}", agent.errors(), kamailio.log());
 }
 
 /// Both voices go past the worker, between the two phones. What one sent, the other received.

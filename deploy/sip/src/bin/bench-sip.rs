@@ -108,7 +108,7 @@ async fn rates(programs: &Programs, args: &Args) -> Result<Vec<Value>> {
 /// two legs and three offers.
 async fn bridged(programs: &Programs, args: &Args) -> Result<Vec<Value>> {
     let (calls, rate) = ((args.calls / 10).max(1), (args.calls_per_second / 10).max(1).to_string());
-    let words = [("patience", "200"), ("media_port", "9"), ("further", "")];
+    let words = [("ringing", "0"), ("patience", "200"), ("media_port", "9"), ("further", "")];
     let mut person = Sipp::start_with("person", Traffic::Udp, &words).await?;
     let mut agent = Sipp::start_with(
         "agent",
