@@ -6,6 +6,8 @@ use tokio_postgres::Client;
 
 /// Longest wait for a connection with everything that it needs.
 pub(super) const CONNECT_LIMIT: Duration = Duration::from_secs(5);
+/// Longest time of a transaction, in times of its slowest statement.
+const TRANSACTION_STATEMENTS: u128 = 2;
 /// Settings that do not depend on the configuration. Settings that a server does not know yet are
 /// left out.
 ///
@@ -13,7 +15,7 @@ pub(super) const CONNECT_LIMIT: Duration = Duration::from_secs(5);
 /// takes longer than running. So pages begin at COALESCE of the last row and the end of all, a
 /// bound for the index. A plan made for a small table is kept when the table has grown, so it must
 /// not read the table from end to end. No statement is worth compiling.
-const SETTINGS: [(&str, &str); 16] = [
+const SETTINGS: [(&str, &str); 19] = [
     ("default_transaction_isolation", "read committed"),
     ("default_transaction_deferrable", "off"),
     // A statement that asks for rows which a policy hides fails, instead of finding fewer.
@@ -23,8 +25,13 @@ const SETTINGS: [(&str, &str); 16] = [
     // waits no longer than this.
     ("idle_in_transaction_session_timeout", "4000"),
     ("idle_session_timeout", "0"),
-    ("transaction_timeout", "0"),
     ("client_connection_check_interval", "1000"),
+    // No limit above holds in the middle of a request whose rest never comes. The session of a
+    // network that died ends in about 20 seconds.
+    ("tcp_keepalives_idle", "10"),
+    ("tcp_keepalives_interval", "5"),
+    ("tcp_keepalives_count", "2"),
+    ("tcp_user_timeout", "20000"),
     ("plan_cache_mode", "force_generic_plan"),
     ("enable_seqscan", "off"),
     ("jit", "off"),
@@ -46,7 +53,11 @@ impl Session {
     /// looked up in `search_path`; `None` means the database's own.
     pub fn new(statement_timeout: Duration, search_path: Option<&str>) -> Self {
         let timeout = statement_timeout.as_millis();
+        // This holds in the middle of a request, too, for instance behind a proxy that stays. From
+        // PostgreSQL 17 on.
+        let transaction_timeout = (timeout * TRANSACTION_STATEMENTS).to_string();
         let mut settings: Vec<(&str, &str)> = SETTINGS.to_vec();
+        settings.push(("transaction_timeout", &transaction_timeout));
         settings.extend(search_path.map(|path| ("search_path", path)));
         let values: Vec<String> = settings
             .iter()

@@ -193,7 +193,9 @@ impl Connection {
         let now = opening.pass().await?;
         let tx = opening.at(now);
         let timeout = limit.as_millis().to_string();
-        tx.execute("SELECT set_config('statement_timeout', $1, true)", &[&timeout]).await?;
+        let sql = "SELECT set_config(name, $1, true) FROM pg_catalog.pg_settings
+            WHERE name IN ('statement_timeout', 'transaction_timeout')";
+        tx.execute(sql, &[&timeout]).await?;
         Ok(tx)
     }
 

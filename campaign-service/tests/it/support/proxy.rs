@@ -5,6 +5,9 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
+/// Message that ends a request of the extended protocol.
+const SYNC: &[u8] = b"S\0\0\0\x04";
+
 /// Proxy that passes connections on to a server.
 #[derive(Clone, Debug)]
 pub struct Proxy {
@@ -16,6 +19,8 @@ pub struct Proxy {
     count: Arc<AtomicUsize>,
     /// Pieces that pass before all connections of that moment die.
     pieces_left: Arc<AtomicUsize>,
+    /// Whether connections die in the middle of a request.
+    breaks_off: Arc<AtomicBool>,
 }
 
 impl Proxy {
@@ -30,6 +35,7 @@ impl Proxy {
             is_dark: Arc::default(),
             count: Arc::default(),
             pieces_left: Arc::new(AtomicUsize::new(usize::MAX)),
+            breaks_off: Arc::default(),
         };
         let through = url.replace(&format!(":{server_port}/"), &format!(":{}/", proxy.port));
         assert_ne!(through, url, "the URL names a port");
@@ -45,6 +51,12 @@ impl Proxy {
     /// Lets all connections die silently once so many more pieces have passed, in either direction.
     pub fn silence_after(&self, pieces: usize) {
         self.pieces_left.store(pieces, Ordering::SeqCst);
+    }
+
+    /// Lets each connection die silently before the last message of its next request: Sync, without
+    /// which the server neither answers nor counts itself as idle.
+    pub fn break_off(&self) {
+        self.breaks_off.store(true, Ordering::SeqCst);
     }
 
     /// Whether connections died.
@@ -75,8 +87,8 @@ impl Proxy {
             let Ok(server) = TcpStream::connect(("127.0.0.1", server_port)).await else { continue };
             let (from_client, to_client) = client.into_split();
             let (from_server, to_server) = server.into_split();
-            tokio::spawn(self.clone().pass(number, from_client, to_server));
-            tokio::spawn(self.clone().pass(number, from_server, to_client));
+            tokio::spawn(self.clone().pass(number, from_client, to_server, SYNC));
+            tokio::spawn(self.clone().pass(number, from_server, to_client, &[]));
         }
     }
 
@@ -85,14 +97,20 @@ impl Proxy {
         number: usize,
         mut from: impl AsyncRead + Unpin,
         mut to: impl AsyncWrite + Unpin,
+        last: &[u8],
     ) {
         let mut buffer = vec![0; 65_536];
         while let Ok(length @ 1..) = from.read(&mut buffer).await {
             if self.pieces_left.fetch_sub(1, Ordering::SeqCst) == 0 {
                 self.silence();
             }
-            if !self.is_dead(number) && to.write_all(&buffer[..length]).await.is_err() {
+            let piece = &buffer[..length];
+            let cut = piece.strip_suffix(last).filter(|_| self.breaks_off.load(Ordering::SeqCst));
+            if !self.is_dead(number) && to.write_all(cut.unwrap_or(piece)).await.is_err() {
                 return;
+            }
+            if cut.is_some() && !last.is_empty() {
+                std::future::pending::<()>().await;
             }
         }
         if self.is_dead(number) {
