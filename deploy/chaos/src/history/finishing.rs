@@ -71,7 +71,9 @@ impl History {
     async fn check_sums(&mut self) -> Result<(), String> {
         let progress = self.progress().await.ok_or("no progress")?;
         let removed: i64 = progress.removed.iter().map(|reason| reason.contacts).sum();
-        let late = if self.stage.recognises_machines { progress.waiting_retry } else { 0 };
+        // Their wait may be over, or not.
+        let waiting = progress.waiting + progress.waiting_retry;
+        let late = if self.stage.recognises_machines { waiting } else { 0 };
         let open = progress.waiting + progress.waiting_retry + progress.leased + progress.in_call;
         if open != late || removed + late != progress.total {
             return Err(format!("P1: the sums of {} are wrong: {progress:?}", self.campaign));
