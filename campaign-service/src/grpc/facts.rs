@@ -57,7 +57,7 @@ fn fact(check: &mut Check, fact: Option<ApiFact>) -> Option<Fact> {
                 outcome: outcome?,
                 duration_seconds,
                 detail,
-                is_provisional: ended.provisional,
+                is_provisional: ended.provisional && outcome == Some(CallOutcome::Answered),
             }
         }
         ApiFact::Transferred(transferred) => {

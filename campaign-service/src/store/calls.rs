@@ -1,9 +1,9 @@
 //! Ends of calls, append-only. One row holds all calls of a lease that were reported together.
 //!
-//! A call takes 32 bytes of a row: slot, outcome, 1 if an answer is
-//! provisional, seconds, position, previous call, time. The contact's previous call is packed as in `packed`. The time is in microseconds by the
-//! reporter's clock, or 0. Details of the ends are in a column of their own, for the few that have
-//! any.
+//! A call takes 32 bytes of a row: slot, outcome, 1 if an answer is provisional, seconds, position,
+//! previous call, time. The contact's previous call is packed as in `packed`. The time is in
+//! microseconds by the reporter's clock, or 0. Details of the ends are in a column of their own, for
+//! the few that have any.
 
 use super::call_details;
 use super::packed::{outcome_from_number, pack_slot, unpack_slot};

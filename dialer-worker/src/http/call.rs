@@ -8,7 +8,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
-use super::events::{End, Named, Shows, What};
+use super::events::{End, Named, What};
 use super::platform::{Created, Found, Means, Order, Proof};
 use super::remote::Remote;
 use super::shared::Shared;
@@ -27,6 +27,8 @@ const LOOK_UP_DELAYS: [Duration; 5] = [
     Duration::from_secs(4),
     Duration::from_secs(8),
 ];
+/// Delay of the next look-up of a call that is over.
+const OVER_DELAY: Duration = Duration::from_secs(1);
 /// Time in which a call must end after its hang-up.
 const END_LIMIT: Duration = Duration::from_secs(15);
 
@@ -60,7 +62,7 @@ pub(super) async fn place(
             call.unknown("the platform does not say whether it began")
         }
     };
-    call.last_word(end)
+    call.last_word(end).await
 }
 
 enum Begun {
@@ -185,11 +187,11 @@ impl Call<'_> {
 
     /// Returns the end after all news that came while it was decided. From here on the call accepts
     /// no events: they count as those of a call that is over.
-    fn last_word(&mut self, decided: CallEnd) -> CallEnd {
+    async fn last_word(&mut self, decided: CallEnd) -> CallEnd {
         self.news.close();
-        while let Ok(what) = self.news.try_recv() {
+        while let Some(what) = self.news.recv().await {
             match what {
-                What::AnsweredBy { is_machine } => self.is_machine = Some(is_machine),
+                What::AnsweredBy { is_machine, .. } => self.is_machine = Some(is_machine),
                 What::Ended(told) => self.note_end(told.end),
                 _ => {}
             }
@@ -201,30 +203,34 @@ impl Call<'_> {
         told.clone()
     }
 
-    /// Notes an end that the platform told. The first one counts, unless it was provisional or meant
-    /// nothing.
+    /// Notes an end that the platform told. The first one counts, unless it was unknown, or
+    /// provisional and this one is known.
     fn note_end(&mut self, end: CallEnd) {
-        let stays = |told: &CallEnd| !told.is_provisional && told.outcome != Outcome::Unknown;
-        if !self.told.as_ref().is_some_and(stays) {
+        let counts = self.told.as_ref().is_none_or(|told| {
+            let is_known = end.outcome != Outcome::Unknown;
+            told.outcome == Outcome::Unknown || told.is_provisional && is_known
+        });
+        if counts {
             self.told = Some(end);
         }
     }
 
-    /// Waits for the end of the call. Returns an end that this worker decided by itself, which
-    /// counts if the platform tells none.
+    /// Waits for the end of the call: the platform's first, or one that this worker decides by itself.
     async fn follow(&mut self) -> CallEnd {
         let poll_interval = self.remote.shared.poll_interval;
         let mut poll_at = Instant::now() + poll_interval;
         let mut limit = Instant::now() + self.remote.shared.call_limit;
-        let mut is_hung_up = false;
+        let (mut is_hung_up, mut is_over) = (false, false);
         loop {
             let told_to_hang_up = tokio::select! {
                 Some(what) = self.news.recv() => {
-                    let is_over = matches!(what, What::Over { .. });
+                    let ends_now = matches!(what, What::Over { .. });
                     if let Some(end) = self.hear(what).await {
                         return end;
                     }
-                    poll_at = Instant::now() + if is_over { Duration::ZERO } else { poll_interval };
+                    is_over |= ends_now;
+                    let wait = if is_over { OVER_DELAY } else { poll_interval };
+                    poll_at = Instant::now() + if ends_now { Duration::ZERO } else { wait };
                     false
                 }
                 () = self.hang_up.cancelled(), if !is_hung_up => true,
@@ -236,7 +242,7 @@ impl Call<'_> {
                     true
                 }
                 () = sleep_until(poll_at) => {
-                    poll_at = Instant::now() + poll_interval;
+                    poll_at = Instant::now() + if is_over { OVER_DELAY } else { poll_interval };
                     tokio::spawn(self.remote.clone().poll());
                     false
                 }
@@ -271,9 +277,9 @@ impl Call<'_> {
                 self.prove(Proof::Rung).await;
                 self.events.answered().await;
             }
-            What::AnsweredBy { is_machine } => self.is_machine = Some(is_machine),
+            What::AnsweredBy { is_machine, .. } => self.is_machine = Some(is_machine),
             What::Ended(End { end, shows }) => {
-                self.show(shows).await;
+                shows.tell(self.events).await;
                 self.note_end(end.clone());
                 return Some(end);
             }
@@ -295,16 +301,6 @@ impl Call<'_> {
     async fn prove(&self, by: Proof) {
         if self.remote.shared.platform.manners().proof == by {
             self.events.provider_works().await;
-        }
-    }
-
-    /// Reports the sign that an end gives of the platform's health.
-    async fn show(&self, shows: Shows) {
-        match shows {
-            Shows::Works => self.events.provider_works().await,
-            Shows::Unrung(code) => self.events.ended_unrung(code).await,
-            Shows::Fault(fault) => self.events.provider_failed(fault, None).await,
-            Shows::Nothing => {}
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Events of attempts. Every platform's callbacks and look-ups are read as these.
 
-use crate::call::{Attempt, CallEnd, Fact, Fault};
+use crate::call::{Attempt, CallEnd, CallEvents, Fact, Fault};
 
 /// Longest name accepted, in bytes.
 const MAX_NAME_BYTES: usize = 200;
@@ -58,6 +58,8 @@ pub(super) enum What {
     /// Later judgement of the platform on the voice that answered.
     AnsweredBy {
         is_machine: bool,
+        /// Platform's own id of the call.
+        id: String,
     },
     Fact(Fact),
     Ended(End),
@@ -86,6 +88,18 @@ pub(super) enum Shows {
     Fault(Fault),
     /// Nothing.
     Nothing,
+}
+
+impl Shows {
+    /// Reports the sign, as one of a call.
+    pub async fn tell(self, events: &CallEvents) {
+        match self {
+            Self::Works => events.provider_works().await,
+            Self::Unrung(code) => events.ended_unrung(code).await,
+            Self::Fault(fault) => events.provider_failed(fault, None).await,
+            Self::Nothing => {}
+        }
+    }
 }
 
 impl End {

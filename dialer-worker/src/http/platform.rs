@@ -70,6 +70,8 @@ pub(super) struct Manners {
     pub proof: Proof,
     /// Whether a call can be hung up.
     pub hangs_up: bool,
+    /// Whether the end of a call says nothing of the voice that answered.
+    pub judges_apart: bool,
     /// Largest callback accepted.
     pub max_callback_bytes: usize,
 }

@@ -12,7 +12,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{debug, error};
 
 use super::config::Channel;
-use super::events::{Event, Named, Of, What};
+use super::events::{End, Event, Named, Of, What};
 use super::platform::{Found, InboundText, Platform, Sought, Unclear, Wish};
 use super::texts::Texts;
 use crate::call::{Attempt, CallEnd, CallEvents, EarlierCalls, Outcome};
@@ -194,9 +194,9 @@ impl Shared {
                 // Between its end and the record of it, a call hears nothing.
                 Some(mut call) => {
                     call.is_durable.wait().await?;
-                    self.end_again(&named, end.end).await
+                    self.end_again(&named, end).await
                 }
-                None => self.end_again(&named, end.end).await,
+                None => self.end_again(&named, end).await,
             },
             What::Over { id } => match in_progress {
                 Some(mut call) => {
@@ -223,12 +223,21 @@ impl Shared {
     }
 
     /// Handles news of a call that is over, or that another process placed. A judgement on the voice
-    /// corrects an end that was recorded here.
+    /// corrects the end, once there is one.
     async fn hear_late(&self, named: &Named, what: What) -> Result<(), StatusCode> {
-        let What::AnsweredBy { is_machine: true } = what else { return Ok(()) };
-        let Some(mut reported) = self.reported(&named.key) else { return Ok(()) };
-        reported.is_durable.wait().await?;
-        self.report_end(named, CallEnd::unanswered(Outcome::Voicemail)).await
+        let What::AnsweredBy { is_machine: true, id } = what else { return Ok(()) };
+        let is_over = match self.reported(&named.key) {
+            Some(mut reported) => reported.is_durable.wait().await.map(|()| true)?,
+            None => {
+                let whats = self.found(named, &id).await?;
+                whats.iter().any(|what| matches!(what, What::Ended(_)))
+            }
+        };
+        match is_over {
+            true => self.report_end(named, CallEnd::unanswered(Outcome::Voicemail)).await,
+            // Whoever follows the call finds the judgement with its end.
+            false => Ok(()),
+        }
     }
 
     /// Waits for opt-outs by text to be recorded, for the grace at most. Returns how many are not
@@ -242,12 +251,14 @@ impl Shared {
 
     /// Handles the end of a call that is over, or that another process placed. A repeat changes
     /// nothing, and the last word corrects a provisional end.
-    async fn end_again(&self, named: &Named, end: CallEnd) -> Result<(), StatusCode> {
+    async fn end_again(self: &Arc<Self>, named: &Named, end: End) -> Result<(), StatusCode> {
+        let End { end, shows } = end;
         let Some(mut reported) = self.reported(&named.key) else {
-            return self.report_end(named, end).await;
+            return self.report_end(named, self.judged(named, end).await).await;
         };
         reported.is_durable.wait().await?;
-        if !reported.is_provisional || end.outcome == Outcome::Answered {
+        let is_news = !matches!(end.outcome, Outcome::Answered | Outcome::Unknown);
+        if !reported.is_provisional || !is_news {
             return Ok(());
         }
         let (settle, is_durable) = watch::channel(None);
@@ -258,20 +269,51 @@ impl Shared {
                 None => Err(StatusCode::SERVICE_UNAVAILABLE),
             };
         }
-        let recorded = self.report_end(named, end).await;
-        if recorded.is_err() {
-            self.recent().forget(&named.key);
+        // The callback may be dropped, and the report must go on.
+        let (shared, named) = (Arc::clone(self), named.clone());
+        let correcting = tokio::spawn(async move {
+            if let Some(earlier) = shared.earlier.get() {
+                shows.tell(&earlier.call(&named.contact, &named.attempt_id)).await;
+            }
+            let recorded = shared.report_end(&named, end).await;
+            if recorded.is_err() {
+                shared.recent().forget(&named.key);
+            }
+            settle.send_replace(Some(recorded.is_ok()));
+            recorded
+        });
+        correcting.await.unwrap_or(Err(StatusCode::SERVICE_UNAVAILABLE))
+    }
+
+    /// Returns the end of a call that another process placed, with the judgement that the process may
+    /// have heard of.
+    async fn judged(&self, named: &Named, end: CallEnd) -> CallEnd {
+        let is_open = self.platform.manners().judges_apart && end.outcome == Outcome::Answered;
+        let Some(id) = end.detail.provider_call_id.as_deref().filter(|_| is_open) else {
+            return end;
+        };
+        let whats = self.found(named, id).await.unwrap_or_default();
+        let is_machine =
+            whats.iter().any(|what| matches!(what, What::AnsweredBy { is_machine: true, .. }));
+        let outcome = if is_machine { Outcome::Voicemail } else { end.outcome };
+        CallEnd { outcome, ..end }
+    }
+
+    /// Returns everything that the platform knows of a call.
+    async fn found(&self, named: &Named, id: &str) -> Result<Vec<What>, StatusCode> {
+        let sought = Sought { named, to: "", id: Some(id), begun_at: SystemTime::now() };
+        match self.platform.find(&sought).await {
+            Found::Known { whats, .. } => Ok(whats),
+            Found::Absent | Found::Unclear => Err(StatusCode::SERVICE_UNAVAILABLE),
         }
-        settle.send_replace(Some(recorded.is_ok()));
-        recorded
     }
 
     /// Looks up how a call ended that another process placed.
     async fn look_up(self: &Arc<Self>, named: Named, id: &str) -> Result<(), StatusCode> {
-        let sought = Sought { named: &named, to: "", id: Some(id), begun_at: SystemTime::now() };
-        let Found::Known { whats, .. } = self.platform.find(&sought).await else {
+        let whats = self.found(&named, id).await?;
+        if !whats.iter().any(|what| matches!(what, What::Ended(_))) {
             return Err(StatusCode::SERVICE_UNAVAILABLE);
-        };
+        }
         let of = |what| Event { of: Of::Attempt(named.clone()), what };
         Box::pin(self.deliver_all(whats.into_iter().map(of).collect())).await
     }

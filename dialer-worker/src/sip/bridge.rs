@@ -8,6 +8,9 @@
 //! person ── BYE ──► worker ── BYE ──► agent                   (or the other way round)
 //!                            worker ◄── REFER ──────── agent  (the target takes the agent's place)
 //! ```
+//!
+//! With `--sip-agent-warm`, the agent's INVITE goes out on hold when the phone rings, and a re-INVITE
+//! with the person's description follows the answer.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -28,7 +31,8 @@ use super::target;
 /// Call to the target of a transfer.
 type Calling = Pin<Box<dyn Future<Output = Result<(Party, Vec<u8>), Missed>> + Send>>;
 
-/// Runs a call with an agent, from the person's answer to its end. `early` may be under way.
+/// Runs a call with an agent, from the person's answer to its end. `early` is the agent that was called
+/// while the phone rang.
 pub(super) async fn bridge(
     talk: &Conversation<'_>,
     person: &mut Leg,
@@ -106,7 +110,7 @@ async fn meet(
     Ok(agent)
 }
 
-/// Reaches the agent that is under way, or else calls it, now or once more.
+/// Reaches the agent that was called while the phone rang. If there is none, or it left, calls it.
 async fn reach(
     talk: &Conversation<'_>,
     description: Vec<u8>,
@@ -123,6 +127,9 @@ async fn reach(
     }
     let invitation = invitations::agent(talk.stack, &talk.caller, call).ok_or(Missed(None))?;
     let limit = until.saturating_duration_since(Instant::now());
+    if limit.is_zero() {
+        return Err(Missed(None));
+    }
     party::call(Arc::clone(talk.stack), Invitation { limit, ..invitation }, description).await
 }
 

@@ -163,7 +163,7 @@ struct Call<'a> {
     session_expires: Duration,
     /// Whether the phone rang.
     rang: bool,
-    /// Agent that is called meanwhile.
+    /// Agent that is called while the phone rings.
     early_agent: Option<EarlyAgent>,
     /// Whether the call was cancelled before its answer.
     is_cancelled: bool,
@@ -283,7 +283,12 @@ impl<'a> Call<'a> {
                 Some(state) = self.states.recv() => {
                     let is_provisional =
                         matches!(state, DialogState::Trying(_) | DialogState::Early(..));
+                    let rang_before = self.rang;
                     self.hear(&state).await;
+                    if self.rang && !rang_before && !self.is_cancelled {
+                        self.early_agent =
+                            EarlyAgent::call(self.stack, &Caller::of(self.attempt));
+                    }
                     if is_provisional && !is_heard {
                         is_heard = true;
                         if !self.is_cancelled {
@@ -315,7 +320,6 @@ impl<'a> Call<'a> {
     async fn hear(&mut self, state: &DialogState) {
         if matches!(state, DialogState::Early(..)) && !self.rang {
             self.rang = true;
-            self.early_agent = EarlyAgent::call(self.stack, &Caller::of(self.attempt));
             self.events.provider_works().await;
         }
     }

@@ -11,7 +11,8 @@ use super::leg::{EndedBy, Happening, Leg, ended_by};
 use super::transfer::Transfer;
 use crate::call::{CallEnd, EndDetail, Fault, Outcome, Party};
 
-/// Runs the call from answer to end. `description` is the person's; `early` may be under way.
+/// Runs the call from answer to end. `description` is the person's, and `early` the
+/// agent that was called while the phone rang.
 pub(super) async fn talk(
     talk: &Conversation<'_>,
     mut person: Leg,

@@ -109,6 +109,37 @@ async fn a_late_verdict_on_the_voice_corrects_the_end() {
     worker.stop().await;
 }
 
+/// Another worker than the one that placed the call gets the verdict, or the end that says nothing of it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_verdict_counts_at_any_worker() {
+    let peer = peer();
+    let plan = json!({"amd": "machine_start", "statuses": ["in-progress", "completed", "amd"]});
+    let detects = ["--http-detect-machines"];
+    let mut first = calling(&peer, &detects, json!({"1": plan})).await;
+    first.stream.lease_slots(1, [1]).await;
+    let mut told = None;
+    while told != Some(CallOutcome::Voicemail) {
+        told = first.answer_next().await.iter().filter_map(outcome).next_back().or(told);
+    }
+    first.stop().await;
+
+    let mut second = calling(&peer, &detects, json!({})).await;
+    let callback = peer.act(json!({"do": "settings"})).await["callback"].clone();
+    let callback = callback.as_str().expect("text");
+    let url = format!("{callback}?contact=campaigns/a/contacts/1&attempt=3-1-1");
+    let id = peer.calls().await[0]["shown"]["sid"].clone();
+    for fields in [
+        json!({"CallSid": id, "AnsweredBy": "machine_start"}),
+        json!({"CallSid": id, "CallStatus": "completed", "CallDuration": "2"}),
+    ] {
+        let send = json!({"do": "send", "url": url, "fields": fields});
+        let (answer, ends) = tokio::join!(peer.act(send), all_outcomes(&mut second, 1));
+        assert_eq!(answer["status"], 204, "{fields}");
+        assert_eq!(ends["1"], [CallOutcome::Voicemail], "{fields}");
+    }
+    second.stop().await;
+}
+
 /// Twilio has no idempotency key, so a lost request is searched and never repeated.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_lost_answer_is_searched_and_never_repeated() {

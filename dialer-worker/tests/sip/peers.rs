@@ -162,7 +162,13 @@ async fn an_agent_is_reached_over_tls() {
     person.finish().await.expect("the person's call ends");
     agent.finish().await.expect("the agent's call ends");
     assert_eq!(person.logged("connected to"), ["7294"], "{}", kamailio.log());
-    assert_eq!((agent.count("left"), agent.count("FailedCall")), (1, 0), "{} {}", agent.errors(), kamailio.log());
+    assert_eq!(
+        (agent.count("left"), agent.count("FailedCall")),
+        (1, 0),
+        "{} {}",
+        agent.errors(),
+        kamailio.log()
+    );
 }
 
 /// Both voices go past the worker, between the two phones. What one sent, the other received.

@@ -121,7 +121,7 @@ impl CallOutcome {
 
     /// Whether a later report of the same attempt replaces this outcome. A machine may be recognised
     /// only after the end, and then it was no answer by a person. A provisional answer gives way to
-    /// whatever the provider concludes.
+    /// every other known outcome.
     #[must_use]
     pub fn gives_way_to(self, later: Self, is_provisional: bool) -> bool {
         match self {

@@ -317,6 +317,7 @@ impl Platform for ElevenLabs {
             absence_is_proof: false,
             proof: Proof::Ended,
             hangs_up: false,
+            judges_apart: false,
             max_callback_bytes: TRANSCRIPT_BYTES,
         }
     }

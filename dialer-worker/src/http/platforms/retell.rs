@@ -223,6 +223,7 @@ impl Platform for Retell {
             absence_is_proof: false,
             proof: Proof::Ended,
             hangs_up: true,
+            judges_apart: false,
             max_callback_bytes: TRANSCRIPT_BYTES,
         }
     }

@@ -195,6 +195,7 @@ impl Platform for Twilio {
             absence_is_proof: false,
             proof: Proof::Rung,
             hangs_up,
+            judges_apart: self.detects_machines,
             max_callback_bytes: SMALL_BYTES,
         }
     }

@@ -143,7 +143,8 @@ impl Call {
         match self.status.as_str() {
             "ringing" => vec![What::Rings],
             "in-progress" | "forwarding" => vec![What::Answered],
-            "ended" => self.ended(),
+            // Without times, nobody knows whether anybody answered.
+            "ended" if self.ended_at.is_some() => self.ended(),
             _ => Vec::new(),
         }
     }
@@ -190,7 +191,7 @@ impl Message {
                 status,
                 ended_reason: self.ended_reason.or(call.ended_reason),
                 started_at: self.started_at.or(call.started_at),
-                ended_at: self.ended_at,
+                ended_at: self.ended_at.or(call.ended_at),
                 analysis,
                 ..call
             },
@@ -294,6 +295,7 @@ impl Platform for Vapi {
             absence_is_proof: false,
             proof: Proof::Ended,
             hangs_up: true,
+            judges_apart: false,
             max_callback_bytes: TRANSCRIPT_BYTES,
         }
     }
@@ -336,7 +338,11 @@ impl Platform for Vapi {
         let Some((named, call)) = message.call() else { return Ok(Told::Events(Vec::new())) };
         // An update tells no times, and so not whether anybody answered.
         let is_bare_end = call.status == "ended" && !is_report && call.ended_at.is_none();
-        let whats = if is_bare_end { vec![What::Over { id: call.id }] } else { call.whats() };
+        let whats = match () {
+            () if is_report => call.ended(),
+            () if is_bare_end => vec![What::Over { id: call.id }],
+            () => call.whats(),
+        };
         let event = |what| Event { of: Of::Attempt(named.clone()), what };
         Ok(Told::Events(whats.into_iter().map(event).collect()))
     }

@@ -224,6 +224,7 @@ impl Platform for VoiceAgent {
             absence_is_proof: true,
             proof: Proof::Accepted,
             hangs_up: true,
+            judges_apart: false,
             max_callback_bytes: SMALL_BYTES,
         }
     }

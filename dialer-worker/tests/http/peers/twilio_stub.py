@@ -124,6 +124,7 @@ class Twilio(stub.Stub):
             time.sleep(plan.get("pause", 0))
 
     def answered_by(self, call, verdict):
+        call["shown"]["answered_by"] = verdict
         fields = {"CallSid": call["shown"]["sid"], "AccountSid": ACCOUNT, "AnsweredBy": verdict,
                   "MachineDetectionDuration": "3200"}
         self.spawn(self.send, call["amd"], urllib.parse.urlencode(fields), "application/x-www-form-urlencoded")

@@ -82,7 +82,7 @@ impl<'a> Shown<'a> {
         let mut whats = Vec::new();
         if !self.answered_by.is_empty() {
             let is_machine = self.answered_by.starts_with("machine") || self.answered_by == "fax";
-            whats.push(What::AnsweredBy { is_machine });
+            whats.push(What::AnsweredBy { is_machine, id: self.sid.to_owned() });
         }
         match self.status {
             "ringing" => whats.push(What::Rings),
@@ -105,14 +105,15 @@ impl<'a> Shown<'a> {
     /// Returns everything that a message's state shows. Not every carrier sends a receipt, so a text
     /// that was sent counts as answered until a receipt says otherwise.
     pub fn of_message(&self) -> Vec<What> {
-        let sent = |is_provisional| {
-            let End { end, shows } = self.end(Outcome::Answered, Duration::ZERO, Shows::Works);
+        let sent = |is_provisional, shows| {
+            let End { end, shows } = self.end(Outcome::Answered, Duration::ZERO, shows);
             let end = End::new(end.provisional(is_provisional), shows);
             vec![What::Fact(Fact::TextSent), What::Ended(end)]
         };
         match self.status {
-            "sent" => sent(true),
-            "delivered" | "partially_delivered" | "read" => sent(false),
+            // The receipt may still tell of trouble with the account.
+            "sent" => sent(true, Shows::Nothing),
+            "delivered" | "partially_delivered" | "read" => sent(false, Shows::Works),
             "canceled" => vec![self.unanswered(Outcome::Cancelled, Shows::Nothing)],
             "failed" | "undelivered" => {
                 let (outcome, shows, opted_out) = message_ending(self.error_code);
