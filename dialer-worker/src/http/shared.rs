@@ -235,7 +235,7 @@ impl Shared {
         };
         match is_over {
             true => self.report_end(named, CallEnd::unanswered(Outcome::Voicemail)).await,
-            // Whoever follows the call finds the judgement with its end.
+            // The process that follows the call finds the judgement with its end.
             false => Ok(()),
         }
     }
