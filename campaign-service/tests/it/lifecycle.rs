@@ -207,10 +207,10 @@ async fn scheduled_start_and_end_come_by_themselves_once_on_two_replicas() {
     let db = TestDb::new().await;
     let (one, _two) = (Service::start(&db).await, Service::start(&db).await);
     let mut clients = one.clients.clone();
-    let start = SystemTime::now() + Duration::from_millis(700);
+    let start = SystemTime::now() + Duration::from_secs(2);
     let schedule = v1::Schedule {
         start_time: Some(start.into()),
-        end_time: Some((start + Duration::from_millis(700)).into()),
+        end_time: Some((start + Duration::from_secs(2)).into()),
         ..always()
     };
     let campaign = v1::Campaign {
