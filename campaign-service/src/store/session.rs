@@ -6,7 +6,7 @@ use tokio_postgres::Client;
 
 /// Longest wait for a connection with everything that it needs.
 pub(super) const CONNECT_LIMIT: Duration = Duration::from_secs(5);
-/// Longest time of a transaction, in times of its slowest statement.
+/// Longest time of a transaction, as a multiple of the longest time of a statement.
 const TRANSACTION_STATEMENTS: u128 = 2;
 /// Settings that do not depend on the configuration. Settings that a server does not know yet are
 /// left out.
@@ -53,8 +53,8 @@ impl Session {
     /// looked up in `search_path`; `None` means the database's own.
     pub fn new(statement_timeout: Duration, search_path: Option<&str>) -> Self {
         let timeout = statement_timeout.as_millis();
-        // This holds in the middle of a request, too, for instance behind a proxy that stays. From
-        // PostgreSQL 17 on.
+        // The limit of a transaction holds in the middle of a request too, for instance behind a proxy
+        // that stays. PostgreSQL has it since version 17.
         let transaction_timeout = (timeout * TRANSACTION_STATEMENTS).to_string();
         let mut settings: Vec<(&str, &str)> = SETTINGS.to_vec();
         settings.push(("transaction_timeout", &transaction_timeout));

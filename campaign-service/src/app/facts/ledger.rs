@@ -8,7 +8,7 @@ use crate::app::error::Result;
 use crate::app::people::listing::OptOuts;
 use crate::app::people::revoking::PendingRevocation;
 use crate::store::Tx;
-use crate::store::calls::{self, Call, CallReport, Recorded};
+use crate::store::calls::{self, Call, CallReport};
 use crate::store::campaigns;
 use crate::store::contacts;
 use crate::store::interactions::{self, Interaction};
@@ -38,16 +38,6 @@ struct End<'r> {
     is_provisional: bool,
 }
 
-/// End of a call that is recorded: what decides about a later report.
-#[derive(Clone, Copy)]
-struct RecordedEnd {
-    position: i64,
-    outcome: CallOutcome,
-    is_provisional: bool,
-    /// Contact's previous call.
-    previous: Option<SlotId>,
-}
-
 /// Rules for attempts that end.
 pub(super) struct EndRules {
     pub retry: RetryPolicy,
@@ -73,7 +63,7 @@ pub(super) struct Ledger<'a, 'c> {
     timing: Timing,
     rules: EndRules,
     /// Ends of calls recorded before. Grows with the new ones.
-    ended_calls: HashMap<SlotId, RecordedEnd>,
+    ended_calls: HashMap<SlotId, Call>,
     new_calls: BTreeMap<i64, CallReport>,
     /// Other facts recorded before; grows with the new ones.
     recorded: HashSet<Key>,
@@ -150,7 +140,7 @@ impl<'a, 'c> Ledger<'a, 'c> {
             epochs,
             timing,
             rules,
-            ended_calls: ended_calls.into_iter().map(as_ended).collect(),
+            ended_calls: ended_calls.into_iter().map(|(at, found)| (at, found.call)).collect(),
             new_calls: BTreeMap::new(),
             recorded: recorded.into_iter().collect(),
             new: Vec::new(),
@@ -255,7 +245,7 @@ impl<'a, 'c> Ledger<'a, 'c> {
             ..CallReport::default()
         });
         of_lease.details.extend(end.detail.as_deref().map(|d| (attempt.slot, d.clone())));
-        of_lease.calls.push(Call {
+        let call = Call {
             slot: attempt.slot,
             position: report.position,
             outcome,
@@ -263,14 +253,9 @@ impl<'a, 'c> Ledger<'a, 'c> {
             occurred_at: report.occurred_at,
             previous,
             is_provisional: end.is_provisional,
-        });
-        let recorded = RecordedEnd {
-            position: report.position,
-            outcome,
-            is_provisional: end.is_provisional,
-            previous,
         };
-        self.ended_calls.insert(attempt.slot_id(), recorded);
+        of_lease.calls.push(call);
+        self.ended_calls.insert(attempt.slot_id(), call);
         Outcome::Recorded
     }
 
@@ -385,12 +370,6 @@ impl<'a, 'c> Ledger<'a, 'c> {
     pub(super) fn is_noted_busy(&self, report: &Report) -> bool {
         self.states.get(report.position).may_ring
     }
-}
-
-/// Returns what decides about a later report of a call that ended.
-fn as_ended((at, found): (SlotId, Recorded)) -> (SlotId, RecordedEnd) {
-    let Call { position, outcome, is_provisional, previous, .. } = found.call;
-    (at, RecordedEnd { position, outcome, is_provisional, previous })
 }
 
 /// Returns the positions of the contacts that opt out of every campaign.

@@ -87,8 +87,8 @@ impl Proxy {
             let Ok(server) = TcpStream::connect(("127.0.0.1", server_port)).await else { continue };
             let (from_client, to_client) = client.into_split();
             let (from_server, to_server) = server.into_split();
-            tokio::spawn(self.clone().pass(number, from_client, to_server, SYNC));
-            tokio::spawn(self.clone().pass(number, from_server, to_client, &[]));
+            tokio::spawn(self.clone().pass(number, from_client, to_server, Some(SYNC)));
+            tokio::spawn(self.clone().pass(number, from_server, to_client, None));
         }
     }
 
@@ -97,7 +97,7 @@ impl Proxy {
         number: usize,
         mut from: impl AsyncRead + Unpin,
         mut to: impl AsyncWrite + Unpin,
-        last: &[u8],
+        last: Option<&[u8]>,
     ) {
         let mut buffer = vec![0; 65_536];
         while let Ok(length @ 1..) = from.read(&mut buffer).await {
@@ -105,11 +105,12 @@ impl Proxy {
                 self.silence();
             }
             let piece = &buffer[..length];
-            let cut = piece.strip_suffix(last).filter(|_| self.breaks_off.load(Ordering::SeqCst));
+            let last = last.filter(|_| self.breaks_off.load(Ordering::SeqCst));
+            let cut = last.and_then(|last| piece.strip_suffix(last));
             if !self.is_dead(number) && to.write_all(cut.unwrap_or(piece)).await.is_err() {
                 return;
             }
-            if cut.is_some() && !last.is_empty() {
+            if cut.is_some() {
                 std::future::pending::<()>().await;
             }
         }
