@@ -250,6 +250,10 @@ mod tests {
     #[test]
     fn the_details_of_an_end_are_told_in_words() {
         assert_eq!(end(None), "call ended: invalid number");
+        let outcome = v1::CallOutcome::Answered.into();
+        let ended = v1::CallEnded { outcome, provisional: true, ..Default::default() };
+        let answered = v1::Interaction { fact: Some(Fact::CallEnded(ended)), ..Default::default() };
+        assert_eq!(fact(&answered), "call ended: answered, may still change");
         let all = v1::CallEndDetail {
             status_code: 404,
             q850_cause: 1,

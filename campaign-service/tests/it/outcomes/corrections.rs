@@ -1,6 +1,6 @@
 //! Ends that a later report of the same attempt corrects.
 
-use super::{end_with, ends, unavailable};
+use super::{end_with, ends, leased, unavailable};
 use crate::support::{Clients, Service, TestDb, Worker, eventually, once, retry};
 use campaign_proto::v1;
 use campaign_proto::v1::interaction::Fact;
@@ -27,11 +27,7 @@ async fn the_end_that_replaces_unknown_brings_its_details_and_its_rule() {
     let service = Service::start(&db).await;
     let mut clients = service.clients.clone();
     let policy = v1::RetryPolicy { unknown: Some(retry(3, 3_600)), ..once() };
-    let name = clients.create_campaign_retrying(policy).await;
-    clients.add_contacts(&name, 0..2).await;
-    clients.launch(&name).await;
-    let mut worker = Worker::connect(&clients, "w", &name).await;
-    let held = worker.lease(2).await;
+    let (_, mut worker, held) = leased(&mut clients, policy, 2).await;
     let attempts = [worker.granted(&held[0]).await, worker.granted(&held[1]).await];
     expire_leases(&db, &mut clients, &held[1].contact).await;
     let outcomes = [CallOutcome::Rejected, CallOutcome::Congested];
@@ -57,11 +53,7 @@ async fn an_answer_that_turns_out_to_be_a_machines_is_tried_again() {
     let service = Service::start(&db).await;
     let mut clients = service.clients.clone();
     let policy = v1::RetryPolicy { voicemail: Some(retry(2, 0)), ..once() };
-    let name = clients.create_campaign_retrying(policy).await;
-    clients.add_contacts(&name, 0..3).await;
-    clients.launch(&name).await;
-    let mut worker = Worker::connect(&clients, "w", &name).await;
-    let held = worker.lease(3).await;
+    let (_, mut worker, held) = leased(&mut clients, policy, 3).await;
     let mut attempts = Vec::new();
     for held in &held {
         attempts.push(worker.granted(held).await);
@@ -109,11 +101,7 @@ async fn a_machine_that_is_recognised_after_the_end_of_the_run_is_tried_in_the_n
     let service = Service::start(&db).await;
     let mut clients = service.clients.clone();
     let policy = v1::RetryPolicy { voicemail: Some(retry(2, 0)), ..once() };
-    let name = clients.create_campaign_retrying(policy).await;
-    clients.add_contacts(&name, 0..2).await;
-    clients.launch(&name).await;
-    let mut worker = Worker::connect(&clients, "w", &name).await;
-    let held = worker.lease(2).await;
+    let (name, mut worker, held) = leased(&mut clients, policy, 2).await;
     let mut attempts = Vec::new();
     for held in &held {
         let attempt = worker.granted(held).await;
@@ -137,11 +125,7 @@ async fn a_provisional_answer_gives_way_to_what_the_provider_concludes() {
     let service = Service::start(&db).await;
     let mut clients = service.clients.clone();
     let policy = v1::RetryPolicy { no_answer: Some(retry(2, 0)), ..once() };
-    let name = clients.create_campaign_retrying(policy).await;
-    clients.add_contacts(&name, 0..4).await;
-    clients.launch(&name).await;
-    let mut worker = Worker::connect(&clients, "w", &name).await;
-    let held = worker.lease(4).await;
+    let (_, mut worker, held) = leased(&mut clients, policy, 4).await;
     let (duplicate, recorded) = (InteractionStatus::Duplicate, InteractionStatus::Recorded);
     let (answered, no_answer) = (CallOutcome::Answered, CallOutcome::NoAnswer);
     for (held, provisional, later, status) in [

@@ -63,13 +63,24 @@ async fn service(db: &TestDb, max_attempts_per_number: u16, congested_seconds: u
     Service::start_with(db, options).await
 }
 
-/// Begins to call the only contact of a campaign. Returns the campaign, the worker, the contact and the attempt.
-async fn calling_one(clients: &mut Clients) -> (String, Worker, Held, String) {
-    let name = clients.create_campaign_retrying(once()).await;
-    clients.add_contacts(&name, 0..1).await;
+/// Leases all contacts of a new campaign with a retry policy. Returns the campaign, the worker and the contacts.
+async fn leased(
+    clients: &mut Clients,
+    policy: v1::RetryPolicy,
+    contacts: usize,
+) -> (String, Worker, Vec<Held>) {
+    let name = clients.create_campaign_retrying(policy).await;
+    clients.add_contacts(&name, 0..contacts).await;
     clients.launch(&name).await;
     let mut worker = Worker::connect(clients, "w", &name).await;
-    let held = worker.lease(1).await.remove(0);
+    let held = worker.lease(contacts.try_into().expect("few")).await;
+    (name, worker, held)
+}
+
+/// Begins to call the only contact of a campaign. Returns the campaign, the worker, the contact and the attempt.
+async fn calling_one(clients: &mut Clients) -> (String, Worker, Held, String) {
+    let (name, mut worker, mut held) = leased(clients, once(), 1).await;
+    let held = held.remove(0);
     let attempt = worker.granted(&held).await;
     (name, worker, held, attempt)
 }
