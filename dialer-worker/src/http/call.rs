@@ -8,7 +8,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
-use super::events::{End, Named, What};
+use super::events::{End, Named, What, judged};
 use super::platform::{Created, Found, Means, Order, Proof};
 use super::remote::Remote;
 use super::shared::Shared;
@@ -53,7 +53,7 @@ pub(super) async fn place(
         begun_at: SystemTime::now(),
     };
     // Delisted also when this future is dropped or panics.
-    let mut call = Call { attempt, events, hang_up, remote, news, is_machine: None, told: None };
+    let mut call = Call { attempt, events, hang_up, remote, news, is_machine: false, told: None };
     let end = match call.begin().await {
         Begun::Yes => call.follow().await,
         Begun::No(end) => end,
@@ -77,8 +77,8 @@ struct Call<'a> {
     hang_up: &'a CancellationToken,
     remote: Remote,
     news: mpsc::Receiver<What>,
-    /// Judgement on the voice that answered.
-    is_machine: Option<bool>,
+    /// Whether the voice that answered was judged to be a machine's.
+    is_machine: bool,
     /// End that the platform told.
     told: Option<CallEnd>,
 }
@@ -191,16 +191,14 @@ impl Call<'_> {
         self.news.close();
         while let Some(what) = self.news.recv().await {
             match what {
-                What::AnsweredBy { is_machine, .. } => self.is_machine = Some(is_machine),
+                What::AnsweredBy { is_machine, .. } => self.is_machine = is_machine,
                 What::Ended(told) => self.note_end(told.end),
                 _ => {}
             }
         }
-        let Some(told) = &mut self.told else { return decided };
-        if (told.outcome, self.is_machine) == (Outcome::Answered, Some(true)) {
-            told.outcome = Outcome::Voicemail;
-        }
-        told.clone()
+        let is_machine = self.is_machine;
+        self.told = self.told.take().map(|told| judged(told, is_machine));
+        self.told.clone().unwrap_or(decided)
     }
 
     /// Notes an end that the platform told. The first one counts, unless it was unknown, or
@@ -217,20 +215,21 @@ impl Call<'_> {
 
     /// Waits for the end of the call: the platform's first, or one that this worker decides by itself.
     async fn follow(&mut self) -> CallEnd {
-        let poll_interval = self.remote.shared.poll_interval;
+        let mut poll_interval = self.remote.shared.poll_interval;
         let mut poll_at = Instant::now() + poll_interval;
         let mut limit = Instant::now() + self.remote.shared.call_limit;
-        let (mut is_hung_up, mut is_over) = (false, false);
+        let mut is_hung_up = false;
         loop {
             let told_to_hang_up = tokio::select! {
                 Some(what) = self.news.recv() => {
-                    let ends_now = matches!(what, What::Over { .. });
+                    poll_at = Instant::now() + poll_interval;
+                    if let What::Over { .. } = what {
+                        poll_at = Instant::now();
+                        poll_interval = OVER_DELAY;
+                    }
                     if let Some(end) = self.hear(what).await {
                         return end;
                     }
-                    is_over |= ends_now;
-                    let wait = if is_over { OVER_DELAY } else { poll_interval };
-                    poll_at = Instant::now() + if ends_now { Duration::ZERO } else { wait };
                     false
                 }
                 () = self.hang_up.cancelled(), if !is_hung_up => true,
@@ -242,7 +241,7 @@ impl Call<'_> {
                     true
                 }
                 () = sleep_until(poll_at) => {
-                    poll_at = Instant::now() + if is_over { OVER_DELAY } else { poll_interval };
+                    poll_at = Instant::now() + poll_interval;
                     tokio::spawn(self.remote.clone().poll());
                     false
                 }
@@ -277,7 +276,7 @@ impl Call<'_> {
                 self.prove(Proof::Rung).await;
                 self.events.answered().await;
             }
-            What::AnsweredBy { is_machine, .. } => self.is_machine = Some(is_machine),
+            What::AnsweredBy { is_machine, .. } => self.is_machine = is_machine,
             What::Ended(End { end, shows }) => {
                 shows.tell(self.events).await;
                 self.note_end(end.clone());

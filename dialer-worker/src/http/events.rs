@@ -1,6 +1,6 @@
 //! Events of attempts. Every platform's callbacks and look-ups are read as these.
 
-use crate::call::{Attempt, CallEnd, CallEvents, Fact, Fault};
+use crate::call::{Attempt, CallEnd, CallEvents, Fact, Fault, Outcome};
 
 /// Longest name accepted, in bytes.
 const MAX_NAME_BYTES: usize = 200;
@@ -32,6 +32,12 @@ impl Named {
         let are_well = names.iter().all(|name| (1..=MAX_NAME_BYTES).contains(&name.len()));
         let [key, contact, attempt_id] = names.map(str::to_owned);
         are_well.then_some(Self { key, contact, attempt_id })
+    }
+
+    /// Returns news of the attempt as its events.
+    pub fn events(&self, whats: Vec<What>) -> Vec<Event> {
+        let event = |what| Event { of: Of::Attempt(self.clone()), what };
+        whats.into_iter().map(event).collect()
     }
 }
 
@@ -106,4 +112,11 @@ impl End {
     pub fn new(end: CallEnd, shows: Shows) -> Self {
         Self { end, shows }
     }
+}
+
+/// Returns the end of a call after a judgement on the voice that answered.
+pub(super) fn judged(end: CallEnd, is_machine: bool) -> CallEnd {
+    let was_no_person = is_machine && end.outcome == Outcome::Answered;
+    let outcome = if was_no_person { Outcome::Voicemail } else { end.outcome };
+    CallEnd { outcome, ..end }
 }

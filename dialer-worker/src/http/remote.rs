@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 use tokio::time::sleep;
 use tracing::{debug, warn};
 
-use super::events::{Event, Named, Of, What};
+use super::events::{Named, What};
 use super::platform::{Found, Sought};
 use super::shared::Shared;
 
@@ -41,9 +41,7 @@ impl Remote {
 
     /// Handles everything that the platform knows of the call.
     pub async fn deliver(self, whats: Vec<What>) {
-        let of = |what| Event { of: Of::Attempt(self.named.clone()), what };
-        let events = whats.into_iter().map(of).collect();
-        if let Err(status) = self.shared.deliver_all(events).await {
+        if let Err(status) = self.shared.deliver_all(self.named.events(whats)).await {
             debug!(%status, "a polled event could not be handled");
         }
     }

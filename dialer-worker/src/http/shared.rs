@@ -12,7 +12,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{debug, error};
 
 use super::config::Channel;
-use super::events::{End, Event, Named, Of, What};
+use super::events::{End, Event, Named, Of, What, judged};
 use super::platform::{Found, InboundText, Platform, Sought, Unclear, Wish};
 use super::texts::Texts;
 use crate::call::{Attempt, CallEnd, CallEvents, EarlierCalls, Outcome};
@@ -233,11 +233,11 @@ impl Shared {
                 whats.iter().any(|what| matches!(what, What::Ended(_)))
             }
         };
-        match is_over {
-            true => self.report_end(named, CallEnd::unanswered(Outcome::Voicemail)).await,
+        if !is_over {
             // The process that follows the call finds the judgement with its end.
-            false => Ok(()),
+            return Ok(());
         }
+        self.report_end(named, CallEnd::unanswered(Outcome::Voicemail)).await
     }
 
     /// Waits for opt-outs by text to be recorded, for the grace at most. Returns how many are not
@@ -254,7 +254,7 @@ impl Shared {
     async fn end_again(self: &Arc<Self>, named: &Named, end: End) -> Result<(), StatusCode> {
         let End { end, shows } = end;
         let Some(mut reported) = self.reported(&named.key) else {
-            return self.report_end(named, self.judged(named, end).await).await;
+            return self.report_end(named, self.judged_elsewhere(named, end).await).await;
         };
         reported.is_durable.wait().await?;
         let is_news = !matches!(end.outcome, Outcome::Answered | Outcome::Unknown);
@@ -287,7 +287,7 @@ impl Shared {
 
     /// Returns the end of a call that another process placed, with the judgement that the process may
     /// have heard of.
-    async fn judged(&self, named: &Named, end: CallEnd) -> CallEnd {
+    async fn judged_elsewhere(&self, named: &Named, end: CallEnd) -> CallEnd {
         let is_open = self.platform.manners().judges_apart && end.outcome == Outcome::Answered;
         let Some(id) = end.detail.provider_call_id.as_deref().filter(|_| is_open) else {
             return end;
@@ -295,8 +295,7 @@ impl Shared {
         let whats = self.found(named, id).await.unwrap_or_default();
         let is_machine =
             whats.iter().any(|what| matches!(what, What::AnsweredBy { is_machine: true, .. }));
-        let outcome = if is_machine { Outcome::Voicemail } else { end.outcome };
-        CallEnd { outcome, ..end }
+        judged(end, is_machine)
     }
 
     /// Returns everything that the platform knows of a call.
@@ -314,8 +313,7 @@ impl Shared {
         if !whats.iter().any(|what| matches!(what, What::Ended(_))) {
             return Err(StatusCode::SERVICE_UNAVAILABLE);
         }
-        let of = |what| Event { of: Of::Attempt(named.clone()), what };
-        Box::pin(self.deliver_all(whats.into_iter().map(of).collect())).await
+        Box::pin(self.deliver_all(named.events(whats))).await
     }
 
     async fn report_end(&self, named: &Named, end: CallEnd) -> Result<(), StatusCode> {

@@ -16,7 +16,7 @@ use super::analysis;
 use super::variables::variables;
 use crate::call::{CallEnd, EndDetail, Fact, Outcome};
 use crate::http::client::{Ask, Client, Content};
-use crate::http::events::{End, Event, Named, Of, What};
+use crate::http::events::{End, Named, What};
 use crate::http::flavor::{PlatformConfig, needed};
 use crate::http::platform::{
     Callback, Created, Found, Manners, Means, Order, Platform, Proof, Sought, TRANSCRIPT_BYTES,
@@ -270,8 +270,7 @@ impl Platform for Retell {
             "transfer_bridged" => vec![transferred(self.time_on_call(&call, callback))],
             _ => Vec::new(),
         };
-        let event = |what| Event { of: Of::Attempt(named.clone()), what };
-        Ok(Told::Events(whats.into_iter().map(event).collect()))
+        Ok(Told::Events(named.events(whats)))
     }
 }
 

@@ -16,7 +16,7 @@ use serde::Deserialize;
 
 use crate::http::client::{Ask, Client, Content};
 use crate::http::config::{Channel, HttpConfig};
-use crate::http::events::{Event, Named, Of};
+use crate::http::events::Named;
 use crate::http::flavor::needed;
 use crate::http::platform::{
     Callback, Created, Found, InboundText, Manners, Means, Order, Platform, Proof, SMALL_BYTES,
@@ -240,8 +240,7 @@ impl Platform for Twilio {
         let shown = Shown::of_form(&form);
         let whats =
             if form.get("MessageSid").is_empty() { shown.of_call() } else { shown.of_message() };
-        let event = |what| Event { of: Of::Attempt(named.clone()), what };
-        Ok(Told::Events(whats.into_iter().map(event).collect()))
+        Ok(Told::Events(named.events(whats)))
     }
 }
 

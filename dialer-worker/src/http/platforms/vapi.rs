@@ -21,7 +21,7 @@ use super::variables::variables;
 use crate::call::{CallEnd, EndDetail, Fact, Outcome};
 use crate::http::client::{Ask, Client, Content};
 use crate::http::config::HttpConfig;
-use crate::http::events::{End, Event, Named, Of, What};
+use crate::http::events::{End, Named, What};
 use crate::http::flavor::needed;
 use crate::http::platform::{
     Callback, Created, Found, Manners, Means, Order, Platform, Proof, Sought, TRANSCRIPT_BYTES,
@@ -336,14 +336,14 @@ impl Platform for Vapi {
         }
         let is_report = message.kind == REPORT;
         let Some((named, call)) = message.call() else { return Ok(Told::Events(Vec::new())) };
-        // An update tells no times, and so not whether anybody answered.
-        let is_bare_end = call.status == "ended" && !is_report && call.ended_at.is_none();
-        let whats = match () {
-            () if is_report => call.ended(),
-            () if is_bare_end => vec![What::Over { id: call.id }],
-            () => call.whats(),
+        let whats = if is_report {
+            call.ended()
+        } else if call.status == "ended" && call.ended_at.is_none() {
+            // An update tells no times, and so not whether anybody answered.
+            vec![What::Over { id: call.id }]
+        } else {
+            call.whats()
         };
-        let event = |what| Event { of: Of::Attempt(named.clone()), what };
-        Ok(Told::Events(whats.into_iter().map(event).collect()))
+        Ok(Told::Events(named.events(whats)))
     }
 }
