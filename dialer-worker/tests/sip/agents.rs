@@ -40,16 +40,32 @@ struct Line {
 
 /// Calls a person who stays for some milliseconds, with an agent.
 async fn line(patience: &str, further: &str, then: &str, flags: &[&str]) -> Line {
-    let ringing = ("ringing", "0");
-    let words = [ringing, ("patience", patience), ("media_port", "7290"), ("further", further)];
+    slow_line(("0", "20"), patience, further, then, flags).await
+}
+
+/// Calls a person whose phone rings for some milliseconds, with an agent who answers after some.
+async fn slow_line(
+    (ringing, delay): (&str, &str),
+    patience: &str,
+    further: &str,
+    then: &str,
+    flags: &[&str],
+) -> Line {
+    let (ringing, patience) = (("ringing", ringing), ("patience", patience));
+    let words = [ringing, patience, ("media_port", "7290"), ("further", further)];
     let person = Sipp::start_with("person", Traffic::Udp, &words).await.expect("sipp");
-    let words = [("delay", "20"), ("then", then)];
+    let words = [("delay", delay), ("then", then)];
     let agent = Sipp::start_with("agent", Traffic::Udp, &words).await.expect("sipp");
-    let address = format!("sip:agent@{}", agent.address());
-    let flags = [&["--sip-agent", &address], flags].concat();
-    let worker = CallingWorker::over_sip(&person.address(), &flags).await;
+    let worker = with_agent(&person, &agent, "agent", flags).await;
     worker.stream.lease_slots(1, [0]).await;
     Line { person, agent, worker }
+}
+
+/// Starts a worker that calls persons with an agent.
+async fn with_agent(person: &Sipp, agent: &Sipp, user: &str, flags: &[&str]) -> CallingWorker {
+    let address = format!("sip:{user}@{}", agent.address());
+    let flags = [&["--sip-agent", &address], flags].concat();
+    CallingWorker::over_sip(&person.address(), &flags).await
 }
 
 async fn until_ended(worker: &mut CallingWorker) -> Reported {
@@ -214,20 +230,10 @@ const TAKEN: &str = "<recv request=\"INVITE\"><action>\
 #[tokio::test]
 #[ignore = "needs sipp: make test-sip"]
 async fn a_warm_agent_waits_for_the_person() {
-    let words = [("ringing", "800"), ("patience", "700"), ("media_port", "7290"), ("further", "")];
-    let mut person = Sipp::start_with("person", Traffic::Udp, &words).await.expect("sipp");
     let then = TAKEN.to_owned() + &stays();
-    let words = [("delay", "400"), ("then", then.as_str())];
-    let mut agent = Sipp::start_with("agent", Traffic::Udp, &words).await.expect("sipp");
-    let address = format!("sip:agent@{}", agent.address());
-    let flags = ["--sip-agent", &address, "--sip-agent-warm"];
-    let mut worker = CallingWorker::over_sip(&person.address(), &flags).await;
-    worker.stream.lease_slots(1, [0]).await;
-    let reported = until_ended(&mut worker).await;
-    assert_eq!(reported.count(CallOutcome::Answered), 1);
-    worker.stop().await;
-    person.finish().await.expect("the person's call ends");
-    agent.finish().await.expect("the agent's call ends");
+    let line = slow_line(("800", "400"), "700", "", &then, &["--sip-agent-warm"]).await;
+    let (outcome, _, person, agent) = line.ended().await;
+    assert_eq!(outcome, Some(CallOutcome::Answered));
     assert_eq!(
         (person.count("FailedCall"), agent.count("FailedCall")),
         (0, 0),
@@ -249,9 +255,8 @@ async fn a_warm_agent_is_sent_away_when_nobody_answers() {
     let comes = Sipp::start("people", Traffic::Udp, &[]).await.expect("sipp");
     for (mut agent, user, counter) in [(waits, "agent", "left"), (comes, "6", "cancelled")] {
         let person = Sipp::start("people", Traffic::Udp, &[]).await.expect("sipp");
-        let address = format!("sip:{user}@{}", agent.address());
-        let flags = ["--sip-agent", &address, "--sip-agent-warm", "--sip-ring-limit-seconds", "1"];
-        let mut worker = CallingWorker::over_sip(&person.address(), &flags).await;
+        let flags = ["--sip-agent-warm", "--sip-ring-limit-seconds", "1"];
+        let mut worker = with_agent(&person, &agent, user, &flags).await;
         worker.stream.lease_slots(1, [6]).await;
         let reported = until_ended(&mut worker).await;
         assert_eq!(reported.count(CallOutcome::NoAnswer), 1);
@@ -268,9 +273,7 @@ async fn a_warm_agent_that_fails_is_called_again() {
     let person = Sipp::start("stays", Traffic::Udp, &[]).await.expect("sipp");
     let words = [("code", "503"), ("retry_after", "0")];
     let agent = Sipp::start_with("rejects", Traffic::Udp, &words).await.expect("sipp");
-    let address = format!("sip:agent@{}", agent.address());
-    let flags = ["--sip-agent", &address, "--sip-agent-warm"];
-    let mut worker = CallingWorker::over_sip(&person.address(), &flags).await;
+    let mut worker = with_agent(&person, &agent, "agent", &["--sip-agent-warm"]).await;
     worker.stream.lease_slots(1, [0]).await;
     let reported = until_ended(&mut worker).await;
     assert_eq!(reported.count(CallOutcome::Abandoned), 1);
@@ -287,9 +290,8 @@ async fn a_hang_up_waits_for_no_offer() {
     let stays = stays();
     let words = [("delay", "0"), ("then", stays.as_str())];
     let mut agent = Sipp::start_with("agent", Traffic::Udp, &words).await.expect("sipp");
-    let address = format!("sip:agent@{}", agent.address());
-    let flags = ["--sip-agent", &address, "--sip-response-limit-seconds", "20"];
-    let worker = CallingWorker::over_sip(&person.address(), &flags).await;
+    let flags = ["--sip-response-limit-seconds", "20"];
+    let worker = with_agent(&person, &agent, "agent", &flags).await;
     worker.stream.lease_slots(1, [0]).await;
     let offered = async {
         while agent.count("SuccessfulCall") + person.count("offered") == 0 {
@@ -330,9 +332,8 @@ async fn a_thousand_persons_meet_their_agents() {
     let stays = stays();
     let words = [("delay", "0"), ("then", stays.as_str())];
     let mut agent = Sipp::start_with("agent", Traffic::Udp, &words).await.expect("sipp");
-    let address = format!("sip:agent@{}", agent.address());
-    let flags = ["--sip-agent", &address, "--max-calls", "100", "--calls-per-second", "100"];
-    let mut worker = CallingWorker::over_sip(&person.address(), &flags).await;
+    let flags = ["--max-calls", "100", "--calls-per-second", "100"];
+    let mut worker = with_agent(&person, &agent, "agent", &flags).await;
     let reported = worker.call(CALLS).await;
     let summary = worker.stop().await;
     assert_eq!((summary.unacknowledged, summary.unfinished_calls), (0, 0));
